@@ -1,0 +1,51 @@
+# make demo: narrate the video in examples/media.  make test: the tests.  Both make their own virtual environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+MAKEFLAGS += --no-print-directory
+
+.PHONY: demo test test-fast lint wheel-demo results clean
+
+demo: $(VENV)/.demo
+	$(BIN)/vlj-edge narrate examples/media/demo.mp4
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow"
+
+# mypy follows directories, not setuptools' package-dir map: show it the tree as it is installed.
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/types && mkdir -p build/types/vlj_edge
+	ln -s $(CURDIR)/vlj_edge/* $(CURDIR)/export $(CURDIR)/runtime build/types/vlj_edge/
+	cd build/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p vlj_edge
+
+# The wheel alone, in an environment of its own, away from the sources.
+wheel-demo:
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/pip wheel -q --no-deps -w build/wheel .
+	build/wheel/venv/bin/pip install -q "$$(ls build/wheel/*.whl)[cpu]"
+	cp examples/media/demo.mp4 build/wheel/
+	cd build/wheel && venv/bin/vlj-edge verify && venv/bin/vlj-edge narrate demo.mp4
+
+results: $(VENV)/.dev
+	$(BIN)/python results/regenerate.py
+
+clean:
+	rm -rf build dist *.egg-info $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install -q -e ".[cpu]"
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install -q -e ".[dev]"
+	touch $@ $(VENV)/.demo

@@ -1,0 +1,57 @@
+"""Training state on disk, as safetensors: nothing is pickled."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import tokenizers
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from vlj_edge.export.models import VLJepa
+from vlj_edge.export.weights import DECODER_TOKENIZER, MODEL_FILE, QUERY_TOKENIZER
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def save_checkpoint(out: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
+    """Model, optimizer moments, step and time spent; written aside, then renamed."""
+    state: dict[str, Tensor] = {f"model.{key}": value for key, value in model.state_dict().items()}
+    for number, moments in optimizer.state_dict()["state"].items():
+        state |= {f"optimizer.{number}.{key}": value for key, value in moments.items()}
+    state |= {"step": torch.tensor(step), "seconds": torch.tensor(float(seconds))}
+    _write(state, out / CHECKPOINT)
+
+
+def load_checkpoint(out: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    """Restores both in place and returns (step, seconds spent); (0, 0) where there is no checkpoint."""
+    if not (out / CHECKPOINT).exists():
+        return 0, 0.0
+    state = load_file(out / CHECKPOINT)
+    model.load_state_dict({key.removeprefix("model."): v for key, v in state.items() if key.startswith("model.")})
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        if key.startswith("optimizer."):
+            _, number, name = key.split(".")
+            moments.setdefault(int(number), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    return int(state["step"]), float(state["seconds"])
+
+
+def save_weights(out: Path, model: VLJepa, tokenizer: tokenizers.Tokenizer) -> None:
+    """The directory that `vlj-edge export` reads. One tokenizer serves queries and captions.
+
+    Rounded to fp16 once, here: half the size in the package, and every export starts from the same numbers.
+    """
+    _write({key: value.half() for key, value in model.state_dict().items()}, out / MODEL_FILE)
+    for name in (QUERY_TOKENIZER, DECODER_TOKENIZER):
+        tokenizer.save(str(out / name))
+
+
+def _write(state: dict[str, Tensor], path: Path) -> None:
+    partial = path.with_suffix(".part")
+    save_file({key: value.detach().contiguous().clone() for key, value in state.items()}, partial)
+    os.replace(partial, path)

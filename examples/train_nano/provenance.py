@@ -1,0 +1,32 @@
+"""Where a figure comes from: what every file under results/ begins with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+VERSIONS_OF = ("vlj-edge", "numpy", "onnxruntime", "opencv-python-headless", "torch", "transformers", "onnx")
+
+
+def provenance(command: str) -> dict[str, Any]:
+    """The command, the machine, the versions and the commit."""
+    here = Path(__file__).parent
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=here, check=False)
+    return {
+        "command": command,
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "versions": {package: version(package) for package in VERSIONS_OF},
+        "commit": commit.stdout.strip() or "unknown",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,79 @@
+"""The Llama block, used twice: bidirectional in the predictor, causal with a cache in the decoder.
+
+Submodules carry the names of the Llama checkpoints (`self_attn.q_proj`, `mlp.gate_proj`, ...), so weights map by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlj_edge.presets import Llama
+
+from . import ops
+
+# Rotated queries and keys, and values, heads packed in the last axis -> attended values in the shape of the queries.
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class RMSNorm(nn.RMSNorm):
+    """RMSNorm that exports as one RMSNormalization node."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.eps is not None
+        return ops.rms_norm(x, self.weight, self.eps)
+
+
+class SelfAttention(nn.Module):
+    """Grouped-query projections and rotate-half RoPE around whatever attention the caller brings."""
+
+    def __init__(self, config: Llama) -> None:
+        super().__init__()
+        self.heads, self.kv_heads = config.heads, config.kv_heads
+        self.q_proj = nn.Linear(config.width, config.heads * config.head_dim, bias=False)
+        self.k_proj = nn.Linear(config.width, config.kv_heads * config.head_dim, bias=False)
+        self.v_proj = nn.Linear(config.width, config.kv_heads * config.head_dim, bias=False)
+        self.o_proj = nn.Linear(config.heads * config.head_dim, config.width, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        q = ops.rotate_half(self.q_proj(x), cos, sin, self.heads)
+        k = ops.rotate_half(self.k_proj(x), cos, sin, self.kv_heads)
+        y: Tensor = self.o_proj(attend(q, k, self.v_proj(x)))
+        return y
+
+
+class MLP(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, config: Llama) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.width, config.mlp, bias=False)
+        self.up_proj = nn.Linear(config.width, config.mlp, bias=False)
+        self.down_proj = nn.Linear(config.mlp, config.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return y
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP, each with a residual."""
+
+    def __init__(self, config: Llama) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.width, eps=config.norm_eps)
+        self.self_attn = SelfAttention(config)
+        self.post_attention_layernorm = RMSNorm(config.width, eps=config.norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, attend)
+        y: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return y
+
+
+def masked(config: Llama, mask: Tensor) -> Attend:
+    """Attention within the sequence at hand; mask as in `ops.attention`."""
+    return lambda q, k, v: ops.attention(q, k, v, config.heads, config.kv_heads, mask)

@@ -1,0 +1,89 @@
+"""Operators that ONNX has as one node (opset 23 and 24) and torch spells out.
+
+In eager mode they are plain torch, differentiable, and the reference; under torch.export they become that one node.
+Parity between the two is what `vlj-edge export` measures at its end.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, kv_heads: int, mask: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention on packed heads, bidirectional unless the mask says otherwise.
+
+    q is (batch, tokens, heads * d); k and v are (batch, keys, kv_heads * d); mask is bool (batch or 1, 1, tokens,
+    keys), True where a key may be seen. Returns (batch, tokens, heads * d).
+    """
+    if torch.compiler.is_exporting():
+        onnx_attention: Tensor = torch.onnx.ops.attention(q, k, v, mask, q_num_heads=heads, kv_num_heads=kv_heads)[0]
+        return onnx_attention
+    q, k, v = (_split_heads(x, n) for x, n in ((q, heads), (k, kv_heads), (v, kv_heads)))
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=heads != kv_heads)
+    return y.transpose(1, 2).flatten(2)
+
+
+def rotate_half(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
+    """Llama's rotary embedding. x is (batch, tokens, heads * d); cos and sin are (1, tokens, d / 2)."""
+    if torch.compiler.is_exporting():
+        # With no position ids, the ONNX operator takes cos and sin per batch row and token.
+        rotated: Tensor = torch.onnx.ops.rotary_embedding(x, cos, sin, num_heads=heads)
+        return rotated
+    cos, sin = cos[:, None], sin[:, None]
+    first, second = _split_heads(x, heads).chunk(2, dim=-1)
+    y = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return y.transpose(1, 2).flatten(2)
+
+
+def write_cache(cache: Tensor, update: Tensor, position: Tensor) -> Tensor:
+    """The cache (1, kv_heads, capacity, d) with `update` (1, 1, kv_heads * d) at `position` (int64, (1,)).
+
+    As TensorScatter-24 this is in place once the runtime binds input and output to one buffer.
+    """
+    update = _split_heads(update, cache.shape[1])
+    if torch.compiler.is_exporting():
+        return torch.onnx.ops.symbolic(
+            "TensorScatter",
+            (cache, update, position),
+            attrs={"axis": 2},
+            dtype=cache.dtype,
+            shape=cache.shape,
+            version=24,
+        )
+    return cache.index_copy(2, position, update)
+
+
+def cached_attention(q: Tensor, keys: Tensor, values: Tensor, length: Tensor, heads: int) -> Tensor:
+    """One query token, (1, 1, heads * d), over the first `length` (int64, (1,)) entries of the caches.
+
+    Returns (1, 1, heads * d).
+    """
+    q = _split_heads(q, heads)
+    if torch.compiler.is_exporting():
+        y = torch.onnx.ops.symbolic(
+            "Attention", (q, keys, values, None, None, None, length), dtype=q.dtype, shape=q.shape, version=24
+        )
+    else:
+        valid = torch.arange(keys.shape[2], device=keys.device) < length
+        y = F.scaled_dot_product_attention(q, keys, values, attn_mask=valid[None], enable_gqa=True)
+    return y.transpose(1, 2).flatten(2)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / rms(x) * weight over the last axis, the statistics in fp32."""
+    if torch.compiler.is_exporting():
+        return torch.onnx.ops.symbolic(
+            "RMSNormalization", (x, weight), attrs={"epsilon": eps}, dtype=x.dtype, shape=x.shape, version=23
+        )
+    return F.rms_norm(x, (x.shape[-1],), weight, eps)
+
+
+def unit(x: Tensor) -> Tensor:
+    """x in fp32, scaled to length 1 along the last axis."""
+    return F.normalize(x.float(), dim=-1)
+
+
+def _split_heads(x: Tensor, heads: int) -> Tensor:
+    return x.view(*x.shape[:-1], heads, -1).transpose(1, 2)

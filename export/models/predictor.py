@@ -1,0 +1,51 @@
+"""The predictor: visual tokens and a query in, the embedding of the answer out (VL-JEPA, section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vlj_edge.presets import Preset
+
+from . import ops, rope
+from .llama import Block, RMSNorm, masked
+
+
+class Predictor(nn.Module):
+    """Llama layers without a causal mask over [visual tokens; query tokens], pooled over all that is not padding.
+
+    Where the paper is silent this follows the public checkpoint (open-vljepa): RoPE positions run over the whole
+    sequence, the final norm is applied, pooling takes visual and query outputs, both projections have a bias.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, preset: Preset, visual_tokens: int) -> None:
+        super().__init__()
+        self.config = config = preset.predictor
+        self.vis_proj = nn.Linear(preset.vision.width, config.width)
+        self.embed_tokens = nn.Embedding(config.vocabulary, config.width)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.width, eps=config.norm_eps)
+        self.out_proj = nn.Linear(config.width, preset.embedding)
+        cos, sin = rope.llama_tables(config, visual_tokens + preset.query_tokens)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, visual_tokens: Tensor, query_ids: Tensor, query_mask: Tensor) -> Tensor:
+        """(batch, n, vision width), int64 (batch, q), bool (batch, q) -> fp32 (batch, embedding), unit length.
+
+        The mask is True for real tokens. Visual tokens may be fewer than the preset's in training (token dropping).
+        """
+        x = torch.cat((self.vis_proj(visual_tokens), self.embed_tokens(query_ids)), dim=1)
+        real = torch.cat((torch.ones_like(visual_tokens[..., 0], dtype=torch.bool), query_mask), dim=1)
+        n = x.shape[1]
+        cos, sin = self.cos[:, :n].to(x.dtype), self.sin[:, :n].to(x.dtype)
+        mask = real[:, None, None, :].expand(-1, 1, n, -1)  # ONNX Attention does not broadcast over the queries
+        attend = masked(self.config, mask)
+        for layer in self.layers:
+            x = layer(x, cos, sin, attend)
+        weight = real.to(x.dtype)[..., None]
+        pooled = (self.norm(x) * weight).sum(1) / weight.sum(1)
+        return ops.unit(self.out_proj(pooled))

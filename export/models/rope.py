@@ -1,0 +1,52 @@
+"""Rotary position tables, computed once in fp32 and kept as constants, so that no engine computes a sine."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vlj_edge.presets import Llama
+
+
+def vjepa_tables(frames: int, rows: int, columns: int, head_dim: int) -> tuple[Tensor, Tensor]:
+    """V-JEPA 2's 3-D RoPE as (cos, sin), float32, each (frames * rows * columns, head_dim), tokens in T, H, W order.
+
+    Each axis rotates d = 2 * ((head_dim // 3) // 2) dims: time, then height, then width; what is left is not rotated.
+    What looks like an error is the checkpoint's own and must stay (transformers models/vjepa2, rotate_queries_or_keys):
+    the d/2 frequencies are TILED over the axis ([f0..f9, f0..f9]) although the rotation pairs ADJACENT dims.
+
+    The sine carries the sign of the rotation, so that rotating x is `x * cos + x[..., adjacent_swap(d)] * sin`.
+    """
+    axis = 2 * ((head_dim // 3) // 2)
+    frequencies = 1.0 / 10000 ** (torch.arange(axis // 2, dtype=torch.float32) / (axis / 2))
+    position = torch.arange(frames * rows * columns)
+    place = (position // (rows * columns), position % (rows * columns) // columns, position % columns)
+    angles = [torch.outer(p.float(), frequencies).repeat(1, 2) for p in place]
+    angles.append(torch.zeros(len(position), head_dim - 3 * axis))
+    angle = torch.cat(angles, dim=-1)
+    sign = torch.tensor([-1.0, 1.0]).repeat(head_dim // 2)
+    return angle.cos(), angle.sin() * sign
+
+
+def adjacent_swap(head_dim: int) -> Tensor:
+    """The index (1, 0, 3, 2, ...), int64 (head_dim,): each dim is rotated together with its neighbour."""
+    return torch.arange(head_dim).view(-1, 2).flip(-1).flatten()
+
+
+def llama_tables(config: Llama, length: int) -> tuple[Tensor, Tensor]:
+    """Llama's RoPE as (cos, sin), float32, each (1, length, head_dim / 2), for the rotate-half layout.
+
+    With `rope_scaling`, the frequencies follow transformers modeling_rope_utils, "llama3".
+    """
+    exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
+    frequencies = 1.0 / config.rope_theta**exponent
+    scaling = config.rope_scaling
+    if scaling is not None:
+        wavelength = 2 * math.pi / frequencies
+        smooth = (scaling.original_context / wavelength - scaling.low) / (scaling.high - scaling.low)
+        blended = (1 - smooth.clamp(0, 1)) * frequencies / scaling.factor + smooth.clamp(0, 1) * frequencies
+        frequencies = blended
+    angle = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
+    return angle.cos()[None], angle.sin()[None]

@@ -1,0 +1,102 @@
+"""The V-JEPA 2 video encoder: tubelets, pre-norm blocks, 3-D RoPE inside attention (arXiv 2506.09985)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlj_edge.presets import Clip, Preprocess
+from vlj_edge.presets import VisionEncoder as Config
+
+from . import ops, rope, stem
+
+_NORM_EPS = 1e-6
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, swap: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        q, k = (self._rotate(t, cos, sin, swap) for t in (q, k))
+        y: Tensor = self.proj(ops.attention(q, k, v, self.heads, self.heads))
+        return y
+
+    def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor, swap: Tensor) -> Tensor:
+        # The tables stay fp32, also in an fp16 engine: positions reach into the thousands of tokens.
+        by_head = x.view(*x.shape[:-1], self.heads, -1).to(cos.dtype)
+        return (by_head * cos + by_head.index_select(-1, swap) * sin).to(x.dtype).flatten(2)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, heads: int, mlp: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.attention = _Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.fc1 = nn.Linear(width, mlp)
+        self.fc2 = nn.Linear(mlp, width)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, swap: Tensor) -> Tensor:
+        x = x + self.attention(self.norm1(x), cos, sin, swap)
+        y: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return y
+
+
+class VisionEncoder(nn.Module):
+    """Clips to visual tokens.
+
+    `forward` takes pixels (batch, frames, 3, crop, crop), normalised as the preset says, and returns visual tokens
+    (batch, frames / tubelet * rows * columns, width).
+    """
+
+    cos: Tensor
+    sin: Tensor
+    swap: Tensor
+
+    def __init__(self, config: Config, clip: Clip, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.stem = stem.ImageStem() if config.stem else None
+        channels, side = (stem.CHANNELS, preprocess.crop // stem.STRIDE) if config.stem else (3, preprocess.crop)
+        tubelet = (config.tubelet, config.patch, config.patch)
+        self.patch_embed = nn.Conv3d(channels, config.width, tubelet, tubelet)
+        self.blocks = nn.ModuleList(_Block(config.width, config.heads, config.mlp) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width, eps=_NORM_EPS)
+        grid = side // config.patch
+        cos, sin = rope.vjepa_tables(clip.frames // config.tubelet, grid, grid, config.width // config.heads)
+        # One row of heads is broadcast over all: (tokens, 1, head_dim).
+        self.register_buffer("cos", cos[:, None], persistent=False)
+        self.register_buffer("sin", sin[:, None], persistent=False)
+        self.register_buffer("swap", rope.adjacent_swap(config.width // config.heads), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        features = pixels
+        if self.stem is not None:
+            features = self.stem(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
+        return self.encode(features)
+
+    def encode(self, features: Tensor, kept: Tensor | None = None) -> Tensor:
+        """The part behind the stem: feature maps (batch, frames, channels, rows, columns) -> visual tokens.
+
+        In training, `kept` (int64, (batch, n)) drops all tokens but these before the first block; each keeps its
+        position.
+        """
+        x = self.patch_embed(features.transpose(1, 2)).flatten(2).transpose(1, 2)
+        cos, sin = self.cos, self.sin
+        if kept is not None:
+            x = x.gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))
+            cos, sin = cos[kept], sin[kept]
+        for block in self.blocks:
+            x = block(x, cos, sin, self.swap)
+        tokens: Tensor = self.norm(x)
+        return tokens
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        # half() and bfloat16() must not reach the tables; a move to another device must.
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.cos, self.sin = self.cos.float(), self.sin.float()
+        return self

@@ -1,0 +1,117 @@
+"""torch module -> ONNX graph that a person can read in Netron: fixed shapes, named inputs and outputs, nodes and
+weights named after the module they come from, no stack traces inside."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+# protobuf cannot hold 2 GiB; above this the weights go into one file beside the graph.
+_EXTERNAL_ABOVE = 1 << 30
+_LAYER = re.compile(r"\b(?:blocks|layers|layer)\.(\d+)[./]")
+
+
+def to_onnx(module: nn.Module, inputs: dict[str, Any], outputs: Sequence[str], opset: int) -> ir.Model:
+    """Export with the shapes of `inputs` (name -> example tensor, or list of tensors) fixed.
+
+    Names of list members and outputs must be given flat in `outputs` and follow `flat_names` for the inputs.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for chatty in ("torch.onnx", "onnxscript"):  # absent torchvision, folds that were tried and not taken
+            logging.getLogger(chatty).setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            module.eval(), tuple(inputs.values()), dynamo=True, opset_version=opset, verbose=False
+        )
+    assert program is not None
+    model = program.model
+    _name_nodes_and_weights(model.graph)
+    _name_ends(model.graph, flat_names(inputs), outputs)
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+    for value in _values(model.graph):
+        value.metadata_props.clear()
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.graph.doc_string = None
+    model.producer_name = "vlj-edge"
+    return model
+
+
+def flat_names(inputs: dict[str, Any]) -> list[str]:
+    """One name a tensor: members of a list named "key_cache_{},value_cache_{}" take these in turn."""
+    names: list[str] = []
+    for name, value in inputs.items():
+        if isinstance(value, Tensor):
+            names.append(name)
+        else:
+            patterns = name.split(",")
+            names += [patterns[i % len(patterns)].format(i // len(patterns)) for i in range(len(value))]
+    return names
+
+
+def save(model: ir.Model, path: Path) -> list[str]:
+    """Write the graph; weights above 1 GiB go to `<path>.data`. Returns the names of the files written."""
+    size = sum(w.const_value.nbytes for w in model.graph.initializers.values() if w.const_value is not None)
+    if size <= _EXTERNAL_ABOVE:
+        ir.save(model, path)
+        return [path.name]
+    ir.save(model, path, external_data=f"{path.name}.data")
+    return [path.name, f"{path.name}.data"]
+
+
+def nodes_a_layer(model: ir.Model) -> int:
+    """Nodes of the largest transformer layer, by the names that `to_onnx` gave ("layers.3.mlp/...", "blocks.3/...")."""
+    layers = (_LAYER.search(node.name or "") for node in model.graph if not (node.name or "").startswith("stem."))
+    counts = Counter(found.group(1) for found in layers if found)
+    return max(counts.values())
+
+
+def _values(graph: ir.Graph) -> list[ir.Value]:
+    values = list(graph.inputs) + list(graph.initializers.values())
+    return values + [output for node in graph for output in node.outputs]
+
+
+def _name_nodes_and_weights(graph: ir.Graph) -> None:
+    """Name each node "module.path/Op" and each anonymous weight after the module that reads it."""
+    seen: Counter[str] = Counter()
+    for node in graph:
+        scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes", "")
+        # The scopes are a printed list of module paths from the root inwards, the last one the torch operation.
+        path = [scope.strip(" '\"") for scope in scopes.strip("[]").split(",")]
+        module = path[-2] if len(path) >= 2 else ""
+        name = f"{module}/{node.op_type}" if module else node.op_type
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
+        for value in node.inputs:
+            if value is not None and value.is_initializer() and "." not in (value.name or ""):
+                _rename_initializer(graph, value, f"{node.name}.{'weight' if node.op_type == 'MatMul' else 'constant'}")
+    for node in graph:
+        for i, output in enumerate(node.outputs):
+            output.name = f"{node.name}:{i}" if len(node.outputs) > 1 else f"{node.name}:"
+
+
+def _rename_initializer(graph: ir.Graph, value: ir.Value, name: str) -> None:
+    while name in graph.initializers:
+        name += "_"
+    del graph.initializers[value.name]  # type: ignore[arg-type]
+    value.name = name
+    if value.const_value is not None:
+        value.const_value.name = name
+    graph.initializers[name] = value
+
+
+def _name_ends(graph: ir.Graph, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    assert len(graph.inputs) == len(inputs) and len(graph.outputs) == len(outputs)
+    for value, name in zip([*graph.inputs, *graph.outputs], [*inputs, *outputs], strict=True):
+        value.name = name

@@ -1,0 +1,68 @@
+"""Regenerates parity.json and demo.json beside this file: `make results`.
+
+nano-eval.json comes from examples/train_nano/evaluate.py, which needs the rendered validation set.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import vlj_edge
+from vlj_edge.bundle import MANIFEST, nano_bundle, seal
+from vlj_edge.export.bundle import export_bundle
+from vlj_edge.export.weights import MODEL_FILE, shipped_weights
+from vlj_edge.presets import preset
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "examples" / "train_nano"))
+from narration_score import score  # noqa: E402
+from provenance import provenance  # noqa: E402
+
+MEDIA = HERE.parent / "examples" / "media"
+
+
+def main() -> None:
+    write("parity.json", parity())
+    write("demo.json", demo())
+
+
+def parity() -> dict[str, Any]:
+    """Every engine of nano in both precisions against torch in fp32, with sizes and node counts."""
+    found: dict[str, Any] = {"weights": seal(shipped_weights() / MODEL_FILE).sha256}
+    with tempfile.TemporaryDirectory() as scratch:
+        for precision in ("fp32", "fp16"):
+            out = Path(scratch) / precision
+            exported = export_bundle(shipped_weights(), preset("nano"), out, fp16=precision == "fp16")
+            found[precision] = {
+                "engines": [asdict(engine) for engine in exported.engines],
+                "parity": [row.as_dict() for row in exported.parity],
+            }
+    return found
+
+
+def demo() -> dict[str, Any]:
+    """The demo video narrated live and window by window, and both held against its annotation."""
+    model = vlj_edge.load()
+    annotation = json.loads((MEDIA / "demo.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = {"bundle": seal(nano_bundle() / MANIFEST).sha256}
+    for name, every_window in (("live gates", False), ("every window", True)):
+        narration = model.narrate(MEDIA / "demo.mp4", every_window=every_window)
+        said = list(narration)
+        found[name] = {"totals": narration.totals.as_dict(), **score(annotation["events"], said)}
+        if not every_window:
+            found[name]["said"] = [event.as_dict() for event in said]
+    return found
+
+
+def write(name: str, found: dict[str, Any]) -> None:
+    (HERE / name).write_text(json.dumps(provenance("make results") | found, indent=2) + "\n", encoding="utf-8")
+    print(HERE / name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""The three gates, each of which skips the work behind it. Settings and their units are in vlj_edge.bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge import bundle
+from vlj_edge.errors import VljEdgeError
+
+from .preprocess import THUMBNAIL, Picture
+
+Embedding = npt.NDArray[np.float32]
+
+
+class SceneGate:
+    """Has the picture changed since the clip that was last encoded?
+
+    Two clips are the same when their frames look the same one by one, sample against sample. That is what the encoder
+    gets, so nothing else can make its output the same: a still clip after one with movement in it differs from it in
+    the frames that moved, and two still clips differ when their pictures do. The comparison is with the clip that was
+    last ENCODED, or a scene that changes a little from clip to clip would never be seen to change.
+    """
+
+    def __init__(self, settings: bundle.SceneGate, frames: int) -> None:
+        self._settings = settings
+        self._encoded = np.empty((frames, THUMBNAIL, THUMBNAIL), np.float32)
+        self._now = np.empty_like(self._encoded)
+        self._difference = np.empty_like(self._encoded)
+        self._first = True
+
+    def changed(self, pictures: Sequence[Picture]) -> bool:
+        """Must this clip be encoded? When the answer is yes, it is what later clips are compared with."""
+        for cells, picture in zip(self._now, pictures, strict=True):
+            cells[...] = picture.luminance
+        if self._settings.enabled and not self._first and not self._differs():
+            return False
+        self._first = False
+        self._encoded, self._now = self._now, self._encoded
+        return True
+
+    def _differs(self) -> bool:
+        np.subtract(self._now, self._encoded, out=self._difference)
+        np.abs(self._difference, out=self._difference)
+        cells = (self._difference > self._settings.changed).mean(axis=(1, 2))  # fraction, frame by frame
+        return bool(cells.max() >= self._settings.cells)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something to say: its embedding, float32 [embedding], unit length, and the cosine to what was said before."""
+
+    embedding: Embedding
+    similarity: float | None
+
+
+class MeaningGate:
+    """Is there something new to say, and has the stream settled enough to say it?
+
+    A change is pending from the window on in which the smoothed embedding falls below `speak_below` of what was last
+    said, until it rises above `forget_above` again or is said. It is said once the local windows are calm, or after
+    `longest_wait`, and never within `least_hold` of the text before, which has the last word. Before anything was said,
+    the first window makes a change pending.
+    """
+
+    def __init__(self, settings: bundle.MeaningGate, size: int) -> None:
+        if settings.smoothing < 1 or settings.calm_windows < 1 or settings.forget_above < settings.speak_below:
+            raise VljEdgeError(
+                "the meaning gate needs smoothing and calm_windows of at least 1 and forget_above >= speak_below: "
+                "calibrate it again"
+            )
+        self._settings = settings
+        self._smooth = _RunningMean(settings.smoothing, size)
+        self._calm = _RunningMean(settings.calm_windows, size)
+        self._said: Embedding | None = None
+        self._said_at = -np.inf
+        self._pending_since: float | None = None
+        self._latest: tuple[float, Change] | None = None
+
+    def offer(self, time: float, embedding: Embedding) -> Change | None:
+        """Take the next window's embedding (unit length) and time (seconds, increasing): what to say now, or None."""
+        smooth = self._smooth.add(embedding)
+        change = self._against_said(smooth / max(float(np.linalg.norm(smooth)), 1e-6))
+        calm_mean = self._calm.add(embedding)
+        calm = self._calm.full and 1 - calm_mean @ calm_mean <= self._settings.calm_variance
+        self._latest = (time, change)
+        self._update_pending(time, change.similarity)
+        if not self._settings.enabled:
+            return self._say(time, change)
+        if self._pending_since is None or time - self._said_at < self._settings.least_hold:
+            return None
+        waited = time - self._pending_since >= self._settings.longest_wait
+        return self._say(time, change) if calm or waited else None
+
+    def flush(self) -> Change | None:
+        """At the end of the stream: the change that is pending still and can never calm, or None."""
+        if self._latest is None or self._pending_since is None:
+            return None
+        time, change = self._latest
+        return self._say(time, change) if time - self._said_at >= self._settings.least_hold else None
+
+    def _against_said(self, embedding: Embedding) -> Change:
+        if self._said is None:
+            return Change(embedding, None)
+        cosine = float(embedding @ self._said)
+        return Change(embedding, min(1.0, max(-1.0, cosine)))  # rounding can leave the range
+
+    def _update_pending(self, time: float, similarity: float | None) -> None:
+        if self._pending_since is None:
+            if similarity is None or similarity < self._settings.speak_below:
+                self._pending_since = time
+        elif similarity is not None and similarity > self._settings.forget_above:
+            self._pending_since = None
+
+    def _say(self, time: float, change: Change) -> Change:
+        self._said, self._said_at, self._pending_since = change.embedding, time, None
+        return change
+
+
+class CaptionMemory:
+    """Texts by embedding, the least recently used forgotten first. Recall is one matrix-vector product."""
+
+    def __init__(self, settings: bundle.CaptionMemory, size: int) -> None:
+        self._capacity = settings.capacity if settings.enabled else 0
+        self._same = min(settings.same, 1 - 1e-6)  # a unit vector times itself is 1 only up to rounding
+        self._embeddings = np.zeros((self._capacity, size), np.float32)
+        self._used = np.zeros(self._capacity, np.int64)  # when, in calls
+        self._texts: list[str] = []
+        self._calls = 0
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def recall(self, embedding: Embedding) -> str | None:
+        """The text of the nearest embedding, if that is near enough; None otherwise."""
+        if not self._texts:
+            return None
+        similarities = self._embeddings[: len(self)] @ embedding
+        nearest = int(similarities.argmax())
+        if similarities[nearest] < self._same:
+            return None
+        self._touch(nearest)
+        return self._texts[nearest]
+
+    def put(self, embedding: Embedding, text: str) -> None:
+        """Remember a text, in the place of the least recently used one when memory is full."""
+        if len(self) < self._capacity:
+            self._texts.append("")
+            slot = len(self) - 1
+        elif self._capacity:
+            slot = int(self._used.argmin())
+        else:
+            return
+        self._embeddings[slot] = embedding
+        self._texts[slot] = text
+        self._touch(slot)
+
+    def _touch(self, slot: int) -> None:
+        self._calls += 1
+        self._used[slot] = self._calls
+
+
+class _RunningMean:
+    """Mean of the last `length` vectors, or of as many as there were."""
+
+    def __init__(self, length: int, size: int) -> None:
+        self._ring = np.zeros((length, size), np.float32)
+        self._count = 0
+
+    @property
+    def full(self) -> bool:
+        return self._count >= len(self._ring)
+
+    def add(self, vector: Embedding) -> Embedding:
+        self._ring[self._count % len(self._ring)] = vector
+        self._count += 1
+        mean: Embedding = self._ring[: self._count].mean(axis=0)
+        return mean

@@ -1,0 +1,112 @@
+"""ONNX Runtime as an engine: every buffer is bound by address once, so that nothing is copied on the way in or out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from vlj_edge.bundle import EngineSpec, TensorSpec
+from vlj_edge.errors import VljEdgeError, require
+
+from ..engine import Array, allocate
+
+# What onnxruntime calls the element types that a bundle may hold.
+_NUMPY_NAMES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(bool)": "bool",
+}
+
+
+class OrtEngine:
+    """One onnxruntime session with its buffers. See Engine."""
+
+    def __init__(
+        self,
+        path: Path,
+        spec: EngineSpec,
+        shared: Mapping[str, Array],
+        threads: int | None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        ort = require("onnxruntime", "cpu")
+        self._path = path
+        self._session = _session(ort, path, threads, providers)
+        _check(path, spec.inputs, self._session.get_inputs())
+        _check(path, spec.outputs, self._session.get_outputs())
+        self.inputs, self.outputs = allocate(path, spec, shared)
+        self._binding = self._session.io_binding()
+        for name, array in self.inputs.items():
+            self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        for name, array in self.outputs.items():
+            self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def run(self) -> None:
+        """See Engine.run."""
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # onnxruntime's exception types share no base class below Exception
+            raise VljEdgeError(
+                f"{self._path} failed while running ({_one_line(error)}): free memory and try again, or export it again"
+            ) from error
+
+
+def load(path: Path, spec: EngineSpec, shared: Mapping[str, Array], threads: int | None) -> OrtEngine:
+    """Load a file that was verified already, for the CPU.
+
+    Raises:
+        VljEdgeError: onnxruntime is not installed, cannot read the file, or finds other inputs and outputs in it.
+    """
+    return OrtEngine(path, spec, shared, threads)
+
+
+def _session(ort: ModuleType, path: Path, threads: int | None, providers: Sequence[str]) -> Any:
+    missing = [name for name in providers if name not in ort.get_available_providers()]
+    if missing:
+        raise VljEdgeError(
+            f"this onnxruntime has no {', '.join(missing)}: pip install 'vlj-edge[gpu]' in place of [cpu]"
+        )
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # fatal: what matters arrives as an exception, and stderr belongs to the commands
+    options.intra_op_num_threads = threads or _usable_cores()
+    options.inter_op_num_threads = 1
+    # Spinning threads burn the cores between two windows that the camera and the video decoder need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(str(path), options, providers=list(providers))
+    except Exception as error:  # as in run()
+        raise VljEdgeError(
+            f"onnxruntime {ort.__version__} cannot load {path} ({_one_line(error)}): "
+            "pip install -U 'onnxruntime>=1.25' (it needs Python 3.11), or export the bundle again"
+        ) from error
+
+
+def _usable_cores() -> int:
+    # os.cpu_count() ignores taskset and container limits, and more threads than cores are slower than one.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check(path: Path, specs: tuple[TensorSpec, ...], found: Sequence[Any]) -> None:
+    wanted = {spec.name: (np.dtype(spec.dtype).name, list(spec.shape)) for spec in specs}
+    has = {node.name: (_NUMPY_NAMES.get(node.type, node.type), list(node.shape)) for node in found}
+    for name in sorted(wanted.keys() | has.keys()):
+        if wanted.get(name) != has.get(name):
+            raise VljEdgeError(
+                f"{path}: the manifest says {name} is {_tensor(wanted.get(name))}, the file says "
+                f"{_tensor(has.get(name))}: export the bundle again"
+            )
+
+
+def _tensor(tensor: tuple[str, list[int]] | None) -> str:
+    return f"{tensor[0]}{tensor[1]}" if tensor else "absent"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

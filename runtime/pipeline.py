@@ -1,0 +1,242 @@
+"""The way of a frame. Everything that happens to it happens in this file, in this order:
+
+source -> samples -> clip window -> scene gate -> pixels -> VISION ENCODER -> PREDICTOR -> embedding
+       -> meaning gate -> caption memory -> TEXT DECODER -> text
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Generic, Literal, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge import bundle
+from vlj_edge.bundle import Gates, Manifest, read_manifest
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.results import Narration, Totals, Window, WindowEmbedding
+
+from .decode import decode
+from .engine import Engine, backend_module, open_engine
+from .gates import CaptionMemory, Change, MeaningGate, SceneGate
+from .preprocess import ClipPixels, see
+from .sources import Source, open_source
+from .tokens import Tokens
+from .windows import samples, windows
+
+Item = TypeVar("Item")
+AnySource: TypeAlias = str | Path | int | Source
+Embedding: TypeAlias = npt.NDArray[np.float32]
+
+NO_GATES = Gates(
+    bundle.SceneGate(enabled=False), bundle.MeaningGate(enabled=False), bundle.CaptionMemory(enabled=False)
+)
+
+
+class Pass(Iterator[Item], Generic[Item]):
+    """One pass over a source: iterate over it once. Items come out as soon as they are decided.
+
+    Raises, at the end of the iteration:
+        VljEdgeError: the source broke off; everything before the break has come out.
+    """
+
+    def __init__(self, items: Generator[Item, None, None], source: Source, totals: Totals) -> None:
+        self._items = _to_the_end(items, source)
+        self._source = source
+        self._totals = totals
+        self._started = time.perf_counter()
+        self._ended = False
+
+    @property
+    def totals(self) -> Totals:
+        """What was done so far: right at any time, also after an interruption."""
+        if not self._ended:
+            self._totals.video_seconds = self._source.seconds
+            self._totals.wall_seconds = time.perf_counter() - self._started
+        return self._totals
+
+    def __next__(self) -> Item:
+        try:
+            return next(self._items)
+        except BaseException:  # the end, an error or Ctrl-C: in every case nothing comes after it
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop, and let go of the source. The totals stay."""
+        _ = self.totals
+        self._ended = True
+        self._items.close()
+        self._source.close()
+
+
+class Model:
+    """A bundle, ready to run. Engines are verified and loaded when they are first needed.
+
+    One Model serves one thread: its engines' buffers are shared by everything that it does.
+
+    Raises:
+        VljEdgeError: no bundle there, a manifest that cannot be read, or an unknown backend.
+    """
+
+    def __init__(self, directory: str | Path, backend: str = "onnxruntime", threads: int | None = None) -> None:
+        backend_module(backend)
+        self.directory = Path(directory)
+        self.manifest: Manifest = read_manifest(self.directory)
+        self._open = partial(open_engine, self.directory, self.manifest, backend=backend, threads=threads)
+
+    def narrate(
+        self,
+        source: AnySource,
+        query: str | None = None,
+        every_window: bool = False,
+        gates: Gates | None = None,
+    ) -> Pass[Narration]:
+        """Say what happens in a source, when it changes.
+
+        Args:
+            source: what open_source takes, or a Source.
+            query: what the predictor is asked; None: the bundle's default query.
+            every_window: decode every window with all gates off, and say the same text again where it is the same.
+            gates: settings in place of the bundle's.
+
+        Raises:
+            VljEdgeError: at the call, for a source, query or bundle that cannot be used.
+        """
+        gates = NO_GATES if every_window else gates or self.manifest.gates
+        totals = Totals()
+        frames, embeddings = self._start(source, query, gates.scene, totals)
+        meaning = MeaningGate(gates.meaning, self.manifest.embedding)
+        memory = CaptionMemory(gates.memory, self.manifest.embedding)
+        _ = self._decoder  # a decoder that cannot be loaded is an error of this call, not of the first change
+        said = self._narrations(_changes(embeddings, meaning), memory, every_window, totals)
+        return Pass(said, frames, totals)
+
+    def embed(
+        self, source: AnySource, query: str | None = None, every_window: bool = False, gates: Gates | None = None
+    ) -> Pass[WindowEmbedding]:
+        """The embedding of every window. No decoder is loaded. Arguments and errors as for narrate()."""
+        gates = NO_GATES if every_window else gates or self.manifest.gates
+        totals = Totals()
+        frames, embeddings = self._start(source, query, gates.scene, totals)
+        return Pass(embeddings, frames, totals)
+
+    def embed_text(self, text: str) -> Embedding:
+        """The embedding of a text, float32 [embedding], unit length. Only the text encoder is loaded.
+
+        Raises:
+            VljEdgeError: the text is empty, or the bundle cannot be used.
+        """
+        engine, tokens = self._text_encoder
+        engine.inputs["text_ids"][...], engine.inputs["text_mask"][...] = tokens.encode(text)
+        engine.run()
+        return _embedding_of(engine, "text_encoder")
+
+    def _start(
+        self, source: AnySource, query: str | None, scene: bundle.SceneGate, totals: Totals
+    ) -> tuple[Source, Generator[WindowEmbedding, None, None]]:
+        query_ids, query_mask = self._query_tokens.encode(self.manifest.default_query if query is None else query)
+        if not isinstance(source, Source):
+            source = open_source(source, self.manifest.clip.frames_per_second)
+        _ = self._encoder  # load now, for the same reason as the decoder
+        return source, self._embeddings(source, query_ids, query_mask, scene, totals)
+
+    def _embeddings(
+        self,
+        frames: Source,
+        query_ids: npt.NDArray[np.int64],
+        query_mask: npt.NDArray[np.bool_],
+        scene_settings: bundle.SceneGate,
+        totals: Totals,
+    ) -> Generator[WindowEmbedding, None, None]:
+        clip = self.manifest.clip
+        encoder, pixels, predictor = self._encoder
+        scene = SceneGate(scene_settings, clip.frames)
+        pictures = samples(frames, clip, partial(see, preprocess=self.manifest.preprocess), frames.period)
+        embedding = np.empty(0, np.float32)
+        for window, clip_pictures in windows(pictures, clip):
+            changed = scene.changed(clip_pictures)
+            if changed:
+                pixels.fill(clip_pictures)
+                encoder.run()  # its visual_tokens are the predictor's input, the same memory
+                totals.encoder_runs += 1
+                predictor.inputs["query_ids"][...] = query_ids
+                predictor.inputs["query_mask"][...] = query_mask
+                predictor.run()
+                totals.predictor_runs += 1
+                embedding = _embedding_of(predictor, "predictor")
+            totals.windows += 1
+            yield WindowEmbedding(window, embedding, encoded=changed)
+
+    def _narrations(
+        self, changes: Iterable[tuple[Window, Change]], memory: CaptionMemory, every_window: bool, totals: Totals
+    ) -> Generator[Narration, None, None]:
+        last = ""
+        for window, change in changes:
+            text, origin = self._text(change.embedding, memory, totals)
+            if every_window or text not in ("", last):  # other meaning, same words: nothing new to the listener
+                last = text
+                totals.said += 1
+                yield Narration(window.start, window.end, text, origin, change.similarity)
+
+    def _text(
+        self, embedding: Embedding, memory: CaptionMemory, totals: Totals
+    ) -> tuple[str, Literal["decoder", "memory"]]:
+        known = memory.recall(embedding)
+        if known is not None:
+            totals.memory_hits += 1
+            return known, "memory"
+        decoder, tokens = self._decoder
+        ids, runs = decode(decoder, embedding, self.manifest.tokenizers["decoder"].end)
+        totals.decoder_runs += 1
+        totals.decoder_tokens += runs
+        text = tokens.decode(ids)
+        memory.put(embedding, text)
+        return text, "decoder"
+
+    @cached_property
+    def _encoder(self) -> tuple[Engine, ClipPixels, Engine]:
+        encoder = self._open("vision_encoder")
+        predictor = self._open("predictor", shared={"visual_tokens": encoder.outputs["visual_tokens"]})
+        return encoder, ClipPixels(encoder.inputs["pixels"], self.manifest.preprocess), predictor
+
+    @cached_property
+    def _decoder(self) -> tuple[Engine, Tokens]:
+        return self._open("decoder"), Tokens(self.directory, self.manifest, "decoder")
+
+    @cached_property
+    def _text_encoder(self) -> tuple[Engine, Tokens]:
+        return self._open("text_encoder"), Tokens(self.directory, self.manifest, "text_encoder")
+
+    @cached_property
+    def _query_tokens(self) -> Tokens:
+        return Tokens(self.directory, self.manifest, "query")
+
+
+def _changes(embeddings: Iterable[WindowEmbedding], gate: MeaningGate) -> Iterator[tuple[Window, Change]]:
+    window = None
+    for item in embeddings:
+        window = item.window
+        change = gate.offer(window.centre, item.embedding)
+        if change is not None:
+            yield window, change
+    change = gate.flush()
+    if change is not None and window is not None:
+        yield window, change
+
+
+def _to_the_end(items: Iterable[Item], source: Source) -> Generator[Item, None, None]:
+    yield from items
+    if source.incomplete is not None:  # only now, when everything before the break has been said
+        raise VljEdgeError(source.incomplete)
+
+
+def _embedding_of(engine: Engine, name: str) -> Embedding:
+    embedding: Embedding = engine.outputs["embedding"][0].copy()
+    if not np.isfinite(embedding).all():
+        raise VljEdgeError(f"the {name} gave values that are not numbers: export the bundle without --fp16")
+    return embedding

@@ -1,0 +1,276 @@
+"""Where frames come from: video files, folders of images, cameras.
+
+Timestamps are seconds from the first frame. What cannot be opened, or has no picture in it, is an error at once. What
+breaks off later ends normally with `incomplete` set, so that everything before the break is still narrated.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge.errors import VljEdgeError, require, without_credentials
+
+Image: TypeAlias = npt.NDArray[np.uint8]
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame: seconds since the source's first frame, and uint8 [height, width, 3], BGR."""
+
+    time: float
+    image: Image
+
+
+class Source(ABC):
+    """One pass over frames in order of time; also a context manager. Subclass it for a camera of your own.
+
+    Attributes:
+        period: seconds between two frames, nominally; the last frame is taken to last as long.
+        seconds: end of the last frame that was given.
+        incomplete: once iteration has ended, why it ended too early, one line; None if all was read.
+    """
+
+    period: float
+    seconds: float = 0.0
+    incomplete: str | None = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in self.frames():
+            self.seconds = frame.time + self.period
+            yield frame
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def frames(self) -> Iterator[Frame]:
+        """The frames; called once."""
+
+    def close(self) -> None:  # noqa: B027 (most sources have nothing to close)
+        """Let go of the device or file. May be called twice."""
+
+
+def open_source(uri: str | Path | int, frames_per_second: float = 4.0) -> Source:
+    """Open a video file (path, file://), a folder of images, an image, or a camera (0, /dev/video0, v4l2:///dev/video0).
+
+    Args:
+        frames_per_second: at which a folder's images follow one another.
+
+    Raises:
+        VljEdgeError: nothing there, nothing that can be read, or no frame in it.
+    """
+    text = str(uri)
+    if text.startswith("v4l2://"):
+        text = text.removeprefix("v4l2://")
+    if re.fullmatch(r"\d+", text):
+        return Camera(int(text))
+    if text.startswith("/dev/"):
+        return Camera(text)
+    if text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    elif "://" in text:
+        raise VljEdgeError(
+            f"{without_credentials(text)}: {text.split('://')[0]} sources are not supported yet: "
+            "give a file, a folder of images or a camera index"
+        )
+    return _open_path(Path(text).expanduser(), frames_per_second)
+
+
+def _open_path(path: Path, frames_per_second: float) -> Source:
+    if not path.exists():
+        raise VljEdgeError(f"{path} does not exist: check the path; a camera is given by its index, such as 0")
+    if not os.access(path, os.R_OK):
+        raise VljEdgeError(f"{path} may not be read by this user: chmod +r it")
+    if path.is_dir():
+        images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+        if not images:
+            raise VljEdgeError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}): give a folder that does")
+        return Images(sorted(images, key=_natural), frames_per_second)
+    if path.stat().st_size == 0:
+        raise VljEdgeError(f"{path} is empty: record or copy it again")
+    # OpenCV takes img_001.png for the first of a sequence and would go on to img_002.png.
+    return Images([path], frames_per_second) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    # frame9 before frame10
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", path.name)]
+
+
+def opencv() -> ModuleType:
+    """cv2, without its own and FFmpeg's chatter on stderr unless the environment asks for it."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+    # OpenCV's own reader of AVI prints whatever it finds in a damaged file, and reads nothing that the others do not.
+    os.environ.setdefault("OPENCV_VIDEOIO_PRIORITY_CV_MJPEG", "0")
+    return require("cv2", "cpu")
+
+
+class Images(Source):
+    """Image files at a steady rate."""
+
+    def __init__(self, paths: Sequence[Path], frames_per_second: float) -> None:
+        self._cv2 = opencv()
+        self._paths = paths
+        self.period = 1 / frames_per_second
+        if self._read(paths[0]) is None:
+            raise VljEdgeError(self._unreadable(paths[0]))
+
+    def frames(self) -> Iterator[Frame]:
+        """See Source."""
+        for index, path in enumerate(self._paths):
+            image = self._read(path)
+            if image is None:
+                self.incomplete = self._unreadable(path)
+                return
+            yield Frame(index * self.period, image)
+
+    def _read(self, path: Path) -> Image | None:
+        try:
+            image: Image | None = self._cv2.imread(str(path), self._cv2.IMREAD_COLOR)
+        except self._cv2.error:  # larger than OpenCV's limit
+            return None
+        return image
+
+    @staticmethod
+    def _unreadable(path: Path) -> str:
+        return f"{path} cannot be read as an image: remove it, or save it again"
+
+
+class VideoFile(Source):
+    """A video file, decoded by OpenCV. Every frame is read; none is dropped for being late."""
+
+    def __init__(self, path: Path) -> None:
+        cv2 = opencv()
+        self._path = path
+        self._position, self._count = cv2.CAP_PROP_POS_MSEC, cv2.CAP_PROP_FRAME_COUNT
+        self._capture = cv2.VideoCapture(str(path))
+        self.period = _period(self._capture.get(cv2.CAP_PROP_FPS), 25.0)
+        first = self._read()
+        if first is None:
+            self.close()
+            raise VljEdgeError(
+                f"{path} has no picture that can be read (damaged, sound only, or an unknown format): "
+                f"look at it with ffprobe, or convert it with ffmpeg -i {path.name} video.mp4"
+            )
+        self._first = first
+
+    def frames(self) -> Iterator[Frame]:
+        """See Source."""
+        origin, image = self._first
+        now = 0.0
+        yield Frame(now, image)
+        while (read := self._read()) is not None:
+            position, image = read
+            # The file's own time wherever it moves on; some files have none, or start again where they were joined.
+            now = position - origin if 0 < position - origin - now < 3600 else now + self.period
+            yield Frame(now, image)
+        declared = self._capture.get(self._count) * self.period
+        missing = declared - now - self.period
+        # Counts are estimates in some containers: only what is beyond their error is a loss.
+        if missing > max(0.5, 0.05 * declared):
+            self.incomplete = (
+                f"{self._path} breaks off at {now + self.period:.1f} of {declared:.1f} seconds: it is damaged, "
+                "copy or record it again"
+            )
+
+    def close(self) -> None:
+        """See Source."""
+        self._capture.release()
+
+    def _read(self) -> tuple[float, Image] | None:
+        if not self._capture.grab():
+            return None
+        position = self._capture.get(self._position) / 1000
+        good, image = self._capture.retrieve()
+        return (position, image) if good else None
+
+
+class Camera(Source):
+    """A camera, read by its own thread into one slot: whoever is late gets the newest frame, and the lag cannot grow.
+
+    Attributes:
+        dropped: frames that were replaced by a newer one before they were taken.
+    """
+
+    silence = 5.0  # seconds without a frame after which a camera is taken for lost: a read can block for good
+
+    def __init__(self, which: int | str) -> None:
+        cv2 = opencv()
+        self.dropped = 0
+        self._name = f"camera {which}"
+        self._capture: Any = cv2.VideoCapture(which)
+        self.period = _period(self._capture.get(cv2.CAP_PROP_FPS), 30.0)
+        good, self._first = self._capture.read()
+        if not good:
+            self._capture.release()
+            raise VljEdgeError(
+                f"{self._name} gives no picture: check that it is plugged in (ls /dev/video*), that this user is in "
+                "the group video, and that no other program uses it"
+            )
+        self._start = time.monotonic()
+        self._slot: Frame | None = None
+        self._lost = False
+        self._news = threading.Condition()
+        self._stop = threading.Event()
+        self._reader = threading.Thread(target=self._keep_newest, name=self._name, daemon=True)
+
+    def frames(self) -> Iterator[Frame]:
+        """See Source."""
+        self._reader.start()
+        yield Frame(0.0, self._first)
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._slot is not None or self._lost, self.silence)
+                frame, self._slot = self._slot, None
+            if frame is None:
+                break
+            yield frame
+        if not self._stop.is_set():
+            self.incomplete = f"{self._name} stopped giving pictures: check its cable and start again"
+
+    def close(self) -> None:
+        """See Source."""
+        self._stop.set()
+        if self._reader.is_alive():
+            self._reader.join(1.0)
+        # Releasing a capture under a read that is blocked crashes: then it is left to the process's end.
+        if not self._reader.is_alive():
+            self._capture.release()
+
+    def _keep_newest(self) -> None:
+        failures = 0
+        while not self._stop.is_set() and failures < 3:
+            good, image = self._capture.read()
+            failures = 0 if good else failures + 1
+            if good:
+                with self._news:
+                    self.dropped += self._slot is not None
+                    self._slot = Frame(time.monotonic() - self._start, image)
+                    self._news.notify()
+        with self._news:
+            self._lost = True
+            self._news.notify()
+
+
+def _period(frames_per_second: float, otherwise: float) -> float:
+    # 90000 and the like are clock rates that a container gives for want of a frame rate
+    return 1 / (frames_per_second if 1e-3 < frames_per_second <= 1000 else otherwise)

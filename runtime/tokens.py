@@ -1,0 +1,53 @@
+"""Texts to the fixed-length token ids that an engine takes, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from vlj_edge.bundle import Manifest, verify_file
+from vlj_edge.errors import VljEdgeError
+
+
+class Tokens:
+    """One tokenizer of a bundle ("query", "decoder" or "text_encoder").
+
+    Raises:
+        VljEdgeError: the file is not the one that was sealed, or not a tokenizer.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest, name: str) -> None:
+        self._spec = manifest.tokenizers[name]
+        path = verify_file(directory, self._spec.file, manifest)
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises Exception itself
+            raise VljEdgeError(f"{path} is not a tokenizer ({error}): export the bundle again") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(self._spec.length)  # keeps the special tokens at the end
+
+    def encode(self, text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Token ids, int64 [1, length], padded at the end, and the mask, bool [1, length], true where a token is.
+
+        A text that is too long is cut.
+
+        Raises:
+            VljEdgeError: there is nothing but white space in the text.
+        """
+        if not text.strip():
+            raise VljEdgeError("the text is empty: give at least one word")
+        ids = self._tokenizer.encode(self._spec.text_prefix + text).ids
+        padded = np.full((1, self._spec.length), self._spec.pad, np.int64)
+        padded[0, : len(ids)] = ids
+        mask = np.zeros((1, self._spec.length), np.bool_)
+        mask[0, : len(ids)] = True
+        return padded, mask
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, without special tokens."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text.strip()

@@ -1,0 +1,15 @@
+"""Weights that every export test starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.export.tiny_weights import write_tiny_weights
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights directory of the preset TINY."""
+    return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny")

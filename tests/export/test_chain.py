@@ -1,0 +1,85 @@
+"""Export and runtime together: what comes out of a video is what the torch model makes of its clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import vlj_edge
+from tests.export.tiny_weights import TINY
+from vlj_edge.export.bundle import export_bundle
+from vlj_edge.export.models.text_encoder import TextEncoder
+from vlj_edge.export.weights import LoadedWeights, load_weights
+from vlj_edge.runtime.pipeline import Model
+from vlj_edge.runtime.preprocess import ClipPixels, see
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_weights: Path) -> LoadedWeights:
+    return load_weights(tiny_weights, TINY)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return vlj_edge.load(export_bundle(tiny_weights, TINY, tmp_path_factory.mktemp("chain") / "bundle").bundle)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 9 pictures, at the clip's rate: 6 windows of 4."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for i in range(9):
+        coarse = rng.integers(0, 256, (3, 4, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{i}.png"), cv2.resize(coarse, (60, 44), interpolation=cv2.INTER_CUBIC))
+    return folder
+
+
+def clips(pictures: Path) -> list[torch.Tensor]:
+    images = [cv2.imread(str(path)) for path in sorted(pictures.iterdir())]
+    pixels = np.empty((1, TINY.clip.frames, 3, TINY.preprocess.crop, TINY.preprocess.crop), np.float32)
+    found = []
+    for start in range(len(images) - TINY.clip.frames + 1):
+        seen = [see(image, TINY.preprocess) for image in images[start : start + TINY.clip.frames]]
+        ClipPixels(pixels, TINY.preprocess).fill(seen)
+        found.append(torch.from_numpy(pixels.copy()))
+    return found
+
+
+def torch_embedding(weights: LoadedWeights, model: Model, clip: torch.Tensor) -> torch.Tensor:
+    ids, mask = model._query_tokens.encode(TINY.default_query)
+    tokens = weights.model.vision_encoder(clip)
+    embedding: torch.Tensor = weights.model.predictor(tokens, torch.from_numpy(ids), torch.from_numpy(mask))
+    return embedding
+
+
+def test_embeddings_of_a_source_are_those_of_torch(weights: LoadedWeights, model: Model, pictures: Path) -> None:
+    found = list(model.embed(pictures, every_window=True))
+    expected = [torch_embedding(weights, model, clip) for clip in clips(pictures)]
+    assert len(found) == len(expected) == 6
+    for item, embedding in zip(found, expected, strict=True):
+        assert np.abs(item.embedding - embedding[0].numpy()).max() < 1e-5
+    assert len({item.embedding.tobytes() for item in found}) == 6, "every clip differs, and so must its embedding"
+
+
+def test_texts_of_a_source_are_those_of_torch(weights: LoadedWeights, model: Model, pictures: Path) -> None:
+    said = [narration.text for narration in model.narrate(pictures, every_window=True)]
+    _, tokens = model._decoder
+    expected = [
+        tokens.decode(weights.model.decoder.generate(torch_embedding(weights, model, clip), TINY.decoder_end))
+        for clip in clips(pictures)
+    ]
+    assert said == expected
+    assert len(set(said)) > 1, "the embedding has an influence on the text"
+
+
+def test_embeddings_of_texts_are_those_of_torch(weights: LoadedWeights, model: Model) -> None:
+    _, tokens = model._text_encoder
+    text_model = TextEncoder(weights.text_backbone.model, weights.model.text_projection)
+    for text in ("nothing moves", "a much longer text than the engine has room for, so that it is cut at its end"):
+        expected = text_model(*(torch.from_numpy(x) for x in tokens.encode(text)))[0].numpy()
+        cosine = float(model.embed_text(text) @ expected)
+        assert cosine > 0.995, "int8 storage moves an embedding by no more than this"

@@ -1,0 +1,332 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import wave
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vlj_edge import VljEdgeError
+from vlj_edge.runtime import sources
+from vlj_edge.runtime.sources import Camera, VideoFile, open_source, opencv
+
+from .tiny_bundle import BLUE, RED
+
+MakeVideo = Callable[..., Path]
+
+
+def write_image(path: Path, value: int, size: tuple[int, int] = (32, 24)) -> Path:
+    assert opencv().imwrite(str(path), np.full((size[1], size[0], 3), value, np.uint8))
+    return path
+
+
+def write_sound(path: Path) -> Path:
+    with wave.open(str(path), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(16000))
+    return path
+
+
+# --- video files
+
+
+@pytest.mark.parametrize("rate", [10, 25, 29.97])
+def test_video_file_gives_every_frame_and_its_time(make_video: MakeVideo, rate: float) -> None:
+    path = make_video([(RED, 1), (BLUE, 1)], rate=rate)
+    with open_source(path) as source:
+        frames = list(source)
+    count = 2 * round(rate)
+    assert len(frames) == count
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(count) / rate, atol=2e-3)
+    assert frames[0].image.shape == (48, 64, 3)
+    assert frames[0].image.dtype == np.uint8
+    assert frames[0].image[0, 0].argmax() == 2  # BGR: red
+    assert frames[-1].image[0, 0].argmax() == 0
+    assert source.seconds == pytest.approx(count / rate, abs=2e-3)
+    assert source.incomplete is None
+
+
+def test_kept_frames_stay_what_they_were(make_video: MakeVideo) -> None:
+    first, *_, last = list(open_source(make_video([(RED, 1), (BLUE, 1)])))
+    assert first.image[0, 0].argmax() != last.image[0, 0].argmax()
+
+
+@pytest.mark.parametrize("form", [str, Path, lambda path: f"file://{path}"])
+def test_forms_of_a_path(make_video: MakeVideo, form: Callable[[Path], Any]) -> None:
+    assert len(list(open_source(form(make_video([(RED, 0.2)]))))) == 5
+
+
+def test_file_uri_with_escapes(make_video: MakeVideo) -> None:
+    path = make_video([(RED, 0.2)], name="two words.mp4")
+    assert len(list(open_source(f"file://{str(path).replace(' ', '%20')}"))) == 5
+
+
+def test_file_that_breaks_off_gives_what_it_has_and_says_so(make_video: MakeVideo) -> None:
+    path = make_video([(RED, 4)], name="video.avi")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    source = open_source(path)
+    frames = list(source)
+    assert 30 < len(frames) < 70
+    assert source.incomplete is not None
+    assert f"{path} breaks off at {source.seconds:.1f} of 4.0 seconds" in source.incomplete
+    assert "\n" not in source.incomplete
+
+
+class FakeCapture:
+    """A capture whose timestamps (seconds) the test chooses; CAP_PROP_FPS is 10."""
+
+    def __init__(self, times: list[float], count: float = 0) -> None:
+        self.times, self.count, self.index = times, count, -1
+
+    def grab(self) -> bool:
+        self.index += 1
+        return self.index < len(self.times)
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        return True, np.zeros((4, 4, 3), np.uint8)
+
+    def get(self, key: int) -> float:
+        cv2 = opencv()
+        wanted = {cv2.CAP_PROP_FPS: 10.0, cv2.CAP_PROP_FRAME_COUNT: self.count}
+        return wanted[key] if key in wanted else self.times[self.index] * 1000
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ([0.0, 0.1, 0.2, 0.3], [0.0, 0.1, 0.2, 0.3]),
+        ([5.0, 5.1, 5.7], [0.0, 0.1, 0.7]),  # does not begin at 0, and has a gap
+        ([0.0, 0.0, 0.0, 0.0], [0.0, 0.1, 0.2, 0.3]),  # a container without times
+        ([0.0, 0.5, 0.1, 0.2, 0.9], [0.0, 0.5, 0.6, 0.7, 0.9]),  # joined from two
+        ([0.0, 0.1, 1e9, 0.3], [0.0, 0.1, 0.2, 0.3]),  # one that cannot be
+    ],
+)
+def test_times_always_move_on(monkeypatch: pytest.MonkeyPatch, given: list[float], expected: list[float]) -> None:
+    monkeypatch.setattr(opencv(), "VideoCapture", lambda _: FakeCapture(given))
+    assert [frame.time for frame in VideoFile(Path("x.mp4"))] == pytest.approx(expected)
+
+
+# --- folders
+
+
+def test_folder_in_natural_order_at_the_given_rate(tmp_path: Path) -> None:
+    for name, value in (("f10.png", 100), ("f9.jpg", 90), ("f1.PNG", 10), ("f2.bmp", 20), ("f3.webp", 30)):
+        write_image(tmp_path / name, value)
+    (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / ".f0.png").write_bytes(b"what some systems leave beside their files")
+    source = open_source(tmp_path, frames_per_second=2)
+    frames = list(source)
+    assert [round(float(frame.image.mean()), -1) for frame in frames] == [10, 20, 30, 90, 100]
+    assert [frame.time for frame in frames] == [0, 0.5, 1, 1.5, 2]
+    assert source.seconds == 2.5
+
+
+def test_single_image_is_not_the_first_of_a_sequence(tmp_path: Path) -> None:
+    write_image(tmp_path / "f001.png", 10)
+    write_image(tmp_path / "f002.png", 20)
+    assert len(list(open_source(tmp_path / "f001.png"))) == 1
+
+
+def test_unreadable_image_ends_the_folder_and_is_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "1.png", 10)
+    (tmp_path / "2.png").write_bytes(b"no image")
+    write_image(tmp_path / "3.png", 10)
+    source = open_source(tmp_path)
+    assert len(list(source)) == 1
+    assert source.incomplete is not None
+    assert "2.png cannot be read as an image" in source.incomplete
+
+
+# --- what is no source
+
+
+def empty_file(path: Path) -> Path:
+    (path / "empty.mp4").touch()
+    return path / "empty.mp4"
+
+
+def truncated_mp4(path: Path) -> Path:
+    # an mp4 keeps its index at the end: without it there is nothing to read
+    (path / "cut.mp4").write_bytes(b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(5000))
+    return path / "cut.mp4"
+
+
+def bad_image(path: Path) -> Path:
+    (path / "bad.png").write_bytes(b"no image")
+    return path / "bad.png"
+
+
+BAD: list[tuple[Callable[[Path], Any], str]] = [
+    (lambda path: path / "nowhere.mp4", r"nowhere\.mp4 does not exist: check the path"),
+    (lambda path: path, "holds no images"),
+    (empty_file, r"empty\.mp4 is empty"),
+    (truncated_mp4, r"cut\.mp4 has no picture that can be read"),
+    (lambda path: write_sound(path / "sound.wav"), r"sound\.wav has no picture that can be read"),
+    (lambda path: write_sound(path / "sound.mp4"), r"sound\.mp4 has no picture that can be read"),
+    (bad_image, r"bad\.png cannot be read as an image"),
+    (lambda _: 63, "camera 63 gives no picture: check that it is plugged in"),
+    (lambda _: "63", "camera 63 gives no picture"),
+    (lambda _: "/dev/video63", "camera /dev/video63 gives no picture"),
+    (lambda _: "v4l2:///dev/video63", "camera /dev/video63 gives no picture"),
+    (lambda _: "v4l2://63", "camera 63 gives no picture"),
+    (lambda _: "rtsp://camera.local/stream", "rtsp sources are not supported yet"),
+    (lambda _: "csi://0", "csi sources are not supported yet"),
+]
+
+
+@pytest.mark.parametrize("make, message", BAD, ids=[message for _, message in BAD])
+def test_what_is_no_source_is_one_line(tmp_path: Path, make: Callable[[Path], Any], message: str) -> None:
+    with pytest.raises(VljEdgeError, match=message) as caught:
+        open_source(make(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_credentials_are_never_shown() -> None:
+    with pytest.raises(VljEdgeError) as caught:
+        open_source("rtsp://admin:hunter2@camera.local/stream")
+    assert "hunter2" not in str(caught.value)
+    assert "admin" not in str(caught.value)
+    assert "rtsp://***@camera.local/stream" in str(caught.value)
+
+
+def test_nothing_but_our_own_lines_on_stderr(tmp_path: Path) -> None:
+    # in a process of its own: OpenCV and FFmpeg write to the file descriptor, and read their settings at import
+    damaged = tmp_path / "damaged.avi"
+    program = f"""
+from vlj_edge import VljEdgeError
+from vlj_edge.runtime.sources import open_source, opencv
+import numpy as np
+cv2 = opencv()
+writer = cv2.VideoWriter({str(damaged)!r}, cv2.VideoWriter_fourcc(*"mp4v"), 25, (64, 48))
+for i in range(50):
+    writer.write(np.random.default_rng(i).integers(0, 255, (48, 64, 3), dtype=np.uint8))
+writer.release()
+data = bytearray(open({str(damaged)!r}, "rb").read())
+data[20000:60000] = bytes(40000)
+open({str(damaged)!r}, "wb").write(data)
+print(len(list(open_source({str(damaged)!r}))))
+for bad in ({str(write_sound(tmp_path / "sound.mp4"))!r}, {str(truncated_mp4(tmp_path))!r}, "63", "/dev/video63"):
+    try:
+        open_source(bad)
+    except VljEdgeError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 5
+
+
+# --- cameras
+
+
+class FakeCamera:
+    """Gives `count` pictures, one every `every` seconds, then fails, or blocks."""
+
+    def __init__(self, count: int, every: float = 0.0, then: str = "fail") -> None:
+        self.count, self.every, self.then = count, every, then
+        self.given = 0
+        self.released = False
+
+    def __call__(self, _: object) -> FakeCamera:
+        return self
+
+    def get(self, _: int) -> float:
+        return 30.0
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        assert not self.released
+        if self.given == self.count:
+            if self.then == "block":
+                time.sleep(60)
+            return False, None
+        time.sleep(self.every if self.given else 0)
+        self.given += 1
+        return True, np.full((4, 4, 3), self.given, np.uint8)
+
+    def release(self) -> None:
+        self.released = True
+
+
+@pytest.fixture
+def fake_camera(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[FakeCamera], Camera]]:
+    opened: list[Camera] = []
+
+    def make(capture: FakeCamera) -> Camera:
+        monkeypatch.setattr(opencv(), "VideoCapture", capture)
+        opened.append(Camera(0))
+        return opened[-1]
+
+    yield make
+    for camera in opened:
+        camera.close()
+
+
+def test_camera_that_goes_away_is_told_after_its_last_frame(fake_camera: Callable[[FakeCamera], Camera]) -> None:
+    capture = FakeCamera(5, every=0.02)
+    camera = fake_camera(capture)
+    frames = list(camera)
+    assert frames[0].image[0, 0, 0] == 1
+    assert frames[-1].image[0, 0, 0] == 5
+    assert all(a.time < b.time for a, b in pairwise(frames))
+    assert camera.incomplete is not None
+    assert "camera 0 stopped giving pictures" in camera.incomplete
+    camera.close()
+    assert capture.released
+
+
+def test_camera_whose_read_blocks_is_taken_for_lost(
+    fake_camera: Callable[[FakeCamera], Camera], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Camera, "silence", 0.2)
+    capture = FakeCamera(2, then="block")
+    camera = fake_camera(capture)
+    assert [frame.image[0, 0, 0] for frame in camera] == [1, 2]
+    assert camera.incomplete is not None
+    monkeypatch.setattr(camera._reader, "join", lambda _: None)  # do not wait for a thread that sleeps
+    camera.close()
+    assert not capture.released  # would crash under the blocked read
+
+
+def test_late_reader_gets_the_newest_frame(fake_camera: Callable[[FakeCamera], Camera]) -> None:
+    camera = fake_camera(FakeCamera(20))
+    frames = iter(camera)
+    next(frames)
+    camera._reader.join(10)  # all twenty have been read meanwhile
+    assert next(frames).image[0, 0, 0] == 20
+    assert camera.dropped == 18
+    assert list(frames) == []
+
+
+def test_closing_a_camera_is_no_loss(fake_camera: Callable[[FakeCamera], Camera]) -> None:
+    capture = FakeCamera(10**9, every=0.001)
+    camera = fake_camera(capture)
+    frames = iter(camera)
+    next(frames)
+    camera.close()
+    assert capture.released
+    list(frames)
+    assert camera.incomplete is None
+
+
+def test_camera_names_that_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def capture(which: object) -> FakeCamera:
+        asked.append(which)
+        return FakeCamera(1)
+
+    monkeypatch.setattr(sources.opencv(), "VideoCapture", capture)
+    for uri in (0, "1", "/dev/video2", "v4l2:///dev/video3", "v4l2://4"):
+        open_source(uri).close()
+    assert asked == [0, 1, "/dev/video2", "/dev/video3", 4]

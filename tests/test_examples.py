@@ -1,0 +1,46 @@
+"""Every program in examples/ that a person would copy, run as they would run it, on the shipped bundle and video."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+DEMO = EXAMPLES / "media" / "demo.mp4"
+
+
+def run(program: str, *arguments: str | Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / program, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_narrate_video() -> None:
+    *said, totals = run("narrate_video.py", DEMO)
+    assert any("the robot arm" in line for line in said)
+    assert "windows" in totals
+
+
+def test_compare_with_texts() -> None:
+    lines = run("compare_with_texts.py", DEMO, "the robot arm stays still", "two people play chess")
+    nearest = [line.split("  ", 3)[-1].strip() for line in lines]
+    assert "the robot arm stays still" in nearest[0], "the video begins with a still moment"
+    assert len(lines) > 100
+
+
+@pytest.mark.slow
+def test_export_bundle(tmp_path: Path) -> None:
+    lines = run("export_bundle.py", tmp_path / "nano-fp16")
+    assert sum("lowest cosine to torch" in line for line in lines) == 5
+    assert (tmp_path / "nano-fp16" / "manifest.json").is_file()
+
+
+def test_every_example_is_run_here() -> None:
+    tested = Path(__file__).read_text(encoding="utf-8")
+    for program in EXAMPLES.glob("*.py"):
+        assert f'run("{program.name}"' in tested

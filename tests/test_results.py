@@ -1,0 +1,42 @@
+"""The committed results are those of what ships, and the README quotes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vlj_edge.bundle import MANIFEST, nano_bundle, seal
+from vlj_edge.export.weights import MODEL_FILE, shipped_weights
+from vlj_edge.results import Narration
+from vlj_edge.runtime.sinks import plain_line
+
+ROOT = Path(__file__).parent.parent
+
+
+def result(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "results" / name).read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_demo_was_measured_with_the_bundle_that_ships() -> None:
+    assert result("demo.json")["bundle"] == seal(nano_bundle() / MANIFEST).sha256
+
+
+def test_parity_was_measured_with_the_weights_that_ship() -> None:
+    weights = seal(shipped_weights() / MODEL_FILE).sha256
+    assert result("parity.json")["weights"] == weights
+    manifest = json.loads((nano_bundle() / MANIFEST).read_text(encoding="utf-8"))
+    assert manifest["receipt"]["weights"][MODEL_FILE] == weights, "the bundle was exported from these weights"
+
+
+def test_every_result_names_its_command_machine_and_versions() -> None:
+    for path in (ROOT / "results").glob("*.json"):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        assert {"command", "machine", "versions", "commit"} <= found.keys(), path.name
+
+
+def test_the_readme_shows_the_demo_as_it_was_measured() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for said in result("demo.json")["live gates"]["said"]:
+        assert plain_line(Narration(**said)) in readme

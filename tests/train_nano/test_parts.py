@@ -1,0 +1,105 @@
+"""What training stands on: captions, clip labels, the loss, the score."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+# The modules are programs in a folder of their own; conftest.py puts it on the path.
+from batches import Batch
+from clips import ACT, APPROACH, STILL, clip_label
+from narration_score import score
+from tasks import OPPOSITES, TASKS, meanings, phase_texts
+from texts import Texts, train_tokenizer, whitening
+from train import contrastive_loss, learning_rate
+
+from vlj_edge.presets import preset
+from vlj_edge.results import Narration
+
+
+def test_there_are_50_tasks_and_each_says_something_of_its_own() -> None:
+    assert len(TASKS) == 50
+    captions = [caption for task in TASKS.values() for caption in task.captions]
+    assert len(set(captions)) == len(captions), "one wording would mean two tasks"
+    for task in TASKS:
+        assert phase_texts(task, ACT)
+        assert phase_texts(task, STILL)
+
+
+def test_opposites_are_pairs_of_tasks() -> None:
+    assert len(OPPOSITES) >= 7
+    for pair in OPPOSITES:
+        assert len(set(pair)) == 2 and set(pair) <= TASKS.keys()
+
+
+def test_every_caption_fits_the_engines() -> None:
+    nano = preset("nano")
+    tokenizer = train_tokenizer(nano.decoder.vocabulary)
+    assert tokenizer.get_vocab_size() <= nano.decoder.vocabulary
+    assert tokenizer.token_to_id("<eos>") == nano.decoder_end
+    for text in (text for group in meanings() for text in group):
+        ids = tokenizer.encode(text).ids
+        assert len(ids) < nano.decoder_tokens
+        assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize(
+    ("phases", "label"),
+    [([ACT] * 8, ACT), ([APPROACH] * 5 + [ACT] * 3, APPROACH), ([STILL] * 4 + [ACT] * 4, None)],
+)
+def test_a_clip_is_called_after_the_phase_of_most_of_its_frames(phases: list[int], label: int | None) -> None:
+    assert clip_label(np.array(phases, np.uint8)) == label
+
+
+def test_wordings_of_one_meaning_do_not_push_each_other_away() -> None:
+    torch.manual_seed(0)
+    texts = Texts(["a", "b", "c"], np.array([0, 0, 1]), np.array([0, 2]), torch.zeros(3, 4))
+    captions = F.normalize(torch.randn(3, 4), dim=-1)
+    batch = Batch(torch.empty(0), torch.empty(0), torch.empty(0), torch.tensor([0, 1]))
+    predicted = F.normalize(torch.randn(2, 4), dim=-1)
+    scale = torch.tensor(10.0)
+    found = contrastive_loss(predicted, captions, batch, texts, scale)
+    # Each clip has one negative caption ("c"), and each caption no negative clip at all.
+    logits = scale * predicted @ captions.T
+    own = logits[[0, 1], [0, 1]]
+    expected = (torch.stack((own, logits[:, 2])).logsumexp(0) - own).mean() / 2
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_whitening_spreads_what_lies_close_together() -> None:
+    rng = torch.Generator().manual_seed(0)
+    common = torch.randn(16, generator=rng)
+    raw = common + 0.2 * torch.randn(40, 16, generator=rng)
+    weight, bias = whitening(raw)
+    before = F.normalize(raw, dim=-1) @ F.normalize(raw, dim=-1).T
+    spread = F.normalize(raw @ weight.T + bias, dim=-1)
+    assert before.mean() > 0.8
+    assert (spread @ spread.T).mean() < 0.1
+
+
+def test_the_learning_rate_warms_up_and_ends_annealed() -> None:
+    rates = [learning_rate(step / 1000) for step in range(1001)]
+    assert rates[0] < 0.05 and max(rates) == pytest.approx(1, abs=0.01) and rates[-1] == pytest.approx(0.01)
+    assert all(math.isfinite(rate) for rate in rates)
+
+
+def say(start: float, text: str) -> Narration:
+    return Narration(start, start + 2, text, "decoder")
+
+
+def test_the_score_of_a_narration_counts_texts_and_time() -> None:
+    events = [
+        {"start": 0.0, "end": 4.0, "captions": ["rest", "nothing"]},
+        {"start": 4.0, "end": 10.0, "captions": ["push"]},
+    ]
+    perfect = score(events, [say(-1, "nothing"), say(3, "push")])
+    assert perfect == {"texts": 2, "texts_true": 1.0, "seconds_true": 1.0}
+    late = score(events, [say(-1, "rest"), say(6, "push")])
+    assert late["texts_true"] == 1.0
+    assert late["seconds_true"] == pytest.approx(0.7), "3 of 10 seconds pass under the old text"
+    assert score(events, [say(-1, "push")]) == {"texts": 1, "texts_true": 0.0, "seconds_true": 0.6}
+    assert score(events, [])["seconds_true"] == 0.0

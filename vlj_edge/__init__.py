@@ -1,0 +1,32 @@
+"""VL-JEPA on the device: one embedding per clip window, words only when the meaning changes.
+
+model = vlj_edge.load()
+for event in model.narrate("video.mp4"):
+    print(event.start, event.text)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import VljEdgeError
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.pipeline import Model
+
+__version__ = "0.1.0"
+__all__ = ["VljEdgeError", "__version__", "load"]
+
+
+def load(bundle: str | Path | None = None) -> Model:
+    """Open a bundle for running; the nano bundle of the package when none is named.
+
+    Raises:
+        VljEdgeError: the bundle does not match its manifest, or the engine backend is not installed.
+    """
+    from vlj_edge.runtime.pipeline import Model
+
+    from .bundle import nano_bundle
+
+    return Model(Path(bundle) if bundle is not None else nano_bundle())

@@ -1,0 +1,58 @@
+"""The command line. One file a command; heavy imports stay inside the functions, so that --help is instant."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import click
+
+from vlj_edge import VljEdgeError, __version__
+
+from .export import export
+from .inspect import inspect
+from .narrate import narrate
+from .verify import verify
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vlj-edge")
+def cli() -> None:
+    """VL-JEPA on the device: one embedding per clip window, words only when the meaning changes."""
+
+
+for command in (narrate, export, inspect, verify):
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 it failed, 2 the call was wrong, 130 interrupted. One line for every error."""
+    sys.exit(_run(arguments))
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _run(arguments: list[str] | None) -> int:
+    signal.signal(signal.SIGTERM, _interrupt)  # systemd stops a service so: totals and subtitles are still written
+    try:
+        cli.main(arguments, prog_name="vlj-edge", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except VljEdgeError as error:
+        click.echo(f"error: {error}", err=True)
+        return 1
+    except BrokenPipeError:
+        # The reader has gone (| head). Point stdout elsewhere, or the interpreter complains once more while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {where}{error.strerror or error}: check the path, its permissions and the disk", err=True)
+        return 1
+    return 0

@@ -1,0 +1,157 @@
+"""Model dimensions as data. A preset is everything that export needs to know besides the weights.
+
+Sources: V-JEPA 2 ViT-L/16 and Llama-3.2-1B config.json; VL-JEPA (arXiv 2512.10942 v2) for how they are joined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import VljEdgeError
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Frame -> encoder input: short side resized (bilinear, antialiased), centre crop, (RGB / 255 - mean) / std."""
+
+    short_side: int
+    crop: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip is `frames` samples of the video, taken `frames_per_second` apart in time, whatever the camera's rate."""
+
+    frames: int
+    frames_per_second: float
+    stride: int  # samples between the starts of two windows
+
+
+@dataclass(frozen=True)
+class VisionEncoder:
+    """A V-JEPA 2 encoder. With a stem, tubelets are cut from the stem's feature map instead of from pixels."""
+
+    stem: str | None  # None or "efficientnet-lite0"
+    tubelet: int  # frames
+    patch: int  # pixels, or cells of the stem's feature map
+    width: int
+    layers: int
+    heads: int
+    mlp: int
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Llama 3 frequency scaling (transformers modeling_rope_utils, "llama3")."""
+
+    factor: float
+    low: float
+    high: float
+    original_context: int
+
+
+@dataclass(frozen=True)
+class Llama:
+    """A stack of Llama blocks: RMSNorm, grouped-query attention with rotate-half RoPE, SwiGLU."""
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mlp: int
+    norm_eps: float
+    rope_theta: float
+    rope_scaling: RopeScaling | None = None
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A sentence encoder from transformers, mean-pooled, with a trained linear head to the shared space."""
+
+    backbone: str  # "minilm-l6" or "embeddinggemma-300m"
+    width: int
+    tokens: int  # fixed length of the exported engine; longer texts are cut
+    int8_storage: bool = False  # without --fp16, store its weights as int8: it is most of a small bundle's size
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One model: what the four engines look like and how frames become clips."""
+
+    name: str
+    embedding: int
+    preprocess: Preprocess
+    clip: Clip
+    vision: VisionEncoder
+    predictor: Llama
+    query_tokens: int  # fixed length of the padded query
+    decoder: Llama
+    decoder_tokens: int  # capacity of the key-value cache: the longest text
+    text: TextEncoder
+    default_query: str
+    query_pad: int  # padding is masked, so any id serves where a tokenizer has none of its own
+    decoder_end: int  # the token that ends a text
+
+
+_NANO = Preset(
+    name="nano",
+    embedding=384,
+    # EfficientNet-Lite was trained on (pixel - 127) / 128 (its preprocessing in TensorFlow's model garden).
+    preprocess=Preprocess(96, 96, (127 / 255,) * 3, (128 / 255,) * 3),
+    clip=Clip(frames=8, frames_per_second=4.0, stride=2),
+    vision=VisionEncoder("efficientnet-lite0", tubelet=2, patch=1, width=192, layers=4, heads=6, mlp=768),
+    predictor=Llama(1024, 192, layers=3, heads=6, kv_heads=2, head_dim=32, mlp=512, norm_eps=1e-5, rope_theta=1e4),
+    query_tokens=16,
+    decoder=Llama(1024, 192, layers=3, heads=6, kv_heads=2, head_dim=32, mlp=512, norm_eps=1e-5, rope_theta=1e4),
+    decoder_tokens=32,
+    text=TextEncoder("minilm-l6", width=384, tokens=32, int8_storage=True),
+    default_query="Describe the video.",
+    query_pad=0,
+    decoder_end=2,
+)
+
+_VL_JEPA_1_6B = Preset(
+    name="vl-jepa-1.6b",
+    embedding=1536,
+    # V-JEPA 2's own evaluation transform: short side 292, centre crop 256, ImageNet statistics.
+    preprocess=Preprocess(292, 256, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    # V-JEPA 2 was trained on 16 frames at 4 frames a second (arXiv 2506.09985, section 2).
+    clip=Clip(frames=16, frames_per_second=4.0, stride=4),
+    vision=VisionEncoder(None, tubelet=2, patch=16, width=1024, layers=24, heads=16, mlp=4096),
+    predictor=Llama(
+        vocabulary=128256,
+        width=2048,
+        layers=8,  # layers 8..15 of Llama-3.2-1B
+        heads=32,
+        kv_heads=8,
+        head_dim=64,
+        mlp=8192,
+        norm_eps=1e-5,
+        rope_theta=5e5,
+        rope_scaling=RopeScaling(factor=32.0, low=1.0, high=4.0, original_context=8192),
+    ),
+    query_tokens=64,  # the paper pads to at most 512; a question is a sentence, and padding costs time on the device
+    decoder=Llama(49152, 576, layers=30, heads=9, kv_heads=3, head_dim=64, mlp=1536, norm_eps=1e-5, rope_theta=1e5),
+    decoder_tokens=128,
+    text=TextEncoder("embeddinggemma-300m", width=768, tokens=128),
+    default_query="Describe the video.",
+    query_pad=128001,
+    decoder_end=2,
+)
+
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (_NANO, _VL_JEPA_1_6B)}
+
+
+def preset(name: str) -> Preset:
+    """Look a preset up by name.
+
+    Raises:
+        VljEdgeError: no preset has this name; the message lists those that exist.
+    """
+    if name not in PRESETS:
+        raise VljEdgeError(f"no preset is called '{name}': choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

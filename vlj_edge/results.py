@@ -1,0 +1,99 @@
+"""What the runtime hands to its caller."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Window:
+    """One clip window of a source. Times in seconds from the start of the source."""
+
+    index: int
+    start: float
+    end: float
+
+    @property
+    def centre(self) -> float:
+        """The time that an embedding of this window is stamped with."""
+        return (self.start + self.end) / 2
+
+
+@dataclass(frozen=True)
+class WindowEmbedding:
+    """The embedding of one window: float32, shape (embedding,), L2-normalised. `encoded` is False where the scene gate
+    found the picture unchanged and the last embedding stands."""
+
+    window: Window
+    embedding: npt.NDArray[np.float32]
+    encoded: bool
+
+
+@dataclass(frozen=True)
+class Narration:
+    """One thing said. `start` and `end` bound the clip window that the text describes, in seconds.
+
+    Attributes:
+        text: what the decoder, or the caption memory, makes of the embedding.
+        origin: "decoder" when the decoder engine ran, "memory" when the text was known from before.
+        similarity: cosine to the embedding of what was said before; None for the first.
+    """
+
+    start: float
+    end: float
+    text: str
+    origin: Literal["decoder", "memory"]
+    similarity: float | None = None
+
+    @property
+    def centre(self) -> float:
+        """The time that the text is stamped with, as Window.centre."""
+        return (self.start + self.end) / 2
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types, in the order of the fields."""
+        return asdict(self)
+
+
+@dataclass
+class Totals:
+    """Counts of one pass over a source; complete once the generator has ended.
+
+    Attributes:
+        video_seconds: length of the part of the source that was seen.
+        wall_seconds: time that took.
+        windows: clip windows seen.
+        encoder_runs, predictor_runs, decoder_runs: engine work; one decoder run is one text, not one token.
+        decoder_tokens: calls of the decoder engine, over all texts.
+        memory_hits: texts that came from the caption memory.
+        said: texts that left the pipeline.
+    """
+
+    video_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    windows: int = 0
+    encoder_runs: int = 0
+    predictor_runs: int = 0
+    decoder_runs: int = 0
+    decoder_tokens: int = 0
+    memory_hits: int = 0
+    said: int = 0
+
+    @property
+    def decodes_saved(self) -> float:
+        """Decoder runs of narrating every window, divided by those that were made. inf when none was made."""
+        return self.windows / self.decoder_runs if self.decoder_runs else float("inf")
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of video handled in a second of wall time; above 1 keeps up with a camera."""
+        return self.video_seconds / self.wall_seconds if self.wall_seconds else float("inf")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts and the two ratios; a ratio that is not finite is None, which JSON can carry."""
+        ratios = {"decodes_saved": self.decodes_saved, "real_time_factor": self.real_time_factor}
+        return asdict(self) | {k: round(v, 3) if v != float("inf") else None for k, v in ratios.items()}
