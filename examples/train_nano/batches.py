@@ -1,4 +1,4 @@
-"""Training batches: clips, each with a question and a wording of the answer."""
+"""Training batches: clips, two questions to each, and a wording of each answer."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from clips import ACT, APPROACH, Clip
-from tasks import DESCRIBE_QUERIES, TASK_QUERIES
+from questions import all_questions, questions
+from tasks import DESCRIBE_QUERIES, TASK_QUERIES, TASKS, phase_texts
 from texts import Texts, pad
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from vlj_edge.presets import Preset
 
 TASK_QUERY = {ACT: 0.5, APPROACH: 0.25}  # how often a clip is asked for its task and not for its description
+Asked = tuple[str, tuple[str, ...]]  # a question and the wordings of its answer
 
 
 @dataclass
 class Batch:
-    """features float32 (b, 8, 112, 6, 6); query ids int64, mask bool (b, q); texts int64 (b,): the answers' indices."""
+    """A clip's visual tokens serve both its questions, and the encoder is most of the work.
+
+    features float32 (b, 8, 112, 6, 6); query_ids int64 and query_mask bool (2 b, q), a clip's two in neighbouring rows;
+    texts int64 (2 b,): the answers' indices.
+    """
 
     features: Tensor
     query_ids: Tensor
@@ -29,12 +36,36 @@ class Batch:
 def make_batch(
     clips: list[Clip], texts: Texts, queries: dict[str, list[int]], preset: Preset, rng: np.random.Generator
 ) -> Batch:
-    """Puts a question to each clip and picks a wording of the answer."""
+    """Puts a caption question and, where the clip answers one, a question with choices to each clip."""
     rows, answers = [], []
     for clip in clips:
-        asks_task = rng.random() < TASK_QUERY.get(clip.phase, 0.0)
-        options = TASK_QUERIES if asks_task else DESCRIBE_QUERIES
-        rows.append(queries[options[rng.integers(len(options))]])
-        answers.append(texts.pick(clip.task, ACT if asks_task else clip.phase, rng))
+        for question, wordings in (ask_caption(clip, rng), ask_choice(clip, rng)):
+            rows.append(queries[question])
+            answers.append(texts.pick(wordings, rng))
     features = torch.from_numpy(np.stack([clip.features for clip in clips])).float()
     return Batch(features, *pad(rows, preset.query_tokens, preset.query_pad), torch.tensor(answers))
+
+
+def ask_caption(clip: Clip, rng: np.random.Generator) -> Asked:
+    """What goes on, or which task it is."""
+    if rng.random() < TASK_QUERY.get(clip.phase, 0.0):
+        return pick(TASK_QUERIES, rng), TASKS[clip.task].captions
+    return pick(DESCRIBE_QUERIES, rng), phase_texts(clip.task, clip.phase)
+
+
+def ask_choice(clip: Clip, rng: np.random.Generator) -> Asked:
+    """One of the questions that the clip answers; another caption where there is none."""
+    options = questions(clip)
+    if not options:
+        return ask_caption(clip, rng)
+    question = options[rng.integers(len(options))]
+    return pick(question.wordings, rng), question.answer
+
+
+def pick(options: tuple[str, ...], rng: np.random.Generator) -> str:
+    return options[rng.integers(len(options))]
+
+
+def encode_queries(tokenizer: Tokenizer) -> dict[str, list[int]]:
+    """Token ids of everything that is ever asked."""
+    return {text: tokenizer.encode(text).ids for text in (*DESCRIBE_QUERIES, *TASK_QUERIES, *all_questions())}

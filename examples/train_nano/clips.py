@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tasks import OPPOSITES, TASKS
 
-APPROACH, ACT, STILL = 0, 1, 2
+APPROACH, ACT, STILL, ATTEMPT = 0, 1, 2, 3
 FRAMES = 8  # a clip: 2 s at 4 frames a second
 MAJORITY = 5  # frames of one phase that give a clip its label; with fewer it has none
 HELD = 6  # frames for which an episode's first and last picture may be held before and after it
@@ -23,22 +23,32 @@ KINDS = {ACT: 0.5, APPROACH: 0.3, STILL: 0.2}
 
 @dataclass(frozen=True)
 class Episode:
-    """Where one copy of an episode lies: rows of a shard, and the phase of each of its frames."""
+    """Where one copy of an episode lies: rows of a shard, and what the simulator said of each of its frames."""
 
     task: str
-    held_out: bool
+    seed: int
+    zone: str  # of the camera: "training", "between" or "outside"
+    azimuth: float  # degrees, as elevation
+    elevation: float
     rows: np.ndarray  # the shard, float16 (rows, 112, 6, 6), memory-mapped
     first: int
-    phase: np.ndarray  # (frames,)
+    phase: np.ndarray  # uint8 (frames,)
+    success: np.ndarray  # bool (frames,)
+    hand: np.ndarray  # float32 (frames, 3), metres
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Stem features float16 (8, 112, 6, 6) and what they show."""
+    """Stem features float16 (8, 112, 6, 6), which frames of which episode they are, and the phase they show."""
 
     features: np.ndarray
-    task: str
+    episode: Episode
+    frames: np.ndarray  # int (8,): held pictures repeat the first or the last
     phase: int
+
+    @property
+    def task(self) -> str:
+        return self.episode.task
 
 
 def load_episodes(features: Path, split: str) -> list[Episode]:
@@ -47,13 +57,25 @@ def load_episodes(features: Path, split: str) -> list[Episode]:
     for index in sorted((features / split).glob("copy*/*.json")):
         rows = np.load(index.with_suffix(".npy"), mmap_mode="r")
         for entry in json.loads(index.read_text()):
-            phase = np.array(entry["phase"], np.uint8)
-            episodes.append(Episode(entry["task"], entry["held_out"], rows, entry["first"], phase))
+            task, seed = entry["id"]
+            camera = entry["camera"]
+            episodes.append(
+                Episode(
+                    task,
+                    seed,
+                    *(camera[key] for key in ("zone", "azimuth", "elevation")),
+                    rows,
+                    entry["first"],
+                    np.array(entry["phase"], np.uint8),
+                    np.array(entry["success"], bool),
+                    np.array(entry["hand"], np.float32),
+                )
+            )
     return episodes
 
 
-def timeline(episode: Episode, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers and phases of an episode with a still picture held before and after it.
+def timeline(episode: Episode, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, frame numbers and phases of an episode with a still picture held before and after it.
 
     A held picture is drawn from several takes with noise of their own, as a real camera gives it.
     """
@@ -62,53 +84,54 @@ def timeline(episode: Episode, rng: np.random.Generator) -> tuple[np.ndarray, np
     after = count - 1 + rng.integers(0, TAKES, HELD)
     rows = episode.first + np.concatenate([before, np.arange(count), after])
     still = np.full(HELD, STILL, np.uint8)
-    return rows, np.concatenate([still, episode.phase, still])
+    return rows, np.arange(-HELD, count + HELD).clip(0, count - 1), np.concatenate([still, episode.phase, still])
 
 
 def clip_label(phases: np.ndarray) -> int | None:
     """The phase of most frames, or None where no phase has enough of them."""
-    counts = np.bincount(phases, minlength=3)
+    counts = np.bincount(phases, minlength=4)
     return int(counts.argmax()) if counts.max() >= MAJORITY else None
 
 
-def windows(episode: Episode, stride: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, int]]:
-    """All labelled clips of an episode in order: (features, phase)."""
-    rows, phases = timeline(episode, rng)
+def clips_of(episode: Episode, stride: int, rng: np.random.Generator) -> Iterator[Clip]:
+    """All labelled clips of an episode in order."""
+    rows, frames, phases = timeline(episode, rng)
     for start in range(0, len(rows) - FRAMES + 1, stride):
-        label = clip_label(phases[start : start + FRAMES])
+        part = slice(start, start + FRAMES)
+        label = clip_label(phases[part])
         if label is not None:
-            yield episode.rows[rows[start : start + FRAMES]], label
+            yield Clip(episode.rows[rows[part]], episode, frames[part], label)
 
 
 class Sampler:
     """Draws training clips: tasks evenly, opposite tasks always together, phases as KINDS says."""
 
-    def __init__(self, episodes: list[Episode], seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
+    def __init__(self, episodes: list[Episode]) -> None:
         self.by_task: dict[str, list[Episode]] = defaultdict(list)
         for episode in episodes:
             self.by_task[episode.task].append(episode)
         self.tasks = [task for task in TASKS if self.by_task[task]]
-        self.opposite = {a: b for pair in OPPOSITES for a, b in (pair, pair[::-1])}
+        self.opposite = {a: b for pair in OPPOSITES for a, b in (pair, pair[::-1]) if self.by_task[b]}
 
-    def batch(self, size: int) -> list[Clip]:
+    def batch(self, size: int, rng: np.random.Generator) -> list[Clip]:
         clips: list[Clip] = []
         while len(clips) < size:
-            task = self.tasks[self.rng.integers(len(self.tasks))]
-            kind = int(self.rng.choice(list(KINDS), p=list(KINDS.values())))
-            clips.append(self.draw(task, kind))
+            task = self.tasks[rng.integers(len(self.tasks))]
+            kind = int(rng.choice(list(KINDS), p=list(KINDS.values())))
+            clips.append(self.draw(task, kind, rng))
             if task in self.opposite:
-                clips.append(self.draw(self.opposite[task], kind))
+                clips.append(self.draw(self.opposite[task], kind, rng))
         return clips[:size]
 
-    def draw(self, task: str, kind: int) -> Clip:
+    def draw(self, task: str, kind: int, rng: np.random.Generator) -> Clip:
         """One clip of this kind; after 20 tries of any kind, since some episodes never stand still or never wait."""
         episodes = self.by_task[task]
         for attempt in range(100):
-            episode = episodes[self.rng.integers(len(episodes))]
-            rows, phases = timeline(episode, self.rng)
-            start = self.rng.integers(0, len(rows) - FRAMES + 1)
-            label = clip_label(phases[start : start + FRAMES])
-            if label is not None and (label == kind or attempt >= 20):
-                return Clip(episode.rows[rows[start : start + FRAMES]], task, label)
+            episode = episodes[rng.integers(len(episodes))]
+            rows, frames, phases = timeline(episode, rng)
+            start = rng.integers(0, len(rows) - FRAMES + 1)
+            part = slice(start, start + FRAMES)
+            label = clip_label(phases[part])
+            if label is not None and (label == kind or (label, kind) == (ATTEMPT, ACT) or attempt >= 20):
+                return Clip(episode.rows[rows[part]], episode, frames[part], label)
         raise ValueError(f"no labelled clip of {task} in 100 draws: render the episodes again")

@@ -20,7 +20,10 @@ JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWR
 
 @dataclass
 class Labels:
-    """One episode without its pixels. All arrays are (frames,); phase: 0 approach, 1 act, 2 still."""
+    """One episode without its pixels. Arrays are (frames,), hand (frames, 3) in metres.
+
+    phase: 0 approach, 1 act, 2 still, 3 attempt.
+    """
 
     task: str
     seed: int
@@ -29,14 +32,11 @@ class Labels:
     phase: np.ndarray
     moving: np.ndarray
     success: np.ndarray
+    hand: np.ndarray
 
 
 def episode_path(data: Path, split: str, task: str, seed: int) -> Path:
     return data / split / task / f"{seed:07d}.npz"
-
-
-def failure_path(data: Path, split: str, task: str, seed: int) -> Path:
-    return data / split / task / f"{seed:07d}.failed"
 
 
 def save_episode(path: Path, episode: Episode) -> None:
@@ -53,6 +53,7 @@ def save_episode(path: Path, episode: Episode) -> None:
             moving=episode.moving,
             contact=episode.contact,
             success=episode.success,
+            hand=episode.hand,
             meta=json.dumps(episode.meta()),
         )
     os.replace(temporary, path)
@@ -69,6 +70,7 @@ def load_labels(path: Path) -> Labels:
             phase=file["phase"],
             moving=file["moving"],
             success=file["success"],
+            hand=file["hand"],
         )
 
 

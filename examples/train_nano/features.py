@@ -2,7 +2,7 @@
 
 FEATURES/<split>/copy<k>/<shard>.npy holds float16 (rows, 112, 6, 6), to be read with np.load(mmap_mode="r"), and
 <shard>.json beside it says which rows are whose. Training episodes are stored in several copies, each augmented in its
-own way; validation in one, as rendered but for light sensor noise. Shards that are complete are skipped.
+own way; held-out ones in one, as rendered but for light sensor noise. Shards that are complete are skipped.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ import numpy as np
 from augment import add_sensor_noise, augment
 from episodes import list_episodes, load_frames, load_labels
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from splits import SPLITS
 
 SHARD_SEEDS = 250  # five episodes of each task: 60 MB
 HOLDS = 2  # further noisy takes of the first and of the last frame, from which a still camera's picture is made
 BATCH = 8  # the fastest batch for one ONNX Runtime thread
-VAL_NOISE = 1.5  # grey levels
+HELD_OUT_NOISE = 1.5  # grey levels
 
 Job = tuple[str, str, int, list[Path], Path]
 
@@ -52,8 +53,8 @@ def take(frames: np.ndarray, split: str, seed: int, copy: int) -> np.ndarray:
     """The pixels to encode, uint8: HOLDS takes of the first frame, all frames, HOLDS takes of the last."""
     held = np.concatenate([frames[:1].repeat(HOLDS, 0), frames, frames[-1:].repeat(HOLDS, 0)])
     rng = np.random.default_rng((seed, copy))
-    if split == "val":
-        return add_sensor_noise(held.astype(np.float32), VAL_NOISE, rng)
+    if split != "train":
+        return add_sensor_noise(held.astype(np.float32), HELD_OUT_NOISE, rng)
     return augment(held, rng)
 
 
@@ -83,10 +84,10 @@ def encode_shard(job: Job) -> int:
 
 def label_entry(labels) -> dict:
     return {
-        "task": labels.task,
-        "held_out": labels.camera["held_out"],
+        "camera": {key: labels.camera[key] for key in ("zone", "azimuth", "elevation")},
         "phase": labels.phase.tolist(),
         "success": labels.success.astype(int).tolist(),
+        "hand": labels.hand.round(4).tolist(),
     }
 
 
@@ -107,9 +108,10 @@ def encode(session, pixels: np.ndarray) -> np.ndarray:
 
 
 def plan(data: Path, out: Path, stem: Path, copies: int) -> list[Job]:
-    """All shards, validation first, then copy by copy: a run that is stopped leaves whole copies."""
+    """All shards, held-out splits first, then copy by copy: a run that is stopped leaves whole copies."""
     jobs = []
-    for split, count in (("val", 1), ("train", copies)):
+    for split in sorted(SPLITS, key="train".__eq__):
+        count = copies if split == "train" else 1
         shards: dict[int, list[Path]] = defaultdict(list)
         for path in list_episodes(data, split):
             shards[int(path.stem) // SHARD_SEEDS].append(path)

@@ -8,38 +8,52 @@ next; the cuts lie in the still moments.
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 import numpy as np
 from augment import add_sensor_noise
-from rich.console import Console
 from simulator import PHASES, SHORT_ACT, STILL, Camera, Simulator, random_camera
-from tasks import TASKS, phase_texts
+from tasks import TASKS, phase_texts, trained_tasks
 
-SIZE = 384
-RENDER_SIZE = 576
 RATE = 8  # frames/s
-CAMERA = Camera(azimuth=141.0, elevation=-29.0, distance=1.15, lookat=(0.0, 0.68, 0.12), held_out=False)
+CAMERA = Camera(azimuth=141.0, elevation=-29.0, distance=1.15, lookat=(0.0, 0.68, 0.12), zone="training")
 STORY = ("drawer-open", "button-press-topdown", "peg-insert-side", "door-close", "basketball", "hammer")
-# Neither training nor validation has seen these layouts, and no calibration stream shows one of the demonstration's.
-DEMO_SEED, STREAM_SEED = 2_000_000, 3_000_000
+# Neither training nor validation has seen these layouts, and no stream shows one of the demonstration's.
+DEMO_SEED = 2_000_000
+FIRST_SEED = {"val": 3_000_000, "test": 6_000_000}
 SEEDS_A_STREAM = 1000
-BEFORE, AFTER = (1.0, 1.75), (2.5, 4.0)  # s a still picture is held before and after an episode
+TRIES = 20  # seeds a scene may use
 SHORTEST = 1.0  # s: a pause inside an action that is shorter belongs to the action
-NOISE = 2.5  # grey levels at this size
 DRIFT, DRIFT_PERIOD = 0.03, 23.0  # of the light; s
 MOST_BYTES = 2_900_000
 
-console = Console(stderr=True)
+
+@dataclass(frozen=True)
+class Style:
+    """How scenes become a stream. Spans are (least, most) seconds."""
+
+    size: int  # pixels
+    before: tuple[float, float]  # a still picture before an episode
+    after: tuple[float, float]
+    pauses: float  # probability that an episode is held once in the middle
+    pause: tuple[float, float]
+    noise: float  # grey levels at this size
+    quality: range  # H.264 CRF, from the best on
+
+
+DEMO = Style(384, (1.0, 1.75), (2.5, 4.0), 0.0, (0.0, 0.0), 2.5, range(24, 38))
+STREAM = Style(192, (0.5, 2.0), (1.0, 6.0), 0.4, (0.6, 2.5), 2.0, range(20, 21))
+LENGTHS = (180.0, 300.0)  # s of a stream; the last episode may run over
 
 
 @dataclass
 class Scene:
-    """Frames uint8 (n, SIZE, SIZE, 3) and phases (n,), still parts included."""
+    """Frames uint8 (n, size, size, 3) and phases (n,), still parts included."""
 
     task: str
     seed: int
@@ -47,20 +61,28 @@ class Scene:
     phases: np.ndarray
 
 
-def render_scene(task: str, rng: np.random.Generator, camera: Camera, first_seed: int) -> Scene:
-    """The first seed whose expert succeeds, with its first and last picture held."""
+def render_scene(task: str, style: Style, rng: np.random.Generator, camera: Camera, first_seed: int) -> Scene:
+    """The first seed whose expert succeeds, with its first and last picture held, and perhaps one in the middle."""
     # The speed of training: 2 control steps in 1/4 s where the act is short, 4 elsewhere.
     stride = 1 if f"{task}-v3" in SHORT_ACT else 2
-    simulator = Simulator(f"{task}-v3", RENDER_SIZE, SIZE, max_frames=160)
-    for seed in range(first_seed, first_seed + 20):
+    simulator = Simulator(f"{task}-v3", style.size * 3 // 2, style.size, max_frames=160)
+    for seed in range(first_seed, first_seed + TRIES):
         episode = simulator.run(seed, stride, camera, vary=False)
         if episode.success.any():
             break
     simulator.close()
-    before, after = (round(RATE * rng.uniform(*span)) for span in (BEFORE, AFTER))
-    frames, phases = np.stack(episode.frames), smooth(episode.phase)
+    before, after = (round(RATE * rng.uniform(*span)) for span in (style.before, style.after))
+    frames, phases = np.stack(episode.frames), episode.phase
+    if rng.random() < style.pauses:
+        frames, phases = hold(frames, phases, int(rng.integers(len(phases))), round(RATE * rng.uniform(*style.pause)))
     frames = np.concatenate([frames[:1].repeat(before, 0), frames, frames[-1:].repeat(after, 0)])
-    return Scene(task, seed, frames, np.pad(phases, (before, after), constant_values=STILL))
+    return Scene(task, seed, frames, smooth(np.pad(phases, (before, after), constant_values=STILL)))
+
+
+def hold(frames: np.ndarray, phases: np.ndarray, at: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same with frame `at` standing still for `count` frames more."""
+    frames = np.insert(frames, [at] * count, frames[at], axis=0)
+    return frames, np.insert(phases, [at + 1] * count, STILL)
 
 
 def smooth(phases: np.ndarray) -> np.ndarray:
@@ -78,8 +100,8 @@ def runs(phases: np.ndarray) -> list[tuple[int, int]]:
     return list(zip([0, *edges.tolist()], [*edges.tolist(), len(phases)], strict=True))
 
 
-def annotate(scenes: list[Scene]) -> dict:
-    """Events in seconds, neighbouring still parts joined across the cuts, and the cuts themselves."""
+def annotate(scenes: list[Scene], camera: Camera) -> dict:
+    """Events in seconds, neighbouring still parts joined across the cuts, the cuts themselves, and the camera."""
     events, cuts, at = [], [], 0
     for scene in scenes:
         for start, end in runs(scene.phases):
@@ -94,55 +116,78 @@ def annotate(scenes: list[Scene]) -> dict:
         at += len(scene.phases)
         cuts.append(at / RATE)
     story = [{"task": s.task, "caption": TASKS[s.task].captions[0], "seed": s.seed} for s in scenes]
-    return {"frames_per_second": RATE, "seconds": at / RATE, "cuts": cuts[:-1], "story": story, "events": events}
+    about = {"frames_per_second": RATE, "seconds": at / RATE, "camera": asdict(camera)}
+    return about | {"cuts": cuts[:-1], "story": story, "events": events}
 
 
-def film(scenes: list[Scene], rng: np.random.Generator) -> np.ndarray:
+def film(scenes: list[Scene], noise: float, rng: np.random.Generator) -> np.ndarray:
     """All frames in a row under a slowly drifting light and with sensor noise, also where the picture stands still."""
     frames = np.concatenate([scene.frames for scene in scenes])
     seconds = np.arange(len(frames)) / RATE
     gain = 1 + DRIFT * np.sin(2 * np.pi * seconds / DRIFT_PERIOD)
-    noisy = [add_sensor_noise(np.float32(f * g)[None], NOISE, rng)[0] for f, g in zip(frames, gain, strict=True)]
+    noisy = [add_sensor_noise(np.float32(f * g)[None], noise, rng)[0] for f, g in zip(frames, gain, strict=True)]
     return np.stack(noisy)
 
 
-def encode(frames: np.ndarray, path: Path) -> None:
-    """H.264 with the best quality that stays under MOST_BYTES."""
-    for quality in range(24, 38):
+def encode(frames: np.ndarray, path: Path, quality: range) -> None:
+    """H.264 with the first of these qualities that stays under MOST_BYTES, or with the only one."""
+    for crf in quality:
         command = ["ffmpeg", "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
-        command += ["-s", f"{SIZE}x{SIZE}", "-r", str(RATE), "-i", "-", "-c:v", "libx264", "-pix_fmt", "yuv420p"]
-        command += ["-preset", "slow", "-crf", str(quality), "-movflags", "+faststart", str(path)]
+        command += ["-s", f"{frames.shape[2]}x{frames.shape[1]}", "-r", str(RATE), "-i", "-"]
+        command += ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "slow", "-crf", str(crf)]
+        command += ["-movflags", "+faststart", "-f", "mp4", str(path)]
         subprocess.run(command, input=frames.tobytes(), check=True)
-        if path.stat().st_size <= MOST_BYTES:
+        if len(quality) == 1 or path.stat().st_size <= MOST_BYTES:
             return
     raise click.ClickException(f"{path} stays over {MOST_BYTES} bytes: leave a task out of STORY")
 
 
-def write_stream(path: Path, story: Sequence[str], camera: Camera, first_seed: int, rng: np.random.Generator) -> None:
-    """One video and its annotation beside it."""
-    scenes = []
-    for task in story:
-        scenes.append(render_scene(task, rng, camera, first_seed))
-        console.print(f"{task}: seed {scenes[-1].seed}, {len(scenes[-1].frames) / RATE:.1f} s", highlight=False)
-    encode(film(scenes, rng), path)
-    path.with_suffix(".json").write_text(json.dumps(annotate(scenes), indent=1) + "\n")
-    click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+def write_stream(path: Path, scenes: list[Scene], style: Style, camera: Camera, rng: np.random.Generator) -> None:
+    """One video, and its annotation beside it last: where that is, the stream is complete."""
+    encode(film(scenes, style.noise, rng), path, style.quality)
+    path.with_suffix(".json").write_text(json.dumps(annotate(scenes, camera), indent=1) + "\n")
+
+
+def render_demo(out: Path) -> None:
+    rng = np.random.default_rng(0)
+    scenes = [render_scene(task, DEMO, rng, CAMERA, DEMO_SEED) for task in STORY]
+    write_stream(out / "demo.mp4", scenes, DEMO, CAMERA, rng)
+
+
+def render_stream(job: tuple[str, str, int]) -> str:
+    """One stream of trained tasks, none twice, under one camera: every other one between the training cameras."""
+    out, split, number = Path(job[0]), *job[1:]
+    path = out / split / f"stream{number}.mp4"
+    if path.with_suffix(".json").exists():
+        return f"{path}: there already"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first_seed = FIRST_SEED[split] + SEEDS_A_STREAM * number
+    rng = np.random.default_rng(first_seed)
+    camera = random_camera(rng, "between" if number % 2 else "training")
+    wanted, scenes = RATE * rng.uniform(*LENGTHS), []
+    for place, task in enumerate(rng.permutation(trained_tasks()).tolist()):
+        scenes.append(render_scene(task, STREAM, rng, camera, first_seed + TRIES * place))
+        if sum(len(scene.phases) for scene in scenes) >= wanted:
+            break
+    write_stream(path, scenes, STREAM, camera, rng)
+    return f"{path}: {len(scenes)} episodes, {path.stat().st_size / 1e6:.1f} MB"
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("data/media"), show_default=True)
-@click.option("--streams", default=0, help="Render this many calibration streams instead of the demonstration.")
-@click.option("--seed", default=0, show_default=True, help="Of the still parts' lengths, the noise, tasks and cameras.")
-def main(out: Path, streams: int, seed: int) -> None:
-    """Render the demonstration video, or streams to calibrate on, with annotations."""
+@click.option("--out", type=click.Path(path_type=Path), default=Path("data/streams"), show_default=True)
+@click.option("--demo", is_flag=True, help="Render the demonstration video instead of streams.")
+@click.option("--val", default=8, show_default=True, help="Streams to choose thresholds on.")
+@click.option("--test", default=12, show_default=True, help="Streams to test on.")
+@click.option("--workers", default=os.cpu_count(), show_default=True)
+def main(out: Path, demo: bool, val: int, test: int, workers: int) -> None:
+    """Render streams of several episodes with their annotations; a stream that is there is left alone."""
     out.mkdir(parents=True, exist_ok=True)
-    if not streams:
-        write_stream(out / "demo.mp4", STORY, CAMERA, DEMO_SEED, np.random.default_rng(seed))
-    for number in range(streams):
-        rng = np.random.default_rng((seed, number))
-        story = rng.choice(list(TASKS), len(STORY), replace=False).tolist()
-        first_seed = STREAM_SEED + SEEDS_A_STREAM * number
-        write_stream(out / f"stream{number}.mp4", story, random_camera(rng, held_out=False), first_seed, rng)
+    if demo:
+        return render_demo(out)
+    work = [(str(out), split, number) for split, count in (("val", val), ("test", test)) for number in range(count)]
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for line in pool.imap_unordered(render_stream, work):
+            click.echo(line)
 
 
 if __name__ == "__main__":

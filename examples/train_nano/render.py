@@ -14,51 +14,43 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from episodes import episode_path, failure_path, save_episode
+from episodes import episode_path, save_episode
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tasks import TASKS
+from splits import SPLITS, Rollout, rollouts
 
 RENDER_SIZE = 144  # rendered larger and area-averaged: costs 10-15 % more than 96, and thin parts do not flicker
 FRAME_SIZE = 96
 BLOCK = 20  # episodes a worker renders with one environment: building that takes 0.9 s, an episode 0.5 s
-FIRST_SEED = {"train": 0, "val": 1_000_000}  # disjoint: validation never sees a training layout
 
-Job = tuple[str, str, str, list[int]]
+Job = tuple[str, str, str, list[Rollout]]
 
 
 def jobs(data: Path, split: str, count: int) -> list[Job]:
-    """Blocks of seeds still to render, all tasks in turn before any task's next block."""
-    blocks = []
-    for start in range(0, count, BLOCK):
-        for index, task in enumerate(TASKS):
-            numbers = range(start, min(start + BLOCK, count))
-            seeds = [FIRST_SEED[split] + number * len(TASKS) + index for number in numbers]
-            todo = [s for s in seeds if not any(p(data, split, task, s).exists() for p in (episode_path, failure_path))]
+    """Blocks of episodes still to render, all tasks in turn before any task's next block."""
+    blocks: list[tuple[int, Job]] = []
+    for task, planned in rollouts(split, count).items():
+        for start in range(0, len(planned), BLOCK):
+            block = planned[start : start + BLOCK]
+            todo = [rollout for rollout in block if not episode_path(data, split, task, rollout.seed).exists()]
             if todo:
-                blocks.append((str(data), split, task, todo))
-    return blocks
+                blocks.append((start, (str(data), split, task, todo)))
+    return [job for _, job in sorted(blocks, key=lambda block: block[0])]
 
 
 def render_block(job: Job) -> tuple[str, int, int, int]:
-    """Renders one block; returns (task, episodes kept, episodes that never succeeded, frames)."""
+    """Renders one block; returns (task, episodes, those that never succeeded, frames)."""
     from simulator import Simulator
 
-    data, split, task, seeds = Path(job[0]), *job[1:]
+    data, split, task, todo = Path(job[0]), *job[1:]
     simulator = Simulator(f"{task}-v3", RENDER_SIZE, FRAME_SIZE)
-    kept = failed = frames = 0
-    for seed in seeds:
-        held_out = split == "val" and (seed // len(TASKS)) % 2 == 1  # every other one: cameras in the held-out bands
-        episode = simulator.run(seed, held_out=held_out)
-        if not episode.success.any():
-            failed += 1
-            path = failure_path(data, split, task, seed)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-            continue
-        save_episode(episode_path(data, split, task, seed), episode)
-        kept, frames = kept + 1, frames + len(episode.frames)
+    failed = frames = 0
+    for rollout in todo:
+        episode = simulator.run(rollout.seed, zone=rollout.zone)
+        failed += not episode.success.any()
+        save_episode(episode_path(data, split, task, rollout.seed), episode)
+        frames += len(episode.frames)
     simulator.close()
-    return task, kept, failed, frames
+    return task, len(todo), failed, frames
 
 
 def run(pool: multiprocessing.pool.Pool, work: list[Job]) -> Iterator[tuple[str, int, int, int]]:
@@ -67,28 +59,28 @@ def run(pool: multiprocessing.pool.Pool, work: list[Job]) -> Iterator[tuple[str,
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), default=Path("data/nano"), show_default=True)
-@click.option("--split", type=click.Choice(["train", "val", "both"]), default="both", show_default=True)
-@click.option("--train-episodes", default=200, show_default=True, help="Training episodes a task.")
-@click.option("--val-episodes", default=8, show_default=True, help="Validation episodes a task.")
+@click.option("--split", "splits", type=click.Choice(list(SPLITS)), multiple=True, help="Only these; all if not given.")
+@click.option("--train-episodes", default=SPLITS["train"].episodes, show_default=True, help="For each trained task.")
 @click.option("--workers", default=os.cpu_count(), show_default=True)
-def main(data: Path, split: str, train_episodes: int, val_episodes: int, workers: int) -> None:
-    """Render the training and validation episodes; validation comes first."""
-    work = jobs(data, "val", val_episodes) if split != "train" else []
-    work += jobs(data, "train", train_episodes) if split != "val" else []
+def main(data: Path, splits: tuple[str, ...], train_episodes: int, workers: int) -> None:
+    """Render the episodes of every split; the small ones come first."""
+    counts = {name: split.episodes for name, split in SPLITS.items()} | {"train": train_episodes}
+    chosen = sorted(splits or SPLITS, key=lambda name: counts[name])
+    work = [job for name in chosen for job in jobs(data, name, counts[name])]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     total = sum(len(job[3]) for job in work)
-    kept = failed = frames = 0
+    rendered = failed = frames = 0
     started = time.monotonic()
     context = multiprocessing.get_context("spawn")  # a forked OpenGL context does not work
     with context.Pool(workers) as pool, Progress(*columns, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("episodes", total=total)
         for done, result in enumerate(run(pool, work), start=1):
-            kept, failed, frames = kept + result[1], failed + result[2], frames + result[3]
-            progress.update(bar, completed=kept + failed)
+            rendered, failed, frames = rendered + result[1], failed + result[2], frames + result[3]
+            progress.update(bar, completed=rendered)
             if not sys.stderr.isatty() and done % 25 == 0:
                 rate = frames / (time.monotonic() - started)
-                click.echo(f"{kept + failed}/{total} episodes, {failed} failed, {rate:.0f} frames/s", err=True)
-    click.echo(f"{kept} episodes, {frames} frames; {failed} dropped because the expert never succeeded")
+                click.echo(f"{rendered}/{total} episodes, {failed} failed, {rate:.0f} frames/s", err=True)
+    click.echo(f"{rendered} episodes, {frames} frames; in {failed} the expert never succeeded")
 
 
 if __name__ == "__main__":

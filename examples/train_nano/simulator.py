@@ -15,8 +15,8 @@ from meshes import coarsen
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.policies import ENV_POLICY_MAP
 
-APPROACH, ACT, STILL = 0, 1, 2
-PHASES = ("approach", "act", "still")
+APPROACH, ACT, STILL, ATTEMPT = 0, 1, 2, 3
+PHASES = ("approach", "act", "still", "attempt")
 
 WARM_UP = 12  # control steps with the hand held: object positions right after a reset are stale, mugs still fall
 AFTER_SUCCESS = 16  # control steps an episode may go on while things still move after success
@@ -28,7 +28,9 @@ LEVER = 0.1  # m: turns a joint angle into a length, so that doors and dials use
 
 # Azimuths in degrees (MuJoCo free camera). 110-195 looks over the arm's side: objects and their fronts are in view.
 AZIMUTH_RANGE = (110.0, 195.0)
-HELD_OUT_BANDS = ((124.0, 134.0), (148.0, 158.0), (172.0, 182.0))  # between training cameras, never trained on
+BANDS = ((124.0, 134.0), (148.0, 158.0), (172.0, 182.0))  # between training cameras, never trained on
+MARGIN = 20.0  # degrees beyond the range on either side: the cameras outside
+ZONES = ("training", "between", "outside")
 
 # Tasks whose act lasts under about 24 control steps get the denser sampling, so that the act fills a 2 s clip.
 SHORT_ACT = frozenset(
@@ -44,18 +46,21 @@ SHORT_ACT = frozenset(
 
 @dataclass
 class Camera:
-    """A free camera: lookat in metres, angles in degrees; `held_out` says that its azimuth is in a held-out band."""
+    """A free camera: lookat in metres, angles in degrees; `zone` is the one of ZONES that its azimuth lies in."""
 
     azimuth: float
     elevation: float
     distance: float
     lookat: tuple[float, float, float]
-    held_out: bool
+    zone: str
 
 
 @dataclass
 class Episode:
-    """What one rollout gives: frames (uint8 HxWx3 RGB) and, for each frame, the simulator's own labels."""
+    """What one rollout gives: frames (uint8 HxWx3 RGB) and, for each frame, the simulator's own labels.
+
+    hand: float32 (frames, 3), metres: where the point between the fingers is.
+    """
 
     task: str
     seed: int
@@ -66,27 +71,32 @@ class Episode:
     moving: np.ndarray | None = None
     contact: np.ndarray | None = None
     success: np.ndarray | None = None
+    hand: np.ndarray | None = None
 
     def meta(self) -> dict:
         return {"task": self.task, "seed": self.seed, "stride": self.stride, "camera": asdict(self.camera)}
 
 
-def in_held_out_band(azimuth: float) -> bool:
-    return any(low <= azimuth <= high for low, high in HELD_OUT_BANDS)
+def zone_of(azimuth: float) -> str:
+    if not AZIMUTH_RANGE[0] <= azimuth <= AZIMUTH_RANGE[1]:
+        return "outside"
+    return "between" if any(low <= azimuth <= high for low, high in BANDS) else "training"
 
 
-def random_camera(rng: np.random.Generator, held_out: bool) -> Camera:
-    """A camera whose azimuth lies in (or outside) the held-out bands."""
-    azimuth = rng.uniform(*AZIMUTH_RANGE)
-    while in_held_out_band(azimuth) != held_out:
-        azimuth = rng.uniform(*AZIMUTH_RANGE)
+def random_camera(rng: np.random.Generator, zone: str) -> Camera:
+    """A camera whose azimuth lies in this zone."""
+    low, high = AZIMUTH_RANGE
+    reach = MARGIN if zone == "outside" else 0.0
+    azimuth = rng.uniform(low - reach, high + reach)
+    while zone_of(azimuth) != zone:
+        azimuth = rng.uniform(low - reach, high + reach)
     lookat = np.array([0.0, 0.68, 0.12]) + rng.uniform(-1, 1, 3) * (0.06, 0.05, 0.03)
     return Camera(
         azimuth=float(azimuth),
         elevation=float(rng.uniform(-40, -20)),
         distance=float(rng.uniform(1.0, 1.35)),
         lookat=tuple(float(v) for v in lookat),
-        held_out=held_out,
+        zone=zone,
     )
 
 
@@ -149,13 +159,13 @@ class Simulator:
         seed: int,
         stride: int | None = None,
         camera: Camera | None = None,
-        held_out: bool = False,
+        zone: str = "training",
         vary: bool = True,
     ) -> Episode:
         """One episode with the scripted expert; what is not given is drawn. The same arguments give the same frames."""
         rng = np.random.default_rng(seed)
         stride = stride or int(rng.choice((2, 3) if self.task in SHORT_ACT else (3, 4)))
-        episode = Episode(self.task, seed, stride, camera or random_camera(rng, held_out))
+        episode = Episode(self.task, seed, stride, camera or random_camera(rng, zone))
         self.set_camera(episode.camera)
         if vary:
             self.vary_looks(rng)
@@ -230,19 +240,26 @@ def motion(before: dict, after: dict) -> float:
 
 
 def label(episode: Episode, trace: dict[str, np.ndarray]) -> None:
-    """Fills the per-frame labels: still where nothing moves, approach before the act begins, act from there on."""
+    """Fills the per-frame labels: still where nothing moves, approach before the act begins, act from there on.
+
+    Where the task was never done, what the hand does to the thing is an attempt. Reaching touches nothing: it is what
+    it looks like, whether or not the hand found the hidden goal.
+    """
     hand, objects = trace["hand"], trace["objects"]
     steps = WARM_UP + np.arange(len(episode.frames)) * episode.stride
-    begin = act_begin(trace) if not episode.task.startswith("reach") else WARM_UP  # reaching touches nothing
+    reaching = episode.task.startswith("reach")
+    begin = WARM_UP if reaching else act_begin(trace)
+    act = ACT if reaching or trace["success"].any() else ATTEMPT
     moving = []
     for step in steps:
         low, high = max(step - episode.stride, 0), min(step + episode.stride, len(hand) - 1)
         moved = max(np.abs(hand[high] - hand[low]).max(), np.abs(objects[high] - objects[low]).max(initial=0))
         moving.append(moved > MOVING * (high - low))
     episode.moving = np.array(moving)
-    episode.phase = np.where(~episode.moving, STILL, np.where(steps >= begin, ACT, APPROACH)).astype(np.uint8)
+    episode.phase = np.where(~episode.moving, STILL, np.where(steps >= begin, act, APPROACH)).astype(np.uint8)
     episode.contact = trace["contact"][steps]
     episode.success = trace["success"][steps]
+    episode.hand = hand[steps, :3].astype(np.float32)
 
 
 def act_begin(trace: dict[str, np.ndarray]) -> int:

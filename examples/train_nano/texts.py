@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 import torch
-from tasks import DESCRIBE_QUERIES, TASK_QUERIES, meanings, phase_texts
+from questions import all_questions, answer_meanings
+from tasks import DESCRIBE_QUERIES, TASK_QUERIES, meanings
 from torch import Tensor
 
 from vlj_edge.export.models.text_encoder import mean_pool
@@ -38,15 +39,14 @@ class Texts:
         meaning = torch.from_numpy(self.meaning)
         return meaning[:, None] == meaning[None]
 
-    def pick(self, task: str, phase: int, rng: np.random.Generator) -> int:
-        """A random wording for a phase of a task, as an index."""
-        options = phase_texts(task, phase)
-        return self.index[options[rng.integers(len(options))]]
+    def pick(self, wordings: tuple[str, ...], rng: np.random.Generator) -> int:
+        """A random one of these wordings, as an index."""
+        return self.index[wordings[rng.integers(len(wordings))]]
 
 
 def load_texts(preset: Preset) -> Texts:
-    """Embed every wording with the frozen backbone."""
-    groups = meanings()
+    """Embed every wording that training uses with the frozen backbone: captions first, then answers."""
+    groups = meanings() + answer_meanings()
     wordings = [text for group in groups for text in group]
     meaning = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     canonical = np.flatnonzero(np.diff(meaning, prepend=-1))
@@ -90,7 +90,8 @@ def train_tokenizer(vocabulary: int) -> tokenizers.Tokenizer:
         initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    corpus = [text for group in (*meanings(), DESCRIBE_QUERIES, TASK_QUERIES) for text in group]
+    groups = (*meanings(), *answer_meanings(), DESCRIBE_QUERIES, TASK_QUERIES, all_questions())
+    corpus = [text for group in groups for text in group]
     tokenizer.train_from_iterator(corpus, trainer)
     return tokenizer
 

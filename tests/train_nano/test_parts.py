@@ -12,10 +12,11 @@ import torch.nn.functional as F
 # The modules are programs in a folder of their own; conftest.py puts it on the path.
 from batches import Batch
 from clips import ACT, APPROACH, STILL, clip_label
+from loop import learning_rate
 from narration_score import score
 from tasks import OPPOSITES, TASKS, meanings, phase_texts
 from texts import Texts, train_tokenizer, whitening
-from train import contrastive_loss, learning_rate
+from train import contrastive_loss
 
 from vlj_edge.presets import preset
 from vlj_edge.results import Narration

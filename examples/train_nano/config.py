@@ -1,0 +1,35 @@
+"""The settings of a training run, as a file: nano.json holds those of the shipped weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import click
+
+NANO = Path(__file__).with_name("nano.json")
+
+
+@dataclass(frozen=True)
+class Config:
+    """steps, batch (clips, two questions each), rate and decay are those of the first stage, shared with the token
+    baseline; pool_batches is how many batches of predicted embeddings the decoder learns from."""
+
+    seed: int
+    steps: int
+    batch: int
+    rate: float
+    decay: float
+    decoder_steps: int
+    decoder_batch: int
+    decoder_rate: float
+    pool_batches: int
+
+
+def read_config(path: Path) -> Config:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    names = {field.name for field in fields(Config)}
+    if values.keys() != names:
+        raise click.ClickException(f"{path} must set exactly {', '.join(sorted(names))}")
+    return Config(**values)

@@ -1,0 +1,53 @@
+"""Which episodes belong to training, validation and test: by seed, by camera and by task. Plain data, nothing rendered.
+
+Seeds never overlap: each split has a block of its own, and streams and the demonstration have theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks import TASKS, UNSEEN
+
+
+@dataclass(frozen=True)
+class Split:
+    """`episodes` of each task, numbered from `first_seed`; their cameras take these zones in turn."""
+
+    first_seed: int
+    episodes: int
+    zones: tuple[str, ...]
+    unseen: bool  # the tasks that training never sees, or all the others
+
+
+BLOCK = 1_000_000  # seeds of a split, at most
+SPLITS = {
+    "train": Split(0 * BLOCK, 90, ("training",), unseen=False),
+    "val": Split(1 * BLOCK, 4, ("training", "between"), unseen=False),
+    "test": Split(4 * BLOCK, 15, ("training", "between", "training", "between", "outside"), unseen=False),
+    "test-unseen": Split(5 * BLOCK, 24, ("training", "between"), unseen=True),
+}
+# 2 * BLOCK: the demonstration; 3 * BLOCK: streams to calibrate on; 6 * BLOCK: streams to test on (make_stream.py).
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One episode to render."""
+
+    seed: int
+    zone: str
+
+
+def rollouts(split: str, count: int) -> dict[str, list[Rollout]]:
+    """`count` episodes for each task of a split. A task has the same seeds whatever the count."""
+    chosen = SPLITS[split]
+    if len(TASKS) * count > BLOCK:
+        raise ValueError(f"{count} episodes of {len(TASKS)} tasks do not fit a split's {BLOCK} seeds")
+    return {
+        task: [
+            Rollout(chosen.first_seed + number * len(TASKS) + index, chosen.zones[number % len(chosen.zones)])
+            for number in range(count)
+        ]
+        for index, task in enumerate(TASKS)
+        if (task in UNSEEN) == chosen.unseen
+    }
