@@ -51,6 +51,18 @@ def save_weights(out: Path, model: VLJepa, tokenizer: tokenizers.Tokenizer) -> N
         tokenizer.save(str(out / name))
 
 
+def save_model(out: Path, model: nn.Module) -> None:
+    _write(dict(model.state_dict()), out / MODEL_FILE)
+
+
+def load_model(out: Path, model: nn.Module) -> bool:
+    """What save_model wrote, in place; False where there is nothing."""
+    if not (out / MODEL_FILE).exists():
+        return False
+    model.load_state_dict(load_file(out / MODEL_FILE))
+    return True
+
+
 def _write(state: dict[str, Tensor], path: Path) -> None:
     partial = path.with_suffix(".part")
     save_file({key: value.detach().contiguous().clone() for key, value in state.items()}, partial)

@@ -1,170 +1,240 @@
-"""Scores trained nano weights on the validation episodes: tasks, opposites, phases and what the decoder says.
+"""Scores trained nano weights on held-out episodes: one embedding that classifies, retrieves, answers and speaks.
 
-All windows of unseen episodes, every two frames, with a still picture before and after each episode. Intervals are
-95 % bootstrap intervals over episodes, since windows of one episode are not independent.
+Labels and texts are embedded by the text side, clips by the predictor; nothing is fitted here. Windows are 2 s long and
+start every 1/2 s, with a still picture before and after each episode. Intervals are 95 % bootstrap intervals over
+episodes. Narration of streams is scored by selective.py.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import torch
 import torch.nn.functional as F
-from clips import ACT, APPROACH, STILL, load_episodes, windows
+from batches import encode_queries
+from clips import ACT, APPROACH, STILL, Episode, clips_of, load_episodes
+from figures import interval
+from generate import generate
 from provenance import provenance
+from questions import questions
 from rich.console import Console
 from rich.progress import track
 from safetensors.torch import load_file
-from tasks import DESCRIBE_QUERIES, OPPOSITES, TASK_QUERIES, TASKS, phase_texts
-from texts import Texts, load_texts, open_tokenizer, pad
+from tasks import DESCRIBE_QUERIES, OPPOSITES, TASK_QUERIES, TASKS, UNSEEN, phase_texts
+from texts import Texts, embed, load_texts, open_tokenizer, pad
 from torch import Tensor
 
 from vlj_edge.export.models import VLJepa
 from vlj_edge.export.weights import DECODER_TOKENIZER, MODEL_FILE, QUERY_TOKENIZER
 from vlj_edge.presets import preset as find_preset
 
+NAMES = list(TASKS)
 PHASES = {APPROACH: "approach", ACT: "act", STILL: "still"}
-RESAMPLES = 1000
+ASKED_EVERY = 4  # windows: neighbours answer alike
+RETRIEVED = 500  # clips
+PRIOR_EPISODES = 1500  # training episodes from which the answers' frequencies are taken
 
 console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Every window: its episode, task (index), phase, and the embeddings under the two queries, (n, 384)."""
+class Answer:
+    """A question put to a window of an episode: was it answered right from the clip, and from the question alone?"""
+
+    kind: str
+    episode: int
+    right: bool
+    guessed: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """All windows of one set of episodes: labels (n,), embeddings under the two caption queries (n, 384), answers."""
 
     episode: np.ndarray
-    task: np.ndarray
+    task: np.ndarray  # place in TASKS
     phase: np.ndarray
-    held_out: np.ndarray
+    zone: np.ndarray  # of the camera
     described: Tensor
     task_answer: Tensor
+    answers: list[Answer]
+
+    def where(self, some: np.ndarray) -> Found:
+        kept = set(self.episode[some].tolist())
+        labels = (column[some] for column in (self.episode, self.task, self.phase, self.zone))
+        rows = torch.from_numpy(np.flatnonzero(some))
+        answers = [answer for answer in self.answers if answer.episode in kept]
+        return Found(*labels, self.described[rows], self.task_answer[rows], answers)
 
 
-@torch.inference_mode()
-def embed_windows(model: VLJepa, features: Path, queries: list[list[int]], limit: int | None) -> Windows:
-    """Predicts the embeddings of all validation windows; the visual tokens serve both queries."""
-    numbers = {task: number for number, task in enumerate(TASKS)}
+class Scorer:
+    """A trained model with everything that is compared with its embeddings."""
+
+    def __init__(self, weights: Path) -> None:
+        self.preset = find_preset("nano")
+        self.model = VLJepa(self.preset).eval()
+        self.model.load_state_dict({key: value.float() for key, value in load_file(weights / MODEL_FILE).items()})
+        self.queries = encode_queries(open_tokenizer(weights, QUERY_TOKENIZER))
+        self.decoder_tokenizer = open_tokenizer(weights, DECODER_TOKENIZER)
+        self.texts: Texts = load_texts(self.preset)
+        self.labels = self.embed_labels([TASKS[name].captions for name in NAMES])  # (50, 384)
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: list[str]) -> Tensor:
+        return F.normalize(self.model.text_projection(embed(self.preset, texts)), dim=-1)
+
+    def embed_labels(self, labels: list[tuple[str, ...]]) -> Tensor:
+        """One embedding a label, the mean of its wordings': unit length, (labels, 384)."""
+        wordings = iter(self.embed_texts([text for label in labels for text in label]))
+        return F.normalize(
+            torch.stack([torch.stack([next(wordings) for _ in label]).mean(0) for label in labels]), dim=-1
+        )
+
+    @torch.inference_mode()
+    def predict(self, tokens: Tensor, queries: list[str]) -> Tensor:
+        """Embeddings (n, 384) of visual tokens (n, ...) under a query each."""
+        ids, mask = pad([self.queries[query] for query in queries], self.preset.query_tokens, self.preset.query_pad)
+        longest = int(mask.sum(1).max())
+        return self.model.predictor(tokens, ids[:, :longest], mask[:, :longest])
+
+
+def look(scorer: Scorer, episodes: list[Episode], guesses: dict[str, tuple[str, ...]], what: str) -> Found:
+    """Predicts the embeddings of all windows; a clip's visual tokens serve every query."""
     rng = np.random.default_rng(0)
-    labels, described, answers = [], [], []
-    stored = load_episodes(features, "val")[:limit]
-    for number, episode in enumerate(track(stored, "windows", console=console, disable=not console.is_terminal)):
-        clips, phases = zip(*windows(episode, model.preset.clip.stride, rng), strict=True)
-        labels += [(number, numbers[episode.task], phase, episode.held_out) for phase in phases]
-        tokens = model.vision_encoder.encode(torch.from_numpy(np.stack(clips)).float())
-        for query, out in zip(queries, (described, answers), strict=True):
-            ids, mask = pad([query] * len(tokens), model.preset.query_tokens, model.preset.query_pad)
-            out.append(model.predictor(tokens, ids, mask))
+    choices: dict[tuple[tuple[str, ...], ...], Tensor] = {}
+    labels, described, task_answers, answers = [], [], [], []
+    for number, episode in enumerate(track(episodes, what, console=console, disable=not console.is_terminal)):
+        clips = list(clips_of(episode, scorer.preset.clip.stride, rng))
+        labels += [(number, NAMES.index(episode.task), clip.phase, episode.zone) for clip in clips]
+        with torch.inference_mode():
+            features = torch.from_numpy(np.stack([clip.features for clip in clips])).float()
+            tokens = scorer.model.vision_encoder.encode(features)
+        described.append(scorer.predict(tokens, [DESCRIBE_QUERIES[0]] * len(clips)))
+        task_answers.append(scorer.predict(tokens, [TASK_QUERIES[0]] * len(clips)))
+        asked = [(i, q) for i in range(0, len(clips), ASKED_EVERY) for q in questions(clips[i])]
+        if asked:
+            given = scorer.predict(tokens[[i for i, _ in asked]], [question.wordings[0] for _, question in asked])
+            for embedding, (_, question) in zip(given, asked, strict=True):
+                if question.choices not in choices:
+                    choices[question.choices] = scorer.embed_labels(list(question.choices))
+                chosen = question.choices[int((choices[question.choices] @ embedding).argmax())]
+                guess = guesses.get(question.wordings[0])
+                answers.append(Answer(question.kind, number, chosen == question.answer, guess == question.answer))
     columns = [np.array(column) for column in zip(*labels, strict=True)]
-    return Windows(*columns, torch.cat(described), torch.cat(answers))
+    return Found(*columns, torch.cat(described), torch.cat(task_answers), answers)
 
 
-def interval(right: np.ndarray, episode: np.ndarray) -> dict:
-    """Mean, 95 % bootstrap interval over episodes, and both counts. right is bool (n,)."""
-    if not len(right):
-        return {"value": None, "windows": 0, "episodes": 0}
-    _, group = np.unique(episode, return_inverse=True)
-    hits, sizes = np.bincount(group, right.astype(float)), np.bincount(group)
-    rng = np.random.default_rng(0)
-    draws = rng.integers(0, len(sizes), (RESAMPLES, len(sizes)))
-    means = hits[draws].sum(1) / sizes[draws].sum(1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    figures = {"value": right.mean(), "low": low, "high": high}
-    return {k: round(float(v), 4) for k, v in figures.items()} | {"windows": len(right), "episodes": len(sizes)}
+def most_frequent_answers(episodes: list[Episode]) -> dict[str, tuple[str, ...]]:
+    """What someone who sees only the question would answer: the answer that is right most often in training."""
+    rng, counts = np.random.default_rng(0), defaultdict(Counter)
+    for index in rng.permutation(len(episodes))[:PRIOR_EPISODES]:
+        for clip in clips_of(episodes[index], ASKED_EVERY, rng):
+            for question in questions(clip):
+                counts[question.wordings[0]][question.answer] += 1
+    return {wording: answers.most_common(1)[0][0] for wording, answers in counts.items()}
 
 
-def task_scores(found: Windows, captions: Tensor, some: np.ndarray) -> dict:
-    """Top-1 over the 50 task captions: each act window, each act or approach window, each episode by its mean."""
-    scores = (found.task_answer @ captions.T).numpy()
+def task_scores(found: Found, labels: Tensor) -> dict[str, Any]:
+    """Top-1 over the 50 labels: each act window, each act or approach window, each episode by its act windows' mean."""
+    scores = (found.task_answer @ labels.T).numpy()
     right = scores.argmax(1) == found.task
-    acting, moving = some & (found.phase == ACT), some & (found.phase != STILL)
-    summed: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(len(captions)))
-    task_of = dict(zip(found.episode.tolist(), found.task.tolist(), strict=True))
-    for number, score in zip(found.episode[acting], scores[acting], strict=True):
-        summed[int(number)] += score
-    episodes = np.array(sorted(summed))
-    by_episode = np.array([summed[e].argmax() == task_of[e] for e in episodes.tolist()])
+    acting, moving = found.phase == ACT, np.isin(found.phase, (ACT, APPROACH))
+    episodes = np.unique(found.episode[acting])
+    by_episode = []
+    for number in episodes:
+        rows = acting & (found.episode == number)
+        by_episode.append(scores[rows].sum(0).argmax() == found.task[rows][0])
     return {
         "task_top1_act_windows": interval(right[acting], found.episode[acting]),
         "task_top1_moving_windows": interval(right[moving], found.episode[moving]),
-        "task_top1_episodes": interval(by_episode, episodes),
+        "task_top1_episodes": interval(np.array(by_episode), episodes),
     }
 
 
-def opposite_score(found: Windows, captions: Tensor, some: np.ndarray) -> dict:
-    """Own caption above that of the opposite task, in act windows of the tasks that have one."""
-    names = list(TASKS)
-    other = {names.index(a): names.index(b) for pair in OPPOSITES for a, b in (pair, pair[::-1])}
-    chosen = some & (found.phase == ACT) & np.isin(found.task, list(other))
-    scores = (found.task_answer @ captions.T).numpy()[chosen]
+def opposite_score(found: Found, labels: Tensor) -> dict[str, Any]:
+    """Own label above that of the opposite task, in act windows of the tasks whose opposite was trained too."""
+    pairs = [pair for pair in OPPOSITES if not UNSEEN.intersection(pair)]
+    other = {NAMES.index(a): NAMES.index(b) for pair in pairs for a, b in (pair, pair[::-1])}
+    chosen = (found.phase == ACT) & np.isin(found.task, list(other))
+    scores = (found.task_answer @ labels.T).numpy()[chosen]
     own, rows = found.task[chosen], np.arange(chosen.sum())
     right = scores[rows, own] > scores[rows, [other[task] for task in own]]
     return {"opposite_pairs": interval(right, found.episode[chosen])}
 
 
-def description_scores(found: Windows, texts: Texts, captions: Tensor, some: np.ndarray) -> dict:
-    """The phase and the whole description, by the nearest canonical caption of all."""
-    phases = np.array([ACT] * len(TASKS) + [APPROACH] * (len(captions) - len(TASKS) - 1) + [STILL])
+def description_scores(found: Found, scorer: Scorer) -> dict[str, Any]:
+    """The nearest trained caption, and what the decoder says: do they mean what happens in the window?"""
+    texts = scorer.texts
+    captions = scorer.embed_texts([texts.wordings[i] for i in texts.canonical])
+    truth = np.array([meaning_of(texts, t, p) for t, p in zip(found.task, found.phase, strict=True)])
     nearest = (found.described @ captions.T).argmax(1).numpy()
-    truth = true_meaning(found, texts)
-    result = {"phase": interval((phases[nearest] == found.phase)[some], found.episode[some])}
+    said = generate(scorer.model, found.described, scorer.decoder_tokenizer)
+    spoken = np.array([texts.meaning[texts.index[text]] if text in texts.index else -1 for text in said])
+    result = {"description_top1": interval(nearest == truth, found.episode)}
     for phase, name in PHASES.items():
-        chosen = some & (found.phase == phase)
-        result[f"phase_{name}"] = interval((phases[nearest] == phase)[chosen], found.episode[chosen])
-    result["description_top1"] = interval((nearest == truth)[some], found.episode[some])
+        some = found.phase == phase
+        result[f"description_top1_{name}"] = interval((nearest == truth)[some], found.episode[some])
+    result["decoder_right_meaning"] = interval(spoken == truth, found.episode)
+    result["decoder_known_text"] = interval(spoken >= 0, found.episode)
     return result
 
 
-def true_meaning(found: Windows, texts: Texts) -> np.ndarray:
-    """The number of the meaning that each window shows, (n,). `reach` has no approach: its task stands in for it."""
-    names, out = list(TASKS), []
-    for task, phase in zip(found.task, found.phase, strict=True):
-        options = phase_texts(names[task], int(phase)) or phase_texts(names[task], ACT)
-        out.append(texts.meaning[texts.index[options[0]]])
-    return np.array(out)
+def meaning_of(texts: Texts, task: int, phase: int) -> int:
+    """The number of what a window shows. Tasks that touch nothing have no approach: the task stands in for it."""
+    options = phase_texts(NAMES[task], int(phase)) or phase_texts(NAMES[task], ACT)
+    return int(texts.meaning[texts.index[options[0]]])
 
 
-@torch.inference_mode()
-def decoder_scores(model: VLJepa, found: Windows, texts: Texts, directory: Path, some: np.ndarray, most: int) -> dict:
-    """Greedy texts of a sample of windows: any wording of the right meaning, and any caption at all."""
-    chosen = np.flatnonzero(some)
-    chosen = np.sort(np.random.default_rng(0).permutation(chosen)[:most])
-    said = generate(model, found.described[chosen], open_tokenizer(directory, DECODER_TOKENIZER))
-    truth = true_meaning(found, texts)[chosen]
-    meant = np.array([texts.meaning[texts.index[text]] if text in texts.index else -1 for text in said])
+def retrieval_scores(found: Found, scorer: Scorer) -> dict[str, Any]:
+    """Task-level texts, every wording a query of its own, to clips: one act clip an episode, its middle one."""
+    episodes = np.unique(found.episode[found.phase == ACT])
+    chosen = np.random.default_rng(0).permutation(episodes)[:RETRIEVED]
+    middles = [np.flatnonzero((found.phase == ACT) & (found.episode == number)) for number in np.sort(chosen)]
+    rows = np.array([windows[len(windows) // 2] for windows in middles])
+    tasks = found.task[rows]
+    wanted = [(NAMES.index(name), text) for name in NAMES for text in TASKS[name].captions]
+    wanted = [(task, text) for task, text in wanted if task in tasks]
+    scores = (scorer.embed_texts([text for _, text in wanted]) @ found.task_answer[rows].T).numpy()
+    ranks = []
+    for (task, _), row in zip(wanted, scores, strict=True):
+        ranks.append(int(np.flatnonzero(tasks[np.argsort(-row)] == task)[0]) + 1)
+    rank, task = np.array(ranks), np.array([task for task, _ in wanted])
     return {
-        "decoder_right_meaning": interval(meant == truth, found.episode[chosen]),
-        "decoder_known_caption": interval(meant >= 0, found.episode[chosen]),
+        "retrieval_r1": interval(rank <= 1, task),
+        "retrieval_r5": interval(rank <= 5, task),
+        "retrieval_median_rank": float(np.median(rank)),
+        "retrieval_clips": len(rows),
     }
 
 
-def generate(model: VLJepa, embeddings: Tensor, tokenizer) -> list[str]:
-    """Greedy decoding of many embeddings side by side, without a cache."""
-    end, tokens = model.preset.decoder_end, torch.zeros(len(embeddings), 0, dtype=torch.int64)
-    for _ in range(model.preset.decoder_tokens - 1):
-        tokens = torch.cat([tokens, model.decoder(embeddings, tokens)[:, -1:].argmax(-1)], dim=1)
-        if (tokens == end).any(1).all():
-            break
-    rows = [row[: row.index(end)] if end in row else row for row in tokens.tolist()]
-    return [tokenizer.decode(row) for row in rows]
+def answer_scores(found: Found) -> dict[str, Any]:
+    """Discriminative VQA, by kind and over all questions, beside what the question alone gives away."""
+    result = {}
+    kinds = sorted({answer.kind for answer in found.answers})
+    for name, kind in (("all", None), *zip(kinds, kinds, strict=True)):
+        some = [answer for answer in found.answers if kind in (None, answer.kind)]
+        episodes = np.array([answer.episode for answer in some])
+        result[f"vqa_{name}"] = interval(np.array([answer.right for answer in some]), episodes)
+        result[f"vqa_{name}_question_alone"] = interval(np.array([answer.guessed for answer in some]), episodes)
+    return result
 
 
-def worst_tasks(found: Windows, captions: Tensor) -> dict:
+def hardest_tasks(found: Found, labels: Tensor) -> dict[str, Any]:
     """Act windows: accuracy of each task and what it is most often taken for, the hardest first."""
-    names, nearest = list(TASKS), (found.task_answer @ captions.T).argmax(1).numpy()
+    nearest = (found.task_answer @ labels.T).argmax(1).numpy()
     rows = []
-    for number, name in enumerate(names):
+    for number in np.unique(found.task):
         said = nearest[(found.task == number) & (found.phase == ACT)]
-        if len(said):
-            wrong = said[said != number]
-            taken = names[np.bincount(wrong).argmax()] if len(wrong) else None
-            rows.append((float((said == number).mean()), name, taken))
+        wrong = said[said != number]
+        taken = NAMES[np.bincount(wrong).argmax()] if len(wrong) else None
+        rows.append((float((said == number).mean()), NAMES[number], taken))
     return {name: {"accuracy": round(value, 3), "taken_for": taken} for value, name, taken in sorted(rows)}
 
 
@@ -172,33 +242,39 @@ def worst_tasks(found: Windows, captions: Tensor) -> dict:
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), default=Path("data/nano-weights"))
 @click.option("--features", type=click.Path(path_type=Path), default=Path("data/nano-features"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Write the scores here as JSON.")
-@click.option("--decode", default=1000, show_default=True, help="Windows to decode, at most, in each part.")
-@click.option("--limit", default=None, type=int, help="Only so many episodes: for a quick look.")
-def main(weights: Path, features: Path, out: Path | None, decode: int, limit: int | None) -> None:
-    """Score trained weights on the validation episodes."""
+@click.option("--split", default="test", type=click.Choice(["test", "val"]), show_default=True)
+@click.option("--limit", default=None, type=int, help="Only so many episodes of each set: for a quick look.")
+def main(weights: Path, features: Path, out: Path | None, split: str, limit: int | None) -> None:
+    """Score trained weights on held-out episodes."""
     started = time.monotonic()
-    preset = find_preset("nano")
-    model = VLJepa(preset).eval()
-    model.load_state_dict(load_file(weights / MODEL_FILE))
-    tokenizer = open_tokenizer(weights, QUERY_TOKENIZER)
-    texts = load_texts(preset)
-    with torch.inference_mode():
-        captions = F.normalize(model.text_projection(texts.embeddings[texts.canonical]), dim=-1)
-    queries = [tokenizer.encode(text).ids for text in (DESCRIBE_QUERIES[0], TASK_QUERIES[0])]
-    found = embed_windows(model, features, queries, limit)
-    tasks = captions[: len(TASKS)]
-    report = provenance("python evaluate.py --out ../../results/nano-eval.json")
-    everything = np.ones(len(found.task), bool)
-    parts = {"all": everything, "seen_cameras": ~found.held_out, "held_out_cameras": found.held_out}
+    scorer = Scorer(weights)
+    guesses = most_frequent_answers(load_episodes(features, "train"))
+    seen = look(scorer, load_episodes(features, split)[:limit], guesses, "windows")
+    report = provenance("python evaluate.py --out ../../results/nano-eval.json") | {"split": split}
+    inside = seen.zone != "outside"
+    parts = {"seen_tasks": inside} | {f"cameras_{zone}": seen.zone == zone for zone in np.unique(seen.zone).tolist()}
     for name, some in parts.items():
-        scores = task_scores(found, tasks, some) | opposite_score(found, tasks, some)
-        scores |= description_scores(found, texts, captions, some)
-        report[name] = scores | decoder_scores(model, found, texts, weights, some, decode)
-        console.print(name, *(f"{key} {score['value']}" for key, score in report[name].items()), sep="\n  ")
-    report["tasks"] = worst_tasks(found, tasks)
+        found = seen.where(some)
+        scores = task_scores(found, scorer.labels) | opposite_score(found, scorer.labels)
+        report[name] = scores | description_scores(found, scorer) | answer_scores(found)
+    report["retrieval"] = retrieval_scores(seen.where(inside), scorer)
+    report["tasks"] = hardest_tasks(seen.where(inside), scorer.labels)
+    if split == "test":
+        unseen = look(scorer, load_episodes(features, "test-unseen")[:limit], guesses, "unseen tasks")
+        report["unseen_tasks"] = task_scores(unseen, scorer.labels) | answer_scores(unseen)
+        report["unseen_tasks"] |= {"chance": 1 / len(NAMES), "tasks": hardest_tasks(unseen, scorer.labels)}
     report["seconds"] = round(time.monotonic() - started, 1)
+    show(report)
     if out:
         out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def show(report: dict[str, Any]) -> None:
+    for name, scores in report.items():
+        values = scores.items() if isinstance(scores, dict) else ()
+        lines = [f"{key} {score['value']}" for key, score in values if isinstance(score, dict) and "value" in score]
+        if lines:
+            console.print(name, *lines, sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class Split:
 
 BLOCK = 1_000_000  # seeds of a split, at most
 SPLITS = {
-    "train": Split(0 * BLOCK, 90, ("training",), unseen=False),
+    "train": Split(0 * BLOCK, 200, ("training",), unseen=False),
     "val": Split(1 * BLOCK, 4, ("training", "between"), unseen=False),
     "test": Split(4 * BLOCK, 15, ("training", "between", "training", "between", "outside"), unseen=False),
     "test-unseen": Split(5 * BLOCK, 24, ("training", "between"), unseen=True),

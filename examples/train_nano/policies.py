@@ -1,0 +1,78 @@
+"""When to decode: uniformly, by Ward's segments, knowing the events, or live through the runtime's own gate."""
+
+from __future__ import annotations
+
+import numpy as np
+from recordings import Decode, Recording, Speaker, middle
+from scipy.sparse import diags_array
+from sklearn.cluster import AgglomerativeClustering
+
+from vlj_edge.bundle import Gates
+from vlj_edge.runtime.gates import CaptionMemory, MeaningGate
+
+
+def uniform(recording: Recording, speaker: Speaker, rate: float, average: bool) -> list[Decode]:
+    """`rate` decodes a second: each interval by its middle window, or by the mean of its windows."""
+    count = max(1, round(rate * recording.seconds))
+    edges = np.linspace(0, recording.seconds, count + 1)
+    return _by_segment(recording, speaker, np.searchsorted(edges[1:-1], recording.centres, "right"), average)
+
+
+def ward(recording: Recording, speaker: Speaker, rate: float, average: bool) -> list[Decode]:
+    """The paper's way, offline: Ward's clusters of neighbouring windows, as many as `rate` allows."""
+    windows = len(recording.embeddings)
+    count = min(max(1, round(rate * recording.seconds)), windows)
+    chain = diags_array([np.ones(windows - 1), np.ones(windows - 1)], offsets=[-1, 1], shape=(windows, windows))
+    clusters = AgglomerativeClustering(count, linkage="ward", connectivity=chain.tocsr())
+    return _by_segment(recording, speaker, clusters.fit_predict(recording.embeddings), average)
+
+
+def oracle(recording: Recording, speaker: Speaker, average: bool) -> list[Decode]:
+    """One decode an event, by someone who knows where events begin and end."""
+    starts = [event["start"] for event in recording.events]
+    segment = np.searchsorted(starts, recording.centres, "right") - 1
+    decodes = _by_segment(recording, speaker, segment, average)
+    missing = sorted(set(range(len(starts))) - set(segment.tolist()))  # events shorter than the windows' spacing
+    nearest = [int(np.abs(recording.centres - middle(recording.events[number])).argmin()) for number in missing]
+    return decodes + _decode(recording, speaker, nearest)
+
+
+def live(recording: Recording, speaker: Speaker, gates: Gates) -> tuple[list[Decode], list[float], int]:
+    """What the runtime says: texts, the moment at which each is known, and how many the caption memory knew already."""
+    size = recording.live.shape[1]
+    gate, memory = MeaningGate(gates.meaning, size), CaptionMemory(gates.memory, size)
+    said: list[tuple[int, np.ndarray]] = []
+    for number, (centre, embedding) in enumerate(zip(recording.centres, recording.live, strict=True)):
+        change = gate.offer(float(centre), embedding)
+        if change is not None:
+            said.append((number, change.embedding))
+    last = gate.flush()
+    if last is not None:
+        said.append((len(recording.live) - 1, last.embedding))
+    texts, known = [], 0
+    for (_, embedding), text in zip(said, speaker.say(np.stack([row for _, row in said])), strict=True):
+        recalled = memory.recall(embedding)
+        known += recalled is not None
+        if recalled is None:
+            memory.put(embedding, text)
+        texts.append(recalled or text)
+    decodes = [(float(recording.centres[number]), text) for (number, _), text in zip(said, texts, strict=True)]
+    return decodes, [float(recording.ends[number]) for number, _ in said], known
+
+
+def _by_segment(recording: Recording, speaker: Speaker, segment: np.ndarray, average: bool) -> list[Decode]:
+    """One decode a segment: windows (n,) with the same number, taken at their middle."""
+    groups = [np.flatnonzero(segment == number) for number in np.unique(segment)]
+    middles = [int(group[len(group) // 2]) for group in groups]
+    if not average:
+        return _decode(recording, speaker, middles)
+    means = np.stack([recording.embeddings[group].mean(0) for group in groups])
+    texts = speaker.say(means / np.linalg.norm(means, axis=1, keepdims=True))
+    return [(float(recording.centres[group].mean()), text) for group, text in zip(groups, texts, strict=True)]
+
+
+def _decode(recording: Recording, speaker: Speaker, windows: list[int]) -> list[Decode]:
+    if not windows:
+        return []
+    texts = speaker.say(recording.embeddings[windows])
+    return [(float(recording.centres[number]), text) for number, text in zip(windows, texts, strict=True)]

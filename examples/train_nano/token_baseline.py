@@ -1,0 +1,211 @@
+"""The paper's controlled comparison in small: the same encoder, clips, questions and steps, but predicting tokens.
+
+A vision-language model of the usual kind: visual tokens and the question, read both ways, then the answer, token by
+token. Its layers are those of nano's predictor and decoder together, so both models answer with as many parameters.
+Scored on the same clips: what it says, and which of the 50 task captions it finds likeliest.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+import torch.nn.functional as F
+from batches import Batch, encode_queries, make_batch
+from checkpoint import load_model, save_model
+from cider import Cider
+from clips import ACT, Clip, Sampler, clips_of, load_episodes
+from config import NANO, read_config
+from evaluate import NAMES, Scorer, meaning_of
+from figures import interval
+from generate import generate
+from loop import console, fit, keep_some
+from provenance import provenance
+from tasks import DESCRIBE_QUERIES, TASK_QUERIES, TASKS
+from texts import SPECIAL, Texts, load_texts, pad, train_tokenizer
+from torch import Tensor, nn
+from train import load_stem
+
+from vlj_edge.export.models import VLJepa, rope
+from vlj_edge.export.models.llama import Block, RMSNorm, masked
+from vlj_edge.presets import Preset
+from vlj_edge.presets import preset as find_preset
+
+BOS = SPECIAL.index("<bos>")
+CLIPS_AT_ONCE = 4  # when every caption is held against a clip
+
+
+class TokenModel(nn.Module):
+    """Llama layers over [visual tokens; question; <bos> answer]: the answer is causal, all before it is not."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        self.preset = preset
+        both = VLJepa(preset)
+        self.vision_encoder = both.vision_encoder
+        self.config = config = replace(preset.predictor, layers=preset.predictor.layers + preset.decoder.layers)
+        self.vis_proj = nn.Linear(preset.vision.width, config.width)
+        self.embed_tokens = nn.Embedding(config.vocabulary, config.width)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.width, eps=config.norm_eps)
+        longest = len(both.vision_encoder.cos) + preset.query_tokens + preset.decoder_tokens
+        cos, sin = rope.llama_tables(config, longest)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, visual: Tensor, query_ids: Tensor, query_mask: Tensor, answer: Tensor) -> Tensor:
+        """Visual tokens (b, n, width), question (b, q) and answer so far (b, a) -> logits (b, a + 1, vocabulary)."""
+        answer = F.pad(answer, (1, 0), value=BOS)
+        x = torch.cat((self.vis_proj(visual), self.embed_tokens(query_ids), self.embed_tokens(answer)), dim=1)
+        before = torch.cat((torch.ones_like(visual[..., 0], dtype=torch.bool), query_mask), dim=1)
+        start, n = before.shape[1], x.shape[1]
+        mask = F.pad(before, (0, n - start))[:, None, None, :].repeat(1, 1, n, 1)
+        mask[:, :, start:, start:] = torch.ones(n - start, n - start, dtype=torch.bool).tril()
+        attend = masked(self.config, mask)
+        for layer in self.layers:
+            x = layer(x, self.cos[:, :n], self.sin[:, :n], attend)
+        return self.norm(x[:, start:]) @ self.embed_tokens.weight.T
+
+    def see(self, features: Tensor, kept: Tensor | None = None) -> Tensor:
+        return self.vision_encoder.encode(features, kept)
+
+
+def train_tokens(model: TokenModel, texts: Texts, sampler: Sampler, tokenizer, out: Path, config) -> None:
+    """Next-token loss over the same batches as VL-JEPA's first stage, drawn from the same random numbers."""
+    queries, end = encode_queries(tokenizer), model.preset.decoder_end
+    ids, real = pad([[*tokenizer.encode(text).ids, end] for text in texts.wordings], model.preset.decoder_tokens, end)
+
+    def step_loss(progress: float, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        batch: Batch = make_batch(sampler.batch(config.batch, rng), texts, queries, model.preset, rng)
+        visual = model.see(batch.features, keep_some(len(model.vision_encoder.cos), config.batch, progress))
+        longest, most = int(batch.query_mask.sum(1).max()), int(real[batch.texts].sum(1).max())
+        wanted, counts = ids[batch.texts][:, :most], real[batch.texts][:, :most]
+        asked = visual.repeat_interleave(2, dim=0)
+        logits = model(asked, batch.query_ids[:, :longest], batch.query_mask[:, :longest], wanted[:, :-1])
+        right = (logits.argmax(-1) == wanted)[counts].float().mean().item()
+        return F.cross_entropy(logits[counts], wanted[counts]), {"token_right": right}
+
+    fit(model, config, out, step_loss)
+
+
+@torch.inference_mode()
+def say(model: TokenModel, features: Tensor, query: list[int], tokenizer) -> list[str]:
+    """Greedy answers to one question about each clip."""
+    visual, end = model.see(features), model.preset.decoder_end
+    ids, mask = pad([query] * len(visual), len(query), 0)
+    tokens = torch.zeros(len(visual), 0, dtype=torch.int64)
+    for _ in range(model.preset.decoder_tokens - 1):
+        tokens = torch.cat([tokens, model(visual, ids, mask, tokens)[:, -1:].argmax(-1)], dim=1)
+        if (tokens == end).any(1).all():
+            break
+    rows = [row[: row.index(end)] if end in row else row for row in tokens.tolist()]
+    return [tokenizer.decode(row) for row in rows]
+
+
+@torch.inference_mode()
+def likeliest(model: TokenModel, features: Tensor, query: list[int], captions: list[list[int]]) -> np.ndarray:
+    """For each clip the caption with the highest likelihood a token, int (n,)."""
+    end, best = model.preset.decoder_end, []
+    wanted, real = pad([[*caption, end] for caption in captions], model.preset.decoder_tokens, end)
+    most = int(real.sum(1).max())
+    wanted, real = wanted[:, :most], real[:, :most]
+    for part in features.split(CLIPS_AT_ONCE):
+        visual = model.see(part).repeat_interleave(len(captions), dim=0)
+        ids, mask = pad([query] * len(visual), len(query), 0)
+        targets = wanted.repeat(len(part), 1)
+        logits = model(visual, ids, mask, targets[:, :-1]).flatten(0, 1)
+        losses = F.cross_entropy(logits, targets.flatten(), reduction="none").view(len(part), len(captions), most)
+        per_token = -(losses * real).sum(-1) / real.sum(-1)
+        best.append(per_token.argmax(1))
+    return torch.cat(best).numpy()
+
+
+def middle_acts(features: Path, split: str) -> list[Clip]:
+    """One act clip an episode, its middle one, under cameras inside the training range."""
+    rng, chosen = np.random.default_rng(0), []
+    for episode in load_episodes(features, split):
+        acts = [clip for clip in clips_of(episode, 1, rng) if clip.phase == ACT]
+        if acts and episode.zone != "outside":
+            chosen.append(acts[len(acts) // 2])
+    return chosen
+
+
+def score(clips: list[Clip], said: list[str], nearest: np.ndarray, texts: Texts) -> dict[str, Any]:
+    """What a model says of each clip, and which task it takes it for, held against the truth."""
+    tasks = np.array([NAMES.index(clip.task) for clip in clips])
+    cider = Cider([TASKS[clip.task].captions for clip in clips])
+    meanings = [texts.meaning[texts.index[text]] if text in texts.index else -1 for text in said]
+    truth = [meaning_of(texts, task, ACT) for task in tasks]
+    return {
+        "cider": interval(np.array([cider.score(i, text) for i, text in enumerate(said)])),
+        "right_meaning": interval(np.array(meanings) == np.array(truth)),
+        "task_top1": interval(nearest == tasks),
+    }
+
+
+@torch.inference_mode()
+def score_embedding(scorer: Scorer, clips: list[Clip], features: Tensor) -> dict[str, Any]:
+    """nano itself on the same clips: its decoder's texts, the nearest task caption."""
+    visual = scorer.model.vision_encoder.encode(features)
+    said = generate(scorer.model, scorer.predict(visual, [DESCRIBE_QUERIES[0]] * len(clips)), scorer.decoder_tokenizer)
+    labels = scorer.embed_texts([TASKS[name].captions[0] for name in NAMES])
+    nearest = (scorer.predict(visual, [TASK_QUERIES[0]] * len(clips)) @ labels.T).argmax(1).numpy()
+    return score(clips, said, nearest, scorer.texts)
+
+
+def parameters(*modules: nn.Module) -> int:
+    return sum(p.numel() for module in modules for name, p in module.named_parameters() if "stem." not in name)
+
+
+@click.command()
+@click.option("--features", type=click.Path(path_type=Path), default=Path("data/nano-features"), show_default=True)
+@click.option("--weights", type=click.Path(path_type=Path), default=Path("data/nano-weights"), show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("data/nano-tokens"), show_default=True)
+@click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True), default=NANO, show_default=True)
+@click.option("--threads", default=None, type=int, help="torch threads; all cores when not given.")
+@click.option("--report", type=click.Path(path_type=Path), default=None, help="The JSON to add the comparison to.")
+def main(features: Path, weights: Path, out: Path, config_file: Path, threads: int | None, report: Path | None) -> None:
+    """Train the baseline with nano's config and compare the two on test clips. Resumes."""
+    config, preset = read_config(config_file), find_preset("nano")
+    torch.manual_seed(config.seed)
+    if threads:
+        torch.set_num_threads(threads)
+    out.mkdir(parents=True, exist_ok=True)
+    texts, tokenizer = load_texts(preset), train_tokenizer(preset.predictor.vocabulary)
+    model = TokenModel(preset)
+    load_stem(model)
+    if not load_model(out, model):
+        train_tokens(model, texts, Sampler(load_episodes(features, "train")), tokenizer, out, config)
+        save_model(out, model)
+    model.eval()
+    clips = middle_acts(features, "test")
+    pictures = torch.from_numpy(np.stack([clip.features for clip in clips])).float()
+    queries = encode_queries(tokenizer)
+    captions = [tokenizer.encode(TASKS[name].captions[0]).ids for name in NAMES]
+    said = [text for part in pictures.split(64) for text in say(model, part, queries[DESCRIBE_QUERIES[0]], tokenizer)]
+    nearest = likeliest(model, pictures, queries[TASK_QUERIES[0]], captions)
+    scorer = Scorer(weights)
+    nano = scorer.model
+    found = provenance("python token_baseline.py --report ../../results/nano-eval.json") | {
+        "steps": config.steps,
+        "clips": config.steps * config.batch,
+        "tokens": {"parameters": parameters(model)} | score(clips, said, nearest, texts),
+        "embedding": {"parameters": parameters(nano.vision_encoder, nano.predictor, nano.decoder)}
+        | score_embedding(scorer, clips, pictures),
+    }
+    console.print(found)
+    if report:
+        known = json.loads(report.read_text()) if report.exists() else {}
+        report.write_text(json.dumps(known | {"token_baseline": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
