@@ -17,16 +17,14 @@ from pathlib import Path
 import click
 import numpy as np
 from augment import add_sensor_noise
-from simulator import PHASES, SHORT_ACT, STILL, Camera, Simulator, random_camera
+from cameras import Camera, random_camera
+from simulator import PHASES, SHORT_ACT, STILL, Simulator
+from splits import DEMO_SEED, SEEDS_A_STREAM, STREAM_SEED
 from tasks import TASKS, phase_texts, trained_tasks
 
 RATE = 8  # frames/s
 CAMERA = Camera(azimuth=141.0, elevation=-29.0, distance=1.15, lookat=(0.0, 0.68, 0.12), zone="training")
 STORY = ("drawer-open", "button-press-topdown", "peg-insert-side", "door-close", "basketball", "hammer")
-# Neither training nor validation has seen these layouts, and no stream shows one of the demonstration's.
-DEMO_SEED = 2_000_000
-FIRST_SEED = {"val": 3_000_000, "test": 6_000_000}
-SEEDS_A_STREAM = 1000
 TRIES = 20  # seeds a scene may use
 SHORTEST = 1.0  # s: a pause inside an action that is shorter belongs to the action
 DRIFT, DRIFT_PERIOD = 0.03, 23.0  # of the light; s
@@ -161,7 +159,7 @@ def render_stream(job: tuple[str, str, int]) -> str:
     if path.with_suffix(".json").exists():
         return f"{path}: there already"
     path.parent.mkdir(parents=True, exist_ok=True)
-    first_seed = FIRST_SEED[split] + SEEDS_A_STREAM * number
+    first_seed = STREAM_SEED[split] + SEEDS_A_STREAM * number
     rng = np.random.default_rng(first_seed)
     camera = random_camera(rng, "between" if number % 2 else "training")
     wanted, scenes = RATE * rng.uniform(*LENGTHS), []

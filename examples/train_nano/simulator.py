@@ -11,6 +11,7 @@ os.environ.setdefault("LP_NUM_THREADS", "1")  # one llvmpipe thread a worker: wo
 import cv2
 import mujoco
 import numpy as np
+from cameras import Camera, random_camera
 from meshes import coarsen
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.policies import ENV_POLICY_MAP
@@ -26,12 +27,6 @@ MOVING = 0.0008  # m a control step below which a hand, finger or object counts 
 DISPLACED = 0.008  # m an object has to leave its place before the act counts as begun
 LEVER = 0.1  # m: turns a joint angle into a length, so that doors and dials use the same thresholds
 
-# Azimuths in degrees (MuJoCo free camera). 110-195 looks over the arm's side: objects and their fronts are in view.
-AZIMUTH_RANGE = (110.0, 195.0)
-BANDS = ((124.0, 134.0), (148.0, 158.0), (172.0, 182.0))  # between training cameras, never trained on
-MARGIN = 20.0  # degrees beyond the range on either side: the cameras outside
-ZONES = ("training", "between", "outside")
-
 # Tasks whose act lasts under about 24 control steps get the denser sampling, so that the act fills a 2 s clip.
 SHORT_ACT = frozenset(
     f"{name}-v3"
@@ -42,17 +37,6 @@ SHORT_ACT = frozenset(
         "push push-back soccer window-close window-open hand-insert dial-turn"
     ).split()
 )
-
-
-@dataclass
-class Camera:
-    """A free camera: lookat in metres, angles in degrees; `zone` is the one of ZONES that its azimuth lies in."""
-
-    azimuth: float
-    elevation: float
-    distance: float
-    lookat: tuple[float, float, float]
-    zone: str
 
 
 @dataclass
@@ -75,29 +59,6 @@ class Episode:
 
     def meta(self) -> dict:
         return {"task": self.task, "seed": self.seed, "stride": self.stride, "camera": asdict(self.camera)}
-
-
-def zone_of(azimuth: float) -> str:
-    if not AZIMUTH_RANGE[0] <= azimuth <= AZIMUTH_RANGE[1]:
-        return "outside"
-    return "between" if any(low <= azimuth <= high for low, high in BANDS) else "training"
-
-
-def random_camera(rng: np.random.Generator, zone: str) -> Camera:
-    """A camera whose azimuth lies in this zone."""
-    low, high = AZIMUTH_RANGE
-    reach = MARGIN if zone == "outside" else 0.0
-    azimuth = rng.uniform(low - reach, high + reach)
-    while zone_of(azimuth) != zone:
-        azimuth = rng.uniform(low - reach, high + reach)
-    lookat = np.array([0.0, 0.68, 0.12]) + rng.uniform(-1, 1, 3) * (0.06, 0.05, 0.03)
-    return Camera(
-        azimuth=float(azimuth),
-        elevation=float(rng.uniform(-40, -20)),
-        distance=float(rng.uniform(1.0, 1.35)),
-        lookat=tuple(float(v) for v in lookat),
-        zone=zone,
-    )
 
 
 class Simulator:

@@ -27,7 +27,9 @@ SPLITS = {
     "test": Split(4 * BLOCK, 15, ("training", "between", "training", "between", "outside"), unseen=False),
     "test-unseen": Split(5 * BLOCK, 24, ("training", "between"), unseen=True),
 }
-# 2 * BLOCK: the demonstration; 3 * BLOCK: streams to calibrate on; 6 * BLOCK: streams to test on (make_stream.py).
+DEMO_SEED = 2 * BLOCK
+STREAM_SEED = {"val": 3 * BLOCK, "test": 6 * BLOCK}  # streams to choose thresholds on, and to test on
+SEEDS_A_STREAM = 1000
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class TokenModel(nn.Module):
         self.config = config = replace(preset.predictor, layers=preset.predictor.layers + preset.decoder.layers)
         self.vis_proj = nn.Linear(preset.vision.width, config.width)
         self.embed_tokens = nn.Embedding(config.vocabulary, config.width)
+        nn.init.normal_(self.embed_tokens.weight, std=0.02)  # tied to the logits: at unit size the loss starts huge
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, eps=config.norm_eps)
         longest = len(both.vision_encoder.cos) + preset.query_tokens + preset.decoder_tokens
