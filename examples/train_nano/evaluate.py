@@ -7,7 +7,6 @@ episodes. Narration of streams is scored by selective.py.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from batches import encode_queries
 from clips import ACT, APPROACH, STILL, Episode, clips_of, load_episodes
 from figures import interval
 from generate import generate
-from provenance import provenance
+from provenance import add_to, provenance
 from questions import questions
 from rich.console import Console
 from rich.progress import track
@@ -266,7 +265,7 @@ def main(weights: Path, features: Path, out: Path | None, split: str, limit: int
     report["seconds"] = round(time.monotonic() - started, 1)
     show(report)
     if out:
-        out.write_text(json.dumps(report, indent=1) + "\n")
+        add_to(out, report)
 
 
 def show(report: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -22,6 +23,12 @@ def provenance(command: str) -> dict[str, Any]:
         "versions": {package: version(package) for package in VERSIONS_OF},
         "commit": commit.stdout.strip() or "unknown",
     }
+
+
+def add_to(path: Path, report: dict[str, Any]) -> None:
+    """Writes figures into a result file, beside those of other programs that are in it."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.write_text(json.dumps(known | report, indent=1) + "\n", encoding="utf-8")
 
 
 def _processor() -> str:

@@ -6,7 +6,6 @@ bundle (calibrate_gates.py chose them on other streams). Intervals are bootstrap
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ import click
 import numpy as np
 from figures import QUANTILES, resample
 from policies import live, oracle, uniform, ward
-from provenance import provenance
+from provenance import add_to, provenance
 from recordings import Decode, Judge, Recording, Speaker, record
 from rich.console import Console
 from rich.progress import track
@@ -163,9 +162,7 @@ def main(bundle: Path, weights: Path, streams: Path, out: Path | None) -> None:
     console.print({key: value for key, value in report.items() if key != "curves"})
     if out:
         command = "python selective.py --bundle data/nano-bundle --out ../../results/nano-eval.json"
-        found = json.loads(out.read_text()) if out.exists() else {}
-        found["narration"] = provenance(command) | report
-        out.write_text(json.dumps(found, indent=1) + "\n")
+        add_to(out, {"narration": provenance(command) | report})
         draw(report, out.with_name("nano-selective.svg"))
 
 

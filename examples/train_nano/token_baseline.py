@@ -7,7 +7,6 @@ Scored on the same clips: what it says, and which of the 50 task captions it fin
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from evaluate import NAMES, Scorer, meaning_of
 from figures import interval
 from generate import generate
 from loop import console, fit, keep_some
-from provenance import provenance
+from provenance import add_to, provenance
 from tasks import DESCRIBE_QUERIES, TASK_QUERIES, TASKS
 from texts import SPECIAL, Texts, load_texts, pad, train_tokenizer
 from torch import Tensor, nn
@@ -204,8 +203,7 @@ def main(features: Path, weights: Path, out: Path, config_file: Path, threads: i
     }
     console.print(found)
     if report:
-        known = json.loads(report.read_text()) if report.exists() else {}
-        report.write_text(json.dumps(known | {"token_baseline": found}, indent=1) + "\n")
+        add_to(report, {"token_baseline": found})
 
 
 if __name__ == "__main__":
