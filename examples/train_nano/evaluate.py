@@ -30,6 +30,7 @@ from tasks import DESCRIBE_QUERIES, OPPOSITES, TASK_QUERIES, TASKS, UNSEEN, phas
 from texts import Texts, embed, load_texts, open_tokenizer, pad
 from torch import Tensor
 
+from vlj_edge.bundle import seal
 from vlj_edge.export.models import VLJepa
 from vlj_edge.export.weights import DECODER_TOKENIZER, MODEL_FILE, QUERY_TOKENIZER
 from vlj_edge.presets import preset as find_preset
@@ -249,7 +250,8 @@ def main(weights: Path, features: Path, out: Path | None, split: str, limit: int
     scorer = Scorer(weights)
     guesses = most_frequent_answers(load_episodes(features, "train"))
     seen = look(scorer, load_episodes(features, split)[:limit], guesses, "windows")
-    report = provenance("python evaluate.py --out ../../results/nano-eval.json") | {"split": split}
+    report = provenance("python evaluate.py --out ../../results/nano-eval.json")
+    report |= {"weights": seal(weights / MODEL_FILE).sha256, "split": split}
     inside = seen.zone != "outside"
     parts = {"seen_tasks": inside} | {f"cameras_{zone}": seen.zone == zone for zone in np.unique(seen.zone).tolist()}
     for name, some in parts.items():

@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.progress import track
 
 import vlj_edge
-from vlj_edge.bundle import Gates
+from vlj_edge.bundle import Gates, seal
+from vlj_edge.export.weights import MODEL_FILE
 
 RATES = (2.0, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.1, 0.05, 0.02, 0.01)  # decodes a second, the paper's range
 console = Console(stderr=True)
@@ -162,7 +163,8 @@ def main(bundle: Path, weights: Path, streams: Path, out: Path | None) -> None:
     console.print({key: value for key, value in report.items() if key != "curves"})
     if out:
         command = "python selective.py --bundle data/nano-bundle --out ../../results/nano-eval.json"
-        add_to(out, {"narration": provenance(command) | report})
+        about = provenance(command) | {"weights": seal(weights / MODEL_FILE).sha256}
+        add_to(out, {"narration": about | report})
         draw(report, out.with_name("nano-selective.svg"))
 
 

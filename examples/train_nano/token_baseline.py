@@ -30,8 +30,10 @@ from texts import SPECIAL, Texts, load_texts, pad, train_tokenizer
 from torch import Tensor, nn
 from train import load_stem
 
+from vlj_edge.bundle import seal
 from vlj_edge.export.models import VLJepa, rope
 from vlj_edge.export.models.llama import Block, RMSNorm, masked
+from vlj_edge.export.weights import MODEL_FILE
 from vlj_edge.presets import Preset
 from vlj_edge.presets import preset as find_preset
 
@@ -195,6 +197,7 @@ def main(features: Path, weights: Path, out: Path, config_file: Path, threads: i
     scorer = Scorer(weights)
     nano = scorer.model
     found = provenance("python token_baseline.py --report ../../results/nano-eval.json") | {
+        "weights": seal(weights / MODEL_FILE).sha256,
         "steps": config.steps,
         "clips": config.steps * config.batch,
         "tokens": {"parameters": parameters(model)} | score(clips, said, nearest, texts),
