@@ -1,6 +1,7 @@
 """Regenerates parity.json and demo.json beside this file: `make results`.
 
-nano-eval.json comes from examples/train_nano/evaluate.py, which needs the rendered validation set.
+nano-eval.json and nano-selective.svg come from examples/train_nano (evaluate.py, selective.py), which need the rendered
+test episodes and streams; nano-train.jsonl is the log of train.py.
 """
 
 from __future__ import annotations

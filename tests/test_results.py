@@ -30,6 +30,11 @@ def test_parity_was_measured_with_the_weights_that_ship() -> None:
     assert manifest["receipt"]["weights"][MODEL_FILE] == weights, "the bundle was exported from these weights"
 
 
+def test_nano_was_scored_with_the_weights_that_ship() -> None:
+    found, weights = result("nano-eval.json"), seal(shipped_weights() / MODEL_FILE).sha256
+    assert found["weights"] == found["narration"]["weights"] == weights
+
+
 def test_every_result_names_its_command_machine_and_versions() -> None:
     for path in (ROOT / "results").glob("*.json"):
         found = json.loads(path.read_text(encoding="utf-8"))

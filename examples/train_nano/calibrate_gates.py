@@ -1,7 +1,7 @@
 """Chooses the gates' thresholds on validation streams, and writes gates.json beside the weights.
 
 Chosen is the meaning gate that decodes least among those whose CIDEr is at least MARGIN above that of decoding once a
-second; then the loosest caption memory that costs no more than MEMORY_COST of it.
+second, or, where none is, within SLACK of the best; then the loosest caption memory that costs at most MEMORY_COST.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ import vlj_edge
 from vlj_edge.bundle import CaptionMemory, Gates, MeaningGate
 
 MARGIN = 0.05  # of the CIDEr of one decode a second: what is fitted to few streams does a little worse on others
+SLACK = 0.02
 MEMORY_COST = 0.01
 HYSTERESIS = 0.02  # forget_above lies this far above speak_below
 GRID: dict[str, tuple[float, ...]] = {
     "smoothing": (1, 2),
     "calm_windows": (2, 3),
-    "calm_variance": (0.002, 0.005, 0.01, 0.02, 0.04),
-    "speak_below": (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95),
-    "least_hold": (0.5, 1.0, 1.5),
-    "longest_wait": (1.0, 2.0, 3.0),
+    "calm_variance": (0.005, 0.01, 0.02, 0.04),
+    "speak_below": (0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97),
+    "least_hold": (0.5, 1.0),
+    "longest_wait": (1.0, 1.5, 2.0, 2.5),
 }
 SAME = (0.9, 0.93, 0.95, 0.97, 0.98, 0.99)  # of the caption memory
 
@@ -68,8 +69,10 @@ def calibrate(recordings: Sequence[Recording], speaker: Speaker, defaults: Gates
         tried.append((*measure(recordings, speaker, judge, gates), gates))
     good = [found for found in tried if found[0] >= wanted * (1 + MARGIN)]
     if not good:
-        console.print(f"no gate reaches that with {MARGIN:.0%} to spare: taking the best there is")
-    cider, rate, gates = min(good, key=lambda found: found[1]) if good else max(tried, key=lambda found: found[0])
+        best = max(found[0] for found in tried)
+        console.print(f"no gate reaches that with {MARGIN:.0%} to spare; the best has {best:.3f}")
+        good = [found for found in tried if found[0] >= best * (1 - SLACK)]
+    cider, rate, gates = min(good, key=lambda found: found[1])
     console.print(f"meaning gate: CIDEr {cider:.3f} with {rate:.3f} decodes a second")
     for same in SAME:
         remembering = replace(gates, memory=replace(CaptionMemory(), same=same))
