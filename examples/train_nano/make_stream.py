@@ -71,7 +71,7 @@ def render_scene(task: str, style: Style, rng: np.random.Generator, camera: Came
     simulator.close()
     before, after = (round(RATE * rng.uniform(*span)) for span in (style.before, style.after))
     frames, phases = np.stack(episode.frames), episode.phase
-    if rng.random() < style.pauses:
+    if style.pauses and rng.random() < style.pauses:
         frames, phases = hold(frames, phases, int(rng.integers(len(phases))), round(RATE * rng.uniform(*style.pause)))
     frames = np.concatenate([frames[:1].repeat(before, 0), frames, frames[-1:].repeat(after, 0)])
     return Scene(task, seed, frames, smooth(np.pad(phases, (before, after), constant_values=STILL)))
