@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 from policies import live, uniform
-from recordings import Judge, Recording, Speaker, record
+from recordings import Judge, Recording, Speaker, record_all
 from rich.console import Console
 from rich.progress import track
 
@@ -90,11 +90,7 @@ def calibrate(recordings: Sequence[Recording], speaker: Speaker, defaults: Gates
 def main(bundle: Path, streams: Path, weights: Path) -> None:
     """Calibrate on the streams (video and JSON) in a folder; no test stream and not the demo may be among them."""
     model = vlj_edge.load(bundle)
-    videos = sorted(streams.glob("*.mp4"))
-    if not videos:
-        raise click.ClickException(f"{streams} holds no videos: make_stream.py renders them")
-    shown = track(videos, "streams", console=console, disable=not console.is_terminal)
-    recordings = [record(model, video) for video in shown]
+    recordings = record_all(model, streams)
     gates = calibrate(recordings, Speaker(weights), model.manifest.gates)
     (weights / "gates.json").write_text(json.dumps(asdict(gates), indent=1) + "\n")
     click.echo(f"{weights / 'gates.json'}: {gates}")

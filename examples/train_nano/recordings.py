@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import torch
 from cider import Cider
 from generate import generate
+from rich.console import Console
+from rich.progress import track
 from safetensors.torch import load_file
 from texts import open_tokenizer
 
@@ -19,6 +22,8 @@ from vlj_edge.export.models import VLJepa
 from vlj_edge.export.weights import DECODER_TOKENIZER, MODEL_FILE
 from vlj_edge.presets import preset as find_preset
 from vlj_edge.runtime.pipeline import Model
+
+console = Console(stderr=True)
 
 Decode = tuple[float, str]  # the centre of the window, or windows, that a text was made of, in seconds; and the text
 
@@ -38,6 +43,19 @@ class Recording:
     live: np.ndarray
     encoder_runs: int  # with the scene gate on
     events: list[dict[str, Any]]
+
+
+def record_all(model: Model, streams: Path) -> list[Recording]:
+    """Every stream (video and JSON) of a folder.
+
+    Raises:
+        click.ClickException: the folder holds none.
+    """
+    videos = sorted(streams.glob("*.mp4"))
+    if not videos:
+        raise click.ClickException(f"{streams} holds no videos: make_stream.py renders them")
+    shown = track(videos, "streams", console=console, disable=not console.is_terminal)
+    return [record(model, video) for video in shown]
 
 
 def record(model: Model, video: Path) -> Recording:

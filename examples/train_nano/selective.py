@@ -16,9 +16,8 @@ import numpy as np
 from figures import QUANTILES, resample
 from policies import live, oracle, uniform, ward
 from provenance import add_to, provenance
-from recordings import Decode, Judge, Recording, Speaker, record
+from recordings import Decode, Judge, Recording, Speaker, record_all
 from rich.console import Console
-from rich.progress import track
 
 import vlj_edge
 from vlj_edge.bundle import Gates, seal
@@ -154,11 +153,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
 def main(bundle: Path, weights: Path, streams: Path, out: Path | None) -> None:
     """Score a bundle's narration of the test streams."""
     model = vlj_edge.load(bundle)
-    videos = sorted(streams.glob("*.mp4"))
-    if not videos:
-        raise click.ClickException(f"{streams} holds no videos: make_stream.py renders them")
-    shown = track(videos, "streams", console=console, disable=not console.is_terminal)
-    recordings = [record(model, video) for video in shown]
+    recordings = record_all(model, streams)
     report = narration(recordings, Speaker(weights), model.manifest.gates)
     console.print({key: value for key, value in report.items() if key != "curves"})
     if out:
