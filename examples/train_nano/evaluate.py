@@ -25,14 +25,12 @@ from provenance import add_to, provenance
 from questions import questions
 from rich.console import Console
 from rich.progress import track
-from safetensors.torch import load_file
 from tasks import DESCRIBE_QUERIES, OPPOSITES, TASK_QUERIES, TASKS, UNSEEN, phase_texts
 from texts import Texts, embed, load_texts, open_tokenizer, pad
 from torch import Tensor
 
 from vlj_edge.bundle import seal
-from vlj_edge.export.models import VLJepa
-from vlj_edge.export.weights import DECODER_TOKENIZER, MODEL_FILE, QUERY_TOKENIZER
+from vlj_edge.export.weights import DECODER_TOKENIZER, MODEL_FILE, QUERY_TOKENIZER, load_weights
 from vlj_edge.presets import preset as find_preset
 
 NAMES = list(TASKS)
@@ -79,8 +77,7 @@ class Scorer:
 
     def __init__(self, weights: Path) -> None:
         self.preset = find_preset("nano")
-        self.model = VLJepa(self.preset).eval()
-        self.model.load_state_dict({key: value.float() for key, value in load_file(weights / MODEL_FILE).items()})
+        self.model = load_weights(weights, self.preset).model
         self.queries = encode_queries(open_tokenizer(weights, QUERY_TOKENIZER))
         self.decoder_tokenizer = open_tokenizer(weights, DECODER_TOKENIZER)
         self.texts: Texts = load_texts(self.preset)
@@ -230,7 +227,7 @@ def hardest_tasks(found: Found, labels: Tensor) -> dict[str, Any]:
     """Act windows: accuracy of each task and what it is most often taken for, the hardest first."""
     nearest = (found.task_answer @ labels.T).argmax(1).numpy()
     rows = []
-    for number in np.unique(found.task):
+    for number in np.unique(found.task[found.phase == ACT]):
         said = nearest[(found.task == number) & (found.phase == ACT)]
         wrong = said[said != number]
         taken = NAMES[np.bincount(wrong).argmax()] if len(wrong) else None

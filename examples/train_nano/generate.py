@@ -1,12 +1,16 @@
-"""Greedy decoding of many embeddings side by side in torch; the runtime decodes one at a time."""
+"""Greedy decoding of many texts side by side in torch; the runtime decodes one at a time."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import tokenizers
 import torch
 from torch import Tensor
 
 from vlj_edge.export.models import VLJepa
+from vlj_edge.presets import Preset
 
 BATCH = 512
 
@@ -14,13 +18,20 @@ BATCH = 512
 @torch.inference_mode()
 def generate(model: VLJepa, embeddings: Tensor, tokenizer: tokenizers.Tokenizer) -> list[str]:
     """The text of each embedding, float32 (n, 384)."""
-    return [text for part in embeddings.split(BATCH) for text in _generate(model, part, tokenizer)]
+    texts = []
+    for part in embeddings.split(BATCH):
+        decode = partial(model.decoder, part)
+        texts += greedy(decode, len(part), model.preset, tokenizer)
+    return texts
 
 
-def _generate(model: VLJepa, embeddings: Tensor, tokenizer: tokenizers.Tokenizer) -> list[str]:
-    end, tokens = model.preset.decoder_end, torch.zeros(len(embeddings), 0, dtype=torch.int64)
-    for _ in range(model.preset.decoder_tokens - 1):
-        tokens = torch.cat([tokens, model.decoder(embeddings, tokens)[:, -1:].argmax(-1)], dim=1)
+def greedy(
+    decode: Callable[[Tensor], Tensor], count: int, preset: Preset, tokenizer: tokenizers.Tokenizer
+) -> list[str]:
+    """`count` texts. `decode` takes their tokens so far, int64 (count, n); the last row of its logits is the next's."""
+    end, tokens = preset.decoder_end, torch.zeros(count, 0, dtype=torch.int64)
+    for _ in range(preset.decoder_tokens - 1):
+        tokens = torch.cat([tokens, decode(tokens)[:, -1:].argmax(-1)], dim=1)
         if (tokens == end).any(1).all():
             break
     rows = [row[: row.index(end)] if end in row else row for row in tokens.tolist()]

@@ -15,11 +15,9 @@ from cider import Cider
 from generate import generate
 from rich.console import Console
 from rich.progress import track
-from safetensors.torch import load_file
 from texts import open_tokenizer
 
-from vlj_edge.export.models import VLJepa
-from vlj_edge.export.weights import DECODER_TOKENIZER, MODEL_FILE
+from vlj_edge.export.weights import DECODER_TOKENIZER, load_weights
 from vlj_edge.presets import preset as find_preset
 from vlj_edge.runtime.pipeline import Model
 
@@ -79,9 +77,7 @@ class Speaker:
     """Texts of embeddings, each made once. Decoding in batches in torch: the decoder engine equals it (parity.json)."""
 
     def __init__(self, weights: Path) -> None:
-        self._model = VLJepa(find_preset("nano")).eval()
-        state = {key: value.float() for key, value in load_file(weights / MODEL_FILE).items()}
-        self._model.load_state_dict(state)
+        self._model = load_weights(weights, find_preset("nano")).model
         self._tokenizer = open_tokenizer(weights, DECODER_TOKENIZER)
         self._known: dict[bytes, str] = {}
 

@@ -8,6 +8,7 @@ Scored on the same clips: what it says, and which of the 50 task captions it fin
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from clips import ACT, Clip, Sampler, clips_of, load_episodes
 from config import NANO, read_config
 from evaluate import NAMES, Scorer, meaning_of
 from figures import interval
-from generate import generate
+from generate import generate, greedy
 from loop import console, fit, keep_some
 from provenance import add_to, provenance
 from tasks import DESCRIBE_QUERIES, TASK_QUERIES, TASKS
@@ -101,15 +102,9 @@ def train_tokens(model: TokenModel, texts: Texts, sampler: Sampler, tokenizer, o
 @torch.inference_mode()
 def say(model: TokenModel, features: Tensor, query: list[int], tokenizer) -> list[str]:
     """Greedy answers to one question about each clip."""
-    visual, end = model.see(features), model.preset.decoder_end
+    visual = model.see(features)
     ids, mask = pad([query] * len(visual), len(query), 0)
-    tokens = torch.zeros(len(visual), 0, dtype=torch.int64)
-    for _ in range(model.preset.decoder_tokens - 1):
-        tokens = torch.cat([tokens, model(visual, ids, mask, tokens)[:, -1:].argmax(-1)], dim=1)
-        if (tokens == end).any(1).all():
-            break
-    rows = [row[: row.index(end)] if end in row else row for row in tokens.tolist()]
-    return [tokenizer.decode(row) for row in rows]
+    return greedy(partial(model, visual, ids, mask), len(visual), model.preset, tokenizer)
 
 
 @torch.inference_mode()
