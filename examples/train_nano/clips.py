@@ -16,6 +16,9 @@ FRAMES = 8  # a clip: 2 s at 4 frames a second
 MAJORITY = 5  # frames of one phase that give a clip its label; with fewer it has none
 HELD = 6  # frames for which an episode's first and last picture may be held before and after it
 TAKES = 3  # noisy takes of a held picture: the frame itself and the two stored beside it
+PAUSED = 0.3  # of the training clips are cut from an episode that pauses once: a hand may rest anywhere on its way
+PAUSE = (2, 12)  # frames
+SHORTEST = 4  # frames: a shorter pause belongs to what it interrupts, as in the streams (make_stream.py)
 
 # How often each kind of clip is drawn under "describe"; the task query is put to act and approach clips only.
 KINDS = {ACT: 0.5, APPROACH: 0.3, STILL: 0.2}
@@ -32,6 +35,7 @@ class Episode:
     elevation: float
     rows: np.ndarray  # the shard, float16 (rows, 112, 6, 6), memory-mapped
     first: int
+    pause: int  # the frame that has more takes
     phase: np.ndarray  # uint8 (frames,)
     success: np.ndarray  # bool (frames,)
     hand: np.ndarray  # float32 (frames, 3), metres
@@ -66,6 +70,7 @@ def load_episodes(features: Path, split: str) -> list[Episode]:
                     *(camera[key] for key in ("zone", "azimuth", "elevation")),
                     rows,
                     entry["first"],
+                    entry["pause"],
                     np.array(entry["phase"], np.uint8),
                     np.array(entry["success"], bool),
                     np.array(entry["hand"], np.float32),
@@ -74,17 +79,27 @@ def load_episodes(features: Path, split: str) -> list[Episode]:
     return episodes
 
 
-def timeline(episode: Episode, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def timeline(
+    episode: Episode, rng: np.random.Generator, paused: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows, frame numbers and phases of an episode with a still picture held before and after it.
 
-    A held picture is drawn from several takes with noise of their own, as a real camera gives it.
+    With a probability of `paused` its marked frame is held for a while too. A held picture is drawn from several takes
+    with noise of their own, as a real camera gives it.
     """
     count = len(episode.phase)
+    rows, frames, phases = np.arange(count), np.arange(count), episode.phase
+    if rng.random() < paused:
+        at, length = episode.pause, int(rng.integers(*PAUSE))
+        takes = np.array([at, *count + TAKES - 1 + np.arange(TAKES - 1)])
+        rows = np.insert(rows, at + 1, takes[rng.integers(0, TAKES, length)])
+        frames = np.insert(frames, at + 1, np.full(length, at))
+        phases = np.insert(phases, at + 1, np.full(length, STILL if length >= SHORTEST else phases[at]))
     before = rng.integers(1 - TAKES, 1, HELD)
     after = count - 1 + rng.integers(0, TAKES, HELD)
-    rows = episode.first + np.concatenate([before, np.arange(count), after])
-    still = np.full(HELD, STILL, np.uint8)
-    return rows, np.arange(-HELD, count + HELD).clip(0, count - 1), np.concatenate([still, episode.phase, still])
+    rows = episode.first + np.concatenate([before, rows, after])
+    frames = np.pad(frames, HELD, mode="edge")
+    return rows, frames, np.pad(phases, HELD, constant_values=STILL)
 
 
 def clip_label(phases: np.ndarray) -> int | None:
@@ -128,7 +143,7 @@ class Sampler:
         episodes = self.by_task[task]
         for attempt in range(100):
             episode = episodes[rng.integers(len(episodes))]
-            rows, frames, phases = timeline(episode, rng)
+            rows, frames, phases = timeline(episode, rng, PAUSED)
             start = rng.integers(0, len(rows) - FRAMES + 1)
             part = slice(start, start + FRAMES)
             label = clip_label(phases[part])

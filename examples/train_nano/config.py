@@ -13,14 +13,16 @@ NANO = Path(__file__).with_name("nano.json")
 
 @dataclass(frozen=True)
 class Config:
-    """steps, batch (clips, two questions each), rate and decay are those of the first stage, shared with the token
-    baseline; pool_batches is how many batches of predicted embeddings the decoder learns from."""
+    """steps, batch (clips, two questions each), rate, decay and bf16 (arithmetic of the network, not of the loss) are
+    those of the first stage, shared with the token baseline; pool_batches is how many batches of predicted embeddings
+    the decoder learns from."""
 
     seed: int
     steps: int
     batch: int
     rate: float
     decay: float
+    bf16: bool
     decoder_steps: int
     decoder_batch: int
     decoder_rate: float

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from splits import SPLITS
 
 SHARD_SEEDS = 250  # five episodes of each task: 60 MB
-HOLDS = 2  # further noisy takes of the first and of the last frame, from which a still camera's picture is made
+HOLDS = 2  # further noisy takes of the frames that clips.py holds: the first, the last and one between them
 BATCH = 8  # the fastest batch for one ONNX Runtime thread
 HELD_OUT_NOISE = 1.5  # grey levels
 
@@ -49,13 +49,16 @@ def export_stem(path: Path) -> None:
     )
 
 
-def take(frames: np.ndarray, split: str, seed: int, copy: int) -> np.ndarray:
-    """The pixels to encode, uint8: HOLDS takes of the first frame, all frames, HOLDS takes of the last."""
-    held = np.concatenate([frames[:1].repeat(HOLDS, 0), frames, frames[-1:].repeat(HOLDS, 0)])
+def take(frames: np.ndarray, split: str, seed: int, copy: int) -> tuple[np.ndarray, int]:
+    """The pixels to encode, uint8: HOLDS takes of the first frame, all frames, HOLDS takes of the last, HOLDS takes of
+    one between them, which is drawn; and the number of that one."""
     rng = np.random.default_rng((seed, copy))
+    last = len(frames) - 1
+    pause = int(rng.integers(len(frames)))
+    held = frames[[0] * HOLDS + list(range(len(frames))) + [last] * HOLDS + [pause] * HOLDS]
     if split != "train":
-        return add_sensor_noise(held.astype(np.float32), HELD_OUT_NOISE, rng)
-    return augment(held, rng)
+        return add_sensor_noise(held.astype(np.float32), HELD_OUT_NOISE, rng), pause
+    return augment(held, rng), pause
 
 
 def encode_shard(job: Job) -> int:
@@ -69,9 +72,10 @@ def encode_shard(job: Job) -> int:
     rows, entries, at = [], [], 0
     for path, key in zip(paths, seeds, strict=True):
         labels = load_labels(path)
-        pixels = take(load_frames(path), split, labels.seed, copy)
+        pixels, pause = take(load_frames(path), split, labels.seed, copy)
         rows.append(encode(session, pixels))
-        entries.append({"id": key, "first": at + HOLDS, "frames": len(labels.phase), **label_entry(labels)})
+        entry = {"id": key, "first": at + HOLDS, "frames": len(labels.phase), "pause": pause}
+        entries.append(entry | label_entry(labels))
         at += len(pixels)
     target.parent.mkdir(parents=True, exist_ok=True)
     index.unlink(missing_ok=True)

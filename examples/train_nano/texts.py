@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -36,8 +36,11 @@ class Texts:
     @cached_property
     def same(self) -> Tensor:
         """Bool (texts, texts): the two say the same, so neither is a negative for the other."""
-        meaning = torch.from_numpy(self.meaning)
+        meaning = torch.from_numpy(self.meaning).to(self.embeddings.device)
         return meaning[:, None] == meaning[None]
+
+    def to(self, device: torch.device) -> Texts:
+        return replace(self, embeddings=self.embeddings.to(device))
 
     def pick(self, wordings: tuple[str, ...], rng: np.random.Generator) -> int:
         """A random one of these wordings, as an index."""

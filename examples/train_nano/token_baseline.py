@@ -16,7 +16,7 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
-from batches import Batch, encode_queries, make_batch
+from batches import encode_queries, make_batch
 from checkpoint import load_model, save_model
 from cider import Cider
 from clips import ACT, Clip, Sampler, clips_of, load_episodes
@@ -24,7 +24,7 @@ from config import NANO, read_config
 from evaluate import NAMES, Scorer, meaning_of
 from figures import interval
 from generate import generate, greedy
-from loop import console, fit, keep_some
+from loop import DEVICE, console, fit, keep_some, mixed_precision
 from provenance import add_to, provenance
 from tasks import DESCRIBE_QUERIES, TASK_QUERIES, TASKS
 from texts import SPECIAL, Texts, load_texts, pad, train_tokenizer
@@ -84,17 +84,19 @@ class TokenModel(nn.Module):
 def train_tokens(model: TokenModel, texts: Texts, sampler: Sampler, tokenizer, out: Path, config) -> None:
     """Next-token loss over the same batches as VL-JEPA's first stage, drawn from the same random numbers."""
     queries, end = encode_queries(tokenizer), model.preset.decoder_end
-    ids, real = pad([[*tokenizer.encode(text).ids, end] for text in texts.wordings], model.preset.decoder_tokens, end)
+    coded = [[*tokenizer.encode(text).ids, end] for text in texts.wordings]
+    ids, real = (part.to(DEVICE) for part in pad(coded, model.preset.decoder_tokens, end))
 
     def step_loss(progress: float, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        batch: Batch = make_batch(sampler.batch(config.batch, rng), texts, queries, model.preset, rng)
-        visual = model.see(batch.features, keep_some(len(model.vision_encoder.cos), config.batch, progress))
+        batch = make_batch(sampler.batch(config.batch, rng), texts, queries, model.preset, rng).to(DEVICE)
         longest, most = int(batch.query_mask.sum(1).max()), int(real[batch.texts].sum(1).max())
         wanted, counts = ids[batch.texts][:, :most], real[batch.texts][:, :most]
-        asked = visual.repeat_interleave(2, dim=0)
-        logits = model(asked, batch.query_ids[:, :longest], batch.query_mask[:, :longest], wanted[:, :-1])
+        with mixed_precision(config):
+            visual = model.see(batch.features, keep_some(len(model.vision_encoder.cos), config.batch, progress))
+            asked = visual.repeat_interleave(2, dim=0)
+            logits = model(asked, batch.query_ids[:, :longest], batch.query_mask[:, :longest], wanted[:, :-1])
         right = (logits.argmax(-1) == wanted)[counts].float().mean().item()
-        return F.cross_entropy(logits[counts], wanted[counts]), {"token_right": right}
+        return F.cross_entropy(logits[counts].float(), wanted[counts]), {"token_right": right}
 
     fit(model, config, out, step_loss)
 
@@ -180,9 +182,9 @@ def main(features: Path, weights: Path, out: Path, config_file: Path, threads: i
     model = TokenModel(preset)
     load_stem(model)
     if not load_model(out, model):
-        train_tokens(model, texts, Sampler(load_episodes(features, "train")), tokenizer, out, config)
+        train_tokens(model.to(DEVICE), texts, Sampler(load_episodes(features, "train")), tokenizer, out, config)
         save_model(out, model)
-    model.eval()
+    model.cpu().eval()
     clips = middle_acts(features, "test")
     pictures = torch.from_numpy(np.stack([clip.features for clip in clips])).float()
     queries = encode_queries(tokenizer)

@@ -17,7 +17,7 @@ from batches import Batch, encode_queries, make_batch
 from checkpoint import save_weights
 from clips import Sampler, load_episodes
 from config import NANO, Config, read_config
-from loop import console, fit, keep_some
+from loop import DEVICE, console, fit, keep_some, mixed_precision
 from texts import Texts, load_texts, train_tokenizer, whitening
 from torch import Tensor, nn
 from train_decoder import train_decoder
@@ -58,8 +58,9 @@ def contrastive_loss(predicted: Tensor, captions: Tensor, batch: Batch, texts: T
     own = F.one_hot(batch.texts, len(captions)).bool()
     to_text = F.cross_entropy(logits.masked_fill(same & ~own, -torch.inf), batch.texts)
     clip_logits = scale * captions[batch.texts] @ predicted.T
-    same_clip = texts.same[batch.texts][:, batch.texts] & ~torch.eye(len(predicted), dtype=torch.bool)
-    to_clip = F.cross_entropy(clip_logits.masked_fill(same_clip, -torch.inf), torch.arange(len(predicted)))
+    clips = torch.arange(len(predicted), device=predicted.device)
+    same_clip = texts.same[batch.texts][:, batch.texts] & (clips[:, None] != clips)
+    to_clip = F.cross_entropy(clip_logits.masked_fill(same_clip, -torch.inf), clips)
     return (to_text + to_clip) / 2
 
 
@@ -75,8 +76,9 @@ def train_embedding(trainee: Trainee, texts: Texts, sampler: Sampler, queries, o
     model = trainee.model
 
     def step_loss(progress: float, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        batch = make_batch(sampler.batch(config.batch, rng), texts, queries, model.preset, rng)
-        predicted = trainee(batch, keep_some(len(model.vision_encoder.cos), config.batch, progress))
+        batch = make_batch(sampler.batch(config.batch, rng), texts, queries, model.preset, rng).to(DEVICE)
+        with mixed_precision(config):
+            predicted = trainee(batch, keep_some(len(model.vision_encoder.cos), config.batch, progress))
         captions = F.normalize(model.text_projection(texts.embeddings), dim=-1)
         right = same_answer(predicted, captions, batch, texts).float()
         figures = {"caption_right": right[::2].mean().item(), "choice_right": right[1::2].mean().item()}
@@ -122,12 +124,13 @@ def main(features: Path, out: Path, config_file: Path, steps: int | None, thread
     episodes = load_episodes(features, "train")
     if not episodes:
         raise click.ClickException(f"{features} holds no training features: run features.py --out {features} first")
-    texts = load_texts(preset)
+    texts = load_texts(preset).to(DEVICE)
     tokenizer = train_tokenizer(preset.predictor.vocabulary)
     queries = encode_queries(tokenizer)
     trainee = Trainee(preset)
     load_stem(trainee.model)
     start_from_whitening(trainee.model, texts)
+    trainee.to(DEVICE)
     sampler = Sampler(episodes)
     console.print(f"{len(episodes)} episode copies, {len(texts.wordings)} wordings, {len(texts.canonical)} meanings")
     train_embedding(trainee, texts, sampler, queries, out, config)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from batches import make_batch
 from clips import Sampler
 from config import Config
-from rich.console import Console
+from loop import DEVICE, console
 from texts import Texts, pad
 from torch import Tensor
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 SHARES = (0.5, 0.2)  # of a batch: embeddings predicted from clips, clean text embeddings; the rest are noisy texts
 NOISE = 0.6  # at most: length of the noise added to a unit text embedding, which leaves a cosine of 0.86
-
-console = Console(stderr=True)
 
 
 def train_decoder(
@@ -45,7 +43,7 @@ def train_decoder(
         captions = F.normalize(model.text_projection(texts.embeddings), dim=-1)
     end = model.preset.decoder_end
     ids, mask = pad([[*tokenizer.encode(text).ids, end] for text in texts.wordings], model.preset.decoder_tokens, end)
-    ids, mask = ids[:, : mask.sum(1).max()], mask[:, : mask.sum(1).max()]
+    ids, mask = (part[:, : mask.sum(1).max()].to(DEVICE) for part in (ids, mask))
     optimizer = torch.optim.AdamW(parameters, lr=config.decoder_rate, betas=(0.9, 0.98), weight_decay=0.01)
     shown = time.monotonic()
     for step in range(config.decoder_steps):
@@ -71,9 +69,9 @@ def predict_pool(
     """Predicted embeddings of training clips and, for each, the canonical wording of what it shows."""
     rng = np.random.default_rng((config.seed, config.steps))  # clips that no step has seen just so
     embeddings, answers = [], []
-    canonical = torch.from_numpy(texts.canonical[texts.meaning])
+    canonical = torch.from_numpy(texts.canonical[texts.meaning]).to(DEVICE)
     for _ in range(config.pool_batches):
-        batch = make_batch(sampler.batch(config.batch, rng), texts, queries, trainee.model.preset, rng)
+        batch = make_batch(sampler.batch(config.batch, rng), texts, queries, trainee.model.preset, rng).to(DEVICE)
         embeddings.append(trainee(batch))
         answers.append(canonical[batch.texts])
     return torch.cat(embeddings), torch.cat(answers)
@@ -82,10 +80,10 @@ def predict_pool(
 def mix(pool: Tensor, pool_texts: Tensor, captions: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """A batch of embeddings (size, 384), unit length, and the text (index) that each should become."""
     clips, clean = int(SHARES[0] * size), int(SHARES[1] * size)
-    rows = torch.randint(len(pool), (clips,))
-    chosen = torch.randint(len(captions), (size - clips,))
-    noise = F.normalize(torch.randn(size - clips, captions.shape[1]), dim=-1)
-    noise *= NOISE * torch.rand(size - clips, 1)
+    rows = torch.randint(len(pool), (clips,)).to(DEVICE)
+    chosen = torch.randint(len(captions), (size - clips,)).to(DEVICE)
+    noise = F.normalize(torch.randn(size - clips, captions.shape[1]), dim=-1).to(DEVICE)
+    noise *= NOISE * torch.rand(size - clips, 1).to(DEVICE)
     noise[:clean] = 0
     noisy = F.normalize(captions[chosen] + noise, dim=-1)
     return torch.cat([pool[rows], noisy]), torch.cat([pool_texts[rows], chosen])

@@ -38,12 +38,13 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shard = out / "train" / "copy0" / "00000.npy"
     shard.parent.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    rows = FRAMES + 2 * HOLDS
+    rows = FRAMES + 3 * HOLDS
     np.save(shard, rng.normal(size=(rows * len(TASKS), 112, 6, 6)).astype(np.float16))
     entries = [
         {
             "id": [task, i],
             "first": i * rows + HOLDS,
+            "pause": 3,
             "frames": FRAMES,
             "camera": {"zone": "training", "azimuth": 120.0, "elevation": -30.0},
             "phase": phases(task),
