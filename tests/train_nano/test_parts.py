@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 # The modules are programs in a folder of their own; conftest.py puts it on the path.
 from batches import Batch
-from clips import ACT, APPROACH, STILL, clip_label
+from clips import ACT, APPROACH, HELD, SHORTEST, STILL, Episode, clip_label, timeline
+from features import HOLDS, take
 from loop import learning_rate
 from narration_score import score
 from tasks import OPPOSITES, TASKS, meanings, phase_texts
@@ -54,6 +55,29 @@ def test_every_caption_fits_the_engines() -> None:
 )
 def test_a_clip_is_called_after_the_phase_of_most_of_its_frames(phases: list[int], label: int | None) -> None:
     assert clip_label(np.array(phases, np.uint8)) == label
+
+
+def test_a_pause_holds_takes_of_its_frame_and_is_stillness_when_it_is_long() -> None:
+    # Every stored row is the number of the frame that it shows.
+    pictures = np.broadcast_to(np.arange(20, dtype=np.uint8)[:, None, None, None] * 10, (20, 96, 96, 3))
+    pixels, pause = take(pictures, "val", seed=3, copy=0)
+    shown = (pixels.mean(axis=(1, 2, 3)) / 10).round().astype(int)
+    phases = np.array([APPROACH] * 10 + [ACT] * 10, np.uint8)
+    episode = Episode("door-open", 0, "training", 120.0, -30.0, shown, HOLDS, pause, phases, phases > 9, np.zeros(0))
+    lengths = set()
+    for seed in range(60):
+        rows, frames, labels = timeline(episode, np.random.default_rng(seed), paused=1.0)
+        assert (shown[rows] == frames).all(), "a held picture is a take of its own frame"
+        inside = slice(HELD, -HELD)
+        pauses = len(rows) - 2 * HELD - 20
+        lengths.add(pauses)
+        held = labels[inside][pause + 1 : pause + 1 + pauses]
+        assert (held == (STILL if pauses >= SHORTEST else phases[pause])).all()
+        assert (frames[inside][pause : pause + 1 + pauses] == pause).all()
+        assert (np.delete(labels[inside], np.s_[pause + 1 : pause + 1 + pauses]) == phases).all()
+    assert min(lengths) < SHORTEST < max(lengths)
+    rows, frames, labels = timeline(episode, np.random.default_rng(0))
+    assert len(rows) == len(labels) == 20 + 2 * HELD, "no pause unless asked for"
 
 
 def test_wordings_of_one_meaning_do_not_push_each_other_away() -> None:

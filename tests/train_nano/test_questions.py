@@ -26,7 +26,7 @@ def clip(
     phases = np.array([APPROACH] * 5 + [phase] * (COUNT - 5), np.uint8)
     hand = np.linspace((0, 0, 0), path, COUNT).astype(np.float32)
     succeeded = np.arange(COUNT) >= success
-    episode = Episode(task, 0, "training", azimuth, 0.0, np.empty(0), 0, phases, succeeded, hand)
+    episode = Episode(task, 0, "training", azimuth, 0.0, np.empty(0), 0, 0, phases, succeeded, hand)
     return Clip(np.empty(0), episode, np.arange(last - 7, last + 1), phase)
 
 
