@@ -80,6 +80,11 @@ class MeaningGate:
         self._pending_since: float | None = None
         self._latest: tuple[float, Change] | None = None
 
+    @property
+    def smoothing(self) -> int:
+        """How many windows, the latest among them, the embedding of a change is the mean of."""
+        return self._settings.smoothing
+
     def offer(self, time: float, embedding: Embedding) -> Change | None:
         """Take the next window's embedding (unit length) and time (seconds, increasing): what to say now, or None."""
         smooth = self._smooth.add(embedding)

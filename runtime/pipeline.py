@@ -7,7 +7,8 @@ source -> samples -> clip window -> scene gate -> pixels -> VISION ENCODER -> PR
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Generic, Literal, TypeAlias, TypeVar
@@ -218,15 +219,20 @@ class Model:
 
 
 def _changes(embeddings: Iterable[WindowEmbedding], gate: MeaningGate) -> Iterator[tuple[Window, Change]]:
-    window = None
+    """What is to be said, each with all that its embedding is the mean of, as one window: its centre is the stamp."""
+    averaged: deque[Window] = deque(maxlen=gate.smoothing)
     for item in embeddings:
-        window = item.window
-        change = gate.offer(window.centre, item.embedding)
+        averaged.append(item.window)
+        change = gate.offer(item.window.centre, item.embedding)
         if change is not None:
-            yield window, change
+            yield _span(averaged), change
     change = gate.flush()
-    if change is not None and window is not None:
-        yield window, change
+    if change is not None:
+        yield _span(averaged), change
+
+
+def _span(windows: Sequence[Window]) -> Window:
+    return Window(windows[-1].index, windows[0].start, windows[-1].end)
 
 
 def _to_the_end(items: Iterable[Item], source: Source) -> Generator[Item, None, None]:

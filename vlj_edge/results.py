@@ -35,7 +35,7 @@ class WindowEmbedding:
 
 @dataclass(frozen=True)
 class Narration:
-    """One thing said. `start` and `end` bound the clip window that the text describes, in seconds.
+    """One thing said. `start` and `end` bound the clip window, or the windows averaged, that it describes; seconds.
 
     Attributes:
         text: what the decoder, or the caption memory, makes of the embedding.

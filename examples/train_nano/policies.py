@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from recordings import Decode, Recording, Speaker, middle
 from scipy.sparse import diags_array
 from sklearn.cluster import AgglomerativeClustering
 
+from vlj_edge import bundle
 from vlj_edge.bundle import Gates
 from vlj_edge.runtime.gates import CaptionMemory, MeaningGate
 
@@ -39,25 +42,47 @@ def oracle(recording: Recording, speaker: Speaker, average: bool) -> list[Decode
 
 def live(recording: Recording, speaker: Speaker, gates: Gates) -> tuple[list[Decode], list[float], int]:
     """What the runtime says: texts, the moment at which each is known, and how many the caption memory knew already."""
-    size = recording.live.shape[1]
-    gate, memory = MeaningGate(gates.meaning, size), CaptionMemory(gates.memory, size)
-    said: list[tuple[int, np.ndarray]] = []
-    for number, (centre, embedding) in enumerate(zip(recording.centres, recording.live, strict=True)):
-        change = gate.offer(float(centre), embedding)
+    changes = live_changes(recording, gates.meaning)
+    texts, known = remembered_texts(changes, speaker, gates.memory)
+    decodes = [(change.time, text) for change, text in zip(changes, texts, strict=True)]
+    return decodes, [change.known_at for change in changes], known
+
+
+@dataclass(frozen=True)
+class LiveChange:
+    """What the meaning gate lets through: the centre of what was averaged, when that was over, and the embedding."""
+
+    time: float
+    known_at: float
+    embedding: np.ndarray
+
+
+def live_changes(recording: Recording, settings: bundle.MeaningGate) -> list[LiveChange]:
+    gate, found = MeaningGate(settings, recording.live.shape[1]), []
+    offered = zip(recording.centres, recording.live, strict=True)
+    spoken = [(number, gate.offer(float(centre), row)) for number, (centre, row) in enumerate(offered)]
+    for number, change in [*spoken, (len(recording.live) - 1, gate.flush())]:
         if change is not None:
-            said.append((number, change.embedding))
-    last = gate.flush()
-    if last is not None:
-        said.append((len(recording.live) - 1, last.embedding))
-    texts, known = [], 0
-    for (_, embedding), text in zip(said, speaker.say(np.stack([row for _, row in said])), strict=True):
-        recalled = memory.recall(embedding)
+            averaged = recording.centres[max(0, number + 1 - gate.smoothing) : number + 1]
+            found.append(LiveChange(float(averaged.mean()), float(recording.ends[number]), change.embedding))
+    return found
+
+
+def remembered_texts(
+    changes: list[LiveChange], speaker: Speaker, settings: bundle.CaptionMemory
+) -> tuple[list[str], int]:
+    """The text of each change, and how many of them the caption memory knew already."""
+    if not changes:
+        return [], 0
+    memory, texts, known = CaptionMemory(settings, len(changes[0].embedding)), [], 0
+    decoded = speaker.say(np.stack([change.embedding for change in changes]))
+    for change, text in zip(changes, decoded, strict=True):
+        recalled = memory.recall(change.embedding)
         known += recalled is not None
         if recalled is None:
-            memory.put(embedding, text)
+            memory.put(change.embedding, text)
         texts.append(recalled or text)
-    decodes = [(float(recording.centres[number]), text) for (number, _), text in zip(said, texts, strict=True)]
-    return decodes, [float(recording.ends[number]) for number, _ in said], known
+    return texts, known
 
 
 def _by_segment(recording: Recording, speaker: Speaker, segment: np.ndarray, average: bool) -> list[Decode]:

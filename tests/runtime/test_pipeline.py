@@ -281,6 +281,16 @@ def test_every_window_decodes_each(model: Model) -> None:
     assert totals.decodes_saved == 1
 
 
+def test_a_text_of_averaged_windows_is_stamped_with_all_of_them(model: Model) -> None:
+    # Windows last 1 s and begin every 0.5 s: three of them span 2 s, and the first text can have no more than two.
+    gates = replace(GATES, meaning=replace(GATES.meaning, smoothing=3, calm_windows=3))
+    first, second = model.narrate(Pictures(scenes((RED, 16), (BLUE, 16))), gates=gates)
+    assert (first.text, first.start, first.end) == ("a red screen", 0, 2)
+    assert second.text == "blue"
+    assert second.end - second.start == 2
+    assert second.centre == second.start + 1
+
+
 def test_same_words_for_another_meaning_are_not_said_again(model: Model) -> None:
     # a full red and a pale one: not the same embedding, but the same text
     one, other = (0, 0, 255), (120, 120, 255)

@@ -6,11 +6,15 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
+from calibrate_gates import Tried, choose
 from cider import Cider
+from clips import ACT
+from evaluate import Found, task_scores
 from figures import interval
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from policies import live, oracle, uniform, ward
+from policies import live, live_changes, oracle, uniform, ward
 from pycocoevalcap.cider.cider import Cider as ReferenceCider
 from recordings import Judge, Recording
 from selective import rate_at
@@ -102,6 +106,40 @@ def test_the_live_gate_decodes_once_an_event_and_remembers() -> None:
     remembering = bundle.Gates(meaning=bundle.MeaningGate(smoothing=1), memory=bundle.CaptionMemory(same=0.99))
     decodes, _, remembered = live(twice, Echo(), remembering)
     assert (len(decodes), remembered) == (4, 2)
+
+
+def test_a_decode_of_averaged_windows_is_stamped_with_their_mean() -> None:
+    stream, gate = recording((6.0,)), bundle.MeaningGate(smoothing=3, calm_windows=3)
+    (change,) = live_changes(stream, gate)
+    assert change.time == pytest.approx(stream.centres[:3].mean())
+    assert change.known_at == stream.ends[2]
+
+
+def tried(cider: float, rate: float) -> Tried:
+    return Tried(cider, rate, bundle.MeaningGate(), bundle.CaptionMemory())
+
+
+def test_the_gate_that_decodes_least_is_chosen_where_the_score_is_held() -> None:
+    held = [tried(4.5, 0.5), tried(4.2, 0.4), tried(4.0, 0.1)]
+    assert choose(held, wanted=4.0) is held[1], "4.0 leaves no margin"
+    missed = [tried(3.9, 0.5), tried(3.7, 0.34), tried(3.8, 0.35), tried(1.0, 0.1)]
+    assert choose(missed, wanted=4.0) is missed[2]
+
+
+def test_labels_with_clips_all_around_them_are_held_back() -> None:
+    # Two tasks; every window leans to the first label, as to one that was trained on.
+    labels = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), dim=-1)
+    seen = torch.nn.functional.normalize(torch.tensor([[1.0, 0.2], [1.0, 0.9], [1.0, 0.95]]), dim=-1)
+    column = np.arange(3)
+    task, acting = np.array([0, 1, 1]), np.full(3, ACT)
+    found = Found(column, task, acting, np.full(3, "training"), seen, seen, [])
+    scores = task_scores(found, labels, pull=np.array([0.9, 0.6]))
+    assert scores["task_top1_act_windows"]["value"] == pytest.approx(1 / 3, abs=1e-3)
+    assert scores["task_top1_act_windows_corrected"]["value"] == 1
+    assert (
+        task_scores(found, labels, pull=np.zeros(2))["task_top1_act_windows_corrected"]
+        == scores["task_top1_act_windows"]
+    )
 
 
 def test_the_rate_of_a_score_is_read_off_the_curve() -> None:
