@@ -193,7 +193,8 @@ def main(features: Path, weights: Path, out: Path, config_file: Path, threads: i
     nearest = likeliest(model, pictures, queries[TASK_QUERIES[0]], captions)
     scorer = Scorer(weights)
     nano = scorer.model
-    found = provenance("python token_baseline.py --report ../../results/nano-eval.json") | {
+    command = f"token_baseline.py --config {config_file.name} --weights {weights} --report ../../results/nano-eval.json"
+    found = provenance(f"python {command}") | {
         "weights": seal(weights / MODEL_FILE).sha256,
         "steps": config.steps,
         "clips": config.steps * config.batch,
