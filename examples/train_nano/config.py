@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 NANO = Path(__file__).with_name("nano.json")
+CONTROLLED = Path(__file__).with_name("controlled.json")  # fewer steps, for the comparison with token prediction
 
 
 @dataclass(frozen=True)

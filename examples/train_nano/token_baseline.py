@@ -20,7 +20,7 @@ from batches import encode_queries, make_batch
 from checkpoint import load_model, save_model
 from cider import Cider
 from clips import ACT, Clip, Sampler, clips_of, load_episodes
-from config import NANO, read_config
+from config import CONTROLLED, read_config
 from evaluate import NAMES, Scorer, meaning_of
 from figures import interval
 from generate import generate, greedy
@@ -166,13 +166,15 @@ def parameters(*modules: nn.Module) -> int:
 
 @click.command()
 @click.option("--features", type=click.Path(path_type=Path), default=Path("data/nano-features"), show_default=True)
-@click.option("--weights", type=click.Path(path_type=Path), default=Path("data/nano-weights"), show_default=True)
+@click.option("--weights", type=click.Path(path_type=Path), default=Path("data/nano-controlled"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("data/nano-tokens"), show_default=True)
-@click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True), default=NANO, show_default=True)
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path, exists=True), default=CONTROLLED, show_default=True
+)
 @click.option("--threads", default=None, type=int, help="torch threads; all cores when not given.")
 @click.option("--report", type=click.Path(path_type=Path), default=None, help="The JSON to add the comparison to.")
 def main(features: Path, weights: Path, out: Path, config_file: Path, threads: int | None, report: Path | None) -> None:
-    """Train the baseline with nano's config and compare the two on test clips. Resumes."""
+    """Train the baseline and compare it on test clips with weights that train.py made with the same config. Resumes."""
     config, preset = read_config(config_file), find_preset("nano")
     torch.manual_seed(config.seed)
     if threads:
@@ -193,8 +195,7 @@ def main(features: Path, weights: Path, out: Path, config_file: Path, threads: i
     nearest = likeliest(model, pictures, queries[TASK_QUERIES[0]], captions)
     scorer = Scorer(weights)
     nano = scorer.model
-    command = f"token_baseline.py --config {config_file.name} --weights {weights} --report ../../results/nano-eval.json"
-    found = provenance(f"python {command}") | {
+    found = provenance("python token_baseline.py --report ../../results/nano-eval.json") | {
         "weights": seal(weights / MODEL_FILE).sha256,
         "steps": config.steps,
         "clips": config.steps * config.batch,
