@@ -14,7 +14,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from vlj_edge.bundle import ENGINE_NAMES, CaptionMemory, Gates, Manifest, MeaningGate, SceneGate, seal, write_manifest
+from vlj_edge.bundle import (
+    ENGINE_NAMES,
+    CaptionMemory,
+    Gates,
+    Manifest,
+    MeaningGate,
+    Rest,
+    SceneGate,
+    seal,
+    write_manifest,
+)
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Preset
 
@@ -129,7 +139,8 @@ def _gates(directory: Path) -> Gates:
         return Gates()
     try:
         raw: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return Gates(SceneGate(**raw["scene"]), MeaningGate(**raw["meaning"]), CaptionMemory(**raw["memory"]))
+        scene, meaning = SceneGate(**raw["scene"]), MeaningGate(**raw["meaning"])
+        return Gates(scene, meaning, CaptionMemory(**raw["memory"]), Rest(**raw["rest"]))
     except (ValueError, KeyError, TypeError) as error:
         raise VljEdgeError(f"{path} holds no gate settings ({error!r}): remove it, or calibrate again") from error
 

@@ -1,9 +1,11 @@
-"""The three gates, each of which skips the work behind it. Settings and their units are in vlj_edge.bundle."""
+"""The three gates, each of which skips the work behind it, and what the second one watches besides meaning: whether the
+picture is at rest. Settings and their units are in vlj_edge.bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +51,27 @@ class SceneGate:
         return bool(cells.max() >= self._settings.cells)
 
 
+def at_rest(pictures: Sequence[Picture], settings: bundle.Rest, frames_per_second: float) -> bool | None:
+    """Does the picture stand still in the middle of this clip? None where nobody looks.
+
+    It does when the middle lies in a stretch of at least `seconds`, or as much of that as the clip can show, in which
+    no two neighbouring samples differ. One change that stands alone is a cut to another still picture, not movement.
+    """
+    if not settings.enabled or len(pictures) < 2:
+        return None
+    luminance = np.stack([picture.luminance for picture in pictures])
+    cells = np.abs(np.diff(luminance, axis=0)) > settings.changed
+    moved = cells.mean(axis=(1, 2)) >= settings.cells
+    moved[1:-1] &= moved[:-2] | moved[2:]
+    middle = len(moved) // 2
+    stretch = _until_first(moved[middle::-1]) + _until_first(moved[middle:]) - 1
+    return stretch >= min(ceil(settings.seconds * frames_per_second), len(moved))
+
+
+def _until_first(flags: npt.NDArray[np.bool_]) -> int:
+    return int(flags.argmax()) if flags.any() else len(flags)
+
+
 @dataclass(frozen=True)
 class Change:
     """Something to say: its embedding, float32 [embedding], unit length, and the cosine to what was said before."""
@@ -61,9 +84,11 @@ class MeaningGate:
     """Is there something new to say, and has the stream settled enough to say it?
 
     A change is pending from the window on in which the smoothed embedding falls below `speak_below` of what was last
-    said, until it rises above `forget_above` again or is said. It is said once the local windows are calm, or after
-    `longest_wait`, and never within `least_hold` of the text before, which has the last word. Before anything was said,
-    the first window makes a change pending.
+    said, until it rises above `forget_above` again or is said. Once the local windows are calm, or `longest_wait` is
+    over, it is given `settle` and then said. Where somebody watches the picture, its coming to rest and its beginning
+    to move are changes of their own: each is given `settle` and said, whatever the embedding. Nothing is said within
+    `least_hold` of the text before, which has the last word. Before anything was said, the first window makes a change
+    pending.
     """
 
     def __init__(self, settings: bundle.MeaningGate, size: int) -> None:
@@ -78,6 +103,9 @@ class MeaningGate:
         self._said: Embedding | None = None
         self._said_at = -np.inf
         self._pending_since: float | None = None
+        self._ready_since: float | None = None
+        self._resting: bool | None = None
+        self._turned = False  # the picture has come to rest or begun to move, and nothing was said since
         self._latest: tuple[float, Change] | None = None
 
     @property
@@ -85,20 +113,28 @@ class MeaningGate:
         """How many windows, the latest among them, the embedding of a change is the mean of."""
         return self._settings.smoothing
 
-    def offer(self, time: float, embedding: Embedding) -> Change | None:
-        """Take the next window's embedding (unit length) and time (seconds, increasing): what to say now, or None."""
+    def offer(self, time: float, embedding: Embedding, resting: bool | None = None) -> Change | None:
+        """Take the next window's embedding (unit length), time (seconds, increasing) and whether the picture is at rest
+        (None: not watched): what to say now, or None."""
         smooth = self._smooth.add(embedding)
         change = self._against_said(smooth / max(float(np.linalg.norm(smooth)), 1e-6))
         calm_mean = self._calm.add(embedding)
         calm = self._calm.full and 1 - calm_mean @ calm_mean <= self._settings.calm_variance
         self._latest = (time, change)
-        self._update_pending(time, change.similarity)
         if not self._settings.enabled:
             return self._say(time, change)
+        if resting != self._resting:
+            self._resting, self._turned = resting, True
+            self._pending_since = self._ready_since = time
+        self._update_pending(time, change.similarity)
         if self._pending_since is None or time - self._said_at < self._settings.least_hold:
             return None
         waited = time - self._pending_since >= self._settings.longest_wait
-        return self._say(time, change) if calm or waited else None
+        if self._ready_since is None and (calm or waited):
+            self._ready_since = time
+        if self._ready_since is None or time - self._ready_since < self._settings.settle:
+            return None
+        return self._say(time, change)
 
     def flush(self) -> Change | None:
         """At the end of the stream: the change that is pending still and can never calm, or None."""
@@ -117,11 +153,12 @@ class MeaningGate:
         if self._pending_since is None:
             if similarity is None or similarity < self._settings.speak_below:
                 self._pending_since = time
-        elif similarity is not None and similarity > self._settings.forget_above:
-            self._pending_since = None
+        elif similarity is not None and similarity > self._settings.forget_above and not self._turned:
+            self._pending_since = self._ready_since = None
 
     def _say(self, time: float, change: Change) -> Change:
-        self._said, self._said_at, self._pending_since = change.embedding, time, None
+        self._said, self._said_at, self._turned = change.embedding, time, False
+        self._pending_since = self._ready_since = None
         return change
 
 

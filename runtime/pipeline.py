@@ -23,7 +23,7 @@ from vlj_edge.results import Narration, Totals, Window, WindowEmbedding
 
 from .decode import decode
 from .engine import Engine, backend_module, open_engine
-from .gates import CaptionMemory, Change, MeaningGate, SceneGate
+from .gates import CaptionMemory, Change, MeaningGate, SceneGate, at_rest
 from .preprocess import ClipPixels, see
 from .sources import Source, open_source
 from .tokens import Tokens
@@ -34,7 +34,10 @@ AnySource: TypeAlias = str | Path | int | Source
 Embedding: TypeAlias = npt.NDArray[np.float32]
 
 NO_GATES = Gates(
-    bundle.SceneGate(enabled=False), bundle.MeaningGate(enabled=False), bundle.CaptionMemory(enabled=False)
+    bundle.SceneGate(enabled=False),
+    bundle.MeaningGate(enabled=False),
+    bundle.CaptionMemory(enabled=False),
+    bundle.Rest(enabled=False),
 )
 
 
@@ -110,7 +113,7 @@ class Model:
         """
         gates = NO_GATES if every_window else gates or self.manifest.gates
         totals = Totals()
-        frames, embeddings = self._start(source, query, gates.scene, totals)
+        frames, embeddings = self._start(source, query, gates, totals)
         meaning = MeaningGate(gates.meaning, self.manifest.embedding)
         memory = CaptionMemory(gates.memory, self.manifest.embedding)
         _ = self._decoder  # a decoder that cannot be loaded is an error of this call, not of the first change
@@ -123,7 +126,7 @@ class Model:
         """The embedding of every window. No decoder is loaded. Arguments and errors as for narrate()."""
         gates = NO_GATES if every_window else gates or self.manifest.gates
         totals = Totals()
-        frames, embeddings = self._start(source, query, gates.scene, totals)
+        frames, embeddings = self._start(source, query, gates, totals)
         return Pass(embeddings, frames, totals)
 
     def embed_text(self, text: str) -> Embedding:
@@ -138,25 +141,25 @@ class Model:
         return _embedding_of(engine, "text_encoder")
 
     def _start(
-        self, source: AnySource, query: str | None, scene: bundle.SceneGate, totals: Totals
+        self, source: AnySource, query: str | None, gates: Gates, totals: Totals
     ) -> tuple[Source, Generator[WindowEmbedding, None, None]]:
         query_ids, query_mask = self._query_tokens.encode(self.manifest.default_query if query is None else query)
         if not isinstance(source, Source):
             source = open_source(source, self.manifest.clip.frames_per_second)
         _ = self._encoder  # load now, for the same reason as the decoder
-        return source, self._embeddings(source, query_ids, query_mask, scene, totals)
+        return source, self._embeddings(source, query_ids, query_mask, gates, totals)
 
     def _embeddings(
         self,
         frames: Source,
         query_ids: npt.NDArray[np.int64],
         query_mask: npt.NDArray[np.bool_],
-        scene_settings: bundle.SceneGate,
+        gates: Gates,
         totals: Totals,
     ) -> Generator[WindowEmbedding, None, None]:
         clip = self.manifest.clip
         encoder, pixels, predictor = self._encoder
-        scene = SceneGate(scene_settings, clip.frames)
+        scene = SceneGate(gates.scene, clip.frames)
         pictures = samples(frames, clip, partial(see, preprocess=self.manifest.preprocess), frames.period)
         embedding = np.empty(0, np.float32)
         for window, clip_pictures in windows(pictures, clip):
@@ -171,7 +174,8 @@ class Model:
                 totals.predictor_runs += 1
                 embedding = _embedding_of(predictor, "predictor")
             totals.windows += 1
-            yield WindowEmbedding(window, embedding, encoded=changed)
+            resting = at_rest(clip_pictures, gates.rest, clip.frames_per_second)
+            yield WindowEmbedding(window, embedding, changed, resting)
 
     def _narrations(
         self, changes: Iterable[tuple[Window, Change]], memory: CaptionMemory, every_window: bool, totals: Totals
@@ -223,7 +227,7 @@ def _changes(embeddings: Iterable[WindowEmbedding], gate: MeaningGate) -> Iterat
     averaged: deque[Window] = deque(maxlen=gate.smoothing)
     for item in embeddings:
         averaged.append(item.window)
-        change = gate.offer(item.window.centre, item.embedding)
+        change = gate.offer(item.window.centre, item.embedding, item.at_rest)
         if change is not None:
             yield _span(averaged), change
     change = gate.flush()

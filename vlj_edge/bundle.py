@@ -84,6 +84,22 @@ class SceneGate:
 
 
 @dataclass(frozen=True)
+class Rest:
+    """When does the picture stand still? What happens usually ends where it comes to rest, and begins where it moves.
+
+    Attributes:
+        changed: luminance difference (0..1) between neighbouring samples above which a thumbnail cell has moved.
+        cells: fraction (0..1) of cells that must move for the picture to.
+        seconds: a picture that stands still for less is not at rest.
+    """
+
+    enabled: bool = True
+    changed: float = 0.03
+    cells: float = 0.004
+    seconds: float = 1.0
+
+
+@dataclass(frozen=True)
 class MeaningGate:
     """Skip the decoder while the meaning stays what was last said, or has not settled. All cosines in -1..1.
 
@@ -95,6 +111,8 @@ class MeaningGate:
         forget_above: and is dropped again if it rises above this before it was said (hysteresis).
         least_hold: seconds that must pass between two texts.
         longest_wait: seconds after which a pending change is said even if the stream has not calmed.
+        settle: seconds between the moment at which there is something to say, whether the stream has calmed or the
+            picture has come to rest or begun to move, and the window that is said: by then it shows nothing else.
     """
 
     enabled: bool = True
@@ -105,6 +123,7 @@ class MeaningGate:
     forget_above: float = 0.92
     least_hold: float = 0.5
     longest_wait: float = 3.0
+    settle: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -118,11 +137,12 @@ class CaptionMemory:
 
 @dataclass(frozen=True)
 class Gates:
-    """The three gates' settings; the bundle carries the defaults that were calibrated with its weights."""
+    """The gates' settings; the bundle carries the defaults that were calibrated with its weights."""
 
     scene: SceneGate = SceneGate()
     meaning: MeaningGate = MeaningGate()
     memory: CaptionMemory = CaptionMemory()
+    rest: Rest = Rest()
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,17 @@ class Window:
 
 @dataclass(frozen=True)
 class WindowEmbedding:
-    """The embedding of one window: float32, shape (embedding,), L2-normalised. `encoded` is False where the scene gate
-    found the picture unchanged and the last embedding stands."""
+    """The embedding of one window: float32, shape (embedding,), L2-normalised.
+
+    Attributes:
+        encoded: False where the scene gate found the picture unchanged and the last embedding stands.
+        at_rest: the picture stands still in the middle of the window; None where that was not watched.
+    """
 
     window: Window
     embedding: npt.NDArray[np.float32]
     encoded: bool
+    at_rest: bool | None = None
 
 
 @dataclass(frozen=True)

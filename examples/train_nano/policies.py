@@ -59,8 +59,8 @@ class LiveChange:
 
 def live_changes(recording: Recording, settings: bundle.MeaningGate) -> list[LiveChange]:
     gate, found = MeaningGate(settings, recording.live.shape[1]), []
-    offered = zip(recording.centres, recording.live, strict=True)
-    spoken = [(number, gate.offer(float(centre), row)) for number, (centre, row) in enumerate(offered)]
+    offered = zip(recording.centres.tolist(), recording.live, recording.at_rest.tolist(), strict=True)
+    spoken = [(number, gate.offer(*window)) for number, window in enumerate(offered)]
     for number, change in [*spoken, (len(recording.live) - 1, gate.flush())]:
         if change is not None:
             averaged = recording.centres[max(0, number + 1 - gate.smoothing) : number + 1]

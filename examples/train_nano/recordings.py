@@ -30,7 +30,8 @@ Decode = tuple[float, str]  # the centre of the window, or windows, that a text 
 class Recording:
     """A stream: times (n,) in seconds, embeddings (n, 384) of unit length, and what happened.
 
-    `live` is what comes out with the scene gate on: where it found the picture unchanged, the last embedding stands.
+    `live` is what comes out with the scene gate on: where it found the picture unchanged, the last embedding stands;
+    `at_rest` (n,) is what the runtime saw of the picture itself.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Recording:
     ends: np.ndarray  # when a window's last frame is there
     embeddings: np.ndarray
     live: np.ndarray
+    at_rest: np.ndarray
     encoder_runs: int  # with the scene gate on
     events: list[dict[str, Any]]
 
@@ -68,6 +70,7 @@ def record(model: Model, video: Path) -> Recording:
         np.array([item.window.end for item in every]),
         np.stack([item.embedding for item in every]),
         np.stack([item.embedding for item in gated]),
+        np.array([item.at_rest for item in gated]),
         sum(item.encoded for item in gated),
         annotation["events"],
     )

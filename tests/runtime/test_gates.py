@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlj_edge import VljEdgeError, bundle
-from vlj_edge.runtime.gates import CaptionMemory, MeaningGate, SceneGate
+from vlj_edge.runtime.gates import CaptionMemory, MeaningGate, SceneGate, at_rest
 from vlj_edge.runtime.preprocess import THUMBNAIL, Picture
 
 SIZE = 8
@@ -104,6 +104,58 @@ def test_a_clip_is_skipped_exactly_when_it_equals_the_last_encoded_one(levels: l
         encoded = level if wanted else encoded
 
 
+# --- rest
+
+REST = bundle.Rest(changed=0.03, cells=0.004, seconds=1.0)
+
+
+def clip_of(moves: list[bool]) -> list[Picture]:
+    """A clip whose neighbouring samples differ where this says so."""
+    columns = np.cumsum([0, *moves]) % 20
+    return [with_dot(int(column)) for column in columns]
+
+
+@pytest.mark.parametrize(
+    ("moves", "resting"),
+    [
+        ("_______", True),
+        ("MMMMMMM", False),
+        ("____MMM", True),  # 1 s of stillness, and the middle lies in it
+        ("MMM____", True),
+        ("MM___MM", False),  # too short
+        ("MM____M", True),
+        ("M______", True),
+        ("MMMM___", False),  # it moves in the middle
+        ("___M___", True),  # a cut to another still picture
+        ("___MM__", False),
+        ("_M_____", True),
+    ],
+)
+def test_a_clip_is_at_rest_when_its_middle_is(moves: str, resting: bool) -> None:
+    assert at_rest(clip_of([move == "M" for move in moves]), REST, 4.0) is resting
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=15), st.floats(0.1, 3.0))
+def test_rest_against_a_plain_account_of_it(moves: list[bool], seconds: float) -> None:
+    kept = [
+        move and (i in (0, len(moves) - 1) or moves[i - 1] or moves[i + 1])  # alone: a cut
+        for i, move in enumerate(moves)
+    ]
+    first = last = middle = len(moves) // 2
+    while first > 0 and not kept[first - 1]:
+        first -= 1
+    while last + 1 < len(moves) and not kept[last + 1]:
+        last += 1
+    needed = min(seconds * 4, len(moves))
+    wanted = not kept[middle] and last - first + 1 >= needed
+    assert at_rest(clip_of(moves), replace(REST, seconds=seconds), 4.0) is wanted
+
+
+def test_rest_is_not_looked_for_where_it_is_off_or_there_is_one_picture() -> None:
+    assert at_rest(clip_of([False] * 7), replace(REST, enabled=False), 4.0) is None
+    assert at_rest([picture(0.5)], REST, 4.0) is None
+
+
 # --- meaning gate
 
 settings_of_meaning = st.builds(
@@ -115,6 +167,7 @@ settings_of_meaning = st.builds(
     forget_above=st.floats(0.9, 0.99),
     least_hold=st.floats(0, 4),
     longest_wait=st.floats(0, 8),
+    settle=st.floats(0, 3),
 )
 
 
@@ -145,7 +198,7 @@ def test_texts_are_never_closer_than_the_least_hold(settings: bundle.MeaningGate
 @given(settings_of_meaning, streams())
 def test_pending_change_is_said_within_the_longest_wait(settings: bundle.MeaningGate, stream: list[np.ndarray]) -> None:
     # a reference that keeps its own account of what is pending; without smoothing, so that it can be written plainly
-    settings = replace(settings, smoothing=1)
+    settings = replace(settings, smoothing=1, settle=0)
     gate = MeaningGate(settings, SIZE)
     said: np.ndarray | None = None
     said_at, pending_since = -np.inf, None
@@ -235,6 +288,45 @@ def test_hysteresis_drops_a_change_that_goes_back() -> None:
 def test_passing_flicker_is_not_said() -> None:
     stream = [at_angle(0)] * 4 + [at_angle(90)] + [at_angle(0)] * 4
     assert spoken(PLAIN, stream) == [1]
+
+
+def test_what_is_said_has_settled() -> None:
+    stream = [at_angle(0)] * 4 + [at_angle(90)] * 6
+    settling = replace(PLAIN, settle=1.0)  # two windows after it is calm
+    assert spoken(settling, stream) == [3, 7]
+    assert spoken(settling, [*stream[:6], at_angle(0), at_angle(0)]) == [3], "it went back while it settled"
+
+
+def spoken_watching(settings: bundle.MeaningGate, resting: list[bool], stream: list[np.ndarray]) -> list[int]:
+    gate, windows = MeaningGate(settings, SIZE), enumerate(zip(stream, resting, strict=True))
+    return [index for index, (embedding, rest) in windows if gate.offer(index * STEP, embedding, rest) is not None]
+
+
+def test_coming_to_rest_and_beginning_to_move_are_said_whatever_the_embedding() -> None:
+    resting = [False] * 4 + [True] * 5 + [False] * 4
+    stream = [at_angle(0)] * 13
+    assert spoken_watching(replace(PLAIN, settle=1.0), resting, stream) == [2, 6, 11]
+    assert spoken_watching(PLAIN, resting, stream) == [0, 4, 9], "at once, where nothing has to settle"
+    assert spoken_watching(replace(PLAIN, least_hold=3.0), resting, stream) == [0, 6, 12]
+
+
+def test_a_change_of_meaning_at_rest_is_said_too() -> None:
+    stream = [at_angle(0)] * 4 + [at_angle(90)] * 4  # a cut between still pictures
+    assert spoken_watching(PLAIN, [True] * 8, stream) == [0, 5]
+
+
+def test_rest_that_is_over_before_it_settled_is_not_said() -> None:
+    resting = [False] * 4 + [True] + [False] * 5
+    assert spoken_watching(replace(PLAIN, settle=1.0), resting, [at_angle(0)] * 10) == [2, 7]
+
+
+@given(settings_of_meaning, streams(), st.integers(0, 2**32 - 1))
+def test_watching_never_breaks_the_least_hold(
+    settings: bundle.MeaningGate, stream: list[np.ndarray], seed: int
+) -> None:
+    resting = (np.random.default_rng(seed).random(len(stream)) < 0.5).tolist()
+    times = [index * STEP for index in spoken_watching(settings, resting, stream)]
+    assert all(b - a >= settings.least_hold for a, b in pairwise(times))
 
 
 def test_smoothing_is_a_mean_of_unit_length() -> None:

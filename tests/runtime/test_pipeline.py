@@ -33,6 +33,7 @@ GATES = bundle.Gates(
         smoothing=1, calm_windows=2, calm_variance=0.02, speak_below=0.8, forget_above=0.9, least_hold=0, longest_wait=3
     ),
     bundle.CaptionMemory(),
+    bundle.Rest(enabled=False),
 )
 NO_SCENE = replace(GATES, scene=bundle.SceneGate(enabled=False))
 NO_MEMORY = replace(GATES, memory=bundle.CaptionMemory(enabled=False))
@@ -281,6 +282,19 @@ def test_every_window_decodes_each(model: Model) -> None:
     assert totals.decodes_saved == 1
 
 
+def test_a_picture_that_comes_to_rest_is_said_though_its_meaning_stays(model: Model) -> None:
+    flicker = [RED, (0, 0, 200)] * 6  # the same meaning, but it moves
+    gates = replace(NO_MEMORY, rest=bundle.Rest())
+    embedded = model.embed(Pictures([*scenes((RED, 8)), *flicker, *scenes((RED, 8))]), gates=gates)
+    resting = [item.at_rest for item in embedded]
+    assert resting[0] and resting[-1] and not resting[6]
+    for settings, decodes in ((gates, 3), (NO_MEMORY, 1)):
+        narrator = model.narrate(Pictures([*scenes((RED, 8)), *flicker, *scenes((RED, 8))]), gates=settings)
+        list(narrator)
+        assert narrator.totals.decoder_runs == decodes
+    assert {item.at_rest for item in model.embed(Pictures(scenes((RED, 8))), gates=NO_MEMORY)} == {None}
+
+
 def test_a_text_of_averaged_windows_is_stamped_with_all_of_them(model: Model) -> None:
     # Windows last 1 s and begin every 0.5 s: three of them span 2 s, and the first text can have no more than two.
     gates = replace(GATES, meaning=replace(GATES.meaning, smoothing=3, calm_windows=3))
@@ -367,10 +381,7 @@ def test_same_video_same_result(model: Model, make_video: MakeVideo) -> None:
 
 
 def test_gates_come_from_the_bundle(tmp_path: Path) -> None:
-    off = bundle.Gates(
-        bundle.SceneGate(enabled=False), bundle.MeaningGate(enabled=False), bundle.CaptionMemory(enabled=False)
-    )
-    model = Model(by_hand.build(tmp_path / "b", gates=off))
+    model = Model(by_hand.build(tmp_path / "b", gates=pipeline.NO_GATES))
     narrator = model.narrate(Pictures(scenes((RED, 16))))
     list(narrator)
     assert narrator.totals.decoder_runs == narrator.totals.windows == 7

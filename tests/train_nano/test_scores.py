@@ -66,7 +66,8 @@ def recording(lengths: tuple[float, ...] = (3.0, 4.0, 5.0), step: float = 0.5) -
         {"start": float(a), "end": float(b), "captions": [f"event number {i}"]}
         for i, (a, b) in enumerate(itertools.pairwise(edges))
     ]
-    return Recording("r", float(edges[-1]), centres, centres + 1, embeddings, embeddings, len(centres), events)
+    unwatched, seconds = np.full(len(centres), None), float(edges[-1])
+    return Recording("r", seconds, centres, centres + 1, embeddings, embeddings, unwatched, len(centres), events)
 
 
 def test_a_perfect_model_scores_as_its_decoding_allows() -> None:
@@ -102,7 +103,8 @@ def test_the_live_gate_decodes_once_an_event_and_remembers() -> None:
     back = recording((3.0, 4.0))
     there_and_back = np.concatenate([back.live, back.live])
     times = np.arange(len(there_and_back)) * 0.5
-    twice = Recording("t", 14.0, times, times + 1, there_and_back, there_and_back, 0, back.events)
+    unwatched = np.full(len(times), None)
+    twice = Recording("t", 14.0, times, times + 1, there_and_back, there_and_back, unwatched, 0, back.events)
     remembering = bundle.Gates(meaning=bundle.MeaningGate(smoothing=1), memory=bundle.CaptionMemory(same=0.99))
     decodes, _, remembered = live(twice, Echo(), remembering)
     assert (len(decodes), remembered) == (4, 2)
