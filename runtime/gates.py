@@ -3,6 +3,7 @@ picture is at rest. Settings and their units are in vlj_edge.bundle."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -74,10 +75,18 @@ def _until_first(flags: npt.NDArray[np.bool_]) -> int:
 
 @dataclass(frozen=True)
 class Change:
-    """Something to say: its embedding, float32 [embedding], unit length, and the cosine to what was said before."""
+    """Something to say.
+
+    Attributes:
+        embedding: float32 [embedding], unit length.
+        similarity: cosine to what was said before, or None.
+        first, last: times of the windows that the embedding is the mean of.
+    """
 
     embedding: Embedding
     similarity: float | None
+    first: float
+    last: float
 
 
 class MeaningGate:
@@ -85,10 +94,10 @@ class MeaningGate:
 
     A change is pending from the window on in which the smoothed embedding falls below `speak_below` of what was last
     said, until it rises above `forget_above` again or is said. Once the local windows are calm, or `longest_wait` is
-    over, it is given `settle` and then said. Where somebody watches the picture, its coming to rest and its beginning
-    to move are changes of their own: each is given `settle` and said, whatever the embedding. Nothing is said within
-    `least_hold` of the text before, which has the last word. Before anything was said, the first window makes a change
-    pending.
+    over, it is ready: it is given `settle` and then said. Where somebody watches the picture, its coming to rest and
+    its beginning to move are changes of their own, ready at once, whatever the embedding; and what was ready before
+    such a turn is said there, by the window in its middle. Nothing is said within `least_hold` of the text before,
+    which has the last word. Before anything was said, the first window makes a change pending.
     """
 
     def __init__(self, settings: bundle.MeaningGate, size: int) -> None:
@@ -103,62 +112,66 @@ class MeaningGate:
         self._said: Embedding | None = None
         self._said_at = -np.inf
         self._pending_since: float | None = None
-        self._ready_since: float | None = None
+        self._ready: list[Change] = []  # since the pending change is ready
         self._resting: bool | None = None
         self._turned = False  # the picture has come to rest or begun to move, and nothing was said since
-        self._latest: tuple[float, Change] | None = None
-
-    @property
-    def smoothing(self) -> int:
-        """How many windows, the latest among them, the embedding of a change is the mean of."""
-        return self._settings.smoothing
+        self._latest: Change | None = None
+        self._times: deque[float] = deque(maxlen=settings.smoothing)
 
     def offer(self, time: float, embedding: Embedding, resting: bool | None = None) -> Change | None:
         """Take the next window's embedding (unit length), time (seconds, increasing) and whether the picture is at rest
         (None: not watched): what to say now, or None."""
+        self._times.append(time)
         smooth = self._smooth.add(embedding)
-        change = self._against_said(smooth / max(float(np.linalg.norm(smooth)), 1e-6))
+        smooth = smooth / max(float(np.linalg.norm(smooth)), 1e-6)
+        change = Change(smooth, self._similarity(smooth), self._times[0], time)
         calm_mean = self._calm.add(embedding)
         calm = self._calm.full and 1 - calm_mean @ calm_mean <= self._settings.calm_variance
-        self._latest = (time, change)
+        self._latest = change
         if not self._settings.enabled:
             return self._say(time, change)
-        if resting != self._resting:
-            self._resting, self._turned = resting, True
-            self._pending_since = self._ready_since = time
+        over = self._turn(time, resting) if resting != self._resting else None
         self._update_pending(time, change.similarity)
-        if self._pending_since is None or time - self._said_at < self._settings.least_hold:
-            return None
+        if self._pending_since is None:
+            return over
+        held = time - self._said_at >= self._settings.least_hold
         waited = time - self._pending_since >= self._settings.longest_wait
-        if self._ready_since is None and (calm or waited):
-            self._ready_since = time
-        if self._ready_since is None or time - self._ready_since < self._settings.settle:
-            return None
-        return self._say(time, change)
+        if self._turned or self._ready or (held and (calm or waited)):
+            self._ready.append(change)
+        if self._ready and held and time - self._ready[0].last >= self._settings.settle:
+            return self._say(time, change)
+        return over
+
+    def _turn(self, time: float, resting: bool | None) -> Change | None:
+        """The picture has come to rest or begun to move. Returns what was ready and would now never be said."""
+        over = None
+        if self._ready and time - self._said_at >= self._settings.least_hold:
+            over = self._say(time, self._ready[(len(self._ready) - 1) // 2])
+        self._resting, self._turned, self._pending_since, self._ready = resting, True, time, []
+        return over
 
     def flush(self) -> Change | None:
         """At the end of the stream: the change that is pending still and can never calm, or None."""
         if self._latest is None or self._pending_since is None:
             return None
-        time, change = self._latest
-        return self._say(time, change) if time - self._said_at >= self._settings.least_hold else None
+        time = self._latest.last
+        return self._say(time, self._latest) if time - self._said_at >= self._settings.least_hold else None
 
-    def _against_said(self, embedding: Embedding) -> Change:
+    def _similarity(self, embedding: Embedding) -> float | None:
         if self._said is None:
-            return Change(embedding, None)
-        cosine = float(embedding @ self._said)
-        return Change(embedding, min(1.0, max(-1.0, cosine)))  # rounding can leave the range
+            return None
+        return min(1.0, max(-1.0, float(embedding @ self._said)))  # rounding can leave the range
 
     def _update_pending(self, time: float, similarity: float | None) -> None:
         if self._pending_since is None:
             if similarity is None or similarity < self._settings.speak_below:
                 self._pending_since = time
         elif similarity is not None and similarity > self._settings.forget_above and not self._turned:
-            self._pending_since = self._ready_since = None
+            self._pending_since, self._ready = None, []
 
     def _say(self, time: float, change: Change) -> Change:
-        self._said, self._said_at, self._turned = change.embedding, time, False
-        self._pending_since = self._ready_since = None
+        self._said, self._said_at = change.embedding, time
+        self._pending_since, self._ready, self._turned = None, [], False
         return change
 
 

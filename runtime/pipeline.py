@@ -7,8 +7,7 @@ source -> samples -> clip window -> scene gate -> pixels -> VISION ENCODER -> PR
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Generic, Literal, TypeAlias, TypeVar
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from vlj_edge import bundle
 from vlj_edge.bundle import Gates, Manifest, read_manifest
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Narration, Totals, Window, WindowEmbedding
+from vlj_edge.results import Narration, Totals, WindowEmbedding
 
 from .decode import decode
 from .engine import Engine, backend_module, open_engine
@@ -178,15 +177,17 @@ class Model:
             yield WindowEmbedding(window, embedding, changed, resting)
 
     def _narrations(
-        self, changes: Iterable[tuple[Window, Change]], memory: CaptionMemory, every_window: bool, totals: Totals
+        self, changes: Iterable[Change], memory: CaptionMemory, every_window: bool, totals: Totals
     ) -> Generator[Narration, None, None]:
         last = ""
-        for window, change in changes:
+        clip = self.manifest.clip
+        half = clip.frames / clip.frames_per_second / 2  # seconds between a window's centre and its end
+        for change in changes:
             text, origin = self._text(change.embedding, memory, totals)
             if every_window or text not in ("", last):  # other meaning, same words: nothing new to the listener
                 last = text
                 totals.said += 1
-                yield Narration(window.start, window.end, text, origin, change.similarity)
+                yield Narration(change.first - half, change.last + half, text, origin, change.similarity)
 
     def _text(
         self, embedding: Embedding, memory: CaptionMemory, totals: Totals
@@ -222,21 +223,14 @@ class Model:
         return Tokens(self.directory, self.manifest, "query")
 
 
-def _changes(embeddings: Iterable[WindowEmbedding], gate: MeaningGate) -> Iterator[tuple[Window, Change]]:
-    """What is to be said, each with all that its embedding is the mean of, as one window: its centre is the stamp."""
-    averaged: deque[Window] = deque(maxlen=gate.smoothing)
+def _changes(embeddings: Iterable[WindowEmbedding], gate: MeaningGate) -> Iterator[Change]:
     for item in embeddings:
-        averaged.append(item.window)
         change = gate.offer(item.window.centre, item.embedding, item.at_rest)
         if change is not None:
-            yield _span(averaged), change
+            yield change
     change = gate.flush()
     if change is not None:
-        yield _span(averaged), change
-
-
-def _span(windows: Sequence[Window]) -> Window:
-    return Window(windows[-1].index, windows[0].start, windows[-1].end)
+        yield change
 
 
 def _to_the_end(items: Iterable[Item], source: Source) -> Generator[Item, None, None]:

@@ -63,8 +63,8 @@ def live_changes(recording: Recording, settings: bundle.MeaningGate) -> list[Liv
     spoken = [(number, gate.offer(*window)) for number, window in enumerate(offered)]
     for number, change in [*spoken, (len(recording.live) - 1, gate.flush())]:
         if change is not None:
-            averaged = recording.centres[max(0, number + 1 - gate.smoothing) : number + 1]
-            found.append(LiveChange(float(averaged.mean()), float(recording.ends[number]), change.embedding))
+            stamp = (change.first + change.last) / 2
+            found.append(LiveChange(stamp, float(recording.ends[number]), change.embedding))
     return found
 
 

@@ -315,9 +315,32 @@ def test_a_change_of_meaning_at_rest_is_said_too() -> None:
     assert spoken_watching(PLAIN, [True] * 8, stream) == [0, 5]
 
 
-def test_rest_that_is_over_before_it_settled_is_not_said() -> None:
-    resting = [False] * 4 + [True] + [False] * 5
-    assert spoken_watching(replace(PLAIN, settle=1.0), resting, [at_angle(0)] * 10) == [2, 7]
+def test_rest_that_is_over_before_it_settled_is_said_by_its_middle() -> None:
+    settings = replace(PLAIN, settle=1.5)  # three windows
+    resting = [False] * 5 + [True] * 3 + [False] * 5
+    gate = MeaningGate(settings, SIZE)
+    changes = [gate.offer(index * STEP, at_angle(10 * index), rest) for index, rest in enumerate(resting)]
+    said = {index: change for index, change in enumerate(changes) if change is not None}
+    assert list(said) == [3, 8, 11]
+    assert (said[8].first, said[8].last) == (6 * STEP, 6 * STEP)
+    np.testing.assert_allclose(said[8].embedding, at_angle(60), atol=1e-6)
+    assert said[8].similarity == pytest.approx(np.cos(np.radians(30)), abs=1e-5)
+    assert said[11].similarity == pytest.approx(np.cos(np.radians(50)), abs=1e-5)
+
+
+@given(settings_of_meaning, streams(), st.integers(0, 2**32 - 1))
+def test_a_change_is_about_a_window_that_was_offered_of_late(
+    settings: bundle.MeaningGate, stream: list[np.ndarray], seed: int
+) -> None:
+    settings = replace(settings, smoothing=1)
+    gate = MeaningGate(settings, SIZE)
+    resting = np.repeat(np.random.default_rng(seed).random(len(stream)) < 0.5, 3)[: len(stream)].tolist()
+    for index, (embedding, rest) in enumerate(zip(stream, resting, strict=True)):
+        change = gate.offer(index * STEP, embedding, rest)
+        if change is not None:
+            assert change.first == change.last <= index * STEP
+            assert index * STEP - change.last <= max(settings.settle, settings.least_hold) + STEP
+            np.testing.assert_allclose(change.embedding, stream[round(change.last / STEP)], atol=1e-6)
 
 
 @given(settings_of_meaning, streams(), st.integers(0, 2**32 - 1))
