@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +47,8 @@ class Recording:
     events: list[dict[str, Any]]
 
 
-def record_all(model: Model, streams: Path) -> list[Recording]:
-    """Every stream (video and JSON) of a folder.
+def record_all(bundle: Path, streams: Path) -> list[Recording]:
+    """Every stream (video and JSON) of a folder, one core to each.
 
     Raises:
         click.ClickException: the folder holds none.
@@ -54,12 +56,15 @@ def record_all(model: Model, streams: Path) -> list[Recording]:
     videos = sorted(streams.glob("*.mp4"))
     if not videos:
         raise click.ClickException(f"{streams} holds no videos: make_stream.py renders them")
-    shown = track(videos, "streams", console=console, disable=not console.is_terminal)
-    return [record(model, video) for video in shown]
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        found = pool.imap(partial(record, bundle), videos)
+        shown = track(found, "streams", len(videos), console=console, disable=not console.is_terminal)
+        return list(shown)
 
 
-def record(model: Model, video: Path) -> Recording:
+def record(bundle: Path, video: Path) -> Recording:
     """Runs a bundle's encoder and predictor over a stream, without and with the scene gate."""
+    model = Model(bundle, threads=1)
     annotation = json.loads(video.with_suffix(".json").read_text())
     every = list(model.embed(video, every_window=True))
     gated = list(model.embed(video))

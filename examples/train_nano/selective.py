@@ -153,7 +153,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
 def main(bundle: Path, weights: Path, streams: Path, out: Path | None) -> None:
     """Score a bundle's narration of the test streams."""
     model = vlj_edge.load(bundle)
-    recordings = record_all(model, streams)
+    recordings = record_all(bundle, streams)
     report = narration(recordings, Speaker(weights), model.manifest.gates)
     console.print({key: value for key, value in report.items() if key != "curves"})
     if out:
