@@ -95,16 +95,18 @@ class MeaningGate:
     A change is pending from the window on in which the smoothed embedding falls below `speak_below` of what was last
     said, until it rises above `forget_above` again or is said. Once the local windows are calm, or `longest_wait` is
     over, it is ready: it is given `settle` and then said. Where somebody watches the picture, its coming to rest and
-    its beginning to move are changes of their own, ready at once, whatever the embedding; and what was ready before
-    such a turn is said there, by the window in its middle. Nothing is said within `least_hold` of the text before,
-    which has the last word. Before anything was said, the first window makes a change pending.
+    its beginning to move are changes of their own, ready at once, whatever the embedding, with a `settle_resting` or
+    `settle_moving` to wait; and what was ready before such a turn is said there, by the window in its middle. Nothing
+    is said within `least_hold` of the text before, which has the last word. Before anything was said, the first window
+    makes a change pending.
     """
 
     def __init__(self, settings: bundle.MeaningGate, size: int) -> None:
-        if settings.smoothing < 1 or settings.calm_windows < 1 or settings.forget_above < settings.speak_below:
+        highest = max(settings.speak_below, settings.speak_below_at_rest)
+        if settings.smoothing < 1 or settings.calm_windows < 1 or settings.forget_above < highest:
             raise VljEdgeError(
-                "the meaning gate needs smoothing and calm_windows of at least 1 and forget_above >= speak_below: "
-                "calibrate it again"
+                "the meaning gate needs smoothing and calm_windows of at least 1 and a forget_above that neither "
+                "speak_below nor speak_below_at_rest exceeds: calibrate it again"
             )
         self._settings = settings
         self._smooth = _RunningMean(settings.smoothing, size)
@@ -138,9 +140,15 @@ class MeaningGate:
         waited = time - self._pending_since >= self._settings.longest_wait
         if self._turned or self._ready or (held and (calm or waited)):
             self._ready.append(change)
-        if self._ready and held and time - self._ready[0].last >= self._settings.settle:
+        if self._ready and held and time - self._ready[0].last >= self._settle():
             return self._say(time, change)
         return over
+
+    def _settle(self) -> float:
+        """Seconds between the moment at which the pending change was ready and the window that is said."""
+        if not self._turned or self._resting is None:
+            return self._settings.settle
+        return self._settings.settle_resting if self._resting else self._settings.settle_moving
 
     def _turn(self, time: float, resting: bool | None) -> Change | None:
         """The picture has come to rest or begun to move. Returns what was ready and would now never be said."""
@@ -164,7 +172,8 @@ class MeaningGate:
 
     def _update_pending(self, time: float, similarity: float | None) -> None:
         if self._pending_since is None:
-            if similarity is None or similarity < self._settings.speak_below:
+            below = self._settings.speak_below_at_rest if self._resting else self._settings.speak_below
+            if similarity is None or similarity < below:
                 self._pending_since = time
         elif similarity is not None and similarity > self._settings.forget_above and not self._turned:
             self._pending_since, self._ready = None, []

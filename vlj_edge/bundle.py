@@ -108,11 +108,13 @@ class MeaningGate:
         calm_windows, calm_variance: the last `calm_windows` embeddings are calm when their mean squared distance to
             their mean is at most this (1 - |mean|^2 for unit vectors; for 2 windows (1 - cosine) / 2).
         speak_below: a change is pending once the cosine to what was last said falls below this,
+        speak_below_at_rest: or, while the picture is at rest, below this: little can happen in a still picture,
         forget_above: and is dropped again if it rises above this before it was said (hysteresis).
         least_hold: seconds that must pass between two texts.
         longest_wait: seconds after which a pending change is said even if the stream has not calmed.
-        settle: seconds between the moment at which there is something to say, whether the stream has calmed or the
-            picture has come to rest or begun to move, and the window that is said: by then it shows nothing else.
+        settle: seconds between the moment at which a change is ready and the window that is said: by then it shows
+            nothing of what was before.
+        settle_moving, settle_resting: the same after the picture has begun to move, or has come to rest.
     """
 
     enabled: bool = True
@@ -120,10 +122,13 @@ class MeaningGate:
     calm_windows: int = 2
     calm_variance: float = 0.02
     speak_below: float = 0.85
+    speak_below_at_rest: float = 0.85
     forget_above: float = 0.92
     least_hold: float = 0.5
     longest_wait: float = 3.0
     settle: float = 0.0
+    settle_moving: float = 0.0
+    settle_resting: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -174,8 +174,8 @@ def render_stream(job: tuple[str, str, int]) -> str:
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("data/streams"), show_default=True)
 @click.option("--demo", is_flag=True, help="Render the demonstration video instead of streams.")
-@click.option("--val", default=16, show_default=True, help="Streams to choose thresholds on.")
-@click.option("--test", default=12, show_default=True, help="Streams to test on.")
+@click.option("--val", default=40, show_default=True, help="Streams to choose thresholds on.")
+@click.option("--test", default=24, show_default=True, help="Streams to test on.")
 @click.option("--workers", default=os.cpu_count(), show_default=True)
 def main(out: Path, demo: bool, val: int, test: int, workers: int) -> None:
     """Render streams of several episodes with their annotations; a stream that is there is left alone."""

@@ -164,10 +164,13 @@ settings_of_meaning = st.builds(
     calm_windows=st.integers(1, 4),
     calm_variance=st.floats(0, 0.2),
     speak_below=st.floats(0.3, 0.9),
+    speak_below_at_rest=st.floats(0.3, 0.9),
     forget_above=st.floats(0.9, 0.99),
     least_hold=st.floats(0, 4),
     longest_wait=st.floats(0, 8),
     settle=st.floats(0, 3),
+    settle_moving=st.floats(0, 3),
+    settle_resting=st.floats(0, 3),
 )
 
 
@@ -305,7 +308,8 @@ def spoken_watching(settings: bundle.MeaningGate, resting: list[bool], stream: l
 def test_coming_to_rest_and_beginning_to_move_are_said_whatever_the_embedding() -> None:
     resting = [False] * 4 + [True] * 5 + [False] * 4
     stream = [at_angle(0)] * 13
-    assert spoken_watching(replace(PLAIN, settle=1.0), resting, stream) == [2, 6, 11]
+    settling = replace(PLAIN, settle_moving=1.0, settle_resting=0.5)
+    assert spoken_watching(settling, resting, stream) == [2, 5, 11]
     assert spoken_watching(PLAIN, resting, stream) == [0, 4, 9], "at once, where nothing has to settle"
     assert spoken_watching(replace(PLAIN, least_hold=3.0), resting, stream) == [0, 6, 12]
 
@@ -313,10 +317,19 @@ def test_coming_to_rest_and_beginning_to_move_are_said_whatever_the_embedding() 
 def test_a_change_of_meaning_at_rest_is_said_too() -> None:
     stream = [at_angle(0)] * 4 + [at_angle(90)] * 4  # a cut between still pictures
     assert spoken_watching(PLAIN, [True] * 8, stream) == [0, 5]
+    assert spoken_watching(replace(PLAIN, settle=1.0), [True] * 8, stream) == [0, 7], "no turn: it settles as any other"
+
+
+def test_a_still_picture_has_a_threshold_of_its_own() -> None:
+    stream = [at_angle(0)] * 4 + [at_angle(60)] * 4  # cosine 0.5
+    steady = replace(PLAIN, speak_below_at_rest=0.4)
+    assert spoken_watching(steady, [True] * 8, stream) == [0]
+    assert spoken_watching(steady, [False] * 8, stream) == [0, 5]
+    assert spoken(steady, stream) == [1, 5], "where nobody watches the picture, it may move"
 
 
 def test_rest_that_is_over_before_it_settled_is_said_by_its_middle() -> None:
-    settings = replace(PLAIN, settle=1.5)  # three windows
+    settings = replace(PLAIN, settle_moving=1.5, settle_resting=1.5)  # three windows
     resting = [False] * 5 + [True] * 3 + [False] * 5
     gate = MeaningGate(settings, SIZE)
     changes = [gate.offer(index * STEP, at_angle(10 * index), rest) for index, rest in enumerate(resting)]
@@ -339,7 +352,8 @@ def test_a_change_is_about_a_window_that_was_offered_of_late(
         change = gate.offer(index * STEP, embedding, rest)
         if change is not None:
             assert change.first == change.last <= index * STEP
-            assert index * STEP - change.last <= max(settings.settle, settings.least_hold) + STEP
+            longest = max(settings.settle, settings.settle_moving, settings.settle_resting, settings.least_hold)
+            assert index * STEP - change.last <= longest + STEP
             np.testing.assert_allclose(change.embedding, stream[round(change.last / STEP)], atol=1e-6)
 
 
@@ -382,7 +396,9 @@ def test_no_windows_nothing_to_flush() -> None:
     assert MeaningGate(PLAIN, SIZE).flush() is None
 
 
-@pytest.mark.parametrize("change", [{"smoothing": 0}, {"calm_windows": 0}, {"forget_above": 0.5}])
+@pytest.mark.parametrize(
+    "change", [{"smoothing": 0}, {"calm_windows": 0}, {"forget_above": 0.5}, {"speak_below_at_rest": 0.95}]
+)
 def test_settings_that_make_no_sense_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(VljEdgeError, match="the meaning gate needs"):
         MeaningGate(replace(PLAIN, **change), SIZE)
