@@ -97,8 +97,8 @@ class MeaningGate:
     over, it is ready: it is given `settle` and then said. Where somebody watches the picture, its coming to rest and
     its beginning to move are changes of their own, ready at once, whatever the embedding, with a `settle_resting` or
     `settle_moving` to wait; and what was ready before such a turn is said there, by the window in its middle. Nothing
-    is said within `least_hold` of the text before, which has the last word. Before anything was said, the first window
-    makes a change pending.
+    is said within `least_hold` of the text before, which has the last word; between turns that grows by `hold_growth`
+    with every text. Before anything was said, the first window makes a change pending.
     """
 
     def __init__(self, settings: bundle.MeaningGate, size: int) -> None:
@@ -117,6 +117,7 @@ class MeaningGate:
         self._ready: list[Change] = []  # since the pending change is ready
         self._resting: bool | None = None
         self._turned = False  # the picture has come to rest or begun to move, and nothing was said since
+        self._added = 0  # texts since the one that followed the last turn
         self._latest: Change | None = None
         self._times: deque[float] = deque(maxlen=settings.smoothing)
 
@@ -136,13 +137,18 @@ class MeaningGate:
         self._update_pending(time, change.similarity)
         if self._pending_since is None:
             return over
-        held = time - self._said_at >= self._settings.least_hold
+        held = time - self._said_at >= self._hold()
         waited = time - self._pending_since >= self._settings.longest_wait
         if self._turned or self._ready or (held and (calm or waited)):
             self._ready.append(change)
         if self._ready and held and time - self._ready[0].last >= self._settle():
             return self._say(time, change)
         return over
+
+    def _hold(self) -> float:
+        """Seconds that must pass after the last text before the pending change may be said."""
+        growth = 0.0 if self._turned else self._settings.hold_growth * self._added
+        return self._settings.least_hold * (1 + growth)
 
     def _settle(self) -> float:
         """Seconds between the moment at which the pending change was ready and the window that is said."""
@@ -180,6 +186,7 @@ class MeaningGate:
 
     def _say(self, time: float, change: Change) -> Change:
         self._said, self._said_at = change.embedding, time
+        self._added = 0 if self._turned else self._added + 1
         self._pending_since, self._ready, self._turned = None, [], False
         return change
 

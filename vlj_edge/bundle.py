@@ -111,6 +111,8 @@ class MeaningGate:
         speak_below_at_rest: or, while the picture is at rest, below this: little can happen in a still picture,
         forget_above: and is dropped again if it rises above this before it was said (hysteresis).
         least_hold: seconds that must pass between two texts.
+        hold_growth: share of least_hold that is added to it with every further text of one movement, or of one rest:
+            the longer it goes on, the less there is to add.
         longest_wait: seconds after which a pending change is said even if the stream has not calmed.
         settle: seconds between the moment at which a change is ready and the window that is said: by then it shows
             nothing of what was before.
@@ -125,6 +127,7 @@ class MeaningGate:
     speak_below_at_rest: float = 0.85
     forget_above: float = 0.92
     least_hold: float = 0.5
+    hold_growth: float = 0.0
     longest_wait: float = 3.0
     settle: float = 0.0
     settle_moving: float = 0.0

@@ -167,6 +167,7 @@ settings_of_meaning = st.builds(
     speak_below_at_rest=st.floats(0.3, 0.9),
     forget_above=st.floats(0.9, 0.99),
     least_hold=st.floats(0, 4),
+    hold_growth=st.floats(0, 1),
     longest_wait=st.floats(0, 8),
     settle=st.floats(0, 3),
     settle_moving=st.floats(0, 3),
@@ -201,7 +202,7 @@ def test_texts_are_never_closer_than_the_least_hold(settings: bundle.MeaningGate
 @given(settings_of_meaning, streams())
 def test_pending_change_is_said_within_the_longest_wait(settings: bundle.MeaningGate, stream: list[np.ndarray]) -> None:
     # a reference that keeps its own account of what is pending; without smoothing, so that it can be written plainly
-    settings = replace(settings, smoothing=1, settle=0)
+    settings = replace(settings, smoothing=1, settle=0, hold_growth=0)
     gate = MeaningGate(settings, SIZE)
     said: np.ndarray | None = None
     said_at, pending_since = -np.inf, None
@@ -320,6 +321,15 @@ def test_a_change_of_meaning_at_rest_is_said_too() -> None:
     assert spoken_watching(replace(PLAIN, settle=1.0), [True] * 8, stream) == [0, 7], "no turn: it settles as any other"
 
 
+def test_the_longer_a_movement_the_rarer_its_texts() -> None:
+    restless = [at_angle(77 * index) for index in range(24)]
+    hasty = replace(PLAIN, longest_wait=0, least_hold=1.0, hold_growth=1.0)
+    moving = [False] * 24
+    assert spoken_watching(hasty, moving, restless) == [0, 2, 6, 12, 20]  # 1, 2, 3, 4 s
+    turning = [False] * 10 + [True] * 14
+    assert spoken_watching(hasty, turning, restless) == [0, 2, 6, 10, 12, 16, 22], "a turn begins anew"
+
+
 def test_a_still_picture_has_a_threshold_of_its_own() -> None:
     stream = [at_angle(0)] * 4 + [at_angle(60)] * 4  # cosine 0.5
     steady = replace(PLAIN, speak_below_at_rest=0.4)
@@ -352,7 +362,8 @@ def test_a_change_is_about_a_window_that_was_offered_of_late(
         change = gate.offer(index * STEP, embedding, rest)
         if change is not None:
             assert change.first == change.last <= index * STEP
-            longest = max(settings.settle, settings.settle_moving, settings.settle_resting, settings.least_hold)
+            hold = settings.least_hold * (1 + settings.hold_growth * len(stream))
+            longest = max(settings.settle, settings.settle_moving, settings.settle_resting, hold)
             assert index * STEP - change.last <= longest + STEP
             np.testing.assert_allclose(change.embedding, stream[round(change.last / STEP)], atol=1e-6)
 

@@ -118,7 +118,7 @@ def test_a_decode_of_averaged_windows_is_stamped_with_their_mean() -> None:
 
 
 def tried(cider: float, rate: float) -> Tried:
-    return Tried(cider, rate, bundle.MeaningGate(), bundle.CaptionMemory())
+    return Tried(cider, rate, bundle.MeaningGate())
 
 
 def test_the_gate_that_decodes_least_is_chosen_where_the_score_is_held() -> None:
