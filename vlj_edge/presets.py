@@ -31,7 +31,12 @@ class Clip:
 
 @dataclass(frozen=True)
 class VisionEncoder:
-    """A V-JEPA 2 encoder. With a stem, tubelets are cut from the stem's feature map instead of from pixels."""
+    """A V-JEPA 2 encoder. With a stem, tubelets are cut from the stem's feature map instead of from pixels.
+
+    Attributes:
+        squeezed_positions: V-JEPA 2.1's positions (export/models/rope.py). Such an encoder takes a clip of one frame as
+            an image, with a patch embedding of its own; any other needs whole tubelets.
+    """
 
     stem: str | None  # None or "efficientnet-lite0"
     tubelet: int  # frames
@@ -40,6 +45,7 @@ class VisionEncoder:
     layers: int
     heads: int
     mlp: int
+    squeezed_positions: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,36 @@ from torch import Tensor
 
 from vlj_edge.presets import Llama
 
+# Pixels on a side that V-JEPA 2.1's positions were trained on: with larger pictures they are squeezed into as many.
+_TRAINED_SIDE = 256
 
-def vjepa_tables(frames: int, rows: int, columns: int, head_dim: int) -> tuple[Tensor, Tensor]:
+
+def vjepa_tables(
+    frames: int, rows: int, columns: int, head_dim: int, squeezed_patch: int | None = None
+) -> tuple[Tensor, Tensor]:
     """V-JEPA 2's 3-D RoPE as (cos, sin), float32, each (frames * rows * columns, head_dim), tokens in T, H, W order.
 
     Each axis rotates d = 2 * ((head_dim // 3) // 2) dims: time, then height, then width; what is left is not rotated.
     What looks like an error is the checkpoint's own and must stay (transformers models/vjepa2, rotate_queries_or_keys):
     the d/2 frequencies are TILED over the axis ([f0..f9, f0..f9]) although the rotation pairs ADJACENT dims.
 
+    With `squeezed_patch`, the patch in pixels, they are V-JEPA 2.1's: both dims of a pair turn at one frequency, and
+    rows and columns run from 0 to 256 / patch - 1 whatever their number (facebookresearch/vjepa2, app/vjepa_2_1).
+
     The sine carries the sign of the rotation, so that rotating x is `x * cos + x[..., adjacent_swap(d)] * sin`.
     """
     axis = 2 * ((head_dim // 3) // 2)
     frequencies = 1.0 / 10000 ** (torch.arange(axis // 2, dtype=torch.float32) / (axis / 2))
     position = torch.arange(frames * rows * columns)
-    place = (position // (rows * columns), position % (rows * columns) // columns, position % columns)
-    angles = [torch.outer(p.float(), frequencies).repeat(1, 2) for p in place]
+    place = [position // (rows * columns), position % (rows * columns) // columns, position % columns]
+    place = [p.float() for p in place]
+    if squeezed_patch is None:
+        frequencies = frequencies.repeat(2)
+    else:
+        frequencies = frequencies.repeat_interleave(2)
+        last = _TRAINED_SIDE // squeezed_patch - 1
+        place[1:] = (p * last / max(count - 1, 1) for p, count in zip(place[1:], (rows, columns), strict=True))
+    angles = [torch.outer(p, frequencies) for p in place]
     angles.append(torch.zeros(len(position), head_dim - 3 * axis))
     angle = torch.cat(angles, dim=-1)
     sign = torch.tensor([-1.0, 1.0]).repeat(head_dim // 2)

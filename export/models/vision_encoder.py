@@ -62,12 +62,15 @@ class VisionEncoder(nn.Module):
         super().__init__()
         self.stem = stem.ImageStem() if config.stem else None
         channels, side = (stem.CHANNELS, preprocess.crop // stem.STRIDE) if config.stem else (3, preprocess.crop)
-        tubelet = (config.tubelet, config.patch, config.patch)
+        tubelet = (min(config.tubelet, clip.frames), config.patch, config.patch)  # one frame: an image (V-JEPA 2.1)
         self.patch_embed = nn.Conv3d(channels, config.width, tubelet, tubelet)
         self.blocks = nn.ModuleList(_Block(config.width, config.heads, config.mlp) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, eps=_NORM_EPS)
         grid = side // config.patch
-        cos, sin = rope.vjepa_tables(clip.frames // config.tubelet, grid, grid, config.width // config.heads)
+        squeezed = config.patch if config.squeezed_positions else None
+        cos, sin = rope.vjepa_tables(
+            clip.frames // tubelet[0], grid, grid, config.width // config.heads, squeezed_patch=squeezed
+        )
         # One row of heads is broadcast over all: (tokens, 1, head_dim).
         self.register_buffer("cos", cos[:, None], persistent=False)
         self.register_buffer("sin", sin[:, None], persistent=False)

@@ -30,4 +30,4 @@ class VLJepa(nn.Module):
 def visual_tokens(preset: Preset) -> int:
     """How many tokens the vision encoder makes of a clip."""
     side = preset.preprocess.crop // (STRIDE if preset.vision.stem else 1) // preset.vision.patch
-    return preset.clip.frames // preset.vision.tubelet * side * side
+    return max(preset.clip.frames // preset.vision.tubelet, 1) * side * side  # an image is one tubelet

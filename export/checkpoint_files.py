@@ -1,0 +1,91 @@
+"""Tensors by name from the files that checkpoints come in. Nothing is unpickled, and nothing is read before it is used:
+safetensors and .pt files are mapped into memory."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlj_edge.errors import VljEdgeError, require
+
+State = dict[str, Tensor]
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+def read_transformers(directory: Path) -> tuple[dict[str, Any], State]:
+    """config.json and all tensors of a transformers directory, whose safetensors may be sharded.
+
+    Raises:
+        VljEdgeError: a file is missing, broken, or outside the directory.
+    """
+    config = _read_json(directory / "config.json")
+    if not (directory / INDEX).is_file():
+        return config, read_safetensors(directory / SINGLE)
+    shards = _read_json(directory / INDEX).get("weight_map", {})
+    state: State = {}
+    for name in sorted(set(shards.values())):
+        if Path(name).name != name:
+            raise VljEdgeError(f"{directory / INDEX} names a file outside its directory ({name}): download it again")
+        state |= read_safetensors(directory / name)
+    missing = sorted(shards.keys() - state.keys())
+    if missing:
+        raise VljEdgeError(f"{directory} lacks {missing[0]}, which its index names: download it again")
+    return config, state
+
+
+def read_safetensors(path: Path) -> State:
+    """All tensors of one file.
+
+    Raises:
+        VljEdgeError: there is no such file, or it is not whole.
+    """
+    safetensors = require("safetensors.torch", "export")
+    if not path.is_file():
+        raise VljEdgeError(f"{path} is not there: name a directory with config.json and safetensors")
+    try:
+        state: State = safetensors.load_file(path)
+    except Exception as error:  # safetensors raises its own type for every defect of a file
+        raise VljEdgeError(f"{path} is not a whole safetensors file ({error}): download it again") from error
+    return state
+
+
+def read_pt(path: Path) -> dict[str, Any]:
+    """What torch.save wrote, as long as it is tensors and plain values.
+
+    Raises:
+        VljEdgeError: there is no such file, it is cut short, or it asks for code to run.
+    """
+    if not path.is_file():
+        raise VljEdgeError(f"{path} is not there: name the checkpoint's .pt file")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise VljEdgeError(
+            f"{path} holds more than tensors and is not loaded, since that could run any code:"
+            " save its state dict as safetensors where you trust it"
+        ) from error
+    except (RuntimeError, OSError, ValueError, EOFError) as error:
+        summary = str(error).splitlines()[0]
+        raise VljEdgeError(f"{path} is not a whole .pt file ({summary}): download it again") from error
+    if not isinstance(loaded, dict):
+        raise VljEdgeError(f"{path} holds a {type(loaded).__name__} and no state dict: name a checkpoint")
+    return loaded
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise VljEdgeError(f"{path} is not there: name a transformers directory") from error
+    except (OSError, ValueError) as error:
+        raise VljEdgeError(f"{path} is no JSON ({error}): download it again") from error
+    if not isinstance(found, dict):
+        raise VljEdgeError(f"{path} is no JSON object: download it again")
+    return found
