@@ -81,12 +81,14 @@ class Change:
         embedding: float32 [embedding], unit length.
         similarity: cosine to what was said before, or None.
         first, last: times of the windows that the embedding is the mean of.
+        resting: was the picture at rest? None where nobody watched.
     """
 
     embedding: Embedding
     similarity: float | None
     first: float
     last: float
+    resting: bool | None = None
 
 
 class MeaningGate:
@@ -127,7 +129,7 @@ class MeaningGate:
         self._times.append(time)
         smooth = self._smooth.add(embedding)
         smooth = smooth / max(float(np.linalg.norm(smooth)), 1e-6)
-        change = Change(smooth, self._similarity(smooth), self._times[0], time)
+        change = Change(smooth, self._similarity(smooth), self._times[0], time, resting)
         calm_mean = self._calm.add(embedding)
         calm = self._calm.full and 1 - calm_mean @ calm_mean <= self._settings.calm_variance
         self._latest = change
@@ -192,12 +194,17 @@ class MeaningGate:
 
 
 class CaptionMemory:
-    """Texts by embedding, the least recently used forgotten first. Recall is one matrix-vector product."""
+    """Texts by embedding, the least recently used forgotten first. Recall is one matrix-vector product.
+
+    Texts of a resting picture are recalled for a resting picture alone, and the others for the others.
+    """
 
     def __init__(self, settings: bundle.CaptionMemory, size: int) -> None:
         self._capacity = settings.capacity if settings.enabled else 0
-        self._same = min(settings.same, 1 - 1e-6)  # a unit vector times itself is 1 only up to rounding
+        # A unit vector times itself is 1 only up to rounding.
+        self._same, self._same_at_rest = (min(same, 1 - 1e-6) for same in (settings.same, settings.same_at_rest))
         self._embeddings = np.zeros((self._capacity, size), np.float32)
+        self._at_rest = np.zeros(self._capacity, np.bool_)
         self._used = np.zeros(self._capacity, np.int64)  # when, in calls
         self._texts: list[str] = []
         self._calls = 0
@@ -205,18 +212,19 @@ class CaptionMemory:
     def __len__(self) -> int:
         return len(self._texts)
 
-    def recall(self, embedding: Embedding) -> str | None:
+    def recall(self, embedding: Embedding, resting: bool | None = None) -> str | None:
         """The text of the nearest embedding, if that is near enough; None otherwise."""
         if not self._texts:
             return None
         similarities = self._embeddings[: len(self)] @ embedding
+        similarities[self._at_rest[: len(self)] != bool(resting)] = -np.inf
         nearest = int(similarities.argmax())
-        if similarities[nearest] < self._same:
+        if similarities[nearest] < (self._same_at_rest if resting else self._same):
             return None
         self._touch(nearest)
         return self._texts[nearest]
 
-    def put(self, embedding: Embedding, text: str) -> None:
+    def put(self, embedding: Embedding, text: str, resting: bool | None = None) -> None:
         """Remember a text, in the place of the least recently used one when memory is full."""
         if len(self) < self._capacity:
             self._texts.append("")
@@ -226,6 +234,7 @@ class CaptionMemory:
         else:
             return
         self._embeddings[slot] = embedding
+        self._at_rest[slot] = bool(resting)
         self._texts[slot] = text
         self._touch(slot)
 

@@ -183,25 +183,23 @@ class Model:
         clip = self.manifest.clip
         half = clip.frames / clip.frames_per_second / 2  # seconds between a window's centre and its end
         for change in changes:
-            text, origin = self._text(change.embedding, memory, totals)
+            text, origin = self._text(change, memory, totals)
             if every_window or text not in ("", last):  # other meaning, same words: nothing new to the listener
                 last = text
                 totals.said += 1
                 yield Narration(change.first - half, change.last + half, text, origin, change.similarity)
 
-    def _text(
-        self, embedding: Embedding, memory: CaptionMemory, totals: Totals
-    ) -> tuple[str, Literal["decoder", "memory"]]:
-        known = memory.recall(embedding)
+    def _text(self, change: Change, memory: CaptionMemory, totals: Totals) -> tuple[str, Literal["decoder", "memory"]]:
+        known = memory.recall(change.embedding, change.resting)
         if known is not None:
             totals.memory_hits += 1
             return known, "memory"
         decoder, tokens = self._decoder
-        ids, runs = decode(decoder, embedding, self.manifest.tokenizers["decoder"].end)
+        ids, runs = decode(decoder, change.embedding, self.manifest.tokenizers["decoder"].end)
         totals.decoder_runs += 1
         totals.decoder_tokens += runs
         text = tokens.decode(ids)
-        memory.put(embedding, text)
+        memory.put(change.embedding, text, change.resting)
         return text, "decoder"
 
     @cached_property

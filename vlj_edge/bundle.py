@@ -136,10 +136,17 @@ class MeaningGate:
 
 @dataclass(frozen=True)
 class CaptionMemory:
-    """Say from memory what was said before: at or above `same` (cosine) the stored text stands for the embedding."""
+    """Say from memory what was said before, where the nearest stored embedding is near enough (cosine).
+
+    Attributes:
+        same: at or above this, the stored text stands for the embedding,
+        same_at_rest: or at or above this, where the picture is at rest, and was when the text was made.
+        capacity: texts.
+    """
 
     enabled: bool = True
     same: float = 0.97
+    same_at_rest: float = 0.97
     capacity: int = 256
 
 

@@ -35,7 +35,8 @@ GRID: dict[str, tuple[float, ...]] = {
     "settle_resting": (0.5, 1.0),
 }
 FIXED = {"least_hold": 1.0, "speak_below_at_rest": 0.0}  # s; and at 0.3 texts about still pictures only add up
-MEMORY = CaptionMemory(same=0.99)  # lower, it costs more CIDEr than a gate that speaks as rarely
+MEMORY = CaptionMemory(same=0.99, same_at_rest=0.99)  # lower, a moving picture's texts cost too much CIDEr
+SAME_AT_REST = (0.3, 0.5, 0.7, 0.9, 0.99)
 
 console = Console(stderr=True)
 
@@ -47,6 +48,7 @@ class Tried:
     cider: float
     rate: float
     meaning: MeaningGate
+    memory: CaptionMemory
 
 
 def settings() -> Iterator[MeaningGate]:
@@ -56,16 +58,18 @@ def settings() -> Iterator[MeaningGate]:
         yield replace(MeaningGate(), **chosen, **FIXED, forget_above=forget)
 
 
-def measure(recordings: Sequence[Recording], speaker: Speaker, judge: Judge, gate: MeaningGate) -> Tried:
+def measure(
+    recordings: Sequence[Recording], speaker: Speaker, judge: Judge, gate: MeaningGate, memory: CaptionMemory
+) -> Tried:
     scores, count = [], 0
     for recording in recordings:
         changes = live_changes(recording, gate)
-        texts, _ = remembered_texts(changes, speaker, MEMORY)
+        texts, _ = remembered_texts(changes, speaker, memory)
         decodes = [(change.time, text) for change, text in zip(changes, texts, strict=True)]
         scores.append(judge.scores(recording, decodes))
         count += len(changes)
     seconds = sum(recording.seconds for recording in recordings)
-    return Tried(float(np.concatenate(scores).mean()), count / seconds, gate)
+    return Tried(float(np.concatenate(scores).mean()), count / seconds, gate, memory)
 
 
 def choose(tried: Sequence[Tried]) -> Tried:
@@ -80,9 +84,11 @@ def calibrate(recordings: Sequence[Recording], speaker: Speaker, defaults: Gates
     wanted = float(np.concatenate(once_a_second).mean())
     console.print(f"one decode a second: CIDEr {wanted:.3f}")
     gates = track(list(settings()), "gates", console=console, disable=not console.is_terminal)
-    found = choose([measure(recordings, speaker, judge, gate) for gate in gates])
+    found = choose([measure(recordings, speaker, judge, gate, MEMORY) for gate in gates])
+    memories = [replace(MEMORY, same_at_rest=same) for same in SAME_AT_REST]
+    found = choose([measure(recordings, speaker, judge, found.meaning, memory) for memory in memories])
     console.print(f"chosen: CIDEr {found.cider:.3f} with {found.rate:.3f} texts a second")
-    return replace(defaults, meaning=found.meaning, memory=MEMORY)
+    return replace(defaults, meaning=found.meaning, memory=found.memory)
 
 
 @click.command()

@@ -48,6 +48,19 @@ def live(recording: Recording, speaker: Speaker, gates: Gates) -> tuple[list[Dec
     return decodes, [change.known_at for change in changes], known
 
 
+def uniform_remembered(
+    recording: Recording, speaker: Speaker, rate: float, settings: bundle.CaptionMemory
+) -> tuple[list[Decode], int]:
+    """Uniform decoding that asks the caption memory first: the texts, and how many of them it knew."""
+    windows = [int(np.abs(recording.centres - time).argmin()) for time, _ in uniform(recording, speaker, rate, False)]
+    changes = [
+        LiveChange(float(recording.centres[n]), float(recording.ends[n]), recording.live[n], recording.at_rest[n])
+        for n in windows
+    ]
+    texts, known = remembered_texts(changes, speaker, settings)
+    return [(change.time, text) for change, text in zip(changes, texts, strict=True)], known
+
+
 @dataclass(frozen=True)
 class LiveChange:
     """What the meaning gate lets through: the centre of what was averaged, when that was over, and the embedding."""
@@ -55,6 +68,7 @@ class LiveChange:
     time: float
     known_at: float
     embedding: np.ndarray
+    resting: bool | None
 
 
 def live_changes(recording: Recording, settings: bundle.MeaningGate) -> list[LiveChange]:
@@ -64,7 +78,7 @@ def live_changes(recording: Recording, settings: bundle.MeaningGate) -> list[Liv
     for number, change in [*spoken, (len(recording.live) - 1, gate.flush())]:
         if change is not None:
             stamp = (change.first + change.last) / 2
-            found.append(LiveChange(stamp, float(recording.ends[number]), change.embedding))
+            found.append(LiveChange(stamp, float(recording.ends[number]), change.embedding, change.resting))
     return found
 
 
@@ -77,10 +91,10 @@ def remembered_texts(
     memory, texts, known = CaptionMemory(settings, len(changes[0].embedding)), [], 0
     decoded = speaker.say(np.stack([change.embedding for change in changes]))
     for change, text in zip(changes, decoded, strict=True):
-        recalled = memory.recall(change.embedding)
+        recalled = memory.recall(change.embedding, change.resting)
         known += recalled is not None
         if recalled is None:
-            memory.put(change.embedding, text)
+            memory.put(change.embedding, text, change.resting)
         texts.append(recalled or text)
     return texts, known
 

@@ -453,6 +453,16 @@ def test_what_was_put_is_recalled_and_nothing_below_the_threshold(seed: int, sam
             assert memory.recall(query) == wanted
 
 
+def test_a_resting_picture_has_memories_of_its_own() -> None:
+    memory = CaptionMemory(bundle.CaptionMemory(same=0.99, same_at_rest=0.5), SIZE)
+    memory.put(at_angle(0), "it moves", False)
+    memory.put(at_angle(90), "nothing moves", True)
+    assert memory.recall(at_angle(40), True) == "nothing moves"  # cosine 0.64, though "it moves" is nearer
+    assert memory.recall(at_angle(20), True) is None
+    assert memory.recall(at_angle(85), False) is None
+    assert memory.recall(at_angle(1), False) == memory.recall(at_angle(1)) == "it moves", "unwatched: it may move"
+
+
 @pytest.mark.parametrize("settings", [bundle.CaptionMemory(enabled=False), bundle.CaptionMemory(capacity=0)])
 def test_memory_that_is_off_remembers_nothing(settings: bundle.CaptionMemory) -> None:
     memory = CaptionMemory(settings, SIZE)

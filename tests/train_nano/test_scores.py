@@ -118,7 +118,7 @@ def test_a_decode_of_averaged_windows_is_stamped_with_their_mean() -> None:
 
 
 def tried(cider: float, rate: float) -> Tried:
-    return Tried(cider, rate, bundle.MeaningGate())
+    return Tried(cider, rate, bundle.MeaningGate(), bundle.CaptionMemory())
 
 
 def test_the_best_gate_that_saves_enough_is_chosen() -> None:
