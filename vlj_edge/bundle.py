@@ -140,7 +140,8 @@ class CaptionMemory:
 
     Attributes:
         same: at or above this, the stored text stands for the embedding,
-        same_at_rest: or at or above this, where the picture is at rest, and was when the text was made.
+        same_at_rest: or at or above this, where the picture is at rest and was when the text was made, which has to
+            have been made twice: what stands for every rest that looks alike must not rest on one error.
         capacity: texts.
     """
 

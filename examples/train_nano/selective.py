@@ -57,7 +57,7 @@ def oracle_point(recordings: Sequence[Recording], judge: Judge, speaker: Speaker
 def uniform_point(
     recordings: Sequence[Recording], judge: Judge, speaker: Speaker, memory: CaptionMemory
 ) -> dict[str, Any]:
-    """Decoding once a second with the bundle's caption memory: what the memory alone does. The rate is of decoder runs."""
+    """Decoding once a second with the bundle's caption memory: what it does alone. The rate is of decoder runs."""
     found = [uniform_remembered(recording, speaker, 1.0, memory) for recording in recordings]
     scores = [judge.scores(r, decodes) for r, (decodes, _) in zip(recordings, found, strict=True)]
     return summary(scores, [len(decodes) - known for decodes, known in found], recordings)

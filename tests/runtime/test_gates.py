@@ -457,6 +457,9 @@ def test_a_resting_picture_has_memories_of_its_own() -> None:
     memory = CaptionMemory(bundle.CaptionMemory(same=0.99, same_at_rest=0.5), SIZE)
     memory.put(at_angle(0), "it moves", False)
     memory.put(at_angle(90), "nothing moves", True)
+    assert memory.recall(at_angle(90), True) is None, "said once, it may be an error"
+    memory.put(at_angle(89), "it moves", True)
+    memory.put(at_angle(91), "nothing moves", True)
     assert memory.recall(at_angle(40), True) == "nothing moves"  # cosine 0.64, though "it moves" is nearer
     assert memory.recall(at_angle(20), True) is None
     assert memory.recall(at_angle(85), False) is None
