@@ -7,18 +7,20 @@ What a function here does not know keeps its name, so that the check of keys and
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.presets import Preset, VisionEncoder
+from vlj_edge.presets import Llama, Preset, VisionEncoder
 
 from .checkpoint_files import State, read_pt, read_transformers
 
 # Where Meta's files keep the averaged encoder, which is the one to use: in 2.1, in 2, in some releases.
 _META_ENCODERS = ("ema_encoder", "target_encoder", "encoder")
+_OPEN_VLJEPA = ("predictor.", "y_encoder.projector.", "y_encoder.model.")  # its key prefixes
 
 
 def vision_encoder(path: Path, preset: Preset) -> State:
@@ -36,6 +38,70 @@ def vision_encoder(path: Path, preset: Preset) -> State:
     if name is None:
         raise VljEdgeError(f"{path} holds none of {', '.join(_META_ENCODERS)}: name one of Meta's V-JEPA 2 checkpoints")
     return from_meta_vjepa(loaded[name], preset.vision, image=preset.clip.frames == 1)
+
+
+def llama_layers(path: Path, preset: Preset) -> State:
+    """The predictor's layers, token embedding and last norm: the LAST layers of a Llama in a transformers directory.
+
+    The projections that VL-JEPA trains around them are not in it.
+
+    Raises:
+        VljEdgeError: the directory cannot be read, or its config contradicts the preset.
+    """
+    config, state = read_transformers(path)
+    _agree(path, config, _llama_config(preset.predictor))
+    first = int(config.get("num_hidden_layers", preset.predictor.layers)) - preset.predictor.layers
+    ours: State = {}
+    for key, value in state.items():
+        key = key.removeprefix("model.")
+        layer = re.match(r"layers\.(\d+)\.", key)
+        if layer is not None:
+            number = int(layer.group(1)) - first
+            if number < 0:
+                continue
+            key = f"layers.{number}.{key[layer.end() :]}"
+        if key != "lm_head.weight":  # the words' head, which an embedding has no use for
+            ours[key] = value
+    return ours
+
+
+@dataclass(frozen=True)
+class OpenVLJepa:
+    """What open-vljepa trains; its vision encoder is V-JEPA 2 as published and not in the file.
+
+    Attributes:
+        predictor: keys of our Predictor.
+        text_projection: weight and bias.
+        text_backbone: transformers' names of EmbeddingGemma.
+        config: its training configuration, which names the parts it began with.
+    """
+
+    predictor: State
+    text_projection: State
+    text_backbone: State
+    config: dict[str, Any]
+
+
+def open_vljepa(path: Path) -> OpenVLJepa:
+    """The `best.pt` of open-vljepa (github.com/dion-jy/open-vljepa).
+
+    Raises:
+        VljEdgeError: the file cannot be read, or is another project's.
+    """
+    loaded = read_pt(path)
+    state = loaded.get("model_state_dict")
+    if not isinstance(state, dict):
+        raise VljEdgeError(f"{path} has no model_state_dict: name the best.pt of open-vljepa")
+    parts = [_part(state, prefix) for prefix in _OPEN_VLJEPA]
+    for prefix, part in zip(_OPEN_VLJEPA, parts, strict=True):
+        if not part:
+            raise VljEdgeError(f"{path} holds no {prefix}*: name the best.pt of open-vljepa")
+    predictor, projection, backbone = parts
+    return OpenVLJepa(predictor, projection, backbone, loaded.get("config", {}))
+
+
+def _part(state: State, prefix: str) -> State:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def from_transformers_vjepa(state: State, layers: int) -> State:
@@ -97,6 +163,18 @@ def _vjepa_config(vision: VisionEncoder) -> dict[str, Any]:
         "num_attention_heads": vision.heads,
         "patch_size": vision.patch,
         "tubelet_size": vision.tubelet,
+    }
+
+
+def _llama_config(llama: Llama) -> dict[str, Any]:
+    return {
+        "model_type": "llama",
+        "hidden_size": llama.width,
+        "num_attention_heads": llama.heads,
+        "num_key_value_heads": llama.kv_heads,
+        "head_dim": llama.head_dim,
+        "rms_norm_eps": llama.norm_eps,
+        "hidden_act": "silu",
     }
 
 

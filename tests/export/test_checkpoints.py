@@ -12,14 +12,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import VJEPA2Config, VJEPA2Model
+from transformers import LlamaModel, VJEPA2Config, VJEPA2Model
 
 from tests.export import vjepa21
-from tests.export.test_models import difference, scramble
+from tests.export.test_models import difference, llama_config, scramble
 from tests.export.tiny_weights import TINY
 from vlj_edge import VljEdgeError
 from vlj_edge.export import checkpoints
 from vlj_edge.export.checkpoint_files import read_pt
+from vlj_edge.export.models.predictor import Predictor
 from vlj_edge.export.models.vision_encoder import VisionEncoder
 from vlj_edge.presets import Clip, Preprocess, Preset
 from vlj_edge.presets import VisionEncoder as VisionConfig
@@ -105,6 +106,61 @@ def test_metas_vjepa21_file_is_read(tmp_path: Path, frames: int, crop: int) -> N
     with torch.no_grad():
         ours = encoder(preset, checkpoints.vision_encoder(tmp_path / "vitb.pt", preset))(clip)
         assert difference(ours, vjepa21.encode(weights, clip, HEADS)) < LARGEST_DIFFERENCE
+
+
+def tiny_llama(layers: int) -> LlamaModel:
+    model = LlamaModel(llama_config(replace(TINY.predictor, layers=layers))).eval()
+    scramble(model)
+    return model
+
+
+def test_the_predictor_takes_the_last_layers_of_a_llama(tmp_path: Path) -> None:
+    theirs = tiny_llama(TINY.predictor.layers + 3)
+    theirs.save_pretrained(tmp_path)
+    state = checkpoints.llama_layers(tmp_path, TINY)
+    ours = Predictor(TINY, visual_tokens=32).eval()
+    missing, unexpected = ours.load_state_dict(state, strict=False)
+    assert set(missing) == {f"{name}.{kind}" for name in ("vis_proj", "out_proj") for kind in ("weight", "bias")}
+    assert not unexpected
+    theirs.layers = theirs.layers[3:]
+    theirs.config.num_hidden_layers = TINY.predictor.layers
+    visual, ids = torch.randn(1, 32, TINY.vision.width), torch.randint(0, 300, (1, 12))
+    with torch.no_grad():
+        inputs = torch.cat((ours.vis_proj(visual), ours.embed_tokens(ids)), dim=1)
+        seen = torch.zeros(1, 1, 44, 44)
+        pooled = theirs(inputs_embeds=inputs, attention_mask=seen, use_cache=False).last_hidden_state.mean(1)
+        expected = torch.nn.functional.normalize(ours.out_proj(pooled), dim=-1)
+        assert difference(ours(visual, ids, torch.ones(1, 12, dtype=torch.bool)), expected) < LARGEST_DIFFERENCE
+
+
+def test_a_llama_with_other_heads_is_refused(tmp_path: Path) -> None:
+    tiny_llama(2).save_pretrained(tmp_path)
+    other = replace(TINY, predictor=replace(TINY.predictor, kv_heads=4))
+    with pytest.raises(VljEdgeError, match=r"num_key_value_heads 2 where the preset has 4"):
+        checkpoints.llama_layers(tmp_path, other)
+
+
+def test_open_vljepas_file_is_taken_apart(tmp_path: Path) -> None:
+    predictor = Predictor(TINY, visual_tokens=32)
+    scramble(predictor)
+    projector, backbone = torch.nn.Linear(96, TINY.embedding), {"layers.0.mlp.up_proj.weight": torch.randn(3, 4)}
+    state = {f"predictor.{key}": value for key, value in predictor.state_dict().items()}
+    state |= {f"y_encoder.projector.{key}": value for key, value in projector.state_dict().items()}
+    state |= {f"y_encoder.model.{key}": value for key, value in backbone.items()}
+    config = {"predictor": {"n_keep_layers": 2}}
+    torch.save({"model_state_dict": state, "config": config, "epoch": 7}, tmp_path / "best.pt")
+    found = checkpoints.open_vljepa(tmp_path / "best.pt")
+    for part, expected in (
+        (found.predictor, predictor.state_dict()),
+        (found.text_projection, projector.state_dict()),
+        (found.text_backbone, backbone),
+    ):
+        assert part.keys() == expected.keys()
+        assert all(torch.equal(part[key], value) for key, value in expected.items())
+    assert found.config == config
+    torch.save({"model_state_dict": {"predictor.norm.weight": torch.ones(3)}}, tmp_path / "half.pt")
+    with pytest.raises(VljEdgeError, match=r"holds no y_encoder\.projector"):
+        checkpoints.open_vljepa(tmp_path / "half.pt")
 
 
 def test_a_config_that_contradicts_the_preset_is_refused(tmp_path: Path) -> None:
