@@ -52,7 +52,7 @@ def read_safetensors(path: Path) -> State:
     try:
         state: State = safetensors.load_file(path)
     except Exception as error:  # safetensors raises its own type for every defect of a file
-        raise VljEdgeError(f"{path} is not a whole safetensors file ({error}): download it again") from error
+        raise VljEdgeError(f"{path} is not a whole safetensors file ({error}): copy or download it again") from error
     return state
 
 

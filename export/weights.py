@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vlj_edge.errors import VljEdgeError, require
+from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Preset
 
+from .checkpoint_files import read_safetensors
 from .models import VLJepa
 from .text_backbones import TextBackbone, load_text_backbone
 
@@ -48,7 +49,7 @@ def load_weights(directory: Path, preset: Preset) -> LoadedWeights:
     for name in (MODEL_FILE, QUERY_TOKENIZER, DECODER_TOKENIZER):
         if not (directory / name).is_file():
             raise VljEdgeError(f"{directory} has no {name}: name a directory that examples/train_nano/train.py wrote")
-    state = _read_safetensors(directory / MODEL_FILE)
+    state = read_safetensors(directory / MODEL_FILE)
     with torch.device("meta"):
         expected = {key: value.shape for key, value in VLJepa(preset).state_dict().items()}
     _check_keys(directory / MODEL_FILE, preset.name, expected, state)
@@ -57,15 +58,6 @@ def load_weights(directory: Path, preset: Preset) -> LoadedWeights:
     own_text = directory / "text_encoder"
     backbone = load_text_backbone(preset.text.backbone, own_text if own_text.is_dir() else None)
     return LoadedWeights(model.eval().requires_grad_(False), backbone, directory)
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    safetensors = require("safetensors.torch", "export")
-    try:
-        state: dict[str, Tensor] = safetensors.load_file(path)
-    except Exception as error:  # safetensors raises its own type for every defect of a file
-        raise VljEdgeError(f"{path} is not a whole safetensors file ({error}): copy or train it again") from error
-    return state
 
 
 def _check_keys(path: Path, preset: str, expected: dict[str, torch.Size], found: dict[str, Tensor]) -> None:
