@@ -1,11 +1,12 @@
 """Model dimensions as data. A preset is everything that export needs to know besides the weights.
 
-Sources: V-JEPA 2 ViT-L/16 and Llama-3.2-1B config.json; VL-JEPA (arXiv 2512.10942 v2) for how they are joined.
+Sources: V-JEPA 2 ViT-L/16 and Llama-3.2-1B config.json; V-JEPA 2.1 ViT-B (facebookresearch/vjepa2, app/vjepa_2_1);
+VL-JEPA (arXiv 2512.10942 v2) for how they are joined.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import VljEdgeError
 
@@ -149,7 +150,16 @@ _VL_JEPA_1_6B = Preset(
     decoder_end=2,
 )
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (_NANO, _VL_JEPA_1_6B)}
+# For smaller devices: V-JEPA 2.1's ViT-B, whose positions allow any resolution, and half the predictor: with 4 layers
+# in place of 8 the paper's ablation loses 2.2 points of classification and 1.3 of retrieval.
+_VL_JEPA_BASE = replace(
+    _VL_JEPA_1_6B,
+    name="vl-jepa-base",
+    vision=VisionEncoder(None, tubelet=2, patch=16, width=768, layers=12, heads=12, mlp=3072, squeezed_positions=True),
+    predictor=replace(_VL_JEPA_1_6B.predictor, layers=4),
+)
+
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (_NANO, _VL_JEPA_1_6B, _VL_JEPA_BASE)}
 
 
 def preset(name: str) -> Preset:

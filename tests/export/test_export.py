@@ -214,7 +214,7 @@ def test_a_text_encoder_that_overflows_fp16_stays_in_fp32_and_says_so(tiny_weigh
     assert predictor.precision == "fp16" and text.precision != "fp16"
 
 
-@pytest.mark.parametrize("name", ["nano", "vl-jepa-1.6b"])
+@pytest.mark.parametrize("name", ["nano", "vl-jepa-1.6b", "vl-jepa-base"])
 def test_every_preset_makes_a_model(name: str) -> None:
     chosen = preset(name)
     with torch.device("meta"):
@@ -224,5 +224,9 @@ def test_every_preset_makes_a_model(name: str) -> None:
         assert parameters["vision_encoder"] == 303_885_312  # the published encoder
         assert visual_tokens(chosen) == 2048
         assert sum(p.numel() for p in model.predictor.layers[0].parameters()) == 60_821_504
+    elif name == "vl-jepa-base":
+        # Meta's file holds, besides, the other modality's patch embedding, two modality vectors and three more norms.
+        unused = 768 * (3 * 16 * 16 + 1) + 2 * 768 + 3 * 2 * 768
+        assert round((parameters["vision_encoder"] + unused) / 1e6, 1) == 86.8
     else:
         assert sum(parameters.values()) < 8_000_000
