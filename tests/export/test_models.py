@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaModel, VJEPA2Config, VJEPA2Model
 
 from tests.export.tiny_weights import TINY
+from vlj_edge.export.checkpoints import from_transformers_vjepa
 from vlj_edge.export.models import rope
 from vlj_edge.export.models.decoder import Decoder
 from vlj_edge.export.models.predictor import Predictor
@@ -44,27 +45,6 @@ def scramble(module: torch.nn.Module) -> None:
                 parameter.normal_(0, parameter[0].numel() ** -0.5)
 
 
-def vjepa_weights(state: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """transformers' names for VJEPA2Model to ours: q, k and v are packed, attention and MLP lose a level."""
-    ours = {
-        "patch_embed.weight": state["encoder.embeddings.patch_embeddings.proj.weight"],
-        "patch_embed.bias": state["encoder.embeddings.patch_embeddings.proj.bias"],
-        "norm.weight": state["encoder.layernorm.weight"],
-        "norm.bias": state["encoder.layernorm.bias"],
-    }
-    for i in range(layers):
-        source, target = f"encoder.layer.{i}.", f"blocks.{i}."
-        for kind in ("weight", "bias"):
-            packed = [state[f"{source}attention.{part}.{kind}"] for part in ("query", "key", "value")]
-            ours[f"{target}attention.qkv.{kind}"] = torch.cat(packed)
-            ours[f"{target}attention.proj.{kind}"] = state[f"{source}attention.proj.{kind}"]
-            for name in ("norm1", "norm2"):
-                ours[f"{target}{name}.{kind}"] = state[f"{source}{name}.{kind}"]
-            for name in ("fc1", "fc2"):
-                ours[f"{target}{name}.{kind}"] = state[f"{source}mlp.{name}.{kind}"]
-    return ours
-
-
 @pytest.mark.parametrize(
     ("width", "heads", "layers", "frames", "crop", "patch"),
     [(128, 2, 2, 4, 64, 16), (96, 3, 3, 8, 96, 16), (144, 3, 1, 2, 48, 8), (192, 6, 4, 16, 64, 16)],
@@ -87,7 +67,7 @@ def test_the_vision_encoder_is_vjepa2(width: int, heads: int, layers: int, frame
     scramble(theirs)
     config = VisionConfig(None, 2, patch, width, layers, heads, int(width * 2.5))
     ours = VisionEncoder(config, Clip(frames, 4.0, 1), Preprocess(crop, crop, (0, 0, 0), (1, 1, 1))).eval()
-    ours.load_state_dict(vjepa_weights(theirs.state_dict(), layers))
+    ours.load_state_dict(from_transformers_vjepa(theirs.state_dict(), layers))
     clip = torch.randn(2, frames, 3, crop, crop)
     with torch.no_grad():
         expected = theirs(pixel_values_videos=clip, skip_predictor=True).last_hidden_state
