@@ -16,9 +16,7 @@ from vlj_edge.runtime.gates import CaptionMemory, MeaningGate
 
 def uniform(recording: Recording, speaker: Speaker, rate: float, average: bool) -> list[Decode]:
     """`rate` decodes a second: each interval by its middle window, or by the mean of its windows."""
-    count = max(1, round(rate * recording.seconds))
-    edges = np.linspace(0, recording.seconds, count + 1)
-    return _by_segment(recording, speaker, np.searchsorted(edges[1:-1], recording.centres, "right"), average)
+    return _by_segment(recording, speaker, _intervals(recording, rate), average)
 
 
 def ward(recording: Recording, speaker: Speaker, rate: float, average: bool) -> list[Decode]:
@@ -52,7 +50,7 @@ def uniform_remembered(
     recording: Recording, speaker: Speaker, rate: float, settings: bundle.CaptionMemory
 ) -> tuple[list[Decode], int]:
     """Uniform decoding that asks the caption memory first: the texts, and how many of them it knew."""
-    windows = [int(np.abs(recording.centres - time).argmin()) for time, _ in uniform(recording, speaker, rate, False)]
+    windows = _middles(_groups(_intervals(recording, rate)))
     changes = [
         LiveChange(float(recording.centres[n]), float(recording.ends[n]), recording.live[n], recording.at_rest[n])
         for n in windows
@@ -99,12 +97,26 @@ def remembered_texts(
     return texts, known
 
 
+def _intervals(recording: Recording, rate: float) -> np.ndarray:
+    """The number of each window's interval, (n,), where there are `rate` a second of equal length."""
+    count = max(1, round(rate * recording.seconds))
+    edges = np.linspace(0, recording.seconds, count + 1)
+    return np.searchsorted(edges[1:-1], recording.centres, "right")
+
+
+def _groups(segment: np.ndarray) -> list[np.ndarray]:
+    return [np.flatnonzero(segment == number) for number in np.unique(segment)]
+
+
+def _middles(groups: list[np.ndarray]) -> list[int]:
+    return [int(group[len(group) // 2]) for group in groups]
+
+
 def _by_segment(recording: Recording, speaker: Speaker, segment: np.ndarray, average: bool) -> list[Decode]:
     """One decode a segment: windows (n,) with the same number, taken at their middle."""
-    groups = [np.flatnonzero(segment == number) for number in np.unique(segment)]
-    middles = [int(group[len(group) // 2]) for group in groups]
+    groups = _groups(segment)
     if not average:
-        return _decode(recording, speaker, middles)
+        return _decode(recording, speaker, _middles(groups))
     means = np.stack([recording.embeddings[group].mean(0) for group in groups])
     texts = speaker.say(means / np.linalg.norm(means, axis=1, keepdims=True))
     return [(float(recording.centres[group].mean()), text) for group, text in zip(groups, texts, strict=True)]

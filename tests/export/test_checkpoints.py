@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import LlamaModel, VJEPA2Config, VJEPA2Model
+from transformers import LlamaModel
 
 from tests.export import vjepa21
-from tests.export.test_models import difference, llama_config, scramble
+from tests.export.test_models import difference, llama_config, scramble, transformers_vjepa2
 from tests.export.tiny_weights import TINY
 from vlj_edge import VljEdgeError
 from vlj_edge.export import checkpoints
@@ -47,22 +47,6 @@ def encoder(preset: Preset, state: dict[str, Tensor]) -> VisionEncoder:
     return ours
 
 
-def transformers_vjepa2() -> VJEPA2Model:
-    config = VJEPA2Config(
-        hidden_size=WIDTH,
-        num_attention_heads=HEADS,
-        num_hidden_layers=LAYERS,
-        frames_per_clip=4,
-        crop_size=64,
-        pred_hidden_size=24,
-        pred_num_attention_heads=2,
-        pred_num_hidden_layers=1,
-    )
-    model = VJEPA2Model(config).eval()
-    scramble(model)
-    return model
-
-
 def in_metas_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """transformers' V-JEPA 2 as Meta's file would hold it."""
     ours = checkpoints.from_transformers_vjepa(state, LAYERS)
@@ -77,7 +61,7 @@ def in_metas_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("sharded", [False, True])
 def test_a_transformers_directory_is_read(tmp_path: Path, sharded: bool) -> None:
-    theirs, preset = transformers_vjepa2(), small(4, 64, squeezed=False)
+    theirs, preset = transformers_vjepa2(WIDTH, HEADS, LAYERS, frames=4, crop=64), small(4, 64, squeezed=False)
     theirs.save_pretrained(tmp_path, max_shard_size="200KB" if sharded else "5GB")
     assert (tmp_path / "model.safetensors.index.json").exists() is sharded
     clip = torch.randn(1, 4, 3, 64, 64)
@@ -88,7 +72,7 @@ def test_a_transformers_directory_is_read(tmp_path: Path, sharded: bool) -> None
 
 
 def test_metas_vjepa2_file_is_read(tmp_path: Path) -> None:
-    theirs, preset = transformers_vjepa2(), small(4, 64, squeezed=False)
+    theirs, preset = transformers_vjepa2(WIDTH, HEADS, LAYERS, frames=4, crop=64), small(4, 64, squeezed=False)
     torch.save({"target_encoder": in_metas_names(theirs.state_dict()), "epoch": 3}, tmp_path / "vitl.pt")
     clip = torch.randn(1, 4, 3, 64, 64)
     with torch.no_grad():
@@ -164,7 +148,7 @@ def test_open_vljepas_file_is_taken_apart(tmp_path: Path) -> None:
 
 
 def test_a_config_that_contradicts_the_preset_is_refused(tmp_path: Path) -> None:
-    transformers_vjepa2().save_pretrained(tmp_path)
+    transformers_vjepa2(WIDTH, HEADS, LAYERS, frames=4, crop=64).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_attention_heads": 4}))  # no shape shows it
     with pytest.raises(VljEdgeError, match=r"num_attention_heads 4 where the preset has 3"):
@@ -190,7 +174,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     torch.save({"target_encoder": {"x": torch.zeros(5000)}}, tmp_path / "cut.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "cut.pt").read_bytes()[:9000])
     torch.save({"model": {}}, tmp_path / "other.pt")
-    transformers_vjepa2().save_pretrained(tmp_path / "cut")
+    transformers_vjepa2(WIDTH, HEADS, LAYERS, frames=4, crop=64).save_pretrained(tmp_path / "cut")
     whole = (tmp_path / "cut" / "model.safetensors").read_bytes()
     (tmp_path / "cut" / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     for path, message in (

@@ -45,12 +45,10 @@ def scramble(module: torch.nn.Module) -> None:
                 parameter.normal_(0, parameter[0].numel() ** -0.5)
 
 
-@pytest.mark.parametrize(
-    ("width", "heads", "layers", "frames", "crop", "patch"),
-    [(128, 2, 2, 4, 64, 16), (96, 3, 3, 8, 96, 16), (144, 3, 1, 2, 48, 8), (192, 6, 4, 16, 64, 16)],
-)
-def test_the_vision_encoder_is_vjepa2(width: int, heads: int, layers: int, frames: int, crop: int, patch: int) -> None:
-    theirs = VJEPA2Model(
+def transformers_vjepa2(
+    width: int, heads: int, layers: int, frames: int, crop: int, patch: int = 16, mlp_ratio: float = 4.0
+) -> VJEPA2Model:
+    model = VJEPA2Model(
         VJEPA2Config(
             hidden_size=width,
             num_attention_heads=heads,
@@ -58,13 +56,22 @@ def test_the_vision_encoder_is_vjepa2(width: int, heads: int, layers: int, frame
             frames_per_clip=frames,
             crop_size=crop,
             patch_size=patch,
-            mlp_ratio=2.5,
+            mlp_ratio=mlp_ratio,
             pred_hidden_size=24,
             pred_num_attention_heads=2,
             pred_num_hidden_layers=1,
         )
     ).eval()
-    scramble(theirs)
+    scramble(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("width", "heads", "layers", "frames", "crop", "patch"),
+    [(128, 2, 2, 4, 64, 16), (96, 3, 3, 8, 96, 16), (144, 3, 1, 2, 48, 8), (192, 6, 4, 16, 64, 16)],
+)
+def test_the_vision_encoder_is_vjepa2(width: int, heads: int, layers: int, frames: int, crop: int, patch: int) -> None:
+    theirs = transformers_vjepa2(width, heads, layers, frames, crop, patch, mlp_ratio=2.5)
     config = VisionConfig(None, 2, patch, width, layers, heads, int(width * 2.5))
     ours = VisionEncoder(config, Clip(frames, 4.0, 1), Preprocess(crop, crop, (0, 0, 0), (1, 1, 1))).eval()
     ours.load_state_dict(from_transformers_vjepa(theirs.state_dict(), layers))
