@@ -10,6 +10,6 @@ from vlj_edge.export.bundle import export_bundle
 from vlj_edge.export.weights import shipped_weights
 from vlj_edge.presets import preset
 
-exported = export_bundle(shipped_weights(), preset("nano"), Path(sys.argv[1]), fp16=True, progress=print)
+exported = export_bundle(shipped_weights(), preset("nano"), Path(sys.argv[1]), precision="fp16", progress=print)
 for row in exported.parity:
     print(f"{row.engine}: lowest cosine to torch {row.cosine:.6f} over {row.cases} cases")

@@ -14,9 +14,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import torch
+
 from vlj_edge.bundle import (
     ENGINE_NAMES,
     CaptionMemory,
+    EngineSpec,
     Gates,
     Manifest,
     MeaningGate,
@@ -26,14 +31,20 @@ from vlj_edge.bundle import (
     write_manifest,
 )
 from vlj_edge.errors import VljEdgeError
+from vlj_edge.memory import require_memory
 from vlj_edge.presets import Preset
 
 from . import onnx_graph, parity
 from .engines import export_engine
+from .models import VLJepa
+from .precision import PRECISIONS, choose
 from .tokens import write_tokenizers
-from .weights import MODEL_FILE, LoadedWeights, load_weights
+from .weights import Sources, Weights, open_weights
 
 GATES_FILE = "gates.json"  # beside the weights: thresholds that were calibrated with them
+_ORDER = ("vision_encoder", "predictor", "text_encoder", "decoder")  # each makes inputs for those after it
+# Peak of `export --preset vl-jepa-1.6b`, measured (results/paper-scale.json): libraries, and copies of the largest part.
+_BASE_MEMORY, _COPIES = 1_500_000_000, 2
 _VERSIONS_OF = ("vlj-edge", "torch", "onnx", "onnxscript", "onnxruntime", "transformers", "tokenizers", "numpy")
 
 
@@ -59,38 +70,52 @@ class Exported:
 
 
 def export_bundle(
-    weights_directory: Path,
+    sources: Sources | Path,
     preset: Preset,
     out: Path,
     *,
-    fp16: bool = False,
+    precision: str | None = None,
+    check_parity: bool = True,
+    clips: list[npt.NDArray[np.float32]] | None = None,
     overwrite: bool = False,
     command: str = "",
     progress: Callable[[str], None] = lambda step: None,
 ) -> Exported:
-    """Export, check and seal a bundle at `out`. It appears there whole or not at all.
+    """Export, check and seal a bundle at `out`. It appears there whole or not at all. One part is in memory at a time.
+
+    Args:
+        sources: where the weights are; a path alone is a vlj-edge weights directory.
+        precision: as for precision.choose().
+        check_parity: run every engine beside torch; without it the manifest says that parity was not measured.
+        clips: encoder inputs, float32 (1, frames, 3, crop, crop), from real video. The first 4 are judged instead of
+            seeded blobs, the others set the scales of int8 activations, which cannot do without.
 
     Raises:
-        VljEdgeError: `out` exists, the weights do not fit, an engine misses its parity bar, or the disk is full.
+        VljEdgeError: `out` exists, the weights do not fit the preset or the memory, an engine misses its parity bar, or
+            the disk is full.
     """
+    sources = Sources(sources) if isinstance(sources, Path) else sources
     with _beside(out, overwrite) as directory:
         progress("reading weights")
-        weights = load_weights(weights_directory, preset)
-        tokenizers = write_tokenizers(weights, preset, directory)
-        engines: list[ExportedEngine] = []
-        specs = {}
-        for name in ENGINE_NAMES:
+        weights = open_weights(sources, preset)
+        chosen = choose(weights.preset, precision, weights.text.holds_fp16)
+        observed = {name for name in weights.load if PRECISIONS[chosen[name]].int8_activations}
+        _check_clips(clips, observed)
+        _require_memory(weights.preset)
+        tokenizers = write_tokenizers(weights, directory)
+        cases = parity.make_cases(weights.preset, tokenizers, clips and [torch.from_numpy(clip) for clip in clips])
+        specs: dict[str, EngineSpec] = {}
+        engines, rows = list[ExportedEngine](), list[parity.Row]()
+        for name in (name for name in _ORDER if name in weights.load):
             progress(f"exporting {name}")
-            graph = export_engine(name, weights, preset, fp16)
-            files = onnx_graph.save(graph.model, directory / graph.spec.file)
-            size = sum((directory / file).stat().st_size for file in files) / 1e6
-            spec = graph.spec
-            engines.append(
-                ExportedEngine(graph.name, spec.precision, spec.opset, graph.nodes_a_layer, size, spec.kept_fp32)
-            )
-            specs[graph.name] = spec
-        progress("comparing with torch")
-        rows = parity.measure(directory, specs, weights, preset, tokenizers)
+            needed = cases if check_parity or observed else None
+            specs[name], exported = _export_part(name, weights, chosen[name], directory, needed)
+            engines.append(exported)
+            if check_parity:
+                progress(f"comparing {name} with torch")
+                rows += parity.compare(name, directory, specs[name], cases)
+                parity.judge(rows, chosen)
+        progress("sealing")
         manifest = Manifest(
             preset=preset.name,
             embedding=preset.embedding,
@@ -101,11 +126,40 @@ def export_bundle(
             tokenizers=tokenizers.specs(),
             gates=_gates(weights.directory),
             files={path.name: seal(path) for path in sorted(directory.iterdir())},
-            receipt=_receipt(weights, command),
+            receipt=_receipt(weights, sources, command),
             parity={"rows": [row.as_dict() for row in rows], "lowest_cosine": parity.LOWEST_COSINE},
         )
         write_manifest(directory, manifest)
     return Exported(out, engines, rows)
+
+
+def _check_clips(clips: list[npt.NDArray[np.float32]] | None, observed: set[str]) -> None:
+    if observed and (clips is None or len(clips) <= parity.JUDGED):
+        raise VljEdgeError(
+            f"int8 activations ({', '.join(sorted(observed))}) take their scales from real video: name one with"
+            f" --calibrate-on that has more than {parity.JUDGED} windows, or choose int8w"
+        )
+
+
+def _export_part(
+    name: str, weights: Weights, chosen: str, directory: Path, cases: parity.Cases | None
+) -> tuple[EngineSpec, ExportedEngine]:
+    """Load one part, run it in torch where there are cases, write its graph, and let go of it."""
+    module = weights.load[name]()
+    ranges = parity.run_torch(name, module, cases) if cases is not None else None
+    graph = export_engine(name, module, weights.preset, chosen, ranges)
+    files = onnx_graph.save(graph.model, directory / graph.spec.file)
+    size = sum((directory / file).stat().st_size for file in files) / 1e6
+    spec = graph.spec
+    return spec, ExportedEngine(name, chosen, spec.opset, graph.nodes_a_layer, size, spec.kept_fp32)
+
+
+def _require_memory(preset: Preset) -> None:
+    with torch.device("meta"):
+        parts = VLJepa(preset).children()
+        largest = max(sum(p.numel() for p in part.parameters()) for part in parts)
+    remedy = "close other programs, or export on a machine with more"
+    require_memory(_BASE_MEMORY + _COPIES * 4 * largest, f"exporting {preset.name}", remedy)
 
 
 @contextmanager
@@ -133,10 +187,10 @@ def _beside(out: Path, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _gates(directory: Path) -> Gates:
-    path = directory / GATES_FILE
-    if not path.is_file():
+def _gates(directory: Path | None) -> Gates:
+    if directory is None or not (directory / GATES_FILE).is_file():
         return Gates()
+    path = directory / GATES_FILE
     try:
         raw: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         scene, meaning = SceneGate(**raw["scene"]), MeaningGate(**raw["meaning"])
@@ -145,9 +199,10 @@ def _gates(directory: Path) -> Gates:
         raise VljEdgeError(f"{path} holds no gate settings ({error!r}): remove it, or calibrate again") from error
 
 
-def _receipt(weights: LoadedWeights, command: str) -> dict[str, Any]:
+def _receipt(weights: Weights, sources: Sources, command: str) -> dict[str, Any]:
     return {
-        "weights": {MODEL_FILE: seal(weights.directory / MODEL_FILE).sha256},
+        "weights": {path.name: seal(path).sha256 for path in weights.files},
+        "random_weights": sources.random,  # seed of what had no weights; such a bundle shows size and speed alone
         "command": command,
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "python": platform.python_version(),

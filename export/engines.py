@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import onnx_ir as ir
 import torch
@@ -14,9 +15,8 @@ from vlj_edge.presets import Preset
 
 from . import onnx_graph, precision
 from .models.decoder import Decoder
-from .models.text_encoder import TextEncoder
 from .models.vl_jepa import visual_tokens
-from .weights import LoadedWeights
+from .quantise import quantise
 
 OPSET = 23  # the first with Attention, RMSNormalization and RotaryEmbedding
 CACHE_OPSET = 24  # the first with TensorScatter, and with Attention over a cache of known length
@@ -45,102 +45,90 @@ class DecoderStep(nn.Module):
         return next_token, logits, *written
 
 
-def export_engine(name: str, weights: LoadedWeights, preset: Preset, fp16: bool) -> EngineGraph:
-    """One of ENGINE_NAMES. Exported one at a time, so that only one graph need be in memory.
+def export_engine(
+    name: str, module: nn.Module, preset: Preset, chosen: str, ranges: dict[str, float] | None = None
+) -> EngineGraph:
+    """One of ENGINE_NAMES as a graph. The module is cast in place and not to be used afterwards.
+
+    Args:
+        chosen: a name of precision.PRECISIONS.
+        ranges: what precision.observe found; needed for int8 activations.
 
     Raises:
-        VljEdgeError: fp16 was asked for and an operator would compute in fp32.
+        VljEdgeError: an operator would compute in another precision than was asked for.
     """
-    model, cast = weights.model, precision.half if fp16 else precision.unchanged
-    if name == "vision_encoder":
-        return _vision_encoder(cast(model.vision_encoder), preset, fp16)
-    if name == "predictor":
-        return _predictor(cast(model.predictor), preset, fp16)
-    if name == "decoder":
-        return _decoder(cast(model.decoder), fp16)
-    backbone = weights.text_backbone
-    text = TextEncoder(backbone.model, model.text_projection)
-    if fp16 and not backbone.holds_fp16:
-        graph = _text_encoder(text, preset, fp16=False)
-        return _with(graph, kept_fp32=("the whole engine: its activations overflow fp16",))
-    return _text_encoder(cast(text), preset, fp16)
+    how = precision.PRECISIONS[chosen]
+    module = module.to(precision.TORCH[how.compute])
+    inputs, outputs, in_place = _INTERFACES[name](module, preset, precision.TORCH[how.compute])
+    wrapped = DecoderStep(module) if isinstance(module, Decoder) else module
+    opset = CACHE_OPSET if name == "decoder" else OPSET
+    model = onnx_graph.to_onnx(wrapped, inputs, outputs, opset)
+    precision.check_compute(model, name, how)
+    if ranges is not None and name == "decoder":
+        ranges = {f"decoder.{layer}": largest for layer, largest in ranges.items()}  # DecoderStep's names
+    quantise(model, how, ranges)
+    nodes = onnx_graph.nodes_a_layer(model)
+    assert nodes <= _MOST_NODES_A_LAYER, f"{name}: {nodes} nodes in one layer"
+    spec = EngineSpec(
+        file=f"{name}.onnx",
+        precision=chosen,
+        opset=opset,
+        inputs=tuple(_tensor(value) for value in model.graph.inputs),
+        outputs=tuple(_tensor(value) for value in model.graph.outputs),
+        in_place=in_place,
+        kept_fp32=precision.KEPT_FP32[name] if how.compute != "fp32" else (),
+    )
+    return EngineGraph(name, model, spec, nodes)
 
 
-def _vision_encoder(module: nn.Module, preset: Preset, fp16: bool) -> EngineGraph:
+Interface: TypeAlias = tuple[dict[str, Any], list[str], dict[str, str]]  # inputs, outputs, output -> input in place
+
+
+def _vision_encoder(module: Any, preset: Preset, dtype: torch.dtype) -> Interface:
     side = preset.preprocess.crop
-    pixels = torch.zeros(1, preset.clip.frames, 3, side, side, dtype=_dtype(fp16))
-    return _export("vision_encoder", module, {"pixels": pixels}, ["visual_tokens"], OPSET, fp16)
+    # numpy has no bf16, and the pixels come from numpy: a bf16 encoder rounds them itself.
+    given = torch.float32 if dtype == torch.bfloat16 else dtype
+    return {"pixels": torch.zeros(1, preset.clip.frames, 3, side, side, dtype=given)}, ["visual_tokens"], {}
 
 
-def _predictor(module: nn.Module, preset: Preset, fp16: bool) -> EngineGraph:
+def _predictor(module: Any, preset: Preset, dtype: torch.dtype) -> Interface:
     inputs = {
-        "visual_tokens": torch.zeros(1, visual_tokens(preset), preset.vision.width, dtype=_dtype(fp16)),
+        "visual_tokens": torch.zeros(1, visual_tokens(preset), preset.vision.width, dtype=dtype),
         "query_ids": torch.zeros(1, preset.query_tokens, dtype=torch.int64),
         "query_mask": torch.ones(1, preset.query_tokens, dtype=torch.bool),
     }
-    return _export("predictor", module, inputs, ["embedding"], OPSET, fp16)
+    return inputs, ["embedding"], {}
 
 
-def _decoder(module: Decoder, fp16: bool) -> EngineGraph:
+def _decoder(module: Any, preset: Preset, dtype: torch.dtype) -> Interface:
     inputs = {
-        "embedding": torch.zeros(1, module.prefix_proj.in_features),
+        "embedding": torch.zeros(1, preset.embedding),
         "token": torch.zeros(1, 1, dtype=torch.int64),
         "position": torch.zeros(1, dtype=torch.int64),
         "key_cache_{},value_cache_{}": module.empty_caches(),
     }
     caches = onnx_graph.flat_names(inputs)[3:]
     in_place = {name.replace("_cache_", "_cache_out_"): name for name in caches}
-    outputs = ["next_token", "logits", *in_place]
-    return _export("decoder", DecoderStep(module), inputs, outputs, CACHE_OPSET, fp16, in_place)
+    return inputs, ["next_token", "logits", *in_place], in_place
 
 
-def _text_encoder(module: TextEncoder, preset: Preset, fp16: bool) -> EngineGraph:
+def _text_encoder(module: Any, preset: Preset, dtype: torch.dtype) -> Interface:
     inputs = {
         "text_ids": torch.zeros(1, preset.text.tokens, dtype=torch.int64),
         "text_mask": torch.ones(1, preset.text.tokens, dtype=torch.bool),
     }
-    graph = _export("text_encoder", module, inputs, ["embedding"], OPSET, fp16)
-    if preset.text.int8_storage and not fp16:
-        precision.store_int8(graph.model)
-        graph = replace(graph, nodes_a_layer=onnx_graph.nodes_a_layer(graph.model))
-        return _with(graph, precision="int8w")
-    return graph
+    return inputs, ["embedding"], {}
 
 
-def _export(
-    name: str,
-    module: nn.Module,
-    inputs: dict[str, Any],
-    outputs: list[str],
-    opset: int,
-    fp16: bool,
-    in_place: dict[str, str] | None = None,
-) -> EngineGraph:
-    model = onnx_graph.to_onnx(module, inputs, outputs, opset)
-    if fp16:
-        precision.check_fp16(model, name)
-    nodes = onnx_graph.nodes_a_layer(model)
-    assert nodes <= _MOST_NODES_A_LAYER, f"{name}: {nodes} nodes in one layer"
-    spec = EngineSpec(
-        file=f"{name}.onnx",
-        precision="fp16" if fp16 else "fp32",
-        opset=opset,
-        inputs=tuple(_tensor(value) for value in model.graph.inputs),
-        outputs=tuple(_tensor(value) for value in model.graph.outputs),
-        in_place=in_place or {},
-        kept_fp32=precision.KEPT_FP32[name] if fp16 else (),
-    )
-    return EngineGraph(name, model, spec, nodes)
-
-
-def _with(graph: EngineGraph, **changes: Any) -> EngineGraph:
-    return replace(graph, spec=replace(graph.spec, **changes))
+_INTERFACES: dict[str, Callable[[Any, Preset, torch.dtype], Interface]] = {
+    "vision_encoder": _vision_encoder,
+    "predictor": _predictor,
+    "decoder": _decoder,
+    "text_encoder": _text_encoder,
+}
 
 
 def _tensor(value: ir.Value) -> TensorSpec:
     assert value.name is not None and value.dtype is not None and value.shape is not None
     return TensorSpec(value.name, value.dtype.numpy().name, tuple(int(n) for n in value.shape.numpy()))
 
-
-def _dtype(fp16: bool) -> torch.dtype:
-    return torch.float16 if fp16 else torch.float32

@@ -1,131 +1,132 @@
-"""What a graph is computed and stored in: checked after the cast, never assumed."""
+"""What a graph is computed and stored in: chosen per engine, checked after the cast, never assumed."""
 
 from __future__ import annotations
 
-import copy
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
+import torch
 from torch import nn
 
+from vlj_edge.bundle import ENGINE_NAMES
 from vlj_edge.errors import VljEdgeError
+from vlj_edge.presets import Preset
 
-Module = TypeVar("Module", bound=nn.Module)
-Array = npt.NDArray[Any]
 
-# What stays in fp32 in an fp16 engine, and why. Softmax and norm statistics are fp32 inside their own operators.
+@dataclass(frozen=True)
+class Precision:
+    """How one engine computes.
+
+    Attributes:
+        compute: what its matrix products read and write: "fp32", "fp16" or "bf16".
+        weights: what its large matrices are stored in instead: "int8" or "int4".
+        int8_activations: its matrix products multiply int8 by int8; activation scales are measured on example inputs.
+    """
+
+    compute: str
+    weights: str | None = None
+    int8_activations: bool = False
+
+
+PRECISIONS: dict[str, Precision] = {
+    "fp32": Precision("fp32"),
+    "fp16": Precision("fp16"),
+    "bf16": Precision("bf16"),
+    "int8": Precision("fp32", "int8", int8_activations=True),
+    "int8w": Precision("fp32", "int8"),
+    "int4w": Precision("fp32", "int4"),
+    "int8-fp16": Precision("fp16", "int8", int8_activations=True),
+    "int8w-fp16": Precision("fp16", "int8"),
+    "int4w-fp16": Precision("fp16", "int4"),
+}
+TORCH = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_ONNX = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+
+_RESIDUAL = "the residual stream and its norms: single channels grow so large that what is added to them would be lost"
+_UNIT = "the L2 norm of the embedding: squares of small components underflow fp16"
+# What stays in fp32 in an fp16 or bf16 engine, and why. Softmax statistics are fp32 inside their own operator.
 KEPT_FP32: dict[str, tuple[str, ...]] = {
-    "vision_encoder": ("the 3-D RoPE tables and the rotation of q and k: fp16 would round every angle",),
-    "predictor": ("the L2 norm of the embedding: squares of small components underflow fp16",),
-    "decoder": ("the logits handed out, so that near ties are the same on every backend",),
-    "text_encoder": ("the L2 norm of the embedding: squares of small components underflow fp16",),
+    "vision_encoder": ("the 3-D RoPE tables and the rotation of q and k: fp16 would round every angle", _RESIDUAL),
+    "predictor": (_RESIDUAL, _UNIT),
+    "decoder": (_RESIDUAL, "the logits handed out, so that near ties are the same on every backend"),
+    "text_encoder": (_UNIT,),
 }
 _COMPUTE = ("MatMul", "Gemm", "Conv", "Attention")
-_STORED_INT8_ABOVE = 4096  # elements; smaller weights are not worth a node
-BLOCK = 32  # weights that share a scale
 
 
-def half(module: Module) -> Module:
-    """A copy of the module with fp16 weights and activations."""
-    return copy.deepcopy(module).half()
+def choose(preset: Preset, wanted: str | None, holds_fp16: bool) -> dict[str, str]:
+    """The precision of every engine.
 
-
-def unchanged(module: Module) -> Module:
-    """The module itself: the cast to fp32, which is what weights are loaded in."""
-    return module
-
-
-def check_fp16(model: ir.Model, engine: str) -> None:
-    """Every matrix operator reads and writes fp16, or the export fails.
+    Args:
+        wanted: None for the preset's own, one name of PRECISIONS for all engines, or "engine=name" with commas between;
+            an engine that is not named keeps the preset's.
+        holds_fp16: whether the text backbone's activations stay within fp16.
 
     Raises:
-        VljEdgeError: an operator stayed in fp32; it is named.
+        VljEdgeError: there is no such engine or precision, or the text encoder overflows it.
+    """
+    chosen = dict.fromkeys(ENGINE_NAMES, "fp32")
+    if preset.text.int8_storage:
+        chosen["text_encoder"] = "int8w"
+    named = set[str]()
+    for item in (wanted or "").split(",") if wanted else ():
+        engine, mark, name = item.strip().rpartition("=")
+        if (mark and engine not in ENGINE_NAMES) or name not in PRECISIONS:
+            raise VljEdgeError(
+                f"'{item.strip()}' is no precision: name one of {', '.join(PRECISIONS)}, or engine=precision with an"
+                f" engine of {', '.join(ENGINE_NAMES)}"
+            )
+        chosen |= {engine: name} if mark else dict.fromkeys(ENGINE_NAMES, name)
+        named |= {engine} if mark else set()
+    text = chosen["text_encoder"]
+    if PRECISIONS[text].compute == "fp16" and not holds_fp16:
+        if "text_encoder" in named:
+            raise VljEdgeError(
+                f"{preset.text.backbone} does not run in {text}: its activations reach 8e5 and fp16 ends at 65504:"
+                " name text_encoder=bf16, or text_encoder=int8w"
+            )
+        raise VljEdgeError(
+            f"{preset.text.backbone}, the text encoder, does not run in {text}: its activations reach 8e5 and fp16 ends"
+            f" at 65504: name --precision {wanted},text_encoder=bf16, or text_encoder=fp32"
+        )
+    return chosen
+
+
+def check_compute(model: ir.Model, engine: str, precision: Precision) -> None:
+    """Every matrix operator computes in what was asked for, or the export fails.
+
+    Raises:
+        VljEdgeError: an operator does not; it is named.
     """
     for node in model.graph:
-        if node.op_type in _COMPUTE and node.outputs[0].dtype != ir.DataType.FLOAT16:
+        if node.op_type in _COMPUTE and node.outputs[0].dtype != _ONNX[precision.compute]:
             raise VljEdgeError(
-                f"{engine}: {node.name} computes in {node.outputs[0].dtype} although fp16 was asked for:"
-                " export without --fp16 and report this"
+                f"{engine}: {node.name} computes in {node.outputs[0].dtype} although {precision.compute} was asked for:"
+                " name another --precision and report this"
             )
 
 
-def store_int8(model: ir.Model) -> None:
-    """Store large weights as int8 with an fp32 scale for every BLOCK inputs of a matrix's column, or entries of an
-    embedding's row; arithmetic stays fp32.
+@contextmanager
+def observe(module: nn.Module) -> Iterator[dict[str, float]]:
+    """Largest absolute input of every linear layer while the block runs, by the layer's name."""
+    ranges: dict[str, float] = {}
 
-    Symmetric, scale = max |w| / 127, so a weight is off by at most scale / 2. Blocks, because one scale a column is set
-    by its largest weight: with blocks the lowest cosine of nano's text embeddings to torch rose from 0.993 to 0.996.
-    """
-    for node in list(model.graph):
-        if node.op_type == "MatMul" and _is_large_weight(node.inputs[1], axis=0):
-            _store_matrix(model.graph, node)
-        elif node.op_type == "Gather" and _is_large_weight(node.inputs[0], axis=1):
-            _store_table(model.graph, node)
+    def hook(name: str) -> Any:
+        def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            ranges[name] = max(ranges.get(name, 0.0), float(inputs[0].abs().max()))
 
+        return note
 
-def _store_matrix(graph: ir.Graph, matmul: ir.Node) -> None:
-    weight = matmul.inputs[1]
-    assert weight is not None and weight.const_value is not None and weight.name is not None
-    stored = _store(graph, weight, axis=0)
-    dequantise = _dequantise(matmul, *stored, axis=0, like=weight)
-    graph.insert_before(matmul, dequantise)
-    matmul.replace_input_with(1, dequantise.outputs[0])
-    graph.initializers.pop(weight.name, None)
-
-
-def _store_table(graph: ir.Graph, gather: ir.Node) -> None:
-    # Dequantising the rows that were looked up, instead of the whole table and then looking up.
-    table, ids = gather.inputs
-    assert table is not None and table.const_value is not None and table.name is not None and ids is not None
-    stored, scale = _store(graph, table, axis=1)
-    rows = ir.node("Gather", [stored, ids], name=f"{gather.name}.rows")
-    scales = ir.node("Gather", [scale, ids], name=f"{gather.name}.scales")
-    for node in (rows, scales):
-        node.outputs[0].name = f"{node.name}:"
-    dequantise = _dequantise(gather, rows.outputs[0], scales.outputs[0], axis=-1, like=gather.outputs[0])
-    graph.insert_before(gather, [rows, scales, dequantise])
-    gather.outputs[0].replace_all_uses_with(dequantise.outputs[0])
-    graph.remove(gather, safe=True)
-    graph.initializers.pop(table.name, None)
-
-
-def _dequantise(reader: ir.Node, stored: ir.Value, scale: ir.Value, axis: int, like: ir.Value) -> ir.Node:
-    attributes = {"axis": axis, "block_size": BLOCK}
-    node = ir.node("DequantizeLinear", [stored, scale], attributes=attributes, name=f"{reader.name}.dequantise")
-    node.outputs[0].name = f"{node.name}:"
-    node.outputs[0].shape, node.outputs[0].type = like.shape, like.type
-    return node
-
-
-def _store(graph: ir.Graph, weight: ir.Value, axis: int) -> tuple[ir.Value, ir.Value]:
-    assert weight.const_value is not None and weight.name is not None
-    stored, scale = quantise(weight.const_value.numpy(), axis)
-    return _initializer(graph, f"{weight.name}_int8", stored), _initializer(graph, f"{weight.name}_scale", scale)
-
-
-def _is_large_weight(value: ir.Value | None, axis: int) -> bool:
-    if value is None or not value.is_initializer() or value.const_value is None:
-        return False
-    shape = value.const_value.shape.numpy()
-    large = len(shape) == 2 and shape[0] * shape[1] > _STORED_INT8_ABOVE and shape[axis] % BLOCK == 0
-    return large and value.const_value.dtype == ir.DataType.FLOAT
-
-
-def quantise(weight: Array, axis: int) -> tuple[Array, Array]:
-    """int8 of the weight's shape, and float32 scales with `axis` shorter by BLOCK; weight is 2-D, BLOCK divides it."""
-    weight = np.moveaxis(weight, axis, 1)
-    blocks = weight.reshape(len(weight), -1, BLOCK)
-    scale = (np.maximum(np.abs(blocks).max(axis=2), 1e-12) / 127).astype(np.float32)
-    stored = np.rint(blocks / scale[..., None]).astype(np.int8).reshape(weight.shape)
-    return np.ascontiguousarray(np.moveaxis(stored, 1, axis)), np.ascontiguousarray(np.moveaxis(scale, 1, axis))
-
-
-def _initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    if name in graph.initializers:
-        return graph.initializers[name]
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-    graph.initializers[name] = value
-    return value
+    handles = [
+        layer.register_forward_pre_hook(hook(name))
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    try:
+        yield ranges
+    finally:
+        for handle in handles:
+            handle.remove()

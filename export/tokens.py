@@ -1,8 +1,7 @@
-"""The bundle's three tokenizers: copied from the weights, and used by the parity run as the runtime will use them."""
+"""The bundle's tokenizers: copied from the weights, and used by the parity run as the runtime will use them."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +10,8 @@ import numpy.typing as npt
 import tokenizers
 
 from vlj_edge.bundle import TokenizerSpec
-from vlj_edge.errors import VljEdgeError
-from vlj_edge.presets import Preset
 
-from .weights import DECODER_TOKENIZER, QUERY_TOKENIZER, LoadedWeights
+from .weights import DECODER_TOKENIZER, QUERY_TOKENIZER, Weights, read_tokenizer
 
 TEXT_TOKENIZER = "text_encoder_tokenizer.json"
 
@@ -39,38 +36,29 @@ class BundleTokenizers:
     """As they lie in the bundle directory."""
 
     query: FixedLength
-    decoder: FixedLength
+    decoder: FixedLength | None  # none where there is no decoder engine
     text_encoder: FixedLength
 
     def specs(self) -> dict[str, TokenizerSpec]:
         """By the names of the manifest."""
-        return {name: part.spec for name, part in vars(self).items()}
+        return {name: part.spec for name, part in vars(self).items() if part is not None}
 
 
-def write_tokenizers(weights: LoadedWeights, preset: Preset, directory: Path) -> BundleTokenizers:
-    """Copy the tokenizers into the bundle, with no padding or truncation of their own but the engine's length."""
-    backbone = weights.text_backbone
-    sources = {
-        QUERY_TOKENIZER: weights.directory / QUERY_TOKENIZER,
-        DECODER_TOKENIZER: weights.directory / DECODER_TOKENIZER,
-        TEXT_TOKENIZER: backbone.tokenizer,
-    }
-    for name, source in sources.items():
-        shutil.copyfile(source, directory / name)
-    text_length = preset.text.tokens
-    specs = {
-        "query": TokenizerSpec(QUERY_TOKENIZER, preset.query_tokens, preset.query_pad),
-        "decoder": TokenizerSpec(DECODER_TOKENIZER, preset.decoder_tokens, preset.query_pad, preset.decoder_end),
-        "text_encoder": TokenizerSpec(TEXT_TOKENIZER, text_length, backbone.pad, text_prefix=backbone.text_prefix),
-    }
-    return BundleTokenizers(**{name: _open(directory, spec) for name, spec in specs.items()})
+def write_tokenizers(weights: Weights, directory: Path) -> BundleTokenizers:
+    """Put the tokenizers into the bundle, with no padding or truncation of their own but the engine's length."""
+    preset, text = weights.preset, weights.text
+    query = TokenizerSpec(QUERY_TOKENIZER, preset.query_tokens, preset.query_pad)
+    said = TokenizerSpec(DECODER_TOKENIZER, preset.decoder_tokens, preset.query_pad, preset.decoder_end)
+    read = TokenizerSpec(TEXT_TOKENIZER, preset.text.tokens, text.pad, text_prefix=text.text_prefix)
+    decoder = weights.decoder_tokenizer
+    return BundleTokenizers(
+        query=_write(weights.query_tokenizer, directory, query),
+        decoder=_write(decoder, directory, said) if decoder is not None else None,
+        text_encoder=_write(read_tokenizer(text.tokenizer), directory, read),
+    )
 
 
-def _open(directory: Path, spec: TokenizerSpec) -> FixedLength:
-    try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(directory / spec.file))
-    except Exception as error:  # tokenizers raises Exception itself
-        raise VljEdgeError(f"{spec.file} of the weights is no tokenizer ({error}): copy or train it again") from error
-    tokenizer.no_padding()
+def _write(tokenizer: tokenizers.Tokenizer, directory: Path, spec: TokenizerSpec) -> FixedLength:
+    tokenizer.save(str(directory / spec.file))
     tokenizer.enable_truncation(spec.length)
     return FixedLength(spec, tokenizer)

@@ -38,7 +38,7 @@ def parity() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         for precision in ("fp32", "fp16"):
             out = Path(scratch) / precision
-            exported = export_bundle(shipped_weights(), preset("nano"), out, fp16=precision == "fp16")
+            exported = export_bundle(shipped_weights(), preset("nano"), out, precision=precision)
             found[precision] = {
                 "engines": [asdict(engine) for engine in exported.engines],
                 "parity": [row.as_dict() for row in exported.parity],

@@ -210,6 +210,10 @@ class Model:
 
     @cached_property
     def _decoder(self) -> tuple[Engine, Tokens]:
+        if bundle.OPTIONAL not in self.manifest.engines:
+            raise VljEdgeError(
+                f"{self.directory} has no decoder, so it makes embeddings and no texts: export it with --decoder"
+            )
         return self._open("decoder"), Tokens(self.directory, self.manifest, "decoder")
 
     @cached_property

@@ -23,7 +23,8 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 ENGINE_NAMES = ("vision_encoder", "predictor", "decoder", "text_encoder")
 TOKENIZER_NAMES = ("query", "decoder", "text_encoder")
-DTYPES = ("float32", "float16", "int64", "int32", "bool")
+OPTIONAL = "decoder"  # the engine and tokenizer that a bundle may go without: it then gives embeddings and no texts
+DTYPES = ("float32", "float16", "bfloat16", "int64", "int32", "bool")
 BUILT_ENGINES = "engines"  # what `vlj-edge build` makes on a device; never signed
 
 
@@ -42,8 +43,8 @@ class EngineSpec:
 
     Attributes:
         file: ONNX file, relative to the bundle.
-        precision: what its matrices are computed in: "fp32" or "fp16"; "int8w" is fp32 arithmetic on weights that are
-            stored as int8.
+        precision: what its matrices are computed in: "fp32", "fp16", "bf16", or "int8", int8 by int8; "int8w" and
+            "int4w" are fp32 arithmetic on weights that are stored as integers. With "-fp16" the rest is fp16.
         opset: ONNX opset of the default domain.
         in_place: output name -> input name, for outputs that must be bound to the input's own buffer (the KV cache).
         kept_fp32: with fp16, the operators that stay in fp32 and why, one sentence each.
@@ -298,8 +299,10 @@ def _check_names(path: Path, manifest: Manifest) -> None:
     for name in used:
         if name not in manifest.files:
             raise VljEdgeError(f"{path} uses {name} but does not seal it: export the bundle again")
-    missing = [name for name in ENGINE_NAMES if name not in manifest.engines]
-    missing += [f"the tokenizer {name}" for name in TOKENIZER_NAMES if name not in manifest.tokenizers]
+    no_decoder = OPTIONAL not in manifest.engines and OPTIONAL not in manifest.tokenizers
+    absent = {OPTIONAL} if no_decoder else set()
+    missing = [name for name in ENGINE_NAMES if name not in {*manifest.engines, *absent}]
+    missing += [f"the tokenizer {name}" for name in TOKENIZER_NAMES if name not in {*manifest.tokenizers, *absent}]
     if missing:
         raise VljEdgeError(f"{path} lacks {', '.join(missing)}: export the bundle again")
 
@@ -321,7 +324,8 @@ def _check_values(manifest: Manifest) -> None:
 def _check_interface(manifest: Manifest) -> None:
     """What the pipeline reads and writes must be there, in the sizes that the rest of the manifest speaks of."""
     clip, crop = manifest.clip, manifest.preprocess.crop
-    query, text, said = (manifest.tokenizers[name].length for name in ("query", "text_encoder", "decoder"))
+    query, text = (manifest.tokenizers[name].length for name in ("query", "text_encoder"))
+    said = manifest.tokenizers[OPTIONAL].length if OPTIONAL in manifest.tokenizers else None
     embedding, tokens = (1, manifest.embedding), (1, None, None)
     wanted: dict[str, dict[str, tuple[int | None, ...]]] = {
         "vision_encoder": {"pixels": (1, clip.frames, 3, crop, crop), "visual_tokens": tokens},

@@ -161,6 +161,12 @@ _VL_JEPA_BASE = replace(
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (_NANO, _VL_JEPA_1_6B, _VL_JEPA_BASE)}
 
+ENCODERS: dict[str, VisionEncoder] = {
+    "vjepa2-vitl": _VL_JEPA_1_6B.vision,
+    "vjepa2.1-vitb": _VL_JEPA_BASE.vision,
+    "vjepa2.1-vitl": replace(_VL_JEPA_1_6B.vision, squeezed_positions=True),
+}
+
 
 def preset(name: str) -> Preset:
     """Look a preset up by name.
@@ -171,3 +177,44 @@ def preset(name: str) -> Preset:
     if name not in PRESETS:
         raise VljEdgeError(f"no preset is called '{name}': choose one of {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def variant(chosen: Preset, encoder: str | None = None, frames: int | None = None, size: int | None = None) -> Preset:
+    """A preset with another vision encoder, another number of frames, or another picture size; None keeps its own.
+
+    Args:
+        encoder: a name of ENCODERS.
+        frames: a multiple of the tubelet; with V-JEPA 2.1, also 1: an image.
+        size: pixels on the side of the encoder's input, a multiple of the patch. V-JEPA 2's positions were trained up
+            to the preset's own size; V-JEPA 2.1 squeezes any number of patches into the positions it was trained on.
+
+    Raises:
+        VljEdgeError: there is no such encoder, or it does not take these frames or this size.
+    """
+    vision, clip, preprocess = chosen.vision, chosen.clip, chosen.preprocess
+    if encoder is not None:
+        if encoder not in ENCODERS:
+            raise VljEdgeError(f"no vision encoder is called '{encoder}': choose one of {', '.join(ENCODERS)}")
+        if vision.stem is not None:
+            raise VljEdgeError(f"{chosen.name} was trained with an encoder of its own: name a larger --preset")
+        vision = ENCODERS[encoder]
+    if frames is not None:
+        image = frames == 1 and vision.squeezed_positions
+        if frames < 1 or (frames % vision.tubelet and not image):
+            also = ", or 1 for an image" if vision.squeezed_positions else ""
+            raise VljEdgeError(f"{frames} frames do not fill tubelets: name a multiple of {vision.tubelet}{also}")
+        clip = replace(clip, frames=frames, stride=min(clip.stride, frames))
+    if size is not None:
+        if vision.stem is not None and size != preprocess.crop:
+            raise VljEdgeError(f"{chosen.name} was trained on pictures of {preprocess.crop} pixels: leave --size out")
+        if size < vision.patch or size % vision.patch:
+            raise VljEdgeError(f"a size of {size} pixels does not fill patches: name a multiple of {vision.patch}")
+        if size > preprocess.crop and not vision.squeezed_positions:
+            raise VljEdgeError(
+                f"this encoder's positions end at {preprocess.crop} pixels, {size} is beyond: name a V-JEPA 2.1"
+                " encoder (--encoder), which takes any size"
+            )
+        # V-JEPA 2 evaluates with the short side at 256 / 224 of the crop (its eval transforms): 292 for 256.
+        short_side = preprocess.short_side if size == preprocess.crop else size * 256 // 224
+        preprocess = replace(preprocess, short_side=short_side, crop=size)
+    return replace(chosen, vision=vision, clip=clip, preprocess=preprocess)

@@ -30,7 +30,7 @@ from texts import Texts, embed, load_texts, open_tokenizer, pad
 from torch import Tensor
 
 from vlj_edge.bundle import seal
-from vlj_edge.export.weights import DECODER_TOKENIZER, MODEL_FILE, QUERY_TOKENIZER, load_weights
+from vlj_edge.export.weights import DECODER_TOKENIZER, MODEL_FILE, QUERY_TOKENIZER, load_model
 from vlj_edge.presets import preset as find_preset
 
 NAMES = list(TASKS)
@@ -80,7 +80,7 @@ class Scorer:
 
     def __init__(self, weights: Path) -> None:
         self.preset = find_preset("nano")
-        self.model = load_weights(weights, self.preset).model
+        self.model = load_model(weights, self.preset)
         self.queries = encode_queries(open_tokenizer(weights, QUERY_TOKENIZER))
         self.decoder_tokenizer = open_tokenizer(weights, DECODER_TOKENIZER)
         self.texts: Texts = load_texts(self.preset)

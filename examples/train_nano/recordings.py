@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from texts import open_tokenizer
 
-from vlj_edge.export.weights import DECODER_TOKENIZER, load_weights
+from vlj_edge.export.weights import DECODER_TOKENIZER, load_model
 from vlj_edge.presets import preset as find_preset
 from vlj_edge.runtime.pipeline import Model
 
@@ -85,7 +85,7 @@ class Speaker:
     """Texts of embeddings, each made once. Decoding in batches in torch: the decoder engine equals it (parity.json)."""
 
     def __init__(self, weights: Path) -> None:
-        self._model = load_weights(weights, find_preset("nano")).model
+        self._model = load_model(weights, find_preset("nano"))
         self._tokenizer = open_tokenizer(weights, DECODER_TOKENIZER)
         self._known: dict[bytes, str] = {}
 

@@ -66,7 +66,7 @@ def embed(preset: Preset, texts: list[str]) -> Tensor:
     coded = tokenizer.encode_batch([backbone.text_prefix + text for text in texts])
     ids = torch.tensor([c.ids for c in coded])
     mask = torch.tensor([c.attention_mask for c in coded], dtype=torch.bool)
-    return mean_pool(backbone.model(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
+    return mean_pool(backbone.load()(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
 
 
 def whitening(embeddings: Tensor, shrink: float = 0.3) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from vlj_edge.presets import Preset
 
 from . import ops, rope
-from .llama import Block, RMSNorm, masked
+from .llama import Block, masked
+from .ops import RMSNorm
 
 
 class Decoder(nn.Module):
@@ -36,7 +37,7 @@ class Decoder(nn.Module):
         logits[:, i] predict tokens[:, i]; the last row predicts what follows.
         """
         dtype = self.embed_tokens.weight.dtype
-        x = torch.cat((self.prefix_proj(embedding.to(dtype))[:, None], self.embed_tokens(tokens)), dim=1)
+        x = torch.cat((self.prefix_proj(embedding.to(dtype))[:, None], self.embed_tokens(tokens)), dim=1).float()
         n = x.shape[1]
         cos, sin = self.cos[:, :n].to(dtype), self.sin[:, :n].to(dtype)
         causal = torch.ones(1, 1, n, n, dtype=torch.bool, device=x.device).tril()
@@ -53,7 +54,7 @@ class Decoder(nn.Module):
         logits (1, vocabulary) in fp32, and the caches."""
         dtype = self.embed_tokens.weight.dtype
         prefix = self.prefix_proj(embedding.to(dtype))[:, None]
-        x = torch.where(position[:, None, None] == 0, prefix, self.embed_tokens(token))
+        x = torch.where(position[:, None, None] == 0, prefix, self.embed_tokens(token)).float()
         cos, sin = self.cos.to(dtype).index_select(1, position), self.sin.to(dtype).index_select(1, position)
         length, written = position + 1, list[Tensor]()
 
@@ -86,5 +87,6 @@ class Decoder(nn.Module):
         return tokens
 
     def _logits(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.norm(x) @ self.embed_tokens.weight.t()
+        table = self.embed_tokens.weight
+        logits: Tensor = self.norm(x).to(table.dtype) @ table.t()
         return logits.float()

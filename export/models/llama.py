@@ -13,17 +13,10 @@ from torch import Tensor, nn
 from vlj_edge.presets import Llama
 
 from . import ops
+from .ops import RMSNorm
 
 # Rotated queries and keys, and values, heads packed in the last axis -> attended values in the shape of the queries.
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-class RMSNorm(nn.RMSNorm):
-    """RMSNorm that exports as one RMSNormalization node."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        assert self.eps is not None
-        return ops.rms_norm(x, self.weight, self.eps)
 
 
 class SelfAttention(nn.Module):
@@ -69,9 +62,10 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, attend)
-        y: Tensor = x + self.mlp(self.post_attention_layernorm(x))
-        return y
+        # x, the residual stream, is fp32 in every precision; what is added to it is computed in that of the weights.
+        dtype = self.mlp.up_proj.weight.dtype
+        x = x + self.self_attn(self.input_layernorm(x).to(dtype), cos, sin, attend).float()
+        return x + self.mlp(self.post_attention_layernorm(x).to(dtype)).float()
 
 
 def masked(config: Llama, mask: Tensor) -> Attend:

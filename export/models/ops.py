@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, kv_heads: int, mask: Tensor | None = None) -> Tensor:
@@ -78,6 +78,30 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
             "RMSNormalization", (x, weight), attrs={"epsilon": eps}, dtype=x.dtype, shape=x.shape, version=23
         )
     return F.rms_norm(x, (x.shape[-1],), weight, eps)
+
+
+class StaysFp32:
+    """A module whose parameters and tables no cast to fp16 or bf16 reaches; a move to another device does.
+
+    Norms: the residual stream that they read is kept in fp32, since V-JEPA 2 has channels in it that are thousands of
+    times the others, which fp16 adds to wrongly (single tokens fall to cosine 0.56, facts/vl-jepa.md section 2).
+    """
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        super()._apply(lambda t: t.to(fn(t).device), recurse)  # type: ignore[misc]
+        return self
+
+
+class LayerNorm(StaysFp32, nn.LayerNorm):
+    """LayerNorm in fp32, whatever the module around it is cast to."""
+
+
+class RMSNorm(StaysFp32, nn.RMSNorm):
+    """RMSNorm in fp32 that exports as one RMSNormalization node."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.eps is not None
+        return rms_norm(x, self.weight, self.eps)
 
 
 def unit(x: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from vlj_edge.presets import Preset
 
 from . import ops, rope
-from .llama import Block, RMSNorm, masked
+from .llama import Block, masked
+from .ops import RMSNorm
 
 
 class Predictor(nn.Module):
@@ -38,14 +39,15 @@ class Predictor(nn.Module):
 
         The mask is True for real tokens. Visual tokens may be fewer than the preset's in training (token dropping).
         """
-        x = torch.cat((self.vis_proj(visual_tokens), self.embed_tokens(query_ids)), dim=1)
+        dtype = self.vis_proj.weight.dtype
+        x = torch.cat((self.vis_proj(visual_tokens.to(dtype)), self.embed_tokens(query_ids)), dim=1).float()
         real = torch.cat((torch.ones_like(visual_tokens[..., 0], dtype=torch.bool), query_mask), dim=1)
         n = x.shape[1]
-        cos, sin = self.cos[:, :n].to(x.dtype), self.sin[:, :n].to(x.dtype)
+        cos, sin = self.cos[:, :n].to(dtype), self.sin[:, :n].to(dtype)
         mask = real[:, None, None, :].expand(-1, 1, n, -1)  # ONNX Attention does not broadcast over the queries
         attend = masked(self.config, mask)
         for layer in self.layers:
             x = layer(x, cos, sin, attend)
         weight = real.to(x.dtype)[..., None]
         pooled = (self.norm(x) * weight).sum(1) / weight.sum(1)
-        return ops.unit(self.out_proj(pooled))
+        return ops.unit(self.out_proj(pooled.to(dtype)))

@@ -1,4 +1,7 @@
-"""Rotary position tables, computed once in fp32 and kept as constants, so that no engine computes a sine."""
+"""Rotary position tables, computed once in fp32 and kept as constants, so that no engine computes a sine.
+
+They are made on the CPU also where a module is built on the meta device, because no checkpoint holds them.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from vlj_edge.presets import Llama
 
 # Pixels on a side that V-JEPA 2.1's positions were trained on: with larger pictures they are squeezed into as many.
 _TRAINED_SIDE = 256
+_CPU = torch.device("cpu")
 
 
 def vjepa_tables(
@@ -28,8 +32,8 @@ def vjepa_tables(
     The sine carries the sign of the rotation, so that rotating x is `x * cos + x[..., adjacent_swap(d)] * sin`.
     """
     axis = 2 * ((head_dim // 3) // 2)
-    frequencies = 1.0 / 10000 ** (torch.arange(axis // 2, dtype=torch.float32) / (axis / 2))
-    position = torch.arange(frames * rows * columns)
+    frequencies = 1.0 / 10000 ** (torch.arange(axis // 2, dtype=torch.float32, device=_CPU) / (axis / 2))
+    position = torch.arange(frames * rows * columns, device=_CPU)
     place = [position // (rows * columns), position % (rows * columns) // columns, position % columns]
     place = [p.float() for p in place]
     if squeezed_patch is None:
@@ -39,15 +43,15 @@ def vjepa_tables(
         last = _TRAINED_SIDE // squeezed_patch - 1
         place[1:] = (p * last / max(count - 1, 1) for p, count in zip(place[1:], (rows, columns), strict=True))
     angles = [torch.outer(p, frequencies) for p in place]
-    angles.append(torch.zeros(len(position), head_dim - 3 * axis))
+    angles.append(torch.zeros(len(position), head_dim - 3 * axis, device=_CPU))
     angle = torch.cat(angles, dim=-1)
-    sign = torch.tensor([-1.0, 1.0]).repeat(head_dim // 2)
+    sign = torch.tensor([-1.0, 1.0], device=_CPU).repeat(head_dim // 2)
     return angle.cos(), angle.sin() * sign
 
 
 def adjacent_swap(head_dim: int) -> Tensor:
     """The index (1, 0, 3, 2, ...), int64 (head_dim,): each dim is rotated together with its neighbour."""
-    return torch.arange(head_dim).view(-1, 2).flip(-1).flatten()
+    return torch.arange(head_dim, device=_CPU).view(-1, 2).flip(-1).flatten()
 
 
 def llama_tables(config: Llama, length: int) -> tuple[Tensor, Tensor]:
@@ -55,7 +59,7 @@ def llama_tables(config: Llama, length: int) -> tuple[Tensor, Tensor]:
 
     With `rope_scaling`, the frequencies follow transformers modeling_rope_utils, "llama3".
     """
-    exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
+    exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=_CPU) / config.head_dim
     frequencies = 1.0 / config.rope_theta**exponent
     scaling = config.rope_scaling
     if scaling is not None:
@@ -63,5 +67,5 @@ def llama_tables(config: Llama, length: int) -> tuple[Tensor, Tensor]:
         smooth = (scaling.original_context / wavelength - scaling.low) / (scaling.high - scaling.low)
         blended = (1 - smooth.clamp(0, 1)) * frequencies / scaling.factor + smooth.clamp(0, 1) * frequencies
         frequencies = blended
-    angle = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
+    angle = torch.outer(torch.arange(length, dtype=torch.float32, device=_CPU), frequencies)
     return angle.cos()[None], angle.sin()[None]

@@ -35,16 +35,17 @@ class _Attention(nn.Module):
 class _Block(nn.Module):
     def __init__(self, width: int, heads: int, mlp: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.norm1 = ops.LayerNorm(width, eps=_NORM_EPS)
         self.attention = _Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.norm2 = ops.LayerNorm(width, eps=_NORM_EPS)
         self.fc1 = nn.Linear(width, mlp)
         self.fc2 = nn.Linear(mlp, width)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, swap: Tensor) -> Tensor:
-        x = x + self.attention(self.norm1(x), cos, sin, swap)
-        y: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
-        return y
+        # x, the residual stream, is fp32 in every precision; what is added to it is computed in that of the weights.
+        dtype = self.fc1.weight.dtype
+        x = x + self.attention(self.norm1(x).to(dtype), cos, sin, swap).float()
+        return x + self.fc2(F.gelu(self.fc1(self.norm2(x).to(dtype)))).float()
 
 
 class VisionEncoder(nn.Module):
@@ -65,7 +66,7 @@ class VisionEncoder(nn.Module):
         tubelet = (min(config.tubelet, clip.frames), config.patch, config.patch)  # one frame: an image (V-JEPA 2.1)
         self.patch_embed = nn.Conv3d(channels, config.width, tubelet, tubelet)
         self.blocks = nn.ModuleList(_Block(config.width, config.heads, config.mlp) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.width, eps=_NORM_EPS)
+        self.norm = ops.LayerNorm(config.width, eps=_NORM_EPS)
         grid = side // config.patch
         squeezed = config.patch if config.squeezed_positions else None
         cos, sin = rope.vjepa_tables(
@@ -77,9 +78,9 @@ class VisionEncoder(nn.Module):
         self.register_buffer("swap", rope.adjacent_swap(config.width // config.heads), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        features = pixels
+        features = pixels.to(self.patch_embed.weight.dtype)
         if self.stem is not None:
-            features = self.stem(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
+            features = self.stem(features.flatten(0, 1)).unflatten(0, pixels.shape[:2])
         return self.encode(features)
 
     def encode(self, features: Tensor, kept: Tensor | None = None) -> Tensor:
@@ -88,14 +89,15 @@ class VisionEncoder(nn.Module):
         In training, `kept` (int64, (batch, n)) drops all tokens but these before the first block; each keeps its
         position.
         """
-        x = self.patch_embed(features.transpose(1, 2)).flatten(2).transpose(1, 2)
+        dtype = self.patch_embed.weight.dtype
+        x = self.patch_embed(features.to(dtype).transpose(1, 2)).flatten(2).transpose(1, 2).float()
         cos, sin = self.cos, self.sin
         if kept is not None:
             x = x.gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))
             cos, sin = cos[kept], sin[kept]
         for block in self.blocks:
             x = block(x, cos, sin, self.swap)
-        tokens: Tensor = self.norm(x)
+        tokens: Tensor = self.norm(x).to(dtype)
         return tokens
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]

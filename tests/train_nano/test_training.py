@@ -18,7 +18,7 @@ from config import NANO, read_config
 from safetensors.torch import load_file
 from tasks import TASKS, trained_tasks
 
-from vlj_edge.export.weights import load_weights
+from vlj_edge.export.weights import load_model
 from vlj_edge.presets import preset
 
 from .conftest import TRAIN_NANO
@@ -76,7 +76,7 @@ def test_training_writes_weights_that_export_reads(features: Path, tmp_path: Pat
     assert load_file(tmp_path / CHECKPOINT)["step"] == 5
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [3, 5], "the second run went on from the first"
-    state = load_weights(tmp_path, preset("nano")).model.state_dict()
+    state = load_model(tmp_path, preset("nano")).state_dict()
     assert (state["decoder.norm.weight"] != 1).any()
     assert torch.equal(state["vision_encoder.norm.weight"], state["vision_encoder.norm.weight"].half().float())
 

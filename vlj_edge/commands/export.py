@@ -12,31 +12,81 @@ if TYPE_CHECKING:
     from vlj_edge.export.bundle import Exported
 
 
-@click.command()
-@click.argument("weights", required=False, type=click.Path(path_type=Path))
-@click.option("--preset", "preset_name", default="nano", show_default=True, help="Model dimensions that WEIGHTS have.")
-@click.option("--fp16", is_flag=True, help="Cast weights and activations to fp16; fails where parity does not hold.")
-@click.option("--out", type=click.Path(path_type=Path), help="Bundle directory to make; named after the preset if not.")
-@click.option("--overwrite", is_flag=True, help="Replace the bundle that lies at --out.")
-def export(weights: Path | None, preset_name: str, fp16: bool, out: Path | None, overwrite: bool) -> None:
-    """Export WEIGHTS as four ONNX engines, compare each with torch, and seal them as a bundle.
+_FILE = click.Path(path_type=Path)
+_CALIBRATION_CLIPS = 36  # 4 are judged, 32 set scales
+_EPILOG = """
+Precisions: fp32, fp16, bf16 (TensorRT only), int8 (weights and activations), int8w and int4w (weights alone), and
+int8-fp16, int8w-fp16, int4w-fp16. One for all engines, or --precision predictor=int4w,decoder=int8w.
+"""
 
-    WEIGHTS is a directory as examples/train_nano writes it; the trained nano weights of the package when not named.
+
+@click.command(epilog=_EPILOG)
+@click.argument("weights", required=False, type=_FILE)
+@click.option("--preset", "preset_name", default="nano", show_default=True, help="Model dimensions that WEIGHTS have.")
+@click.option("--encoder", help="Another vision encoder: vjepa2-vitl, vjepa2.1-vitb or vjepa2.1-vitl.")
+@click.option("--frames", type=int, help="Frames of a clip, in place of the preset's.")
+@click.option("--size", type=int, help="Pixels on the side of the encoder's input, in place of the preset's.")
+@click.option("--vision-encoder", type=_FILE, help="V-JEPA 2: transformers directory, or Meta's .pt (2 and 2.1).")
+@click.option("--predictor", type=_FILE, help="Llama-3.2-1B: transformers directory, for tokenizer and layers.")
+@click.option("--text-encoder", type=_FILE, help="EmbeddingGemma-300M: transformers directory.")
+@click.option("--decoder", type=_FILE, help="SmolLM2 with prefix.safetensors: transformers directory or GGUF.")
+@click.option("--no-decoder", is_flag=True, help="Leave the decoder out: embeddings only.")
+@click.option("--random-weights", type=int, metavar="SEED", help="Random weights for what has none: size and speed.")
+@click.option("--fp16", is_flag=True, help="The same as --precision fp16.")
+@click.option("--precision", help="What the engines compute in; fails where parity does not hold.")
+@click.option("--calibrate-on", type=_FILE, help="A video that sets the scales of int8 activations.")
+@click.option("--skip-parity", is_flag=True, help="Do not compare the engines with torch.")
+@click.option("--out", type=_FILE, help="Bundle directory to make; named after the preset if not.")
+@click.option("--overwrite", is_flag=True, help="Replace the bundle that lies at --out.")
+def export(
+    weights: Path | None,
+    preset_name: str,
+    encoder: str | None,
+    frames: int | None,
+    size: int | None,
+    vision_encoder: Path | None,
+    predictor: Path | None,
+    text_encoder: Path | None,
+    decoder: Path | None,
+    no_decoder: bool,
+    random_weights: int | None,
+    fp16: bool,
+    precision: str | None,
+    calibrate_on: Path | None,
+    skip_parity: bool,
+    out: Path | None,
+    overwrite: bool,
+) -> None:
+    """Export WEIGHTS as ONNX engines, compare each with torch, and seal them as a bundle.
+
+    WEIGHTS is a directory as examples/train_nano writes it, or the best.pt of open-vljepa; the trained nano weights of
+    the package when nothing is named. The parts' own options replace what is in it, or bring what is not.
     """
     from vlj_edge.errors import VljEdgeError, require
-    from vlj_edge.presets import preset
+    from vlj_edge.presets import preset, variant
 
-    chosen = preset(preset_name)
-    if weights is None and preset_name != "nano":
-        raise VljEdgeError(f"only nano comes with weights: vlj-edge export WEIGHTS --preset {preset_name}")
+    chosen = variant(preset(preset_name), encoder, frames, size)
+    if weights is None and preset_name != "nano" and random_weights is None:
+        raise VljEdgeError(
+            f"only nano comes with weights: vlj-edge export WEIGHTS --preset {preset_name}, or --random-weights 0 to"
+            " see size and speed"
+        )
+    if fp16 and precision is not None:
+        raise VljEdgeError("--fp16 is --precision fp16: name one of the two")
     for module, extra in (("torch", "export"), ("onnxscript", "export"), ("onnxruntime", "cpu")):
         require(module, extra)
 
     from rich.console import Console
 
     from vlj_edge.export.bundle import export_bundle
-    from vlj_edge.export.weights import shipped_weights
+    from vlj_edge.export.weights import Sources, shipped_weights
+    from vlj_edge.runtime.clips import spread_clips
 
+    if weights is None and random_weights is None:
+        weights = shipped_weights()
+    clips = calibrate_on and spread_clips(calibrate_on, chosen.clip, chosen.preprocess, _CALIBRATION_CLIPS)
+    wanted = "fp16" if fp16 else precision
+    suffix = f"-{wanted}" if wanted and "=" not in wanted else ""
     terminal = Console(stderr=True)
     with terminal.status("starting") as status:
 
@@ -46,10 +96,12 @@ def export(weights: Path | None, preset_name: str, fp16: bool, out: Path | None,
                 status.update(step)
 
         exported = export_bundle(
-            weights or shipped_weights(),
+            Sources(weights, vision_encoder, predictor, text_encoder, decoder, no_decoder, random_weights),
             chosen,
-            out or Path(f"{preset_name}-fp16" if fp16 else preset_name),
-            fp16=fp16,
+            out or Path(f"{preset_name}{suffix}"),
+            precision=wanted,
+            check_parity=not skip_parity,
+            clips=clips,
             overwrite=overwrite,
             command=" ".join(["vlj-edge", *sys.argv[1:]]),
             progress=progress,
@@ -76,8 +128,14 @@ def _print_summary(exported: Exported) -> None:
         differing = "none" if line.first_differing_token is None else str(line.first_differing_token)
         figures = (line.precision, str(line.cases), f"{line.cosine:.7f}", worst)
         parity.add_row(line.engine, *figures, differing if line.makes_text else "")
-    console.print(parity)
+    if exported.parity:
+        console.print(parity)
+    else:
+        console.print("parity with torch was not measured")
     for engine in exported.engines:
         for kept in engine.kept_fp32:
             console.print(f"kept in fp32 in {engine.name}: {kept}")
-    console.print(f"{exported.bundle}: next, vlj-edge narrate VIDEO --bundle {exported.bundle}")
+    if any(engine.name == "decoder" for engine in exported.engines):
+        console.print(f"{exported.bundle}: next, vlj-edge narrate VIDEO --bundle {exported.bundle}")
+    else:
+        console.print(f"{exported.bundle}: it has no decoder, so it gives embeddings and no texts")
