@@ -19,7 +19,6 @@ import numpy.typing as npt
 import torch
 
 from vlj_edge.bundle import (
-    ENGINE_NAMES,
     CaptionMemory,
     EngineSpec,
     Gates,
@@ -43,7 +42,7 @@ from .weights import Sources, Weights, open_weights
 
 GATES_FILE = "gates.json"  # beside the weights: thresholds that were calibrated with them
 _ORDER = ("vision_encoder", "predictor", "text_encoder", "decoder")  # each makes inputs for those after it
-# Peak of `export --preset vl-jepa-1.6b`, measured (results/paper-scale.json): libraries, and copies of the largest part.
+# Peak of `export --preset vl-jepa-1.6b` (results/paper-scale.json): the libraries, and copies of the largest part.
 _BASE_MEMORY, _COPIES = 1_500_000_000, 2
 _VERSIONS_OF = ("vlj-edge", "torch", "onnx", "onnxscript", "onnxruntime", "transformers", "tokenizers", "numpy")
 
@@ -103,7 +102,7 @@ def export_bundle(
         _check_clips(clips, observed)
         _require_memory(weights.preset)
         tokenizers = write_tokenizers(weights, directory)
-        cases = parity.make_cases(weights.preset, tokenizers, clips and [torch.from_numpy(clip) for clip in clips])
+        cases = parity.make_cases(weights.preset, tokenizers, [torch.from_numpy(clip) for clip in clips or ()])
         specs: dict[str, EngineSpec] = {}
         engines, rows = list[ExportedEngine](), list[parity.Row]()
         for name in (name for name in _ORDER if name in weights.load):

@@ -95,8 +95,10 @@ def _round_input(graph: ir.Graph, matmul: ir.Node, ranges: dict[str, float], rou
     if source.name not in rounded:
         layer = matmul.name.rpartition("/")[0]
         if not ranges.get(layer):
-            raise VljEdgeError(f"{layer} was never seen at work, so its int8 scale is unknown: name another --precision")
-        scale = _initializer(graph, f"{matmul.name}.input_scale", np.array(ranges[layer] / 127, _numpy(source)))
+            raise VljEdgeError(f"{layer} was never seen at work, so it has no int8 scale: name another --precision")
+        scale = _initializer(
+            graph, f"{matmul.name}.input_scale", np.array(ranges[layer] / 127, _numpy(matmul.inputs[1]))
+        )
         zero = _initializer(graph, f"{matmul.name}.input_zero", np.array(0, np.int8))
         q = ir.node("QuantizeLinear", [source, scale, zero], name=f"{matmul.name}.quantise")
         q.outputs[0].shape, q.outputs[0].type = source.shape, ir.TensorType(ir.DataType.INT8)
@@ -182,9 +184,9 @@ def _pack(stored: Array) -> npt.NDArray[np.uint8]:
     return (flat[0::2] | (flat[1::2] << 4)).astype(np.uint8)
 
 
-def _numpy(value: ir.Value) -> Any:
-    assert value.dtype is not None
-    return value.dtype.numpy()
+def _numpy(weight: ir.Value | None) -> Any:
+    assert weight is not None and weight.const_value is not None
+    return weight.const_value.dtype.numpy()
 
 
 def _is_large_weight(value: ir.Value | None, axis: int) -> bool:
@@ -200,6 +202,8 @@ def _initializer(graph: ir.Graph, name: str, content: Array | ir.PackedTensor[An
         return graph.initializers[name]
     tensor = ir.tensor(content, name=name) if isinstance(content, np.ndarray) else content
     tensor.name = name
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(
+        name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
     graph.initializers[name] = value
     return value

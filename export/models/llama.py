@@ -65,7 +65,8 @@ class Block(nn.Module):
         # x, the residual stream, is fp32 in every precision; what is added to it is computed in that of the weights.
         dtype = self.mlp.up_proj.weight.dtype
         x = x + self.self_attn(self.input_layernorm(x).to(dtype), cos, sin, attend).float()
-        return x + self.mlp(self.post_attention_layernorm(x).to(dtype)).float()
+        y: Tensor = x + self.mlp(self.post_attention_layernorm(x).to(dtype)).float()
+        return y
 
 
 def masked(config: Llama, mask: Tensor) -> Attend:

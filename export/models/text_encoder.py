@@ -18,7 +18,7 @@ def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
 class TextEncoder(nn.Module):
     """`backbone` is any transformers encoder that returns `last_hidden_state`."""
 
-    def __init__(self, backbone: Any, projection: nn.Linear) -> None:
+    def __init__(self, backbone: Any, projection: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.projection = projection

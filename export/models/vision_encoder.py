@@ -45,7 +45,8 @@ class _Block(nn.Module):
         # x, the residual stream, is fp32 in every precision; what is added to it is computed in that of the weights.
         dtype = self.fc1.weight.dtype
         x = x + self.attention(self.norm1(x).to(dtype), cos, sin, swap).float()
-        return x + self.fc2(F.gelu(self.fc1(self.norm2(x).to(dtype)))).float()
+        y: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x).to(dtype)))).float()
+        return y
 
 
 class VisionEncoder(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,15 +13,16 @@ import torch
 import vlj_edge
 from tests.export.tiny_weights import TINY
 from vlj_edge.export.bundle import export_bundle
-from vlj_edge.export.models.text_encoder import TextEncoder
-from vlj_edge.export.weights import LoadedWeights, load_weights
+from vlj_edge.export.weights import Sources, open_weights
 from vlj_edge.runtime.pipeline import Model
 from vlj_edge.runtime.preprocess import ClipPixels, see
 
+Parts = dict[str, Any]  # engine -> module
+
 
 @pytest.fixture(scope="module")
-def weights(tiny_weights: Path) -> LoadedWeights:
-    return load_weights(tiny_weights, TINY)
+def parts(tiny_weights: Path) -> Parts:
+    return {name: load() for name, load in open_weights(Sources(tiny_weights), TINY).load.items()}
 
 
 @pytest.fixture(scope="module")
@@ -49,37 +51,36 @@ def clips(pictures: Path) -> list[torch.Tensor]:
     return found
 
 
-def torch_embedding(weights: LoadedWeights, model: Model, clip: torch.Tensor) -> torch.Tensor:
+def torch_embedding(parts: Parts, model: Model, clip: torch.Tensor) -> torch.Tensor:
     ids, mask = model._query_tokens.encode(TINY.default_query)
-    tokens = weights.model.vision_encoder(clip)
-    embedding: torch.Tensor = weights.model.predictor(tokens, torch.from_numpy(ids), torch.from_numpy(mask))
+    tokens = parts["vision_encoder"](clip)
+    embedding: torch.Tensor = parts["predictor"](tokens, torch.from_numpy(ids), torch.from_numpy(mask))
     return embedding
 
 
-def test_embeddings_of_a_source_are_those_of_torch(weights: LoadedWeights, model: Model, pictures: Path) -> None:
+def test_embeddings_of_a_source_are_those_of_torch(parts: Parts, model: Model, pictures: Path) -> None:
     found = list(model.embed(pictures, every_window=True))
-    expected = [torch_embedding(weights, model, clip) for clip in clips(pictures)]
+    expected = [torch_embedding(parts, model, clip) for clip in clips(pictures)]
     assert len(found) == len(expected) == 6
     for item, embedding in zip(found, expected, strict=True):
         assert np.abs(item.embedding - embedding[0].numpy()).max() < 1e-5
     assert len({item.embedding.tobytes() for item in found}) == 6, "every clip differs, and so must its embedding"
 
 
-def test_texts_of_a_source_are_those_of_torch(weights: LoadedWeights, model: Model, pictures: Path) -> None:
+def test_texts_of_a_source_are_those_of_torch(parts: Parts, model: Model, pictures: Path) -> None:
     said = [narration.text for narration in model.narrate(pictures, every_window=True)]
     _, tokens = model._decoder
     expected = [
-        tokens.decode(weights.model.decoder.generate(torch_embedding(weights, model, clip), TINY.decoder_end))
+        tokens.decode(parts["decoder"].generate(torch_embedding(parts, model, clip), TINY.decoder_end))
         for clip in clips(pictures)
     ]
     assert said == expected
     assert len(set(said)) > 1, "the embedding has an influence on the text"
 
 
-def test_embeddings_of_texts_are_those_of_torch(weights: LoadedWeights, model: Model) -> None:
+def test_embeddings_of_texts_are_those_of_torch(parts: Parts, model: Model) -> None:
     _, tokens = model._text_encoder
-    text_model = TextEncoder(weights.text_backbone.model, weights.model.text_projection)
     for text in ("nothing moves", "a much longer text than the engine has room for, so that it is cut at its end"):
-        expected = text_model(*(torch.from_numpy(x) for x in tokens.encode(text)))[0].numpy()
+        expected = parts["text_encoder"](*(torch.from_numpy(x) for x in tokens.encode(text)))[0].numpy()
         cosine = float(model.embed_text(text) @ expected)
         assert cosine > 0.995, "int8 storage moves an embedding by no more than this"

@@ -84,7 +84,9 @@ def export(
 
     if weights is None and random_weights is None:
         weights = shipped_weights()
-    clips = calibrate_on and spread_clips(calibrate_on, chosen.clip, chosen.preprocess, _CALIBRATION_CLIPS)
+    clips = None
+    if calibrate_on is not None:
+        clips = spread_clips(calibrate_on, chosen.clip, chosen.preprocess, _CALIBRATION_CLIPS)
     wanted = "fp16" if fp16 else precision
     suffix = f"-{wanted}" if wanted and "=" not in wanted else ""
     terminal = Console(stderr=True)
