@@ -74,6 +74,7 @@ def export_bundle(
     out: Path,
     *,
     precision: str | None = None,
+    flavour: str = "native",
     check_parity: bool = True,
     clips: list[npt.NDArray[np.float32]] | None = None,
     overwrite: bool = False,
@@ -85,6 +86,7 @@ def export_bundle(
     Args:
         sources: where the weights are; a path alone is a vlj-edge weights directory.
         precision: as for precision.choose().
+        flavour: as for engines.export_engine().
         check_parity: run every engine beside torch; without it the manifest says that parity was not measured.
         clips: encoder inputs, float32 (1, frames, 3, crop, crop), from real video. The first 4 are judged instead of
             seeded blobs, the others set the scales of int8 activations, which cannot do without.
@@ -108,7 +110,7 @@ def export_bundle(
         for name in (name for name in _ORDER if name in weights.load):
             progress(f"exporting {name}")
             needed = cases if check_parity or observed else None
-            specs[name], exported = _export_part(name, weights, chosen[name], directory, needed)
+            specs[name], exported = _export_part(name, weights, chosen[name], flavour, directory, needed)
             engines.append(exported)
             if check_parity:
                 progress(f"comparing {name} with torch")
@@ -141,12 +143,12 @@ def _check_clips(clips: list[npt.NDArray[np.float32]] | None, observed: set[str]
 
 
 def _export_part(
-    name: str, weights: Weights, chosen: str, directory: Path, cases: parity.Cases | None
+    name: str, weights: Weights, chosen: str, flavour: str, directory: Path, cases: parity.Cases | None
 ) -> tuple[EngineSpec, ExportedEngine]:
     """Load one part, run it in torch where there are cases, write its graph, and let go of it."""
     module = weights.load[name]()
     ranges = parity.run_torch(name, module, cases) if cases is not None else None
-    graph = export_engine(name, module, weights.preset, chosen, ranges)
+    graph = export_engine(name, module, weights.preset, chosen, ranges, flavour)
     files = onnx_graph.save(graph.model, directory / graph.spec.file)
     size = sum((directory / file).stat().st_size for file in files) / 1e6
     spec = graph.spec

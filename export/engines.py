@@ -11,16 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from vlj_edge.bundle import EngineSpec, TensorSpec
+from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Preset
 
 from . import onnx_graph, precision
+from .models import ops
 from .models.decoder import Decoder
 from .models.vl_jepa import visual_tokens
 from .quantise import quantise
 
 OPSET = 23  # the first with Attention, RMSNormalization and RotaryEmbedding
+PORTABLE_OPSET = 19  # for TensorRT 10.3: the last without Gelu, the first in which Q/DQ scales may be fp16
 CACHE_OPSET = 24  # the first with TensorScatter, and with Attention over a cache of known length
-_MOST_NODES_A_LAYER = 40
+_MOST_NODES_A_LAYER = {"native": 40, "portable": 90}
 
 
 @dataclass(frozen=True)
@@ -46,28 +49,42 @@ class DecoderStep(nn.Module):
 
 
 def export_engine(
-    name: str, module: nn.Module, preset: Preset, chosen: str, ranges: dict[str, float] | None = None
+    name: str,
+    module: nn.Module,
+    preset: Preset,
+    chosen: str,
+    ranges: dict[str, float] | None = None,
+    flavour: str = "native",
 ) -> EngineGraph:
     """One of ENGINE_NAMES as a graph. The module is cast in place and not to be used afterwards.
 
     Args:
         chosen: a name of precision.PRECISIONS.
         ranges: what precision.observe found; needed for int8 activations.
+        flavour: "native", with the operators of opset 23 and 24, or "portable", for readers that do not know them.
 
     Raises:
-        VljEdgeError: an operator would compute in another precision than was asked for.
+        VljEdgeError: an operator would compute in another precision than was asked for, or the flavour has no form for
+            the weights.
     """
     how = precision.PRECISIONS[chosen]
+    if flavour == "portable":
+        _refuse_younger(name, chosen, how)
     module = module.to(precision.TORCH[how.compute])
     inputs, outputs, in_place = _INTERFACES[name](module, preset, precision.TORCH[how.compute])
     wrapped = DecoderStep(module) if isinstance(module, Decoder) else module
-    opset = CACHE_OPSET if name == "decoder" else OPSET
-    model = onnx_graph.to_onnx(wrapped, inputs, outputs, opset)
+    if flavour == "portable":
+        opset = PORTABLE_OPSET
+        with ops.portable():
+            model = onnx_graph.to_onnx(wrapped, inputs, outputs, opset)
+    else:
+        opset = CACHE_OPSET if name == "decoder" else OPSET
+        model = onnx_graph.to_onnx(wrapped, inputs, outputs, opset)
     precision.check_compute(model, name, how)
     if ranges is not None and name == "decoder":
         ranges = {f"decoder.{layer}": largest for layer, largest in ranges.items()}  # DecoderStep's names
     nodes = onnx_graph.nodes_a_layer(model)  # Q/DQ nodes are not counted: backends fuse them into what they surround
-    assert nodes <= _MOST_NODES_A_LAYER, f"{name}: {nodes} nodes in one layer"
+    assert nodes <= _MOST_NODES_A_LAYER[flavour], f"{name}: {nodes} nodes in one layer"
     quantise(model, how, ranges)
     spec = EngineSpec(
         file=f"{name}.onnx",
@@ -79,6 +96,16 @@ def export_engine(
         kept_fp32=precision.KEPT_FP32[name] if how.compute != "fp32" else (),
     )
     return EngineGraph(name, model, spec, nodes)
+
+
+def _refuse_younger(name: str, chosen: str, how: precision.Precision) -> None:
+    lacks = None
+    if how.weights is not None and not how.int8_activations:
+        lacks = "scales for blocks of weights, which ONNX has from opset 21"
+    elif how.compute == "bf16" and name == "vision_encoder":
+        lacks = "a bf16 convolution, which ONNX has from opset 22"
+    if lacks is not None:
+        raise VljEdgeError(f"{name}: {chosen} needs {lacks}: choose fp16 or int8 for the portable flavour")
 
 
 Interface: TypeAlias = tuple[dict[str, Any], list[str], dict[str, str]]  # inputs, outputs, output -> input in place

@@ -155,8 +155,8 @@ class _Engine:
         ort = require("onnxruntime", "cpu")
         options = ort.SessionOptions()
         options.log_severity_level = 3  # TensorScatter warns at every step that is not bound in place
-        # Or it turns int8 into uint8 for old x86, and fails where a MatMul becomes a Gemm.
-        options.add_session_config_entry("session.qdqisint8allowed", "1")
+        if PRECISIONS[spec.precision].int8_activations:  # as in runtime/ort/engine.py
+            options.add_session_config_entry("optimization.disable_specified_optimizers", "MatMulAddFusion")
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.spec = spec
 

@@ -124,7 +124,7 @@ def observe(module: nn.Module) -> Iterator[dict[str, float]]:
 
     def hook(name: str) -> Any:
         def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            ranges[name] = max(ranges.get(name, 0.0), float(inputs[0].abs().max()))
+            ranges[name] = max(ranges.get(name, 0.0), float(inputs[0].detach().abs().max()))
 
         return note
 

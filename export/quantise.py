@@ -26,25 +26,27 @@ def quantise(model: ir.Model, precision: Precision, ranges: dict[str, float] | N
     activations one scale a column, since a product of int8s sums over all of it.
 
     Token tables, and the decoder's head, which is one, are int8 in blocks always: they are read in single rows, and a
-    rare word must not suffer from its neighbours.
+    rare word must not suffer from its neighbours. Below opset 21, which has no blocks, they stay as they are.
 
     Args:
         ranges: largest absolute input of each linear layer by name, from `precision.observe`.
 
     Raises:
-        VljEdgeError: int8 activations were asked for and a layer has no range.
+        VljEdgeError: int8 activations were asked for and a layer has no range, or a matrix does not fill blocks.
     """
     if precision.weights is None:
         return
     rounded: dict[str, ir.Value] = {}
+    blocked = model.opset_imports[""] >= 21
     for node in list(model.graph):
-        if node.op_type == "Gather" and _is_large_weight(node.inputs[0], axis=1):
+        if node.op_type == "Gather" and blocked and _is_large_weight(node.inputs[0], axis=1):
             _store_table(model.graph, node)
         elif node.op_type == "MatMul" and node.inputs[1] is not None:
             transposed = node.inputs[1].producer()
             if transposed is not None and transposed.op_type == "Transpose":
-                _store_head(model.graph, node, transposed)
-            elif _is_large_weight(node.inputs[1], axis=0):
+                if blocked:
+                    _store_head(model.graph, node, transposed)
+            elif _is_large_weight(node.inputs[1], axis=None):
                 if precision.int8_activations:
                     _round_input(model.graph, node, ranges or {}, rounded)
                 _store_matrix(model.graph, node, precision)
@@ -119,6 +121,11 @@ def _store_matrix(graph: ir.Graph, matmul: ir.Node, precision: Precision) -> Non
         values = _weights(graph, weight, stored, scale, "int8")
         dequantise = _dequantise(matmul, *values, {"axis": 1}, like=weight)
     else:
+        inputs = weight.const_value.shape.numpy()[0]
+        if inputs % BLOCK:
+            raise VljEdgeError(
+                f"{matmul.name} has {inputs} inputs, which do not fill blocks of {BLOCK}: choose int8 or fp16 for it"
+            )
         values = _weights(graph, weight, *blocks(weight.const_value.numpy(), 0, precision.weights), precision.weights)
         dequantise = _dequantise(matmul, *values, {"axis": 0, "block_size": BLOCK}, like=weight)
     graph.insert_before(matmul, dequantise)
@@ -189,12 +196,14 @@ def _numpy(weight: ir.Value | None) -> Any:
     return weight.const_value.dtype.numpy()
 
 
-def _is_large_weight(value: ir.Value | None, axis: int) -> bool:
+def _is_large_weight(value: ir.Value | None, axis: int | None) -> bool:
+    """Worth storing in integers, and with an axis: does it fill blocks along it?"""
     if value is None or not value.is_initializer() or value.const_value is None:
         return False
     shape = value.const_value.shape.numpy()
-    large = len(shape) == 2 and shape[0] * shape[1] > _STORED_ABOVE and shape[axis] % BLOCK == 0
-    return large and value.const_value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+    large = len(shape) == 2 and shape[0] * shape[1] > _STORED_ABOVE
+    fills = axis is None or (large and shape[axis] % BLOCK == 0)
+    return large and fills and value.const_value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
 def _initializer(graph: ir.Graph, name: str, content: Array | ir.PackedTensor[Any]) -> ir.Value:

@@ -1,14 +1,35 @@
 """Operators that ONNX has as one node (opset 23 and 24) and torch spells out.
 
-In eager mode they are plain torch, differentiable, and the reference; under torch.export they become that one node.
-Parity between the two is what `vlj-edge export` measures at its end.
+In eager mode they are plain torch, differentiable, and the reference; under torch.export they become that one node, or
+with `portable()` what older readers know (TensorRT 10.3: no operator younger than opset 19). Parity between the two is
+what `vlj-edge export` measures at its end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+_PORTABLE = ContextVar("portable", default=False)
+
+
+@contextmanager
+def portable() -> Iterator[None]:
+    """Export inside this block without Attention, RMSNormalization, RotaryEmbedding and TensorScatter."""
+    token = _PORTABLE.set(True)
+    try:
+        yield
+    finally:
+        _PORTABLE.reset(token)
+
+
+def _as_one_node() -> bool:
+    return torch.compiler.is_exporting() and not _PORTABLE.get()
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, kv_heads: int, mask: Tensor | None = None) -> Tensor:
@@ -17,17 +38,19 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, kv_heads: int, mask: 
     q is (batch, tokens, heads * d); k and v are (batch, keys, kv_heads * d); mask is bool (batch or 1, 1, tokens,
     keys), True where a key may be seen. Returns (batch, tokens, heads * d).
     """
-    if torch.compiler.is_exporting():
+    if _as_one_node():
         onnx_attention: Tensor = torch.onnx.ops.attention(q, k, v, mask, q_num_heads=heads, kv_num_heads=kv_heads)[0]
         return onnx_attention
     q, k, v = (_split_heads(x, n) for x, n in ((q, heads), (k, kv_heads), (v, kv_heads)))
+    if torch.compiler.is_exporting():
+        return _spelled_out(q, k, v, mask).transpose(1, 2).flatten(2)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=heads != kv_heads)
     return y.transpose(1, 2).flatten(2)
 
 
 def rotate_half(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
     """Llama's rotary embedding. x is (batch, tokens, heads * d); cos and sin are (1, tokens, d / 2)."""
-    if torch.compiler.is_exporting():
+    if _as_one_node():
         # With no position ids, the ONNX operator takes cos and sin per batch row and token.
         rotated: Tensor = torch.onnx.ops.rotary_embedding(x, cos, sin, num_heads=heads)
         return rotated
@@ -43,7 +66,7 @@ def write_cache(cache: Tensor, update: Tensor, position: Tensor) -> Tensor:
     As TensorScatter-24 this is in place once the runtime binds input and output to one buffer.
     """
     update = _split_heads(update, cache.shape[1])
-    if torch.compiler.is_exporting():
+    if _as_one_node():
         return torch.onnx.ops.symbolic(
             "TensorScatter",
             (cache, update, position),
@@ -52,6 +75,8 @@ def write_cache(cache: Tensor, update: Tensor, position: Tensor) -> Tensor:
             shape=cache.shape,
             version=24,
         )
+    if torch.compiler.is_exporting():
+        return torch.where((torch.arange(cache.shape[2]) == position)[:, None], update, cache)
     return cache.index_copy(2, position, update)
 
 
@@ -61,22 +86,26 @@ def cached_attention(q: Tensor, keys: Tensor, values: Tensor, length: Tensor, he
     Returns (1, 1, heads * d).
     """
     q = _split_heads(q, heads)
-    if torch.compiler.is_exporting():
+    if _as_one_node():
         y = torch.onnx.ops.symbolic(
             "Attention", (q, keys, values, None, None, None, length), dtype=q.dtype, shape=q.shape, version=24
         )
     else:
         valid = torch.arange(keys.shape[2], device=keys.device) < length
+        if torch.compiler.is_exporting():
+            return _spelled_out(q, keys, values, valid[None, None, None]).transpose(1, 2).flatten(2)
         y = F.scaled_dot_product_attention(q, keys, values, attn_mask=valid[None], enable_gqa=True)
     return y.transpose(1, 2).flatten(2)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / rms(x) * weight over the last axis, the statistics in fp32."""
-    if torch.compiler.is_exporting():
+    if _as_one_node():
         return torch.onnx.ops.symbolic(
             "RMSNormalization", (x, weight), attrs={"epsilon": eps}, dtype=x.dtype, shape=x.shape, version=23
         )
+    if torch.compiler.is_exporting():
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight
     return F.rms_norm(x, (x.shape[-1],), weight, eps)
 
 
@@ -107,6 +136,18 @@ class RMSNorm(StaysFp32, nn.RMSNorm):
 def unit(x: Tensor) -> Tensor:
     """x in fp32, scaled to length 1 along the last axis."""
     return F.normalize(x.float(), dim=-1)
+
+
+def _spelled_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention over (batch, heads, tokens, d) as two products and a softmax in fp32; keys may have fewer heads."""
+    repeats = q.shape[1] // k.shape[1]
+    if repeats > 1:
+        k, v = (x[:, :, None].expand(-1, -1, repeats, -1, -1).flatten(1, 2) for x in (k, v))
+    scores = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).float()
+    if mask is not None:
+        scores = scores + torch.where(mask, 0.0, -1e9)  # -inf would make a row of padding alone NaN
+    attended: Tensor = scores.softmax(-1).to(q.dtype) @ v
+    return attended
 
 
 def _split_heads(x: Tensor, heads: int) -> Tensor:

@@ -34,6 +34,13 @@ int8-fp16, int8w-fp16, int4w-fp16. One for all engines, or --precision predictor
 @click.option("--random-weights", type=int, metavar="SEED", help="Random weights for what has none: size and speed.")
 @click.option("--fp16", is_flag=True, help="The same as --precision fp16.")
 @click.option("--precision", help="What the engines compute in; fails where parity does not hold.")
+@click.option(
+    "--flavour",
+    type=click.Choice(["native", "portable"]),
+    default="native",
+    show_default=True,
+    help="portable: no ONNX operator that TensorRT 10.3 (JetPack 6) does not know.",
+)
 @click.option("--calibrate-on", type=_FILE, help="A video that sets the scales of int8 activations.")
 @click.option("--skip-parity", is_flag=True, help="Do not compare the engines with torch.")
 @click.option("--out", type=_FILE, help="Bundle directory to make; named after the preset if not.")
@@ -52,6 +59,7 @@ def export(
     random_weights: int | None,
     fp16: bool,
     precision: str | None,
+    flavour: str,
     calibrate_on: Path | None,
     skip_parity: bool,
     out: Path | None,
@@ -102,6 +110,7 @@ def export(
             chosen,
             out or Path(f"{preset_name}{suffix}"),
             precision=wanted,
+            flavour=flavour,
             check_parity=not skip_parity,
             clips=clips,
             overwrite=overwrite,

@@ -1,0 +1,172 @@
+"""A text decoder for a checkpoint that has none: SmolLM2 learns to say what an embedding means, from text alone.
+
+python train.py TEXTS --bundle BUNDLE --out DIR, then vlj-edge export ... --decoder DIR
+
+Each line of TEXTS goes through the bundle's text encoder, noise bridges the gap to the embeddings that the predictor
+makes of clips, and a projection to one prefix token is trained, with low-rank changes of the attention's weights.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import track
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+import vlj_edge
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.export.decoder_checkpoints import CausalLlama, causal_llama, packaged_smollm2
+from vlj_edge.export.models.decoder import Decoder
+from vlj_edge.presets import preset
+
+console = Console(stderr=True)
+ADAPTED = ("q_proj", "v_proj", "o_proj")
+
+
+class LowRank(nn.Module):
+    """A weight plus a product of two thin matrices, which begins as nothing (LoRA, arXiv 2106.09685)."""
+
+    def __init__(self, weight: Tensor, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Parameter(torch.randn(rank, weight.shape[1]) / weight.shape[1] ** 0.5)
+        self.up = nn.Parameter(torch.zeros(weight.shape[0], rank))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.up @ self.down
+
+
+def embed_texts(bundle: Path, texts: list[str]) -> Tensor:
+    """float32 (texts, embedding), by the bundle's text encoder."""
+    model = vlj_edge.load(bundle)
+    shown = track(texts, "texts", console=console, disable=not console.is_terminal)
+    return torch.from_numpy(np.stack([model.embed_text(text) for text in shown]))
+
+
+def make_decoder(llama: CausalLlama, embedding: int, rank: int) -> Decoder:
+    """The pretrained decoder, frozen but for its prefix and, with a rank, low-rank changes of the attention."""
+    decoder = Decoder(replace(preset("vl-jepa-1.6b"), embedding=embedding, decoder=llama.config))
+    decoder.load_state_dict(llama.state, strict=False)  # all but prefix_proj, which keeps its random start
+    with torch.no_grad():  # a unit embedding should become as long as a token's
+        length = decoder.embed_tokens.weight.norm(dim=-1).mean()
+        decoder.prefix_proj.weight.mul_(length / decoder.prefix_proj.weight.norm(dim=1).mean() / embedding**0.5)
+    decoder.requires_grad_(False)
+    decoder.prefix_proj.requires_grad_(True)
+    for layer in decoder.layers if rank else ():
+        for name in ADAPTED:
+            linear = getattr(layer.self_attn, name)
+            parametrize.register_parametrization(linear, "weight", LowRank(linear.weight, rank))
+    return decoder
+
+
+def token_rows(llama: CausalLlama, texts: list[str], longest: int) -> tuple[Tensor, Tensor]:
+    """int64 (texts, n), ended and padded, and the bool mask of what counts."""
+    rows = [[*llama.tokenizer.encode(text, add_special_tokens=False).ids[: longest - 1], llama.end] for text in texts]
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [llama.end] * (width - len(row)) for row in rows])
+    return ids, torch.arange(width) < torch.tensor([[len(row)] for row in rows])
+
+
+def noisy(embeddings: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """Unit vectors, each turned away by noise of a random length up to `most`; the first fifth are left as they are."""
+    noise = F.normalize(torch.randn(embeddings.shape, generator=generator), dim=-1)
+    noise *= most * torch.rand(len(embeddings), 1, generator=generator)
+    noise[: len(embeddings) // 5] = 0
+    return F.normalize(embeddings + noise, dim=-1)
+
+
+def fit(
+    decoder: Decoder, embeddings: Tensor, ids: Tensor, mask: Tensor, steps: int, batch: int, rate: float, noise: float
+) -> None:
+    """Next-token loss under noisy embeddings of the same texts."""
+    generator = torch.Generator().manual_seed(0)
+    parameters = [p for p in decoder.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.05)
+    shown = time.monotonic()
+    for step in range(steps):
+        chosen = torch.randint(len(ids), (batch,), generator=generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = decoder(noisy(embeddings[chosen], noise, generator), ids[chosen][:, :-1])
+        loss = F.cross_entropy(logits[mask[chosen]], ids[chosen][mask[chosen]])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        if time.monotonic() - shown > 15 or step == steps - 1:
+            console.print(f"step {step + 1} of {steps}, loss {loss.item():.4f}", highlight=False)
+            shown = time.monotonic()
+
+
+def write(decoder: Decoder, llama: CausalLlama, out: Path) -> None:
+    """A transformers directory with prefix.safetensors beside it, which is what --decoder takes."""
+    for module in decoder.modules():
+        if parametrize.is_parametrized(module):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    out.mkdir(parents=True, exist_ok=True)
+    state = {key: value.contiguous() for key, value in decoder.state_dict().items()}
+    prefix = {key: state.pop(key) for key in list(state) if key.startswith("prefix_proj.")}
+    save_file(prefix, out / "prefix.safetensors")
+    save_file({f"model.{key}": value.half() for key, value in state.items()}, out / "model.safetensors")
+    llama.tokenizer.save(str(out / "tokenizer.json"))
+    config = llama.config
+    settings = {
+        "model_type": "llama",
+        "vocab_size": config.vocabulary,
+        "hidden_size": config.width,
+        "intermediate_size": config.mlp,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads,
+        "head_dim": config.head_dim,
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,
+        "hidden_act": "silu",
+        "tie_word_embeddings": True,
+        "eos_token_id": llama.end,
+    }
+    (out / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+@click.command()
+@click.argument("texts", type=click.Path(path_type=Path))
+@click.option("--bundle", type=click.Path(path_type=Path), help="Whose embeddings to read; nano when not named.")
+@click.option("--base", type=click.Path(path_type=Path), help="A causal Llama; the packaged SmolLM2-135M if not named.")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--steps", default=400, show_default=True)
+@click.option("--batch", default=48, show_default=True)
+@click.option("--rank", default=16, show_default=True, help="Of the low-rank changes; 0 trains the prefix alone.")
+@click.option("--rate", default=2e-3, show_default=True)
+@click.option("--noise", default=0.6, show_default=True, help="At most; 0.6 leaves a cosine of 0.86.")
+def main(
+    texts: Path, bundle: Path | None, base: Path | None, out: Path, steps: int, batch: int, rank: int, rate: float,
+    noise: float
+) -> None:  # fmt: skip
+    """Train a decoder on the lines of TEXTS."""
+    torch.manual_seed(0)
+    lines = list(dict.fromkeys(line.strip() for line in texts.read_text(encoding="utf-8").splitlines() if line.strip()))
+    llama = causal_llama(base or packaged_smollm2())
+    embeddings = embed_texts(bundle or vlj_edge.bundle.nano_bundle(), lines)
+    decoder = make_decoder(llama, embeddings.shape[1], rank)
+    ids, mask = token_rows(llama, lines, decoder.capacity)
+    console.print(f"{len(lines)} texts of at most {ids.shape[1]} tokens")
+    fit(decoder, embeddings, ids, mask, steps, batch, rate, noise)
+    write(decoder, llama, out)
+    console.print(f"{out}: next, vlj-edge export --decoder {out}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except VljEdgeError as error:
+        raise SystemExit(f"error: {error}") from None

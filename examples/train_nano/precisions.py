@@ -1,0 +1,229 @@
+"""What each precision costs nano: size, parity, accuracy on test clips, narration on test streams, and CPU time.
+
+Every precision is exported from the same weights, calibrated on a validation stream, and run as its users run it: real
+pictures through the runtime's engines. Writes results/precisions.json.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from clips import ACT, clip_label
+from episodes import list_episodes, load_frames, load_labels
+from features import take
+from figures import interval, resample
+from policies import live
+from provenance import provenance
+from recordings import Judge, Recording
+from rich.console import Console
+from tasks import TASK_QUERIES, TASKS
+
+from vlj_edge.bundle import Manifest, read_manifest, seal, write_manifest
+from vlj_edge.export.bundle import Exported, export_bundle
+from vlj_edge.export.emulate import emulate_bf16
+from vlj_edge.export.weights import MODEL_FILE
+from vlj_edge.presets import preset
+from vlj_edge.runtime.clips import spread_clips
+from vlj_edge.runtime.decode import decode
+from vlj_edge.runtime.pipeline import Model
+from vlj_edge.runtime.preprocess import see
+
+PRECISIONS = {
+    "fp32": "fp32",
+    "fp16": "fp16",
+    "bf16": "bf16",
+    "int8": "int8",
+    "int8w": "int8w",
+    "int4w": "predictor=int4w,decoder=int4w",  # the vision encoder stays in fp32
+    "int4w everywhere": "int4w",
+    "int8-fp16": "int8-fp16",
+    "int4w-fp16": "int4w-fp16",
+}
+NAMES = list(TASKS)
+STRIDE, ROUNDS = 4, 15
+console = Console(stderr=True)
+
+
+class EngineSpeaker:
+    """Texts by the bundle's own decoder engine, each made once."""
+
+    def __init__(self, model: Model) -> None:
+        self._decoder, self._tokens = model._decoder
+        self._end = model.manifest.tokenizers["decoder"].end
+        self._known: dict[bytes, str] = {}
+
+    def say(self, embeddings: np.ndarray) -> list[str]:
+        texts = []
+        for row in np.ascontiguousarray(embeddings, np.float32):
+            if row.tobytes() not in self._known:
+                self._known[row.tobytes()] = self._tokens.decode(decode(self._decoder, row, self._end)[0])
+            texts.append(self._known[row.tobytes()])
+        return texts
+
+
+def export(name: str, weights: Path, calibration: Path, out: Path) -> Exported:
+    nano = preset("nano")
+    clips = spread_clips(calibration, nano.clip, nano.preprocess, 36)
+    exported = export_bundle(weights, nano, out, precision=PRECISIONS[name], clips=clips, overwrite=True)
+    if any(engine.precision == "bf16" for engine in exported.engines):
+        emulate(out)
+    return exported
+
+
+def emulate(bundle: Path) -> None:
+    """Make a bf16 bundle run on the CPU: rounded to bf16 after every operator, as export/parity.py judges it."""
+    manifest = read_manifest(bundle)
+    engines = {}
+    for name, spec in manifest.engines.items():
+        emulate_bf16(bundle / spec.file, bundle / "emulated.onnx")
+        (bundle / "emulated.onnx").replace(bundle / spec.file)
+        sides = {
+            side: tuple(replace(t, dtype="float32") if t.dtype == "bfloat16" else t for t in getattr(spec, side))
+            for side in ("inputs", "outputs")
+        }
+        engines[name] = replace(spec, **sides)
+    changed: Manifest = replace(manifest, engines=engines, files={name: seal(bundle / name) for name in manifest.files})
+    write_manifest(bundle, changed)
+
+
+def test_windows(data: Path, limit: int | None) -> list[tuple[int, int, np.ndarray]]:
+    """(episode, task, uint8 [8, 96, 96, 3] BGR) of act windows of the test episodes, with their sensor noise."""
+    found = []
+    for number, path in enumerate(list_episodes(data, "test")[:limit]):
+        labels = load_labels(path)
+        if labels.camera["zone"] == "outside":
+            continue
+        frames = take(load_frames(path), "test", labels.seed, 0)[0][2:-4, ..., ::-1]
+        for start in range(0, len(labels.phase) - 7, STRIDE):
+            if clip_label(labels.phase[start : start + 8]) == ACT:
+                found.append((number, NAMES.index(labels.task), np.ascontiguousarray(frames[start : start + 8])))
+    return found
+
+
+def classify(model: Model, windows: list[tuple[int, int, np.ndarray]]) -> np.ndarray:
+    """Is the nearest of the 50 tasks' labels the right one? bool (windows,)."""
+    encoder, pixels, predictor = model._encoder
+    wordings = [np.mean([model.embed_text(text) for text in TASKS[name].captions], axis=0) for name in NAMES]
+    labels = np.stack([wording / np.linalg.norm(wording) for wording in wordings])
+    ids, mask = model._query_tokens.encode(TASK_QUERIES[0])
+    right = []
+    for _, task, frames in windows:
+        pixels.fill([see(frame, model.manifest.preprocess) for frame in frames])
+        encoder.run()
+        predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = ids, mask
+        predictor.run()
+        right.append(int((labels @ predictor.outputs["embedding"][0]).argmax()) == task)
+    return np.array(right)
+
+
+def narrate(model: Model, videos: list[Path]) -> tuple[np.ndarray, float, float]:
+    """CIDEr of each event (events,) by the live gates, and decodes and decoder runs a second."""
+    speaker, recordings = EngineSpeaker(model), []
+    for video in videos:
+        annotation = json.loads(video.with_suffix(".json").read_text())
+        seen = list(model.embed(video))
+        columns = ([w.window.centre for w in seen], [w.window.end for w in seen], [w.embedding for w in seen])
+        centres, ends, embeddings = map(np.array, columns)
+        at_rest = np.array([w.at_rest for w in seen])
+        recordings.append(
+            Recording(
+                video.stem,
+                annotation["seconds"],
+                centres,
+                ends,
+                embeddings,
+                embeddings,
+                at_rest,
+                0,
+                annotation["events"],
+            )
+        )
+    judge, scores, texts, runs = Judge(recordings), [], 0, 0
+    for recording in recordings:
+        decodes, _, known = live(recording, speaker, model.manifest.gates)
+        scores.append(judge.scores(recording, decodes))
+        texts += len(decodes)
+        runs += len(decodes) - known
+    seconds = sum(recording.seconds for recording in recordings)
+    return np.concatenate(scores), texts / seconds, runs / seconds
+
+
+def speeds(models: dict[str, Model]) -> dict[str, dict[str, float]]:
+    """Median milliseconds of one run of each engine: all precisions in turn, forwards and backwards."""
+    times: dict[tuple[str, str], list[float]] = {}
+    for round_ in range(ROUNDS + 2):
+        for name in list(models)[:: 1 if round_ % 2 else -1]:
+            encoder, _, predictor = models[name]._encoder
+            decoder = models[name]._decoder[0]
+            for part, engine in (("vision_encoder", encoder), ("predictor", predictor), ("decoder_step", decoder)):
+                started = time.perf_counter()
+                for _ in range(5):
+                    engine.run()
+                times.setdefault((name, part), []).append((time.perf_counter() - started) / 5 * 1e3)
+    found: dict[str, dict[str, float]] = {name: {} for name in models}
+    for (name, part), values in times.items():
+        found[name][part] = round(float(np.median(values[2:])), 3)
+    return found
+
+
+def paired(values: np.ndarray, reference: np.ndarray, group: np.ndarray) -> dict[str, Any]:
+    """The mean difference to the reference with its interval; whole groups are drawn."""
+    return interval(values.astype(float) - reference.astype(float), group)
+
+
+def loss(scores: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    difference = scores - reference
+    low, high = np.quantile(difference[resample(len(difference))].mean(1), (0.025, 0.975))
+    return {key: round(float(v), 4) for key, v in (("value", difference.mean()), ("low", low), ("high", high))}
+
+
+@click.command()
+@click.option("--weights", type=click.Path(path_type=Path, exists=True), default=Path("../../export/nano"))
+@click.option("--data", type=click.Path(path_type=Path), default=Path("data/nano"), show_default=True)
+@click.option("--streams", type=click.Path(path_type=Path), default=Path("data/streams"), show_default=True)
+@click.option("--scratch", type=click.Path(path_type=Path), default=Path("data/precisions"), show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("../../results/precisions.json"))
+@click.option("--limit", type=int, help="Only so many test episodes and streams: for a quick look.")
+def main(weights: Path, data: Path, streams: Path, scratch: Path, out: Path, limit: int | None) -> None:
+    """Measure every precision, in one run."""
+    windows = test_windows(data, limit)
+    videos = sorted((streams / "test").glob("*.mp4"))[:limit]
+    calibration = sorted((streams / "val").glob("*.mp4"))[0]
+    episode = np.array([number for number, _, _ in windows])
+    rows: dict[str, dict[str, Any]] = {}
+    models, right, cider = {}, {}, {}
+    for name in PRECISIONS:
+        exported = export(name, weights, calibration, scratch / name.replace(" ", "-"))
+        model = models[name] = Model(exported.bundle)
+        right[name] = classify(model, windows)
+        cider[name], texts, runs = narrate(model, videos)
+        rows[name] = {
+            "precision": {engine.name: engine.precision for engine in exported.engines},
+            "megabytes": {engine.name: round(engine.megabytes, 2) for engine in exported.engines},
+            "parity": [row.as_dict() for row in exported.parity],
+            "task_top1_act_windows": interval(right[name], episode),
+            "task_top1_against_fp32": paired(right[name], right["fp32"], episode),
+            "live_cider": round(float(cider[name].mean()), 4),
+            "live_cider_against_fp32": loss(cider[name], cider["fp32"]),
+            "texts_a_second": round(texts, 4),
+            "decoder_runs_a_second": round(runs, 4),
+        }
+        console.print(name, rows[name]["task_top1_act_windows"]["value"], rows[name]["live_cider"], highlight=False)
+    on_cpu = {name: model for name, model in models.items() if name != "bf16"}  # which is emulated there
+    for name, milliseconds in speeds(on_cpu).items():
+        rows[name]["cpu_milliseconds"] = milliseconds
+    report = provenance("python precisions.py") | {"weights": seal(weights / MODEL_FILE).sha256}
+    report |= {"windows": len(windows), "episodes": len(set(episode.tolist())), "streams": len(videos)}
+    out.write_text(json.dumps(report | {"precisions": rows}, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(scratch)
+
+
+if __name__ == "__main__":
+    main()
