@@ -40,6 +40,7 @@ from .precision import PRECISIONS, choose
 from .tokens import write_tokenizers
 from .weights import Sources, Weights, open_weights
 
+CAPTIONS = "captions.txt"
 GATES_FILE = "gates.json"  # beside the weights: thresholds that were calibrated with them
 _ORDER = ("vision_encoder", "predictor", "text_encoder", "decoder")  # each makes inputs for those after it
 # Peak of `export --preset vl-jepa-1.6b` (results/paper-scale.json): the libraries, and copies of the largest part.
@@ -116,6 +117,8 @@ def export_bundle(
                 progress(f"comparing {name} with torch")
                 rows += parity.compare(name, directory, specs[name], cases)
                 parity.judge(rows, chosen)
+        if weights.captions is not None:
+            (directory / CAPTIONS).write_text("\n".join(weights.captions) + "\n", encoding="utf-8")
         progress("sealing")
         manifest = Manifest(
             preset=preset.name,
@@ -128,6 +131,7 @@ def export_bundle(
             gates=_gates(weights.directory),
             files={path.name: seal(path) for path in sorted(directory.iterdir())},
             receipt=_receipt(weights, sources, command),
+            captions=CAPTIONS if weights.captions is not None else None,
             parity={"rows": [row.as_dict() for row in rows], "lowest_cosine": parity.LOWEST_COSINE},
         )
         write_manifest(directory, manifest)

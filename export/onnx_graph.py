@@ -74,7 +74,7 @@ def nodes_a_layer(model: ir.Model) -> int:
     """Nodes of the largest transformer layer, by the names that `to_onnx` gave ("layers.3.mlp/...", "blocks.3/...")."""
     layers = (_LAYER.search(node.name or "") for node in model.graph if not (node.name or "").startswith("stem."))
     counts = Counter(found.group(1) for found in layers if found)
-    return max(counts.values())
+    return max(counts.values(), default=0)
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:

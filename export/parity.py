@@ -18,6 +18,7 @@ from vlj_edge.presets import Preset
 
 from .emulate import emulate_bf16
 from .models.decoder import Decoder
+from .models.nearest_caption import NearestCaption
 from .precision import PRECISIONS, observe
 from .tokens import BundleTokenizers
 
@@ -91,6 +92,7 @@ class Cases:
     own_tokens: list[npt.NDArray[Any]] = field(default_factory=list)
     embeddings: list[Tensor] = field(default_factory=list)
     texts: list[Tensor] = field(default_factory=list)
+    nearest: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # of each: its caption's number and cosine
     written: list[tuple[list[int], Tensor]] = field(default_factory=list)  # of each embedding: its text, its logits
 
 
@@ -115,6 +117,8 @@ def run_torch(name: str, module: Any, cases: Cases) -> dict[str, float]:
             cases.embeddings = [module(tokens, *cases.query) for tokens in cases.tokens]
         elif name == "text_encoder":
             cases.texts = [module(*sentence) for sentence in cases.sentences]
+        elif isinstance(module, NearestCaption):
+            cases.nearest = [module(embedding) for embedding in _embeddings(cases)]
         else:
             cases.written = [_write(module, embedding, cases.preset.decoder_end) for embedding in _embeddings(cases)]
     return ranges
@@ -134,7 +138,7 @@ def compare(name: str, directory: Path, spec: EngineSpec, cases: Cases) -> list[
     if name == "text_encoder":
         own = [engine(*sentence)[0] for sentence in cases.sentences[:JUDGED]]
         return [_compare(name, spec.precision, cases.texts, own)]
-    return [_compare_texts(engine, cases)]
+    return [_compare_captions(engine, cases) if cases.nearest else _compare_texts(engine, cases)]
 
 
 def _embeddings(cases: Cases) -> list[Tensor]:
@@ -207,6 +211,25 @@ def _compare(name: str, precision: str, expected: list[Tensor], found: list[npt.
         cosine=min(cosines),
         worst_token=min(_cosine(e, f) for e, f in pairs) if by_token else None,
         largest_difference=max(float(np.abs(e - f).max()) for e, f in pairs),
+    )
+
+
+def _compare_captions(decoder: _Engine, cases: Cases) -> Row:
+    """The row's cosine is 1 less the largest error of a cosine to a caption."""
+    errors, differing = [], []
+    for embedding, (number, cosine) in zip(_embeddings(cases), cases.nearest, strict=True):
+        own_number, own_cosine = decoder(embedding)
+        errors.append(abs(float(own_cosine[0, 0]) - float(cosine[0, 0])))
+        if int(own_number[0, 0]) != int(number[0, 0]):
+            differing.append(0)
+    return Row(
+        engine="decoder",
+        precision=decoder.spec.precision,
+        cases=len(cases.nearest),
+        cosine=1 - max(errors),
+        worst_token=None,
+        largest_difference=max(errors),
+        first_differing_token=min(differing, default=None),
     )
 
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import torch
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Preset
@@ -23,6 +23,7 @@ from .checkpoint_files import State, read_safetensors
 from .decoder_checkpoints import causal_llama
 from .models import VLJepa
 from .models.decoder import Decoder
+from .models.nearest_caption import NearestCaption
 from .models.predictor import Predictor
 from .models.text_encoder import TextEncoder
 from .models.vision_encoder import VisionEncoder
@@ -48,7 +49,8 @@ class Sources:
             no predictor.
         text_encoder: the text backbone as a transformers directory.
         decoder: a causal Llama with PREFIX_FILE beside it: a transformers directory, or a directory with a GGUF file.
-            without_decoder: make no decoder engine.
+            captions: a file of texts, one a line: the decoder says the nearest of them, and needs no weights.
+        without_decoder: make no decoder engine.
         random: seed of random weights for what has none, to see size and speed; None: refuse.
     """
 
@@ -57,6 +59,7 @@ class Sources:
     predictor: Path | None = None
     text_encoder: Path | None = None
     decoder: Path | None = None
+    captions: Path | None = None
     without_decoder: bool = False
     random: int | None = None
 
@@ -69,6 +72,7 @@ class Weights:
         preset: with the decoder's dimensions where its files bring their own.
         load: by engine, so that only one module need be in memory. The checkpoint of open-vljepa has no decoder.
         query_tokenizer, decoder_tokenizer: what turns text into ids, and ids into text.
+        captions: what the decoder chooses among, where it has no language model.
         text: the text encoder's backbone, for its tokenizer and what it demands.
         files: what the receipt names, with sha256.
         directory: where gates lie that were calibrated with these weights.
@@ -78,6 +82,7 @@ class Weights:
     load: dict[str, Load]
     query_tokenizer: Tokenizer
     decoder_tokenizer: Tokenizer | None
+    captions: list[str] | None
     text: TextBackbone
     files: tuple[Path, ...]
     directory: Path | None
@@ -112,14 +117,19 @@ def open_weights(sources: Sources, preset: Preset) -> Weights:
         "decoder": lambda: Decoder(preset),
         "text_projection": lambda: nn.Linear(preset.text.width, preset.embedding),
     }
-    if sources.without_decoder or (is_open_vljepa(sources.weights) and sources.decoder is None):
+    captions = None if sources.captions is None else read_lines(sources.captions)
+    if captions or sources.without_decoder or (is_open_vljepa(sources.weights) and sources.decoder is None):
         del builders["decoder"]
         tokenizers.pop("decoder", None)
     load = {name: _loader(name, build, states.get(name), sources, preset) for name, build in builders.items()}
     text, projection = _text_backbone(sources, preset, states.get("text_backbone")), load.pop("text_projection")
     load["text_encoder"] = lambda: TextEncoder(text.load(), projection()).eval()
+    if captions:
+        load["decoder"] = lambda: NearestCaption(_embed(captions, load["text_encoder"](), text, preset))
     of_weights = sources.weights if sources.weights is not None and sources.weights.is_dir() else None
-    return Weights(preset, load, tokenizers["query"], tokenizers.get("decoder"), text, _files(sources), of_weights)
+    return Weights(
+        preset, load, tokenizers["query"], tokenizers.get("decoder"), captions, text, _files(sources), of_weights
+    )
 
 
 def load_model(directory: Path, preset: Preset) -> VLJepa:
@@ -219,6 +229,36 @@ def _text_backbone(sources: Sources, preset: Preset, state: State | None) -> Tex
     if directory is None and sources.random is not None and (name != "minilm-l6" or sources.weights is None):
         return random_text_backbone(name, sources.random, shipped_weights() / QUERY_TOKENIZER)
     return load_text_backbone(name, directory, state)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The texts of a file, one a line, each once.
+
+    Raises:
+        VljEdgeError: there is no such file, it is not text, or it is empty.
+    """
+    try:
+        lines = [" ".join(line.split()) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise VljEdgeError(f"{path} is no text file ({error}): name one with a caption a line") from error
+    found = list(dict.fromkeys(line for line in lines if line))
+    if not found:
+        raise VljEdgeError(f"{path} holds no caption: write one a line")
+    return found
+
+
+@torch.no_grad()
+def _embed(captions: list[str], encoder: nn.Module, text: TextBackbone, preset: Preset) -> Tensor:
+    """float32 (captions, embedding), unit length."""
+    tokenizer = read_tokenizer(text.tokenizer)
+    tokenizer.enable_truncation(preset.text.tokens)
+    tokenizer.enable_padding(pad_id=text.pad)
+    found = []
+    for first in range(0, len(captions), 64):
+        coded = tokenizer.encode_batch([text.text_prefix + caption for caption in captions[first : first + 64]])
+        ids = torch.tensor([c.ids for c in coded])
+        found.append(encoder(ids, torch.tensor([c.attention_mask for c in coded], dtype=torch.bool)))
+    return torch.cat(found)
 
 
 def _tokenizers(sources: Sources) -> dict[str, Tokenizer]:

@@ -1,9 +1,14 @@
-"""From an embedding to the tokens of a text, greedily."""
+"""From an embedding to a text: the tokens of a language model, greedily, or the nearest of a bank of captions."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
+
+from vlj_edge.bundle import Manifest, verify_file
+from vlj_edge.errors import VljEdgeError
 
 from .engine import Engine
 
@@ -33,3 +38,30 @@ def decode(engine: Engine, embedding: npt.NDArray[np.float32], end: int | None) 
         ids.append(int(chosen[0, 0]))
         token[0, 0] = chosen[0, 0]
     return ids, capacity
+
+
+def read_captions(directory: Path, manifest: Manifest, name: str) -> list[str]:
+    """The texts of a bundle whose decoder chooses among captions; line i is caption i.
+
+    Raises:
+        VljEdgeError: the file is not the one that was sealed, or not text.
+    """
+    path = verify_file(directory, name, manifest)
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise VljEdgeError(f"{path} is not UTF-8 ({error.reason}): export the bundle again") from error
+
+
+def nearest_caption(engine: Engine, embedding: npt.NDArray[np.float32], captions: list[str]) -> str:
+    """The caption that a decoder engine with a bank chooses. One run of the engine.
+
+    Raises:
+        VljEdgeError: the engine names a caption that the file does not have.
+    """
+    engine.inputs["embedding"][0] = embedding
+    engine.run()
+    number = int(engine.outputs["caption"][0, 0])
+    if not 0 <= number < len(captions):
+        raise VljEdgeError(f"the decoder chose caption {number} of {len(captions)}: export the bundle again")
+    return captions[number]

@@ -7,7 +7,7 @@ source -> samples -> clip window -> scene gate -> pixels -> VISION ENCODER -> PR
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Generic, Literal, TypeAlias, TypeVar
@@ -20,7 +20,7 @@ from vlj_edge.bundle import Gates, Manifest, read_manifest
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration, Totals, WindowEmbedding
 
-from .decode import decode
+from .decode import decode, nearest_caption, read_captions
 from .engine import Engine, backend_module, open_engine
 from .gates import CaptionMemory, Change, MeaningGate, SceneGate, at_rest
 from .preprocess import ClipPixels, see
@@ -115,7 +115,7 @@ class Model:
         frames, embeddings = self._start(source, query, gates, totals)
         meaning = MeaningGate(gates.meaning, self.manifest.embedding)
         memory = CaptionMemory(gates.memory, self.manifest.embedding)
-        _ = self._decoder  # a decoder that cannot be loaded is an error of this call, not of the first change
+        _ = self._say  # a decoder that cannot be loaded is an error of this call, not of the first change
         said = self._narrations(_changes(embeddings, meaning), memory, every_window, totals)
         return Pass(said, frames, totals)
 
@@ -194,11 +194,9 @@ class Model:
         if known is not None:
             totals.memory_hits += 1
             return known, "memory"
-        decoder, tokens = self._decoder
-        ids, runs = decode(decoder, change.embedding, self.manifest.tokenizers["decoder"].end)
+        text, runs = self._say(change.embedding)
         totals.decoder_runs += 1
         totals.decoder_tokens += runs
-        text = tokens.decode(ids)
         memory.put(change.embedding, text, change.resting)
         return text, "decoder"
 
@@ -215,6 +213,21 @@ class Model:
                 f"{self.directory} has no decoder, so it makes embeddings and no texts: export it with --decoder"
             )
         return self._open("decoder"), Tokens(self.directory, self.manifest, "decoder")
+
+    @cached_property
+    def _say(self) -> Callable[[Embedding], tuple[str, int]]:
+        """An embedding's text, and how often the engine ran for it."""
+        if self.manifest.captions is not None:
+            bank = self._open(bundle.OPTIONAL)
+            captions = read_captions(self.directory, self.manifest, self.manifest.captions)
+            return lambda embedding: (nearest_caption(bank, embedding, captions), 1)
+        decoder, tokens = self._decoder
+
+        def say(embedding: Embedding) -> tuple[str, int]:
+            ids, runs = decode(decoder, embedding, self.manifest.tokenizers[bundle.OPTIONAL].end)
+            return tokens.decode(ids), runs
+
+        return say
 
     @cached_property
     def _text_encoder(self) -> tuple[Engine, Tokens]:

@@ -172,7 +172,7 @@ class FileSeal:
 
 @dataclass(frozen=True)
 class Manifest:
-    """manifest.json, schema version 1."""
+    """manifest.json, schema version 1. A decoder is a language model with a tokenizer, a bank of captions, or none."""
 
     preset: str
     embedding: int
@@ -185,6 +185,7 @@ class Manifest:
     files: dict[str, FileSeal]
     receipt: dict[str, Any]
     parity: dict[str, Any]
+    captions: str | None = None  # a file of texts, one a line, of which the decoder engine chooses the nearest
     schema_version: int = SCHEMA_VERSION
 
 
@@ -291,6 +292,7 @@ def _parts_below(directory: Path, name: str) -> Iterator[Path]:
 def _check_names(path: Path, manifest: Manifest) -> None:
     used = [engine.file for engine in manifest.engines.values()]
     used += [tokenizer.file for tokenizer in manifest.tokenizers.values()]
+    used += [manifest.captions] if manifest.captions is not None else []
     for name in [*manifest.files, *used]:
         member = PurePosixPath(name)
         leaves = member.is_absolute() or ".." in member.parts or "\\" in name or ":" in name or not member.parts
@@ -299,10 +301,11 @@ def _check_names(path: Path, manifest: Manifest) -> None:
     for name in used:
         if name not in manifest.files:
             raise VljEdgeError(f"{path} uses {name} but does not seal it: export the bundle again")
-    no_decoder = OPTIONAL not in manifest.engines and OPTIONAL not in manifest.tokenizers
-    absent = {OPTIONAL} if no_decoder else set()
-    missing = [name for name in ENGINE_NAMES if name not in {*manifest.engines, *absent}]
-    missing += [f"the tokenizer {name}" for name in TOKENIZER_NAMES if name not in {*manifest.tokenizers, *absent}]
+    words, engine = manifest.captions is not None or OPTIONAL in manifest.tokenizers, OPTIONAL in manifest.engines
+    has = {*manifest.engines} | ({OPTIONAL} if not words else set())
+    missing = [name for name in ENGINE_NAMES if name not in has]
+    has = {*manifest.tokenizers} | ({OPTIONAL} if manifest.captions is not None or not engine else set())
+    missing += [f"the tokenizer {name}" for name in TOKENIZER_NAMES if name not in has]
     if missing:
         raise VljEdgeError(f"{path} lacks {', '.join(missing)}: export the bundle again")
 
@@ -327,6 +330,15 @@ def _check_interface(manifest: Manifest) -> None:
     query, text = (manifest.tokenizers[name].length for name in ("query", "text_encoder"))
     said = manifest.tokenizers[OPTIONAL].length if OPTIONAL in manifest.tokenizers else None
     embedding, tokens = (1, manifest.embedding), (1, None, None)
+    decoder: dict[str, tuple[int | None, ...]] = {"embedding": embedding, "caption": (1, 1)}
+    if manifest.captions is None:
+        decoder = {
+            "embedding": embedding,
+            "token": (1, 1),
+            "position": (1,),
+            "key_cache_0": (1, None, said, None),
+            "next_token": (1, 1),
+        }
     wanted: dict[str, dict[str, tuple[int | None, ...]]] = {
         "vision_encoder": {"pixels": (1, clip.frames, 3, crop, crop), "visual_tokens": tokens},
         "predictor": {
@@ -335,13 +347,7 @@ def _check_interface(manifest: Manifest) -> None:
             "query_mask": (1, query),
             "embedding": embedding,
         },
-        "decoder": {
-            "embedding": embedding,
-            "token": (1, 1),
-            "position": (1,),
-            "key_cache_0": (1, None, said, None),
-            "next_token": (1, 1),
-        },
+        "decoder": decoder,
         "text_encoder": {"text_ids": (1, text), "text_mask": (1, text), "embedding": embedding},
     }
     for engine, spec in manifest.engines.items():

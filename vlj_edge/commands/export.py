@@ -30,6 +30,7 @@ int8-fp16, int8w-fp16, int4w-fp16. One for all engines, or --precision predictor
 @click.option("--predictor", type=_FILE, help="Llama-3.2-1B: transformers directory, for tokenizer and layers.")
 @click.option("--text-encoder", type=_FILE, help="EmbeddingGemma-300M: transformers directory.")
 @click.option("--decoder", type=_FILE, help="SmolLM2 with prefix.safetensors: transformers directory or GGUF.")
+@click.option("--captions", type=_FILE, help="Captions, one a line: say the nearest, without a language model.")
 @click.option("--no-decoder", is_flag=True, help="Leave the decoder out: embeddings only.")
 @click.option("--random-weights", type=int, metavar="SEED", help="Random weights for what has none: size and speed.")
 @click.option("--fp16", is_flag=True, help="The same as --precision fp16.")
@@ -55,6 +56,7 @@ def export(
     predictor: Path | None,
     text_encoder: Path | None,
     decoder: Path | None,
+    captions: Path | None,
     no_decoder: bool,
     random_weights: int | None,
     fp16: bool,
@@ -79,6 +81,8 @@ def export(
             f"only nano comes with weights: vlj-edge export WEIGHTS --preset {preset_name}, or --random-weights 0 to"
             " see size and speed"
         )
+    if sum((decoder is not None, captions is not None, no_decoder)) > 1:
+        raise VljEdgeError("--decoder, --captions and --no-decoder are three ways to go: name one")
     if fp16 and precision is not None:
         raise VljEdgeError("--fp16 is --precision fp16: name one of the two")
     for module, extra in (("torch", "export"), ("onnxscript", "export"), ("onnxruntime", "cpu")):
@@ -106,7 +110,7 @@ def export(
                 status.update(step)
 
         exported = export_bundle(
-            Sources(weights, vision_encoder, predictor, text_encoder, decoder, no_decoder, random_weights),
+            Sources(weights, vision_encoder, predictor, text_encoder, decoder, captions, no_decoder, random_weights),
             chosen,
             out or Path(f"{preset_name}{suffix}"),
             precision=wanted,

@@ -52,6 +52,8 @@ def _print(directory: Path, manifest: Manifest) -> None:
     for name, gate in vars(manifest.gates).items():
         console.print(f"{name} gate: " + ", ".join(f"{k} {v}" for k, v in vars(gate).items()))
     receipt = manifest.receipt
+    if receipt.get("random_weights") is not None:
+        console.print("some weights are random: this bundle shows size and speed, and means nothing")
     console.print(f"made {receipt.get('made', 'unknown')} by: {receipt.get('command', 'unknown')}")
 
 
