@@ -20,8 +20,7 @@ from tests.export.test_models import scramble
 LOWEST_COSINE = 0.99999
 LARGEST_DIFFERENCE = 1e-4  # one layer alone, on outputs of unit scale
 
-# Standard deviation of the scores before softmax. At 2.5 a query sees some ten of 2,048 keys; beyond, fp32 itself
-# scatters over 24 layers.
+# Standard deviation of the scores before softmax: at 2.5 a query sees a handful of 2,048 keys (n * exp(-2.5 ** 2)).
 SHARPNESS = 2.5
 
 _QUERIES_AND_KEYS = ("query", "key", "q_proj", "k_proj")
