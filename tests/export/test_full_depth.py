@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -50,10 +51,11 @@ OPSET = 23
 
 
 @pytest.fixture(autouse=True)
-def _seeded_and_freed() -> Iterator[None]:
+def _seeded_and_freed(tmp_path: Path) -> Iterator[None]:
     torch.manual_seed(0)
     with torch.no_grad():
         yield
+    shutil.rmtree(tmp_path)  # pytest keeps those of three runs, and these are gigabytes
     gc.collect()  # two models of full size at a time is enough
 
 
