@@ -139,7 +139,7 @@ def write(decoder: Decoder, llama: CausalLlama, out: Path) -> None:
 
 
 @click.command()
-@click.argument("texts", type=click.Path(path_type=Path))
+@click.argument("texts", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--bundle", type=click.Path(path_type=Path), help="Whose embeddings to read; nano when not named.")
 @click.option("--base", type=click.Path(path_type=Path), help="A causal Llama; the packaged SmolLM2-135M if not named.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)

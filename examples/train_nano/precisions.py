@@ -47,7 +47,7 @@ PRECISIONS = {
     "int4w-fp16": "int4w-fp16",
 }
 NAMES = list(TASKS)
-STRIDE, ROUNDS = 4, 15
+STRIDE, ROUNDS, EPISODES, STREAMS = 4, 15, 330, 6
 console = Console(stderr=True)
 
 
@@ -193,8 +193,8 @@ def loss(scores: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 @click.option("--limit", type=int, help="Only so many test episodes and streams: for a quick look.")
 def main(weights: Path, data: Path, streams: Path, scratch: Path, out: Path, limit: int | None) -> None:
     """Measure every precision, in one run."""
-    windows = test_windows(data, limit)
-    videos = sorted((streams / "test").glob("*.mp4"))[:limit]
+    windows = test_windows(data, limit or EPISODES)
+    videos = sorted((streams / "test").glob("*.mp4"))[: limit or STREAMS]
     calibration = sorted((streams / "val").glob("*.mp4"))[0]
     episode = np.array([number for number, _, _ in windows])
     rows: dict[str, dict[str, Any]] = {}

@@ -1,0 +1,64 @@
+"""Measures `vlj-edge export` at the size of the paper, at random weights, into paper-scale.json: peak memory and time.
+
+python results/paper_scale.py [--parity]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "examples" / "train_nano"))
+from provenance import add_to, provenance  # noqa: E402
+
+EXPORTS = {
+    "vl-jepa-1.6b": [],
+    "vl-jepa-1.6b fp16": ["--precision", "fp16,text_encoder=bf16"],
+    "vl-jepa-1.6b int4w": ["--precision", "fp16,text_encoder=int8w,predictor=int4w-fp16,decoder=int4w-fp16"],
+    "vl-jepa-base fp16": ["--preset", "vl-jepa-base", "--precision", "fp16,text_encoder=bf16"],
+}
+PARITY = {"vl-jepa-1.6b with parity": [], "vl-jepa-1.6b fp16 with parity": ["--precision", "fp16,text_encoder=bf16"]}
+
+
+def measure(arguments: list[str]) -> dict[str, Any]:
+    """One export in a process of its own: seconds, peak resident memory, and what it made."""
+    with tempfile.TemporaryDirectory(dir=HERE.parent / "build") as scratch:
+        out = Path(scratch) / "bundle"
+        command = [sys.executable, "-m", "vlj_edge", "export", "--preset", "vl-jepa-1.6b", "--random-weights", "0"]
+        started = time.monotonic()
+        process = subprocess.Popen([*command, *arguments, "--out", str(out)], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)  # this child's own peak, not the largest of all children
+        seconds = time.monotonic() - started
+        if status:
+            raise SystemExit(f"export {' '.join(arguments)} failed")
+        manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+        files = {path.name: round(path.stat().st_size / 1e6, 1) for path in sorted(out.glob("*.onnx*"))}
+    return {
+        "arguments": arguments,
+        "seconds": round(seconds, 1),
+        "peak_memory_gb": round(usage.ru_maxrss * 1024 / 1e9, 2),
+        "megabytes": files,
+        "precision": {name: engine["precision"] for name, engine in manifest["engines"].items()},
+        "parity": manifest["parity"]["rows"],
+    }
+
+
+def main() -> None:
+    (HERE.parent / "build").mkdir(exist_ok=True)
+    parity = sys.argv[1:] == ["--parity"]
+    found = provenance("python results/paper_scale.py, then with --parity")
+    for name, arguments in PARITY.items() if parity else EXPORTS.items():
+        found[name] = measure([*arguments, *([] if parity else ["--skip-parity"])])
+        print(name, found[name]["seconds"], "s", found[name]["peak_memory_gb"], "GB", flush=True)
+        add_to(HERE / "paper-scale.json", found)
+
+
+if __name__ == "__main__":
+    main()
