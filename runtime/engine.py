@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from vlj_edge.bundle import EngineSpec, Manifest, TensorSpec, verify_file
 from vlj_edge.errors import VljEdgeError
+from vlj_edge.memory import require_memory
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -58,16 +59,19 @@ def open_engine(
         threads: CPU threads of the backend; None: as many as this process may use.
 
     Raises:
-        VljEdgeError: a file is not the one that was sealed, the backend is unknown or not installed, it cannot load the
-            file, or the file does not have the inputs and outputs of the manifest.
+        VljEdgeError: a file is not the one that was sealed, its weights alone would not fit into memory, the backend is
+            unknown or not installed, it cannot load the file, or the file does not have the inputs and outputs of the
+            manifest.
     """
     adapter = backend_module(backend)
     spec = manifest.engines[name]
     path = verify_file(directory, spec.file, manifest)
     weights = spec.file + ".data"
+    size = path.stat().st_size
     # Present but not listed: verify_file refuses it, or unsigned weights would be read behind a signed graph.
     if weights in manifest.files or (directory / weights).exists():
-        verify_file(directory, weights, manifest)
+        size += verify_file(directory, weights, manifest).stat().st_size
+    require_memory(size, f"the {name} of {directory}", "export it with --precision int8w or int4w, or close programs")
     engine: Engine = importlib.import_module(adapter, __package__).load(path, spec, shared or {}, threads)
     return engine
 

@@ -75,6 +75,20 @@ def test_a_preset_that_ships_no_weights_asks_for_them(tmp_path: Path) -> None:
     assert "vlj-edge export WEIGHTS --preset vl-jepa-1.6b" in line
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--fp16", "--precision", "int8"], "--fp16 is --precision fp16"),
+        (["--no-decoder", "--captions", "x.txt"], "name one"),
+        (["--frames", "7"], "a multiple of 2"),
+        (["--encoder", "clip"], "choose one of vjepa2-vitl"),
+    ],
+)
+def test_calls_that_contradict_themselves(arguments: list[str], words: str, tmp_path: Path) -> None:
+    assert words in error_of(vlj_edge("export", *arguments, "--out", tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_weights_that_are_not_there_are_named(export: Export, tmp_path: Path) -> None:
     line = error_of(export(tmp_path / "none", "--out", tmp_path / "out"))
     assert f"{tmp_path / 'none'} has no model.safetensors" in line

@@ -228,7 +228,10 @@ def test_an_older_schema_or_none_asks_for_a_new_export(bundle: Path, version: ob
 # --- fields
 
 
-@pytest.mark.parametrize("name", [part.name for part in fields(Manifest)])
+REQUIRED = [part.name for part in fields(Manifest) if part.name != "captions"]
+
+
+@pytest.mark.parametrize("name", REQUIRED)
 def test_a_missing_field_is_named(bundle: Path, name: str) -> None:
     edit(bundle, lambda raw: raw.pop(name))
     message = refusal(lambda: read_manifest(bundle))
@@ -236,7 +239,7 @@ def test_a_missing_field_is_named(bundle: Path, name: str) -> None:
     assert name in message
 
 
-@pytest.mark.parametrize("name", [part.name for part in fields(Manifest) if part.name != "schema_version"])
+@pytest.mark.parametrize("name", [name for name in REQUIRED if name != "schema_version"])
 @pytest.mark.parametrize("wrong", [None, True, 7.5, [1], [[]]], ids=str)
 def test_a_field_of_another_type_is_named(bundle: Path, name: str, wrong: object) -> None:
     edit(bundle, lambda raw: raw.update({name: wrong}))
@@ -304,6 +307,33 @@ def test_a_missing_engine_is_named(bundle: Path, name: str) -> None:
 def test_a_missing_tokenizer_is_named(bundle: Path, name: str) -> None:
     edit(bundle, lambda raw: raw["tokenizers"].pop(name))
     assert f"lacks the tokenizer {name}" in refusal(lambda: read_manifest(bundle))
+
+
+def test_a_bundle_may_go_without_a_decoder(bundle: Path) -> None:
+    edit(bundle, lambda raw: (raw["engines"].pop("decoder"), raw["tokenizers"].pop("decoder")))
+    assert "decoder" not in read_manifest(bundle).engines
+
+
+def test_a_bank_of_captions_stands_for_the_decoders_tokenizer(bundle: Path) -> None:
+    def choose(raw: dict[str, Any]) -> None:
+        raw["tokenizers"].pop("decoder")
+        caption = {"name": "caption", "dtype": "int64", "shape": [1, 1]}
+        embedding = next(t for t in raw["engines"]["decoder"]["inputs"] if t["name"] == "embedding")
+        raw["engines"]["decoder"] |= {"inputs": [embedding], "outputs": [caption], "in_place": {}}
+        raw["captions"] = "captions.txt"
+        raw["files"]["captions.txt"] = {"bytes": 3, "sha256": "0" * 64}
+
+    edit(bundle, choose)
+    assert read_manifest(bundle).captions == "captions.txt"
+    edit(bundle, lambda raw: raw["engines"]["decoder"]["outputs"][0].update(shape=[1, 2]))
+    assert "caption of decoder is 1x2 instead of 1x1" in refusal(lambda: read_manifest(bundle))
+    edit(bundle, lambda raw: raw.update(captions="../captions.txt"))
+    assert "no path inside the bundle" in refusal(lambda: read_manifest(bundle))
+    edit(bundle, lambda raw: (raw.update(captions="captions.txt"), raw["files"].pop("captions.txt")))
+    assert "uses captions.txt but does not seal it" in refusal(lambda: read_manifest(bundle))
+    edit(bundle, lambda raw: raw["engines"].pop("decoder"))
+    edit(bundle, lambda raw: raw["files"].update({"captions.txt": {"bytes": 3, "sha256": "0" * 64}}))
+    assert "lacks decoder" in refusal(lambda: read_manifest(bundle))
 
 
 def test_a_later_bundle_may_hold_more_engines(bundle: Path) -> None:

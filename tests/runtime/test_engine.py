@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from vlj_edge import VljEdgeError, bundle
+from vlj_edge import VljEdgeError, bundle, memory
 from vlj_edge.runtime import engine as engines
 from vlj_edge.runtime.engine import open_engine
 from vlj_edge.runtime.ort.engine import OrtEngine
@@ -34,6 +34,14 @@ def never_loads(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("loaded before it was verified")
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+
+
+def test_an_engine_that_would_not_fit_into_memory_is_not_loaded(
+    tiny_bundle: Path, never_loads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 100)
+    with pytest.raises(VljEdgeError, match=r"the predictor of .* needs about .* GB of memory .*int4w"):
+        open_engine(tiny_bundle, bundle.read_manifest(tiny_bundle), "predictor")
 
 
 @pytest.mark.parametrize("element", [TensorProto.FLOAT, TensorProto.FLOAT16])
