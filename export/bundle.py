@@ -100,7 +100,7 @@ def export_bundle(
     with _beside(out, overwrite) as directory:
         progress("reading weights")
         weights = open_weights(sources, preset)
-        chosen = choose(weights.preset, precision, weights.text.holds_fp16)
+        chosen = choose(weights.preset, precision, weights.text.holds_fp16, flavour)
         observed = {name for name in weights.load if PRECISIONS[chosen[name]].int8_activations}
         _check_clips(clips, observed)
         _require_memory(weights.preset)

@@ -62,19 +62,20 @@ KEPT_FP32: dict[str, tuple[str, ...]] = {
 _COMPUTE = ("MatMul", "Gemm", "Conv", "Attention")
 
 
-def choose(preset: Preset, wanted: str | None, holds_fp16: bool) -> dict[str, str]:
+def choose(preset: Preset, wanted: str | None, holds_fp16: bool, flavour: str = "native") -> dict[str, str]:
     """The precision of every engine.
 
     Args:
         wanted: None for the preset's own, one name of PRECISIONS for all engines, or "engine=name" with commas between;
             an engine that is not named keeps the preset's.
         holds_fp16: whether the text backbone's activations stay within fp16.
+        flavour: "portable" has no blocks of int8, so that its text encoder stays in what it computes in.
 
     Raises:
         VljEdgeError: there is no such engine or precision, or the text encoder overflows it.
     """
     chosen = dict.fromkeys(ENGINE_NAMES, "fp32")
-    if preset.text.int8_storage:
+    if preset.text.int8_storage and flavour == "native":
         chosen["text_encoder"] = "int8w"
     named = set[str]()
     for item in (wanted or "").split(",") if wanted else ():
@@ -88,7 +89,8 @@ def choose(preset: Preset, wanted: str | None, holds_fp16: bool) -> dict[str, st
             chosen[engine] = name
             named.add(engine)
         else:
-            chosen = dict.fromkeys(ENGINE_NAMES, name) | {"text_encoder": _FOR_TEXT.get(name, name)}
+            of_text = _FOR_TEXT.get(name, name) if flavour == "native" else PRECISIONS[name].compute
+            chosen = dict.fromkeys(ENGINE_NAMES, name) | {"text_encoder": of_text}
     text = chosen["text_encoder"]
     if PRECISIONS[text].compute == "fp16" and not holds_fp16:
         if "text_encoder" in named:

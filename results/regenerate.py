@@ -6,6 +6,7 @@ test episodes and streams; nano-train.jsonl is the log of train.py.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import tempfile
@@ -33,13 +34,15 @@ def main() -> None:
 
 
 def parity() -> dict[str, Any]:
-    """Every engine of nano in both precisions against torch in fp32, with sizes and node counts."""
+    """Every engine of nano in fp32 and fp16, in both flavours, against torch in fp32; with sizes and node counts."""
     found: dict[str, Any] = {"weights": seal(shipped_weights() / MODEL_FILE).sha256}
     with tempfile.TemporaryDirectory() as scratch:
-        for precision in ("fp32", "fp16"):
-            out = Path(scratch) / precision
-            exported = export_bundle(shipped_weights(), preset("nano"), out, precision=precision)
-            found[precision] = {
+        for flavour, precision in itertools.product(("native", "portable"), ("fp32", "fp16")):
+            name = precision if flavour == "native" else f"{flavour} {precision}"
+            out = Path(scratch) / name.replace(" ", "-")
+            wanted = None if precision == "fp32" else precision  # the preset's own: its text encoder is stored as int8
+            exported = export_bundle(shipped_weights(), preset("nano"), out, precision=wanted, flavour=flavour)
+            found[name] = {
                 "engines": [asdict(engine) for engine in exported.engines],
                 "parity": [row.as_dict() for row in exported.parity],
             }
