@@ -370,7 +370,7 @@ def _gguf_tokenizer(path: Path, fields: dict[str, Any]) -> Tokenizer:
         raise VljEdgeError(
             f"{path} has tokens that make no tokenizer ({error}): download it again, or name a transformers directory"
         ) from error
-    # As llama.cpp splits for "smollm" (llama-vocab.cpp). transformers does not read `pre` and sets no digit apart, so it
+    # As llama.cpp splits for "smollm" (llama-vocab.cpp). transformers does not read `pre` and sets no digit apart: it
     # splits white space before a digit in another way.
     split: Any = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
