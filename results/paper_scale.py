@@ -21,8 +21,6 @@ from provenance import add_to, provenance  # noqa: E402
 EXPORTS = {
     "vl-jepa-1.6b": [],
     "vl-jepa-1.6b fp16": ["--precision", "fp16,text_encoder=bf16"],
-    "vl-jepa-1.6b int4w": ["--precision", "fp16,text_encoder=int8w,predictor=int4w-fp16,decoder=int4w-fp16"],
-    "vl-jepa-base fp16": ["--preset", "vl-jepa-base", "--precision", "fp16,text_encoder=bf16"],
 }
 PARITY = {"vl-jepa-1.6b with parity": [], "vl-jepa-1.6b fp16 with parity": ["--precision", "fp16,text_encoder=bf16"]}
 

@@ -45,3 +45,37 @@ def test_the_readme_shows_the_demo_as_it_was_measured() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for said in result("demo.json")["live gates"]["said"]:
         assert plain_line(Narration(**said)) in readme
+
+
+def precision_row(name: str, row: dict[str, Any]) -> str:
+    """A line of the README's table of precisions."""
+    parity = {part["engine"]: part for part in row["parity"]}
+    size = sum(row["megabytes"][engine] for engine in ("vision_encoder", "predictor", "decoder"))
+    right, lost = row["task_top1_act_windows"]["value"], row["task_top1_against_fp32"]
+    cells = [
+        name,
+        f"{size:.1f}",
+        f"{parity['chain']['cosine']:.6f}",
+        f"{parity['vision_encoder']['worst_token']:.5f}",
+        f"{100 * right:.1f} %",
+        f"{100 * lost['value']:+.1f} ({100 * lost['low']:+.1f} to {100 * lost['high']:+.1f})",
+        f"{row['live_cider']:.2f}",
+        *(f"{row['cpu_milliseconds'][part]:.1f}" if "cpu_milliseconds" in row else "none" for part in _TIMED),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+_TIMED = ("vision_encoder", "predictor", "decoder_step")
+
+
+def test_the_readme_shows_the_precisions_as_they_were_measured() -> None:
+    found, readme = result("precisions.json"), (ROOT / "README.md").read_text(encoding="utf-8")
+    assert found["weights"] == seal(shipped_weights() / MODEL_FILE).sha256
+    for name, row in found["precisions"].items():
+        assert precision_row(name, row) in readme, name
+
+
+def test_no_precision_loses_more_than_it_may() -> None:
+    rows = result("precisions.json")["precisions"]
+    for name, most in (("fp16", 0.005), ("int8", 0.005), ("int8w", 0.005), ("int4w", 0.02)):
+        assert rows[name]["task_top1_against_fp32"]["value"] >= -most, name

@@ -12,6 +12,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -119,7 +120,14 @@ def write(decoder: Decoder, llama: CausalLlama, out: Path) -> None:
     save_file(prefix, out / "prefix.safetensors")
     save_file({f"model.{key}": value.half() for key, value in state.items()}, out / "model.safetensors")
     llama.tokenizer.save(str(out / "tokenizer.json"))
-    config = llama.config
+    config, scaling = llama.config, llama.config.rope_scaling
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rope_theta}
+    if scaling is not None:
+        rope |= {"rope_type": "llama3", "factor": scaling.factor, "low_freq_factor": scaling.low}
+        rope |= {
+            "high_freq_factor": scaling.high,
+            "original_max_position_embeddings": scaling.original_context,
+        }
     settings = {
         "model_type": "llama",
         "vocab_size": config.vocabulary,
@@ -130,7 +138,7 @@ def write(decoder: Decoder, llama: CausalLlama, out: Path) -> None:
         "num_key_value_heads": config.kv_heads,
         "head_dim": config.head_dim,
         "rms_norm_eps": config.norm_eps,
-        "rope_theta": config.rope_theta,
+        "rope_parameters": rope,
         "hidden_act": "silu",
         "tie_word_embeddings": True,
         "eos_token_id": llama.end,
