@@ -22,7 +22,7 @@ EXPORTS = {
     "vl-jepa-1.6b": [],
     "vl-jepa-1.6b fp16": ["--precision", "fp16,text_encoder=bf16"],
 }
-PARITY = {"vl-jepa-1.6b with parity": [], "vl-jepa-1.6b fp16 with parity": ["--precision", "fp16,text_encoder=bf16"]}
+PARITY = {"vl-jepa-1.6b fp16 with parity": ["--precision", "fp16,text_encoder=bf16"], "vl-jepa-1.6b with parity": []}
 
 
 def measure(arguments: list[str]) -> dict[str, Any]:
