@@ -139,7 +139,9 @@ def find_built(
         )
     receipt = _read(path)
     if receipt.engine != name or receipt.sources != sources_of(manifest, name):
-        raise VljEdgeError(f"{path}: built from another graph than {directory} holds now: run vlj-edge build {directory}")
+        raise VljEdgeError(
+            f"{path}: built from another graph than {directory} holds now: run vlj-edge build {directory}"
+        )
     if receipt.runtime not in (runtime, ahead):
         raise VljEdgeError(
             f"{path}: built for {receipt.runtime.folder}, and this is {runtime.folder}: run vlj-edge build {directory}"
@@ -198,7 +200,9 @@ def _read(path: Path) -> Receipt:
             raise ValueError("its fields are not what vlj-edge build writes")
         return receipt
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise VljEdgeError(f"{path} is no receipt of an engine ({error!r}): run vlj-edge build on the bundle") from error
+        raise VljEdgeError(
+            f"{path} is no receipt of an engine ({error!r}): run vlj-edge build on the bundle"
+        ) from error
 
 
 def _sign(receipt: Receipt, key: bytes) -> str:

@@ -12,7 +12,10 @@ from typing import Any
 
 from .errors import VljEdgeError
 
-PACKAGES = ("tensorrt", "tensorrt_rtx")  # in this order: what JetPack brings, and what PyPI has for GeForce and RTX cards
+PACKAGES = (
+    "tensorrt",
+    "tensorrt_rtx",
+)  # in this order: what JetPack brings, and what PyPI has for GeForce and RTX cards
 _EXTRA = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
 
 
