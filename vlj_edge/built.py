@@ -148,8 +148,8 @@ def find_built(
         )
     if engines is None and not hmac.compare_digest(receipt.signature, _sign(receipt, _machine_key(make=False))):
         raise VljEdgeError(
-            f"{path}: this engine was not built on this machine, and engines are code: run vlj-edge build {directory}, or"
-            f" if you trust whoever built it, name it with --engines {path.parent}"
+            f"{path}: this engine was not built on this machine, and engines are code: run vlj-edge build {directory},"
+            f" or if you trust whoever built it, name it with --engines {path.parent}"
         )
     return BuiltEngine(path.parent / receipt.file, receipt.sealed)
 
@@ -228,7 +228,9 @@ def _machine_key(make: bool = True) -> bytes:
             f"{path} cannot be used ({error.strerror or error}): engines are signed with it; set XDG_DATA_HOME to a"
             " folder that you may write to"
         ) from error
-    return key if len(key) == _KEY_BYTES else secrets.token_bytes(_KEY_BYTES)  # a key of no length signs nothing
+    if make and len(key) != _KEY_BYTES:
+        raise VljEdgeError(f"{path} is damaged: remove it, and build the engines again")
+    return key if len(key) == _KEY_BYTES else secrets.token_bytes(_KEY_BYTES)  # without a key nothing was signed here
 
 
 def _replace(path: Path, content: memoryview | bytes) -> None:

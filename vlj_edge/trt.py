@@ -12,10 +12,7 @@ from typing import Any
 
 from .errors import VljEdgeError
 
-PACKAGES = (
-    "tensorrt",
-    "tensorrt_rtx",
-)  # in this order: what JetPack brings, and what PyPI has for GeForce and RTX cards
+PACKAGES = ("tensorrt", "tensorrt_rtx")  # in this order: JetPack brings the first, PyPI has the second
 _EXTRA = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
 
 
@@ -42,8 +39,8 @@ def import_tensorrt(package: str | None = None) -> Trt:
     found = [package] if package is not None else installed()
     if not found:
         raise VljEdgeError(
-            "neither tensorrt nor tensorrt_rtx is installed: pip install 'vlj-edge[rtx]' (GeForce and RTX cards), or on a"
-            " Jetson make the environment with --system-site-packages"
+            "neither tensorrt nor tensorrt_rtx is installed: pip install 'vlj-edge[rtx]' (GeForce and RTX cards), or"
+            " on a Jetson make the environment with --system-site-packages"
         )
     name = found[0]
     try:
