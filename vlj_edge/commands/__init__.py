@@ -10,6 +10,7 @@ import click
 
 from vlj_edge import VljEdgeError, __version__
 
+from .build import build
 from .export import export
 from .inspect import inspect
 from .narrate import narrate
@@ -22,7 +23,7 @@ def cli() -> None:
     """VL-JEPA on the device: one embedding per clip window, words only when the meaning changes."""
 
 
-for command in (narrate, export, inspect, verify):
+for command in (narrate, export, build, inspect, verify):
     cli.add_command(command)
 
 

@@ -1,0 +1,162 @@
+"""Engines from a bundle: each graph through TensorRT's builder, on the device or ahead of time, into engines/."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlj_edge.built import Receipt, RuntimeId, is_current, publish, read_report, sources_of
+from vlj_edge.bundle import FileSeal, Manifest, verify_file
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.memory import require_memory
+from vlj_edge.trt import Trt
+
+from .int8_blocks import without_int8_blocks
+from .network import Network, attention, check, parse, quiet
+
+# Building takes 3 to 4 x the weights (facts/tensorrt-and-onnx.md).
+_MEMORY_A_BYTE = 4
+
+
+@dataclass(frozen=True)
+class Built:
+    """One engine, built now or found to be there already.
+
+    Attributes:
+        seconds: that the build took, then or now.
+        layers: of the network that was built.
+        attention: fused-attention operators in the graph (none in the portable flavour),
+        decomposed: those of them for which TensorRT had no fused kernel.
+        unfolded: weights that were int8 in blocks, which TensorRT does not have (int8_blocks.py).
+    """
+
+    name: str
+    precision: str
+    megabytes: float
+    seconds: float
+    layers: int
+    attention: int
+    decomposed: int
+    unfolded: int
+    again: bool
+
+
+def build_engines(
+    directory: Path,
+    manifest: Manifest,
+    trt: Trt,
+    runtime: RuntimeId,
+    *,
+    names: Iterable[str] | None = None,
+    workspace_mb: int | None = None,
+    force: bool = False,
+    progress: Callable[[str], None] = lambda step: None,
+) -> list[Built]:
+    """Build the bundle's engines for `runtime` into engines/<device>-<version>/; those that are current stay.
+
+    Args:
+        runtime: with a device: the card this runs on. Without: ahead of time, for its sm (TensorRT-RTX alone).
+        names: of the bundle's engines; None: all.
+        workspace_mb: scratch memory that the engines may plan with.
+        force: build also what is current.
+
+    Raises:
+        VljEdgeError: a file is not the one that was exported, this TensorRT cannot build the graph or for this sm, or
+            an engine would compute in another precision than the bundle's. Engines built before it stay.
+    """
+    options: dict[str, Any] = {"workspace_mb": workspace_mb, "ahead_of_time": runtime.device is None}
+    done = []
+    for name in names or manifest.engines:
+        again = not force and is_current(directory, manifest, name, runtime, options)
+        if not again:
+            progress(f"building {name} for {runtime.sm}")
+            _build(directory, manifest, name, trt, runtime, options)
+        report = read_report(directory, name, runtime)
+        done.append(Built(name=name, precision=manifest.engines[name].precision, again=again, **report))
+    return done
+
+
+def _build(
+    directory: Path, manifest: Manifest, name: str, trt: Trt, runtime: RuntimeId, options: dict[str, Any]
+) -> None:
+    spec = manifest.engines[name]
+    sources = sources_of(manifest, name)
+    path, *_ = [verify_file(directory, file, manifest) for file in sources]  # the graph; its weights lie beside it
+    size = sum(manifest.files[file].bytes for file in sources)
+    require_memory(_MEMORY_A_BYTE * size, f"building {name}", "close programs, or export it with --precision int4w")
+    with tempfile.TemporaryDirectory() as scratch:
+        graph, unfolded = without_int8_blocks(path, Path(scratch))
+        network = parse(trt, graph)
+        check(network, path, spec)
+        started = time.perf_counter()
+        plan, decomposed = _serialise(network, trt, path, runtime, options)
+        report = {
+            "megabytes": round(plan.nbytes / 1e6, 2),
+            "seconds": round(time.perf_counter() - started, 2),
+            "layers": network.definition.num_layers,
+            "attention": len(attention(network)),
+            "decomposed": decomposed,
+            "unfolded": unfolded,
+        }
+    unsealed = Receipt(name, "", FileSeal(0, ""), sources, options, runtime, report)
+    publish(directory, unsealed, memoryview(plan))
+
+
+def _serialise(network: Network, trt: Trt, path: Path, runtime: RuntimeId, options: dict[str, Any]) -> tuple[Any, int]:
+    """The serialised engine, and how many attention operators had to be decomposed."""
+    config = _config(network, trt, runtime, options)
+    operators = attention(network)
+    with quiet():
+        plan = network.builder.build_serialized_network(network.definition, config)
+        if plan is None and operators:  # no fused kernel for this type or shape: an engine with plain products, then
+            for operator in operators:
+                operator.decomposable = True
+            network.said.clear()
+            plan = network.builder.build_serialized_network(network.definition, config)
+            if plan is not None:
+                return plan, len(operators)
+    if plan is None:
+        raise VljEdgeError(
+            f"{trt.package} {trt.version} cannot build {path} for {runtime.sm} ({network.why}): report this"
+        )
+    return plan, 0
+
+
+def _config(network: Network, trt: Trt, runtime: RuntimeId, options: dict[str, Any]) -> Any:
+    module = trt.module
+    config = network.builder.create_builder_config()
+    if options["workspace_mb"] is not None:
+        config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, options["workspace_mb"] << 20)
+    config.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # layer names, for whoever looks into the engine
+    if options["ahead_of_time"]:
+        capability = compute_capability(trt, runtime.sm)
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(capability, 0)
+        if hasattr(module.BuilderFlag, "DISABLE_TIMING_CACHE"):  # timing needs a card
+            config.set_flag(module.BuilderFlag.DISABLE_TIMING_CACHE)
+    return config
+
+
+def compute_capability(trt: Trt, sm: str) -> Any:
+    """TensorRT's name for "sm86".
+
+    Raises:
+        VljEdgeError: this TensorRT builds ahead for no card, or not for this one; the message lists those it does.
+    """
+    known = getattr(trt.module, "ComputeCapability", None)
+    if known is None:
+        raise VljEdgeError(
+            f"{trt.package} {trt.version} builds only on the device it builds for: run vlj-edge build there, or install"
+            " TensorRT-RTX for cards of a desktop (pip install 'vlj-edge[rtx]')"
+        )
+    names = [name for name in known.__members__ if name.startswith("SM")]
+    if sm.upper() not in names:
+        raise VljEdgeError(
+            f"{trt.package} {trt.version} does not build ahead for {sm}: on a Jetson run vlj-edge build there; it"
+            f" builds for {', '.join(sorted(name.lower() for name in names))}"
+        )
+    return known.__members__[sm.upper()]
