@@ -4,6 +4,7 @@ python train.py TEXTS --bundle BUNDLE --out DIR, then vlj-edge export ... --deco
 
 Each line of TEXTS goes through the bundle's text encoder, noise bridges the gap to the embeddings that the predictor
 makes of clips, and a projection to one prefix token is trained, with low-rank changes of the attention's weights.
+Videos without any text (--clips) show what that gap looks like; without them the noise has no direction.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ from vlj_edge.presets import preset
 
 console = Console(stderr=True)
 ADAPTED = ("q_proj", "v_proj", "o_proj")
+SHARPNESS = 6.0  # of the softmax over cosines that says what resembles a text
+LARGEST_SHARE = 0.3  # of another text in a mixture
+SPREAD = 0.3  # of random noise beside a clip's gap: a few minutes of video do not show every direction
+VIDEOS = {".mp4", ".avi", ".mkv", ".mov", ".webm"}
 
 
 class LowRank(nn.Module):
@@ -51,6 +56,16 @@ def embed_texts(bundle: Path, texts: list[str]) -> Tensor:
     model = vlj_edge.load(bundle)
     shown = track(texts, "texts", console=console, disable=not console.is_terminal)
     return torch.from_numpy(np.stack([model.embed_text(text) for text in shown]))
+
+
+def embed_clips(bundle: Path, clips: Path) -> Tensor:
+    """float32 (windows, embedding), of the videos in a folder; nobody needs to have described them."""
+    model = vlj_edge.load(bundle)
+    videos = sorted(path for path in clips.iterdir() if path.suffix.lower() in VIDEOS)
+    if not videos:
+        raise VljEdgeError(f"no video in {clips}: name a folder of {', '.join(sorted(VIDEOS))} files")
+    shown = track(videos, "clips", console=console, disable=not console.is_terminal)
+    return torch.from_numpy(np.stack([seen.embedding for video in shown for seen in model.embed(video)]))
 
 
 def make_decoder(llama: CausalLlama, embedding: int, rank: int) -> Decoder:
@@ -77,18 +92,50 @@ def token_rows(llama: CausalLlama, texts: list[str], longest: int) -> tuple[Tens
     return ids, torch.arange(width) < torch.tensor([[len(row)] for row in rows])
 
 
-def noisy(embeddings: Tensor, most: float, generator: torch.Generator) -> Tensor:
-    """Unit vectors, each turned away by noise of a random length up to `most`; the first fifth are left as they are."""
-    noise = F.normalize(torch.randn(embeddings.shape, generator=generator), dim=-1)
-    noise *= most * torch.rand(len(embeddings), 1, generator=generator)
-    noise[: len(embeddings) // 5] = 0
-    return F.normalize(embeddings + noise, dim=-1)
+def gaps(seen: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+    """What the embeddings of clips have beside the text nearest to them, which is all that tells a clip from its text.
+
+    float32 (windows, embedding), in units of the part that is text; and int64 (windows,), that text.
+    """
+    along, nearest = (seen @ texts.T).max(dim=-1)
+    along = along.clamp(min=0.3)[:, None]  # a clip that no text describes would be all gap
+    return seen / along - texts[nearest], nearest
+
+
+def bridged(
+    chosen: Tensor, texts: Tensor, gap: tuple[Tensor, Tensor] | None, most: float, generator: torch.Generator
+) -> Tensor:
+    """The embeddings of the chosen texts as a predictor might have given them: unit vectors (chosen, embedding).
+
+    A predictor in doubt answers with a mean of several texts, so each is mixed with one that resembles it. Then comes
+    what it adds by itself: the gap of a clip whose text resembles this one, otherwise a random direction.
+    """
+    count, own = len(chosen), texts[chosen]
+    likeness = (SHARPNESS * own @ texts.T).scatter(1, chosen[:, None], -torch.inf)
+    other = texts[torch.multinomial(F.softmax(likeness, dim=-1), 1, generator=generator)[:, 0]]
+    share = LARGEST_SHARE * torch.rand(count, 1, generator=generator)
+    noise = F.normalize(torch.randn(own.shape, generator=generator), dim=-1)
+    if gap is not None:
+        beside, nearest = gap
+        likeness = F.softmax(SHARPNESS * own @ texts[nearest].T, dim=-1)
+        noise = beside[torch.multinomial(likeness, 1, generator=generator)[:, 0]] + SPREAD * noise
+    amount = most * torch.rand(count, 1, generator=generator).sqrt()  # more often far than near
+    amount[: count // 8] = 0  # texts themselves stay readable
+    return F.normalize(F.normalize((1 - share) * own + share * other, dim=-1) + amount * noise, dim=-1)
 
 
 def fit(
-    decoder: Decoder, embeddings: Tensor, ids: Tensor, mask: Tensor, steps: int, batch: int, rate: float, noise: float
+    decoder: Decoder,
+    texts: Tensor,
+    gap: tuple[Tensor, Tensor] | None,
+    rows: tuple[Tensor, Tensor],
+    steps: int,
+    batch: int,
+    rate: float,
+    noise: float,
 ) -> None:
-    """Next-token loss under noisy embeddings of the same texts."""
+    """Next-token loss of each text under embeddings like those that a predictor would give for it."""
+    ids, mask = rows
     generator = torch.Generator().manual_seed(0)
     parameters = [p for p in decoder.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
@@ -97,7 +144,7 @@ def fit(
     for step in range(steps):
         chosen = torch.randint(len(ids), (batch,), generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = decoder(noisy(embeddings[chosen], noise, generator), ids[chosen][:, :-1])
+            logits = decoder(bridged(chosen, texts, gap, noise, generator), ids[chosen][:, :-1])
         loss = F.cross_entropy(logits[mask[chosen]], ids[chosen][mask[chosen]])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -149,26 +196,29 @@ def write(decoder: Decoder, llama: CausalLlama, out: Path) -> None:
 @click.command()
 @click.argument("texts", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--bundle", type=click.Path(path_type=Path), help="Whose embeddings to read; nano when not named.")
+@click.option("--clips", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Videos without texts.")
 @click.option("--base", type=click.Path(path_type=Path), help="A causal Llama; the packaged SmolLM2-135M if not named.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--steps", default=400, show_default=True)
 @click.option("--batch", default=48, show_default=True)
 @click.option("--rank", default=16, show_default=True, help="Of the low-rank changes; 0 trains the prefix alone.")
 @click.option("--rate", default=2e-3, show_default=True)
-@click.option("--noise", default=0.6, show_default=True, help="At most; 0.6 leaves a cosine of 0.86.")
+@click.option("--noise", default=1.2, show_default=True, help="At most, in lengths of the gap; without --clips, of 1.")
 def main(
-    texts: Path, bundle: Path | None, base: Path | None, out: Path, steps: int, batch: int, rank: int, rate: float,
-    noise: float
+    texts: Path, bundle: Path | None, clips: Path | None, base: Path | None, out: Path, steps: int, batch: int,
+    rank: int, rate: float, noise: float
 ) -> None:  # fmt: skip
     """Train a decoder on the lines of TEXTS."""
     torch.manual_seed(0)
     lines = list(dict.fromkeys(line.strip() for line in texts.read_text(encoding="utf-8").splitlines() if line.strip()))
     llama = causal_llama(base or packaged_smollm2())
-    embeddings = embed_texts(bundle or vlj_edge.bundle.nano_bundle(), lines)
+    bundle = bundle or vlj_edge.bundle.nano_bundle()
+    embeddings = embed_texts(bundle, lines)
+    gap = gaps(embed_clips(bundle, clips), embeddings) if clips else None
     decoder = make_decoder(llama, embeddings.shape[1], rank)
     ids, mask = token_rows(llama, lines, decoder.capacity)
     console.print(f"{len(lines)} texts of at most {ids.shape[1]} tokens")
-    fit(decoder, embeddings, ids, mask, steps, batch, rate, noise)
+    fit(decoder, embeddings, gap, (ids, mask), steps, batch, rate, noise)
     write(decoder, llama, out)
     console.print(f"{out}: next, vlj-edge export --decoder {out}")
 

@@ -77,6 +77,11 @@ def encoder_of(theirs: VJEPA2Model, chosen: Preset) -> VisionEncoder:
     return ours
 
 
+def loud_and_quiet(tokens: int, width: int) -> Tensor:
+    """A residual stream of unit scale down to a hundredth of it, as token embeddings have: there a norm's eps shows."""
+    return torch.randn(1, tokens, width) * torch.logspace(-2, 0, tokens)[torch.randperm(tokens), None]
+
+
 def clip_of(chosen: Preset) -> Tensor:
     return torch.randn(1, chosen.clip.frames, 3, chosen.preprocess.crop, chosen.preprocess.crop)
 
@@ -91,7 +96,7 @@ def test_vjepa2_vitl_at_full_depth() -> None:
     assert lowest_cosine(ours(clip), expected) > LOWEST_COSINE
 
     # What one layer adds, in units of its own scale: in the sum with x an approximate GELU would nearly pass.
-    x = torch.randn(1, 2048, LARGE.vision.width)
+    x = loud_and_quiet(2048, LARGE.vision.width)
     added, block = theirs.encoder.layer[11](x)[0] - x, ours.blocks[11]
     assert difference(block(x, ours.cos, ours.sin, ours.swap) - x, added) < LARGEST_DIFFERENCE
     cos, sin = rope.vjepa_tables(8, 16, 16, 64, squeezed_patch=16)  # V-JEPA 2.1's: interleaved and not tiled
@@ -177,7 +182,7 @@ def test_the_last_half_of_llama_at_full_width(tmp_path: Path) -> None:
     assert lowest_cosine(found, answer) > LOWEST_COSINE and difference(found, answer) < LARGEST_DIFFERENCE
 
     n = 576  # one layer alone needs no more
-    x, seen = torch.randn(1, n, chosen.predictor.width), additive[..., -n:, -n:]
+    x, seen = loud_and_quiet(n, chosen.predictor.width), additive[..., -n:, -n:]
     places = theirs.rotary_emb(x, torch.arange(n)[None])
     added = theirs.layers[3](x, attention_mask=seen, position_embeddings=places) - x
     attend = masked(chosen.predictor, seen == 0)
@@ -204,7 +209,8 @@ def test_the_chain_from_pixels_to_the_embedding(tmp_path: Path) -> None:
 
 # The text encoder
 
-TEXT_LENGTH, TEXT_REAL = 704, (700, 613)  # longer than the window on both sides of the middle; padded
+# Longer than the window on both sides of the middle; padded; and so short that padding at the end has nothing to see.
+TEXT_LENGTH, TEXT_REAL = 704, (700, 613, 20)
 FIRST_OUTSIDE = 257  # EmbeddingGemma's window of 512 goes half to each side
 
 
