@@ -146,7 +146,7 @@ def find_built(
         raise VljEdgeError(
             f"{path}: built for {receipt.runtime.folder}, and this is {runtime.folder}: run vlj-edge build {directory}"
         )
-    if engines is None and not hmac.compare_digest(receipt.signature, _sign(receipt, _machine_key(make=False))):
+    if engines is None and not _signed_here(receipt):
         raise VljEdgeError(
             f"{path}: this engine was not built on this machine, and engines are code: run vlj-edge build {directory},"
             f" or if you trust whoever built it, name it with --engines {path.parent}"
@@ -208,6 +208,11 @@ def _read(path: Path) -> Receipt:
 def _sign(receipt: Receipt, key: bytes) -> str:
     signed = {name: value for name, value in asdict(receipt).items() if name != "signature"}
     return hmac.new(key, json.dumps(signed, sort_keys=True).encode(), hashlib.sha256).hexdigest()
+
+
+def _signed_here(receipt: Receipt) -> bool:
+    ours = _sign(receipt, _machine_key(make=False))
+    return hmac.compare_digest(receipt.signature.encode(errors="replace"), ours.encode())
 
 
 def _machine_key(make: bool = True) -> bytes:
