@@ -22,11 +22,13 @@ from vlj_edge.export.tensorrt.build import build_engines, compute_capability
 from vlj_edge.export.tensorrt.int8_blocks import without_int8_blocks
 from vlj_edge.export.weights import Sources, shipped_weights
 from vlj_edge.presets import preset
+from vlj_edge.runtime.clips import spread_clips
 from vlj_edge.trt import Trt, import_tensorrt
 
 pytestmark = pytest.mark.skipif(
     platform.machine() != "x86_64", reason="TensorRT-RTX has no package for this machine; on x86-64 it must be there"
 )
+DEMO = Path(__file__).parents[2] / "examples" / "media" / "demo.mp4"
 CARDS = ("sm86", "sm89", "sm120")
 
 
@@ -48,8 +50,10 @@ def nano(tmp_path_factory: pytest.TempPathFactory) -> Any:
     def export(precision: str, flavour: str = "native") -> Path:
         if (precision, flavour) not in made:
             out = tmp_path_factory.mktemp("nano") / "bundle"
-            sources = Sources(shipped_weights())
-            export_bundle(sources, preset("nano"), out, precision=precision, flavour=flavour, check_parity=False)
+            chosen = preset("nano")
+            clips = spread_clips(DEMO, chosen.clip, chosen.preprocess, 8) if "int8" in precision else None
+            options = {"precision": precision, "flavour": flavour, "check_parity": False, "clips": clips}
+            export_bundle(Sources(shipped_weights()), chosen, out, **options)
             made[precision, flavour] = out
         return made[precision, flavour]
 
