@@ -1,0 +1,127 @@
+"""The device by way of pycuda. See device.Device.
+
+pycuda knows no graphs (2026.1): those six functions are called in the driver's own library.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge.errors import VljEdgeError
+
+from .device import Buffer, refuse
+
+_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+Result = TypeVar("Result")
+
+
+class PycudaDevice:
+    """The first card, its primary context made current: TensorRT then uses the same one."""
+
+    def __init__(self) -> None:
+        self._cuda: Any = importlib.import_module("pycuda.driver")
+        self._cuda.init()
+        if not self._cuda.Device.count():
+            raise VljEdgeError("there is no NVIDIA card in this machine: run with --backend onnxruntime")
+        card = self._cuda.Device(0)
+        self._context = card.retain_primary_context()
+        self._context.push()
+        self.name = str(card.name()).strip()
+        major, minor = card.compute_capability()
+        self.sm = f"sm{major}{minor}"
+        self._driver = ctypes.CDLL("libcuda.so.1")
+        self._streams: dict[int, Any] = {}  # pycuda takes its own objects, and drops a stream with the last of them
+        self._allocations: dict[int, Any] = {}
+
+    def free_memory(self) -> int:
+        return int(self._cuda.mem_get_info()[0])
+
+    def allocate(self, size: int) -> Buffer:
+        def allocate() -> Buffer:
+            memory = self._cuda.mem_alloc(max(size, 1))
+            self._cuda.memset_d8(int(memory), 0, max(size, 1))
+            self._allocations[int(memory)] = memory
+            return Buffer(int(memory), size)
+
+        return self._do(f"{size / 1e6:.1f} MB", allocate)
+
+    def free(self, buffer: Buffer) -> None:
+        address, buffer.address = buffer.address, 0
+        if address:
+            self._do("freeing memory", self._allocations.pop(address).free)
+
+    def pinned(self, shape: Sequence[int], dtype: Any) -> npt.NDArray[Any]:
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        array: npt.NDArray[Any] = self._do(
+            f"{size / 1e6:.1f} MB of pinned host memory", lambda: self._cuda.pagelocked_zeros(tuple(shape), dtype)
+        )
+        return array
+
+    def stream(self) -> int:
+        stream = self._do("making a stream", self._cuda.Stream)
+        self._streams[int(stream.handle)] = stream
+        return int(stream.handle)
+
+    def synchronise(self, stream: int) -> None:
+        self._do("waiting for the card", self._streams[stream].synchronize)
+
+    def copy_in(self, buffer: Buffer, array: npt.NDArray[Any], stream: int) -> None:
+        self._do("copying", lambda: self._cuda.memcpy_htod_async(buffer.address, array, self._streams[stream]))
+
+    def copy_out(self, array: npt.NDArray[Any], buffer: Buffer, stream: int) -> None:
+        self._do("copying", lambda: self._cuda.memcpy_dtoh_async(array, buffer.address, self._streams[stream]))
+
+    def copy(self, target: Buffer, source: Buffer, stream: int) -> None:
+        arguments = (target.address, source.address, source.size, self._streams[stream])
+        self._do("copying", lambda: self._cuda.memcpy_dtod_async(*arguments))
+
+    def event(self) -> Any:
+        return self._do("making an event", self._cuda.Event)
+
+    def record(self, event: Any, stream: int) -> None:
+        self._do("queueing an event", lambda: event.record(self._streams[stream]))
+
+    def wait(self, event: Any) -> None:
+        self._do("waiting for the card", event.synchronize)
+
+    def milliseconds(self, first: Any, second: Any) -> float:
+        return float(self._do("timing", lambda: second.time_since(first)))
+
+    def begin_capture(self, stream: int) -> None:
+        self._call("capturing a graph", "cuStreamBeginCapture_v2", ctypes.c_void_p(stream), _THREAD_LOCAL)
+
+    def end_capture(self, stream: int) -> Any:
+        graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
+        self._call("capturing a graph", "cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(graph))
+        flags = ctypes.c_ulonglong(0)
+        self._call("making a graph", "cuGraphInstantiateWithFlags", ctypes.byref(ready), graph, flags)
+        self._call("making a graph", "cuGraphDestroy", graph)  # the instance stands by itself
+        return ready
+
+    def launch(self, graph: Any, stream: int) -> None:
+        self._call("launching a graph", "cuGraphLaunch", graph, ctypes.c_void_p(stream))
+
+    def _do(self, doing: str, action: Callable[[], Result]) -> Result:
+        try:
+            return action()
+        except self._cuda.Error as error:  # pycuda.driver.Error: MemoryError, LaunchError, RuntimeError, LogicError
+            free = self.free_memory() if isinstance(error, self._cuda.MemoryError) else None
+            refuse(doing, f"{type(error).__name__}: {error}", free)
+
+    def _call(self, doing: str, name: str, *arguments: Any) -> None:
+        status = getattr(self._driver, name)(*arguments)
+        if status:
+            text = ctypes.c_char_p()
+            self._driver.cuGetErrorName(status, ctypes.byref(text))
+            refuse(doing, f"{(text.value or b'?').decode()} from {name}")
+
+
+def open_device() -> PycudaDevice:
+    """See device.open_device."""
+    return PycudaDevice()
