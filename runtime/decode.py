@@ -13,7 +13,7 @@ from vlj_edge.errors import VljEdgeError
 from .engine import Engine
 
 
-def decode(engine: Engine, embedding: npt.NDArray[np.float32], end: int | None) -> tuple[list[int], int]:
+def decode(engine: Engine, embedding: npt.NDArray[np.float32], end: int | None, capacity: int) -> tuple[list[int], int]:
     """Token ids of the text that the decoder engine makes of an embedding, and how often the engine ran for it.
 
     Position 0 of the decoder's sequence is the prefix that it makes of the embedding; the choice made there is the
@@ -23,16 +23,17 @@ def decode(engine: Engine, embedding: npt.NDArray[np.float32], end: int | None) 
         embedding: float32 [embedding], unit length.
         end: the id that ends a text and is not part of it; without it, or if it does not come, the text is as long as
             the key-value cache.
+        capacity: positions of that cache.
     """
     token, position = engine.inputs["token"], engine.inputs["position"]
     chosen = engine.outputs["next_token"]
-    capacity = engine.inputs["key_cache_0"].shape[2]
     engine.inputs["embedding"][0] = embedding
     token[0, 0] = 0  # ignored at position 0
     ids: list[int] = []
     for step in range(capacity):
         position[0] = step
         engine.run()
+        engine.wait()
         if chosen[0, 0] == end:
             return ids, step + 1
         ids.append(int(chosen[0, 0]))
@@ -61,6 +62,7 @@ def nearest_caption(engine: Engine, embedding: npt.NDArray[np.float32], captions
     """
     engine.inputs["embedding"][0] = embedding
     engine.run()
+    engine.wait()
     number = int(engine.outputs["caption"][0, 0])
     if not 0 <= number < len(captions):
         raise VljEdgeError(f"the decoder chose caption {number} of {len(captions)}: export the bundle again")

@@ -1,12 +1,13 @@
-"""Engines: named buffers that are allocated once, and run().
+"""Engines: named buffers that are allocated once, run(), and wait().
 
-A backend is one folder with a module that has `load(path, spec, shared, threads)`, and one line in BACKENDS.
+A backend is one folder with a module that has `load(wanted)`, and one line in BACKENDS.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -21,59 +22,93 @@ Array: TypeAlias = npt.NDArray[Any]
 
 BACKENDS = {
     "onnxruntime": ".ort.engine",
+    "tensorrt": ".tensorrt.engine",
 }
 
 
 class Engine(Protocol):
     """One loaded engine.
 
-    Write into `inputs`, call run(), read `outputs`: the arrays stay the same objects for the engine's whole life and
-    have the shapes and dtypes of the manifest. An output that EngineSpec.in_place names is its input's own array.
+    Write into `inputs`, call run(), then wait(), read `outputs`: the arrays stay the same objects for the engine's
+    whole life and have the shapes and dtypes of the manifest. They hold what the host gives and reads; what engines pass to
+    each other may lie elsewhere.
     """
 
     inputs: dict[str, Array]
     outputs: dict[str, Array]
 
     def run(self) -> None:
-        """Compute the outputs from what the inputs hold now.
+        """Compute the outputs from what the inputs hold now. May return before it is done; runs keep their order, also
+        those of other engines of the process, and the inputs may be written again only after wait().
+
+        Raises:
+            VljEdgeError: the backend failed.
+        """
+
+    def wait(self) -> None:
+        """Return when `outputs` hold what the last run made.
 
         Raises:
             VljEdgeError: the backend failed.
         """
 
 
-def open_engine(
-    directory: Path,
-    manifest: Manifest,
-    name: str,
-    *,
-    shared: Mapping[str, Array] | None = None,
-    backend: str = "onnxruntime",
-    threads: int | None = None,
-) -> Engine:
-    """Verify one engine's files against the manifest, then load it.
+@dataclass(frozen=True)
+class Wanted:
+    """An engine to load.
 
-    Args:
-        shared: input name -> array to read from in place of one of its own: another engine's output, so that nothing
-            is copied between the two.
+    Attributes:
+        inputs_from: input -> the engine whose output of this name is read where it lies.
+        outputs_read: the outputs that the host reads, None: all. A backend may leave the others where they were made.
         threads: CPU threads of the backend; None: as many as this process may use.
+        engines: a folder of built engines from elsewhere that the caller trusts (vlj_edge/built.py).
+    """
+
+    directory: Path
+    manifest: Manifest
+    name: str
+    inputs_from: Mapping[str, Engine] = field(default_factory=dict)
+    outputs_read: tuple[str, ...] | None = None
+    threads: int | None = None
+    engines: Path | None = None
+
+    @property
+    def spec(self) -> EngineSpec:
+        """What the manifest says of it."""
+        return self.manifest.engines[self.name]
+
+
+def open_engine(
+    directory: Path, manifest: Manifest, name: str, *, backend: str = "onnxruntime", **wanted: Any
+) -> Engine:
+    """Verify one engine's files, then load it. `wanted`: the fields of Wanted that have defaults.
 
     Raises:
         VljEdgeError: a file is not the one that was sealed, its weights alone would not fit into memory, the backend is
             unknown or not installed, it cannot load the file, or the file does not have the inputs and outputs of the
             manifest.
     """
-    adapter = backend_module(backend)
-    spec = manifest.engines[name]
-    path = verify_file(directory, spec.file, manifest)
-    weights = spec.file + ".data"
+    load = importlib.import_module(backend_module(backend), __package__).load
+    engine: Engine = load(Wanted(directory, manifest, name, **wanted))
+    return engine
+
+
+def verified_graph(wanted: Wanted) -> Path:
+    """The ONNX file of an engine, once it and its weights were found to be those that were exported.
+
+    Raises:
+        VljEdgeError: they are not, or would not fit into memory.
+    """
+    directory, manifest, file = wanted.directory, wanted.manifest, wanted.spec.file
+    path = verify_file(directory, file, manifest)
+    weights = file + ".data"
     size = path.stat().st_size
     # Present but not listed: verify_file refuses it, or unsigned weights would be read behind a signed graph.
     if weights in manifest.files or (directory / weights).exists():
         size += verify_file(directory, weights, manifest).stat().st_size
-    require_memory(size, f"the {name} of {directory}", "export it with --precision int8w or int4w, or close programs")
-    engine: Engine = importlib.import_module(adapter, __package__).load(path, spec, shared or {}, threads)
-    return engine
+    what = f"the {wanted.name} of {directory}"
+    require_memory(size, what, "export it with --precision int8w or int4w, or close programs")
+    return path
 
 
 def backend_module(backend: str) -> str:

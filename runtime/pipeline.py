@@ -20,8 +20,9 @@ from vlj_edge.bundle import Gates, Manifest, read_manifest
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration, Totals, WindowEmbedding
 
+from .backends import choose
 from .decode import decode, nearest_caption, read_captions
-from .engine import Engine, backend_module, open_engine
+from .engine import Engine, open_engine
 from .gates import CaptionMemory, Change, MeaningGate, SceneGate, at_rest
 from .preprocess import ClipPixels, see
 from .sources import Source, open_source
@@ -82,15 +83,29 @@ class Model:
 
     One Model serves one thread: its engines' buffers are shared by everything that it does.
 
+    Args:
+        backend: a name of engine.BACKENDS; None: the best that works here (`Model.backend` says which, and why).
+        threads: CPU threads of the backend; None: as many as this process may use.
+        engines: a folder of TensorRT engines that were built elsewhere and are to be trusted.
+
     Raises:
-        VljEdgeError: no bundle there, a manifest that cannot be read, or an unknown backend.
+        VljEdgeError: no bundle there, a manifest that cannot be read, an unknown backend, or one that is broken.
     """
 
-    def __init__(self, directory: str | Path, backend: str = "onnxruntime", threads: int | None = None) -> None:
-        backend_module(backend)
+    def __init__(
+        self,
+        directory: str | Path,
+        backend: str | None = None,
+        threads: int | None = None,
+        engines: str | Path | None = None,
+    ) -> None:
         self.directory = Path(directory)
         self.manifest: Manifest = read_manifest(self.directory)
-        self._open = partial(open_engine, self.directory, self.manifest, backend=backend, threads=threads)
+        built = Path(engines) if engines is not None else None
+        self.backend = choose(self.directory, self.manifest, backend, built)
+        self._open = partial(
+            open_engine, self.directory, self.manifest, backend=self.backend.name, threads=threads, engines=built
+        )
 
     def narrate(
         self,
@@ -202,8 +217,8 @@ class Model:
 
     @cached_property
     def _encoder(self) -> tuple[Engine, ClipPixels, Engine]:
-        encoder = self._open("vision_encoder")
-        predictor = self._open("predictor", shared={"visual_tokens": encoder.outputs["visual_tokens"]})
+        encoder = self._open("vision_encoder", outputs_read=())
+        predictor = self._open("predictor", inputs_from={"visual_tokens": encoder}, outputs_read=("embedding",))
         return encoder, ClipPixels(encoder.inputs["pixels"], self.manifest.preprocess), predictor
 
     @cached_property
@@ -212,7 +227,7 @@ class Model:
             raise VljEdgeError(
                 f"{self.directory} has no decoder, so it makes embeddings and no texts: export it with --decoder"
             )
-        return self._open("decoder"), Tokens(self.directory, self.manifest, "decoder")
+        return self._open("decoder", outputs_read=("next_token",)), Tokens(self.directory, self.manifest, "decoder")
 
     @cached_property
     def _say(self) -> Callable[[Embedding], tuple[str, int]]:
@@ -224,7 +239,8 @@ class Model:
         decoder, tokens = self._decoder
 
         def say(embedding: Embedding) -> tuple[str, int]:
-            ids, runs = decode(decoder, embedding, self.manifest.tokenizers[bundle.OPTIONAL].end)
+            spec = self.manifest.tokenizers[bundle.OPTIONAL]
+            ids, runs = decode(decoder, embedding, spec.end, spec.length)
             return tokens.decode(ids), runs
 
         return say
@@ -255,6 +271,7 @@ def _to_the_end(items: Iterable[Item], source: Source) -> Generator[Item, None, 
 
 
 def _embedding_of(engine: Engine, name: str) -> Embedding:
+    engine.wait()
     embedding: Embedding = engine.outputs["embedding"][0].copy()
     if not np.isfinite(embedding).all():
         raise VljEdgeError(f"the {name} gave values that are not numbers: export the bundle without --fp16")

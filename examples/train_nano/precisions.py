@@ -119,6 +119,7 @@ def classify(model: Model, windows: list[tuple[int, int, np.ndarray]]) -> np.nda
         encoder.run()
         predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = ids, mask
         predictor.run()
+        predictor.wait()
         right.append(int((labels @ predictor.outputs["embedding"][0]).argmax()) == task)
     return np.array(right)
 

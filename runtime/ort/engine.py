@@ -13,7 +13,7 @@ import numpy as np
 from vlj_edge.bundle import EngineSpec, TensorSpec
 from vlj_edge.errors import VljEdgeError, require
 
-from ..engine import Array, allocate
+from ..engine import Array, Wanted, allocate, verified_graph
 
 # What onnxruntime calls the element types that a bundle may hold.
 _NUMPY_NAMES = {
@@ -57,14 +57,18 @@ class OrtEngine:
                 f"{self._path} failed while running ({_one_line(error)}): free memory and try again, or export it again"
             ) from error
 
+    def wait(self) -> None:
+        """See Engine.wait: run() has waited."""
 
-def load(path: Path, spec: EngineSpec, shared: Mapping[str, Array], threads: int | None) -> OrtEngine:
-    """Load a file that was verified already, for the CPU.
+
+def load(wanted: Wanted) -> OrtEngine:
+    """Verify and load an engine, for the CPU.
 
     Raises:
         VljEdgeError: onnxruntime is not installed, cannot read the file, or finds other inputs and outputs in it.
     """
-    return OrtEngine(path, spec, shared, threads)
+    shared = {name: engine.outputs[name] for name, engine in wanted.inputs_from.items()}
+    return OrtEngine(verified_graph(wanted), wanted.spec, shared, wanted.threads)
 
 
 def _session(ort: ModuleType, path: Path, precision: str, threads: int | None, providers: Sequence[str]) -> Any:

@@ -143,8 +143,8 @@ def refuse(doing: str, error: str, free: int | None = None) -> NoReturn:
         )
     if any(mark in error.upper().replace(" ", "_") for mark in _LOST):
         raise VljEdgeError(
-            f"the card was lost while {doing} ({what}): what was said until now stays; start again, and if it comes back"
-            " build the engines again with vlj-edge build --force"
+            f"the card was lost while {doing} ({what}): what was said until now stays; start again, and if it comes"
+            " back build the engines again with vlj-edge build --force"
         )
     raise VljEdgeError(f"the card refused while {doing} ({what}): see dmesg and nvidia-smi, or --backend onnxruntime")
 

@@ -5,6 +5,7 @@ pycuda knows no graphs (2026.1): those six functions are called in the driver's 
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import importlib
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ class PycudaDevice:
         card = self._cuda.Device(0)
         self._context = card.retain_primary_context()
         self._context.push()
+        atexit.register(self._context.pop)  # pycuda aborts the process that ends with a context on its stack
         self.name = str(card.name()).strip()
         major, minor = card.compute_capability()
         self.sm = f"sm{major}{minor}"

@@ -5,6 +5,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -99,7 +100,7 @@ def test_predictor_reads_the_encoders_own_output(tiny_bundle: Path) -> None:
     manifest = bundle.read_manifest(tiny_bundle)
     encoder = open_engine(tiny_bundle, manifest, "vision_encoder")
     tokens = encoder.outputs["visual_tokens"]
-    predictor = open_engine(tiny_bundle, manifest, "predictor", shared={"visual_tokens": tokens})
+    predictor = open_engine(tiny_bundle, manifest, "predictor", inputs_from={"visual_tokens": encoder})
     assert predictor.inputs["visual_tokens"] is tokens
     encoder.inputs["pixels"][:, :, 0] = 1  # red
     encoder.run()
@@ -109,8 +110,9 @@ def test_predictor_reads_the_encoders_own_output(tiny_bundle: Path) -> None:
 
 def test_shared_buffer_of_another_shape_is_refused(tiny_bundle: Path) -> None:
     manifest = bundle.read_manifest(tiny_bundle)
+    other = SimpleNamespace(outputs={"visual_tokens": np.zeros((1, 8, 3), np.float32)})
     with pytest.raises(VljEdgeError, match=r"visual_tokens is float32\[1, 4, 3\].*float32\[1, 8, 3\]"):
-        open_engine(tiny_bundle, manifest, "predictor", shared={"visual_tokens": np.zeros((1, 8, 3), np.float32)})
+        open_engine(tiny_bundle, manifest, "predictor", inputs_from={"visual_tokens": other})
 
 
 @pytest.mark.usefixtures("never_loads")

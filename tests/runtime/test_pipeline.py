@@ -274,7 +274,7 @@ def test_every_window_decodes_each(model: Model) -> None:
     decoder, tokens = model._decoder
     assert [(n.start, n.end) for n in found] == [(e.window.start, e.window.end) for e in embeddings]
     for narration, item in zip(found, embeddings, strict=True):
-        ids, _ = pipeline.decode(decoder, item.embedding, by_hand.END)
+        ids, _ = pipeline.decode(decoder, item.embedding, by_hand.END, by_hand.CAPACITY)
         assert narration.text == tokens.decode(ids)
     assert found[0].similarity is None
     totals = narrator.totals

@@ -106,19 +106,19 @@ def test_texts_one_after_another_from_one_cache(decoder: Engine, tokens: Tokens)
         (RED, "a red screen", 4),
     ]
     for colour, text, runs in expected:
-        ids, found_runs = decode(decoder, by_hand.embedding_of(colour), END)
+        ids, found_runs = decode(decoder, by_hand.embedding_of(colour), END, by_hand.CAPACITY)
         assert (tokens.decode(ids), found_runs) == (text, runs)
         assert END not in ids
 
 
 def test_caches_hold_the_text_in_place(decoder: Engine) -> None:
-    decode(decoder, by_hand.embedding_of(RED), END)
+    decode(decoder, by_hand.embedding_of(RED), END, by_hand.CAPACITY)
     keys = decoder.inputs["key_cache_0"]
     assert decoder.outputs["key_cache_out_0"] is keys
     assert keys[0, 0, :4, 0].tolist() == [0, *[WORDS.index(word) for word in ("a", "red", "screen")]]
 
 
 def test_without_an_end_the_capacity_ends_the_text(decoder: Engine) -> None:
-    ids, runs = decode(decoder, by_hand.embedding_of(BLUE), None)
+    ids, runs = decode(decoder, by_hand.embedding_of(BLUE), None, by_hand.CAPACITY)
     assert runs == len(ids) == by_hand.CAPACITY
     assert ids[1] == END
