@@ -30,8 +30,8 @@ class Engine(Protocol):
     """One loaded engine.
 
     Write into `inputs`, call run(), then wait(), read `outputs`: the arrays stay the same objects for the engine's
-    whole life and have the shapes and dtypes of the manifest. They hold what the host gives and reads; what engines pass to
-    each other may lie elsewhere.
+    whole life and have the shapes and dtypes of the manifest. They hold what the host gives and reads; what engines
+    pass to each other may lie elsewhere.
     """
 
     inputs: dict[str, Array]
