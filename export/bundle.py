@@ -32,6 +32,7 @@ from vlj_edge.bundle import (
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.memory import require_memory
 from vlj_edge.presets import Preset
+from vlj_edge.targets import Target, with_gates
 
 from . import onnx_graph, parity
 from .engines import export_engine
@@ -78,6 +79,7 @@ def export_bundle(
     flavour: str = "native",
     check_parity: bool = True,
     clips: list[npt.NDArray[np.float32]] | None = None,
+    target: Target | None = None,
     overwrite: bool = False,
     command: str = "",
     progress: Callable[[str], None] = lambda step: None,
@@ -91,6 +93,8 @@ def export_bundle(
         check_parity: run every engine beside torch; without it the manifest says that parity was not measured.
         clips: encoder inputs, float32 (1, frames, 3, crop, crop), from real video. The first 4 are judged instead of
             seeded blobs, the others set the scales of int8 activations, which cannot do without.
+
+        target: whose gate settings go before those that were calibrated with the weights.
 
     Raises:
         VljEdgeError: `out` exists, the weights do not fit the preset or the memory, an engine misses its parity bar, or
@@ -128,7 +132,7 @@ def export_bundle(
             default_query=preset.default_query,
             engines=specs,
             tokenizers=tokenizers.specs(),
-            gates=_gates(weights.directory),
+            gates=_gates(weights.directory) if target is None else with_gates(_gates(weights.directory), target),
             files={path.name: seal(path) for path in sorted(directory.iterdir())},
             receipt=_receipt(weights, sources, command),
             captions=CAPTIONS if weights.captions is not None else None,

@@ -19,14 +19,18 @@ __version__ = "0.1.0"
 __all__ = ["VljEdgeError", "__version__", "load"]
 
 
-def load(bundle: str | Path | None = None) -> Model:
+def load(bundle: str | Path | None = None, backend: str | None = None, engines: str | Path | None = None) -> Model:
     """Open a bundle for running; the nano bundle of the package when none is named.
 
+    Args:
+        backend: "onnxruntime" or "tensorrt"; None: the best that works here, which `Model.backend` then names.
+        engines: a folder of TensorRT engines that were built elsewhere and are to be trusted.
+
     Raises:
-        VljEdgeError: the bundle does not match its manifest, or the engine backend is not installed.
+        VljEdgeError: the bundle does not match its manifest, or the backend is not installed or broken.
     """
     from vlj_edge.runtime.pipeline import Model
 
     from .bundle import nano_bundle
 
-    return Model(Path(bundle) if bundle is not None else nano_bundle())
+    return Model(Path(bundle) if bundle is not None else nano_bundle(), backend=backend, engines=engines)

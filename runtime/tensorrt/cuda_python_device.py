@@ -54,9 +54,9 @@ class CudaPythonDevice:
     def pinned(self, shape: Sequence[int], dtype: Any) -> npt.NDArray[Any]:
         size = max(nbytes(shape, np.dtype(dtype).itemsize), 1)
         address = int(self._call(f"{size / 1e6:.1f} MB of pinned host memory", "cuMemHostAlloc", size, 0))
-        raw = (ctypes.c_uint8 * size).from_address(address)  # lives as long as the process, as the engines do
-        array = np.frombuffer(raw, np.uint8)[: nbytes(shape, np.dtype(dtype).itemsize)].view(dtype).reshape(shape)
-        array[...] = 0
+        raw = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))  # lives as long as the process
+        raw[...] = 0
+        array: npt.NDArray[Any] = raw[: nbytes(shape, np.dtype(dtype).itemsize)].view(dtype).reshape(shape)
         return array
 
     def stream(self) -> int:

@@ -217,7 +217,7 @@ def _check(path: Path, spec: EngineSpec, engine: Any) -> None:
 
 
 def _log(module: Any, said: list[str]) -> Any:
-    class Log(module.ILogger):  # type: ignore[misc,name-defined]
+    class Log(module.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             module.ILogger.__init__(self)
 

@@ -29,10 +29,8 @@ def build(
     time, by TensorRT-RTX, which needs no card.
     """
     from vlj_edge.bundle import nano_bundle
-    from vlj_edge.targets import target
 
-    chosen = target(target_name) if target_name is not None else None
-    build_for(bundle or nano_bundle(), chosen and chosen.name, names=names, workspace=workspace, force=force)
+    build_for(bundle or nano_bundle(), target_name, names=names, workspace=workspace, force=force)
 
 
 def build_for(
@@ -53,6 +51,8 @@ def build_for(
     chosen = target(target_name) if target_name is not None else None
     if chosen is not None and chosen.backend != "tensorrt":
         raise VljEdgeError(f"{chosen.name} runs the bundle on ONNX Runtime: there is nothing to build")
+    if workspace is None and chosen is not None:
+        workspace = chosen.workspace_mb
     manifest = read_manifest(directory)
     unknown = [name for name in names if name not in manifest.engines]
     if unknown:
@@ -66,7 +66,7 @@ def build_for(
             trt,
             runtime,
             names=names or None,
-            workspace_mb=workspace if workspace is not None else chosen and chosen.workspace_mb,
+            workspace_mb=workspace,
             force=force,
             progress=lambda step: status.update(step),
         )

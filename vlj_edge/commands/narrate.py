@@ -12,6 +12,8 @@ import click
 if TYPE_CHECKING:
     from vlj_edge.results import Totals
 
+_ENGINES = "A folder of TensorRT engines that were built elsewhere and that you trust."
+
 
 @click.command()
 @click.argument("source")
@@ -19,9 +21,18 @@ if TYPE_CHECKING:
 @click.option("--query", help="What the model is asked; the bundle's own question when not named.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: the texts, then the totals.")
 @click.option("--srt", type=click.Path(path_type=Path, dir_okay=False), help="Write subtitles to this file as well.")
+@click.option("--backend", help="onnxruntime or tensorrt, in place of the best that works here.")
+@click.option("--engines", type=click.Path(path_type=Path, exists=True, file_okay=False), help=_ENGINES)
 @click.option("--every-window", is_flag=True, help="Decode every window with all gates off: the baseline.")
 def narrate(
-    source: str, bundle: Path | None, query: str | None, as_json: bool, srt: Path | None, every_window: bool
+    source: str,
+    bundle: Path | None,
+    query: str | None,
+    as_json: bool,
+    srt: Path | None,
+    backend: str | None,
+    engines: Path | None,
+    every_window: bool,
 ) -> None:
     """Say what happens in SOURCE, when it changes.
 
@@ -33,7 +44,9 @@ def narrate(
 
     if srt and srt.exists() and Path(source).exists() and srt.samefile(source):
         raise VljEdgeError(f"--srt {srt} is what is to be narrated, and would be overwritten: name another file")
-    narrations = vlj_edge.load(bundle).narrate(source, query=query, every_window=every_window)
+    model = vlj_edge.load(bundle, backend=backend, engines=engines)
+    narrations = model.narrate(source, query=query, every_window=every_window)
+    click.echo(f"backend: {model.backend.line}", err=True)
     with ExitStack() as cleanup:
         cleanup.callback(narrations.close)
         subtitles = SrtWriter(cleanup.enter_context(srt.open("w", encoding="utf-8"))) if srt else None
