@@ -57,7 +57,7 @@ def build_for(
     unknown = [name for name in names if name not in manifest.engines]
     if unknown:
         raise VljEdgeError(f"{directory} has no {', '.join(unknown)}: it has {', '.join(manifest.engines)}")
-    trt, runtime = _runtime(chosen.sm if chosen is not None else None)
+    trt, runtime = runtime_for(chosen.sm if chosen is not None else None)
     terminal = Console(stderr=True)
     with terminal.status("starting") as status:
         built = build_engines(
@@ -73,7 +73,7 @@ def build_for(
     _print(directory, runtime, built)
 
 
-def _runtime(sm: str | None) -> tuple[Trt, RuntimeId]:
+def runtime_for(sm: str | None) -> tuple[Trt, RuntimeId]:
     """Which TensorRT builds, and for what: the card here if it is the one that is wanted, otherwise ahead of time."""
     from vlj_edge.built import RuntimeId
     from vlj_edge.errors import VljEdgeError

@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from vlj_edge.export.bundle import Exported
+    from vlj_edge.targets import Target
 
 
 _FILE = click.Path(path_type=Path)
@@ -17,6 +18,8 @@ _CALIBRATION_CLIPS = 36  # 4 are judged, 32 set scales
 _EPILOG = """
 Precisions: fp32, fp16, bf16 (TensorRT only), int8 (weights and activations), int8w and int4w (weights alone), and
 int8-fp16, int8w-fp16, int4w-fp16. One for all engines, or --precision predictor=int4w,decoder=int8w.
+
+Targets: cpu, rtx, jetson-orin-nano, jetson-orin, jetson-thor, wearable, or sm86, sm89, sm120 ... (RTX cards).
 """
 
 
@@ -33,14 +36,21 @@ int8-fp16, int8w-fp16, int4w-fp16. One for all engines, or --precision predictor
 @click.option("--captions", type=_FILE, help="Captions, one a line: say the nearest, without a language model.")
 @click.option("--no-decoder", is_flag=True, help="Leave the decoder out: embeddings only.")
 @click.option("--random-weights", type=int, metavar="SEED", help="Random weights for what has none: size and speed.")
+@click.option("--target", "target_name", help="A recipe for a board or card: precision, flavour, gates.")
+@click.option(
+    "--engine",
+    type=click.Choice(["onnx", "tensorrt"]),
+    default="onnx",
+    show_default=True,
+    help="tensorrt: build the engines as well, for this card or for --target.",
+)
 @click.option("--fp16", is_flag=True, help="The same as --precision fp16.")
 @click.option("--precision", help="What the engines compute in; fails where parity does not hold.")
 @click.option(
     "--flavour",
     type=click.Choice(["native", "portable"]),
-    default="native",
-    show_default=True,
-    help="portable: no ONNX operator that TensorRT 10.3 (JetPack 6) does not know.",
+    help="native unless the target says otherwise. portable: no ONNX operator that TensorRT 10.3 (JetPack 6) does not"
+    " know.",
 )
 @click.option("--calibrate-on", type=_FILE, help="A video that sets the scales of int8 activations.")
 @click.option("--skip-parity", is_flag=True, help="Do not compare the engines with torch.")
@@ -59,9 +69,11 @@ def export(
     captions: Path | None,
     no_decoder: bool,
     random_weights: int | None,
+    target_name: str | None,
+    engine: str,
     fp16: bool,
     precision: str | None,
-    flavour: str,
+    flavour: str | None,
     calibrate_on: Path | None,
     skip_parity: bool,
     out: Path | None,
@@ -74,7 +86,16 @@ def export(
     """
     from vlj_edge.errors import VljEdgeError, require
     from vlj_edge.presets import preset, variant
+    from vlj_edge.targets import target
 
+    goal = target(target_name) if target_name is not None else None
+    if goal is not None:  # what was named goes before what the target would have
+        frames, size = frames or goal.shapes.get("frames"), size or goal.shapes.get("size")
+        precision = precision or (None if fp16 else goal.precision)
+        flavour = flavour or goal.flavour
+        no_decoder = no_decoder or not (goal.decoder or decoder or captions)
+    if engine == "tensorrt":
+        _can_build(goal)
     chosen = variant(preset(preset_name), encoder, frames, size)
     if weights is None and preset_name != "nano" and random_weights is None:
         raise VljEdgeError(
@@ -100,7 +121,7 @@ def export(
     if calibrate_on is not None:
         clips = spread_clips(calibrate_on, chosen.clip, chosen.preprocess, _CALIBRATION_CLIPS)
     wanted = "fp16" if fp16 else precision
-    suffix = f"-{wanted}" if wanted and "=" not in wanted else ""
+    suffix = f"-{goal.name}" if goal is not None else f"-{wanted}" if wanted and "=" not in wanted else ""
     terminal = Console(stderr=True)
     with terminal.status("starting") as status:
 
@@ -114,14 +135,30 @@ def export(
             chosen,
             out or Path(f"{preset_name}{suffix}"),
             precision=wanted,
-            flavour=flavour,
+            flavour=flavour or "native",
             check_parity=not skip_parity,
             clips=clips,
+            target=goal,
             overwrite=overwrite,
             command=" ".join(["vlj-edge", *sys.argv[1:]]),
             progress=progress,
         )
     _print_summary(exported)
+    if engine == "tensorrt":
+        from .build import build_for
+
+        build_for(exported.bundle, target_name)
+
+
+def _can_build(goal: Target | None) -> None:
+    """Before an export that takes minutes: is there a TensorRT that could build for this at all?"""
+    from vlj_edge.errors import VljEdgeError
+
+    from .build import runtime_for
+
+    if goal is not None and goal.backend != "tensorrt":
+        raise VljEdgeError(f"{goal.name} runs on ONNX Runtime: leave --engine tensorrt out")
+    runtime_for(goal.sm if goal is not None else None)
 
 
 def _print_summary(exported: Exported) -> None:
