@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 from vlj_edge.built import RuntimeId, find_built
 from vlj_edge.bundle import OPTIONAL, Manifest
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.trt import import_tensorrt, installed
+from vlj_edge.trt import can_be_found, import_tensorrt, installed
 
 from .engine import backend_module
 from .tensorrt.device import driver_found, open_device
@@ -53,7 +52,7 @@ def choose(directory: Path, manifest: Manifest, insisted: str | None = None, eng
         for name in (name for name in _ON_THE_WAY if name in manifest.engines):
             find_built(directory, manifest, name, here)
     except VljEdgeError as error:
-        if importlib.util.find_spec("onnxruntime") is None:  # JetPack 6: nothing else could run it
+        if not can_be_found("onnxruntime"):  # JetPack 6: nothing else could run it
             raise
         return Chosen("onnxruntime", f"ONNX Runtime on the CPU, though {trt.package} {trt.version} is here: {error}")
     return Chosen("tensorrt", f"{trt.package} {trt.version} on {device.name}")

@@ -27,7 +27,15 @@ class Trt:
 
 def installed() -> list[str]:
     """The names of PACKAGES that can be found here, working or not. Nothing is imported."""
-    return [name for name in PACKAGES if importlib.util.find_spec(name) is not None]
+    return [name for name in PACKAGES if can_be_found(name)]
+
+
+def can_be_found(module: str) -> bool:
+    """Is a module installed? It is not imported, but the package that it lies in is."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # "cuda.bindings" where there is no "cuda"
+        return False
 
 
 def import_tensorrt(package: str | None = None) -> Trt:

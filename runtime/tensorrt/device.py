@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlj_edge.errors import VljEdgeError
+from vlj_edge.trt import can_be_found
 
 # module of the package -> module of ours, in the order of preference
 _IMPLEMENTATIONS = {"pycuda": ".pycuda_device", "cuda.bindings": ".cuda_python_device"}
@@ -110,7 +110,7 @@ def open_device() -> Device:
         VljEdgeError: neither pycuda nor cuda-python is installed, the one that is does not work, or there is no card.
     """
     for package, module in _IMPLEMENTATIONS.items():
-        if _installed(package):
+        if can_be_found(package):
             try:
                 device: Device = importlib.import_module(module, __package__).open_device()
             except VljEdgeError:
@@ -147,13 +147,6 @@ def refuse(doing: str, error: str, free: int | None = None) -> NoReturn:
             " back build the engines again with vlj-edge build --force"
         )
     raise VljEdgeError(f"the card refused while {doing} ({what}): see dmesg and nvidia-smi, or --backend onnxruntime")
-
-
-def _installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # "cuda.bindings" where there is no "cuda"
-        return False
 
 
 def nbytes(shape: Sequence[int], itemsize: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,11 +62,17 @@ def start(*arguments: str | Path, command: Sequence[str] = COMMAND, cwd: Path | 
 
 def error_of(done: Done) -> str:
     """The one line of a command that failed as a command should."""
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("error: "), done.stderr
+    said = after_backend(done.stderr)
+    assert "Traceback" not in said, said
+    assert said.count("\n") == 1, said
+    assert said.startswith("error: "), said
     assert done.returncode == 1
-    return done.stderr.strip()
+    return said.strip()
+
+
+def after_backend(stderr: str) -> str:
+    """What came on stderr after the one line with which a command that runs engines begins."""
+    return re.sub(r"\Abackend: [^\n]+\n", "", stderr)
 
 
 def json_lines(text: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
