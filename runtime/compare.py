@@ -157,7 +157,8 @@ def _embedding(model: Model, clip: npt.NDArray[np.float32]) -> Array:
     encoder.run()
     predictor.run()
     predictor.wait()
-    return predictor.outputs["embedding"][0].copy()
+    embedding: Array = predictor.outputs["embedding"][0].copy()
+    return embedding
 
 
 def _to_torch(manifest: Manifest, name: str) -> float | None:

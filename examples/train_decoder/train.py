@@ -33,7 +33,7 @@ from vlj_edge.presets import preset
 
 console = Console(stderr=True)
 ADAPTED = ("q_proj", "v_proj", "o_proj")
-SHARPNESS = 6.0  # of the softmax over cosines that says what resembles a text
+SHARPNESS = 10.0  # of the softmax over cosines that says what resembles a text
 LARGEST_SHARE = 0.3  # of another text in a mixture
 SPREAD = 0.3  # of random noise beside a clip's gap: a few minutes of video do not show every direction
 VIDEOS = {".mp4", ".avi", ".mkv", ".mov", ".webm"}
@@ -117,7 +117,10 @@ def bridged(
     noise = F.normalize(torch.randn(own.shape, generator=generator), dim=-1)
     if gap is not None:
         beside, nearest = gap
-        likeness = F.softmax(SHARPNESS * own @ texts[nearest].T, dim=-1)
+        # Each text that a clip was nearest to counts once: a stream rests most of the time, and a rest's gap beside every
+        # text would teach the decoder to overlook rests.
+        clips_a_text = torch.bincount(nearest, minlength=len(texts))[nearest]
+        likeness = F.softmax(SHARPNESS * own @ texts[nearest].T - clips_a_text.log(), dim=-1)
         noise = beside[torch.multinomial(likeness, 1, generator=generator)[:, 0]] + SPREAD * noise
     amount = most * torch.rand(count, 1, generator=generator).sqrt()  # more often far than near
     amount[: count // 8] = 0  # texts themselves stay readable
