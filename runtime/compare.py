@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlj_edge.bundle import OPTIONAL, Manifest
-from vlj_edge.errors import VljEdgeError, require
+from vlj_edge.errors import require
 
 from .clips import spread_clips
 from .engine import Array, Engine, open_engine
@@ -66,12 +66,10 @@ def compare(
     """`backend` beside ONNX Runtime, on clips and embeddings of the video.
 
     Raises:
-        VljEdgeError: the video cannot be read or is too short, a backend does not work, or Polygraphy is not installed.
+        VljEdgeError: the video cannot be read, a backend does not work, or Polygraphy is not installed.
     """
     require("polygraphy", "export")
     clips = spread_clips(video, manifest.clip, manifest.preprocess, CLIPS)
-    if not clips:
-        raise VljEdgeError(f"{video} is shorter than one window: name a longer video with --source")
     reference, other = Model(directory, "onnxruntime"), Model(directory, backend, engines=engines)
     recorded = _record(reference, clips)
     rows = []
@@ -122,7 +120,8 @@ def _engine_row(manifest: Manifest, name: str, cases: list[dict[str, Array]], re
     tolerance = _TOLERANCE[precision.rpartition("-")[2] if precision.rpartition("-")[2] in _TOLERANCE else "fp32"]
     largest = max(float(np.abs(o.astype(np.float64)).max()) for output in found[0] for o in output.values())
     judge = CompareFunc.simple(atol=tolerance * max(largest, 1e-6), rtol=0.0)
-    agrees = bool(Comparator.compare_accuracy(RunResults(results), compare_func=judge))
+    with G_LOGGER.verbosity(G_LOGGER.CRITICAL):  # it logs to stdout, which is for results
+        agrees = bool(Comparator.compare_accuracy(RunResults(results), compare_func=judge))
     cosine = min(_cosine(a[key], b[key]) for a, b in zip(*found, strict=True) for key in a)
     return Row(name, precision, len(cases), cosine, _to_torch(manifest, name), agrees)
 

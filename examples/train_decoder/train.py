@@ -117,8 +117,8 @@ def bridged(
     noise = F.normalize(torch.randn(own.shape, generator=generator), dim=-1)
     if gap is not None:
         beside, nearest = gap
-        # Each text that a clip was nearest to counts once: a stream rests most of the time, and a rest's gap beside every
-        # text would teach the decoder to overlook rests.
+        # Each text that a clip was nearest to counts once: a stream rests most of the time, and a rest's gap beside
+        # every text would teach the decoder to overlook rests.
         clips_a_text = torch.bincount(nearest, minlength=len(texts))[nearest]
         likeness = F.softmax(SHARPNESS * own @ texts[nearest].T - clips_a_text.log(), dim=-1)
         noise = beside[torch.multinomial(likeness, 1, generator=generator)[:, 0]] + SPREAD * noise
