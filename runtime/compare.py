@@ -110,6 +110,7 @@ def _record(model: Model, clips: list[npt.NDArray[np.float32]]) -> dict[str, lis
 
 def _engine_row(manifest: Manifest, name: str, cases: list[dict[str, Array]], reference: Engine, other: Engine) -> Row:
     from polygraphy.comparator import Comparator, CompareFunc, IterationResult, RunResults
+    from polygraphy.logger import G_LOGGER
 
     results, found = [], []
     for label, engine in (("onnxruntime", reference), ("other", other)):
