@@ -23,7 +23,8 @@ _IMPLEMENTATIONS = {"pycuda": ".pycuda_device", "cuda.bindings": ".cuda_python_d
 # After these the context is lost and every further call fails (CUDA driver API, CUresult): illegal address, launch
 # timeout, hardware stack error, illegal instruction, misaligned address, invalid address space, invalid PC, launch
 # failed, and the card fallen off the bus.
-_LOST = ("ILLEGAL_ADDRESS", "TIMEOUT", "HARDWARE_STACK", "ILLEGAL_INSTRUCTION", "MISALIGNED", "ADDRESS_SPACE",
+# pycuda says the same in words.
+_LOST = ("ILLEGAL_ADDRESS", "ILLEGAL_MEMORY", "LAUNCH_FAILURE", "TIMEOUT", "HARDWARE_STACK", "ILLEGAL_INSTRUCTION", "MISALIGNED", "ADDRESS_SPACE",
          "INVALID_PC", "LAUNCH_FAILED", "ECC", "DEVICE_UNAVAILABLE", "CONTEXT_IS_DESTROYED", "NVLINK")  # fmt: skip
 
 

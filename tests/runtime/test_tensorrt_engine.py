@@ -200,6 +200,19 @@ def test_an_engine_that_fails_says_why(board: Callable[..., Board], monkeypatch:
         encoder.run()
 
 
+def test_a_capture_that_breaks_is_closed(board: Callable[..., Board], monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.runtime import fake_card
+
+    here = board()
+    encoder = here.open("vision_encoder")
+    real = fake_card.FakeContext.execute_async_v3
+    failing = lambda self, stream: here.card.recording is None and real(self, stream)  # noqa: E731
+    monkeypatch.setattr(fake_card.FakeContext, "execute_async_v3", failing)
+    with pytest.raises(VljEdgeError, match="failed while running"):
+        encoder.run()
+    assert here.card.recording is None
+
+
 def test_bytes_that_are_no_engine(board: Callable[..., Board]) -> None:
     here = board()
     here.trt.plans.clear()
