@@ -20,12 +20,13 @@ from vlj_edge.trt import can_be_found
 
 # module of the package -> module of ours, in the order of preference
 _IMPLEMENTATIONS = {"pycuda": ".pycuda_device", "cuda.bindings": ".cuda_python_device"}
-# After these the context is lost and every further call fails (CUDA driver API, CUresult): illegal address, launch
-# timeout, hardware stack error, illegal instruction, misaligned address, invalid address space, invalid PC, launch
-# failed, and the card fallen off the bus.
-# pycuda says the same in words.
-_LOST = ("ILLEGAL_ADDRESS", "ILLEGAL_MEMORY", "LAUNCH_FAILURE", "TIMEOUT", "HARDWARE_STACK", "ILLEGAL_INSTRUCTION", "MISALIGNED", "ADDRESS_SPACE",
-         "INVALID_PC", "LAUNCH_FAILED", "ECC", "DEVICE_UNAVAILABLE", "CONTEXT_IS_DESTROYED", "NVLINK")  # fmt: skip
+# After these the context is lost and every further call fails (CUresult of the CUDA driver API). pycuda says some of
+# them in words.
+_LOST = (
+    ("ILLEGAL_ADDRESS", "ILLEGAL_MEMORY", "ILLEGAL_INSTRUCTION", "MISALIGNED", "ADDRESS_SPACE", "INVALID_PC")
+    + ("LAUNCH_FAILED", "LAUNCH_FAILURE", "LAUNCH_TIMEOUT", "HARDWARE_STACK", "ECC", "NVLINK")
+    + ("DEVICE_UNAVAILABLE", "CONTEXT_IS_DESTROYED")
+)
 
 
 @dataclass

@@ -26,13 +26,6 @@ NAMES = {0: "CUDA_SUCCESS", 1: "CUDA_ERROR_INVALID", 2: "CUDA_ERROR_OUT_OF_MEMOR
 class Status(int):
     """A CUresult."""
 
-    names = {
-        0: "CUDA_SUCCESS",
-        2: "CUDA_ERROR_OUT_OF_MEMORY",
-        700: "CUDA_ERROR_ILLEGAL_ADDRESS",
-        1: "CUDA_ERROR_INVALID",
-    }
-
     @property
     def name(self) -> str:
         return NAMES[int(self)]
