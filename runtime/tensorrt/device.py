@@ -23,9 +23,9 @@ _IMPLEMENTATIONS = {"pycuda": ".pycuda_device", "cuda.bindings": ".cuda_python_d
 # After these the context is lost and every further call fails (CUresult of the CUDA driver API). pycuda says some of
 # them in words.
 _LOST = (
-    ("ILLEGAL_ADDRESS", "ILLEGAL_MEMORY", "ILLEGAL_INSTRUCTION", "MISALIGNED", "ADDRESS_SPACE", "INVALID_PC")
-    + ("LAUNCH_FAILED", "LAUNCH_FAILURE", "LAUNCH_TIMEOUT", "HARDWARE_STACK", "ECC", "NVLINK")
-    + ("DEVICE_UNAVAILABLE", "CONTEXT_IS_DESTROYED")
+    *("ILLEGAL_ADDRESS", "ILLEGAL_MEMORY", "ILLEGAL_INSTRUCTION", "MISALIGNED", "ADDRESS_SPACE", "INVALID_PC"),
+    *("LAUNCH_FAILED", "LAUNCH_FAILURE", "LAUNCH_TIMEOUT", "HARDWARE_STACK", "ECC", "NVLINK"),
+    *("DEVICE_UNAVAILABLE", "CONTEXT_IS_DESTROYED"),
 )
 
 
