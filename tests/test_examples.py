@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from vlj_edge.bundle import nano_bundle
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DEMO = EXAMPLES / "media" / "demo.mp4"
@@ -38,6 +42,14 @@ def test_export_bundle(tmp_path: Path) -> None:
     lines = run("export_bundle.py", tmp_path / "nano-fp16")
     assert sum("lowest cosine to torch" in line for line in lines) == 5
     assert (tmp_path / "nano-fp16" / "manifest.json").is_file()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="TensorRT-RTX has no package for this machine")
+def test_build_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    bundle = shutil.copytree(nano_bundle(), tmp_path / "nano", ignore=shutil.ignore_patterns("engines"))
+    lines = run("build_engines.py", bundle, "sm86", "sm120")
+    assert len(lines) == 8 and sum("3 of 3 attention operators fused" in line for line in lines) == 2  # the decoder's
 
 
 def test_every_example_is_run_here() -> None:

@@ -79,3 +79,18 @@ def test_no_precision_loses_more_than_it_may() -> None:
     rows = result("precisions.json")["precisions"]
     for name, most in (("fp16", 0.005), ("int8", 0.005), ("int8w", 0.005), ("int4w", 0.02)):
         assert rows[name]["task_top1_against_fp32"]["value"] >= -most, name
+
+
+def test_the_readme_shows_the_paper_s_engines_as_they_were_built() -> None:
+    [rows] = [value for key, value in result("tensorrt-builds.json")["vl-jepa-1.6b"].items() if key == "sm89"]
+    built = {row["name"]: row for row in rows}
+    names = ("vision_encoder", "predictor", "decoder")
+    seconds = [built[name]["seconds"] for name in names]
+    sizes = [f"{built[name]['megabytes']:,.0f}" for name in names]
+    fused = [str(built[name]["attention"] - built[name]["decomposed"]) for name in names]
+    line = (
+        f"{min(seconds):.1f} to {max(seconds):.1f} s an engine, {sizes[0]}, {sizes[1]} and {sizes[2]} MB;"
+        f" {fused[0]}, {fused[1]} and {fused[2]} attention operators, all fused"
+    )
+    assert line in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert not any(row["decomposed"] for row in rows)
