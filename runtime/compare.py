@@ -109,7 +109,7 @@ def _record(model: Model, clips: list[npt.NDArray[np.float32]]) -> dict[str, lis
 
 
 def _engine_row(manifest: Manifest, name: str, cases: list[dict[str, Array]], reference: Engine, other: Engine) -> Row:
-    from polygraphy.comparator import Comparator, CompareFunc, IterationResult, RunResults
+    from polygraphy.comparator import Comparator, IterationResult, RunResults, SimpleCompareFunc
     from polygraphy.logger import G_LOGGER
 
     results, found = [], []
@@ -120,7 +120,7 @@ def _engine_row(manifest: Manifest, name: str, cases: list[dict[str, Array]], re
     precision = manifest.engines[name].precision
     tolerance = _TOLERANCE[precision.rpartition("-")[2] if precision.rpartition("-")[2] in _TOLERANCE else "fp32"]
     largest = max(float(np.abs(o.astype(np.float64)).max()) for output in found[0] for o in output.values())
-    judge = CompareFunc.simple(atol=tolerance * max(largest, 1e-6), rtol=0.0)
+    judge = SimpleCompareFunc(atol=tolerance * max(largest, 1e-6), rtol=0.0)
     with G_LOGGER.verbosity(G_LOGGER.CRITICAL):  # it logs to stdout, which is for results
         agrees = bool(Comparator.compare_accuracy(RunResults(results), compare_func=judge))
     cosine = min(_cosine(a[key], b[key]) for a, b in zip(*found, strict=True) for key in a)

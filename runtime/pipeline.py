@@ -18,13 +18,14 @@ import numpy.typing as npt
 from vlj_edge import bundle
 from vlj_edge.bundle import Gates, Manifest, read_manifest
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Narration, Totals, WindowEmbedding
+from vlj_edge.results import Narration, Totals, Window, WindowEmbedding
 
 from .backends import choose
 from .decode import decode, nearest_caption, read_captions
 from .engine import Engine, open_engine
 from .gates import CaptionMemory, Change, MeaningGate, SceneGate, at_rest
-from .preprocess import ClipPixels, see
+from .overlap import ahead
+from .preprocess import ClipPixels, Picture, see
 from .sources import Source, open_source
 from .tokens import Tokens
 from .windows import samples, windows
@@ -32,6 +33,9 @@ from .windows import samples, windows
 Item = TypeVar("Item")
 AnySource: TypeAlias = str | Path | int | Source
 Embedding: TypeAlias = npt.NDArray[np.float32]
+
+_WINDOWS_AHEAD = 4  # of a file, seen before they are encoded: as many pictures are held in memory besides the clip
+_CHANGES_AHEAD = 8  # texts to decode, behind which encoding waits: a stream that never rests must not pile them up
 
 NO_GATES = Gates(
     bundle.SceneGate(enabled=False),
@@ -87,6 +91,7 @@ class Model:
         backend: a name of engine.BACKENDS; None: the best that works here (`Model.backend` says which, and why).
         threads: CPU threads of the backend; None: as many as this process may use.
         engines: a folder of TensorRT engines that were built elsewhere and are to be trusted.
+        overlap: read and see frames, encode, and decode beside each other, in threads. What comes out is the same.
 
     Raises:
         VljEdgeError: no bundle there, a manifest that cannot be read, an unknown backend, or one that is broken.
@@ -98,7 +103,9 @@ class Model:
         backend: str | None = None,
         threads: int | None = None,
         engines: str | Path | None = None,
+        overlap: bool = True,
     ) -> None:
+        self.overlap = overlap
         self.directory = Path(directory)
         self.manifest: Manifest = read_manifest(self.directory)
         built = Path(engines) if engines is not None else None
@@ -131,7 +138,10 @@ class Model:
         meaning = MeaningGate(gates.meaning, self.manifest.embedding)
         memory = CaptionMemory(gates.memory, self.manifest.embedding)
         _ = self._say  # a decoder that cannot be loaded is an error of this call, not of the first change
-        said = self._narrations(_changes(embeddings, meaning), memory, every_window, totals)
+        changes = _changes(embeddings, meaning)
+        if self.overlap:  # texts are decoded here while the next windows are encoded
+            changes = ahead(changes, _CHANGES_AHEAD)
+        said = self._narrations(changes, memory, every_window, totals)
         return Pass(said, frames, totals)
 
     def embed(
@@ -174,9 +184,8 @@ class Model:
         clip = self.manifest.clip
         encoder, pixels, predictor = self._encoder
         scene = SceneGate(gates.scene, clip.frames)
-        pictures = samples(frames, clip, partial(see, preprocess=self.manifest.preprocess), frames.period)
         embedding = np.empty(0, np.float32)
-        for window, clip_pictures in windows(pictures, clip):
+        for window, clip_pictures in self._windows(frames, totals):
             changed = scene.changed(clip_pictures)
             if changed:
                 pixels.fill(clip_pictures)
@@ -190,6 +199,19 @@ class Model:
             totals.windows += 1
             resting = at_rest(clip_pictures, gates.rest, clip.frames_per_second)
             yield WindowEmbedding(window, embedding, changed, resting)
+
+    def _windows(self, frames: Source, totals: Totals) -> Generator[tuple[Window, list[Picture]], None, None]:
+        """Every window of a file; of a camera those for which there is time, always the newest."""
+        clip = self.manifest.clip
+        pictures = samples(frames, clip, partial(see, preprocess=self.manifest.preprocess), frames.period)
+        seen = windows(pictures, clip)
+        if not self.overlap:
+            return (yield from seen)
+
+        def dropped() -> None:
+            totals.windows_dropped += 1
+
+        yield from ahead(seen, 1, dropped) if frames.live else ahead(seen, _WINDOWS_AHEAD)
 
     def _narrations(
         self, changes: Iterable[Change], memory: CaptionMemory, every_window: bool, totals: Totals
@@ -254,7 +276,7 @@ class Model:
         return Tokens(self.directory, self.manifest, "query")
 
 
-def _changes(embeddings: Iterable[WindowEmbedding], gate: MeaningGate) -> Iterator[Change]:
+def _changes(embeddings: Iterable[WindowEmbedding], gate: MeaningGate) -> Generator[Change, None, None]:
     for item in embeddings:
         change = gate.offer(item.window.centre, item.embedding, item.at_rest)
         if change is not None:

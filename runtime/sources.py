@@ -41,11 +41,13 @@ class Source(ABC):
 
     Attributes:
         period: seconds between two frames, nominally; the last frame is taken to last as long.
+        live: frames come when they come; what there is no time for is passed over.
         seconds: end of the last frame that was given.
         incomplete: once iteration has ended, why it ended too early, one line; None if all was read.
     """
 
     period: float
+    live: bool = False
     seconds: float = 0.0
     incomplete: str | None = None
 
@@ -211,6 +213,7 @@ class Camera(Source):
         dropped: frames that were replaced by a newer one before they were taken.
     """
 
+    live = True
     silence = 5.0  # seconds without a frame after which a camera is taken for lost: a read can block for good
 
     def __init__(self, which: int | str) -> None:

@@ -72,6 +72,7 @@ class Totals:
         video_seconds: length of the part of the source that was seen.
         wall_seconds: time that took.
         windows: clip windows seen.
+        windows_dropped: windows of a live source that a newer one replaced before there was time for them.
         encoder_runs, predictor_runs, decoder_runs: engine work; one decoder run is one text, not one token.
         decoder_tokens: calls of the decoder engine, over all texts.
         memory_hits: texts that came from the caption memory.
@@ -81,6 +82,7 @@ class Totals:
     video_seconds: float = 0.0
     wall_seconds: float = 0.0
     windows: int = 0
+    windows_dropped: int = 0
     encoder_runs: int = 0
     predictor_runs: int = 0
     decoder_runs: int = 0

@@ -24,8 +24,8 @@ class CudaPythonDevice:
         if not self._call("counting cards", "cuDeviceGetCount"):
             raise VljEdgeError("there is no NVIDIA card in this machine: run with --backend onnxruntime")
         card = self._call("opening the card", "cuDeviceGet", 0)
-        context = self._call("opening the card", "cuDevicePrimaryCtxRetain", card)
-        self._call("opening the card", "cuCtxSetCurrent", context)
+        self._context = self._call("opening the card", "cuDevicePrimaryCtxRetain", card)
+        self.use()
         name = self._call("asking for the card's name", "cuDeviceGetName", 256, card)
         self.name = name.split(b"\0")[0].decode(errors="replace").strip()
         attribute = self._cu.CUdevice_attribute
@@ -37,6 +37,9 @@ class CudaPythonDevice:
             )
         )
         self.sm = f"sm{major}{minor}"
+
+    def use(self) -> None:
+        self._call("entering a thread", "cuCtxSetCurrent", self._context)
 
     def free_memory(self) -> int:
         return int(self._call("asking for free memory", "cuMemGetInfo")[0])

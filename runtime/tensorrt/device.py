@@ -46,6 +46,9 @@ class Device(Protocol):
     name: str
     sm: str
 
+    def use(self) -> None:
+        """Make the card the calling thread's: needed once in every thread but the one that opened it."""
+
     def free_memory(self) -> int:
         """Bytes that can still be allocated."""
 

@@ -6,6 +6,7 @@ only another engine reads stays on the card. The host waits in wait() and nowher
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -29,24 +30,35 @@ _NUMPY_NAMES = {
     "INT32": "int32",
     "BOOL": "bool",
 }
+_ABOUT_TEXT = ("decoder", "text_encoder")
 _BYTES = {"bfloat16": 2}  # numpy has no such type: it stays on the card
 
 
 @dataclass(frozen=True)
 class Session:
-    """What the engines of a process share: the card, one stream that orders their work, and TensorRT's runtime.
+    """What the engines of a process share: the card, its streams, and TensorRT's runtime.
 
     Attributes:
+        stream: orders what is done to a clip: predictor after encoder.
+        text_stream: the decoder's and the text encoder's, which run beside it, from another thread.
         said: TensorRT's own errors, newest last.
     """
 
     device: Device
     stream: int
+    text_stream: int
     runtime_id: RuntimeId
     trt: Any
     runtime: Any
     log: Any
     said: list[str] = field(default_factory=list)
+    entered: threading.local = field(default_factory=threading.local)
+
+    def enter(self) -> None:
+        """Make the card current in this thread, if it is not yet."""
+        if not getattr(self.entered, "yes", False):
+            self.device.use()
+            self.entered.yes = True
 
     def why(self) -> str:
         """The newest error, on one line."""
@@ -68,7 +80,7 @@ def session() -> Session:
     if runtime is None:
         raise VljEdgeError(f"{trt.package} {trt.version} does not start here ({said}): run with --backend onnxruntime")
     here = RuntimeId(trt.package, trt.version, device.sm, device.name)
-    return Session(device, device.stream(), here, trt.module, runtime, log, said)
+    return Session(device, device.stream(), device.stream(), here, trt.module, runtime, log, said)
 
 
 class TrtEngine:
@@ -77,6 +89,8 @@ class TrtEngine:
     def __init__(self, session: Session, path: Path, plan: bytes, wanted: Wanted) -> None:
         spec = wanted.spec
         self._session, self._path = session, path
+        self._stream = session.text_stream if wanted.name in _ABOUT_TEXT else session.stream
+        session.enter()
         self._engine = session.runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise VljEdgeError(
@@ -105,7 +119,8 @@ class TrtEngine:
 
     def run(self) -> None:
         """See Engine.run. The first run is done step by step, so that what is captured has run before."""
-        device, stream = self._session.device, self._session.stream
+        device, stream = self._session.device, self._stream
+        self._session.enter()
         if self._graph is not None:
             device.launch(self._graph, stream)
         else:
@@ -122,6 +137,7 @@ class TrtEngine:
 
     def wait(self) -> None:
         """See Engine.wait."""
+        self._session.enter()
         self._session.device.wait(self._done)
 
     def bind(self, name: str, buffer: Buffer) -> None:
@@ -138,7 +154,7 @@ class TrtEngine:
         self._context.set_tensor_address(name, buffer.address)
 
     def _enqueue(self) -> None:
-        device, stream = self._session.device, self._session.stream
+        device, stream = self._session.device, self._stream
         for name, array in self.inputs.items():
             device.copy_in(self.buffers[name], array, stream)
         if not self._context.execute_async_v3(stream):

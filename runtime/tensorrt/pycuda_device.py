@@ -41,6 +41,9 @@ class PycudaDevice:
         self._streams: dict[int, Any] = {}  # pycuda takes its own objects, and drops a stream with the last of them
         self._allocations: dict[int, Any] = {}
 
+    def use(self) -> None:
+        self._do("entering a thread", self._context.push)
+
     def free_memory(self) -> int:
         return int(self._cuda.mem_get_info()[0])
 

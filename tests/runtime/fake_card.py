@@ -8,6 +8,7 @@ run, aliased key-value caches).
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,11 +39,15 @@ class FakeCard:
         self.queues: dict[int, list[Action]] = {}
         self.queued: Counter[int] = Counter()
         self.done: Counter[int] = Counter()
-        self.recording: list[Action] | None = None
-        self.recording_stream = 0
+        self.recordings: dict[int, tuple[int, list[Action]]] = {}  # captured stream -> its thread, the work
+        self.current = {threading.get_ident()}  # threads that the card is current in
+        self.lock = threading.RLock()
         self.counted: Counter[str] = Counter()
         self.lost_at: int | None = None  # this launch or execution is the last that the card sees
         self.capture_fails = False
+
+    def use(self) -> None:
+        self.current.add(threading.get_ident())
 
     def free_memory(self) -> int:
         return self.memory - sum(len(raw) for raw in self.live.values())
@@ -76,7 +81,7 @@ class FakeCard:
         return handle
 
     def synchronise(self, stream: int) -> None:
-        self._outside_capture("synchronised")
+        self._outside_capture("synchronised", stream)
         self._run(stream, self.queued[stream])
 
     def copy_in(self, buffer: Buffer, array: np.ndarray, stream: int) -> None:
@@ -103,12 +108,12 @@ class FakeCard:
         return {"stream": 0, "after": 0}
 
     def record(self, event: Any, stream: int) -> None:
-        self._outside_capture("recorded an event")
+        self._outside_capture("recorded an event", stream)
         self._known(stream)
         event.update(stream=stream, after=self.queued[stream])
 
     def wait(self, event: Any) -> None:
-        self._outside_capture("waited")
+        self._outside_capture("waited", event["stream"])
         self.counted["wait"] += 1
         if event["stream"]:
             self._run(event["stream"], event["after"])
@@ -117,15 +122,15 @@ class FakeCard:
         return float(second["after"] - first["after"])
 
     def begin_capture(self, stream: int) -> None:
-        self._outside_capture("began a capture")
+        self._outside_capture("began a capture", stream)
         self._known(stream)
         self.counted["capture"] += 1
-        self.recording, self.recording_stream = [], stream
+        self.recordings[stream] = (threading.get_ident(), [])
 
     def end_capture(self, stream: int) -> Any:
-        if self.recording is None or stream != self.recording_stream:
+        if stream not in self.recordings:
             raise BrokenRule("a capture was ended that had not begun")
-        graph, self.recording = self.recording, None
+        _, graph = self.recordings.pop(stream)
         if self.capture_fails:
             refuse("capturing a graph", "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED from cuStreamEndCapture")
         return graph
@@ -152,23 +157,30 @@ class FakeCard:
 
     def _queue(self, stream: int, action: Action) -> None:
         self._known(stream)
-        if self.recording is not None:
-            if stream != self.recording_stream:
-                raise BrokenRule("work was queued on another stream than the captured one")
-            self.recording.append(action)
+        if stream in self.recordings:
+            thread, recording = self.recordings[stream]
+            if thread != threading.get_ident():
+                raise BrokenRule("a thread queued work on a stream that another one is capturing")
+            recording.append(action)
             return
-        self.queued[stream] += 1
-        self.queues[stream].append(action)
+        if self._capturing():
+            raise BrokenRule("work was queued on another stream than the captured one")
+        with self.lock:
+            self.queued[stream] += 1
+            self.queues[stream].append(action)
 
     def _run(self, stream: int, until: int) -> None:
         self._known(stream)
         if self.lost_at is not None and self.counted["launch"] >= self.lost_at:
             refuse("waiting for the card", "CUDA_ERROR_ILLEGAL_ADDRESS from cuEventSynchronize")
-        while self.done[stream] < until:
-            self.queues[stream].pop(0)()
-            self.done[stream] += 1
+        with self.lock:
+            while self.done[stream] < until:
+                self.queues[stream].pop(0)()
+                self.done[stream] += 1
 
     def _known(self, stream: int) -> None:
+        if threading.get_ident() not in self.current:
+            raise BrokenRule("the card is not current in this thread")
         if stream not in self.queues:
             raise BrokenRule(f"{stream} is the default stream, or none at all")
 
@@ -176,8 +188,11 @@ class FakeCard:
         if not any(array is pin for pin in self.pins):
             raise BrokenRule("a pageable array was handed to an asynchronous copy")
 
-    def _outside_capture(self, did: str) -> None:
-        if self.recording is not None:
+    def _capturing(self) -> bool:
+        return any(thread == threading.get_ident() for thread, _ in self.recordings.values())
+
+    def _outside_capture(self, did: str, stream: int = 0) -> None:
+        if self._capturing() or stream in self.recordings:
             raise BrokenRule(f"{did} during a capture")
 
 
@@ -231,9 +246,9 @@ class FakeContext:
                 raise BrokenRule(f"{tensor.name} has no address")
             card.bytes_at(self.addresses[tensor.name], _size(tensor))
         self._check_aliases()
-        if card.recording is not None and not self.ran:
+        if stream in card.recordings and not self.ran:
             raise BrokenRule("an engine was captured before it had run once")
-        self.ran = self.ran or card.recording is None
+        self.ran = self.ran or stream not in card.recordings
         addresses = dict(self.addresses)
         card.queue_execution(stream, lambda: self._compute(addresses))
         return True

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -69,6 +70,12 @@ class Pictures(Source):
 
     def close(self) -> None:
         self.closed = True
+
+
+@pytest.fixture
+def step_by_step(tiny_bundle: Path) -> Model:
+    """Without overlap, so that it can be told how far each step has come."""
+    return Model(tiny_bundle, overlap=False)
 
 
 def scenes(*lengths: tuple[tuple[int, int, int], int]) -> list[tuple[int, int, int]]:
@@ -220,6 +227,7 @@ def test_gates_skip_exactly_the_work_behind_them(model: Model) -> None:
     # 23 windows; encoded: the first, and at each change the one that is half new and the one that is all new
     assert counts(narrator.totals) == {
         "windows": 23,
+        "windows_dropped": 0,
         "encoder_runs": 5,
         "predictor_runs": 5,
         "decoder_runs": 2,
@@ -387,7 +395,7 @@ def test_gates_come_from_the_bundle(tmp_path: Path) -> None:
     assert narrator.totals.decoder_runs == narrator.totals.windows == 7
 
 
-def test_texts_come_in_order_and_as_soon_as_they_are_decided(model: Model) -> None:
+def test_texts_come_in_order_and_as_soon_as_they_are_decided(step_by_step: Model) -> None:
     class Counting(Pictures):
         given = 0
 
@@ -397,7 +405,7 @@ def test_texts_come_in_order_and_as_soon_as_they_are_decided(model: Model) -> No
                 yield frame
 
     source = Counting(scenes((RED, 16), (BLUE, 16), (GREEN, 16)))
-    narrator = model.narrate(source, gates=GATES)
+    narrator = step_by_step.narrate(source, gates=GATES)
     seen = [(next(narrator).text, source.given, narrator.totals.windows) for _ in range(3)]
     # a window is whole with its 4th sample, which is chosen when the next frame has come
     assert seen == [("a red screen", 7, 2), ("blue", 23, 10), ("green light glows", 39, 18)]
@@ -431,18 +439,19 @@ def test_interrupted_stream_keeps_what_was_said(model: Model) -> None:
     assert narrator.totals.wall_seconds == wall  # the clock has stopped
 
 
-def test_interrupt_in_the_decoder_leaves_the_counts_right(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_in_the_decoder_leaves_the_counts_right(step_by_step: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "decode", interrupted)
     source = Pictures(scenes((RED, 16)))
-    narrator = model.narrate(source, gates=GATES)
+    narrator = step_by_step.narrate(source, gates=GATES)
     with pytest.raises(KeyboardInterrupt):
         next(narrator)
     assert source.closed
     assert counts(narrator.totals) | {"predictor_runs": 1} == {
         "windows": 2,
+        "windows_dropped": 0,
         "encoder_runs": 1,
         "predictor_runs": 1,
         "decoder_runs": 0,
@@ -476,9 +485,9 @@ def test_truncated_file_is_narrated_and_then_an_error(model: Model, make_video: 
         list(narrator)
 
 
-def test_closing_lets_go_of_the_source(model: Model) -> None:
+def test_closing_lets_go_of_the_source(step_by_step: Model) -> None:
     source = Pictures(scenes((RED, 16)))
-    narrator = model.narrate(source, gates=GATES)
+    narrator = step_by_step.narrate(source, gates=GATES)
     next(narrator)
     narrator.close()
     assert source.closed
@@ -515,3 +524,74 @@ def test_runtime_never_imports_torch(tiny_bundle: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+# Overlap
+
+
+def test_overlap_changes_nothing_that_comes_out(model: Model, step_by_step: Model) -> None:
+    colours = scenes((RED, 16), (BLUE, 9), (GREEN, 16), (RED, 5), (BLUE, 30))
+    for gates in (GATES, None):
+        runs = [each.narrate(Pictures(colours), gates=gates) for each in (model, step_by_step)]
+        said = [list(run) for run in runs]
+        assert said[0] == said[1] and len(said[0]) > 3
+        assert counts(runs[0].totals) == counts(runs[1].totals)
+    ours, theirs = (list(each.embed(Pictures(colours))) for each in (model, step_by_step))
+    assert [item.window for item in ours] == [item.window for item in theirs]
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a.embedding, b.embedding)
+
+
+def test_closing_ends_the_threads_and_lets_go_of_the_source(model: Model) -> None:
+    before = threading.active_count()
+    source = Pictures(scenes((RED, 1000)))
+    narrator = model.narrate(source, gates=GATES)
+    next(narrator)
+    narrator.close()
+    assert source.closed and threading.active_count() == before
+    assert list(narrator) == []
+
+
+def test_an_error_ahead_comes_after_what_was_before_it(model: Model) -> None:
+    source = Pictures(scenes((RED, 16), (BLUE, 16)), fail=RuntimeError("the camera burns"), fail_at=30)
+    said = []
+    with pytest.raises(RuntimeError, match="the camera burns"):
+        for event in model.narrate(source, gates=GATES):
+            said.append(event.text)
+    assert said == ["a red screen", "blue"]
+
+
+class Live(Pictures):
+    """A camera that gives a frame whenever one is taken."""
+
+    live = True
+
+
+def test_a_slow_device_takes_the_newest_window_of_a_camera(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, _, _ = model._encoder
+    begun, ended = threading.Event(), threading.Event()
+    real = encoder.run
+
+    class Camera(Live):
+        def frames(self) -> Iterator[Frame]:
+            for frame in super().frames():
+                yield frame
+                if frame.time > 1:  # the first window is whole
+                    begun.wait(10)
+            ended.set()
+
+    def run() -> None:  # the first encoding takes as long as the whole recording
+        begun.set()
+        ended.wait(10)
+        real()
+
+    monkeypatch.setattr(encoder, "run", run)
+    colours = scenes((RED, 8), (BLUE, 30), (GREEN, 8))
+    embedded = model.embed(Camera(colours), every_window=True)
+    items = list(embedded)
+    # the first, and the newest when it was done: the last but one or the last, which may come while it is encoded
+    assert items[0].window.index == 0 and items[1].window.index >= 20 and items[-1].window.index == 21
+    assert items[-1].embedding[1] == max(items[-1].embedding), "which is green"
+    assert embedded.totals.windows_dropped + embedded.totals.windows == 22 and len(items) <= 3
+    file = model.embed(Pictures(colours), every_window=True)
+    assert len(list(file)) == 22 and file.totals.windows_dropped == 0, "nothing of a file is dropped"

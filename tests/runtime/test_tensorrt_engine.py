@@ -186,7 +186,7 @@ def test_a_failed_capture_is_an_error_and_leaves_no_capture_open(board: Callable
     here.card.capture_fails = True
     with pytest.raises(VljEdgeError, match="refused while capturing a graph"):
         list(here.model().narrate(video))
-    assert here.card.recording is None
+    assert not here.card.recordings
 
 
 def test_an_engine_that_fails_says_why(board: Callable[..., Board], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,11 +206,11 @@ def test_a_capture_that_breaks_is_closed(board: Callable[..., Board], monkeypatc
     here = board()
     encoder = here.open("vision_encoder")
     real = fake_card.FakeContext.execute_async_v3
-    failing = lambda self, stream: here.card.recording is None and real(self, stream)  # noqa: E731
+    failing = lambda self, stream: not here.card.recordings and real(self, stream)  # noqa: E731
     monkeypatch.setattr(fake_card.FakeContext, "execute_async_v3", failing)
     with pytest.raises(VljEdgeError, match="failed while running"):
         encoder.run()
-    assert here.card.recording is None
+    assert not here.card.recordings
 
 
 def test_bytes_that_are_no_engine(board: Callable[..., Board]) -> None:
