@@ -1,6 +1,7 @@
 """Measures `vlj-edge export` at the size of the paper, at random weights, into paper-scale.json: peak memory and time.
 
-python results/paper_scale.py [--parity]
+python results/paper_scale.py                    (two exports, three minutes)
+python results/paper_scale.py --parity [WORD]    (with the parity run, 8 minutes or more each; those with WORD in the name)
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ EXPORTS = {
     "vl-jepa-1.6b": [],
     "vl-jepa-1.6b fp16": ["--precision", "fp16,text_encoder=bf16"],
 }
-PARITY = {"vl-jepa-1.6b fp16 with parity": ["--precision", "fp16,text_encoder=bf16"], "vl-jepa-1.6b with parity": []}
+DEMO = HERE.parent / "examples" / "media" / "demo.mp4"
+PARITY = {
+    "vl-jepa-1.6b fp16 with parity": ["--precision", "fp16,text_encoder=bf16"],
+    "vl-jepa-1.6b with parity": [],
+    "vl-jepa-1.6b int8w with parity": ["--precision", "int8w"],
+    "vl-jepa-1.6b int4w with parity": ["--precision", "int4w"],
+    "vl-jepa-1.6b int8 with parity": ["--precision", "int8", "--calibrate-on", str(DEMO.relative_to(HERE.parent))],
+}
 
 
 def measure(arguments: list[str]) -> dict[str, Any]:
@@ -31,7 +39,8 @@ def measure(arguments: list[str]) -> dict[str, Any]:
         out = Path(scratch) / "bundle"
         command = [sys.executable, "-m", "vlj_edge", "export", "--preset", "vl-jepa-1.6b", "--random-weights", "0"]
         started = time.monotonic()
-        process = subprocess.Popen([*command, *arguments, "--out", str(out)], stdout=subprocess.DEVNULL)
+        asked = [*command, *arguments, "--out", str(out)]
+        process = subprocess.Popen(asked, stdout=subprocess.DEVNULL, cwd=HERE.parent)
         _, status, usage = os.wait4(process.pid, 0)  # this child's own peak, not the largest of all children
         seconds = time.monotonic() - started
         if status:
@@ -50,9 +59,11 @@ def measure(arguments: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     (HERE.parent / "build").mkdir(exist_ok=True)
-    parity = sys.argv[1:] == ["--parity"]
+    parity = sys.argv[1:2] == ["--parity"]
+    word = sys.argv[2] if len(sys.argv) > 2 else ""
     found = provenance("python results/paper_scale.py, then with --parity")
-    for name, arguments in PARITY.items() if parity else EXPORTS.items():
+    chosen = {name: given for name, given in (PARITY if parity else EXPORTS).items() if word in name}
+    for name, arguments in chosen.items():
         found[name] = measure([*arguments, *([] if parity else ["--skip-parity"])])
         print(name, found[name]["seconds"], "s", found[name]["peak_memory_gb"], "GB", flush=True)
         add_to(HERE / "paper-scale.json", found)
