@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from .engine import Engine, open_engine
 from .gates import CaptionMemory, Change, MeaningGate, SceneGate, at_rest
 from .overlap import ahead
 from .preprocess import ClipPixels, Picture, see
+from .probe import Probe, Watched
 from .sources import Source, open_source
 from .tokens import Tokens
 from .windows import samples, windows
@@ -92,6 +93,7 @@ class Model:
         threads: CPU threads of the backend; None: as many as this process may use.
         engines: a folder of TensorRT engines that were built elsewhere and are to be trusted.
         overlap: read and see frames, encode, and decode beside each other, in threads. What comes out is the same.
+        probe: notes when each stage is at work.
 
     Raises:
         VljEdgeError: no bundle there, a manifest that cannot be read, an unknown backend, or one that is broken.
@@ -104,15 +106,14 @@ class Model:
         threads: int | None = None,
         engines: str | Path | None = None,
         overlap: bool = True,
+        probe: Probe | None = None,
     ) -> None:
-        self.overlap = overlap
+        self.overlap, self._probe = overlap, probe
         self.directory = Path(directory)
         self.manifest: Manifest = read_manifest(self.directory)
         built = Path(engines) if engines is not None else None
         self.backend = choose(self.directory, self.manifest, backend, built)
-        self._open = partial(
-            open_engine, self.directory, self.manifest, backend=self.backend.name, threads=threads, engines=built
-        )
+        self._wanted: dict[str, Any] = {"backend": self.backend.name, "threads": threads, "engines": built}
 
     def narrate(
         self,
@@ -136,9 +137,10 @@ class Model:
         totals = Totals()
         frames, embeddings = self._start(source, query, gates, totals)
         meaning = MeaningGate(gates.meaning, self.manifest.embedding)
+        offer = self._timed("meaning gate", meaning.offer)
         memory = CaptionMemory(gates.memory, self.manifest.embedding)
         _ = self._say  # a decoder that cannot be loaded is an error of this call, not of the first change
-        changes = _changes(embeddings, meaning)
+        changes = _changes(embeddings, offer, meaning.flush)
         if self.overlap:  # texts are decoded here while the next windows are encoded
             changes = ahead(changes, _CHANGES_AHEAD)
         said = self._narrations(changes, memory, every_window, totals)
@@ -184,11 +186,12 @@ class Model:
         clip = self.manifest.clip
         encoder, pixels, predictor = self._encoder
         scene = SceneGate(gates.scene, clip.frames)
+        has_changed, fill = self._timed("scene gate", scene.changed), self._timed("normalise", pixels.fill)
         embedding = np.empty(0, np.float32)
         for window, clip_pictures in self._windows(frames, totals):
-            changed = scene.changed(clip_pictures)
+            changed = has_changed(clip_pictures)
             if changed:
-                pixels.fill(clip_pictures)
+                fill(clip_pictures)
                 encoder.run()  # its visual_tokens are the predictor's input, the same memory
                 totals.encoder_runs += 1
                 predictor.inputs["query_ids"][...] = query_ids
@@ -203,7 +206,10 @@ class Model:
     def _windows(self, frames: Source, totals: Totals) -> Generator[tuple[Window, list[Picture]], None, None]:
         """Every window of a file; of a camera those for which there is time, always the newest."""
         clip = self.manifest.clip
-        pictures = samples(frames, clip, partial(see, preprocess=self.manifest.preprocess), frames.period)
+        look = self._timed("preprocess", partial(see, preprocess=self.manifest.preprocess))
+        pictures = samples(
+            frames if self._probe is None else self._probe.each("capture", frames), clip, look, frames.period
+        )
         seen = windows(pictures, clip)
         if not self.overlap:
             return (yield from seen)
@@ -237,6 +243,11 @@ class Model:
         memory.put(change.embedding, text, change.resting)
         return text, "decoder"
 
+    def _open(self, name: str, inputs_from: dict[str, Engine] | None = None, **wanted: Any) -> Engine:
+        sources = {key: getattr(engine, "engine", engine) for key, engine in (inputs_from or {}).items()}
+        engine = open_engine(self.directory, self.manifest, name, inputs_from=sources, **self._wanted, **wanted)
+        return engine if self._probe is None else Watched(engine, name, self._probe)
+
     @cached_property
     def _encoder(self) -> tuple[Engine, ClipPixels, Engine]:
         encoder = self._open("vision_encoder", outputs_read=())
@@ -267,6 +278,9 @@ class Model:
 
         return say
 
+    def _timed(self, stage: str, action: Callable[..., Item]) -> Callable[..., Item]:
+        return action if self._probe is None else self._probe.timed(stage, action)
+
     @cached_property
     def _text_encoder(self) -> tuple[Engine, Tokens]:
         return self._open("text_encoder"), Tokens(self.directory, self.manifest, "text_encoder")
@@ -276,12 +290,16 @@ class Model:
         return Tokens(self.directory, self.manifest, "query")
 
 
-def _changes(embeddings: Iterable[WindowEmbedding], gate: MeaningGate) -> Generator[Change, None, None]:
+def _changes(
+    embeddings: Iterable[WindowEmbedding],
+    offer: Callable[[float, Embedding, bool | None], Change | None],
+    flush: Callable[[], Change | None],
+) -> Generator[Change, None, None]:
     for item in embeddings:
-        change = gate.offer(item.window.centre, item.embedding, item.at_rest)
+        change = offer(item.window.centre, item.embedding, item.at_rest)
         if change is not None:
             yield change
-    change = gate.flush()
+    change = flush()
     if change is not None:
         yield change
 

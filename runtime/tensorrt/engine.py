@@ -114,13 +114,14 @@ class TrtEngine:
         self.inputs: dict[str, Array] = {t.name: device.pinned(t.shape, _host_type(path, t)) for t in own}
         read = [t for t in spec.outputs if t.name in _read(wanted)]
         self.outputs: dict[str, Array] = {t.name: device.pinned(t.shape, _host_type(path, t)) for t in read}
-        self._done = device.event()
+        self._begun, self._done = device.event(), device.event()
         self._graph: Any = None
 
     def run(self) -> None:
         """See Engine.run. The first run is done step by step, so that what is captured has run before."""
         device, stream = self._session.device, self._stream
         self._session.enter()
+        device.record(self._begun, stream)
         if self._graph is not None:
             device.launch(self._graph, stream)
         else:
@@ -139,6 +140,10 @@ class TrtEngine:
         """See Engine.wait."""
         self._session.enter()
         self._session.device.wait(self._done)
+
+    def milliseconds(self) -> float:
+        """That the last run took the card; call it after wait() of this engine or of one that was run after it."""
+        return self._session.device.milliseconds(self._begun, self._done)
 
     def bind(self, name: str, buffer: Buffer) -> None:
         """Read an input from another buffer on the card from now on. What was captured has the old address, so it goes.

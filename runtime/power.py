@@ -1,0 +1,115 @@
+"""Energy, power, temperature and clocks, where the system offers them: Jetson's rails, NVML, RAPL. Otherwise unknown."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+_POWERCAP = Path("/sys/class/powercap")
+_HWMON = Path("/sys/class/hwmon")
+_THERMAL = Path("/sys/class/thermal")
+_EVERY = 0.2  # seconds between two readings of a rail
+_TOTAL_RAILS = ("VDD_IN", "VIN", "VDD_TOTAL")  # of the whole module: Orin's INA3221 calls it VDD_IN
+
+
+@dataclass(frozen=True)
+class Power:
+    """What was read while the work went on; None: the system does not say.
+
+    Attributes:
+        joules: energy.
+        watts: mean power.
+        source: where it was read, "unknown" where nowhere.
+        celsius: hottest of the thermal zones at the end.
+    """
+
+    joules: float | None
+    watts: float | None
+    source: str
+    celsius: float | None
+
+
+class Meter:
+    """Reads power while its block runs; `power` has the outcome afterwards."""
+
+    def __init__(self) -> None:
+        self.power = Power(None, None, "unknown", None)
+
+    def __enter__(self) -> Meter:
+        self._started = time.perf_counter()
+        self._counters = {path: _number(path) for path in _energy_counters()}
+        self._rail = _rail()
+        self._watts: list[float] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read_rail, daemon=True)
+        if self._rail is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        seconds = time.perf_counter() - self._started
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        joules, source = self._joules(seconds)
+        watts = joules / seconds if joules is not None and seconds > 0 else None
+        self.power = Power(joules, watts, source, _hottest())
+
+    def _joules(self, seconds: float) -> tuple[float | None, str]:
+        if self._watts:
+            return sum(self._watts) / len(self._watts) * seconds, "the module's rail (INA3221)"
+        spent = 0.0
+        for path, before in self._counters.items():
+            after, largest = _number(path), _number(path.with_name("max_energy_range_uj"))
+            if before is None or after is None:
+                return None, "unknown"
+            spent += (after - before) % (largest or 1 << 62) / 1e6  # the counter begins again at its largest
+        return (spent, "the processor's packages (RAPL)") if self._counters else (None, "unknown")
+
+    def _read_rail(self) -> None:
+        while not self._stop.wait(_EVERY):
+            watts = _rail_watts(self._rail) if self._rail is not None else None
+            if watts is not None:
+                self._watts.append(watts)
+
+
+def _energy_counters() -> list[Path]:
+    """RAPL's package counters that may be read (often root alone may)."""
+    found = [path / "energy_uj" for path in sorted(_POWERCAP.glob("intel-rapl:[0-9]"))]
+    return [path for path in found if _number(path) is not None]
+
+
+def _rail() -> tuple[Path, str] | None:
+    """The hwmon folder and channel of the rail that feeds a whole Jetson module."""
+    for label in sorted(_HWMON.glob("hwmon*/in*_label")):
+        try:
+            name = label.read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if name in _TOTAL_RAILS:
+            return label.parent, label.name.removeprefix("in").removesuffix("_label")
+    return None
+
+
+def _rail_watts(rail: tuple[Path, str]) -> float | None:
+    folder, channel = rail
+    volts, amperes = _number(folder / f"in{channel}_input"), _number(folder / f"curr{channel}_input")
+    return volts * amperes / 1e6 if volts is not None and amperes is not None else None  # mV, mA
+
+
+def _hottest() -> float | None:
+    degrees = [_number(path) for path in _THERMAL.glob("thermal_zone*/temp")]
+    known = [value / 1000 for value in degrees if value is not None and value > 0]
+    return max(known, default=None)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,114 @@
+"""When was each stage at work? Nothing is measured, and nothing costs anything, unless a Probe was given."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
+
+from .engine import Array, Engine
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Span(NamedTuple):
+    """One piece of work of a stage, in seconds of time.perf_counter()."""
+
+    stage: str
+    thread: int
+    start: float
+    end: float
+
+
+class Probe:
+    """What was done when, as it is noted; threads may write at the same time (list.append is atomic).
+
+    Attributes:
+        spans: every piece of work.
+        enqueued: engine -> seconds that each run() took the host; on a CPU that is the whole run.
+        on_device: engine -> milliseconds that each run took the device; empty where the backend does not know.
+        windows: window index -> when it was whole, and when its embedding was there.
+        cosines: (window's centre, cosine to what was last said, was it said) for the drift.
+    """
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.enqueued: dict[str, list[float]] = {}
+        self.on_device: dict[str, list[float]] = {}
+        self.windows: dict[int, list[float]] = {}
+        self.embeddings: list[tuple[float, Array]] = []
+        self.said: list[tuple[int, float, str]] = []
+
+    def note(self, stage: str, start: float) -> None:
+        """`stage` was at work from `start` until now."""
+        self.spans.append(Span(stage, threading.get_ident(), start, time.perf_counter()))
+
+    def each(self, stage: str, items: Iterable[Item]) -> Iterator[Item]:
+        """The same items; making each is a piece of work."""
+        iterator = iter(items)
+        try:
+            while True:
+                start = time.perf_counter()
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+                self.note(stage, start)
+                yield item
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+    def timed(self, stage: str, action: Callable[..., Result]) -> Callable[..., Result]:
+        """The same function; each call is a piece of work."""
+
+        def call(*arguments: object) -> Result:
+            start = time.perf_counter()
+            result = action(*arguments)
+            self.note(stage, start)
+            return result
+
+        return call
+
+
+class Watched:
+    """An engine whose runs are noted. See Engine."""
+
+    def __init__(self, engine: Engine, name: str, probe: Probe, waited_for: bool) -> None:
+        self.engine, self.name, self._probe, self._waited_for = engine, name, probe, waited_for
+        self.inputs, self.outputs = engine.inputs, engine.outputs
+        self._begun: float | None = None
+        probe.enqueued.setdefault(name, [])
+        probe.on_device.setdefault(name, [])
+
+    def run(self) -> None:
+        """See Engine.run."""
+        if self._begun is not None:
+            self._note_device()  # of an engine that nobody waits for, the run before: it is long done
+        start = time.perf_counter()
+        self.engine.run()
+        self._begun = start
+        self._probe.enqueued[self.name].append(time.perf_counter() - start)
+        if not self._waited_for or not hasattr(self.engine, "milliseconds"):
+            self._note_stage()
+
+    def wait(self) -> None:
+        """See Engine.wait."""
+        self.engine.wait()
+        if self._waited_for and hasattr(self.engine, "milliseconds"):
+            self._note_stage()
+            self._note_device()
+
+    def _note_stage(self) -> None:
+        position = self.inputs.get("position")
+        stage = self.name if position is None else "decoder, first" if position[0] == 0 else "decoder, token"
+        self._probe.note(stage, self._begun or 0.0)
+
+    def _note_device(self) -> None:
+        milliseconds = getattr(self.engine, "milliseconds", None)
+        if milliseconds is not None:
+            self._probe.on_device[self.name].append(milliseconds())
+        self._begun = None
