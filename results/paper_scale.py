@@ -1,7 +1,7 @@
 """Measures `vlj-edge export` at the size of the paper, at random weights, into paper-scale.json: peak memory and time.
 
 python results/paper_scale.py                    (two exports, three minutes)
-python results/paper_scale.py --parity [WORD]    (with the parity run; those with WORD in the name, 8 minutes or more each)
+python results/paper_scale.py --parity [WORD]    (with the parity run, those with WORD in the name: 8 minutes each)
 """
 
 from __future__ import annotations

@@ -207,9 +207,8 @@ class Model:
         """Every window of a file; of a camera those for which there is time, always the newest."""
         clip = self.manifest.clip
         look = self._timed("preprocess", partial(see, preprocess=self.manifest.preprocess))
-        pictures = samples(
-            frames if self._probe is None else self._probe.each("capture", frames), clip, look, frames.period
-        )
+        captured = frames if self._probe is None else self._probe.each("capture", frames)
+        pictures = samples(captured, clip, look, frames.period)
         seen = windows(pictures, clip)
         if not self.overlap:
             return (yield from seen)
@@ -246,7 +245,9 @@ class Model:
     def _open(self, name: str, inputs_from: dict[str, Engine] | None = None, **wanted: Any) -> Engine:
         sources = {key: getattr(engine, "engine", engine) for key, engine in (inputs_from or {}).items()}
         engine = open_engine(self.directory, self.manifest, name, inputs_from=sources, **self._wanted, **wanted)
-        return engine if self._probe is None else Watched(engine, name, self._probe)
+        if self._probe is None:
+            return engine
+        return Watched(engine, name, self._probe, waited_for=wanted.get("outputs_read") != ())
 
     @cached_property
     def _encoder(self) -> tuple[Engine, ClipPixels, Engine]:

@@ -1,4 +1,4 @@
-"""Energy, power, temperature and clocks, where the system offers them: Jetson's rails, NVML, RAPL. Otherwise unknown."""
+"""Energy, power and temperature, where the system offers them: Jetson's rails, RAPL. Otherwise unknown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 _POWERCAP = Path("/sys/class/powercap")
 _HWMON = Path("/sys/class/hwmon")
