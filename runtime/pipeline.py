@@ -140,7 +140,7 @@ class Model:
         offer = self._timed("meaning gate", meaning.offer)
         memory = CaptionMemory(gates.memory, self.manifest.embedding)
         _ = self._say  # a decoder that cannot be loaded is an error of this call, not of the first change
-        changes = _changes(embeddings, offer, meaning.flush)
+        changes = _changes(embeddings, offer, meaning.flush, self._probe)
         if self.overlap:  # texts are decoded here while the next windows are encoded
             changes = ahead(changes, _CHANGES_AHEAD)
         said = self._narrations(changes, memory, every_window, totals)
@@ -189,6 +189,8 @@ class Model:
         has_changed, fill = self._timed("scene gate", scene.changed), self._timed("normalise", pixels.fill)
         embedding = np.empty(0, np.float32)
         for window, clip_pictures in self._windows(frames, totals):
+            if self._probe is not None:
+                self._probe.take_window()
             changed = has_changed(clip_pictures)
             if changed:
                 fill(clip_pictures)
@@ -225,7 +227,10 @@ class Model:
         clip = self.manifest.clip
         half = clip.frames / clip.frames_per_second / 2  # seconds between a window's centre and its end
         for change in changes:
+            started = time.perf_counter()
             text, origin = self._text(change, memory, totals)
+            if self._probe is not None:
+                self._probe.speak(time.perf_counter() - started)
             if every_window or text not in ("", last):  # other meaning, same words: nothing new to the listener
                 last = text
                 totals.said += 1
@@ -295,9 +300,13 @@ def _changes(
     embeddings: Iterable[WindowEmbedding],
     offer: Callable[[float, Embedding, bool | None], Change | None],
     flush: Callable[[], Change | None],
+    probe: Probe | None,
 ) -> Generator[Change, None, None]:
     for item in embeddings:
         change = offer(item.window.centre, item.embedding, item.at_rest)
+        if probe is not None:
+            chosen = change.embedding if change is not None else None
+            probe.decide(item.window.centre, item.embedding, chosen)
         if change is not None:
             yield change
     change = flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
@@ -29,17 +30,43 @@ class Probe:
         spans: every piece of work.
         enqueued: engine -> seconds that each run() took the host; on a CPU that is the whole run.
         on_device: engine -> milliseconds that each run took the device; empty where the backend does not know.
-        windows: window index -> when it was whole, and when its embedding was there.
-        cosines: (window's centre, cosine to what was last said, was it said) for the drift.
+        windows: (did it speak, seconds of work for it) of every window.
+        drift: (centre of a window, cosine of its embedding to what was last chosen to be said) of every window.
     """
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
         self.spans: list[Span] = []
         self.enqueued: dict[str, list[float]] = {}
         self.on_device: dict[str, list[float]] = {}
-        self.windows: dict[int, list[float]] = {}
-        self.embeddings: list[tuple[float, Array]] = []
-        self.said: list[tuple[int, float, str]] = []
+        self.windows: list[tuple[bool, float]] = []
+        self.drift: list[tuple[float, float]] = []
+        self._taken = 0.0
+        self._spoken_for: deque[float] = deque()
+        self._last: Array | None = None
+
+    def take_window(self) -> None:
+        """From now on there is work for a window."""
+        self._taken = time.perf_counter()
+
+    def decide(self, centre: float, embedding: Array, chosen: Array | None) -> None:
+        """The gate has decided about the window: `chosen` is to be said, or nothing."""
+        seconds = time.perf_counter() - self._taken
+        if self._last is not None:
+            self.drift.append((centre, float(embedding @ self._last)))
+        if chosen is None:
+            self.windows.append((False, seconds))
+        else:
+            self._last = chosen
+            self._spoken_for.append(seconds)
+
+    def speak(self, seconds: float) -> None:
+        """The text of the oldest choice took so long."""
+        before = self._spoken_for.popleft() if self._spoken_for else 0.0  # the last may come from the gate's end
+        self.windows.append((True, before + seconds))
 
     def note(self, stage: str, start: float) -> None:
         """`stage` was at work from `start` until now."""
@@ -81,8 +108,6 @@ class Watched:
         self.engine, self.name, self._probe, self._waited_for = engine, name, probe, waited_for
         self.inputs, self.outputs = engine.inputs, engine.outputs
         self._begun: float | None = None
-        probe.enqueued.setdefault(name, [])
-        probe.on_device.setdefault(name, [])
 
     def run(self) -> None:
         """See Engine.run."""
@@ -91,7 +116,7 @@ class Watched:
         start = time.perf_counter()
         self.engine.run()
         self._begun = start
-        self._probe.enqueued[self.name].append(time.perf_counter() - start)
+        self._probe.enqueued.setdefault(self.name, []).append(time.perf_counter() - start)
         if not self._waited_for or not hasattr(self.engine, "milliseconds"):
             self._note_stage()
 
@@ -110,5 +135,5 @@ class Watched:
     def _note_device(self) -> None:
         milliseconds = getattr(self.engine, "milliseconds", None)
         if milliseconds is not None:
-            self._probe.on_device[self.name].append(milliseconds())
+            self._probe.on_device.setdefault(self.name, []).append(milliseconds())
         self._begun = None

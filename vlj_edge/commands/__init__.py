@@ -14,6 +14,7 @@ from .build import build
 from .export import export
 from .inspect import inspect
 from .narrate import narrate
+from .profile import profile
 from .verify import verify
 
 
@@ -23,7 +24,7 @@ def cli() -> None:
     """VL-JEPA on the device: one embedding per clip window, words only when the meaning changes."""
 
 
-for command in (narrate, export, build, inspect, verify):
+for command in (narrate, export, build, inspect, profile, verify):
     cli.add_command(command)
 
 

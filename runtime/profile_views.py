@@ -1,0 +1,95 @@
+"""A profile as a page, as a trace, and as Markdown."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from .probe import Probe, Span
+from .profile import Profile
+
+_DOTS = 400  # a stage: more make a page slow and no clearer
+_STRETCH = 160  # spans of the timeline
+
+
+def page(profile: Profile, probe: Probe, threshold: float) -> str:
+    """One self-contained HTML page: nothing is fetched from anywhere.
+
+    Args:
+        threshold: of the meaning gate, a cosine.
+    """
+    data = profile.as_dict() | {
+        "samples": _samples(probe),
+        "spans": [[span.stage, span.start, span.end] for span in _stretch(probe.spans)],
+        "drift": [[round(t, 3), round(c, 4)] for t, c in probe.drift],
+        "said": [[round(t, 3), text] for t, text in profile.said],
+        "threshold": threshold,
+    }
+    template = (files("vlj_edge") / "pages" / "profile.html").read_text(encoding="utf-8")
+    # "</script>" in a text or a path would end the data's element
+    return template.replace("{{DATA}}", json.dumps(data).replace("<", "\\u003c"))
+
+
+def trace(probe: Probe) -> str:
+    """The spans as Perfetto and chrome://tracing read them (Trace Event Format: complete events, microseconds)."""
+    first = min((span.start for span in probe.spans), default=0.0)
+    threads = {thread: number for number, thread in enumerate(dict.fromkeys(span.thread for span in probe.spans))}
+    events: list[dict[str, Any]] = [
+        {"name": span.stage, "ph": "X", "pid": 1, "tid": threads[span.thread], "cat": "stage"}
+        | {"ts": round((span.start - first) * 1e6, 1), "dur": round((span.end - span.start) * 1e6, 1)}
+        for span in probe.spans
+    ]
+    named = [
+        {"name": "thread_name", "ph": "M", "pid": 1, "tid": number, "args": {"name": _lane(thread, probe.spans)}}
+        for thread, number in threads.items()
+    ]
+    return json.dumps({"traceEvents": [*named, *events], "displayTimeUnit": "ms"})
+
+
+def markdown(profile: Profile) -> str:
+    """The table and the summary, to paste somewhere."""
+    columns = ("calls", "min", "mean", "p50", "p90", "p95", "p99", "max", "enqueue_p50", "device_p50", "share")
+    lines = [f"| stage | {' | '.join(c.replace('_', ' ') for c in columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for row in profile.as_dict()["stages"]:
+        lines.append(f"| {row['stage']} | {' | '.join(_cell(name, row[name]) for name in columns)} |")
+    lines.append("")
+    for name, value in profile.as_dict()["summary"].items():
+        lines.append(f"- {name.replace('_', ' ')}: {_plain(value)}")
+    return "\n".join([*lines, *(f"- warning: {line}" for line in profile.warnings)]) + "\n"
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if name == "share":
+        return f"{100 * value:.1f} %" if value else ""
+    return str(value) if name == "calls" else f"{value:.3f}"
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _samples(probe: Probe) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {}
+    for span in probe.spans:
+        times.setdefault(span.stage, []).append(round((span.end - span.start) * 1e3, 4))
+    for spoken, seconds in probe.windows:
+        times.setdefault("window, spoken" if spoken else "window, silent", []).append(round(seconds * 1e3, 4))
+    return {stage: values[:: max(len(values) // _DOTS, 1)] for stage, values in times.items()}
+
+
+def _stretch(spans: list[Span]) -> list[Span]:
+    """Some spans around the second text, when everything runs: by then the queues are full."""
+    ordered = sorted(spans, key=lambda span: span.start)
+    texts = [number for number, span in enumerate(ordered) if span.stage == "decoder, first"]
+    middle = texts[min(1, len(texts) - 1)] if texts else len(ordered) // 2
+    return ordered[max(middle - _STRETCH // 2, 0) :][:_STRETCH]
+
+
+def _lane(thread: int, spans: list[Span]) -> str:
+    stages = dict.fromkeys(span.stage for span in spans if span.thread == thread)
+    return ", ".join(list(stages)[:3])
