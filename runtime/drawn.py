@@ -25,9 +25,7 @@ class Drawn(Source):
         background = np.broadcast_to(ramp[None, :, None], (480, 640, 3)).astype(np.uint8)
         for number in range(self._count):
             time = number * self.period
-            phase = (
-                time // (2 * _SHOWN) + min(time % (2 * _SHOWN), _SHOWN) / _SHOWN
-            )  # stands still in every second half
+            phase = time // (2 * _SHOWN) + min(time % (2 * _SHOWN), _SHOWN) / _SHOWN
             image = background.copy()
             x, y = int(270 + 250 * np.sin(2.1 * phase)), int(190 + 170 * np.cos(1.3 * phase))
             image[y : y + 100, x : x + 100] = (30, 60 + 30 * (int(phase) % 6), 220)
