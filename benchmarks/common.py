@@ -1,0 +1,49 @@
+"""What the benchmarks share: where results go, and timing in turn."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+TRAIN_NANO = ROOT / "examples" / "train_nano"
+sys.path.insert(0, str(TRAIN_NANO))
+from provenance import add_to, provenance  # noqa: E402
+
+
+def in_turn(rounds: int, **actions: Callable[[], Any]) -> dict[str, list[float]]:
+    """Seconds of each action in each round: one after the other, forwards and backwards by turns."""
+    for action in actions.values():
+        action()  # the first run allocates and chooses
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for number in range(rounds):
+        for name in list(actions)[:: 1 if number % 2 == 0 else -1]:
+            started = time.perf_counter()
+            actions[name]()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
+    """Median of ours over median of theirs, with a 95 % bootstrap interval over the rounds."""
+    rng = np.random.default_rng(0)
+    drawn = [np.median(rng.choice(np.array(values), (4000, len(values))), axis=1) for values in (ours, theirs)]
+    low, high = np.percentile(drawn[0] / drawn[1], (2.5, 97.5))
+    middle = float(np.median(ours) / np.median(theirs))
+    return {"ratio": round(middle, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def milliseconds(seconds: list[float], each: int = 1) -> float:
+    """Median, for each of so many."""
+    return round(float(np.median(seconds)) * 1e3 / each, 3)
+
+
+def write(name: str, found: dict[str, Any], command: str) -> None:
+    """Add to results/NAME."""
+    add_to(RESULTS / name, provenance(command) | found)

@@ -1,0 +1,124 @@
+"""What each gate saves and costs on the annotated streams: engine runs, CPU time, CIDEr, events missed, delay.
+
+python benchmarks/gates.py [--count 3]      (streams: examples/train_nano/make_stream.py)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from common import TRAIN_NANO, write
+
+from cider import Cider  # isort: skip (found by common)
+
+from vlj_edge.bundle import Gates, nano_bundle, read_manifest
+from vlj_edge.results import Totals
+from vlj_edge.runtime.gates import CaptionMemory, Change
+from vlj_edge.runtime.pipeline import Model
+
+# gate -> which of the four are on
+ON = {
+    "none": (),
+    "scene": ("scene",),
+    "memory": ("memory",),
+    "meaning": ("meaning",),
+    "meaning, rest": ("meaning", "rest"),
+    "meaning, rest, memory": ("meaning", "rest", "memory"),
+    "scene, meaning, memory": ("scene", "meaning", "memory"),
+    "all": ("scene", "meaning", "rest", "memory"),
+}
+
+
+class Recorder(Model):
+    """A model that notes every text, also those that are not said again, and when it was known."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, overlap=False)
+        self.texts: list[tuple[float, float, str]] = []  # centre, known at, text
+        self._now = 0.0
+
+    def _timed(self, stage: str, action: Callable[..., Any]) -> Callable[..., Any]:
+        if stage != "meaning gate":
+            return action
+        half = self.manifest.clip.frames / self.manifest.clip.frames_per_second / 2
+
+        def offer(centre: float, *others: Any) -> Any:
+            self._now = centre + half
+            return action(centre, *others)
+
+        return offer
+
+    def _text(self, change: Change, memory: CaptionMemory, totals: Totals) -> Any:
+        text, origin = super()._text(change, memory, totals)
+        self.texts.append(((change.first + change.last) / 2, self._now, text))
+        return text, origin
+
+
+def measure(model: Recorder, streams: list[dict[str, Any]], gates: Gates) -> dict[str, Any]:
+    """One setting on all streams."""
+    cider = Cider([event["captions"] for stream in streams for event in stream["events"]])
+    scores, missed, delays, cpu, number = [], 0, [], 0.0, 0
+    runs = dict.fromkeys(("windows", "encoder_runs", "decoder_runs", "decoder_tokens"), 0)
+    for stream in streams:
+        model.texts.clear()
+        started = time.process_time()
+        run = model.narrate(stream["video"], gates=gates)
+        list(run)
+        cpu += time.process_time() - started
+        for name in runs:
+            runs[name] += getattr(run.totals, name)
+        times = np.array([centre for centre, _, _ in model.texts])
+        for event in stream["events"]:
+            middle = (event["start"] + event["end"]) / 2
+            nearest = int(np.abs(times - middle).argmin())
+            scores.append(cider.score(number, model.texts[nearest][2]))
+            number += 1
+            inside = [known for centre, known, _ in model.texts if event["start"] <= centre <= event["end"]]
+            missed += not inside
+            delays += [min(inside) - event["start"]] if inside else []
+    seconds = sum(stream["seconds"] for stream in streams)
+    return runs | {
+        "cpu_seconds_a_minute": round(cpu / seconds * 60, 3),
+        "cider": round(float(np.mean(scores)), 4),
+        "events": number,
+        "events_missed": missed,
+        "delay_p50": round(float(np.percentile(delays, 50)), 2),
+        "delay_p95": round(float(np.percentile(delays, 95)), 2),
+    }
+
+
+@click.command()
+@click.option("--count", default=3, show_default=True, help="Streams, of four minutes each.")
+@click.option("--streams", type=click.Path(path_type=Path), default=TRAIN_NANO / "data/streams/test")
+def main(count: int, streams: Path) -> None:
+    described = []
+    for video in sorted(streams.glob("*.mp4"))[:count]:
+        described.append(json.loads(video.with_suffix(".json").read_text(encoding="utf-8")) | {"video": video})
+    if not described:
+        raise click.ClickException(f"{streams} holds no streams: examples/train_nano/make_stream.py renders them")
+    settings = read_manifest(nano_bundle()).gates
+    model, found = Recorder(nano_bundle()), {}
+    for name, on in ON.items():
+        gates = replace(
+            settings, **{gate: replace(getattr(settings, gate), enabled=gate in on) for gate in vars(settings)}
+        )
+        found[name] = measure(model, described, gates)
+        print(name, found[name], flush=True)
+    every, all_on = found["none"], found["all"]
+    found["all_against_none"] = {
+        "cpu_ratio": round(every["cpu_seconds_a_minute"] / all_on["cpu_seconds_a_minute"], 3),
+        "cider_share": round(all_on["cider"] / every["cider"], 4),
+    }
+    print(found["all_against_none"])
+    write("gates.json", {"streams": len(described), "settings": found}, f"python benchmarks/gates.py --count {count}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""What the chain adds to its engines: a window of the whole pipeline over the same engines called one after another.
+
+python benchmarks/overhead.py [--bundle BUNDLE] [--windows 60] [--rounds 9]
+
+Frames come from memory, so that neither side decodes video. The bare script runs the vision encoder and the predictor
+on inputs that lie ready, and reads the embedding; the chain sees, gates, normalises and yields as well. Gates are off:
+both sides encode every window. The embeddings are compared.
+"""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+from common import in_turn, milliseconds, ratio, write
+
+from vlj_edge.bundle import nano_bundle
+from vlj_edge.runtime.drawn import Drawn
+from vlj_edge.runtime.pipeline import Model
+from vlj_edge.runtime.sources import Frame, Source
+
+
+class Memory(Source):
+    """Frames that are there already."""
+
+    def __init__(self, frames: list[Frame], period: float) -> None:
+        self._frames, self.period = frames, period
+
+    def frames(self) -> Iterator[Frame]:
+        yield from self._frames
+
+
+@click.command()
+@click.option("--bundle", type=click.Path(path_type=Path))
+@click.option("--windows", default=60, show_default=True)
+@click.option("--rounds", default=9, show_default=True)
+def main(bundle: Path | None, windows: int, rounds: int) -> None:
+    model = Model(bundle or nano_bundle())
+    clip = model.manifest.clip
+    samples = clip.frames + (windows - 1) * clip.stride
+    period = 1 / clip.frames_per_second
+    drawn = [frame for number, frame in enumerate(Drawn(samples / 4 + 1).frames()) if number % 7 == 0][:samples]
+    frames = [Frame(number * period, frame.image) for number, frame in enumerate(drawn)]
+    encoder, _, predictor = model._encoder
+    clips: list[np.ndarray] = []
+    real = encoder.run
+
+    def recording() -> None:
+        clips.append(encoder.inputs["pixels"].copy())
+        real()
+
+    encoder.run = recording  # type: ignore[method-assign]
+    expected = [item.embedding for item in model.embed(Memory(frames, period), every_window=True)]
+    encoder.run = real  # type: ignore[method-assign]
+
+    def chain() -> list[np.ndarray]:
+        return [item.embedding for item in model.embed(Memory(frames, period), every_window=True)]
+
+    def bare(check: bool = False) -> None:
+        for number, pixels in enumerate(clips):
+            if check:
+                encoder.inputs["pixels"][...] = pixels
+            encoder.run()
+            predictor.run()
+            predictor.wait()
+            if check:
+                np.testing.assert_array_equal(predictor.outputs["embedding"][0], expected[number])
+
+    bare(check=True)
+    seconds = in_turn(rounds, chain=chain, bare=bare)
+    tracemalloc.start()
+    before = tracemalloc.take_snapshot()
+    kept = chain()
+    after = tracemalloc.take_snapshot()
+    grown = sum(stat.size_diff for stat in after.compare_to(before, "filename"))
+    tracemalloc.stop()
+    count = len(clips)
+    found = {
+        "windows": count,
+        "rounds": rounds,
+        "chain_ms": milliseconds(seconds["chain"], count),
+        "bare_ms": milliseconds(seconds["bare"], count),
+        "chain_over_bare": ratio(seconds["chain"], seconds["bare"]),
+        "bytes_kept_a_window": round((grown - sum(e.nbytes for e in kept)) / count, 1),
+        "equivalence": "every embedding equal, bit by bit",
+    }
+    print(found)
+    name = model.manifest.preset
+    write("runtime.json", {f"overhead, {name}": found}, "python benchmarks/overhead.py and the others in benchmarks/")
+
+
+if __name__ == "__main__":
+    main()
