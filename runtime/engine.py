@@ -6,6 +6,7 @@ A backend is one folder with a module that has `load(wanted)`, and one line in B
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,7 @@ class Wanted:
         inputs_from: input -> the engine whose output of this name is read where it lies.
         outputs_read: the outputs that the host reads, None: all. A backend may leave the others where they were made.
         threads: CPU threads of the backend; None: as many as this process may use.
+        spin: CPU threads wait for work without sleeping.
         engines: a folder of built engines from elsewhere that the caller trusts (vlj_edge/built.py).
     """
 
@@ -70,6 +72,7 @@ class Wanted:
     inputs_from: Mapping[str, Engine] = field(default_factory=dict)
     outputs_read: tuple[str, ...] | None = None
     threads: int | None = None
+    spin: bool = False
     engines: Path | None = None
 
     @property
@@ -120,6 +123,12 @@ def backend_module(backend: str) -> str:
     if backend not in BACKENDS:
         raise VljEdgeError(f"no engine backend is called '{backend}': choose one of {', '.join(BACKENDS)}")
     return BACKENDS[backend]
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: os.cpu_count() ignores taskset and container limits, and more threads than cores
+    are slower than one."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def allocate(path: Path, spec: EngineSpec, shared: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:

@@ -29,6 +29,7 @@ from .preprocess import ClipPixels, Picture, see
 from .probe import Probe, Watched
 from .sources import Source, open_source
 from .tokens import Tokens
+from .tuning import read_tuning
 from .windows import samples, windows
 
 Item = TypeVar("Item")
@@ -90,7 +91,7 @@ class Model:
 
     Args:
         backend: a name of engine.BACKENDS; None: the best that works here (`Model.backend` says which, and why).
-        threads: CPU threads of the backend; None: as many as this process may use.
+        threads: CPU threads of the backend; None: what `vlj-edge tune` kept, otherwise as many as this process may use.
         engines: a folder of TensorRT engines that were built elsewhere and are to be trusted.
         overlap: read and see frames, encode, and decode beside each other, in threads. What comes out is the same.
         probe: notes when each stage is at work.
@@ -113,7 +114,10 @@ class Model:
         self.manifest: Manifest = read_manifest(self.directory)
         built = Path(engines) if engines is not None else None
         self.backend = choose(self.directory, self.manifest, backend, built)
+        tuning = read_tuning(self.directory, self.manifest) if self.backend.name == "onnxruntime" else None
         self._wanted: dict[str, Any] = {"backend": self.backend.name, "threads": threads, "engines": built}
+        if tuning is not None and threads is None:
+            self._wanted |= {"threads": tuning.threads, "spin": tuning.spin}
 
     def narrate(
         self,

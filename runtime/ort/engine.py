@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +12,7 @@ import numpy as np
 from vlj_edge.bundle import EngineSpec, TensorSpec
 from vlj_edge.errors import VljEdgeError, require
 
-from ..engine import Array, Wanted, allocate, verified_graph
+from ..engine import Array, Wanted, allocate, usable_cores, verified_graph
 
 # What onnxruntime calls the element types that a bundle may hold.
 _NUMPY_NAMES = {
@@ -35,10 +34,11 @@ class OrtEngine:
         shared: Mapping[str, Array],
         threads: int | None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
+        spin: bool = False,
     ) -> None:
         ort = require("onnxruntime", "cpu")
         self._path = path
-        self._session = _session(ort, path, spec.precision, threads, providers)
+        self._session = _session(ort, path, spec.precision, threads, providers, spin)
         _check(path, spec.inputs, self._session.get_inputs())
         _check(path, spec.outputs, self._session.get_outputs())
         self.inputs, self.outputs = allocate(path, spec, shared)
@@ -68,10 +68,12 @@ def load(wanted: Wanted) -> OrtEngine:
         VljEdgeError: onnxruntime is not installed, cannot read the file, or finds other inputs and outputs in it.
     """
     shared = {name: engine.outputs[name] for name, engine in wanted.inputs_from.items()}
-    return OrtEngine(verified_graph(wanted), wanted.spec, shared, wanted.threads)
+    return OrtEngine(verified_graph(wanted), wanted.spec, shared, wanted.threads, spin=wanted.spin)
 
 
-def _session(ort: ModuleType, path: Path, precision: str, threads: int | None, providers: Sequence[str]) -> Any:
+def _session(
+    ort: ModuleType, path: Path, precision: str, threads: int | None, providers: Sequence[str], spin: bool
+) -> Any:
     missing = [name for name in providers if name not in ort.get_available_providers()]
     if missing:
         raise VljEdgeError(
@@ -79,10 +81,10 @@ def _session(ort: ModuleType, path: Path, precision: str, threads: int | None, p
         )
     options = ort.SessionOptions()
     options.log_severity_level = 4  # fatal: what matters arrives as an exception, and stderr belongs to the commands
-    options.intra_op_num_threads = threads or _usable_cores()
+    options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
     # Spinning threads burn the cores between two windows that the camera and the video decoder need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     if precision in ("int8", "int8-fp16"):
         # onnxruntime 1.32 cannot load int8 products whose MatMul and Add it made a Gemm of; the other way round it,
         # session.qdqisint8allowed, is 1.4 x as slow (nano's vision encoder, AVX-512 VNNI).
@@ -94,11 +96,6 @@ def _session(ort: ModuleType, path: Path, precision: str, threads: int | None, p
             f"onnxruntime {ort.__version__} cannot load {path} ({_one_line(error)}): "
             "pip install -U 'onnxruntime>=1.25' (it needs Python 3.11), or export the bundle again"
         ) from error
-
-
-def _usable_cores() -> int:
-    # os.cpu_count() ignores taskset and container limits, and more threads than cores are slower than one.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check(path: Path, specs: tuple[TensorSpec, ...], found: Sequence[Any]) -> None:

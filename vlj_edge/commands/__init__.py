@@ -15,6 +15,7 @@ from .export import export
 from .inspect import inspect
 from .narrate import narrate
 from .profile import profile
+from .tune import tune
 from .verify import verify
 
 
@@ -24,7 +25,7 @@ def cli() -> None:
     """VL-JEPA on the device: one embedding per clip window, words only when the meaning changes."""
 
 
-for command in (narrate, export, build, inspect, profile, verify):
+for command in (narrate, export, build, inspect, profile, tune, verify):
     cli.add_command(command)
 
 
