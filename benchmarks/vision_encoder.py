@@ -1,4 +1,4 @@
-"""The 24-layer vision encoder, 16 frames, beside transformers' VJEPA2Model in torch and OpenVINO, with the same weights.
+"""The 24-layer vision encoder, 16 frames, beside transformers' VJEPA2Model in torch and OpenVINO, same weights.
 
 python benchmarks/vision_encoder.py [--rounds 5]      (random weights; 10 minutes, 10 GB; pip install openvino)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from queue import SimpleQueue
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -15,6 +16,9 @@ _PATIENCE = 5.0  # seconds for a thread to notice that nobody wants more: a came
 def ahead(items: Iterable[Item], room: int, dropped: Callable[[], None] | None = None) -> Generator[Item, None, None]:
     """The same items in the same order, made by a thread of its own before they are asked for.
 
+    Ctrl-C may strike the consumer anywhere, so nothing here holds a lock in Python: SimpleQueue's get and put are
+    whole, or have not happened.
+
     Args:
         room: items that may wait. When they do, the thread waits as well;
         dropped: or, where this is given, the oldest item gives way to the new one and this is called.
@@ -23,51 +27,54 @@ def ahead(items: Iterable[Item], room: int, dropped: Callable[[], None] | None =
         Whatever the iteration raised, after everything before it has come out.
     """
     waiting: deque[Item] = deque()
-    change = threading.Condition()
-    ended, stopped = False, False
-    failure: BaseException | None = None
+    news: SimpleQueue[bool] = SimpleQueue()  # True for an item, False for the end
+    places: SimpleQueue[None] = SimpleQueue()
+    stop = threading.Event()
+    failures: list[BaseException] = []
+    for _ in range(room):
+        places.put(None)
 
     def work() -> None:
-        nonlocal ended, failure
         iterator = iter(items)
         try:
             for item in iterator:
-                with change:
-                    while len(waiting) >= room and not stopped:
-                        if dropped is None:
-                            change.wait()
-                        else:
-                            waiting.popleft()
-                            dropped()
-                    if stopped:
-                        break
-                    waiting.append(item)
-                    change.notify_all()
+                if dropped is None:
+                    places.get()
+                elif len(waiting) >= room:
+                    _drop_oldest(waiting, dropped)
+                if stop.is_set():
+                    break
+                waiting.append(item)
+                news.put(True)
         except BaseException as error:  # raised again where the items are used
-            failure = error
+            failures.append(error)
         finally:
             close = getattr(iterator, "close", None)  # a generator is closed by the thread that ran it
             if close is not None:
                 close()
-            with change:
-                ended = True
-                change.notify_all()
+            news.put(False)
 
     thread = threading.Thread(target=work, name="vlj-edge ahead", daemon=True)
     thread.start()
     try:
-        while True:
-            with change:
-                change.wait_for(lambda: waiting or ended)
-                if not waiting:
-                    break
+        while news.get():
+            try:
                 item = waiting.popleft()
-                change.notify_all()
+            except IndexError:  # it was dropped
+                continue
+            places.put(None)
             yield item
-        if failure is not None:
-            raise failure
+        if failures:
+            raise failures[0]
     finally:
-        with change:
-            stopped = True
-            change.notify_all()
+        stop.set()
+        places.put(None)
         thread.join(_PATIENCE)
+
+
+def _drop_oldest(waiting: deque[Item], dropped: Callable[[], None]) -> None:
+    try:
+        waiting.popleft()
+    except IndexError:  # it was taken just now
+        return
+    dropped()

@@ -99,12 +99,13 @@ def test_ctrl_c_ends_with_totals_and_130(
     srt = tmp_path / "long.srt"
     options = ["--json"] if form == "json" else []
     running = start("narrate", long_video, "--bundle", tiny_bundle, "--every-window", "--srt", srt, *options)
-    assert running.stdout is not None
+    assert running.stdout is not None and running.stderr is not None
     first = running.stdout.readline()
     assert "a red screen" in first
     running.send_signal(stop)
-    rest, errors = running.communicate(timeout=60)
-    assert running.returncode == 130
+    # not communicate(), which reads past what readline() has buffered
+    rest, errors = running.stdout.read(), running.stderr.read()
+    assert running.wait(timeout=60) == 130
     assert after_backend(errors).strip() == ""
     *spoken, totals = (first + rest).splitlines()
     assert all(any(text in line for text in TEXTS) for line in spoken)

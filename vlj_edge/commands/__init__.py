@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 import click
 
 from vlj_edge import VljEdgeError, __version__
 
+from . import interrupts
 from .build import build
 from .export import export
 from .inspect import inspect
@@ -34,12 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(_run(arguments))
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _run(arguments: list[str] | None) -> int:
-    signal.signal(signal.SIGTERM, _interrupt)  # systemd stops a service so: totals and subtitles are still written
+    interrupts.catch()
     try:
         cli.main(arguments, prog_name="vlj-edge", standalone_mode=False)
     except click.ClickException as error:

@@ -42,6 +42,8 @@ def narrate(
     from vlj_edge.errors import VljEdgeError
     from vlj_edge.runtime.sinks import SrtWriter, json_line, plain_line
 
+    from .interrupts import held_back
+
     if srt and srt.exists() and Path(source).exists() and srt.samefile(source):
         raise VljEdgeError(f"--srt {srt} is what is to be narrated, and would be overwritten: name another file")
     model = vlj_edge.load(bundle, backend=backend, engines=engines)
@@ -52,13 +54,15 @@ def narrate(
         subtitles = SrtWriter(cleanup.enter_context(srt.open("w", encoding="utf-8"))) if srt else None
         try:
             for narration in narrations:
-                click.echo(json_line(narration) if as_json else plain_line(narration))
-                if subtitles:
-                    subtitles.add(narration)
+                with held_back():
+                    click.echo(json_line(narration) if as_json else plain_line(narration))
+                    if subtitles:
+                        subtitles.add(narration)
         finally:  # also after Ctrl-C or a source that broke off
-            if subtitles:
-                subtitles.finish(narrations.totals.video_seconds)
-            click.echo(_totals_json(narrations.totals) if as_json else _totals_line(narrations.totals))
+            with held_back():
+                if subtitles:
+                    subtitles.finish(narrations.totals.video_seconds)
+                click.echo(_totals_json(narrations.totals) if as_json else _totals_line(narrations.totals))
 
 
 def _totals_json(totals: Totals) -> str:
