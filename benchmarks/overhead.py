@@ -20,6 +20,7 @@ from common import in_turn, milliseconds, ratio, write
 from vlj_edge.bundle import nano_bundle
 from vlj_edge.runtime.drawn import Drawn
 from vlj_edge.runtime.pipeline import Model
+from vlj_edge.runtime.preprocess import ClipPixels, see
 from vlj_edge.runtime.sources import Frame, Source
 
 
@@ -69,8 +70,22 @@ def main(bundle: Path | None, windows: int, rounds: int) -> None:
             if check:
                 np.testing.assert_array_equal(predictor.outputs["embedding"][0], expected[number])
 
+    def bare_with_pixels() -> None:
+        """The same, and the pixels are made as well: two new samples a window, one after the other."""
+        pixels = ClipPixels(encoder.inputs["pixels"], model.manifest.preprocess)
+        pictures = [see(frame.image, model.manifest.preprocess) for frame in frames[: clip.frames]]
+        for number in range(len(clips)):
+            if number:
+                first = clip.frames + (number - 1) * clip.stride
+                new = [see(f.image, model.manifest.preprocess) for f in frames[first : first + clip.stride]]
+                pictures = pictures[clip.stride :] + new
+            pixels.fill(pictures)
+            encoder.run()
+            predictor.run()
+            predictor.wait()
+
     bare(check=True)
-    seconds = in_turn(rounds, chain=chain, bare=bare)
+    seconds = in_turn(rounds, chain=chain, bare=bare, bare_with_pixels=bare_with_pixels)
     tracemalloc.start()
     before = tracemalloc.take_snapshot()
     kept = chain()
@@ -83,7 +98,9 @@ def main(bundle: Path | None, windows: int, rounds: int) -> None:
         "rounds": rounds,
         "chain_ms": milliseconds(seconds["chain"], count),
         "bare_ms": milliseconds(seconds["bare"], count),
+        "bare_with_pixels_ms": milliseconds(seconds["bare_with_pixels"], count),
         "chain_over_bare": ratio(seconds["chain"], seconds["bare"]),
+        "chain_over_bare_with_pixels": ratio(seconds["chain"], seconds["bare_with_pixels"]),
         "bytes_kept_a_window": round((grown - sum(e.nbytes for e in kept)) / count, 1),
         "equivalence": "every embedding equal, bit by bit",
     }
