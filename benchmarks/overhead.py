@@ -87,10 +87,11 @@ def main(bundle: Path | None, windows: int, rounds: int) -> None:
     bare(check=True)
     seconds = in_turn(rounds, chain=chain, bare=bare, bare_with_pixels=bare_with_pixels)
     tracemalloc.start()
+    kept = chain()  # what the first pass sets up is not a window's
     before = tracemalloc.take_snapshot()
     kept = chain()
     after = tracemalloc.take_snapshot()
-    grown = sum(stat.size_diff for stat in after.compare_to(before, "filename"))
+    grown = sum(stat.size_diff for stat in after.compare_to(before, "filename")) + sum(e.nbytes for e in kept)
     tracemalloc.stop()
     count = len(clips)
     found = {

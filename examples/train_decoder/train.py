@@ -206,7 +206,7 @@ def write(decoder: Decoder, llama: CausalLlama, out: Path) -> None:
 @click.option("--batch", default=48, show_default=True)
 @click.option("--rank", default=16, show_default=True, help="Of the low-rank changes; 0 trains the prefix alone.")
 @click.option("--rate", default=2e-3, show_default=True)
-@click.option("--noise", default=1.2, show_default=True, help="At most, in lengths of the gap; without --clips, of 1.")
+@click.option("--noise", default=1.1, show_default=True, help="At most, in lengths of the gap; without --clips, of 1.")
 def main(
     texts: Path, bundle: Path | None, clips: Path | None, base: Path | None, out: Path, steps: int, batch: int,
     rank: int, rate: float, noise: float
@@ -214,6 +214,8 @@ def main(
     """Train a decoder on the lines of TEXTS."""
     torch.manual_seed(0)
     lines = list(dict.fromkeys(line.strip() for line in texts.read_text(encoding="utf-8").splitlines() if line.strip()))
+    if len(lines) < 2:
+        raise VljEdgeError(f"{texts} has {len(lines)} texts: there is nothing to tell apart; name a file with more")
     llama = causal_llama(base or packaged_smollm2())
     bundle = bundle or vlj_edge.bundle.nano_bundle()
     embeddings = embed_texts(bundle, lines)
