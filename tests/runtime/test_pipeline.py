@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -595,3 +597,40 @@ def test_a_slow_device_takes_the_newest_window_of_a_camera(model: Model, monkeyp
     assert embedded.totals.windows_dropped + embedded.totals.windows == 22 and len(items) <= 3
     file = model.embed(Pictures(colours), every_window=True)
     assert len(list(file)) == 22 and file.totals.windows_dropped == 0, "nothing of a file is dropped"
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_memory_does_not_grow_with_the_stream(tiny_bundle: Path, overlap: bool) -> None:
+    model = Model(tiny_bundle, overlap=overlap)
+
+    def kept_and_peak(seconds: int) -> tuple[int, int]:
+        colours = scenes((RED, 4), (BLUE, 4)) * (seconds // 2)
+        for _ in model.narrate(Pictures(colours), every_window=True):
+            pass
+        gc.collect()
+        tracemalloc.reset_peak()
+        for _ in model.narrate(Pictures(colours), every_window=True):
+            pass
+        gc.collect()
+        return tracemalloc.get_traced_memory()
+
+    tracemalloc.start()
+    try:
+        kept_and_peak(20)
+        short, long = kept_and_peak(20), kept_and_peak(600)
+    finally:
+        tracemalloc.stop()
+    windows = (600 - 20) * 2
+    assert long[0] - short[0] < 20 * windows, "kept when the stream is over"
+    assert long[1] - short[1] < 100 * windows, "held at its highest"
+
+
+def test_engines_keep_their_buffers(model: Model) -> None:
+    encoder, _, predictor = model._encoder
+    decoder, _ = model._decoder
+    before = [a.ctypes.data for e in (encoder, predictor, decoder) for a in (*e.inputs.values(), *e.outputs.values())]
+    list(model.narrate(Pictures(scenes((RED, 16), (BLUE, 16))), every_window=True))
+    after = [a.ctypes.data for e in (encoder, predictor, decoder) for a in (*e.inputs.values(), *e.outputs.values())]
+    assert before == after
+    assert predictor.inputs["visual_tokens"].ctypes.data == encoder.outputs["visual_tokens"].ctypes.data
+    assert decoder.inputs["key_cache_0"].ctypes.data == decoder.outputs["key_cache_out_0"].ctypes.data
