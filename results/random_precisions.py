@@ -1,0 +1,44 @@
+"""Parity of every precision at random weights of nano's size, into precisions-random.json: final embedding, worst token.
+
+python results/random_precisions.py        (some minutes)
+
+At random weights no channel stands out, so this shows what the arithmetic alone costs; nano's real weights on real video
+are in precisions.json, the paper's size in paper-scale.json.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "examples" / "train_nano"))
+from provenance import add_to, provenance  # noqa: E402
+
+from vlj_edge.export.bundle import export_bundle  # noqa: E402
+from vlj_edge.export.precision import PRECISIONS  # noqa: E402
+from vlj_edge.export.weights import Sources  # noqa: E402
+from vlj_edge.presets import preset  # noqa: E402
+from vlj_edge.runtime.clips import spread_clips  # noqa: E402
+
+DEMO = HERE.parent / "examples" / "media" / "demo.mp4"
+
+
+def main() -> None:
+    nano = preset("nano")
+    clips = spread_clips(DEMO, nano.clip, nano.preprocess, 36)
+    found = provenance("python results/random_precisions.py") | {"precisions": {}}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in PRECISIONS:
+            exported = export_bundle(Sources(random=0), nano, Path(scratch) / name, precision=name, clips=clips)
+            found["precisions"][name] = {
+                "megabytes": {engine.name: round(engine.megabytes, 2) for engine in exported.engines},
+                "parity": [row.as_dict() for row in exported.parity],
+            }
+            print(name, {row.engine: round(row.cosine, 7) for row in exported.parity}, flush=True)
+    add_to(HERE / "precisions-random.json", found)
+
+
+if __name__ == "__main__":
+    main()
