@@ -1,9 +1,9 @@
-"""Parity of every precision at random weights of nano's size, into precisions-random.json: final embedding, worst token.
+"""Parity of every precision at random weights of nano's size: final embedding and worst token. precisions-random.json
 
 python results/random_precisions.py        (some minutes)
 
-At random weights no channel stands out, so this shows what the arithmetic alone costs; nano's real weights on real video
-are in precisions.json, the paper's size in paper-scale.json.
+At random weights no channel stands out, so this shows what the arithmetic alone costs; nano's real weights on real
+video are in precisions.json, the paper's size in paper-scale.json.
 """
 
 from __future__ import annotations
