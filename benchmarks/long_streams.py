@@ -87,7 +87,7 @@ def main() -> None:
     for name, measure in (("still camera", still_camera), ("an hour", an_hour)):
         found = measure()
         print(name, {key: value for key, value in found.items() if key != "by_minute"}, flush=True)
-        write("runtime.json", {name: found}, "python benchmarks/overhead.py and the others in benchmarks/")
+        write("runtime.json", {name: found}, "the programs in benchmarks/")
 
 
 if __name__ == "__main__":

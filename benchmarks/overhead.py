@@ -107,7 +107,7 @@ def main(bundle: Path | None, windows: int, rounds: int) -> None:
     }
     print(found)
     name = model.manifest.preset
-    write("runtime.json", {f"overhead, {name}": found}, "python benchmarks/overhead.py and the others in benchmarks/")
+    write("runtime.json", {f"overhead, {name}": found}, "the programs in benchmarks/")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def main(rounds: int) -> None:
         found.setdefault(name, {})["milliseconds"] = milliseconds(values)
         found[name]["transformers_over_it"] = ratio(seconds["transformers"], values)
     print(found)
-    write("runtime.json", {"vision encoder": found}, "python benchmarks/overhead.py and the others in benchmarks/")
+    write("runtime.json", {"vision encoder": found}, "the programs in benchmarks/")
 
 
 if __name__ == "__main__":

@@ -98,9 +98,7 @@ def main() -> None:
         "equivalence": "none: random weights, the same windows a second",
     }
     print(found)
-    write(
-        "runtime.json", {"caption every window": found}, "python benchmarks/overhead.py and the others in benchmarks/"
-    )
+    write("runtime.json", {"caption every window": found}, "the programs in benchmarks/")
 
 
 if __name__ == "__main__":
