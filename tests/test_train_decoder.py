@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from dataclasses import replace
@@ -71,20 +72,22 @@ def test_videos_without_texts_show_the_gap(tmp_path: Path) -> None:
 
 
 def test_what_is_added_to_a_text_comes_from_clips_near_it() -> None:
-    sys.path.insert(0, str(TRAIN.parent))
-    from train import bridged, gaps
-
+    # by its file: train_nano has a train.py as well
+    described = importlib.util.spec_from_file_location("train_decoder", TRAIN)
+    assert described is not None and described.loader is not None
+    program = importlib.util.module_from_spec(described)
+    described.loader.exec_module(program)
     generator = torch.Generator().manual_seed(0)
     texts = torch.nn.functional.normalize(torch.randn(6, 40, generator=generator), dim=-1)
     shift = torch.nn.functional.normalize(torch.randn(1, 40, generator=generator), dim=-1)
     nearest = torch.tensor([0, 0, 0, 0, 1, 2, 3, 4, 5])
     seen = torch.nn.functional.normalize(texts[nearest] + shift, dim=-1)
-    gap, found = gaps(seen, texts)
+    gap, found = program.gaps(seen, texts)
     assert found.tolist() == nearest.tolist()
     torch.testing.assert_close(torch.nn.functional.normalize(gap + texts[found], dim=-1), seen)
     chosen = torch.arange(6).repeat(200)
-    with_gap = bridged(chosen, texts, (gap, found), 1.0, generator)
-    without = bridged(chosen, texts, None, 1.0, generator)
+    with_gap = program.bridged(chosen, texts, (gap, found), 1.0, generator)
+    without = program.bridged(chosen, texts, None, 1.0, generator)
     torch.testing.assert_close(with_gap.norm(dim=-1), torch.ones(len(chosen)))
     assert (with_gap @ shift.T).mean() > 0.3 > abs((without @ shift.T).mean())
     assert ((with_gap @ texts.T).argmax(-1) == chosen).float().mean() > 0.9, "a text stays the nearest to its own"
