@@ -94,3 +94,11 @@ def test_the_readme_shows_the_paper_s_engines_as_they_were_built() -> None:
     )
     assert line in (ROOT / "README.md").read_text(encoding="utf-8")
     assert not any(row["decomposed"] for row in rows)
+
+
+def test_the_readme_shows_the_precisions_at_random_weights() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in ("fp16", "bf16", "int8", "int8w", "int4w"):
+        parity = {part["engine"]: part for part in result("precisions-random.json")["precisions"][name]["parity"]}
+        assert f"`{name}` {parity['chain']['cosine']:.5f}" in readme
+        assert f"{parity['vision_encoder']['worst_token']:.5f}" in readme
