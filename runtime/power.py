@@ -1,7 +1,8 @@
-"""Energy, power and temperature, where the system offers them: Jetson's rails, RAPL. Otherwise unknown."""
+"""Energy, power and temperature, where the system offers them: Jetson's rails, NVML, RAPL. Otherwise unknown."""
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class Meter:
     def __enter__(self) -> Meter:
         self._started = time.perf_counter()
         self._counters = {path: _number(path) for path in _energy_counters()}
+        self._card = _card_millijoules()
         self._rail = _rail()
         self._watts: list[float] = []
         self._stop = threading.Event()
@@ -60,12 +62,15 @@ class Meter:
     def _joules(self, seconds: float) -> tuple[float | None, str]:
         if self._watts:
             return sum(self._watts) / len(self._watts) * seconds, "the module's rail (INA3221)"
+        after = _card_millijoules()
+        if self._card is not None and after is not None:
+            return (after - self._card) / 1e3, "the card alone (NVML)"
         spent = 0.0
         for path, before in self._counters.items():
-            after, largest = _number(path), _number(path.with_name("max_energy_range_uj"))
-            if before is None or after is None:
+            now, largest = _number(path), _number(path.with_name("max_energy_range_uj"))
+            if before is None or now is None:
                 return None, "unknown"
-            spent += (after - before) % (largest or 1 << 62) / 1e6  # the counter begins again at its largest
+            spent += (now - before) % (largest or 1 << 62) / 1e6  # the counter begins again at its largest
         return (spent, "the processor's packages (RAPL)") if self._counters else (None, "unknown")
 
     def _read_rail(self) -> None:
@@ -73,6 +78,16 @@ class Meter:
             watts = _rail_watts(self._rail) if self._rail is not None else None
             if watts is not None:
                 self._watts.append(watts)
+
+
+def _card_millijoules() -> int | None:
+    """What the first card has spent since its driver was loaded; None without pynvml, a card, or a card that counts."""
+    try:
+        nvml = importlib.import_module("pynvml")
+        nvml.nvmlInit()
+        return int(nvml.nvmlDeviceGetTotalEnergyConsumption(nvml.nvmlDeviceGetHandleByIndex(0)))
+    except Exception:  # pynvml's errors are classes of its own, and any of them means: not here
+        return None
 
 
 def _energy_counters() -> list[Path]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -106,6 +108,20 @@ def test_power_of_a_jetson_s_rail(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with power.Meter() as meter:
         time.sleep(0.1)
     assert meter.power.watts == pytest.approx(7.5) and "INA3221" in meter.power.source
+
+
+def test_energy_of_a_card_by_nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_POWERCAP", "_HWMON", "_THERMAL"):
+        monkeypatch.setattr(power, name, tmp_path)
+    spent = iter([1_000_000, 1_012_500])
+    nvml = ModuleType("pynvml")
+    nvml.nvmlInit = lambda: None  # type: ignore[attr-defined]
+    nvml.nvmlDeviceGetHandleByIndex = lambda number: number  # type: ignore[attr-defined]
+    nvml.nvmlDeviceGetTotalEnergyConsumption = lambda handle: next(spent)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    with power.Meter() as meter:
+        pass
+    assert meter.power.joules == pytest.approx(12.5) and "NVML" in meter.power.source
 
 
 def test_the_page_holds_everything_itself(tiny_bundle: Path, video: Path) -> None:
