@@ -102,3 +102,20 @@ def test_the_readme_shows_the_precisions_at_random_weights() -> None:
         parity = {part["engine"]: part for part in result("precisions-random.json")["precisions"][name]["parity"]}
         assert f"`{name}` {parity['chain']['cosine']:.5f}" in readme
         assert f"{parity['vision_encoder']['worst_token']:.5f}" in readme
+
+
+def test_the_readme_shows_what_the_runtime_costs_and_saves() -> None:
+    found, gates = result("runtime.json"), result("gates.json")["settings"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    encoder, over = found["vision encoder"], found["overhead, nano"]
+    for figure in (
+        f"| {over['chain_over_bare']['ratio']:.2f}x (",
+        f"fp32 {encoder['fp32']['transformers_over_it']['ratio']:.2f}x",
+        f"int8 {encoder['int8']['transformers_over_it']['ratio']:.2f}x as fast",
+        f"OpenVINO on our graph {encoder['openvino']['transformers_over_it']['ratio']:.2f}x",
+        f"{found['caption every window']['ratio']:.0f}x less",
+        f"{100 * found['still camera']['share_of_one_core']:.2f} % of one core",
+        f"{found['an hour']['megabytes_at_5_minutes']:.0f} MB",
+        f"({gates['all_against_none']['cpu_ratio']:.2f}x less); {gates['all']['cider']:.2f} against",
+    ):
+        assert figure in readme, figure
