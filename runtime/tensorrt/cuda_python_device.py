@@ -47,6 +47,8 @@ class CudaPythonDevice:
     def allocate(self, size: int) -> Buffer:
         address = self._call(f"{size / 1e6:.1f} MB", "cuMemAlloc", max(size, 1))
         self._call("clearing memory", "cuMemsetD8", address, 0, max(size, 1))
+        # It is queued on the default stream, and ours do not wait for that one.
+        self._call("clearing memory", "cuStreamSynchronize", 0)
         return Buffer(int(address), size)
 
     def free(self, buffer: Buffer) -> None:

@@ -1,11 +1,11 @@
 """The device by way of pycuda. See device.Device.
 
-pycuda knows no graphs (2026.1): those six functions are called in the driver's own library.
+pycuda knows no graphs (2026.1): those six functions are called in the driver's own library. So is the one that makes
+the card a thread's: pycuda's own way ends the process with the thread (see PycudaDevice._make).
 """
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import importlib
 from collections.abc import Callable, Sequence
@@ -32,17 +32,16 @@ class PycudaDevice:
             raise VljEdgeError("there is no NVIDIA card in this machine: run with --backend onnxruntime")
         card = self._cuda.Device(0)
         self._context = card.retain_primary_context()
-        self._context.push()
-        atexit.register(self._context.pop)  # pycuda aborts the process that ends with a context on its stack
+        self._driver = ctypes.CDLL("libcuda.so.1")
+        self.use()
         self.name = str(card.name()).strip()
         major, minor = card.compute_capability()
         self.sm = f"sm{major}{minor}"
-        self._driver = ctypes.CDLL("libcuda.so.1")
         self._streams: dict[int, Any] = {}  # pycuda takes its own objects, and drops a stream with the last of them
         self._allocations: dict[int, Any] = {}
 
     def use(self) -> None:
-        self._do("entering a thread", self._context.push)
+        self._call("entering a thread", "cuCtxSetCurrent", ctypes.c_void_p(self._context.handle))
 
     def free_memory(self) -> int:
         return int(self._cuda.mem_get_info()[0])
@@ -54,22 +53,22 @@ class PycudaDevice:
             self._allocations[int(memory)] = memory
             return Buffer(int(memory), size)
 
-        return self._do(f"{size / 1e6:.1f} MB", allocate)
+        return self._make(f"{size / 1e6:.1f} MB", allocate)
 
     def free(self, buffer: Buffer) -> None:
         address, buffer.address = buffer.address, 0
         if address:
-            self._do("freeing memory", self._allocations.pop(address).free)
+            self._make("freeing memory", self._allocations.pop(address).free)
 
     def pinned(self, shape: Sequence[int], dtype: Any) -> npt.NDArray[Any]:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        array: npt.NDArray[Any] = self._do(
+        array: npt.NDArray[Any] = self._make(
             f"{size / 1e6:.1f} MB of pinned host memory", lambda: self._cuda.pagelocked_zeros(tuple(shape), dtype)
         )
         return array
 
     def stream(self) -> int:
-        stream = self._do("making a stream", self._cuda.Stream)
+        stream = self._make("making a stream", self._cuda.Stream)
         self._streams[int(stream.handle)] = stream
         return int(stream.handle)
 
@@ -87,7 +86,7 @@ class PycudaDevice:
         self._do("copying", lambda: self._cuda.memcpy_dtod_async(*arguments))
 
     def event(self) -> Any:
-        return self._do("making an event", self._cuda.Event)
+        return self._make("making an event", self._cuda.Event)
 
     def record(self, event: Any, stream: int) -> None:
         self._do("queueing an event", lambda: event.record(self._streams[stream]))
@@ -111,6 +110,19 @@ class PycudaDevice:
 
     def launch(self, graph: Any, stream: int) -> None:
         self._call("launching a graph", "cuGraphLaunch", graph, ctypes.c_void_p(stream))
+
+    def _make(self, doing: str, action: Callable[[], Result]) -> Result:
+        """What makes or frees a pycuda object wants the context on pycuda's own stack of this thread. It must not stay
+        there: pycuda aborts the process when a thread ends with one on it."""
+
+        def with_context() -> Result:
+            self._context.push()
+            try:
+                return action()
+            finally:
+                self._context.pop()
+
+        return self._do(doing, with_context)
 
     def _do(self, doing: str, action: Callable[[], Result]) -> Result:
         try:

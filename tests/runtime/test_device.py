@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -95,7 +96,15 @@ def test_cuda_python(driver: FakeDriver) -> None:
     buffer, other = device.allocate(12), Buffer(64, 8)
     array = device.pinned((2, 3), np.float16)
     assert buffer == Buffer(4096, 12) and array.shape == (2, 3) and not array.any() and array.flags.writeable
+    calls = [call for call in driver.calls if call[0].startswith(("cuMem", "cuStream")) and call[0] != "cuMemGetInfo"]
+    assert calls == [
+        ("cuMemAlloc", (12,)),
+        ("cuMemsetD8", (4096, 0, 12)),
+        ("cuStreamSynchronize", (0,)),  # clearing is queued on the default stream, for which ours do not wait
+        ("cuMemHostAlloc", (12, 0)),
+    ]
     stream = device.stream()
+    assert driver.calls[-1] == ("cuStreamCreate", (1,)), "one that does not wait for the default stream"
     driver.calls.clear()
     device.copy_in(buffer, array, stream)
     device.copy_out(array, buffer, stream)
@@ -163,13 +172,33 @@ class FakePycuda(ModuleType):
     def __init__(self) -> None:
         super().__init__("pycuda.driver")
         self.calls: list[tuple[Any, ...]] = []
-        context = SimpleNamespace(push=lambda: self.calls.append(("push",)), pop=lambda: None)
+        self.stacks: dict[int, int] = {}  # thread -> contexts on pycuda's own stack, which must be empty at its end
+        context = SimpleNamespace(push=lambda: self.stack(1), pop=lambda: self.stack(-1), handle=0xC0)
         card = SimpleNamespace(
             retain_primary_context=lambda: context, name=lambda: "Orin", compute_capability=lambda: (8, 7)
         )
         self.Device: Any = type("Device", (), {"__new__": lambda cls, number: card, "count": staticmethod(lambda: 1)})
-        self.Stream: Any = lambda: SimpleNamespace(handle=77, synchronize=lambda: self.calls.append(("synchronize",)))
-        self.Event: Any = lambda: SimpleNamespace(record=lambda stream: self.calls.append(("record", stream.handle)))
+        self.Stream: Any = lambda: self.made(
+            SimpleNamespace(handle=77, synchronize=lambda: self.calls.append(("synchronize",)))
+        )
+        self.Event: Any = lambda: self.made(
+            SimpleNamespace(
+                record=lambda stream: self.calls.append(("record", stream.handle)),
+                synchronize=lambda: self.calls.append(("event synchronize",)),
+                time_since=lambda first: 1.5,
+            )
+        )
+
+    def stack(self, change: int) -> None:
+        me = threading.get_ident()
+        self.stacks[me] = self.stacks.get(me, 0) + change
+        assert self.stacks[me] >= 0, "cannot pop context from empty stack"
+
+    def made(self, thing: Any) -> Any:
+        """pycuda's objects remember the context on top of its stack, whatever CUDA's own says."""
+        if not self.stacks.get(threading.get_ident()):
+            raise self.Error("explicit_context_dependent failed: invalid device context - no currently active context?")
+        return thing
 
     def init(self) -> None:
         self.calls.append(("init",))
@@ -185,13 +214,13 @@ class FakePycuda(ModuleType):
             def free(memory) -> None:
                 self.calls.append(("free", int(memory)))
 
-        return Memory(4096)
+        return self.made(Memory(4096))
 
     def memset_d8(self, address: int, value: int, size: int) -> None:
         self.calls.append(("memset", address, value, size))
 
     def pagelocked_zeros(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        return np.zeros(shape, dtype)
+        return np.asarray(self.made(np.zeros(shape, dtype)))
 
     def memcpy_htod_async(self, address: int, array: Any, stream: Any) -> None:
         self.calls.append(("in", address, array.nbytes, stream.handle))
@@ -207,12 +236,20 @@ class FakeLibcuda:
     """libcuda.so.1 as ctypes shows it."""
 
     def __init__(self) -> None:
-        self.calls: list[str] = []
+        self.calls: list[tuple[Any, ...]] = []
+        self.current: dict[int, int] = {}
         self.status = 0
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         def call(*arguments: Any) -> int:
-            self.calls.append(name)
+            given = [getattr(one, "_obj", one) for one in arguments]  # what byref() points to
+            self.calls.append((name, *(getattr(one, "value", one) for one in given)))
+            if name == "cuCtxSetCurrent":
+                self.current[threading.get_ident()] = given[0].value
+            if name == "cuStreamEndCapture":
+                given[1].value = 0x61
+            if name == "cuGraphInstantiateWithFlags":
+                given[0].value = 0x62
             if name == "cuGetErrorName":
                 arguments[1]._obj.value = b"CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"
                 return 0
@@ -234,9 +271,10 @@ def test_pycuda(pycuda: tuple[FakePycuda, FakeLibcuda]) -> None:
     fake, library = pycuda
     device = pycuda_device.open_device()
     assert (device.name, device.sm, device.free_memory()) == ("Orin", "sm87", 5_000_000)
-    assert fake.calls == [("init",), ("push",)], "TensorRT finds the primary context current"
+    assert library.calls == [("cuCtxSetCurrent", 0xC0)], "TensorRT finds the primary context current"
     buffer, other = device.allocate(12), Buffer(64, 8)
     array, stream = device.pinned((2, 3), np.float16), device.stream()
+    assert fake.calls == [("init",), ("memset", 4096, 0, 12)]
     fake.calls.clear()
     device.copy_in(buffer, array, stream)
     device.copy_out(array, buffer, stream)
@@ -252,15 +290,43 @@ def test_pycuda(pycuda: tuple[FakePycuda, FakeLibcuda]) -> None:
         ("synchronize",),
         ("free", 4096),
     ]
+    library.calls.clear()
     device.begin_capture(stream)
     device.launch(device.end_capture(stream), stream)
     assert library.calls == [
-        "cuStreamBeginCapture_v2",
-        "cuStreamEndCapture",
-        "cuGraphInstantiateWithFlags",
-        "cuGraphDestroy",
-        "cuGraphLaunch",
+        ("cuStreamBeginCapture_v2", 77, 1),
+        ("cuStreamEndCapture", 77, None),
+        ("cuGraphInstantiateWithFlags", None, 0x61, 0),
+        ("cuGraphDestroy", 0x61),
+        ("cuGraphLaunch", 0x62, 77),
     ]
+
+
+def test_pycuda_in_threads_that_end(pycuda: tuple[FakePycuda, FakeLibcuda]) -> None:
+    fake, library = pycuda
+    device = pycuda_device.open_device()
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            device.use()
+            device.free(device.allocate(12))
+            device.pinned((2,), np.int64)
+            stream, first, last = device.stream(), device.event(), device.event()
+            device.record(last, stream)
+            device.wait(last)
+            assert device.milliseconds(first, last) == 1.5
+            with pytest.raises(VljEdgeError, match="no memory left"):
+                device.allocate(12_000_000)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not failures, failures
+    assert set(library.current.values()) == {0xC0} and len(library.current) == 2
+    assert not any(fake.stacks.values()), "pycuda aborts the process when a thread ends with a context on its stack"
 
 
 def test_pycuda_s_errors(pycuda: tuple[FakePycuda, FakeLibcuda], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,6 +387,12 @@ def test_a_package_that_does_not_work_is_named_with_the_reason(monkeypatch: pyte
         ("CUDA_ERROR_LAUNCH_FAILED from cuStreamSynchronize", "the card was lost"),
         ("LaunchError: cuStreamSynchronize failed: unspecified launch failure", "the card was lost"),
         ("LaunchError: cuEventSynchronize failed: an illegal memory access was encountered", "the card was lost"),
+        ("LaunchError: cuEventSynchronize failed: the launch timed out and was terminated", "the card was lost"),
+        ("CUDA_ERROR_LAUNCH_TIMEOUT from cuEventSynchronize", "the card was lost"),
+        ("LogicError: cuEventSynchronize failed: invalid program counter", "the card was lost"),
+        ("LogicError: cuEventSynchronize failed: misaligned address", "the card was lost"),
+        ("LogicError: cuEventSynchronize failed: device-side assert triggered", "the card was lost"),
+        ("RuntimeError: cuEventSynchronize failed: uncorrectable ECC error encountered", "the card was lost"),
         ("CUDA_ERROR_INVALID_VALUE from cuMemcpyHtoDAsync", "the card refused while copying"),
     ],
 )
