@@ -7,6 +7,7 @@ only another engine reads stays on the card. The host waits in wait() and nowher
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -74,6 +75,7 @@ def session() -> Session:
     """
     trt = import_tensorrt()
     device = open_device()
+    device.use()  # another thread may have opened it, to choose a backend
     said: list[str] = []
     log = _log(trt.module, said)
     runtime = trt.module.Runtime(log)
@@ -108,7 +110,7 @@ class TrtEngine:
             if self.buffers[source] is not self.buffers[name]
         }
         for name, buffer in self.buffers.items():
-            self._context.set_tensor_address(name, buffer.address)
+            self._set_address(name, buffer)
         kept = set(spec.in_place.values())  # caches that only the engine itself writes
         own = [t for t in spec.inputs if t.name not in wanted.inputs_from and t.name not in kept]
         self.inputs: dict[str, Array] = {t.name: device.pinned(t.shape, _host_type(path, t)) for t in own}
@@ -131,9 +133,11 @@ class TrtEngine:
             device.begin_capture(stream)
             try:
                 self._enqueue()
-            finally:  # a capture that is left open would swallow the work of all other engines
-                graph = device.end_capture(stream)
-            self._graph = graph
+            except BaseException:  # a capture that is left open would swallow the work of all other engines
+                with suppress(VljEdgeError):  # which says that the capture broke; why, is in the error that broke it
+                    device.end_capture(stream)
+                raise
+            self._graph = device.end_capture(stream)
         device.record(self._done, stream)
 
     def wait(self) -> None:
@@ -156,7 +160,14 @@ class TrtEngine:
         self.wait()
         self.buffers[name], self._graph = buffer, None
         self.inputs.pop(name, None)
-        self._context.set_tensor_address(name, buffer.address)
+        self._set_address(name, buffer)
+
+    def _set_address(self, name: str, buffer: Buffer) -> None:
+        if not self._context.set_tensor_address(name, buffer.address):
+            raise VljEdgeError(
+                f"{self._path}: TensorRT refuses the memory of {name} ({self._session.why()}): build it again with"
+                " vlj-edge build --force, or run with --backend onnxruntime"
+            )
 
     def _enqueue(self) -> None:
         device, stream = self._session.device, self._stream

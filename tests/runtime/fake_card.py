@@ -43,7 +43,9 @@ class FakeCard:
         self.current = {threading.get_ident()}  # threads that the card is current in
         self.lock = threading.RLock()
         self.counted: Counter[str] = Counter()
-        self.lost_at: int | None = None  # this launch or execution is the last that the card sees
+        self.to_host, self.from_host = set[int](), set[int]()  # addresses of copies, captured or not
+        self.lost_at: int | None = None  # this launch is the last that the card sees
+        self.lost = False
         self.capture_fails = False
 
     def use(self) -> None:
@@ -76,6 +78,7 @@ class FakeCard:
         return self.pins[-1]
 
     def stream(self) -> int:
+        self._alive()
         handle = 0x5000 + len(self.queues)
         self.queues[handle] = []
         return handle
@@ -89,6 +92,7 @@ class FakeCard:
         address = buffer.address
         self.bytes_at(address, array.nbytes)
         self.counted["copy_in"] += 1
+        self.from_host.add(address)
         self._queue(stream, lambda: self._put(address, array.view(np.uint8).reshape(-1)))
 
     def copy_out(self, array: np.ndarray, buffer: Buffer, stream: int) -> None:
@@ -96,6 +100,7 @@ class FakeCard:
         address = buffer.address
         self.bytes_at(address, array.nbytes)
         self.counted["copy_out"] += 1
+        self.to_host.add(address)
         flat = array.view(np.uint8).reshape(-1)
         self._queue(stream, lambda: np.copyto(flat, self.bytes_at(address, flat.size)))
 
@@ -105,6 +110,7 @@ class FakeCard:
         self._queue(stream, lambda: self._put(to, self.bytes_at(given, size)))
 
     def event(self) -> Any:
+        self._alive()
         return {"stream": 0, "after": 0}
 
     def record(self, event: Any, stream: int) -> None:
@@ -172,15 +178,21 @@ class FakeCard:
     def _run(self, stream: int, until: int) -> None:
         self._known(stream)
         if self.lost_at is not None and self.counted["launch"] >= self.lost_at:
-            refuse("waiting for the card", "CUDA_ERROR_ILLEGAL_ADDRESS from cuEventSynchronize")
+            self.lost = True
+        self._alive()
         with self.lock:
             while self.done[stream] < until:
                 self.queues[stream].pop(0)()
                 self.done[stream] += 1
 
-    def _known(self, stream: int) -> None:
+    def _alive(self) -> None:
         if threading.get_ident() not in self.current:
             raise BrokenRule("the card is not current in this thread")
+        if self.lost:  # this error stays for as long as the process lives
+            refuse("waiting for the card", "CUDA_ERROR_ILLEGAL_ADDRESS from cuEventSynchronize")
+
+    def _known(self, stream: int) -> None:
+        self._alive()
         if stream not in self.queues:
             raise BrokenRule(f"{stream} is the default stream, or none at all")
 
@@ -192,6 +204,7 @@ class FakeCard:
         return any(thread == threading.get_ident() for thread, _ in self.recordings.values())
 
     def _outside_capture(self, did: str, stream: int = 0) -> None:
+        self._alive()
         if self._capturing() or stream in self.recordings:
             raise BrokenRule(f"{did} during a capture")
 
@@ -236,8 +249,10 @@ class FakeContext:
         self.engine, self.addresses, self.ran = engine, dict[str, int](), False
 
     def set_tensor_address(self, name: str, address: int) -> bool:
-        self.addresses[name] = address
-        return True
+        known = any(tensor.name == name for tensor in self.engine.tensors)
+        if known:
+            self.addresses[name] = address
+        return known
 
     def execute_async_v3(self, stream: int) -> bool:
         engine, card = self.engine, self.engine.card

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.runtime import fake_card
 from tests.runtime import tiny_bundle as by_hand
 from tests.runtime.fake_card import BrokenRule, FakeCard, FakeTensorRT
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from vlj_edge.built import Receipt, RuntimeId, publish, sources_of
-from vlj_edge.bundle import FileSeal, Manifest, read_manifest
+from vlj_edge.bundle import EngineSpec, FileSeal, Manifest, read_manifest
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.engine import open_engine
 from vlj_edge.runtime.pipeline import Model
@@ -46,7 +48,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     """board(half=False, aliased=True) -> a Board; one a test."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
-    def make(half: bool = False, aliased: bool = True, memory: int = 1 << 30, sm: str = "sm86") -> Board:
+    def make(half: bool = False, aliased: bool = True, memory: int = 1 << 30, **built_for: str) -> Board:
         card = FakeCard(memory)
         trt = FakeTensorRT(card, aliased)
         bundle = by_hand.build(tmp_path / "bundle", half=half)
@@ -54,7 +56,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         for name, spec in manifest.engines.items():
             plan = f"plan of {name}".encode()
             trt.plans[plan] = (bundle / spec.file, spec)
-            here = RuntimeId("tensorrt", trt.__version__, sm, card.name)
+            here = replace(RuntimeId("tensorrt", trt.__version__, card.sm, card.name), **built_for)
             publish(bundle, Receipt(name, "", FileSeal(0, ""), sources_of(manifest, name), {}, here, {}), plan)
         monkeypatch.setattr(adapter, "import_tensorrt", lambda: Trt(trt, "tensorrt", trt.__version__))
         monkeypatch.setattr(adapter, "open_device", lambda: card)
@@ -104,22 +106,32 @@ def test_all_is_allocated_and_captured_once_and_then_only_launched(board: Callab
 def test_the_host_waits_only_where_it_reads(board: Callable[..., Board], video: Path) -> None:
     here = board()
     model = here.model()
-    list(model.narrate(video, every_window=True))
-    before = here.card.counted["wait"]
-    again = model.narrate(video, every_window=True)
-    list(again)
-    read = again.totals.predictor_runs + again.totals.decoder_tokens  # the embedding, and each token
-    assert here.card.counted["wait"] - before == read
+    waits = 0
+    for firsts in (3, 0):  # each of the three engines waits once more, before it is captured
+        passed = model.narrate(video, every_window=True)
+        list(passed)
+        read = passed.totals.predictor_runs + passed.totals.decoder_tokens  # the embedding, and each token
+        assert here.card.counted["wait"] - waits == read + firsts
+        waits = here.card.counted["wait"]
 
 
-def test_visual_tokens_and_caches_never_come_to_the_host(board: Callable[..., Board]) -> None:
-    here = board()
-    encoder, _, predictor = here.model()._encoder
-    decoder, _ = here.model()._decoder
+@pytest.mark.parametrize("aliased", [True, False])
+def test_visual_tokens_and_caches_never_come_to_the_host(
+    board: Callable[..., Board], video: Path, aliased: bool
+) -> None:
+    here = board(aliased=aliased)
+    model = here.model()
+    list(model.narrate(video))
+    encoder, _, predictor = model._encoder
+    decoder, _ = model._decoder
     assert (list(encoder.inputs), list(encoder.outputs)) == (["pixels"], [])
     assert (list(predictor.inputs), list(predictor.outputs)) == (["query_ids", "query_mask"], ["embedding"])
     assert (list(decoder.inputs), list(decoder.outputs)) == (["embedding", "token", "position"], ["next_token"])
     assert encoder.buffers["visual_tokens"] is predictor.buffers["visual_tokens"]  # type: ignore[attr-defined]
+    for engine, names in ((predictor, {"embedding"}), (decoder, {"next_token"})):
+        read = {name for name, buffer in engine.buffers.items() if buffer.address in here.card.to_host}  # type: ignore[attr-defined]
+        assert read == names
+    assert len(here.card.to_host) == 2 and len(here.card.from_host) == 1 + 2 + 3
 
 
 @pytest.mark.parametrize("aliased", [True, False])
@@ -173,6 +185,8 @@ def test_a_card_that_is_lost_takes_nothing_back(board: Callable[..., Board], vid
     assert "\n" not in str(error.value)
     assert 3 < len(said) < len(expected) and said == expected[: len(said)]
     assert running.totals.decoder_runs >= len(said)
+    with pytest.raises(VljEdgeError, match="the card was lost"):  # and it stays lost
+        list(model.narrate(video))
 
 
 def test_no_memory_left_on_the_card(board: Callable[..., Board], video: Path) -> None:
@@ -184,14 +198,15 @@ def test_no_memory_left_on_the_card(board: Callable[..., Board], video: Path) ->
 def test_a_failed_capture_is_an_error_and_leaves_no_capture_open(board: Callable[..., Board], video: Path) -> None:
     here = board()
     here.card.capture_fails = True
-    with pytest.raises(VljEdgeError, match="refused while capturing a graph"):
-        list(here.model().narrate(video))
-    assert not here.card.recordings
+    model = here.model()
+    for attempt in (1, 2):
+        with pytest.raises(VljEdgeError, match="refused while capturing a graph"):
+            list(model.narrate(video))
+        assert not here.card.recordings
+        assert here.card.counted["capture"] == attempt and not here.card.counted["launch"]
 
 
 def test_an_engine_that_fails_says_why(board: Callable[..., Board], monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.runtime import fake_card
-
     here = board()
     encoder = here.open("vision_encoder")
     monkeypatch.setattr(fake_card.FakeContext, "execute_async_v3", lambda self, stream: False)
@@ -200,33 +215,56 @@ def test_an_engine_that_fails_says_why(board: Callable[..., Board], monkeypatch:
         encoder.run()
 
 
-def test_a_capture_that_breaks_is_closed(board: Callable[..., Board], monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.runtime import fake_card
-
+@pytest.mark.parametrize("broken", [False, True], ids=["the capture goes on", "it is broken by that"])
+def test_an_engine_that_fails_in_a_capture_says_why_and_leaves_none_open(
+    board: Callable[..., Board], monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
     here = board()
     encoder = here.open("vision_encoder")
     real = fake_card.FakeContext.execute_async_v3
-    failing = lambda self, stream: not here.card.recordings and real(self, stream)  # noqa: E731
+
+    def failing(context: fake_card.FakeContext, stream: int) -> bool:
+        if not here.card.recordings:
+            return real(context, stream)
+        adapter.session().said.append("operation not permitted when stream is capturing")
+        return False
+
     monkeypatch.setattr(fake_card.FakeContext, "execute_async_v3", failing)
-    with pytest.raises(VljEdgeError, match="failed while running"):
+    here.card.capture_fails = broken
+    with pytest.raises(VljEdgeError, match=r"failed while running \(operation not permitted when stream is capturing"):
         encoder.run()
     assert not here.card.recordings
 
 
-def test_bytes_that_are_no_engine(board: Callable[..., Board]) -> None:
+def test_bytes_that_are_no_engine(board: Callable[..., Board], capfd: pytest.CaptureFixture[str]) -> None:
     here = board()
     here.trt.plans.clear()
     with pytest.raises(VljEdgeError, match=r"cannot be loaded \(Serialization assertion magicTag failed\)"):
         here.open("predictor")
+    assert len(adapter.session().said) == 1, "warnings are not kept"
+    assert capfd.readouterr() == ("", "")
 
 
-def test_an_engine_with_another_interface(board: Callable[..., Board]) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape": (1, 7)}, r"query_ids is int64\[1, 6\], the engine says int64\[1, 7\]"),
+        ({"dtype": "int32"}, r"query_ids is int64\[1, 6\], the engine says int32\[1, 6\]"),
+        ({"name": "ids"}, r"ids is absent, the engine says int64\[1, 6\]"),
+        (None, r"query_ids is int64\[1, 6\], the engine says absent"),
+    ],
+)
+def test_an_engine_with_another_interface(
+    board: Callable[..., Board], change: dict[str, Any] | None, message: str
+) -> None:
     here = board()
     graph, spec = here.trt.plans[b"plan of predictor"]
-    wrong = replace(spec, inputs=tuple(replace(t, shape=(1, 7)) if t.name == "query_ids" else t for t in spec.inputs))
-    here.trt.plans[b"plan of predictor"] = (graph, wrong)
-    with pytest.raises(VljEdgeError, match=r"query_ids is int64\[1, 6\], the engine says int64\[1, 7\]"):
+    kept = [t for t in spec.inputs if t.name != "query_ids"]
+    changed = [replace(t, **change) for t in spec.inputs if t.name == "query_ids"] if change is not None else []
+    here.trt.plans[b"plan of predictor"] = (graph, replace(spec, inputs=(*kept, *changed)))
+    with pytest.raises(VljEdgeError, match=f"the manifest says {message}: run vlj-edge build again"):
         here.open("predictor")
+    assert not here.card.counted["allocate"]
 
 
 def test_a_changed_engine_is_not_deserialised(board: Callable[..., Board]) -> None:
@@ -237,8 +275,11 @@ def test_a_changed_engine_is_not_deserialised(board: Callable[..., Board]) -> No
         here.open("predictor")
 
 
-def test_an_engine_for_another_card_is_not_found(board: Callable[..., Board]) -> None:
-    here = board(sm="sm89")
+@pytest.mark.parametrize("built_for", [{"sm": "sm89"}, {"version": "9.9.8"}, {"package": "tensorrt_rtx"}])
+def test_an_engine_for_another_card_or_version_is_not_found(
+    board: Callable[..., Board], built_for: dict[str, str]
+) -> None:
+    here = board(**built_for)
     with pytest.raises(VljEdgeError, match=r"no predictor engine for fake-card-3060-sm86-tensorrt-9\.9\.9: run"):
         here.open("predictor")
 
@@ -255,14 +296,220 @@ def test_engines_from_elsewhere_run_when_they_are_named(
     assert [event.text for event in model.narrate(video)]
 
 
+def test_tensorrt_that_refuses_an_address_is_an_error(
+    board: Callable[..., Board], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = board()
+    monkeypatch.setattr(fake_card.FakeContext, "set_tensor_address", lambda self, name, address: name != "query_ids")
+    with pytest.raises(VljEdgeError, match="refuses the memory of query_ids"):
+        here.open("predictor")
+
+
+def test_an_engine_without_room_to_run_says_why(board: Callable[..., Board], monkeypatch: pytest.MonkeyPatch) -> None:
+    here = board()
+    monkeypatch.setattr(fake_card.FakeEngine, "create_execution_context", lambda self: None)
+    adapter.session().said.append("OutOfMemory\n(no further information)")
+    with pytest.raises(VljEdgeError, match=r"does not fit on the card \(OutOfMemory \(no further information\)\)"):
+        here.open("predictor")
+
+
+def test_tensorrt_that_does_not_start_is_an_error(board: Callable[..., Board], monkeypatch: pytest.MonkeyPatch) -> None:
+    here = board()
+    monkeypatch.setattr(here.trt, "Runtime", lambda log: None)
+    with pytest.raises(VljEdgeError, match=r"tensorrt 9\.9\.9 does not start here .*--backend onnxruntime"):
+        here.open("predictor")
+
+
+def test_what_numpy_does_not_know_stays_on_the_card(board: Callable[..., Board]) -> None:
+    here = board()
+
+    def in_bfloat16(spec: EngineSpec) -> EngineSpec:
+        tensors = {
+            side: tuple(replace(t, dtype="bfloat16") if t.name == "visual_tokens" else t for t in getattr(spec, side))
+            for side in ("inputs", "outputs")
+        }
+        return replace(spec, **tensors)
+
+    changed = {name: in_bfloat16(spec) for name, spec in here.manifest.engines.items()}
+    here.manifest = replace(here.manifest, engines=changed)
+    here.trt.plans = {plan: (graph, in_bfloat16(spec)) for plan, (graph, spec) in here.trt.plans.items()}
+    encoder = here.open("vision_encoder", outputs_read=())
+    predictor = here.open("predictor", inputs_from={"visual_tokens": encoder})
+    assert predictor.buffers["visual_tokens"].size == 2 * by_hand.FRAMES * 3
+    for name in ("vision_encoder", "predictor"):
+        with pytest.raises(VljEdgeError, match="visual_tokens is bfloat16, which the host cannot read"):
+            here.open(name)
+
+
+def test_an_engine_tells_how_long_it_took(board: Callable[..., Board]) -> None:
+    encoder = board().open("vision_encoder")
+    encoder.run()
+    encoder.wait()
+    steps = encoder.milliseconds()  # on the fake card: what was queued between
+    encoder.run()
+    encoder.wait()
+    assert steps == 3 and encoder.milliseconds() == 1, "three pieces of work, then one graph"
+
+
+def test_it_can_be_loaded_and_run_by_any_thread(board: Callable[..., Board], video: Path) -> None:
+    here = board()
+    expected = list(Model(here.bundle, backend="onnxruntime").narrate(video))
+    here.card.current.clear()  # whichever thread comes, it has to enter
+    model, said = here.model(), []
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: said.append(list(model.narrate(video))))
+        thread.start()
+        thread.join()
+    assert said == [expected, expected]
+
+
+def test_the_real_tensorrt_ranks_its_messages_as_the_fake_does() -> None:
+    real = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    said: list[str] = []
+    log = adapter._log(real, said)
+    for severity in ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"):
+        log.log(getattr(real.ILogger, severity), severity)
+    assert said == ["INTERNAL_ERROR", "ERROR"]
+    assert hasattr(real.ICudaEngine, "get_aliased_input_tensor") and hasattr(real.IExecutionContext, "execute_async_v3")
+    assert "-> bool" in real.IExecutionContext.set_tensor_address.__doc__
+
+
 # The rules of the card: each is broken here on purpose, so that the tests above mean something
 
 
 class Careless(adapter.TrtEngine):
-    """An adapter that does one thing wrong."""
+    """Does not wait."""
 
     def wait(self) -> None:
         pass
+
+
+class KeepsItsGraph(adapter.TrtEngine):
+    """Does not capture again after an address has changed."""
+
+    def bind(self, name: str, buffer: Buffer) -> None:
+        graph = self._graph
+        super().bind(name, buffer)
+        self._graph = graph
+
+
+class Hasty(adapter.TrtEngine):
+    """Captures what has never run."""
+
+    def run(self) -> None:
+        device = self._session.device
+        device.begin_capture(self._stream)
+        try:
+            self._enqueue()
+        finally:
+            self._graph = device.end_capture(self._stream)
+
+
+class Waits(adapter.TrtEngine):
+    """Waits between two pieces of work, which cannot be captured."""
+
+    def _enqueue(self) -> None:
+        super()._enqueue()
+        self._session.device.synchronise(self._stream)
+
+
+class OnTheDefaultStream(adapter.TrtEngine):
+    """Names no stream."""
+
+    def _enqueue(self) -> None:
+        self._context.execute_async_v3(0)
+
+
+class Allocates(adapter.TrtEngine):
+    """Takes new memory for every run."""
+
+    def _enqueue(self) -> None:
+        self.buffers["pixels"] = self._session.device.allocate(self.buffers["pixels"].size)
+        super()._enqueue()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rule"),
+    [
+        (Hasty, "captured before it had run once"),
+        (Waits, "synchronised during a capture"),
+        (OnTheDefaultStream, "default stream"),
+        (Allocates, "allocated during a capture"),
+    ],
+)
+def test_an_adapter_that_breaks_a_rule_is_noticed(board: Callable[..., Board], wrong: type, rule: str) -> None:
+    encoder = board().open("vision_encoder")
+    encoder.__class__ = wrong
+    with pytest.raises(BrokenRule, match=rule):
+        encoder.run()
+
+
+def test_a_graph_kept_after_an_address_changed_gives_old_results(board: Callable[..., Board]) -> None:
+    here = board()
+    encoder, predictor = here.open("vision_encoder"), here.open("predictor")
+    encoder.inputs["pixels"][:, :, 0] = 1
+    for engine in (encoder, predictor):
+        engine.run()
+        engine.wait()
+    alone = predictor.outputs["embedding"].copy()
+    predictor.__class__ = KeepsItsGraph
+    predictor.bind("visual_tokens", encoder.buffers["visual_tokens"])
+    predictor.run()
+    predictor.wait()
+    np.testing.assert_array_equal(predictor.outputs["embedding"], alone)
+
+
+def test_a_buffer_that_was_freed_while_it_is_bound_is_noticed(board: Callable[..., Board]) -> None:
+    here = board()
+    for ran in (False, True):
+        encoder = here.open("vision_encoder")
+        if ran:
+            encoder.run()
+            encoder.wait()
+        here.card.free(replace(encoder.buffers["visual_tokens"]))
+        with pytest.raises(BrokenRule, match="nothing is allocated"):
+            encoder.run()
+            encoder.wait()
+
+
+def test_pageable_inputs_are_noticed(board: Callable[..., Board]) -> None:
+    encoder = board().open("vision_encoder")
+    encoder.inputs["pixels"] = encoder.inputs["pixels"].copy()
+    with pytest.raises(BrokenRule, match="pageable"):
+        encoder.run()
+
+
+def test_a_thread_that_does_not_enter_is_noticed(board: Callable[..., Board], monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = board().open("vision_encoder")
+    encoder.run()
+    monkeypatch.setattr(adapter.Session, "enter", lambda self: None)
+    noticed: list[str] = []
+
+    def work() -> None:
+        with pytest.raises(BrokenRule, match="not current in this thread"):
+            encoder.run()
+        noticed.append("yes")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert noticed
+
+
+def test_two_streams_are_in_no_order(board: Callable[..., Board]) -> None:
+    here = board()
+    encoder = here.open("vision_encoder")
+    predictor = here.open("predictor", inputs_from={"visual_tokens": encoder})
+    predictor._stream = adapter.session().text_stream
+    results = []
+    for value in (1, -1):
+        encoder.inputs["pixels"][:, :, 0] = value
+        encoder.run()
+        predictor.run()
+        predictor.wait()
+        results.append(predictor.outputs["embedding"].copy())
+        encoder.wait()
+    np.testing.assert_array_equal(*results)  # of a clip that the encoder had not yet looked at
 
 
 def test_whoever_does_not_wait_reads_old_bytes(board: Callable[..., Board]) -> None:
