@@ -621,8 +621,9 @@ def test_memory_does_not_grow_with_the_stream(tiny_bundle: Path, overlap: bool) 
     finally:
         tracemalloc.stop()
     windows = (600 - 20) * 2
-    assert long[0] - short[0] < 20 * windows, "kept when the stream is over"
-    assert long[1] - short[1] < 100 * windows, "held at its highest"
+    # a window that is held on to is 300 bytes and more; how full the queues are when one looks varies
+    assert long[0] - short[0] < 100 * windows, "kept when the stream is over"
+    assert long[1] - short[1] < 250 * windows, "held at its highest"
 
 
 def test_engines_keep_their_buffers(model: Model) -> None:
