@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
@@ -192,22 +193,23 @@ class Model:
         scene = SceneGate(gates.scene, clip.frames)
         has_changed, fill = self._timed("scene gate", scene.changed), self._timed("normalise", pixels.fill)
         embedding = np.empty(0, np.float32)
-        for window, clip_pictures in self._windows(frames, totals):
-            if self._probe is not None:
-                self._probe.take_window()
-            changed = has_changed(clip_pictures)
-            if changed:
-                fill(clip_pictures)
-                encoder.run()  # its visual_tokens are the predictor's input, the same memory
-                totals.encoder_runs += 1
-                predictor.inputs["query_ids"][...] = query_ids
-                predictor.inputs["query_mask"][...] = query_mask
-                predictor.run()
-                totals.predictor_runs += 1
-                embedding = _embedding_of(predictor, "predictor")
-            totals.windows += 1
-            resting = at_rest(clip_pictures, gates.rest, clip.frames_per_second)
-            yield WindowEmbedding(window, embedding, changed, resting)
+        with closing(self._windows(frames, totals)) as seen:
+            for window, clip_pictures in seen:
+                if self._probe is not None:
+                    self._probe.take_window()
+                changed = has_changed(clip_pictures)
+                if changed:
+                    fill(clip_pictures)
+                    encoder.run()  # its visual_tokens are the predictor's input, the same memory
+                    totals.encoder_runs += 1
+                    predictor.inputs["query_ids"][...] = query_ids
+                    predictor.inputs["query_mask"][...] = query_mask
+                    predictor.run()
+                    totals.predictor_runs += 1
+                    embedding = _embedding_of(predictor, "predictor")
+                totals.windows += 1
+                resting = at_rest(clip_pictures, gates.rest, clip.frames_per_second)
+                yield WindowEmbedding(window, embedding, changed, resting)
 
     def _windows(self, frames: Source, totals: Totals) -> Generator[tuple[Window, list[Picture]], None, None]:
         """Every window of a file; of a camera those for which there is time, always the newest."""
@@ -225,20 +227,21 @@ class Model:
         yield from ahead(seen, 1, dropped) if frames.live else ahead(seen, _WINDOWS_AHEAD)
 
     def _narrations(
-        self, changes: Iterable[Change], memory: CaptionMemory, every_window: bool, totals: Totals
+        self, changes: Generator[Change, None, None], memory: CaptionMemory, every_window: bool, totals: Totals
     ) -> Generator[Narration, None, None]:
         last = ""
         clip = self.manifest.clip
         half = clip.frames / clip.frames_per_second / 2  # seconds between a window's centre and its end
-        for change in changes:
-            started = time.perf_counter()
-            text, origin = self._text(change, memory, totals)
-            if self._probe is not None:
-                self._probe.speak(time.perf_counter() - started)
-            if every_window or text not in ("", last):  # other meaning, same words: nothing new to the listener
-                last = text
-                totals.said += 1
-                yield Narration(change.first - half, change.last + half, text, origin, change.similarity)
+        with closing(changes):
+            for change in changes:
+                started = time.perf_counter()
+                text, origin = self._text(change, memory, totals)
+                if self._probe is not None:
+                    self._probe.speak(time.perf_counter() - started)
+                if every_window or text not in ("", last):  # other meaning, same words: nothing new to the listener
+                    last = text
+                    totals.said += 1
+                    yield Narration(change.first - half, change.last + half, text, origin, change.similarity)
 
     def _text(self, change: Change, memory: CaptionMemory, totals: Totals) -> tuple[str, Literal["decoder", "memory"]]:
         known = memory.recall(change.embedding, change.resting)
@@ -301,18 +304,19 @@ class Model:
 
 
 def _changes(
-    embeddings: Iterable[WindowEmbedding],
+    embeddings: Generator[WindowEmbedding, None, None],
     offer: Callable[[float, Embedding, bool | None], Change | None],
     flush: Callable[[], Change | None],
     probe: Probe | None,
 ) -> Generator[Change, None, None]:
-    for item in embeddings:
-        change = offer(item.window.centre, item.embedding, item.at_rest)
-        if probe is not None:
-            chosen = change.embedding if change is not None else None
-            probe.decide(item.window.centre, item.embedding, chosen)
-        if change is not None:
-            yield change
+    with closing(embeddings):
+        for item in embeddings:
+            change = offer(item.window.centre, item.embedding, item.at_rest)
+            if probe is not None:
+                chosen = change.embedding if change is not None else None
+                probe.decide(item.window.centre, item.embedding, chosen)
+            if change is not None:
+                yield change
     change = flush()
     if change is not None:
         yield change

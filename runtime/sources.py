@@ -165,6 +165,7 @@ class VideoFile(Source):
         self._path = path
         self._position, self._count = cv2.CAP_PROP_POS_MSEC, cv2.CAP_PROP_FRAME_COUNT
         self._capture = cv2.VideoCapture(str(path))
+        self._reading = threading.Lock()
         self.period = _period(self._capture.get(cv2.CAP_PROP_FPS), 25.0)
         first = self._read()
         if first is None:
@@ -196,13 +197,17 @@ class VideoFile(Source):
 
     def close(self) -> None:
         """See Source."""
-        self._capture.release()
+        # Releasing a capture under another thread's read aborts the process: then it is left to the process's end.
+        if self._reading.acquire(timeout=1.0):
+            self._capture.release()
+            self._reading.release()
 
     def _read(self) -> tuple[float, Image] | None:
-        if not self._capture.grab():
-            return None
-        position = self._capture.get(self._position) / 1000
-        good, image = self._capture.retrieve()
+        with self._reading:
+            if not self._capture.grab():
+                return None
+            position = self._capture.get(self._position) / 1000
+            good, image = self._capture.retrieve()
         return (position, image) if good else None
 
 

@@ -554,6 +554,41 @@ def test_closing_ends_the_threads_and_lets_go_of_the_source(model: Model) -> Non
     assert list(narrator) == []
 
 
+@pytest.mark.parametrize("stage", ["decode", "encode"])
+def test_an_error_ends_the_threads_before_it_lets_go_of_the_source(
+    model: Model, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """OpenCV aborts the process when a capture is released under a read."""
+
+    class Slow(Pictures):
+        reading = closed_under_a_read = False
+
+        def frames(self) -> Iterator[Frame]:
+            for frame in super().frames():
+                yield frame
+                self.reading = True
+                time.sleep(0.02)
+                self.reading = False
+
+        def close(self) -> None:
+            self.closed_under_a_read |= self.reading
+            super().close()
+
+    def broken(*_: object) -> None:
+        raise VljEdgeError("the card is gone")
+
+    if stage == "decode":
+        monkeypatch.setattr(pipeline, "decode", broken)
+    else:
+        monkeypatch.setattr(model._encoder[2], "run", broken)
+    before = threading.active_count()
+    source = Slow(scenes((RED, 200), (BLUE, 200)))
+    with pytest.raises(VljEdgeError, match="the card is gone"):
+        list(model.narrate(source, gates=GATES))
+    assert threading.active_count() == before
+    assert source.closed and not source.closed_under_a_read
+
+
 def test_an_error_ahead_comes_after_what_was_before_it(model: Model) -> None:
     source = Pictures(scenes((RED, 16), (BLUE, 16)), fail=RuntimeError("the camera burns"), fail_at=30)
     said = []

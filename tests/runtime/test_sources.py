@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 import wave
 from collections.abc import Callable, Iterator
@@ -115,6 +116,38 @@ class FakeCapture:
 def test_times_always_move_on(monkeypatch: pytest.MonkeyPatch, given: list[float], expected: list[float]) -> None:
     monkeypatch.setattr(opencv(), "VideoCapture", lambda _: FakeCapture(given))
     assert [frame.time for frame in VideoFile(Path("x.mp4"))] == pytest.approx(expected)
+
+
+def test_a_file_is_not_let_go_of_under_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV aborts the process when a capture is released while another thread reads it."""
+    in_read, go_on = threading.Event(), threading.Event()
+
+    class Blocking(FakeCapture):
+        reading = released = released_under_a_read = False
+
+        def grab(self) -> bool:
+            self.reading = True
+            if self.index == 1:
+                in_read.set()
+                go_on.wait(10)
+            self.reading = False
+            return super().grab()
+
+        def release(self) -> None:
+            self.released, self.released_under_a_read = True, self.reading
+
+    capture = Blocking([0.0, 0.1, 0.2, 0.3])
+    monkeypatch.setattr(opencv(), "VideoCapture", lambda _: capture)
+    source = VideoFile(Path("x.mp4"))
+    reader = threading.Thread(target=lambda: list(source))
+    reader.start()
+    assert in_read.wait(10)
+    source.close()  # a read that does not come back is left to the process's end
+    assert not capture.released
+    go_on.set()
+    reader.join(10)
+    source.close()
+    assert capture.released and not capture.released_under_a_read
 
 
 # --- folders
