@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from vlj_edge.bundle import Manifest, verify_file
 from vlj_edge.errors import VljEdgeError
 
 from .engine import Engine
 
 
-def decode(engine: Engine, embedding: npt.NDArray[np.float32], end: int | None, capacity: int) -> tuple[list[int], int]:
+def decode(engine: Engine, embedding: object, end: int | None, capacity: int) -> tuple[list[int], int]:
     """Token ids of the text that the decoder engine makes of an embedding, and how often the engine ran for it.
 
     Position 0 of the decoder's sequence is the prefix that it makes of the embedding; the choice made there is the
     first token. The caches are not cleared between texts: the engine masks whatever lies beyond the position.
 
     Args:
-        embedding: float32 [embedding], unit length.
+        embedding: float32 [embedding], unit length; or the same, kept by the engine that made it (Engine.keep).
         end: the id that ends a text and is not part of it; without it, or if it does not come, the text is as long as
             the key-value cache.
         capacity: positions of that cache.
     """
     token, position = engine.inputs["token"], engine.inputs["position"]
     chosen = engine.outputs["next_token"]
-    engine.inputs["embedding"][0] = embedding
+    engine.give("embedding", embedding)
     token[0, 0] = 0  # ignored at position 0
     ids: list[int] = []
     for step in range(capacity):
@@ -54,13 +51,13 @@ def read_captions(directory: Path, manifest: Manifest, name: str) -> list[str]:
         raise VljEdgeError(f"{path} is not UTF-8 ({error.reason}): export the bundle again") from error
 
 
-def nearest_caption(engine: Engine, embedding: npt.NDArray[np.float32], captions: list[str]) -> str:
-    """The caption that a decoder engine with a bank chooses. One run of the engine.
+def nearest_caption(engine: Engine, embedding: object, captions: list[str]) -> str:
+    """The caption that a decoder engine with a bank chooses. One run of the engine. `embedding` as for decode().
 
     Raises:
         VljEdgeError: the engine names a caption that the file does not have.
     """
-    engine.inputs["embedding"][0] = embedding
+    engine.give("embedding", embedding)
     engine.run()
     engine.wait()
     number = int(engine.outputs["caption"][0, 0])

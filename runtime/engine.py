@@ -53,6 +53,21 @@ class Engine(Protocol):
             VljEdgeError: the backend failed.
         """
 
+    def keep(self, output: str) -> object | None:
+        """Put an output by where it was made, for give() of another engine, however much later. Between run() and
+        wait(). None: there is no place for it, or the host's copy is as near.
+
+        Raises:
+            VljEdgeError: the backend failed.
+        """
+
+    def give(self, name: str, value: object) -> None:
+        """Set an input that was `given`, for all runs from now on: an array, or what keep() returned.
+
+        Raises:
+            VljEdgeError: the backend failed.
+        """
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -60,6 +75,8 @@ class Wanted:
 
     Attributes:
         inputs_from: input -> the engine whose output of this name is read where it lies.
+        given: inputs that are set by give() alone, because they stay for many runs. A backend may leave them out of
+            `inputs`.
         outputs_read: the outputs that the host reads, None: all. A backend may leave the others where they were made.
         threads: CPU threads of the backend; None: as many as this process may use.
         spin: CPU threads wait for work without sleeping.
@@ -70,6 +87,7 @@ class Wanted:
     manifest: Manifest
     name: str
     inputs_from: Mapping[str, Engine] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
     outputs_read: tuple[str, ...] | None = None
     threads: int | None = None
     spin: bool = False

@@ -84,6 +84,7 @@ class Change:
         similarity: cosine to what was said before, or None.
         first, last: times of the windows that the embedding is the mean of.
         resting: was the picture at rest? None where nobody watched.
+        kept: the same embedding, where the predictor keeps it (Engine.keep); None where it does not, or for a mean.
     """
 
     embedding: Embedding
@@ -91,6 +92,7 @@ class Change:
     first: float
     last: float
     resting: bool | None = None
+    kept: object | None = None
 
 
 class MeaningGate:
@@ -125,13 +127,17 @@ class MeaningGate:
         self._latest: Change | None = None
         self._times: deque[float] = deque(maxlen=settings.smoothing)
 
-    def offer(self, time: float, embedding: Embedding, resting: bool | None = None) -> Change | None:
-        """Take the next window's embedding (unit length), time (seconds, increasing) and whether the picture is at rest
-        (None: not watched): what to say now, or None."""
+    def offer(
+        self, time: float, embedding: Embedding, resting: bool | None = None, kept: object | None = None
+    ) -> Change | None:
+        """Take the next window's embedding (unit length), time (seconds, increasing), whether the picture is at rest
+        (None: not watched), and where else the embedding lies: what to say now, or None."""
         self._times.append(time)
-        smooth = self._smooth.add(embedding)
-        smooth = smooth / max(float(np.linalg.norm(smooth)), 1e-6)
-        change = Change(smooth, self._similarity(smooth), self._times[0], time, resting)
+        smooth = embedding
+        if self._settings.smoothing > 1:
+            mean = self._smooth.add(embedding)
+            smooth, kept = mean / max(float(np.linalg.norm(mean)), 1e-6), None
+        change = Change(smooth, self._similarity(smooth), self._times[0], time, resting, kept)
         calm_mean = self._calm.add(embedding)
         calm = self._calm.full and 1 - calm_mean @ calm_mean <= self._settings.calm_variance
         self._latest = change

@@ -36,6 +36,7 @@ from .windows import samples, windows
 Item = TypeVar("Item")
 AnySource: TypeAlias = str | Path | int | Source
 Embedding: TypeAlias = npt.NDArray[np.float32]
+Seen: TypeAlias = Generator[tuple[WindowEmbedding, object | None], None, None]  # and where the predictor keeps it
 
 _WINDOWS_AHEAD = 4  # of a file, seen before they are encoded: as many pictures are held in memory besides the clip
 _CHANGES_AHEAD = 8  # texts to decode, behind which encoding waits: a stream that never rests must not pile them up
@@ -140,7 +141,8 @@ class Model:
         """
         gates = NO_GATES if every_window else gates or self.manifest.gates
         totals = Totals()
-        frames, embeddings = self._start(source, query, gates, totals)
+        keep = gates.meaning.smoothing == 1  # what is decoded is then one window's embedding, and no mean
+        frames, embeddings = self._start(source, query, gates, totals, keep)
         meaning = MeaningGate(gates.meaning, self.manifest.embedding)
         offer = self._timed("meaning gate", meaning.offer)
         memory = CaptionMemory(gates.memory, self.manifest.embedding)
@@ -157,8 +159,8 @@ class Model:
         """The embedding of every window. No decoder is loaded. Arguments and errors as for narrate()."""
         gates = NO_GATES if every_window else gates or self.manifest.gates
         totals = Totals()
-        frames, embeddings = self._start(source, query, gates, totals)
-        return Pass(embeddings, frames, totals)
+        frames, embeddings = self._start(source, query, gates, totals, keep=False)
+        return Pass(_alone(embeddings), frames, totals)
 
     def embed_text(self, text: str) -> Embedding:
         """The embedding of a text, float32 [embedding], unit length. Only the text encoder is loaded.
@@ -172,13 +174,13 @@ class Model:
         return _embedding_of(engine, "text_encoder")
 
     def _start(
-        self, source: AnySource, query: str | None, gates: Gates, totals: Totals
-    ) -> tuple[Source, Generator[WindowEmbedding, None, None]]:
+        self, source: AnySource, query: str | None, gates: Gates, totals: Totals, keep: bool
+    ) -> tuple[Source, Seen]:
         query_ids, query_mask = self._query_tokens.encode(self.manifest.default_query if query is None else query)
         if not isinstance(source, Source):
             source = open_source(source, self.manifest.clip.frames_per_second)
         _ = self._encoder  # load now, for the same reason as the decoder
-        return source, self._embeddings(source, query_ids, query_mask, gates, totals)
+        return source, self._embeddings(source, query_ids, query_mask, gates, totals, keep)
 
     def _embeddings(
         self,
@@ -187,12 +189,13 @@ class Model:
         query_mask: npt.NDArray[np.bool_],
         gates: Gates,
         totals: Totals,
-    ) -> Generator[WindowEmbedding, None, None]:
+        keep: bool,
+    ) -> Seen:
         clip = self.manifest.clip
         encoder, pixels, predictor = self._encoder
         scene = SceneGate(gates.scene, clip.frames)
         has_changed, fill = self._timed("scene gate", scene.changed), self._timed("normalise", pixels.fill)
-        embedding = np.empty(0, np.float32)
+        embedding, kept = np.empty(0, np.float32), None
         with closing(self._windows(frames, totals)) as seen:
             for window, clip_pictures in seen:
                 if self._probe is not None:
@@ -206,10 +209,11 @@ class Model:
                     predictor.inputs["query_mask"][...] = query_mask
                     predictor.run()
                     totals.predictor_runs += 1
+                    kept = predictor.keep("embedding") if keep else None
                     embedding = _embedding_of(predictor, "predictor")
                 totals.windows += 1
                 resting = at_rest(clip_pictures, gates.rest, clip.frames_per_second)
-                yield WindowEmbedding(window, embedding, changed, resting)
+                yield WindowEmbedding(window, embedding, changed, resting), kept
 
     def _windows(self, frames: Source, totals: Totals) -> Generator[tuple[Window, list[Picture]], None, None]:
         """Every window of a file; of a camera those for which there is time, always the newest."""
@@ -248,7 +252,7 @@ class Model:
         if known is not None:
             totals.memory_hits += 1
             return known, "memory"
-        text, runs = self._say(change.embedding)
+        text, runs = self._say(change.embedding if change.kept is None else change.kept)
         totals.decoder_runs += 1
         totals.decoder_tokens += runs
         memory.put(change.embedding, text, change.resting)
@@ -273,18 +277,23 @@ class Model:
             raise VljEdgeError(
                 f"{self.directory} has no decoder, so it makes embeddings and no texts: export it with --decoder"
             )
-        return self._open("decoder", outputs_read=("next_token",)), Tokens(self.directory, self.manifest, "decoder")
+        decoder = self._open("decoder", given=("embedding",), outputs_read=("next_token",))
+        return decoder, Tokens(self.directory, self.manifest, "decoder")
 
     @cached_property
-    def _say(self) -> Callable[[Embedding], tuple[str, int]]:
-        """An embedding's text, and how often the engine ran for it."""
+    def _say(self) -> Callable[[object], tuple[str, int]]:
+        """The text of an embedding, or of one that the predictor keeps, and how often the engine ran for it."""
         if self.manifest.captions is not None:
-            bank = self._open(bundle.OPTIONAL)
+            bank = self._open(bundle.OPTIONAL, given=("embedding",))
             captions = read_captions(self.directory, self.manifest, self.manifest.captions)
-            return lambda embedding: (nearest_caption(bank, embedding, captions), 1)
+
+            def choose_caption(embedding: object) -> tuple[str, int]:
+                return nearest_caption(bank, embedding, captions), 1
+
+            return choose_caption
         decoder, tokens = self._decoder
 
-        def say(embedding: Embedding) -> tuple[str, int]:
+        def say(embedding: object) -> tuple[str, int]:
             spec = self.manifest.tokenizers[bundle.OPTIONAL]
             ids, runs = decode(decoder, embedding, spec.end, spec.length)
             return tokens.decode(ids), runs
@@ -304,14 +313,14 @@ class Model:
 
 
 def _changes(
-    embeddings: Generator[WindowEmbedding, None, None],
-    offer: Callable[[float, Embedding, bool | None], Change | None],
+    embeddings: Seen,
+    offer: Callable[[float, Embedding, bool | None, object | None], Change | None],
     flush: Callable[[], Change | None],
     probe: Probe | None,
 ) -> Generator[Change, None, None]:
     with closing(embeddings):
-        for item in embeddings:
-            change = offer(item.window.centre, item.embedding, item.at_rest)
+        for item, kept in embeddings:
+            change = offer(item.window.centre, item.embedding, item.at_rest, kept)
             if probe is not None:
                 chosen = change.embedding if change is not None else None
                 probe.decide(item.window.centre, item.embedding, chosen)
@@ -320,6 +329,12 @@ def _changes(
     change = flush()
     if change is not None:
         yield change
+
+
+def _alone(embeddings: Seen) -> Generator[WindowEmbedding, None, None]:
+    with closing(embeddings):
+        for item, _ in embeddings:
+            yield item
 
 
 def _to_the_end(items: Iterable[Item], source: Source) -> Generator[Item, None, None]:

@@ -127,6 +127,14 @@ class Watched:
             self._note_stage()
             self._note_device()
 
+    def keep(self, output: str) -> object | None:
+        """See Engine.keep."""
+        return self.engine.keep(output)
+
+    def give(self, name: str, value: object) -> None:
+        """See Engine.give."""
+        self.engine.give(name, value)
+
     def _note_stage(self) -> None:
         position = self.inputs.get("position")
         stage = self.name if position is None else "decoder, first" if position[0] == 0 else "decoder, token"

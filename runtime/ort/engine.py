@@ -60,6 +60,13 @@ class OrtEngine:
     def wait(self) -> None:
         """See Engine.wait: run() has waited."""
 
+    def keep(self, output: str) -> None:
+        """See Engine.keep: everything is in the host's memory."""
+
+    def give(self, name: str, value: object) -> None:
+        """See Engine.give."""
+        self.inputs[name][...] = value
+
 
 def load(wanted: Wanted) -> OrtEngine:
     """Verify and load an engine, for the CPU.

@@ -32,6 +32,7 @@ _NUMPY_NAMES = {
     "BOOL": "bool",
 }
 _ABOUT_TEXT = ("decoder", "text_encoder")
+_KEPT = 32  # outputs that are kept at a time: a few KB each; the gate and the decoder hold on to about a dozen
 _BYTES = {"bfloat16": 2}  # numpy has no such type: it stays on the card
 
 
@@ -85,6 +86,16 @@ def session() -> Session:
     return Session(device, device.stream(), device.stream(), here, trt.module, runtime, log, said)
 
 
+class Kept:
+    """An output of one run, in memory of its own on the card, which is used again when nobody holds on to this."""
+
+    def __init__(self, buffer: Buffer, spare: list[Buffer]) -> None:
+        self.buffer, self._spare = buffer, spare
+
+    def __del__(self) -> None:
+        self._spare.append(self.buffer)
+
+
 class TrtEngine:
     """One deserialised engine with its buffers on the card and its captured run. See Engine."""
 
@@ -113,11 +124,14 @@ class TrtEngine:
             self._set_address(name, buffer)
         kept = set(spec.in_place.values())  # caches that only the engine itself writes
         own = [t for t in spec.inputs if t.name not in wanted.inputs_from and t.name not in kept]
-        self.inputs: dict[str, Array] = {t.name: device.pinned(t.shape, _host_type(path, t)) for t in own}
+        staged = {t.name: device.pinned(t.shape, _host_type(path, t)) for t in own}
+        self._given: dict[str, Array] = {name: staged.pop(name) for name in wanted.given}
+        self.inputs: dict[str, Array] = staged
         read = [t for t in spec.outputs if t.name in _read(wanted)]
         self.outputs: dict[str, Array] = {t.name: device.pinned(t.shape, _host_type(path, t)) for t in read}
         self._begun, self._done = device.event(), device.event()
         self._graph: Any = None
+        self._spare: dict[str, list[Buffer]] = {}
 
     def run(self) -> None:
         """See Engine.run. The first run is done step by step, so that what is captured has run before."""
@@ -144,6 +158,35 @@ class TrtEngine:
         """See Engine.wait."""
         self._session.enter()
         self._session.device.wait(self._done)
+
+    def keep(self, output: str) -> Kept | None:
+        """See Engine.keep. All places are allocated at the first call; while none is free there is None."""
+        device, source = self._session.device, self.buffers[output]
+        self._session.enter()
+        if output not in self._spare:
+            self._spare[output] = [device.allocate(source.size) for _ in range(_KEPT)]
+        spare = self._spare[output]
+        if not spare:
+            return None
+        kept = Kept(spare.pop(), spare)
+        device.copy(kept.buffer, source, self._stream)
+        device.record(self._done, self._stream)  # who waits for the run waits for this as well
+        return kept
+
+    def give(self, name: str, value: Kept | Array) -> None:
+        """See Engine.give. An array of the host is copied to the card here, and not again in every run."""
+        device, target = self._session.device, self.buffers[name]
+        self._session.enter()
+        if isinstance(value, Kept):
+            if value.buffer.size != target.size:
+                raise VljEdgeError(
+                    f"{self._path}: {name} has {target.size} bytes on the card, what was kept {value.buffer.size}:"
+                    " export the bundle again"
+                )
+            device.copy(target, value.buffer, self._stream)
+        else:
+            self._given[name][...] = value
+            device.copy_in(target, self._given[name], self._stream)
 
     def milliseconds(self) -> float:
         """That the last run took the card; call it after wait() of this engine or of one that was run after it."""

@@ -36,6 +36,12 @@ class Other:
     def wait(self) -> None:
         self.engine.wait()
 
+    def keep(self, output: str) -> object | None:
+        return self.engine.keep(output)
+
+    def give(self, name: str, value: object) -> None:
+        self.engine.give(name, value)
+
 
 @pytest.fixture
 def other(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, float], None]:

@@ -126,12 +126,58 @@ def test_visual_tokens_and_caches_never_come_to_the_host(
     decoder, _ = model._decoder
     assert (list(encoder.inputs), list(encoder.outputs)) == (["pixels"], [])
     assert (list(predictor.inputs), list(predictor.outputs)) == (["query_ids", "query_mask"], ["embedding"])
-    assert (list(decoder.inputs), list(decoder.outputs)) == (["embedding", "token", "position"], ["next_token"])
+    assert (list(decoder.inputs), list(decoder.outputs)) == (["token", "position"], ["next_token"])
     assert encoder.buffers["visual_tokens"] is predictor.buffers["visual_tokens"]  # type: ignore[attr-defined]
     for engine, names in ((predictor, {"embedding"}), (decoder, {"next_token"})):
         read = {name for name, buffer in engine.buffers.items() if buffer.address in here.card.to_host}  # type: ignore[attr-defined]
         assert read == names
-    assert len(here.card.to_host) == 2 and len(here.card.from_host) == 1 + 2 + 3
+    assert len(here.card.to_host) == 2 and len(here.card.from_host) == 1 + 2 + 2
+    assert decoder.buffers["embedding"].address not in here.card.from_host  # type: ignore[attr-defined]
+
+
+def test_a_mean_of_embeddings_goes_to_the_card_once_a_text(board: Callable[..., Board], video: Path) -> None:
+    here = board()
+    gates = replace(here.manifest.gates, meaning=replace(here.manifest.gates.meaning, smoothing=2))
+    model = here.model()
+    expected = list(Model(here.bundle, backend="onnxruntime").narrate(video, gates=gates))
+    assert list(model.narrate(video, gates=gates)) == expected
+    copies = here.card.counted["copy_in"]
+    again = model.narrate(video, gates=gates)
+    assert list(again) == expected and again.totals.decoder_tokens > again.totals.decoder_runs > 1
+    assert here.card.counted["copy_in"] - copies == again.totals.decoder_runs
+
+
+def test_what_is_kept_stays_while_somebody_holds_it(board: Callable[..., Board]) -> None:
+    here = board()
+    encoder = here.open("vision_encoder")
+    predictor = here.open("predictor", inputs_from={"visual_tokens": encoder})
+    decoder = here.open("decoder", given=("embedding",), outputs_read=("next_token",))
+
+    def predict(value: float) -> tuple[Any, np.ndarray]:
+        encoder.inputs["pixels"][...] = value
+        encoder.run()
+        predictor.run()
+        kept = predictor.keep("embedding")
+        predictor.wait()
+        return kept, predictor.outputs["embedding"][0].copy()
+
+    held = [predict(0.01 * number) for number in range(adapter._KEPT)]
+    allocated = here.card.counted["allocate"]
+    assert predict(1.0)[0] is None, "there is no place left"
+    for kept, embedding in held:
+        at = here.card.bytes_at(kept.buffer.address, kept.buffer.size)
+        np.testing.assert_array_equal(at.view(np.float32), embedding)
+    del kept, held[3:]
+    assert all(predict(0.5)[0] is not None for _ in range(100)), "a place that nobody holds is used again"
+    for kept, embedding in held:
+        decoder.give("embedding", kept)
+        decoder.run()
+        decoder.wait()
+        lies = decoder.buffers["embedding"]
+        np.testing.assert_array_equal(here.card.bytes_at(lies.address, lies.size).view(np.float32), embedding)
+    assert here.card.counted["allocate"] == allocated
+    with pytest.raises(VljEdgeError, match=r"embedding has \d+ bytes on the card, what was kept 4"):
+        decoder.give("embedding", adapter.Kept(Buffer(held[0][0].buffer.address, 4), []))
 
 
 @pytest.mark.parametrize("aliased", [True, False])
