@@ -1,11 +1,13 @@
 """The three gates, each of which skips the work behind it, and what the second one watches besides meaning: whether the
-picture is at rest. Settings and their units are in vlj_edge.bundle."""
+picture is at rest. The second asks the first: it has a window encoded only where its decision hangs on what that means.
+Settings and their units are in vlj_edge.bundle."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from math import ceil
 
 import numpy as np
@@ -76,6 +78,14 @@ def _until_first(flags: npt.NDArray[np.bool_]) -> int:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """What a window means: float32 [embedding], unit length, and where the predictor keeps the same (Engine.keep)."""
+
+    embedding: Embedding
+    kept: object | None = None
+
+
+@dataclass(frozen=True)
 class Change:
     """Something to say.
 
@@ -84,7 +94,7 @@ class Change:
         similarity: cosine to what was said before, or None.
         first, last: times of the windows that the embedding is the mean of.
         resting: was the picture at rest? None where nobody watched.
-        kept: the same embedding, where the predictor keeps it (Engine.keep); None where it does not, or for a mean.
+        kept: the same embedding, where the predictor keeps it; None where it does not, or for a mean.
     """
 
     embedding: Embedding
@@ -93,6 +103,26 @@ class Change:
     last: float
     resting: bool | None = None
     kept: object | None = None
+
+
+class Offered:
+    """A window that the gate was offered. It is encoded when its meaning is asked for, and then only once.
+
+    Attributes:
+        first, time: of the oldest window that is averaged with it, and its own.
+        windows: what encodes those, the oldest first.
+    """
+
+    def __init__(self, times: Sequence[float], windows: Sequence[Callable[[], Encoded]], resting: bool | None) -> None:
+        self.first, self.time, self.windows, self.resting = times[0], times[-1], windows, resting
+
+    @cached_property
+    def encoded(self) -> Encoded:
+        """Its meaning, or the mean of its windows, of unit length."""
+        if len(self.windows) == 1:
+            return self.windows[0]()
+        mean = np.mean([window().embedding for window in self.windows], axis=0)
+        return Encoded(mean / max(float(np.linalg.norm(mean)), 1e-6))
 
 
 class MeaningGate:
@@ -105,9 +135,12 @@ class MeaningGate:
     `settle_moving` to wait; and what was ready before such a turn is said there, by the window in its middle. Nothing
     is said within `least_hold` of the text before, which has the last word; between turns that grows by `hold_growth`
     with every text. Before anything was said, the first window makes a change pending.
+
+    Windows are offered unencoded, and encoded where the decision hangs on what they mean: those that are said, and
+    those that are compared with what was said, every `look_every` seconds.
     """
 
-    def __init__(self, settings: bundle.MeaningGate, size: int) -> None:
+    def __init__(self, settings: bundle.MeaningGate) -> None:
         highest = max(settings.speak_below, settings.speak_below_at_rest)
         if settings.smoothing < 1 or settings.calm_windows < 1 or settings.forget_above < highest:
             raise VljEdgeError(
@@ -115,44 +148,42 @@ class MeaningGate:
                 "speak_below nor speak_below_at_rest exceeds: calibrate it again"
             )
         self._settings = settings
-        self._smooth = _RunningMean(settings.smoothing, size)
-        self._calm = _RunningMean(settings.calm_windows, size)
+        self._recent: deque[Callable[[], Encoded]] = deque(maxlen=max(settings.smoothing, settings.calm_windows))
+        self._times: deque[float] = deque(maxlen=settings.smoothing)
         self._said: Embedding | None = None
         self._said_at = -np.inf
+        self._looked_at = -np.inf
         self._pending_since: float | None = None
-        self._ready: list[Change] = []  # since the pending change is ready
+        self._ready: list[Offered] = []  # since the pending change is ready
         self._resting: bool | None = None
         self._turned = False  # the picture has come to rest or begun to move, and nothing was said since
         self._added = 0  # texts since the one that followed the last turn
-        self._latest: Change | None = None
-        self._times: deque[float] = deque(maxlen=settings.smoothing)
+        self._latest: Offered | None = None
 
-    def offer(
-        self, time: float, embedding: Embedding, resting: bool | None = None, kept: object | None = None
-    ) -> Change | None:
-        """Take the next window's embedding (unit length), time (seconds, increasing), whether the picture is at rest
-        (None: not watched), and where else the embedding lies: what to say now, or None."""
+    def offer(self, time: float, encode: Callable[[], Encoded], resting: bool | None = None) -> Change | None:
+        """Take the next window: what to say now, or None.
+
+        Args:
+            time: seconds, increasing.
+            encode: makes its embedding. It is called once, now or with a later window, or never.
+            resting: is the picture at rest? None: not watched.
+        """
         self._times.append(time)
-        smooth = embedding
-        if self._settings.smoothing > 1:
-            mean = self._smooth.add(embedding)
-            smooth, kept = mean / max(float(np.linalg.norm(mean)), 1e-6), None
-        change = Change(smooth, self._similarity(smooth), self._times[0], time, resting, kept)
-        calm_mean = self._calm.add(embedding)
-        calm = self._calm.full and 1 - calm_mean @ calm_mean <= self._settings.calm_variance
-        self._latest = change
+        self._recent.append(cache(encode))
+        smoothed = list(self._recent)[-self._settings.smoothing :]
+        self._latest = window = Offered(self._times, smoothed, resting)
         if not self._settings.enabled:
-            return self._say(time, change)
+            return self._say(time, window)
         over = self._turn(time, resting) if resting != self._resting else None
-        self._update_pending(time, change.similarity)
+        self._update_pending(window)
         if self._pending_since is None:
             return over
         held = time - self._said_at >= self._hold()
         waited = time - self._pending_since >= self._settings.longest_wait
-        if self._turned or self._ready or (held and (calm or waited)):
-            self._ready.append(change)
-        if self._ready and held and time - self._ready[0].last >= self._settle():
-            return self._say(time, change)
+        if self._turned or self._ready or (held and (waited or self._calm())):
+            self._ready.append(window)
+        if self._ready and held and time - self._ready[0].time >= self._settle():
+            return self._say(time, window)
         return over
 
     def _hold(self) -> float:
@@ -178,27 +209,47 @@ class MeaningGate:
         """At the end of the stream: the change that is pending still and can never calm, or None."""
         if self._latest is None or self._pending_since is None:
             return None
-        time = self._latest.last
+        time = self._latest.time
         return self._say(time, self._latest) if time - self._said_at >= self._settings.least_hold else None
 
-    def _similarity(self, embedding: Embedding) -> float | None:
-        if self._said is None:
-            return None
-        return min(1.0, max(-1.0, float(embedding @ self._said)))  # rounding can leave the range
-
-    def _update_pending(self, time: float, similarity: float | None) -> None:
-        if self._pending_since is None:
+    def _update_pending(self, window: Offered) -> None:
+        if self._said is None or self._turned:  # whatever it means
+            self._pending_since = window.time if self._pending_since is None else self._pending_since
+        elif self._pending_since is None:
             below = self._settings.speak_below_at_rest if self._resting else self._settings.speak_below
-            if similarity is None or similarity < below:
-                self._pending_since = time
-        elif similarity is not None and similarity > self._settings.forget_above and not self._turned:
+            if below > -1 and self._looks(window.time) and _cosine(window.encoded.embedding, self._said) < below:
+                self._pending_since = window.time
+        elif _cosine(window.encoded.embedding, self._said) > self._settings.forget_above:
             self._pending_since, self._ready = None, []
 
-    def _say(self, time: float, change: Change) -> Change:
-        self._said, self._said_at = change.embedding, time
+    def _looks(self, time: float) -> bool:
+        """Is it time to compare a window with what was said?"""
+        pause = self._settings.look_every * (1 + self._settings.hold_growth * self._added)
+        due = time - self._looked_at >= pause
+        if due:
+            self._looked_at = time
+        return due
+
+    def _calm(self) -> bool:
+        if len(self._recent) < self._settings.calm_windows:
+            return False
+        if self._settings.calm_windows == 1:
+            return True
+        windows = list(self._recent)[-self._settings.calm_windows :]
+        mean = np.mean([window().embedding for window in windows], axis=0)
+        return bool(1 - mean @ mean <= self._settings.calm_variance)
+
+    def _say(self, time: float, window: Offered) -> Change:
+        said = window.encoded
+        similarity = None if self._said is None else _cosine(said.embedding, self._said)
+        self._said, self._said_at, self._looked_at = said.embedding, time, time
         self._added = 0 if self._turned else self._added + 1
         self._pending_since, self._ready, self._turned = None, [], False
-        return change
+        return Change(said.embedding, similarity, window.first, window.time, window.resting, said.kept)
+
+
+def _cosine(a: Embedding, b: Embedding) -> float:
+    return min(1.0, max(-1.0, float(a @ b)))  # rounding can leave the range
 
 
 class CaptionMemory:
@@ -264,21 +315,3 @@ class CaptionMemory:
     def _touch(self, slot: int) -> None:
         self._calls += 1
         self._used[slot] = self._calls
-
-
-class _RunningMean:
-    """Mean of the last `length` vectors, or of as many as there were."""
-
-    def __init__(self, length: int, size: int) -> None:
-        self._ring = np.zeros((length, size), np.float32)
-        self._count = 0
-
-    @property
-    def full(self) -> bool:
-        return self._count >= len(self._ring)
-
-    def add(self, vector: Embedding) -> Embedding:
-        self._ring[self._count % len(self._ring)] = vector
-        self._count += 1
-        mean: Embedding = self._ring[: self._count].mean(axis=0)
-        return mean

@@ -2,6 +2,8 @@
 
 source -> samples -> clip window -> scene gate -> pixels -> VISION ENCODER -> PREDICTOR -> embedding
        -> meaning gate -> caption memory -> TEXT DECODER -> text
+
+The meaning gate asks for the embedding of a window where it must know it; what lies before it is done then, or never.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from vlj_edge.results import Narration, Totals, Window, WindowEmbedding
 from .backends import choose
 from .decode import decode, nearest_caption, read_captions
 from .engine import Engine, open_engine
-from .gates import CaptionMemory, Change, MeaningGate, SceneGate, at_rest
+from .gates import CaptionMemory, Change, Encoded, MeaningGate, SceneGate, at_rest
 from .overlap import ahead
 from .preprocess import ClipPixels, Picture, see
 from .probe import Probe, Watched
@@ -36,7 +38,7 @@ from .windows import samples, windows
 Item = TypeVar("Item")
 AnySource: TypeAlias = str | Path | int | Source
 Embedding: TypeAlias = npt.NDArray[np.float32]
-Seen: TypeAlias = Generator[tuple[WindowEmbedding, object | None], None, None]  # and where the predictor keeps it
+Encode: TypeAlias = Callable[[list[Picture]], tuple[Encoded, bool]]  # did the encoder run?
 
 _WINDOWS_AHEAD = 4  # of a file, seen before they are encoded: as many pictures are held in memory besides the clip
 _CHANGES_AHEAD = 8  # texts to decode, behind which encoding waits: a stream that never rests must not pile them up
@@ -142,12 +144,11 @@ class Model:
         gates = NO_GATES if every_window else gates or self.manifest.gates
         totals = Totals()
         keep = gates.meaning.smoothing == 1  # what is decoded is then one window's embedding, and no mean
-        frames, embeddings = self._start(source, query, gates, totals, keep)
-        meaning = MeaningGate(gates.meaning, self.manifest.embedding)
-        offer = self._timed("meaning gate", meaning.offer)
+        frames, encode = self._start(source, query, gates, totals, keep)
         memory = CaptionMemory(gates.memory, self.manifest.embedding)
+        meaning = MeaningGate(gates.meaning)
         _ = self._say  # a decoder that cannot be loaded is an error of this call, not of the first change
-        changes = _changes(embeddings, offer, meaning.flush, self._probe)
+        changes = self._changes(frames, encode, meaning, gates.rest, totals)
         if self.overlap:  # texts are decoded here while the next windows are encoded
             changes = ahead(changes, _CHANGES_AHEAD)
         said = self._narrations(changes, memory, every_window, totals)
@@ -159,8 +160,8 @@ class Model:
         """The embedding of every window. No decoder is loaded. Arguments and errors as for narrate()."""
         gates = NO_GATES if every_window else gates or self.manifest.gates
         totals = Totals()
-        frames, embeddings = self._start(source, query, gates, totals, keep=False)
-        return Pass(_alone(embeddings), frames, totals)
+        frames, encode = self._start(source, query, gates, totals, keep=False)
+        return Pass(self._embeddings(frames, encode, gates.rest, totals), frames, totals)
 
     def embed_text(self, text: str) -> Embedding:
         """The embedding of a text, float32 [embedding], unit length. Only the text encoder is loaded.
@@ -175,45 +176,79 @@ class Model:
 
     def _start(
         self, source: AnySource, query: str | None, gates: Gates, totals: Totals, keep: bool
-    ) -> tuple[Source, Seen]:
-        query_ids, query_mask = self._query_tokens.encode(self.manifest.default_query if query is None else query)
+    ) -> tuple[Source, Encode]:
+        tokens = self._query_tokens.encode(self.manifest.default_query if query is None else query)
         if not isinstance(source, Source):
             source = open_source(source, self.manifest.clip.frames_per_second)
-        _ = self._encoder  # load now, for the same reason as the decoder
-        return source, self._embeddings(source, query_ids, query_mask, gates, totals, keep)
+        return source, self._encoding(tokens, gates, totals, keep)
 
-    def _embeddings(
+    def _encoding(
         self,
-        frames: Source,
-        query_ids: npt.NDArray[np.int64],
-        query_mask: npt.NDArray[np.bool_],
+        query: tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]],
         gates: Gates,
         totals: Totals,
         keep: bool,
-    ) -> Seen:
-        clip = self.manifest.clip
-        encoder, pixels, predictor = self._encoder
-        scene = SceneGate(gates.scene, clip.frames)
+    ) -> Encode:
+        """Encodes a clip, unless the scene gate says that it looks like the one before: then that stands."""
+        encoder, pixels, predictor = self._encoder  # loaded now, for the same reason as the decoder
+        scene = SceneGate(gates.scene, self.manifest.clip.frames)
         has_changed, fill = self._timed("scene gate", scene.changed), self._timed("normalise", pixels.fill)
-        embedding, kept = np.empty(0, np.float32), None
+        last = Encoded(np.empty(0, np.float32))
+
+        def encode(pictures: list[Picture]) -> tuple[Encoded, bool]:
+            nonlocal last
+            changed = has_changed(pictures)
+            if changed:
+                fill(pictures)
+                encoder.run()  # its visual_tokens are the predictor's input, the same memory
+                totals.encoder_runs += 1
+                predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = query
+                predictor.run()
+                totals.predictor_runs += 1
+                kept = predictor.keep("embedding") if keep else None
+                last = Encoded(_embedding_of(predictor, "predictor"), kept)
+            return last, changed
+
+        return encode
+
+    def _embeddings(
+        self, frames: Source, encode: Encode, rest: bundle.Rest, totals: Totals
+    ) -> Generator[WindowEmbedding, None, None]:
+        """Every window is encoded."""
+        rate = self.manifest.clip.frames_per_second
         with closing(self._windows(frames, totals)) as seen:
-            for window, clip_pictures in seen:
-                if self._probe is not None:
-                    self._probe.take_window()
-                changed = has_changed(clip_pictures)
-                if changed:
-                    fill(clip_pictures)
-                    encoder.run()  # its visual_tokens are the predictor's input, the same memory
-                    totals.encoder_runs += 1
-                    predictor.inputs["query_ids"][...] = query_ids
-                    predictor.inputs["query_mask"][...] = query_mask
-                    predictor.run()
-                    totals.predictor_runs += 1
-                    kept = predictor.keep("embedding") if keep else None
-                    embedding = _embedding_of(predictor, "predictor")
+            for window, pictures in seen:
+                encoded, changed = encode(pictures)
                 totals.windows += 1
-                resting = at_rest(clip_pictures, gates.rest, clip.frames_per_second)
-                yield WindowEmbedding(window, embedding, changed, resting), kept
+                yield WindowEmbedding(window, encoded.embedding, changed, at_rest(pictures, rest, rate))
+
+    def _changes(
+        self, frames: Source, encode: Encode, meaning: MeaningGate, rest: bundle.Rest, totals: Totals
+    ) -> Generator[Change, None, None]:
+        """Every window is offered to the meaning gate, which has encoded what it must know."""
+        probe, rate = self._probe, self.manifest.clip.frames_per_second
+        offer = self._timed("meaning gate", meaning.offer)
+
+        def encode_window(window: Window, pictures: list[Picture]) -> Encoded:
+            encoded, _ = encode(pictures)
+            if probe is not None:
+                probe.compare(window.centre, encoded.embedding)
+            return encoded
+
+        with closing(self._windows(frames, totals)) as seen:
+            for window, pictures in seen:
+                if probe is not None:
+                    probe.take_window()
+                totals.windows += 1
+                resting = at_rest(pictures, rest, rate)
+                change = offer(window.centre, partial(encode_window, window, pictures), resting)
+                if probe is not None:
+                    probe.decide(change.embedding if change is not None else None)
+                if change is not None:
+                    yield change
+        change = meaning.flush()
+        if change is not None:
+            yield change
 
     def _windows(self, frames: Source, totals: Totals) -> Generator[tuple[Window, list[Picture]], None, None]:
         """Every window of a file; of a camera those for which there is time, always the newest."""
@@ -310,31 +345,6 @@ class Model:
     @cached_property
     def _query_tokens(self) -> Tokens:
         return Tokens(self.directory, self.manifest, "query")
-
-
-def _changes(
-    embeddings: Seen,
-    offer: Callable[[float, Embedding, bool | None, object | None], Change | None],
-    flush: Callable[[], Change | None],
-    probe: Probe | None,
-) -> Generator[Change, None, None]:
-    with closing(embeddings):
-        for item, kept in embeddings:
-            change = offer(item.window.centre, item.embedding, item.at_rest, kept)
-            if probe is not None:
-                chosen = change.embedding if change is not None else None
-                probe.decide(item.window.centre, item.embedding, chosen)
-            if change is not None:
-                yield change
-    change = flush()
-    if change is not None:
-        yield change
-
-
-def _alone(embeddings: Seen) -> Generator[WindowEmbedding, None, None]:
-    with closing(embeddings):
-        for item, _ in embeddings:
-            yield item
 
 
 def _to_the_end(items: Iterable[Item], source: Source) -> Generator[Item, None, None]:

@@ -31,7 +31,8 @@ class Probe:
         enqueued: engine -> seconds that each run() took the host; on a CPU that is the whole run.
         on_device: engine -> milliseconds that each run took the device; empty where the backend does not know.
         windows: (did it speak, seconds of work for it) of every window.
-        drift: (centre of a window, cosine of its embedding to what was last chosen to be said) of every window.
+        drift: (centre of a window, cosine of its embedding to what was last chosen to be said) of every window that was
+            encoded, in that order.
     """
 
     def __init__(self) -> None:
@@ -52,11 +53,14 @@ class Probe:
         """From now on there is work for a window."""
         self._taken = time.perf_counter()
 
-    def decide(self, centre: float, embedding: Array, chosen: Array | None) -> None:
-        """The gate has decided about the window: `chosen` is to be said, or nothing."""
-        seconds = time.perf_counter() - self._taken
+    def compare(self, centre: float, embedding: Array) -> None:
+        """A window was encoded."""
         if self._last is not None:
             self.drift.append((centre, float(embedding @ self._last)))
+
+    def decide(self, chosen: Array | None) -> None:
+        """The gate has decided about the window: `chosen` is to be said, or nothing."""
+        seconds = time.perf_counter() - self._taken
         if chosen is None:
             self.windows.append((False, seconds))
         else:
@@ -90,12 +94,13 @@ class Probe:
                 close()
 
     def timed(self, stage: str, action: Callable[..., Result]) -> Callable[..., Result]:
-        """The same function; each call is a piece of work."""
+        """The same function; each call is a piece of work: what is left of it after those that it has others do."""
 
         def call(*arguments: object) -> Result:
-            start = time.perf_counter()
+            before, start = len(self.spans), time.perf_counter()
             result = action(*arguments)
-            self.note(stage, start)
+            others = [span.end for span in self.spans[before:] if span.thread == threading.get_ident()]
+            self.note(stage, max(others, default=start))
             return result
 
         return call

@@ -22,7 +22,7 @@ def page(profile: Profile, probe: Probe, threshold: float) -> str:
     data = profile.as_dict() | {
         "samples": _samples(probe),
         "spans": [[span.stage, span.start, span.end] for span in _stretch(probe.spans)],
-        "drift": [[round(t, 3), round(c, 4)] for t, c in probe.drift],
+        "drift": [[round(t, 3), round(c, 4)] for t, c in sorted(probe.drift)],
         "said": [[round(t, 3), text] for t, text in profile.said],
         "threshold": threshold,
     }

@@ -110,10 +110,13 @@ class MeaningGate:
             their mean is at most this (1 - |mean|^2 for unit vectors; for 2 windows (1 - cosine) / 2).
         speak_below: a change is pending once the cosine to what was last said falls below this,
         speak_below_at_rest: or, while the picture is at rest, below this: little can happen in a still picture,
-        forget_above: and is dropped again if it rises above this before it was said (hysteresis).
+        forget_above: and is dropped again if it rises above this before it was said (hysteresis). Nothing falls below a
+            threshold of -1, so where one has it no window is encoded to be compared.
+        look_every: seconds between two windows that are compared with what was said, as long as they mean the same;
+            those between are not encoded. 0: every window. It grows as least_hold does.
         least_hold: seconds that must pass between two texts.
-        hold_growth: share of least_hold that is added to it with every further text of one movement, or of one rest:
-            the longer it goes on, the less there is to add.
+        hold_growth: share of least_hold and of look_every that is added to them with every further text of one
+            movement, or of one rest: the longer it goes on, the less there is to add.
         longest_wait: seconds after which a pending change is said even if the stream has not calmed.
         settle: seconds between the moment at which a change is ready and the window that is said: by then it shows
             nothing of what was before.
@@ -127,6 +130,7 @@ class MeaningGate:
     speak_below: float = 0.85
     speak_below_at_rest: float = 0.85
     forget_above: float = 0.92
+    look_every: float = 0.0
     least_hold: float = 0.5
     hold_growth: float = 0.0
     longest_wait: float = 3.0

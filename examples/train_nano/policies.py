@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from recordings import Decode, Recording, Speaker, middle
@@ -11,7 +12,7 @@ from sklearn.cluster import AgglomerativeClustering
 
 from vlj_edge import bundle
 from vlj_edge.bundle import Gates
-from vlj_edge.runtime.gates import CaptionMemory, MeaningGate
+from vlj_edge.runtime.gates import CaptionMemory, Encoded, MeaningGate
 
 
 def uniform(recording: Recording, speaker: Speaker, rate: float, average: bool) -> list[Decode]:
@@ -70,9 +71,12 @@ class LiveChange:
 
 
 def live_changes(recording: Recording, settings: bundle.MeaningGate) -> list[LiveChange]:
-    gate, found = MeaningGate(settings, recording.live.shape[1]), []
+    gate, found = MeaningGate(settings), []
     offered = zip(recording.centres.tolist(), recording.live, recording.at_rest.tolist(), strict=True)
-    spoken = [(number, gate.offer(*window)) for number, window in enumerate(offered)]
+    spoken = [
+        (number, gate.offer(centre, partial(Encoded, embedding), at_rest))
+        for number, (centre, embedding, at_rest) in enumerate(offered)
+    ]
     for number, change in [*spoken, (len(recording.live) - 1, gate.flush())]:
         if change is not None:
             stamp = (change.first + change.last) / 2

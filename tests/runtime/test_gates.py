@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlj_edge import VljEdgeError, bundle
-from vlj_edge.runtime.gates import CaptionMemory, MeaningGate, SceneGate, at_rest
+from vlj_edge.runtime.gates import CaptionMemory, Encoded, MeaningGate, SceneGate, at_rest
 from vlj_edge.runtime.preprocess import THUMBNAIL, Picture
 
 SIZE = 8
@@ -36,6 +37,10 @@ def at_angle(degrees: float) -> np.ndarray:
     vector = np.zeros(SIZE, np.float32)
     vector[:2] = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return vector
+
+
+def meaning(embedding: np.ndarray) -> Callable[[], Encoded]:
+    return lambda: Encoded(embedding)
 
 
 # --- scene gate
@@ -166,6 +171,7 @@ settings_of_meaning = st.builds(
     speak_below=st.floats(0.3, 0.9),
     speak_below_at_rest=st.floats(0.3, 0.9),
     forget_above=st.floats(0.9, 0.99),
+    look_every=st.sampled_from([0.0, 0.0, 1.0, 2.5]),
     least_hold=st.floats(0, 4),
     hold_growth=st.floats(0, 1),
     longest_wait=st.floats(0, 8),
@@ -186,14 +192,14 @@ def streams(draw: st.DrawFn) -> list[np.ndarray]:
 
 
 def spoken(settings: bundle.MeaningGate, stream: list[np.ndarray]) -> list[int]:
-    gate = MeaningGate(settings, SIZE)
-    return [index for index, embedding in enumerate(stream) if gate.offer(index * STEP, embedding) is not None]
+    gate = MeaningGate(settings)
+    return [index for index, embedding in enumerate(stream) if gate.offer(index * STEP, meaning(embedding)) is not None]
 
 
 @given(settings_of_meaning, streams())
 def test_texts_are_never_closer_than_the_least_hold(settings: bundle.MeaningGate, stream: list[np.ndarray]) -> None:
-    gate = MeaningGate(settings, SIZE)
-    times = [index * STEP for index, e in enumerate(stream) if gate.offer(index * STEP, e) is not None]
+    gate = MeaningGate(settings)
+    times = [index * STEP for index, e in enumerate(stream) if gate.offer(index * STEP, meaning(e)) is not None]
     if gate.flush() is not None:
         times.append((len(stream) - 1) * STEP)
     assert all(b - a >= settings.least_hold for a, b in pairwise(times))
@@ -202,8 +208,8 @@ def test_texts_are_never_closer_than_the_least_hold(settings: bundle.MeaningGate
 @given(settings_of_meaning, streams())
 def test_pending_change_is_said_within_the_longest_wait(settings: bundle.MeaningGate, stream: list[np.ndarray]) -> None:
     # a reference that keeps its own account of what is pending; without smoothing, so that it can be written plainly
-    settings = replace(settings, smoothing=1, settle=0, hold_growth=0)
-    gate = MeaningGate(settings, SIZE)
+    settings = replace(settings, smoothing=1, settle=0, hold_growth=0, look_every=0)
+    gate = MeaningGate(settings)
     said: np.ndarray | None = None
     said_at, pending_since = -np.inf, None
     for index, embedding in enumerate(stream):
@@ -213,7 +219,7 @@ def test_pending_change_is_said_within_the_longest_wait(settings: bundle.Meaning
             pending_since = time
         elif pending_since is not None and similarity is not None and similarity > settings.forget_above:
             pending_since = None
-        change = gate.offer(time, embedding)
+        change = gate.offer(time, meaning(embedding))
         if change is not None:
             assert pending_since is not None  # nothing is said that was not a change
             assert change.similarity == (None if similarity is None else pytest.approx(similarity, abs=1e-5))
@@ -227,19 +233,19 @@ def test_pending_change_is_said_within_the_longest_wait(settings: bundle.Meaning
 
 @given(settings_of_meaning, st.integers(1, 60))
 def test_constant_stream_speaks_once(settings: bundle.MeaningGate, length: int) -> None:
-    gate = MeaningGate(replace(settings, calm_variance=max(settings.calm_variance, 1e-6)), SIZE)
+    gate = MeaningGate(replace(settings, calm_variance=max(settings.calm_variance, 1e-6)))
     embedding = unit(np.arange(1, SIZE + 1))
-    changes = [gate.offer(index * STEP, embedding) for index in range(length)]
+    changes = [gate.offer(index * STEP, meaning(embedding)) for index in range(length)]
     changes.append(gate.flush())
     assert sum(change is not None for change in changes) == 1
 
 
 @given(settings_of_meaning, streams())
 def test_disabled_meaning_gate_speaks_always(settings: bundle.MeaningGate, stream: list[np.ndarray]) -> None:
-    gate = MeaningGate(replace(settings, enabled=False, smoothing=1), SIZE)
+    gate = MeaningGate(replace(settings, enabled=False, smoothing=1))
     before = None
     for index, embedding in enumerate(stream):
-        change = gate.offer(index * STEP, embedding)
+        change = gate.offer(index * STEP, meaning(embedding))
         assert change is not None
         np.testing.assert_allclose(change.embedding, embedding, atol=1e-6)
         cosine = None if before is None else pytest.approx(float(change.embedding @ before), abs=1e-5)
@@ -302,8 +308,10 @@ def test_what_is_said_has_settled() -> None:
 
 
 def spoken_watching(settings: bundle.MeaningGate, resting: list[bool], stream: list[np.ndarray]) -> list[int]:
-    gate, windows = MeaningGate(settings, SIZE), enumerate(zip(stream, resting, strict=True))
-    return [index for index, (embedding, rest) in windows if gate.offer(index * STEP, embedding, rest) is not None]
+    gate, windows = MeaningGate(settings), enumerate(zip(stream, resting, strict=True))
+    return [
+        index for index, (embedding, rest) in windows if gate.offer(index * STEP, meaning(embedding), rest) is not None
+    ]
 
 
 def test_coming_to_rest_and_beginning_to_move_are_said_whatever_the_embedding() -> None:
@@ -341,8 +349,8 @@ def test_a_still_picture_has_a_threshold_of_its_own() -> None:
 def test_rest_that_is_over_before_it_settled_is_said_by_its_middle() -> None:
     settings = replace(PLAIN, settle_moving=1.5, settle_resting=1.5)  # three windows
     resting = [False] * 5 + [True] * 3 + [False] * 5
-    gate = MeaningGate(settings, SIZE)
-    changes = [gate.offer(index * STEP, at_angle(10 * index), rest) for index, rest in enumerate(resting)]
+    gate = MeaningGate(settings)
+    changes = [gate.offer(index * STEP, meaning(at_angle(10 * index)), rest) for index, rest in enumerate(resting)]
     said = {index: change for index, change in enumerate(changes) if change is not None}
     assert list(said) == [3, 8, 11]
     assert (said[8].first, said[8].last) == (6 * STEP, 6 * STEP)
@@ -356,10 +364,10 @@ def test_a_change_is_about_a_window_that_was_offered_of_late(
     settings: bundle.MeaningGate, stream: list[np.ndarray], seed: int
 ) -> None:
     settings = replace(settings, smoothing=1)
-    gate = MeaningGate(settings, SIZE)
+    gate = MeaningGate(settings)
     resting = np.repeat(np.random.default_rng(seed).random(len(stream)) < 0.5, 3)[: len(stream)].tolist()
     for index, (embedding, rest) in enumerate(zip(stream, resting, strict=True)):
-        change = gate.offer(index * STEP, embedding, rest)
+        change = gate.offer(index * STEP, meaning(embedding), rest)
         if change is not None:
             assert change.first == change.last <= index * STEP
             hold = settings.least_hold * (1 + settings.hold_growth * len(stream))
@@ -377,25 +385,68 @@ def test_watching_never_breaks_the_least_hold(
     assert all(b - a >= settings.least_hold for a, b in pairwise(times))
 
 
+def encoded_by(settings: bundle.MeaningGate, stream: list[np.ndarray], resting: list[bool] | None = None) -> list[int]:
+    """The windows that the gate has encoded, in the order in which it does."""
+    asked: list[int] = []
+
+    def window(index: int) -> Callable[[], Encoded]:
+        def encode() -> Encoded:
+            asked.append(index)
+            return Encoded(stream[index])
+
+        return encode
+
+    gate = MeaningGate(settings)
+    for index in range(len(stream)):
+        gate.offer(index * STEP, window(index), resting[index] if resting else None)
+    return asked
+
+
+def test_what_is_said_whatever_it_means_is_all_that_is_encoded() -> None:
+    never = replace(PLAIN, speak_below=-1.0, speak_below_at_rest=-1.0, settle_moving=1.0, settle_resting=0.5)
+    resting = [False] * 4 + [True] * 5 + [False] * 2 + [True] * 2
+    stream = [at_angle(40 * index) for index in range(13)]
+    # two windows after it moves, one after it rests; the rest's beginning in the middle of a movement, at the turn
+    assert encoded_by(never, stream, resting) == [2, 5, 9, 12]
+    assert spoken_watching(never, resting, stream) == [2, 5, 11, 12]
+
+
+def test_a_picture_that_moves_is_looked_at_now_and_then() -> None:
+    stream = [at_angle(0)] * 12 + [at_angle(90)] * 8
+    seldom = replace(PLAIN, calm_windows=1, look_every=1.5)
+    assert spoken_watching(seldom, [False] * 20, stream) == [0, 12]
+    assert encoded_by(seldom, stream, [False] * 20) == [0, 3, 6, 9, 12, 15, 18]
+    assert encoded_by(replace(seldom, look_every=0), stream, [False] * 20) == list(range(20))
+    growing = replace(seldom, hold_growth=1.0)  # after the second text twice as long
+    assert encoded_by(growing, stream, [False] * 20) == [0, 3, 6, 9, 12, 18]
+
+
+@given(settings_of_meaning, streams(), st.integers(0, 2**32 - 1))
+def test_a_window_is_encoded_at_most_once(settings: bundle.MeaningGate, stream: list[np.ndarray], seed: int) -> None:
+    resting = np.repeat(np.random.default_rng(seed).random(len(stream)) < 0.5, 3)[: len(stream)].tolist()
+    asked = encoded_by(settings, stream, resting)
+    assert len(asked) == len(set(asked)) >= len(spoken_watching(settings, resting, stream))
+
+
 def test_smoothing_is_a_mean_of_unit_length() -> None:
-    gate = MeaningGate(replace(PLAIN, smoothing=2), SIZE)
-    gate.offer(0.0, at_angle(0))
-    change = gate.offer(0.5, at_angle(10))
+    gate = MeaningGate(replace(PLAIN, smoothing=2))
+    gate.offer(0.0, meaning(at_angle(0)))
+    change = gate.offer(0.5, meaning(at_angle(10)))
     assert change is not None
     np.testing.assert_allclose(change.embedding, at_angle(5), atol=1e-6)
 
 
 def test_opposite_embeddings_do_not_make_nonsense_of_the_mean() -> None:
-    gate = MeaningGate(replace(PLAIN, smoothing=2, longest_wait=0), SIZE)
-    gate.offer(0.0, at_angle(0))
-    change = gate.offer(0.5, -at_angle(0))
+    gate = MeaningGate(replace(PLAIN, smoothing=2, longest_wait=0))
+    gate.offer(0.0, meaning(at_angle(0)))
+    change = gate.offer(0.5, meaning(-at_angle(0)))
     assert change is not None
     assert np.isfinite(change.embedding).all()
 
 
 def test_end_of_stream_says_what_is_pending() -> None:
-    gate = MeaningGate(PLAIN, SIZE)
-    said = [gate.offer(index * STEP, e) for index, e in enumerate([at_angle(0), at_angle(0), at_angle(90)])]
+    gate = MeaningGate(PLAIN)
+    said = [gate.offer(index * STEP, meaning(e)) for index, e in enumerate([at_angle(0), at_angle(0), at_angle(90)])]
     assert said[2] is None  # not calm yet
     change = gate.flush()
     assert change is not None
@@ -404,7 +455,7 @@ def test_end_of_stream_says_what_is_pending() -> None:
 
 
 def test_no_windows_nothing_to_flush() -> None:
-    assert MeaningGate(PLAIN, SIZE).flush() is None
+    assert MeaningGate(PLAIN).flush() is None
 
 
 @pytest.mark.parametrize(
@@ -412,7 +463,7 @@ def test_no_windows_nothing_to_flush() -> None:
 )
 def test_settings_that_make_no_sense_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(VljEdgeError, match="the meaning gate needs"):
-        MeaningGate(replace(PLAIN, **change), SIZE)
+        MeaningGate(replace(PLAIN, **change))
 
 
 # --- caption memory
