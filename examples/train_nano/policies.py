@@ -41,7 +41,7 @@ def oracle(recording: Recording, speaker: Speaker, average: bool) -> list[Decode
 
 def live(recording: Recording, speaker: Speaker, gates: Gates) -> tuple[list[Decode], list[float], int]:
     """What the runtime says: texts, the moment at which each is known, and how many the caption memory knew already."""
-    changes = live_changes(recording, gates.meaning)
+    changes, _ = live_changes(recording, gates.meaning)
     texts, known = remembered_texts(changes, speaker, gates.memory)
     decodes = [(change.time, text) for change, text in zip(changes, texts, strict=True)]
     return decodes, [change.known_at for change in changes], known
@@ -70,18 +70,21 @@ class LiveChange:
     resting: bool | None
 
 
-def live_changes(recording: Recording, settings: bundle.MeaningGate) -> list[LiveChange]:
-    gate, found = MeaningGate(settings), []
-    offered = zip(recording.centres.tolist(), recording.live, recording.at_rest.tolist(), strict=True)
-    spoken = [
-        (number, gate.offer(centre, partial(Encoded, embedding), at_rest))
-        for number, (centre, embedding, at_rest) in enumerate(offered)
-    ]
+def live_changes(recording: Recording, settings: bundle.MeaningGate) -> tuple[list[LiveChange], int]:
+    """What is said, and how many windows the gate had encoded for it."""
+    gate, found, asked = MeaningGate(settings), [], []
+
+    def encode(number: int) -> Encoded:
+        asked.append(number)
+        return Encoded(recording.live[number])
+
+    offered = zip(recording.centres.tolist(), recording.at_rest.tolist(), strict=True)
+    spoken = [(n, gate.offer(centre, partial(encode, n), at_rest)) for n, (centre, at_rest) in enumerate(offered)]
     for number, change in [*spoken, (len(recording.live) - 1, gate.flush())]:
         if change is not None:
             stamp = (change.first + change.last) / 2
             found.append(LiveChange(stamp, float(recording.ends[number]), change.embedding, change.resting))
-    return found
+    return found, len(asked)
 
 
 def remembered_texts(
