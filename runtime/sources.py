@@ -11,8 +11,8 @@ import re
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -28,12 +28,18 @@ Image: TypeAlias = npt.NDArray[np.uint8]
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
-@dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame: seconds since the source's first frame, and uint8 [height, width, 3], BGR."""
+    """One frame: seconds since the source's first frame, and its picture, or what makes it when it is asked for."""
 
-    time: float
-    image: Image
+    def __init__(self, time: float, image: Image | Callable[[], Image]) -> None:
+        self.time, self._image = time, image
+
+    @property
+    def image(self) -> Image:
+        """uint8 [height, width, 3], BGR."""
+        if callable(self._image):
+            self._image = self._image()
+        return self._image
 
 
 class Source(ABC):
@@ -158,13 +164,20 @@ class Images(Source):
 
 
 class VideoFile(Source):
-    """A video file, decoded by OpenCV. Every frame is read; none is dropped for being late."""
+    """A video file, decoded by OpenCV. Every frame is read; none is dropped for being late.
+
+    Most frames' pictures are never asked for, and turning one into BGR takes as long as decoding it. So it is done for
+    the newest frame when asked; an older one's is read again.
+    """
 
     def __init__(self, path: Path) -> None:
         cv2 = opencv()
         self._path = path
         self._position, self._count = cv2.CAP_PROP_POS_MSEC, cv2.CAP_PROP_FRAME_COUNT
         self._capture = cv2.VideoCapture(str(path))
+        self._grabbed = 0  # frames; -1: none is at hand
+        self._second: Any = None  # the file once more, for pictures that are asked for late
+        self._second_grabbed = 0
         self._reading = threading.Lock()
         self.period = _period(self._capture.get(cv2.CAP_PROP_FPS), 25.0)
         first = self._read()
@@ -181,11 +194,10 @@ class VideoFile(Source):
         origin, image = self._first
         now = 0.0
         yield Frame(now, image)
-        while (read := self._read()) is not None:
-            position, image = read
+        while (position := self._grab()) is not None:
             # The file's own time wherever it moves on; some files have none, or start again where they were joined.
             now = position - origin if 0 < position - origin - now < 3600 else now + self.period
-            yield Frame(now, image)
+            yield Frame(now, partial(self._picture, self._grabbed))
         declared = self._capture.get(self._count) * self.period
         missing = declared - now - self.period
         # Counts are estimates in some containers: only what is beyond their error is a loss.
@@ -203,12 +215,37 @@ class VideoFile(Source):
             self._reading.release()
 
     def _read(self) -> tuple[float, Image] | None:
+        position = self._grab()
+        if position is None:
+            return None
+        good, image = self._capture.retrieve()
+        return (position, image) if good else None
+
+    def _grab(self) -> float | None:
+        """Decode the next frame: its time in the file, seconds."""
         with self._reading:
             if not self._capture.grab():
+                self._grabbed = -1  # the last frame is gone with it
                 return None
-            position = self._capture.get(self._position) / 1000
-            good, image = self._capture.retrieve()
-        return (position, image) if good else None
+            self._grabbed += 1
+            return float(self._capture.get(self._position)) / 1000
+
+    def _picture(self, number: int) -> Image:
+        with self._reading:
+            good, image = self._capture.retrieve() if number == self._grabbed else self._read_again(number)
+        if not good:
+            raise VljEdgeError(f"frame {number} of {self._path} cannot be read: it is damaged, copy or record it again")
+        picture: Image = image
+        return picture
+
+    def _read_again(self, number: int) -> tuple[bool, Any]:
+        if self._second is None or number < self._second_grabbed:
+            self._second, self._second_grabbed = opencv().VideoCapture(str(self._path)), 0
+        while self._second_grabbed < number:
+            if not self._second.grab():
+                return False, None
+            self._second_grabbed += 1
+        return self._second.retrieve()  # type: ignore[no-any-return]
 
 
 class Camera(Source):

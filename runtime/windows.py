@@ -29,7 +29,7 @@ def samples(
     frames: Iterable[Frame],
     clip: Clip,
     see: Callable[[npt.NDArray[np.uint8]], Seen],
-    last_frame_lasts: float = 0.0,
+    period: float = 0.0,
 ) -> Iterator[Seen]:
     """What `see` makes of the frame that each sample shows; item j is sample j. `see` runs once for a frame.
 
@@ -38,19 +38,24 @@ def samples(
 
     Args:
         frames: in order of time; samples before the first frame show the first frame.
-        last_frame_lasts: seconds for which the last frame is on, as no frame follows that could tell.
+        period: seconds between two frames, nominally: for so long the last frame is on, as none follows that could
+            tell, and a picture is asked for before the next frame where that is likely to pass a sample.
     """
     rate = _rate(clip)
-    taken = 0
+    taken, early, slack = 0, True, 0.0
     latest: Frame | None = None
     for frame in frames:
         due = ceil(_exact(frame.time) * rate)  # samples before this frame
         if latest is not None and due > taken:
+            slack = slack if early else period / 2  # it lasted longer than its rate says, and others may
             yield from repeat(see(latest.image), due - taken)
             taken = due
         latest = frame
+        early = (frame.time + period + slack) * clip.frames_per_second > taken
+        if early:
+            _ = frame.image
     if latest is not None:
-        end = _exact(latest.time + last_frame_lasts)
+        end = _exact(latest.time + period)
         due = max(ceil(end * rate), floor(_exact(latest.time) * rate) + 1)
         if due > taken:
             yield from repeat(see(latest.image), due - taken)

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from vlj_edge import VljEdgeError
+from vlj_edge.presets import Clip
 from vlj_edge.runtime import sources
 from vlj_edge.runtime.sources import Camera, VideoFile, open_source, opencv
+from vlj_edge.runtime.windows import samples
 
 from .tiny_bundle import BLUE, RED
 
@@ -53,6 +55,51 @@ def test_video_file_gives_every_frame_and_its_time(make_video: MakeVideo, rate: 
     assert frames[-1].image[0, 0].argmax() == 0
     assert source.seconds == pytest.approx(count / rate, abs=2e-3)
     assert source.incomplete is None
+
+
+@pytest.mark.parametrize("order", ["as they come", "afterwards", "backwards", "every third", "before the next"])
+def test_a_picture_is_the_same_whenever_it_is_asked_for(make_video: MakeVideo, order: str) -> None:
+    path = make_video([(RED, 1), (BLUE, 1)], rate=10)
+    capture, expected = opencv().VideoCapture(str(path)), []
+    while (read := capture.read())[0]:
+        expected.append(read[1])
+    assert len(expected) == 20
+    source = VideoFile(path)
+    if order == "as they come":
+        found = dict(enumerate(frame.image for frame in source))
+    else:
+        frames = list(source)
+        numbers = {"backwards": range(19, -1, -1), "every third": range(0, 20, 3)}.get(order, range(20))
+        found = {number: frames[number].image for number in numbers}
+    for number, image in found.items():
+        np.testing.assert_array_equal(image, expected[number])
+    source.close()
+
+
+def test_only_pictures_that_are_needed_are_made(make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, made = make_video([(RED, 1), (BLUE, 2)], rate=30), []
+    real = VideoFile._picture
+    monkeypatch.setattr(VideoFile, "_picture", lambda self, number: made.append(number) or real(self, number))
+    source = VideoFile(path)
+    clip = Clip(frames=8, frames_per_second=4.0, stride=2)
+    shown = list(samples(source, clip, lambda image: image, source.period))
+    assert len(shown) == 12 and len(made) <= len(shown) and source._second is None
+
+
+def test_a_frame_that_lasts_longer_than_the_rate_says_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [0.0, 0.1, 1.0, 1.1, 1.2, 2.0, 2.1]  # says 10 a second, and pauses twice
+    opened: list[int] = []
+
+    class Numbered(FakeCapture):
+        def retrieve(self) -> tuple[bool, np.ndarray]:
+            return True, np.full((1, 1, 3), self.index, np.uint8)
+
+    monkeypatch.setattr(opencv(), "VideoCapture", lambda _: opened.append(1) or Numbered(times))
+    source = VideoFile(Path("x.mp4"))
+    clip = Clip(frames=8, frames_per_second=4.0, stride=2)
+    found = list(samples(source, clip, lambda image: int(image[0, 0, 0]), source.period))
+    assert found == [0, 1, 1, 1, 2, 4, 4, 4, 5]
+    assert len(opened) == 2, "the file, and once more for what was asked for late"
 
 
 def test_kept_frames_stay_what_they_were(make_video: MakeVideo) -> None:
