@@ -95,7 +95,7 @@ def measure(model: Recorder, streams: list[dict[str, Any]], gates: Gates) -> dic
 
 
 @click.command()
-@click.option("--count", default=3, show_default=True, help="Streams, of four minutes each.")
+@click.option("--count", default=24, show_default=True, help="Streams, of four minutes each.")
 @click.option("--streams", type=click.Path(path_type=Path), default=TRAIN_NANO / "data/streams/test")
 def main(count: int, streams: Path) -> None:
     described = []
