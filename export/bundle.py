@@ -22,6 +22,7 @@ from vlj_edge.bundle import (
     CaptionMemory,
     EngineSpec,
     Gates,
+    Labels,
     Manifest,
     MeaningGate,
     Rest,
@@ -43,6 +44,7 @@ from .weights import Sources, Weights, open_weights
 
 CAPTIONS = "captions.txt"
 GATES_FILE = "gates.json"  # beside the weights: thresholds that were calibrated with them
+LABELS_FILE = "labels.json"  # the same for what texts are compared with
 _ORDER = ("vision_encoder", "predictor", "text_encoder", "decoder")  # each makes inputs for those after it
 # Peak of `export --preset vl-jepa-1.6b` (results/paper-scale.json): the libraries, and copies of the largest part.
 _BASE_MEMORY, _COPIES = 1_500_000_000, 2
@@ -132,6 +134,7 @@ def export_bundle(
             default_query=preset.default_query,
             engines=specs,
             tokenizers=tokenizers.specs(),
+            labels=_labels(weights.directory),
             gates=_gates(weights.directory) if target is None else with_gates(_gates(weights.directory), target),
             files={path.name: seal(path) for path in sorted(directory.iterdir())},
             receipt=_receipt(weights, sources, command),
@@ -206,6 +209,17 @@ def _gates(directory: Path | None) -> Gates:
         return Gates(scene, meaning, CaptionMemory(**raw["memory"]), Rest(**raw["rest"]))
     except (ValueError, KeyError, TypeError) as error:
         raise VljEdgeError(f"{path} holds no gate settings ({error!r}): remove it, or calibrate again") from error
+
+
+def _labels(directory: Path | None) -> Labels:
+    if directory is None or not (directory / LABELS_FILE).is_file():
+        return Labels()
+    path = directory / LABELS_FILE
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Labels(**raw | {"templates": tuple(raw["templates"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise VljEdgeError(f"{path} holds no settings of labels ({error!r}): remove it, or calibrate again") from error
 
 
 def _receipt(weights: Weights, sources: Sources, command: str) -> dict[str, Any]:

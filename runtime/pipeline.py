@@ -9,7 +9,7 @@ The meaning gate asks for the embedding of a window where it must know it; what 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from vlj_edge import bundle
 from vlj_edge.bundle import Gates, Manifest, read_manifest
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Narration, Totals, Window, WindowEmbedding
+from vlj_edge.results import Narration, Totals, Window, WindowAnswers, WindowEmbedding
 
 from .backends import choose
 from .decode import decode, nearest_caption, read_captions
@@ -38,7 +38,8 @@ from .windows import samples, windows
 Item = TypeVar("Item")
 AnySource: TypeAlias = str | Path | int | Source
 Embedding: TypeAlias = npt.NDArray[np.float32]
-Encode: TypeAlias = Callable[[list[Picture]], tuple[Encoded, bool]]  # did the encoder run?
+Query: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
+Encode: TypeAlias = Callable[[list[Picture]], tuple[list[Encoded], bool]]  # one a query; did the encoder run?
 
 _WINDOWS_AHEAD = 4  # of a file, seen before they are encoded: as many pictures are held in memory besides the clip
 _CHANGES_AHEAD = 8  # texts to decode, behind which encoding waits: a stream that never rests must not pile them up
@@ -144,7 +145,7 @@ class Model:
         gates = NO_GATES if every_window else gates or self.manifest.gates
         totals = Totals()
         keep = gates.meaning.smoothing == 1  # what is decoded is then one window's embedding, and no mean
-        frames, encode = self._start(source, query, gates, totals, keep)
+        frames, encode = self._start(source, [query], gates, totals, keep)
         memory = CaptionMemory(gates.memory, self.manifest.embedding)
         meaning = MeaningGate(gates.meaning)
         _ = self._say  # a decoder that cannot be loaded is an error of this call, not of the first change
@@ -160,8 +161,20 @@ class Model:
         """The embedding of every window. No decoder is loaded. Arguments and errors as for narrate()."""
         gates = NO_GATES if every_window else gates or self.manifest.gates
         totals = Totals()
-        frames, encode = self._start(source, query, gates, totals, keep=False)
+        frames, encode = self._start(source, [query], gates, totals, keep=False)
         return Pass(self._embeddings(frames, encode, gates.rest, totals), frames, totals)
+
+    def ask(
+        self, source: AnySource, queries: Sequence[str], every_window: bool = False, gates: Gates | None = None
+    ) -> Pass[WindowAnswers]:
+        """What every window means under each of several queries: encoded once, predicted once a query. Otherwise as
+        embed()."""
+        if not queries:
+            raise VljEdgeError("there is no question: give at least one")
+        gates = NO_GATES if every_window else gates or self.manifest.gates
+        totals = Totals()
+        frames, encode = self._start(source, queries, gates, totals, keep=False)
+        return Pass(self._answers(frames, encode, totals), frames, totals)
 
     def embed_text(self, text: str) -> Embedding:
         """The embedding of a text, float32 [embedding], unit length. Only the text encoder is loaded.
@@ -174,39 +187,45 @@ class Model:
         engine.run()
         return _embedding_of(engine, "text_encoder")
 
+    def text_ids(self, text: str) -> bytes:
+        """What the text encoder sees of a text: texts with the same ids have the same embedding.
+
+        Raises:
+            VljEdgeError: as embed_text().
+        """
+        ids, _ = self._text_encoder[1].encode(text)
+        return ids.tobytes()
+
     def _start(
-        self, source: AnySource, query: str | None, gates: Gates, totals: Totals, keep: bool
+        self, source: AnySource, queries: Sequence[str | None], gates: Gates, totals: Totals, keep: bool
     ) -> tuple[Source, Encode]:
-        tokens = self._query_tokens.encode(self.manifest.default_query if query is None else query)
+        tokens = [self._query_tokens.encode(self.manifest.default_query if q is None else q) for q in queries]
         if not isinstance(source, Source):
             source = open_source(source, self.manifest.clip.frames_per_second)
         return source, self._encoding(tokens, gates, totals, keep)
 
-    def _encoding(
-        self,
-        query: tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]],
-        gates: Gates,
-        totals: Totals,
-        keep: bool,
-    ) -> Encode:
+    def _encoding(self, queries: list[Query], gates: Gates, totals: Totals, keep: bool) -> Encode:
         """Encodes a clip, unless the scene gate says that it looks like the one before: then that stands."""
         encoder, pixels, predictor = self._encoder  # loaded now, for the same reason as the decoder
         scene = SceneGate(gates.scene, self.manifest.clip.frames)
         has_changed, fill = self._timed("scene gate", scene.changed), self._timed("normalise", pixels.fill)
-        last = Encoded(np.empty(0, np.float32))
+        last: list[Encoded] = []
 
-        def encode(pictures: list[Picture]) -> tuple[Encoded, bool]:
+        def predict(query: Query) -> Encoded:
+            predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = query
+            predictor.run()
+            totals.predictor_runs += 1
+            kept = predictor.keep("embedding") if keep else None
+            return Encoded(_embedding_of(predictor, "predictor"), kept)
+
+        def encode(pictures: list[Picture]) -> tuple[list[Encoded], bool]:
             nonlocal last
             changed = has_changed(pictures)
             if changed:
                 fill(pictures)
                 encoder.run()  # its visual_tokens are the predictor's input, the same memory
                 totals.encoder_runs += 1
-                predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = query
-                predictor.run()
-                totals.predictor_runs += 1
-                kept = predictor.keep("embedding") if keep else None
-                last = Encoded(_embedding_of(predictor, "predictor"), kept)
+                last = [predict(query) for query in queries]
             return last, changed
 
         return encode
@@ -218,9 +237,16 @@ class Model:
         rate = self.manifest.clip.frames_per_second
         with closing(self._windows(frames, totals)) as seen:
             for window, pictures in seen:
-                encoded, changed = encode(pictures)
+                [encoded], changed = encode(pictures)
                 totals.windows += 1
                 yield WindowEmbedding(window, encoded.embedding, changed, at_rest(pictures, rest, rate))
+
+    def _answers(self, frames: Source, encode: Encode, totals: Totals) -> Generator[WindowAnswers, None, None]:
+        with closing(self._windows(frames, totals)) as seen:
+            for window, pictures in seen:
+                encoded, changed = encode(pictures)
+                totals.windows += 1
+                yield WindowAnswers(window, np.stack([each.embedding for each in encoded]), changed)
 
     def _changes(
         self, frames: Source, encode: Encode, meaning: MeaningGate, rest: bundle.Rest, totals: Totals
@@ -230,7 +256,7 @@ class Model:
         offer = self._timed("meaning gate", meaning.offer)
 
         def encode_window(window: Window, pictures: list[Picture]) -> Encoded:
-            encoded, _ = encode(pictures)
+            [encoded], _ = encode(pictures)
             if probe is not None:
                 probe.compare(window.centre, encoded.embedding)
             return encoded

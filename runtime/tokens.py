@@ -28,19 +28,23 @@ class Tokens:
         except Exception as error:  # tokenizers raises Exception itself
             raise VljEdgeError(f"{path} is not a tokenizer ({error}): export the bundle again") from error
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self._spec.length)  # keeps the special tokens at the end
+        self._tokenizer.enable_truncation(self._spec.length)  # to know of it
 
     def encode(self, text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Token ids, int64 [1, length], padded at the end, and the mask, bool [1, length], true where a token is.
 
-        A text that is too long is cut.
-
         Raises:
-            VljEdgeError: there is nothing but white space in the text.
+            VljEdgeError: there is nothing but white space in the text, or it has too many tokens.
         """
         if not text.strip():
             raise VljEdgeError("the text is empty: give at least one word")
-        ids = self._tokenizer.encode(self._spec.text_prefix + text).ids
+        encoding = self._tokenizer.encode(self._spec.text_prefix + text)
+        if encoding.overflowing:
+            raise VljEdgeError(
+                f"'{' '.join(text.split())[:60]}...' has more than the {self._spec.length} tokens the bundle takes:"
+                " shorten it"
+            )
+        ids = encoding.ids
         padded = np.full((1, self._spec.length), self._spec.pad, np.int64)
         padded[0, : len(ids)] = ids
         mask = np.zeros((1, self._spec.length), np.bool_)

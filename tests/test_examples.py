@@ -37,6 +37,18 @@ def test_compare_with_texts() -> None:
     assert len(lines) > 100
 
 
+def test_classify_video() -> None:
+    lines = run("classify_video.py", DEMO, "opens the drawer", "closes the door", "hammers the nail")
+    order = [next(n for n, line in enumerate(lines) if label in line) for label in ("drawer", "door", "nail")]
+    assert order == sorted(order), "the video shows them in this order"
+
+
+def test_ask_video() -> None:
+    question, answers = "Is the drawer open or closed?", ("the drawer is open", "the drawer is closed")
+    [line] = run("ask_video.py", DEMO, question, ",".join(answers))
+    assert line.startswith(question) and any(answer in line for answer in answers)
+
+
 @pytest.mark.slow
 def test_export_bundle(tmp_path: Path) -> None:
     lines = run("export_bundle.py", tmp_path / "nano-fp16")

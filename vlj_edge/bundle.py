@@ -167,6 +167,23 @@ class Gates:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """How windows are compared with the texts that a person gives: labels, and choices of an answer.
+
+    Attributes:
+        query: what the predictor is asked about labels; empty: the default query.
+        templates: a label's embedding is the mean of these wordings', in which "{}" stands for the label.
+        temperature: cosines divided by it go through a softmax, and the scores mean how often they are right.
+        none_below: cosine (-1..1) below which not even the nearest label is shown.
+    """
+
+    query: str = ""
+    templates: tuple[str, ...] = ("{}",)
+    temperature: float = 0.07
+    none_below: float = -1.0
+
+
+@dataclass(frozen=True)
 class FileSeal:
     """Size in bytes and sha256 (hex) of a file."""
 
@@ -190,6 +207,7 @@ class Manifest:
     receipt: dict[str, Any]
     parity: dict[str, Any]
     captions: str | None = None  # a file of texts, one a line, of which the decoder engine chooses the nearest
+    labels: Labels = Labels()
     schema_version: int = SCHEMA_VERSION
 
 
@@ -324,6 +342,8 @@ def _check_values(manifest: Manifest) -> None:
             raise ValueError(f"{where} is {value}")
     if not 0.001 <= clip.frames_per_second <= 1000:
         raise ValueError(f"clip.frames_per_second is {clip.frames_per_second}")
+    if not manifest.labels.temperature > 0 or not all("{}" in text for text in manifest.labels.templates or [""]):
+        raise ValueError(f"labels are {manifest.labels}")
     if min(preprocess.std) <= 0:
         raise ValueError(f"preprocess.std is {preprocess.std}")
 

@@ -39,6 +39,19 @@ class WindowEmbedding:
 
 
 @dataclass(frozen=True)
+class WindowAnswers:
+    """One window under several queries: float32, shape (queries, embedding), each row L2-normalised.
+
+    Attributes:
+        encoded: as of WindowEmbedding.
+    """
+
+    window: Window
+    embeddings: npt.NDArray[np.float32]
+    encoded: bool
+
+
+@dataclass(frozen=True)
 class Narration:
     """One thing said. `start` and `end` bound the clip window, or the windows averaged, that it describes; seconds.
 
@@ -61,6 +74,49 @@ class Narration:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, in the order of the fields."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A label or choice, its score (0..1, all together 1), and the cosine that the score is made of."""
+
+    label: str
+    score: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a stretch of a source shows, seconds.
+
+    Attributes:
+        label: the nearest label, or None for none of them.
+        guesses: the nearest labels, the nearest first, whether or not one of them is the answer.
+    """
+
+    start: float
+    end: float
+    label: str | None
+    guesses: tuple[Guess, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a question about a stretch of a source, seconds; `guesses` are all choices, the nearest first."""
+
+    question: str
+    choice: str
+    guesses: tuple[Guess, ...]
+    start: float
+    end: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
         return asdict(self)
 
 

@@ -131,6 +131,24 @@ def test_query_reaches_the_predictor(model: Model) -> None:
     assert abs(default - other).max() > 0.01
 
 
+def test_several_questions_are_answered_by_one_encoding(model: Model) -> None:
+    queries = ["what is shown ?", "which colour ?", "what is shown ?"]
+    colours = scenes((RED, 8), (BLUE, 8))
+    asked = model.ask(Pictures(colours), queries)
+    answers = list(asked)
+    alone = [list(model.embed(Pictures(colours), query=query)) for query in queries]
+    for number, answer in enumerate(answers):
+        assert answer.embeddings.shape == (3, model.manifest.embedding) and answer.embeddings.dtype == np.float32
+        for row, items in zip(answer.embeddings, alone, strict=True):
+            np.testing.assert_array_equal(row, items[number].embedding)
+        assert (answer.window, answer.encoded) == (alone[0][number].window, alone[0][number].encoded)
+    totals = asked.totals
+    assert 0 < totals.encoder_runs < totals.windows == len(answers)
+    assert totals.predictor_runs == 3 * totals.encoder_runs
+    with pytest.raises(VljEdgeError, match="no question"):
+        model.ask(Pictures(colours), [])
+
+
 def test_embeddings_that_were_given_out_do_not_change(model: Model) -> None:
     found = model.embed(Pictures(scenes((RED, 8), (BLUE, 8))))
     first = next(found)

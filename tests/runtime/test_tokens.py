@@ -30,13 +30,14 @@ def test_text_is_padded_and_masked(tokens: Tokens) -> None:
     assert mask.tolist() == [[True, True, True, False, False, False]]
 
 
-def test_long_text_is_cut(tokens: Tokens) -> None:
-    ids, mask = tokens.encode("blue " * 10)
-    assert ids.tolist() == [[WORDS.index("blue")] * 6]
-    assert mask.all()
+def test_a_text_that_is_too_long_is_refused(tokens: Tokens) -> None:
+    ids, mask = tokens.encode("blue " * 6)
+    assert ids.tolist() == [[WORDS.index("blue")] * 6] and mask.all()
+    with pytest.raises(VljEdgeError, match=r"^'blue blue .*' has more than the 6 tokens the bundle takes:"):
+        tokens.encode("blue " * 7)
 
 
-def test_cut_text_keeps_its_last_special_token(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_special_tokens_count_and_what_the_file_says_of_lengths_does_not(tiny_bundle: Path, tmp_path: Path) -> None:
     # BERT's [SEP]: a sentence encoder was never trained without it
     directory = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
@@ -47,7 +48,9 @@ def test_cut_text_keeps_its_last_special_token(tiny_bundle: Path, tmp_path: Path
     manifest = bundle.read_manifest(directory)
     manifest = replace(manifest, files={"tokenizer.json": bundle.seal(directory / "tokenizer.json")})
     tokens = Tokens(directory, manifest, "query")
-    assert tokens.encode("blue " * 10)[0].tolist() == [[WORDS.index("blue")] * 5 + [END]]
+    assert tokens.encode("blue " * 5)[0].tolist() == [[WORDS.index("blue")] * 5 + [END]]
+    with pytest.raises(VljEdgeError, match="more than the 6 tokens"):
+        tokens.encode("blue " * 6)
     assert tokens.encode("blue")[0].tolist() == [[WORDS.index("blue"), END, PAD, PAD, PAD, PAD]]
 
 

@@ -10,9 +10,12 @@ import click
 from vlj_edge import VljEdgeError, __version__
 
 from . import interrupts
+from .ask import ask
 from .build import build
+from .classify import classify
 from .export import export
 from .inspect import inspect
+from .labels import labels
 from .narrate import narrate
 from .profile import profile
 from .tune import tune
@@ -25,7 +28,7 @@ def cli() -> None:
     """VL-JEPA on the device: one embedding per clip window, words only when the meaning changes."""
 
 
-for command in (narrate, export, build, inspect, profile, tune, verify):
+for command in (narrate, classify, ask, labels, export, build, inspect, profile, tune, verify):
     cli.add_command(command)
 
 

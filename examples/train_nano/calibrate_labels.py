@@ -1,0 +1,115 @@
+"""Chooses how nano compares windows with labels, on validation episodes, and writes labels.json beside the weights.
+
+python calibrate_labels.py      (weights and features as for evaluate.py)
+
+Labels are as a person types them ("opens the drawer"): a task's first caption without "the robot arm". Of TEMPLATES the
+one with the best top-1 is chosen; then the temperature whose scores are most likely to be right (least negative log
+likelihood); then the cosine that separates nearest labels that are right from those that cannot be, because the label
+of what happens was not among them: as many of one kind lie below it as of the other above.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from clips import ACT, load_episodes
+from evaluate import NAMES, Found, Scorer, look
+from figures import interval
+from provenance import provenance
+from tasks import TASK_QUERIES, TASKS
+
+from vlj_edge.bundle import Labels, seal
+from vlj_edge.export.weights import MODEL_FILE
+
+ARM = "the robot arm "
+TEMPLATES = (("{}",), (f"{ARM}{{}}",), ("{}", f"{ARM}{{}}"))
+TEMPERATURES = np.geomspace(0.01, 0.3, 60)
+
+
+def typed(task: str) -> str:
+    return TASKS[task].captions[0].removeprefix(ARM)
+
+
+def cosines(scorer: Scorer, found: Found, templates: tuple[str, ...]) -> np.ndarray:
+    labels = scorer.embed_labels([tuple(t.replace("{}", typed(name)) for t in templates) for name in NAMES])
+    return (found.task_answer @ labels.T).numpy()
+
+
+def calibrate(scorer: Scorer, found: Found) -> Labels:
+    acting = found.phase == ACT
+    truth = found.task[acting]
+    tried = {templates: cosines(scorer, found, templates)[acting] for templates in TEMPLATES}
+    templates = max(tried, key=lambda each: float((tried[each].argmax(1) == truth).mean()))
+    temperature = min(TEMPERATURES, key=lambda each: loss(tried[templates], truth, each))
+    own, other = nearest(tried[templates], truth)
+    levels = np.linspace(-1, 1, 2001)
+    refused, shown = (own[:, None] < levels).mean(0), (other[:, None] >= levels).mean(0)
+    none_below = float(levels[np.abs(refused - shown).argmin()])
+    return Labels(TASK_QUERIES[0], templates, round(float(temperature), 4), round(none_below, 3))
+
+
+def loss(scores: np.ndarray, truth: np.ndarray, temperature: float) -> float:
+    logits = scores / temperature
+    logits = logits - logits.max(1, keepdims=True)
+    return float(-(logits[np.arange(len(truth)), truth] - np.log(np.exp(logits).sum(1))).mean())
+
+
+def nearest(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines of nearest labels that are right, and of those that are nearest when the right one is not there."""
+    others = scores.copy()
+    others[np.arange(len(truth)), truth] = -np.inf
+    return scores.max(1)[scores.argmax(1) == truth], others.max(1)
+
+
+def judge(scorer: Scorer, found: Found, settings: Labels) -> dict[str, Any]:
+    """How the settings do: top-1, how far scores are from how often they are right, and what "none of these" costs."""
+    acting = found.phase == ACT
+    truth, scores = found.task[acting], cosines(scorer, found, settings.templates)[acting]
+    right = scores.argmax(1) == truth
+    confidence = 1 / np.exp((scores - scores.max(1, keepdims=True)) / settings.temperature).sum(1)
+    own, other = nearest(scores, truth)
+    return {
+        "windows": len(truth),
+        "top1": interval(right, found.episode[acting]),
+        "mean_score": round(float(confidence.mean()), 4),
+        "expected_calibration_error": round(calibration_error(confidence, right), 4),
+        "right_labels_refused": round(float((own < settings.none_below).mean()), 4),
+        "labels_shown_without_the_right_one": round(float((other >= settings.none_below).mean()), 4),
+    }
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """Mean distance between what scores say and how often they are right (Guo et al., arXiv 1706.04599)."""
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    parts = [place == number for number in np.unique(place)]
+    gaps = [abs(confidence[part].mean() - right[part].mean()) * part.mean() for part in parts]
+    return float(np.sum(gaps))
+
+
+@click.command()
+@click.option("--weights", type=click.Path(path_type=Path), default=Path("data/nano-weights"), show_default=True)
+@click.option("--features", type=click.Path(path_type=Path), default=Path("data/nano-features"), show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Write figures on test episodes here.")
+def main(weights: Path, features: Path, out: Path | None) -> None:
+    """Calibrate on validation episodes; --out judges on the test ones."""
+    scorer = Scorer(weights)
+    splits = ("val", "test") if out else ("val",)
+    found = {split: look(scorer, load_episodes(features, split), {}, split) for split in splits}
+    settings = calibrate(scorer, found["val"])
+    (weights / "labels.json").write_text(json.dumps(asdict(settings), indent=1) + "\n")
+    click.echo(f"{weights / 'labels.json'}: {settings}")
+    if out:
+        figures = {split: judge(scorer, some.where(some.zone != "outside"), settings) for split, some in found.items()}
+        about = provenance("python calibrate_labels.py --out ../../results/nano-labels.json")
+        about |= {"weights": seal(weights / MODEL_FILE).sha256, "settings": asdict(settings)}
+        out.write_text(json.dumps(about | figures, indent=2) + "\n", encoding="utf-8")
+        click.echo(figures)
+
+
+if __name__ == "__main__":
+    main()
