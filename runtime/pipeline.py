@@ -156,13 +156,22 @@ class Model:
         return Pass(said, frames, totals)
 
     def embed(
-        self, source: AnySource, query: str | None = None, every_window: bool = False, gates: Gates | None = None
+        self,
+        source: AnySource,
+        query: str | None = None,
+        every_window: bool = False,
+        gates: Gates | None = None,
+        pause: float = 0.0,
     ) -> Pass[WindowEmbedding]:
-        """The embedding of every window. No decoder is loaded. Arguments and errors as for narrate()."""
+        """The embedding of every window. No decoder is loaded. Arguments and errors as for narrate().
+
+        Args:
+            pause: seconds from the start of one window to that of the next that is looked at. 0: every window is.
+        """
         gates = NO_GATES if every_window else gates or self.manifest.gates
         totals = Totals()
         frames, encode = self._start(source, [query], gates, totals, keep=False)
-        return Pass(self._embeddings(frames, encode, gates.rest, totals), frames, totals)
+        return Pass(self._embeddings(frames, encode, gates.rest, totals, pause), frames, totals)
 
     def ask(
         self, source: AnySource, queries: Sequence[str], every_window: bool = False, gates: Gates | None = None
@@ -231,14 +240,16 @@ class Model:
         return encode
 
     def _embeddings(
-        self, frames: Source, encode: Encode, rest: bundle.Rest, totals: Totals
+        self, frames: Source, encode: Encode, rest: bundle.Rest, totals: Totals, pause: float
     ) -> Generator[WindowEmbedding, None, None]:
-        """Every window is encoded."""
-        rate = self.manifest.clip.frames_per_second
+        rate, due = self.manifest.clip.frames_per_second, 0.0
         with closing(self._windows(frames, totals)) as seen:
             for window, pictures in seen:
-                [encoded], changed = encode(pictures)
                 totals.windows += 1
+                if window.start < due:
+                    continue
+                due = window.start + pause
+                [encoded], changed = encode(pictures)
                 yield WindowEmbedding(window, encoded.embedding, changed, at_rest(pictures, rest, rate))
 
     def _answers(self, frames: Source, encode: Encode, totals: Totals) -> Generator[WindowAnswers, None, None]:

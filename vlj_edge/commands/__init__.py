@@ -13,6 +13,7 @@ from . import interrupts
 from .ask import ask
 from .build import build
 from .classify import classify
+from .embed import embed
 from .export import export
 from .inspect import inspect
 from .labels import labels
@@ -28,7 +29,7 @@ def cli() -> None:
     """VL-JEPA on the device: one embedding per clip window, words only when the meaning changes."""
 
 
-for command in (narrate, classify, ask, labels, export, build, inspect, profile, tune, verify):
+for command in (narrate, embed, classify, ask, labels, export, build, inspect, profile, tune, verify):
     cli.add_command(command)
 
 

@@ -1,0 +1,109 @@
+"""Where embeddings go: JSON lines, a NumPy archive, a file of records."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import IO, Protocol
+
+import numpy as np
+
+from vlj_edge.bundle import Manifest
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.space import space_of
+
+from .records import Layout, RecordFile
+from .vectors import prefix
+from .wearable import Noticed
+
+
+class VectorSink(Protocol):
+    """Takes every window. close() may be called twice; what was taken before an interruption is kept."""
+
+    def take(self, noticed: Noticed) -> None:
+        """The next window."""
+
+    def close(self) -> None:
+        """Nothing comes any more."""
+
+
+class JsonLines:
+    """One object a line, as Noticed.as_dict(), with the first `width` numbers of the embedding; or events alone,
+    without it."""
+
+    def __init__(self, stream: IO[str], width: int, events: bool) -> None:
+        self._stream, self._width, self._events = stream, width, events
+
+    def take(self, noticed: Noticed) -> None:
+        """See VectorSink."""
+        if self._events and noticed.event is None:
+            return
+        found = noticed.as_dict()
+        if not self._events:
+            found["embedding"] = [round(float(n), 6) for n in prefix(noticed.item.embedding, self._width)]
+        self._stream.write(json.dumps(found, ensure_ascii=False) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """See VectorSink."""
+
+
+class Archive:
+    """One .npz: `time` float64 [windows] seconds (centres), `embedding` float32 [windows, width], `label` int32
+    [windows], `space`. It is written when it is closed."""
+
+    def __init__(self, path: Path, manifest: Manifest, width: int) -> None:
+        self._path, self._space, self._width = path, space_of(manifest), width
+        self._times: list[float] = []
+        self._rows: list[np.ndarray] = []
+        self._labels: list[int] = []
+        self._closed = False
+
+    def take(self, noticed: Noticed) -> None:
+        """See VectorSink."""
+        self._times.append(noticed.item.window.centre)
+        self._rows.append(prefix(noticed.item.embedding, self._width))
+        self._labels.append(noticed.label)
+
+    def close(self) -> None:
+        """See VectorSink.
+
+        Raises:
+            VljEdgeError: it cannot be written.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        scratch = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        rows = np.stack(self._rows) if self._rows else np.zeros((0, self._width), np.float32)
+        try:
+            with scratch.open("wb") as stream:
+                np.savez(
+                    stream,
+                    time=np.array(self._times),
+                    embedding=rows,
+                    label=np.array(self._labels, np.int32),
+                    space=np.frombuffer(self._space.encode(), np.uint8),
+                )
+            scratch.replace(self._path)
+        except OSError as error:
+            scratch.unlink(missing_ok=True)
+            raise VljEdgeError(f"{self._path} cannot be written ({error.strerror or error}): free space") from error
+
+
+class Records:
+    """A file of records (runtime/records.py): a stream, or a ring of `slots`, in which every record is on the disk
+    before the next window is looked at."""
+
+    def __init__(self, path: Path, manifest: Manifest, form: str, width: int, slots: int = 0) -> None:
+        self._file = RecordFile(path, Layout(form, width, space_of(manifest), slots), sync=slots > 0)
+
+    def take(self, noticed: Noticed) -> None:
+        """See VectorSink."""
+        self._file.write(noticed.item.window.centre, time.time(), noticed.item.embedding, noticed.label)
+
+    def close(self) -> None:
+        """See VectorSink."""
+        self._file.close()
