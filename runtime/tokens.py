@@ -30,8 +30,11 @@ class Tokens:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self._spec.length)  # to know of it
 
-    def encode(self, text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def encode(self, text: str, cut: bool = False) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Token ids, int64 [1, length], padded at the end, and the mask, bool [1, length], true where a token is.
+
+        Args:
+            cut: take the tokens for which there is room, where there are more.
 
         Raises:
             VljEdgeError: there is nothing but white space in the text, or it has too many tokens.
@@ -39,7 +42,7 @@ class Tokens:
         if not text.strip():
             raise VljEdgeError("the text is empty: give at least one word")
         encoding = self._tokenizer.encode(self._spec.text_prefix + text)
-        if encoding.overflowing:
+        if encoding.overflowing and not cut:
             raise VljEdgeError(
                 f"'{' '.join(text.split())[:60]}...' has more than the {self._spec.length} tokens the bundle takes:"
                 " shorten it"

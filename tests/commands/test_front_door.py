@@ -10,7 +10,19 @@ import vlj_edge as package
 
 from .command import OPTIONAL, after_backend, error_of, python, vlj_edge, vlj_edge_without
 
-COMMANDS = ("narrate", "export", "build", "inspect", "profile", "tune", "verify")
+COMMANDS = (
+    "narrate",
+    "classify",
+    "ask",
+    "labels",
+    "embed",
+    "export",
+    "build",
+    "inspect",
+    "profile",
+    "tune",
+    "verify",
+)
 # Each takes a tenth of a second or more to import.
 HEAVY = ("numpy", "rich", "PIL", "tokenizers", *OPTIONAL)
 

@@ -80,7 +80,7 @@ def test_texts_of_a_source_are_those_of_torch(parts: Parts, model: Model, pictur
 
 def test_embeddings_of_texts_are_those_of_torch(parts: Parts, model: Model) -> None:
     _, tokens = model._text_encoder
-    for text in ("nothing moves", "a much longer text than the engine has room for, so that it is cut at its end"):
+    for text in ("nothing moves", "the arm"):
         expected = parts["text_encoder"](*(torch.from_numpy(x) for x in tokens.encode(text)))[0].numpy()
         cosine = float(model.embed_text(text) @ expected)
         assert cosine > 0.995, "int8 storage moves an embedding by no more than this"

@@ -42,7 +42,7 @@ GEMMA: dict[str, Any] = {
 }
 # The preset of the paper, with every dimension of TINY.
 PAPER = replace(
-    TINY, name="paper", text=TextEncoder("embeddinggemma-300m", width=96, tokens=14), query_pad=1, decoder_end=2
+    TINY, name="paper", text=TextEncoder("embeddinggemma-300m", width=96, tokens=64), query_pad=1, decoder_end=2
 )
 
 

@@ -112,13 +112,13 @@ def test_the_live_gate_decodes_once_an_event_and_remembers() -> None:
 
 def test_a_decode_of_averaged_windows_is_stamped_with_their_mean() -> None:
     stream, gate = recording((6.0,)), bundle.MeaningGate(smoothing=3, calm_windows=3)
-    (change,) = live_changes(stream, gate)
+    (change,), _ = live_changes(stream, gate)
     assert change.time == pytest.approx(stream.centres[:3].mean())
     assert change.known_at == stream.ends[2]
 
 
 def tried(cider: float, rate: float) -> Tried:
-    return Tried(cider, rate, bundle.MeaningGate(), bundle.CaptionMemory())
+    return Tried(cider, rate, 1.0, bundle.MeaningGate(), bundle.CaptionMemory())
 
 
 def test_the_best_gate_that_saves_enough_is_chosen() -> None:
