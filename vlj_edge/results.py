@@ -120,6 +120,28 @@ class Answer:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Moment:
+    """A stretch of a video that was found; times in seconds.
+
+    Attributes:
+        file: absolute path.
+        score: cosine (-1..1) of the nearest window in it.
+        best_start, best_end: of that window.
+    """
+
+    file: str
+    start: float
+    end: float
+    score: float
+    best_start: float
+    best_end: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self) | {"score": round(self.score, 4)}
+
+
 @dataclass
 class Totals:
     """Counts of one pass over a source; complete once the generator has ended.

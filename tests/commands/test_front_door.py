@@ -16,6 +16,8 @@ COMMANDS = (
     "ask",
     "labels",
     "embed",
+    "index",
+    "search",
     "export",
     "build",
     "inspect",

@@ -15,10 +15,12 @@ from .build import build
 from .classify import classify
 from .embed import embed
 from .export import export
+from .index import index
 from .inspect import inspect
 from .labels import labels
 from .narrate import narrate
 from .profile import profile
+from .search import search
 from .tune import tune
 from .verify import verify
 
@@ -29,7 +31,7 @@ def cli() -> None:
     """VL-JEPA on the device: one embedding per clip window, words only when the meaning changes."""
 
 
-for command in (narrate, embed, classify, ask, labels, export, build, inspect, profile, tune, verify):
+for command in (narrate, embed, classify, ask, labels, index, search, export, build, inspect, profile, tune, verify):
     cli.add_command(command)
 
 

@@ -1,0 +1,113 @@
+"""Videos looked at by many machines: a Dask cluster encodes, this process stores.
+
+Every machine needs vlj-edge, the bundle and the videos under the same paths. A cluster runs whatever its scheduler is
+sent, so it belongs in a network of its own or behind Dask's TLS. What the workers send back is read as plain data.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlj_edge.errors import VljEdgeError, require
+from vlj_edge.runtime.pipeline import Model
+from vlj_edge.space import space_of
+
+from .index import Encode, Seen, see_video
+from .store import Moments, Video
+
+_AHEAD = 2  # videos that wait for each thread of the cluster, so that none idles
+_PLAIN = ["dask", "msgpack"]  # serializers; pickle is not among them
+_models = threading.local()
+
+
+def on(address: str, model: Model, query: str) -> Encode:
+    """Looks at videos on the cluster of the scheduler at an address, such as tcp://10.0.0.1:8786.
+
+    Raises:
+        VljEdgeError: nothing answers there, it has no workers, or Dask is not installed.
+    """
+    distributed = require("distributed", "cluster")
+    wanted = (str(model.directory.absolute()), space_of(model.manifest), query)
+    try:
+        client = distributed.Client(address, timeout=10, serializers=_PLAIN, deserializers=[*_PLAIN, "error"])
+    except (OSError, ValueError, TimeoutError) as error:
+        raise VljEdgeError(
+            f"no Dask scheduler answers at {address} ({error}): start dask scheduler, and dask worker beside it"
+        ) from error
+    threads = sum(client.nthreads().values())
+    if not threads:
+        client.close()
+        raise VljEdgeError(f"the cluster at {address} has no workers: start dask worker {address} on each machine")
+
+    def encode(videos: Sequence[Video]) -> Iterator[Seen]:
+        waiting = iter(videos)
+        sent: dict[str, Video] = {}
+        running = distributed.as_completed(loop=client.loop)
+
+        def send() -> None:
+            video = next(waiting, None)
+            if video is not None:
+                future = client.submit(encode_there, *wanted, list(video), pure=False, retries=2)
+                sent[future.key] = video
+                running.add(future)
+
+        try:
+            for _ in range(_AHEAD * threads):
+                send()
+            for future in running:
+                video = sent.pop(future.key)
+                yield _seen(video, future)
+                send()
+        finally:
+            client.close()
+
+    return encode
+
+
+def encode_there(directory: str, space: str, query: str, video: Sequence[Any]) -> dict[str, Any]:
+    """What runs on a worker: a video's moments as plain arrays, or what is wrong as a text."""
+    try:
+        model = _model(directory)
+        if space_of(model.manifest) != space:
+            raise VljEdgeError(
+                f"the bundle {directory} has other weights on {os.uname().nodename}: copy it there again"
+            )
+        seen = see_video(model, Video(*video), query)
+    except VljEdgeError as error:
+        return {"problem": str(error)}
+    found: dict[str, Any] = {"problem": seen.problem or ""}
+    if seen.moments is not None:
+        found |= {"start": seen.moments.start, "end": seen.moments.end, "embeddings": seen.moments.embeddings}
+    return found
+
+
+def _model(directory: str) -> Model:
+    """One for each of the worker's threads, which share its processors."""
+    models = _models.__dict__.setdefault("by_directory", {})
+    if directory not in models:
+        from distributed import get_worker
+
+        share = max(1, len(os.sched_getaffinity(0)) // get_worker().state.nthreads)
+        models[directory] = Model(directory, threads=share)
+    model: Model = models[directory]
+    return model
+
+
+def _seen(video: Video, future: Any) -> Seen:
+    path = Path(video.path)
+    if future.status != "finished":
+        return Seen(path, None, f"{path} was not looked at (the worker was lost, or failed on it): look at its log")
+    found = future.result()
+    moments = None
+    if "start" in found:
+        arrays = [
+            np.asarray(found[name], kind) for name, kind in (("start", "f8"), ("end", "f8"), ("embeddings", "f4"))
+        ]
+        moments = Moments(video, *arrays)
+    return Seen(path, moments, found["problem"] or None)

@@ -1,0 +1,229 @@
+"""Videos into a store: each one that has changed since, once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.runtime.pipeline import Model
+
+from .store import Moments, Store, Video
+
+SUFFIXES = frozenset(
+    [
+        ".3gp",
+        ".avi",
+        ".flv",
+        ".m2ts",
+        ".m4v",
+        ".mjpeg",
+        ".mjpg",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".ogv",
+        ".ts",
+        ".webm",
+        ".wmv",
+    ]
+)
+_SETTLED = 2.0  # seconds for which a file must not have changed before a folder that grows is believed
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One video after it was looked at.
+
+    Attributes:
+        moments: what it shows; None: nothing of it could be read.
+        problem: why it could not be read, or not to its end; one line.
+    """
+
+    path: Path
+    moments: Moments | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """One video that was done.
+
+    Attributes:
+        moments: that are stored of it.
+        seconds: of video that they cover.
+        problem: as of Seen.
+    """
+
+    path: Path
+    moments: int
+    seconds: float
+    problem: str | None = None
+
+
+class Encode(Protocol):
+    """Looks at videos, here or on other machines, in any order."""
+
+    def __call__(self, videos: Sequence[Video]) -> Iterator[Seen]: ...
+
+
+def find_videos(paths: Iterable[str | Path]) -> list[Path]:
+    """The files that are meant: those named, and all videos in and below folders, without hidden ones; absolute paths.
+
+    Raises:
+        VljEdgeError: nothing is at a path.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            for folder, below, names in os.walk(path):
+                below[:] = sorted(name for name in below if not name.startswith("."))
+                videos = (name for name in sorted(names) if Path(name).suffix.lower() in SUFFIXES)
+                found |= {(Path(folder) / name).absolute(): None for name in videos if not name.startswith(".")}
+        elif path.exists():
+            found[path.absolute()] = None
+        else:
+            raise VljEdgeError(f"{path} does not exist: check the path")
+    return list(found)
+
+
+def video_of(path: Path) -> Video:
+    """What tells whether a file has changed.
+
+    Raises:
+        VljEdgeError: it is gone, or may not be read.
+    """
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise VljEdgeError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from error
+    return Video(str(path), about.st_size, about.st_mtime_ns)
+
+
+def see_video(model: Model, video: Video, query: str) -> Seen:
+    """All moments of one video. A file that breaks off gives those before the break, and says so."""
+    path, problem = Path(video.path), None
+    starts: list[float] = []
+    ends: list[float] = []
+    rows: list[np.ndarray] = []
+    try:
+        with_moments = model.embed(path, query=query)
+        try:
+            for item in with_moments:
+                if item.encoded or not rows:
+                    starts.append(item.window.start)
+                    rows.append(item.embedding)
+                    ends.append(item.window.end)
+                else:  # looks as the window before did
+                    ends[-1] = item.window.end
+        finally:
+            with_moments.close()
+    except VljEdgeError as error:
+        problem = str(error)
+    if not rows:
+        return Seen(path, None, problem or f"{path} holds no picture: leave it out")
+    return Seen(path, Moments(video, np.array(starts), np.array(ends), np.stack(rows)), problem)
+
+
+def here(model: Model, query: str) -> Encode:
+    """Looks at videos in this process, one after the other."""
+
+    def encode(videos: Sequence[Video]) -> Iterator[Seen]:
+        for video in videos:
+            yield see_video(model, video, query)
+
+    return encode
+
+
+def index(
+    store: Store,
+    encode: Encode,
+    paths: Iterable[str | Path],
+    planned: Callable[[list[Video]], None] = lambda videos: None,
+) -> Iterator[Indexed]:
+    """Store what is new or has changed in files and folders. What is stored stays so, wherever this ends.
+
+    Args:
+        encode: here(), or cluster.on().
+        planned: is told what will be looked at, first.
+
+    Raises:
+        VljEdgeError: nothing is at a path, or the store cannot be written.
+    """
+    yield from _store(store, encode, _changed(store, find_videos(paths)), planned)
+
+
+def follow(
+    store: Store,
+    encode: Encode,
+    paths: Sequence[str | Path],
+    planned: Callable[[list[Video]], None] = lambda videos: None,
+    pause: float = 2.0,
+) -> Iterator[Indexed]:
+    """As index(), and go on with what comes into the folders, once it does not grow any more. Never ends of itself.
+
+    Args:
+        pause: seconds between two looks into the folders.
+    """
+    failed: set[Video] = set()
+    while True:
+        settled = time.time_ns() - int(_SETTLED * 1e9)
+        new = [v for v in _changed(store, find_videos(paths)) if v.modified < settled and v not in failed]
+        for done in _store(store, encode, new, planned):
+            failed |= {video for video in new if done.problem and video.path == str(done.path)}
+            yield done
+        time.sleep(pause)
+
+
+def prune(store: Store, paths: Iterable[str | Path]) -> list[str]:
+    """Forget the videos that were in and below these folders and are no more; their paths."""
+    folders = [str(Path(path).absolute()) for path in paths]
+    gone = [
+        known
+        for known in store.videos()
+        if not Path(known).exists() and any(known == f or known.startswith(f.rstrip("/") + "/") for f in folders)
+    ]
+    for path in gone:
+        store.remove(path)
+    return gone
+
+
+def _changed(store: Store, paths: Iterable[Path]) -> list[Video]:
+    known, new = store.videos(), []
+    for path in paths:
+        try:
+            video = video_of(path)
+        except VljEdgeError:  # gone since it was found
+            continue
+        if known.get(video.path) != video:
+            new.append(video)
+    return new
+
+
+def _store(
+    store: Store, encode: Encode, videos: list[Video], planned: Callable[[list[Video]], None]
+) -> Iterator[Indexed]:
+    if not videos:
+        return
+    planned(videos)
+    changed = False
+    try:
+        for seen in encode(videos):
+            count, seconds = 0, 0.0
+            if seen.moments is not None:
+                store.put(seen.moments)
+                changed = True
+                count, seconds = len(seen.moments.start), float(seen.moments.end[-1])
+            yield Indexed(seen.path, count, seconds, seen.problem)
+    finally:
+        if changed:
+            store.tidy()

@@ -1,0 +1,66 @@
+"""What a moment looks like: a picture of its middle, or the stretch itself as a video without sound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.results import Moment
+from vlj_edge.runtime.sources import Frame, open_source, opencv
+
+
+def thumbnail(moment: Moment, path: Path, width: int = 320) -> None:
+    """Write the frame in the middle of a moment's best window as a JPEG, at most `width` pixels wide.
+
+    Raises:
+        VljEdgeError: the video is gone or has changed, or there is no room for the picture.
+    """
+    cv2 = opencv()
+    middle = (moment.best_start + moment.best_end) / 2
+    with closing(_frames(moment, middle, math.inf)) as frames:
+        image = next(frames).image
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
+    if image.shape[1] > width:
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    if not cv2.imwrite(str(path), image):
+        raise VljEdgeError(f"{path} cannot be written: check the folder and the disk")
+
+
+def cut(moment: Moment, path: Path) -> None:
+    """Write a moment as an MP4 (MPEG-4 part 2, which every build of OpenCV has), in the video's own size and rate.
+
+    Raises:
+        VljEdgeError: the video is gone or has changed, or there is no room for the clip.
+    """
+    cv2 = opencv()
+    with closing(_frames(moment, moment.start, moment.end)) as frames:
+        first = next(frames)
+        with closing(open_source(Path(moment.file))) as source:
+            rate = 1 / source.period
+        height, width = first.image.shape[:2]
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, (width, height))
+        try:
+            if not writer.isOpened():
+                raise VljEdgeError(f"{path} cannot be written: check the folder and the disk")
+            for frame in chain([first], frames):
+                writer.write(frame.image)
+        finally:
+            writer.release()
+
+
+def _frames(moment: Moment, start: float, end: float) -> Generator[Frame, None, None]:
+    """Those that are on between two times, at least one."""
+    none = True
+    with closing(open_source(Path(moment.file))) as source:
+        for frame in source:
+            if frame.time >= end:
+                break
+            if frame.time + source.period > start:
+                none = False
+                yield frame
+    if none:
+        raise VljEdgeError(f"{moment.file} ends before {start:.1f} s: it has changed, so index it again")

@@ -1,0 +1,275 @@
+"""Moments and their embeddings in a LanceDB table: in a folder, or in a bucket (s3://, gs://, az://), which is how it
+grows past one machine.
+
+Why LanceDB and not another engine is in docs/library.md, with the figures of results/stores.json.
+
+One commit holds all moments of one video, so that a video is there whole or not at all, whatever happens. A store's
+schema says in which space its embeddings lie and what the model was asked for them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge.bundle import Manifest
+from vlj_edge.errors import VljEdgeError, require, without_credentials
+from vlj_edge.space import space_of
+
+Vectors = npt.NDArray[np.float32]
+
+_TABLE = "moments"
+_INDEX_FROM = 50_000  # moments: fewer are compared one by one in as short a time (results/stores.json)
+_TO_A_PART = 4096  # moments in one part of the index; one part in eight is looked into
+_REFINED = 30  # candidates for each answer that are compared exactly
+
+
+class Video(NamedTuple):
+    """A video as a store knows it: its absolute path, bytes, and time of its last change in ns since 1970."""
+
+    path: str
+    size: int
+    modified: int
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What was seen in a video. Windows that look the same, one after the other, are one moment.
+
+    Attributes:
+        start, end: float64 [moments], seconds.
+        embeddings: float32 [moments, embedding], rows of unit length; a store keeps them as float16.
+    """
+
+    video: Video
+    start: npt.NDArray[np.float64]
+    end: npt.NDArray[np.float64]
+    embeddings: Vectors
+
+
+class Hit(NamedTuple):
+    """A stored moment, and its cosine (-1..1) to what was looked for."""
+
+    path: str
+    start: float
+    end: float
+    score: float
+
+
+class Store:
+    """A store of one bundle's embeddings.
+
+    Args:
+        uri: a folder, or s3://bucket/path and the like; its credentials come from the environment.
+        query: what the model is asked for the embeddings; None: what the store was made with, or the bundle's own.
+        write: make it if it is not there, and be the only process on this machine that changes it.
+
+    Raises:
+        VljEdgeError: no store there, one of other weights or another query, a folder with something else in it,
+            another writer, or LanceDB is not installed.
+    """
+
+    def __init__(self, uri: str | Path, manifest: Manifest, query: str | None = None, write: bool = False) -> None:
+        self.uri = str(uri)
+        self._shown = without_credentials(self.uri)
+        os.environ.setdefault("LANCE_LOG", "error")  # it warns on stderr of its own API's future
+        self._lance, self._arrow = require("lancedb", "store"), require("pyarrow", "store")
+        self._lock = _Lock(Path(self.uri)) if write and "://" not in self.uri else None
+        try:
+            with self._told("cannot be opened", "check the place and its permissions"):
+                self._database = self._connect(write)
+                self._table = self._open(manifest, query, write)
+        except BaseException:
+            self.close()
+            raise
+        self.query = self._metadata["query"]
+        self._check(manifest, query)
+
+    def __len__(self) -> int:
+        """Moments."""
+        with self._told("cannot be read", "check the disk"):
+            return int(self._table.count_rows())
+
+    def videos(self) -> dict[str, Video]:
+        """All videos, by path."""
+        with self._told("cannot be read", "check the disk"):
+            rows = self._table.search().where("number = 0").select(list(Video._fields)).to_arrow().to_pylist()
+        return {row["path"]: Video(**row) for row in rows}
+
+    def put(self, moments: Moments) -> None:
+        """Add a video, in place of what was stored of it before.
+
+        Raises:
+            VljEdgeError: the disk is full, or it cannot be written.
+        """
+        arrow, count = self._arrow, len(moments.start)
+        halves = arrow.array(moments.embeddings.astype(np.float16).reshape(-1))
+        columns = {
+            **{name: [value] * count for name, value in moments.video._asdict().items()},
+            "number": np.arange(count),
+            "start": moments.start,
+            "end": moments.end,
+            "embedding": arrow.FixedSizeListArray.from_arrays(halves, moments.embeddings.shape[1]),
+        }
+        with self._told("cannot be written", "free space; what it held before stays"):
+            self._delete(moments.video.path)
+            self._table.add(arrow.table(columns, schema=self._table.schema))
+
+    def remove(self, path: str) -> None:
+        """Forget a video."""
+        with self._told("cannot be written", "check the disk; what it held before stays"):
+            self._delete(path)
+
+    def nearest(self, embedding: Vectors, count: int, without: Hit | None = None) -> list[Hit]:
+        """The nearest moments, the nearest first.
+
+        Args:
+            embedding: float32 [embedding], unit length.
+            without: leave out what overlaps with this.
+        """
+        with self._told("cannot be searched", "check the disk"):
+            found = self._table.search(embedding, vector_column_name="embedding").distance_type("cosine").limit(count)
+            if without is not None:
+                path, start, end = _quoted(without.path), without.start, without.end
+                found = found.where(f'NOT (path = {path} AND "end" > {start} AND start < {end})', prefilter=True)
+            found = found.nprobes(self._probes()).refine_factor(_REFINED)
+            rows = found.select(["path", "start", "end", "_distance"]).to_arrow().to_pylist()
+        return [Hit(row["path"], row["start"], row["end"], 1 - row["_distance"]) for row in rows]
+
+    def embedding_at(self, path: str, time: float) -> tuple[Hit, Vectors] | None:
+        """The moment of a video that a time (seconds) lies in, and its embedding, float32 [embedding]; None: it has no
+        such moment. Where several overlap, the one whose middle is nearest."""
+        with self._told("cannot be read", "check the disk"):
+            found = self._table.search().where(f'path = {_quoted(path)} AND start <= {time} AND "end" >= {time}')
+            rows = found.select(["start", "end", "embedding"]).to_arrow().to_pylist()
+        if not rows:
+            return None
+        best = min(rows, key=lambda row: abs((row["start"] + row["end"]) / 2 - time))
+        vector = np.asarray(best["embedding"], np.float32)
+        return Hit(path, best["start"], best["end"], 1.0), vector / max(float(np.linalg.norm(vector)), 1e-6)
+
+    def tidy(self) -> None:
+        """Make what many small commits left into few files, and index what has become too much to compare one by one.
+
+        Raises:
+            VljEdgeError: the disk is full, or it cannot be written.
+        """
+        with self._told("cannot be written", "free space; what it held before stays"):
+            self._table.optimize()
+            count = self._table.count_rows()
+            if count >= _INDEX_FROM and not self._table.list_indices():
+                settings = require("lancedb.index", "store").IvfRq(
+                    distance_type="cosine", num_partitions=max(1, count // _TO_A_PART)
+                )
+                self._table.create_index("embedding", config=settings)
+
+    def close(self) -> None:
+        """Let others write. May be called twice."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def _metadata(self) -> dict[str, str]:
+        raw = self._table.schema.metadata or {}
+        named = {key.decode(): value.decode() for key, value in raw.items()}
+        return {name: named.get(f"vlj_edge.{name}", "") for name in ("space", "query")}
+
+    def _connect(self, write: bool) -> Any:
+        if "://" not in self.uri:
+            folder = Path(self.uri)
+            if not write and not (folder / f"{_TABLE}.lance").is_dir():
+                raise VljEdgeError(f"{self.uri} is no store: make one with vlj-edge index VIDEOS --store {self.uri}")
+        return self._lance.connect(self.uri)
+
+    def _open(self, manifest: Manifest, query: str | None, write: bool) -> Any:
+        if _TABLE in self._database.list_tables().tables:
+            return self._database.open_table(_TABLE)
+        if not write:
+            raise VljEdgeError(f"{self._shown} is no store: make one with vlj-edge index VIDEOS --store {self._shown}")
+        arrow = self._arrow
+        fields = [
+            ("path", arrow.string()),
+            ("size", arrow.int64()),
+            ("modified", arrow.int64()),
+            ("number", arrow.int32()),
+            ("start", arrow.float64()),
+            ("end", arrow.float64()),
+            ("embedding", arrow.list_(arrow.float16(), manifest.embedding)),
+        ]
+        asked = query or manifest.labels.query or manifest.default_query
+        about = {"vlj_edge.space": space_of(manifest), "vlj_edge.query": asked}
+        return self._database.create_table(_TABLE, schema=arrow.schema(fields, metadata=about))
+
+    def _check(self, manifest: Manifest, query: str | None) -> None:
+        about = self._metadata
+        wrong = None
+        if about["space"] != space_of(manifest):
+            wrong = f"{self._shown} was made with other weights than the bundle has: name that bundle, or another store"
+        elif query is not None and query != about["query"]:
+            wrong = f"{self._shown} was made with the query '{about['query']}': use that, or another store"
+        if wrong is not None:
+            self.close()
+            raise VljEdgeError(wrong)
+
+    def _delete(self, path: str) -> None:
+        # asked first: a deletion is a commit even where there is nothing to delete
+        if self._table.count_rows(f"path = {_quoted(path)}"):
+            self._table.delete(f"path = {_quoted(path)}")
+
+    def _probes(self) -> int:
+        return max(8, int(self._table.count_rows()) // _TO_A_PART // 8)
+
+    @contextmanager
+    def _told(self, what: str, remedy: str) -> Iterator[None]:
+        """LanceDB's errors, of many kinds and with a trace of its sources in them, as one line."""
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            why = re.split(r", \S*\.rs:|\n", without_credentials(str(error)))[0][:200]
+            raise VljEdgeError(f"{self._shown} {what} ({why}): {remedy}") from error
+
+
+class _Lock:
+    """One writer at a time on a machine."""
+
+    def __init__(self, folder: Path) -> None:
+        name, ours = "writer.lock", f"{_TABLE}.lance"
+        there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        if folder.is_file() or (ours not in there and there - {name}):
+            raise VljEdgeError(f"{folder} holds something else than a store: name a folder that is not there yet")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise VljEdgeError(f"{folder} cannot be made ({error.strerror}): name another place") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            raise VljEdgeError(f"{folder} is being written by another process: wait for it, or name another") from error
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def _quoted(text: str) -> str:
+    """As SQL has it."""
+    return "'" + text.replace("'", "''") + "'"
