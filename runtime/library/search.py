@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,35 +25,55 @@ _MOST = 20_000  # windows that are looked through for the moments that were aske
 def search(store: Store, embedding: Embedding, top: int = 10, without: Hit | None = None) -> list[Moment]:
     """The moments that are nearest to an embedding, the nearest first.
 
-    Windows overlap, so that neighbours are found together: those that touch are one moment, with the best one's score.
+    A moment is the window that is nearest, with those before and after it for as long as they are at least half as
+    likely, by the bundle's temperature. Half is what found the bounds of events best (results/library.json).
 
     Args:
         embedding: float32 [embedding], unit length: Model.embed_text(), or embedding_at().
         top: moments; fewer where the library has no more.
         without: leave out what overlaps with this.
     """
+    slack = store.temperature * math.log(2)
     count = 8 * top
     while True:
         hits = store.nearest(embedding, count, without)
-        moments = join(hits)
-        if len(moments) >= top or len(hits) < count or count >= _MOST:
-            return moments[:top]
+        moments = join(hits, slack, top)
+        found_all = len(moments) == top and hits[-1].score < moments[-1].score - slack
+        if found_all or len(hits) < count or count >= _MOST:
+            return moments
         count = min(4 * count, _MOST)
 
 
-def join(hits: list[Hit]) -> list[Moment]:
-    """Hits of one video that overlap or touch, as one moment each; the best first."""
+def join(hits: list[Hit], slack: float, top: int) -> list[Moment]:
+    """At most `top` moments of windows, the best first: each the best window that is left, and its neighbours for as long
+    as they are not more than `slack` (cosine) below it. No two overlap."""
+    placed = sorted(hits, key=lambda hit: (hit.path, hit.start))
+    free = [True] * len(placed)
     moments: list[Moment] = []
-    for hit in sorted(hits, key=lambda hit: (hit.path, hit.start)):
-        last = moments[-1] if moments else None
-        if last is not None and last.file == hit.path and hit.start <= last.end:
-            best = max(last, Moment(hit.path, hit.start, hit.end, hit.score, hit.start, hit.end), key=lambda m: m.score)
-            moments[-1] = Moment(
-                last.file, last.start, max(last.end, hit.end), best.score, best.best_start, best.best_end
-            )
-        else:
-            moments.append(Moment(hit.path, hit.start, hit.end, hit.score, hit.start, hit.end))
-    return sorted(moments, key=lambda moment: -moment.score)
+
+    def reach(best: int, step: int) -> int:
+        at = best
+        while 0 <= at + step < len(placed):
+            here, there = placed[at], placed[at + step]
+            touches = here.path == there.path and max(here.start, there.start) <= min(here.end, there.end)
+            if not touches or not free[at + step] or there.score < placed[best].score - slack:
+                break
+            at += step
+        return at
+
+    for best in sorted(range(len(placed)), key=lambda number: -placed[number].score):
+        if len(moments) == top:
+            break
+        if not free[best]:
+            continue
+        first, last = reach(best, -1), reach(best, 1)
+        hit, start = placed[best], placed[first].start
+        end = max(each.end for each in placed[first : last + 1])
+        for number, each in enumerate(placed):
+            if each.path == hit.path and each.start < end and each.end > start:
+                free[number] = False
+        moments.append(Moment(hit.path, start, end, hit.score, hit.start, hit.end))
+    return moments
 
 
 def embedding_at(model: Model, store: Store, video: str | Path, time: float) -> tuple[Embedding, Hit]:

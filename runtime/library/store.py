@@ -92,7 +92,7 @@ class Store:
         except BaseException:
             self.close()
             raise
-        self.query = self._metadata["query"]
+        self.query, self.temperature = self._metadata["query"], manifest.labels.temperature
         self._check(manifest, query)
 
     def __len__(self) -> int:
