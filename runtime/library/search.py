@@ -45,8 +45,8 @@ def search(store: Store, embedding: Embedding, top: int = 10, without: Hit | Non
 
 
 def join(hits: list[Hit], slack: float, top: int) -> list[Moment]:
-    """At most `top` moments of windows, the best first: each the best window that is left, and its neighbours for as long
-    as they are not more than `slack` (cosine) below it. No two overlap."""
+    """At most `top` moments, the best first: each the best window that is left, and its neighbours for as long as they
+    are not more than `slack` (cosine) below it. No two overlap."""
     placed = sorted(hits, key=lambda hit: (hit.path, hit.start))
     free = [True] * len(placed)
     moments: list[Moment] = []

@@ -12,9 +12,11 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -165,7 +167,11 @@ class Store:
             VljEdgeError: the disk is full, or it cannot be written.
         """
         with self._told("cannot be written", "free space; what it held before stays"):
-            self._table.optimize()
+            # Without what it was before, or a disk would hold everything twice: nobody else writes there, and readers
+            # look for the newest each time. In a bucket others may: its old files go after LanceDB's week.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._table.optimize(cleanup_older_than=timedelta(0) if self._lock is not None else None)
             count = self._table.count_rows()
             if count >= _INDEX_FROM and not self._table.list_indices():
                 settings = require("lancedb.index", "store").IvfRq(
@@ -195,7 +201,7 @@ class Store:
             folder = Path(self.uri)
             if not write and not (folder / f"{_TABLE}.lance").is_dir():
                 raise VljEdgeError(f"{self.uri} is no store: make one with vlj-edge index VIDEOS --store {self.uri}")
-        return self._lance.connect(self.uri)
+        return self._lance.connect(self.uri, read_consistency_interval=timedelta(0))
 
     def _open(self, manifest: Manifest, query: str | None, write: bool) -> Any:
         if _TABLE in self._database.list_tables().tables:

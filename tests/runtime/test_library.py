@@ -259,6 +259,17 @@ def test_with_an_index_the_nearest_are_those_without(tmp_path: Path, monkeypatch
         assert store.nearest(late.embeddings[3], 1)[0].path == "/y", "what came after it as well"
 
 
+def test_a_reader_sees_what_is_written_after_it_began(model: Model, store: Store, tmp_path: Path) -> None:
+    reader = Store(tmp_path / "store", model.manifest)
+    for number in range(4):
+        store.put(moments_of(f"/{number}", 20, seed=number))
+        assert len(reader) == 20 * (number + 1)
+        store.tidy()
+        assert reader.nearest(moments_of("/x", 20, seed=number).embeddings[7], 1)[0].path == f"/{number}"
+    files = [path for path in (tmp_path / "store").rglob("*.lance") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 10_000, "what was before is not kept"
+
+
 # --- what is refused, and what survives
 
 

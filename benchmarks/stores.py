@@ -1,0 +1,194 @@
+"""LanceDB, usearch and sqlite-vec with a million embeddings: size, time to build, memory, recall and time of a query.
+
+python benchmarks/stores.py            needs: pip install usearch sqlite-vec apsw, and the test streams of train_nano
+
+The embeddings are spread like nano's: each is a mixture of two windows of the test streams, with noise of their
+covariance. Queries are captions, which lie elsewhere than clips do, and windows of a stream that was left out. Each
+engine keeps float16 and is given the settings with which it reaches a recall of 0.95 on captions, if it can. apsw is
+SQLite with loadable extensions, which many builds of Python's own sqlite3 do without.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from common import TRAIN_NANO, write
+from long_streams import resident
+from tasks import meanings
+
+import vlj_edge
+from vlj_edge.bundle import nano_bundle, read_manifest
+from vlj_edge.runtime.library.store import Moments, Store, Video
+
+TOP, BLOCK = 10, 50_000
+STREAMS = TRAIN_NANO / "data" / "streams" / "test"
+Ids = list[int]
+Query = Callable[[np.ndarray], Ids]
+
+
+def spread_like_nano(count: int, queries: int, folder: Path) -> None:
+    """Writes a.npy, float16 [count, embedding], q.npy, float32 [2 * queries, embedding] (captions, then windows), and
+    g.npy, int64 [2 * queries, TOP], the nearest rows by exact comparison."""
+    model = vlj_edge.load()
+    streams = [
+        np.stack([item.embedding for item in model.embed(path, query=model.manifest.labels.query)])
+        for path in sorted(STREAMS.glob("*.mp4"))[:8]
+    ]
+    real, held_out = np.concatenate(streams[:-1]), streams[-1]
+    mean = real.mean(0)
+    centred = real - mean
+    _, scale, axes = np.linalg.svd(centred, full_matrices=False)
+    rng = np.random.default_rng(0)
+    rows = np.lib.format.open_memmap(folder / "a.npy", "w+", np.float16, (count, real.shape[1]))
+    for first in range(0, count, BLOCK):
+        size = min(BLOCK, count - first)
+        share = rng.uniform(0, 0.7, (size, 1)).astype(np.float32)
+        two = centred[rng.integers(0, len(centred), (2, size))]
+        noise = (rng.normal(size=(size, len(scale))).astype(np.float32) * scale / np.sqrt(len(centred))) @ axes
+        some = mean + two[0] * (1 - share) + two[1] * share + 0.25 * noise
+        rows[first : first + size] = some / np.linalg.norm(some, axis=1, keepdims=True)
+    texts = [text for group in meanings() for text in group]
+    rng.shuffle(texts)
+    asked = [model.embed_text(text) for text in texts[:queries]]
+    asked += list(held_out[rng.permutation(len(held_out))[:queries]])
+    exact = np.zeros((len(asked), 0)), np.zeros((len(asked), 0), np.int64)
+    for first in range(0, count, BLOCK):
+        cosines = np.stack(asked) @ rows[first : first + BLOCK].astype(np.float32).T
+        best = np.argsort(-cosines, axis=1)[:, :TOP]
+        exact = (
+            np.hstack([exact[0], np.take_along_axis(cosines, best, 1)]),
+            np.hstack([exact[1], best + first]),
+        )
+    order = np.argsort(-exact[0], axis=1)[:, :TOP]
+    np.save(folder / "q.npy", np.stack(asked))
+    np.save(folder / "g.npy", np.take_along_axis(exact[1], order, 1))
+
+
+def our_store(rows: np.ndarray, folder: Path, build: bool) -> Query:
+    """LanceDB as vlj-edge index and search use it."""
+    manifest = read_manifest(nano_bundle())
+    if build:
+        with Store(folder / "store", manifest, write=True) as store:
+            for first in range(0, len(rows), BLOCK):
+                some = rows[first : first + BLOCK].astype(np.float32)
+                numbers = np.arange(first, first + len(some), dtype=np.float64)
+                store.put(Moments(Video(f"/{first}", 0, 0), numbers, numbers + 1, some))
+            store.tidy()
+    reader = Store(folder / "store", manifest)
+    return lambda vector: [int(hit.start) for hit in reader.nearest(vector, TOP)]
+
+
+def usearch_hnsw(rows: np.ndarray, folder: Path, build: bool) -> Query:
+    from usearch.index import Index
+
+    path = folder / "hnsw.usearch"
+    if build:
+        index = Index(ndim=rows.shape[1], metric="cos", dtype="f16", connectivity=16, expansion_add=64)
+        for first in range(0, len(rows), BLOCK):
+            some = np.array(rows[first : first + BLOCK])
+            index.add(np.arange(first, first + len(some)), some, threads=2)
+        index.save(str(path))
+    found = Index.restore(str(path), view=True)
+    found.expansion_search = 128
+    return lambda vector: [int(key) for key in found.search(vector, TOP).keys]
+
+
+def sqlite_vec_bits(rows: np.ndarray, folder: Path, build: bool) -> Query:
+    """One bit a number, which it compares quickly, and the 4,096 nearest (its limit) again in float16."""
+    import apsw
+    import sqlite_vec
+
+    database, width = apsw.Connection(str(folder / "vec.sqlite")), rows.shape[1]
+    database.enable_load_extension(True)
+    database.load_extension(sqlite_vec.loadable_path())
+    mean = np.array(rows[:BLOCK]).astype(np.float32).mean(0)
+
+    def bits(vectors: np.ndarray) -> np.ndarray:
+        return np.packbits(vectors > mean, axis=-1, bitorder="little")
+
+    if build:
+        database.execute(f"create virtual table moments using vec0(bits bit[{width}], +embedding blob)")
+        for first in range(0, len(rows), BLOCK):
+            some = np.array(rows[first : first + BLOCK])
+            pairs = [(b.tobytes(), e.tobytes()) for b, e in zip(bits(some.astype(np.float32)), some, strict=True)]
+            with database:
+                database.executemany("insert into moments(bits, embedding) values(vec_bit(?), ?)", pairs)
+
+    def query(vector: np.ndarray) -> Ids:
+        near = "select rowid, embedding from moments where bits match vec_bit(?) and k = 4096"
+        found = list(database.execute(near, (bits(vector).tobytes(),)))
+        halves = np.frombuffer(b"".join(blob for _, blob in found), np.float16).reshape(-1, width)
+        return [found[best][0] - 1 for best in np.argsort(-(halves.astype(np.float32) @ vector))[:TOP]]
+
+    return query
+
+
+ENGINES: dict[str, tuple[str, Callable[[np.ndarray, Path, bool], Query]]] = {
+    "LanceDB, IVF with RaBitQ": ("lancedb", our_store),
+    "usearch, HNSW": ("usearch", usearch_hnsw),
+    "sqlite-vec, bits then float16": ("sqlite-vec", sqlite_vec_bits),
+}
+
+
+def measure(data: Path, folder: Path, engine: Callable[[np.ndarray, Path, bool], Query], build: bool) -> dict[str, Any]:
+    rows, queries, exact = (np.load(data / name, mmap_mode="r") for name in ("a.npy", "q.npy", "g.npy"))
+    before, started = resident(), time.perf_counter()
+    query = engine(rows, folder, build)
+    if build:
+        return {"build_seconds": round(time.perf_counter() - started, 1)}
+    half = len(queries) // 2
+    for vector in queries[:: len(queries) // 10]:
+        query(vector)
+    seconds, right = [], []
+    for vector, wanted in zip(queries, exact, strict=True):
+        started = time.perf_counter()
+        found = query(vector)
+        seconds.append(time.perf_counter() - started)
+        right.append(len(set(found) & set(wanted.tolist())) / TOP)
+    return {
+        "megabytes_on_disk": round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6),
+        "recall_at_10_captions": round(float(np.mean(right[:half])), 4),
+        "recall_at_10_windows": round(float(np.mean(right[half:])), 4),
+        "query_ms_p50": round(float(np.percentile(seconds, 50)) * 1e3, 2),
+        "query_ms_p95": round(float(np.percentile(seconds, 95)) * 1e3, 2),
+        "resident_megabytes_more": round(resident() - before),
+    }
+
+
+@click.command()
+@click.option("--vectors", default=1_000_000, show_default=True)
+@click.option("--queries", default=150, show_default=True, help="Of each kind.")
+@click.option("--one", hidden=True, nargs=4)
+def main(vectors: int, queries: int, one: tuple[str, str, str, str] | None) -> None:
+    if one is not None:
+        name, data, folder, build = one
+        print(json.dumps(measure(Path(data), Path(folder), ENGINES[name][1], build == "build")))
+        return
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Path(scratch)
+        spread_like_nano(vectors, queries, data)
+        for number, (name, (package, _)) in enumerate(ENGINES.items()):
+            folder = data / str(number)
+            folder.mkdir()
+            found[name] = {"version": version(package)}
+            for step in ("build", "query"):  # each in a process of its own, so that its memory is its own
+                command = [sys.executable, __file__, "--one", name, str(data), str(folder), step]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                found[name] |= json.loads(done.stdout.splitlines()[-1])
+            print(name, found[name], flush=True)
+    write("stores.json", {f"{vectors} embeddings of 384": found}, "python benchmarks/stores.py")
+
+
+if __name__ == "__main__":
+    main()
