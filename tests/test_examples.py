@@ -49,6 +49,22 @@ def test_ask_video() -> None:
     assert line.startswith(question) and any(answer in line for answer in answers)
 
 
+def test_search_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(DEMO, tmp_path)
+    lines = run("search_library.py", tmp_path, "the robot arm opens the drawer")
+    assert "demo.mp4: " in lines[0] and len(lines) == 4
+    score, start = float(lines[1].split()[0]), float(lines[1].split()[1])
+    assert score > 0.3 and 5 < start < 13, "as in examples/media/demo.json"
+    assert len(run("search_library.py", tmp_path, "the robot arm hammers the nail")) == 3, "it is stored already"
+
+
+def test_embed_on_device(tmp_path: Path) -> None:
+    *news, totals = run("embed_on_device.py", DEMO, tmp_path / "ring.vlj")
+    assert 5 < len(news) < 60 and all("something new" in line for line in news)
+    assert totals.startswith("79 embeddings kept")
+
+
 @pytest.mark.slow
 def test_export_bundle(tmp_path: Path) -> None:
     lines = run("export_bundle.py", tmp_path / "nano-fp16")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -215,3 +217,21 @@ def test_a_ring_that_does_not_fit_is_not_begun(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(VljEdgeError, match="No space left on device"):
         RecordFile(tmp_path / "ring", Layout("float16", 16, SPACE, 10))
     assert os.listdir(tmp_path) == []
+
+
+def test_the_reader_in_the_docs_reads(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "embeddings.md").read_text(encoding="utf-8")
+    [program] = re.findall(r"```python\n(.*?)```", page, re.S)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    with RecordFile(tmp_path / "ring", Layout("float16", 8, SPACE, slots=5)) as ring:
+        for number in range(7):
+            ring.write(number / 2, 100.0 + number, np.full(8, 0.1 * number, np.float32), number)
+    raw = bytearray((tmp_path / "ring").read_bytes())
+    raw[64 + 3 * (len(raw) - 64) // 5 + 30] ^= 1  # a torn record
+    (tmp_path / "ring").write_bytes(raw)
+    theirs, ours = names["read"](tmp_path / "ring"), list(read_records(tmp_path / "ring"))
+    assert [record[:4] for record in theirs] == [tuple(record[:4]) for record in ours]
+    assert [record[0] for record in theirs] == [2, 4, 5, 6]
+    for one, other in zip(theirs, ours, strict=True):
+        np.testing.assert_array_equal(one[4].astype(np.float32), other.embedding)
