@@ -32,7 +32,8 @@ from vlj_edge.runtime.drawn import Drawn
 from vlj_edge.runtime.labels import LabelBank, make_bank
 from vlj_edge.runtime.library import Store, here, index
 from vlj_edge.runtime.pipeline import Model
-from vlj_edge.runtime.sources import Frame, open_source
+from vlj_edge.runtime.sources import Frame
+from vlj_edge.runtime.uris import open_source
 from vlj_edge.runtime.vectors import FORMS, prefix
 
 STREAMS = TRAIN_NANO / "data" / "streams" / "test"

@@ -12,7 +12,7 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Clip, Preprocess
 
 from .preprocess import ClipPixels, see
-from .sources import open_source
+from .uris import open_source
 from .windows import samples, windows
 
 

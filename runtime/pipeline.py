@@ -30,9 +30,10 @@ from .gates import CaptionMemory, Change, Encoded, MeaningGate, SceneGate, at_re
 from .overlap import ahead
 from .preprocess import ClipPixels, Picture, see
 from .probe import Probe, Watched
-from .sources import Source, open_source
+from .sources import Source
 from .tokens import Tokens
 from .tuning import read_tuning
+from .uris import open_source
 from .windows import samples, windows
 
 Item = TypeVar("Item")

@@ -1,4 +1,4 @@
-"""Where frames come from: video files, folders of images, cameras.
+"""What frames come from: the interface of a source, video files, folders of images. uris.py opens them.
 
 Timestamps are seconds from the first frame. What cannot be opened, or has no picture in it, is an error at once. What
 breaks off later ends normally with `incomplete` set, so that everything before the break is still narrated.
@@ -9,19 +9,17 @@ from __future__ import annotations
 import os
 import re
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import numpy.typing as npt
 
-from vlj_edge.errors import VljEdgeError, require, without_credentials
+from vlj_edge.errors import VljEdgeError, require
 
 Image: TypeAlias = npt.NDArray[np.uint8]
 
@@ -76,50 +74,8 @@ class Source(ABC):
         """Let go of the device or file. May be called twice."""
 
 
-def open_source(uri: str | Path | int, frames_per_second: float = 4.0) -> Source:
-    """Open a video file (path, file://), a folder of images, an image, or a camera (0, /dev/video0, v4l2:///dev/video0).
-
-    Args:
-        frames_per_second: at which a folder's images follow one another.
-
-    Raises:
-        VljEdgeError: nothing there, nothing that can be read, or no frame in it.
-    """
-    text = str(uri)
-    if text.startswith("v4l2://"):
-        text = text.removeprefix("v4l2://")
-    if re.fullmatch(r"\d+", text):
-        return Camera(int(text))
-    if text.startswith("/dev/"):
-        return Camera(text)
-    if text.startswith("file://"):
-        text = unquote(urlsplit(text).path)
-    elif "://" in text:
-        raise VljEdgeError(
-            f"{without_credentials(text)}: {text.split('://')[0]} sources are not supported yet: "
-            "give a file, a folder of images or a camera index"
-        )
-    return _open_path(Path(text).expanduser(), frames_per_second)
-
-
-def _open_path(path: Path, frames_per_second: float) -> Source:
-    if not path.exists():
-        raise VljEdgeError(f"{path} does not exist: check the path; a camera is given by its index, such as 0")
-    if not os.access(path, os.R_OK):
-        raise VljEdgeError(f"{path} may not be read by this user: chmod +r it")
-    if path.is_dir():
-        images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-        if not images:
-            raise VljEdgeError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}): give a folder that does")
-        return Images(sorted(images, key=_natural), frames_per_second)
-    if path.stat().st_size == 0:
-        raise VljEdgeError(f"{path} is empty: record or copy it again")
-    # OpenCV takes img_001.png for the first of a sequence and would go on to img_002.png.
-    return Images([path], frames_per_second) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path)
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    # frame9 before frame10
+def natural(path: Path) -> list[tuple[int, str]]:
+    """A key to sort by: frame9 before frame10."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", path.name)]
 
 
@@ -170,9 +126,9 @@ class VideoFile(Source):
     the newest frame when asked; an older one's is read again.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str, shown: str | None = None) -> None:
         cv2 = opencv()
-        self._path = path
+        self._path, self._shown = path, shown or str(path)
         self._position, self._count = cv2.CAP_PROP_POS_MSEC, cv2.CAP_PROP_FRAME_COUNT
         self._capture = cv2.VideoCapture(str(path))
         self._grabbed = 0  # frames; -1: none is at hand
@@ -184,8 +140,8 @@ class VideoFile(Source):
         if first is None:
             self.close()
             raise VljEdgeError(
-                f"{path} has no picture that can be read (damaged, sound only, or an unknown format): "
-                f"look at it with ffprobe, or convert it with ffmpeg -i {path.name} video.mp4"
+                f"{self._shown} has no picture that can be read (damaged, sound only, or an unknown format): "
+                f"look at it with ffprobe, or convert it with ffmpeg -i {Path(self._shown).name} video.mp4"
             )
         self._first = first
 
@@ -203,7 +159,7 @@ class VideoFile(Source):
         # Counts are estimates in some containers: only what is beyond their error is a loss.
         if missing > max(0.5, 0.05 * declared):
             self.incomplete = (
-                f"{self._path} breaks off at {now + self.period:.1f} of {declared:.1f} seconds: it is damaged, "
+                f"{self._shown} breaks off at {now + self.period:.1f} of {declared:.1f} seconds: it is damaged, "
                 "copy or record it again"
             )
 
@@ -234,7 +190,9 @@ class VideoFile(Source):
         with self._reading:
             good, image = self._capture.retrieve() if number == self._grabbed else self._read_again(number)
         if not good:
-            raise VljEdgeError(f"frame {number} of {self._path} cannot be read: it is damaged, copy or record it again")
+            raise VljEdgeError(
+                f"frame {number} of {self._shown} cannot be read: it is damaged, copy or record it again"
+            )
         picture: Image = image
         return picture
 
@@ -246,74 +204,6 @@ class VideoFile(Source):
                 return False, None
             self._second_grabbed += 1
         return self._second.retrieve()  # type: ignore[no-any-return]
-
-
-class Camera(Source):
-    """A camera, read by its own thread into one slot: whoever is late gets the newest frame, and the lag cannot grow.
-
-    Attributes:
-        dropped: frames that were replaced by a newer one before they were taken.
-    """
-
-    live = True
-    silence = 5.0  # seconds without a frame after which a camera is taken for lost: a read can block for good
-
-    def __init__(self, which: int | str) -> None:
-        cv2 = opencv()
-        self.dropped = 0
-        self._name = f"camera {which}"
-        self._capture: Any = cv2.VideoCapture(which)
-        self.period = _period(self._capture.get(cv2.CAP_PROP_FPS), 30.0)
-        good, self._first = self._capture.read()
-        if not good:
-            self._capture.release()
-            raise VljEdgeError(
-                f"{self._name} gives no picture: check that it is plugged in (ls /dev/video*), that this user is in "
-                "the group video, and that no other program uses it"
-            )
-        self._start = time.monotonic()
-        self._slot: Frame | None = None
-        self._lost = False
-        self._news = threading.Condition()
-        self._stop = threading.Event()
-        self._reader = threading.Thread(target=self._keep_newest, name=self._name, daemon=True)
-
-    def frames(self) -> Iterator[Frame]:
-        """See Source."""
-        self._reader.start()
-        yield Frame(0.0, self._first)
-        while True:
-            with self._news:
-                self._news.wait_for(lambda: self._slot is not None or self._lost, self.silence)
-                frame, self._slot = self._slot, None
-            if frame is None:
-                break
-            yield frame
-        if not self._stop.is_set():
-            self.incomplete = f"{self._name} stopped giving pictures: check its cable and start again"
-
-    def close(self) -> None:
-        """See Source."""
-        self._stop.set()
-        if self._reader.is_alive():
-            self._reader.join(1.0)
-        # Releasing a capture under a read that is blocked crashes: then it is left to the process's end.
-        if not self._reader.is_alive():
-            self._capture.release()
-
-    def _keep_newest(self) -> None:
-        failures = 0
-        while not self._stop.is_set() and failures < 3:
-            good, image = self._capture.read()
-            failures = 0 if good else failures + 1
-            if good:
-                with self._news:
-                    self.dropped += self._slot is not None
-                    self._slot = Frame(time.monotonic() - self._start, image)
-                    self._news.notify()
-        with self._news:
-            self._lost = True
-            self._news.notify()
 
 
 def _period(frames_per_second: float, otherwise: float) -> float:

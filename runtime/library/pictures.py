@@ -10,7 +10,8 @@ from pathlib import Path
 
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Moment
-from vlj_edge.runtime.sources import Frame, open_source, opencv
+from vlj_edge.runtime.sources import Frame, opencv
+from vlj_edge.runtime.uris import open_source
 
 
 def thumbnail(moment: Moment, path: Path, width: int = 320) -> None:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Moment
 from vlj_edge.runtime.pipeline import Model
-from vlj_edge.runtime.sources import Frame, Source, open_source
+from vlj_edge.runtime.sources import Frame, Source
+from vlj_edge.runtime.uris import open_source
 
 from .store import Hit, Store
 

@@ -28,7 +28,7 @@ from vlj_edge.runtime.library.pictures import cut, thumbnail
 from vlj_edge.runtime.library.search import join
 from vlj_edge.runtime.library.store import Hit, Moments, Video
 from vlj_edge.runtime.pipeline import Model
-from vlj_edge.runtime.sources import open_source
+from vlj_edge.runtime.uris import open_source
 
 from . import tiny_bundle as by_hand
 from .tiny_bundle import BLUE, GREEN, RED, YELLOW
