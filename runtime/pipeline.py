@@ -125,6 +125,11 @@ class Model:
         if tuning is not None and threads is None:
             self._wanted |= {"threads": tuning.threads, "spin": tuning.spin}
 
+    def alike(self, threads: int) -> Model:
+        """Another one of the same bundle, backend and engines, for another thread."""
+        built = self._wanted["engines"]
+        return Model(self.directory, self.backend.name, threads, built, self.overlap)
+
     def narrate(
         self,
         source: AnySource,

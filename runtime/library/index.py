@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 import numpy as np
@@ -37,6 +39,7 @@ SUFFIXES = frozenset(
         ".wmv",
     ]
 )
+_PATIENCE = 5.0  # seconds for threads to end that nobody waits for any more
 _SETTLED = 2.0  # seconds for which a file must not have changed before a folder that grows is believed
 
 
@@ -109,8 +112,12 @@ def video_of(path: Path) -> Video:
     return Video(str(path), about.st_size, about.st_mtime_ns)
 
 
-def see_video(model: Model, video: Video, query: str) -> Seen:
-    """All moments of one video. A file that breaks off gives those before the break, and says so."""
+def see_video(model: Model, video: Video, query: str, unwanted: Callable[[], bool] = lambda: False) -> Seen:
+    """All moments of one video. A file that breaks off gives those before the break, and says so.
+
+    Args:
+        unwanted: looked at with every window: give up, nobody waits for this any more.
+    """
     path, problem = Path(video.path), None
     starts: list[float] = []
     ends: list[float] = []
@@ -119,6 +126,8 @@ def see_video(model: Model, video: Video, query: str) -> Seen:
         with_moments = model.embed(path, query=query)
         try:
             for item in with_moments:
+                if unwanted():
+                    return Seen(path, None, f"{path} was not looked at to its end")
                 if item.encoded or not rows:
                     starts.append(item.window.start)
                     rows.append(item.embedding)
@@ -134,12 +143,48 @@ def see_video(model: Model, video: Video, query: str) -> Seen:
     return Seen(path, Moments(video, np.array(starts), np.array(ends), np.stack(rows)), problem)
 
 
-def here(model: Model, query: str) -> Encode:
-    """Looks at videos in this process, one after the other."""
+def here(model: Model, query: str, jobs: int = 1) -> Encode:
+    """Looks at videos in this process.
+
+    Args:
+        jobs: videos at a time, each with a thread and a Model of its own. On a CPU two models of one thread do more
+            than one of two (results/wearable.json).
+    """
 
     def encode(videos: Sequence[Video]) -> Iterator[Seen]:
+        if min(jobs, len(videos)) <= 1:
+            for video in videos:
+                yield see_video(model, video, query)
+            return
+        stop = threading.Event()
+        models = [model.alike(threads=1) for _ in range(min(jobs, len(videos)))]
+        waiting: SimpleQueue[Video] = SimpleQueue()
         for video in videos:
-            yield see_video(model, video, query)
+            waiting.put(video)
+        seen: SimpleQueue[Seen | BaseException] = SimpleQueue()
+
+        def work(own: Model) -> None:
+            try:
+                while not stop.is_set():
+                    seen.put(see_video(own, waiting.get_nowait(), query, stop.is_set))
+            except Empty:
+                pass
+            except BaseException as error:  # raised again where the results are used
+                seen.put(error)
+
+        threads = [threading.Thread(target=work, args=(own,), daemon=True) for own in models]
+        try:
+            for thread in threads:
+                thread.start()
+            for _ in videos:
+                found = seen.get()
+                if isinstance(found, BaseException):
+                    raise found
+                yield found
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(_PATIENCE)
 
     return encode
 

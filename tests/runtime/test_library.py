@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -97,6 +98,23 @@ def test_stored_embeddings_are_the_models(model: Model, store: Store, films: Pat
         assert stored is not None
         cosine = float(model.embed_text("red") @ expected[hit.start].embedding)
         assert hit.score == pytest.approx(cosine, abs=2e-3)
+
+
+def test_several_at_a_time_are_as_one_by_one(model: Model, store: Store, films: Path, tmp_path: Path) -> None:
+    for number in range(5):
+        shutil.copy(films / ("a.avi" if number % 2 else "below/b.avi"), films / f"more{number}.avi")
+    list(index(store, here(model, QUERY), [films]))
+    with Store(tmp_path / "several", model.manifest, QUERY, write=True) as several:
+        done = list(index(several, here(model, QUERY, jobs=3), [films]))
+        assert len(done) == 8 and len(several) == len(store) and several.videos() == store.videos()
+        for text in ("red", "blue", "green"):
+            wanted = model.embed_text(text)
+            assert sorted(several.nearest(wanted, 500)) == sorted(store.nearest(wanted, 500))
+        before = threading.active_count()
+        stopped = here(model, QUERY, jobs=3)([video_of(path) for path in find_videos([films])])
+        next(stopped)
+        stopped.close()  # type: ignore[attr-defined]
+        assert threading.active_count() <= before
 
 
 def test_only_what_has_changed_is_looked_at_again(model: Model, store: Store, films: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 @click.option("--cluster", help="Scheduler of a Dask cluster that looks at the videos, such as tcp://10.0.0.1:8786.")
 @click.option("--query", help="What the model is asked; the bundle's own question about labels when not named.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Bundle directory; the nano bundle when not named.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads of this process.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="One video at a time, with so many CPU threads.",
+)
 def index(
     paths: tuple[Path, ...],
     uri: str,
@@ -57,7 +62,8 @@ def index(
 
             encode = on(cluster, model, store.query)
         else:
-            encode = here(model, store.query)
+            several = model.backend.name == "onnxruntime" and threads is None
+            encode = here(model, store.query, jobs=len(os.sched_getaffinity(0)) if several else 1)
         failed = _run(store, encode, paths, follow)
     if failed:
         raise VljEdgeError(f"{failed} of the videos could not be read to their end: see above; all others are stored")
