@@ -35,7 +35,7 @@ from vlj_edge.runtime.library import Store, here, index
 from vlj_edge.runtime.pipeline import Model
 from vlj_edge.runtime.sources import Frame
 from vlj_edge.runtime.uris import open_source
-from vlj_edge.runtime.vectors import FORMS, prefix
+from vlj_edge.runtime.vectors import FORMS, prefix, read_basis
 
 STREAMS = TRAIN_NANO / "data" / "streams" / "test"
 DEMO = ROOT / "examples" / "media" / "demo.mp4"
@@ -62,21 +62,23 @@ def forms() -> dict[str, Any]:
     nearest = (embeddings @ bank.embeddings.T).argmax(1)
     found: dict[str, Any] = {"windows": len(embeddings), "labels": len(bank.labels), "sentences": len(queries)}
     full = embeddings.shape[1]
+    basis = read_basis(model.directory, model.manifest)
     for width, form in itertools.product((full, full // 2, full // 4), FORMS):
-        packed = stored(embeddings, form, width)
-        short = np.stack([prefix(row, width) for row in bank.embeddings])
+        shorten = partial(prefix, width=width, basis=basis)
+        packed = stored(embeddings, form, width, shorten)
+        short = np.stack([shorten(row) for row in bank.embeddings])
         found[f"{form}, {width}"] = {
             "bytes": FORMS[form].size(width),
             "top1_label_as_float32": round(float(((packed @ short.T).argmax(1) == nearest).mean()), 5),
-            **retrieval(packed, {c: prefix(q, width) for c, q in queries.items()}, wanted, where),
+            **retrieval(packed, {c: shorten(q) for c, q in queries.items()}, wanted, where),
         }
     return found
 
 
-def stored(embeddings: np.ndarray, form: str, width: int) -> np.ndarray:
+def stored(embeddings: np.ndarray, form: str, width: int, shorten: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """As they come back from a file."""
     each = FORMS[form]
-    return np.stack([each.unpack(each.pack(prefix(row, width)), width) for row in embeddings])
+    return np.stack([each.unpack(each.pack(shorten(row)), width) for row in embeddings])
 
 
 def retrieval(
@@ -198,7 +200,7 @@ def memory_here(scratch: Path) -> None:
     width = model.manifest.embedding
     rows = np.random.default_rng(0).normal(size=(50, width)).astype(np.float32)
     bank = LabelBank(tuple(map(str, range(50))), rows / np.linalg.norm(rows, axis=1, keepdims=True), "")
-    ring = Records(scratch / "ring", model.manifest, "int8", width, 10_000)
+    ring = Records(scratch / "ring", model.manifest, "int8", width, partial(prefix, width=width), 10_000)
     at: dict[int, float] = {}
     run = model.embed(Slow(WINDOWS / 2 + 2))
     for count, noticed in enumerate(notice(run, bank, 0.0, Novelty(0.7, width)), 1):

@@ -44,6 +44,7 @@ from .weights import Sources, Weights, open_weights
 
 CAPTIONS = "captions.txt"
 GATES_FILE = "gates.json"  # beside the weights: thresholds that were calibrated with them
+PREFIX_FILE = "prefix.npy"  # axes, float16 or float32 [embedding, embedding], on which short embeddings keep the most
 LABELS_FILE = "labels.json"  # the same for what texts are compared with
 _ORDER = ("vision_encoder", "predictor", "text_encoder", "decoder")  # each makes inputs for those after it
 # Peak of `export --preset vl-jepa-1.6b` (results/paper-scale.json): the libraries, and copies of the largest part.
@@ -125,6 +126,7 @@ def export_bundle(
                 parity.judge(rows, chosen)
         if weights.captions is not None:
             (directory / CAPTIONS).write_text("\n".join(weights.captions) + "\n", encoding="utf-8")
+        prefix = _prefix(weights.directory, directory)
         progress("sealing")
         manifest = Manifest(
             preset=preset.name,
@@ -135,6 +137,7 @@ def export_bundle(
             engines=specs,
             tokenizers=tokenizers.specs(),
             labels=_labels(weights.directory),
+            prefix=prefix,
             gates=_gates(weights.directory) if target is None else with_gates(_gates(weights.directory), target),
             files={path.name: seal(path) for path in sorted(directory.iterdir())},
             receipt=_receipt(weights, sources, command),
@@ -209,6 +212,13 @@ def _gates(directory: Path | None) -> Gates:
         return Gates(scene, meaning, CaptionMemory(**raw["memory"]), Rest(**raw["rest"]))
     except (ValueError, KeyError, TypeError) as error:
         raise VljEdgeError(f"{path} holds no gate settings ({error!r}): remove it, or calibrate again") from error
+
+
+def _prefix(weights: Path | None, directory: Path) -> str | None:
+    if weights is None or not (weights / PREFIX_FILE).is_file():
+        return None
+    shutil.copyfile(weights / PREFIX_FILE, directory / PREFIX_FILE)
+    return PREFIX_FILE
 
 
 def _labels(directory: Path | None) -> Labels:

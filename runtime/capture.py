@@ -95,6 +95,11 @@ class Live(Source):
                 raise VljEdgeError(f"{address.shown} gives no picture: {address.remedy}")
 
     @property
+    def origin(self) -> float | None:
+        """time.monotonic() of the first frame; None: there was none yet."""
+        return self._origin
+
+    @property
     def recording(self) -> bool:
         """It says how many frames it has: it is no live source."""
         return self._reader is not None and self._reader.count > 0

@@ -205,6 +205,10 @@ class MeaningGate:
         self._resting, self._turned, self._pending_since, self._ready = resting, True, time, []
         return over
 
+    def cosine_to_said(self, embedding: Embedding) -> float | None:
+        """How near an embedding is to what was last said, -1..1; None before anything was said."""
+        return None if self._said is None else _cosine(embedding, self._said)
+
     def flush(self) -> Change | None:
         """At the end of the stream: the change that is pending still and can never calm, or None."""
         if self._latest is None or self._pending_since is None:

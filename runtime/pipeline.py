@@ -21,7 +21,7 @@ import numpy.typing as npt
 from vlj_edge import bundle
 from vlj_edge.bundle import Gates, Manifest, read_manifest
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Narration, Totals, Window, WindowAnswers, WindowEmbedding
+from vlj_edge.results import Look, Narration, Totals, Window, WindowAnswers, WindowEmbedding
 
 from .backends import choose
 from .decode import decode, nearest_caption, read_captions
@@ -33,6 +33,7 @@ from .probe import Probe, Watched
 from .sources import Source
 from .tokens import Tokens
 from .tuning import read_tuning
+from .turns import Turns
 from .uris import open_source
 from .windows import samples, windows
 
@@ -93,7 +94,7 @@ class Pass(Iterator[Item], Generic[Item]):
 class Model:
     """A bundle, ready to run. Engines are verified and loaded when they are first needed.
 
-    One Model serves one thread: its engines' buffers are shared by everything that it does.
+    One Model serves one thread, unless it is `shared`: its engines' buffers serve everything that it does.
 
     Args:
         backend: a name of engine.BACKENDS; None: the best that works here (`Model.backend` says which, and why).
@@ -101,6 +102,7 @@ class Model:
         engines: a folder of TensorRT engines that were built elsewhere and are to be trusted.
         overlap: read and see frames, encode, and decode beside each other, in threads. What comes out is the same.
         probe: notes when each stage is at work.
+        shared: several sources may be narrated at once, each in a thread of its own; they take turns at the engines.
 
     Raises:
         VljEdgeError: no bundle there, a manifest that cannot be read, an unknown backend, or one that is broken.
@@ -114,8 +116,10 @@ class Model:
         engines: str | Path | None = None,
         overlap: bool = True,
         probe: Probe | None = None,
+        shared: bool = False,
     ) -> None:
         self.overlap, self._probe = overlap, probe
+        self._turns = Turns() if shared else None
         self.directory = Path(directory)
         self.manifest: Manifest = read_manifest(self.directory)
         built = Path(engines) if engines is not None else None
@@ -124,11 +128,20 @@ class Model:
         self._wanted: dict[str, Any] = {"backend": self.backend.name, "threads": threads, "engines": built}
         if tuning is not None and threads is None:
             self._wanted |= {"threads": tuning.threads, "spin": tuning.spin}
+        if shared:  # loaded now, and not by several threads at once
+            _ = self._encoder, self._query_tokens, bundle.OPTIONAL in self.manifest.engines and self._say
 
     def alike(self, threads: int) -> Model:
         """Another one of the same bundle, backend and engines, for another thread."""
         built = self._wanted["engines"]
         return Model(self.directory, self.backend.name, threads, built, self.overlap)
+
+    def check(self, query: str | None, gates: Gates | None) -> None:
+        """Raises VljEdgeError: narrate() could not be called with these."""
+        if query is not None:
+            self._query_tokens.encode(query)
+        if gates is not None:
+            MeaningGate(gates.meaning)
 
     def narrate(
         self,
@@ -136,6 +149,7 @@ class Model:
         query: str | None = None,
         every_window: bool = False,
         gates: Gates | None = None,
+        watch: Callable[[Look], None] | None = None,
     ) -> Pass[Narration]:
         """Say what happens in a source, when it changes.
 
@@ -144,18 +158,20 @@ class Model:
             query: what the predictor is asked; None: the bundle's default query.
             every_window: decode every window with all gates off, and say the same text again where it is the same.
             gates: settings in place of the bundle's.
+            watch: is told of every window, by the thread that encodes.
 
         Raises:
             VljEdgeError: at the call, for a source, query or bundle that cannot be used.
         """
         gates = NO_GATES if every_window else gates or self.manifest.gates
         totals = Totals()
-        keep = gates.meaning.smoothing == 1  # what is decoded is then one window's embedding, and no mean
+        # What is decoded is then one window's embedding, and no mean; and nobody else uses the places it is kept in.
+        keep = gates.meaning.smoothing == 1 and self._turns is None
         frames, encode = self._start(source, [query], gates, totals, keep)
         memory = CaptionMemory(gates.memory, self.manifest.embedding)
         meaning = MeaningGate(gates.meaning)
         _ = self._say  # a decoder that cannot be loaded is an error of this call, not of the first change
-        changes = self._changes(frames, encode, meaning, gates.rest, totals)
+        changes = self._changes(frames, encode, meaning, gates.rest, totals, watch)
         if self.overlap:  # texts are decoded here while the next windows are encoded
             changes = ahead(changes, _CHANGES_AHEAD)
         said = self._narrations(changes, memory, every_window, totals)
@@ -217,7 +233,7 @@ class Model:
         tokens = [self._query_tokens.encode(self.manifest.default_query if q is None else q) for q in queries]
         if not isinstance(source, Source):
             source = open_source(source, self.manifest.clip.frames_per_second)
-        return source, self._encoding(tokens, gates, totals, keep)
+        return source, self._in_turn(self._encoding(tokens, gates, totals, keep))
 
     def _encoding(self, queries: list[Query], gates: Gates, totals: Totals, keep: bool) -> Encode:
         """Encodes a clip, unless the scene gate says that it looks like the one before: then that stands."""
@@ -266,14 +282,23 @@ class Model:
                 yield WindowAnswers(window, np.stack([each.embedding for each in encoded]), changed)
 
     def _changes(
-        self, frames: Source, encode: Encode, meaning: MeaningGate, rest: bundle.Rest, totals: Totals
+        self,
+        frames: Source,
+        encode: Encode,
+        meaning: MeaningGate,
+        rest: bundle.Rest,
+        totals: Totals,
+        watch: Callable[[Look], None] | None,
     ) -> Generator[Change, None, None]:
         """Every window is offered to the meaning gate, which has encoded what it must know."""
         probe, rate = self._probe, self.manifest.clip.frames_per_second
+        cosine: float | None = None
         offer = self._timed("meaning gate", meaning.offer)
 
         def encode_window(window: Window, pictures: list[Picture]) -> Encoded:
+            nonlocal cosine
             [encoded], _ = encode(pictures)
+            cosine = meaning.cosine_to_said(encoded.embedding)
             if probe is not None:
                 probe.compare(window.centre, encoded.embedding)
             return encoded
@@ -283,10 +308,12 @@ class Model:
                 if probe is not None:
                     probe.take_window()
                 totals.windows += 1
-                resting = at_rest(pictures, rest, rate)
+                resting, cosine = at_rest(pictures, rest, rate), None
                 change = offer(window.centre, partial(encode_window, window, pictures), resting)
                 if probe is not None:
                     probe.decide(change.embedding if change is not None else None)
+                if watch is not None:
+                    watch(Look(window, cosine, bool(resting), change is not None))
                 if change is not None:
                     yield change
         change = meaning.flush()
@@ -330,7 +357,7 @@ class Model:
         if known is not None:
             totals.memory_hits += 1
             return known, "memory"
-        text, runs = self._say(change.embedding if change.kept is None else change.kept)
+        text, runs = self._in_turn(self._say)(change.embedding if change.kept is None else change.kept)
         totals.decoder_runs += 1
         totals.decoder_tokens += runs
         memory.put(change.embedding, text, change.resting)
@@ -377,6 +404,17 @@ class Model:
             return tokens.decode(ids), runs
 
         return say
+
+    def _in_turn(self, action: Callable[..., Item]) -> Callable[..., Item]:
+        turns = self._turns
+        if turns is None:
+            return action
+
+        def act(*arguments: Any) -> Item:
+            with turns:
+                return action(*arguments)
+
+        return act
 
     def _timed(self, stage: str, action: Callable[..., Item]) -> Callable[..., Item]:
         return action if self._probe is None else self._probe.timed(stage, action)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -15,8 +16,10 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.space import space_of
 
 from .records import Layout, RecordFile
-from .vectors import prefix
+from .vectors import Vector
 from .wearable import Noticed
+
+Shorten = Callable[[Vector], Vector]  # vectors.prefix() of the width that is wanted
 
 
 class VectorSink(Protocol):
@@ -30,11 +33,10 @@ class VectorSink(Protocol):
 
 
 class JsonLines:
-    """One object a line, as Noticed.as_dict(), with the first `width` numbers of the embedding; or events alone,
-    without it."""
+    """One object a line, as Noticed.as_dict(), with the shortened embedding; or events alone, without it."""
 
-    def __init__(self, stream: IO[str], width: int, events: bool) -> None:
-        self._stream, self._width, self._events = stream, width, events
+    def __init__(self, stream: IO[str], shorten: Shorten, events: bool) -> None:
+        self._stream, self._shorten, self._events = stream, shorten, events
 
     def take(self, noticed: Noticed) -> None:
         """See VectorSink."""
@@ -42,7 +44,7 @@ class JsonLines:
             return
         found = noticed.as_dict()
         if not self._events:
-            found["embedding"] = [round(float(n), 6) for n in prefix(noticed.item.embedding, self._width)]
+            found["embedding"] = [round(float(n), 6) for n in self._shorten(noticed.item.embedding)]
         self._stream.write(json.dumps(found, ensure_ascii=False) + "\n")
         self._stream.flush()
 
@@ -54,8 +56,8 @@ class Archive:
     """One .npz: `time` float64 [windows] seconds (centres), `embedding` float32 [windows, width], `label` int32
     [windows], `space`. It is written when it is closed."""
 
-    def __init__(self, path: Path, manifest: Manifest, width: int) -> None:
-        self._path, self._space, self._width = path, space_of(manifest), width
+    def __init__(self, path: Path, manifest: Manifest, width: int, shorten: Shorten) -> None:
+        self._path, self._space, self._width, self._shorten = path, space_of(manifest), width, shorten
         self._times: list[float] = []
         self._rows: list[np.ndarray] = []
         self._labels: list[int] = []
@@ -64,7 +66,7 @@ class Archive:
     def take(self, noticed: Noticed) -> None:
         """See VectorSink."""
         self._times.append(noticed.item.window.centre)
-        self._rows.append(prefix(noticed.item.embedding, self._width))
+        self._rows.append(self._shorten(noticed.item.embedding))
         self._labels.append(noticed.label)
 
     def close(self) -> None:
@@ -97,12 +99,13 @@ class Records:
     """A file of records (runtime/records.py): a stream, or a ring of `slots`, in which every record is on the disk
     before the next window is looked at."""
 
-    def __init__(self, path: Path, manifest: Manifest, form: str, width: int, slots: int = 0) -> None:
+    def __init__(self, path: Path, manifest: Manifest, form: str, width: int, shorten: Shorten, slots: int = 0) -> None:
+        self._shorten = shorten
         self._file = RecordFile(path, Layout(form, width, space_of(manifest), slots), sync=slots > 0)
 
     def take(self, noticed: Noticed) -> None:
         """See VectorSink."""
-        self._file.write(noticed.item.window.centre, time.time(), noticed.item.embedding, noticed.label)
+        self._file.write(noticed.item.window.centre, time.time(), self._shorten(noticed.item.embedding), noticed.label)
 
     def close(self) -> None:
         """See VectorSink."""

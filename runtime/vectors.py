@@ -8,10 +8,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from vlj_edge.bundle import Manifest, verify_file
 from vlj_edge.errors import VljEdgeError
 
 Vector = npt.NDArray[np.float32]
@@ -78,8 +80,30 @@ def form_of(name: str) -> Form:
     return FORMS[name]
 
 
-def prefix(vector: Vector, width: int) -> Vector:
-    """The first `width` numbers of a vector, of unit length again; the vector itself if that is all of it.
+def read_basis(directory: Path, manifest: Manifest) -> Vector | None:
+    """The axes on which a bundle's embeddings are shortened, float32 [embedding, embedding], the most telling first;
+    None: it has none, because its embeddings can be cut off as they are, or nobody has fitted any.
+
+    Raises:
+        VljEdgeError: the file is not the one that was sealed, or holds something else.
+    """
+    if manifest.prefix is None:
+        return None
+    path = verify_file(directory, manifest.prefix, manifest)
+    try:
+        basis = np.asarray(np.load(path, allow_pickle=False), np.float32)
+        if basis.shape != (manifest.embedding, manifest.embedding):
+            raise ValueError(f"its shape is {basis.shape}")
+    except (ValueError, EOFError) as error:
+        raise VljEdgeError(f"{path} holds no axes ({error}): export the bundle again") from error
+    return basis
+
+
+def prefix(vector: Vector, width: int, basis: Vector | None = None) -> Vector:
+    """A vector in `width` numbers, of unit length again; the vector itself if that is all of it.
+
+    Args:
+        basis: of read_basis(): the numbers are those along its first axes; None: the vector's own first ones.
 
     Raises:
         VljEdgeError: the vector is not so long.
@@ -90,5 +114,5 @@ def prefix(vector: Vector, width: int) -> Vector:
         )
     if width == len(vector):
         return vector
-    part = vector[:width]
+    part = vector[:width] if basis is None else vector @ basis[:, :width]
     return np.asarray(part / max(float(np.linalg.norm(part)), 1e-12), np.float32)

@@ -208,6 +208,7 @@ class Manifest:
     parity: dict[str, Any]
     captions: str | None = None  # a file of texts, one a line, of which the decoder engine chooses the nearest
     labels: Labels = Labels()
+    prefix: str | None = None  # a file of axes, on which shortened embeddings keep the most (runtime/vectors.py)
     schema_version: int = SCHEMA_VERSION
 
 
@@ -314,7 +315,7 @@ def _parts_below(directory: Path, name: str) -> Iterator[Path]:
 def _check_names(path: Path, manifest: Manifest) -> None:
     used = [engine.file for engine in manifest.engines.values()]
     used += [tokenizer.file for tokenizer in manifest.tokenizers.values()]
-    used += [manifest.captions] if manifest.captions is not None else []
+    used += [name for name in (manifest.captions, manifest.prefix) if name is not None]
     for name in [*manifest.files, *used]:
         member = PurePosixPath(name)
         leaves = member.is_absolute() or ".." in member.parts or "\\" in name or ":" in name or not member.parts

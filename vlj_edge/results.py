@@ -52,6 +52,22 @@ class WindowAnswers:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What the gates made of one window.
+
+    Attributes:
+        cosine: to what was last said, -1..1; None where the window was not encoded, or nothing was said before.
+        resting: the picture stood still.
+        spoke: there was something to say.
+    """
+
+    window: Window
+    cosine: float | None
+    resting: bool
+    spoke: bool
+
+
+@dataclass(frozen=True)
 class Narration:
     """One thing said. `start` and `end` bound the clip window, or the windows averaged, that it describes; seconds.
 

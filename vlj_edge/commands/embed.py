@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ import click
 
 if TYPE_CHECKING:
     from vlj_edge.bundle import Manifest
-    from vlj_edge.runtime.vector_sinks import VectorSink
+    from vlj_edge.runtime.pipeline import Model
+    from vlj_edge.runtime.vector_sinks import Shorten, VectorSink
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float:
@@ -36,7 +38,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--form", help="Numbers in --ring and --format binary: float32, float16, int8 or bit.  [default: float16]"
 )
-@click.option("--width", type=click.IntRange(1), help="Numbers of each embedding, the first ones; all when not named.")
+@click.option("--width", type=click.IntRange(1), help="Numbers of each embedding; all when not named.")
 @click.option("--every", callback=_seconds, help="Time between two windows, such as 2s; every window if not.")
 @click.option("--on-change", is_flag=True, help="Only windows whose picture has changed.")
 @click.option("--bank", type=click.Path(path_type=Path), help="Labels that vlj-edge labels made: adds the nearest one.")
@@ -85,7 +87,8 @@ def embed(
     kept = 0
     with ExitStack() as cleanup:
         cleanup.callback(items.close)
-        sinks = _sinks(cleanup, manifest, kind, out, ring, keep, form or "float16", width, events)
+        shorten = _shorten(model, width)
+        sinks = _sinks(cleanup, manifest, kind, out, ring, keep, form or "float16", width, shorten, events)
         for noticed in notice(items, known, manifest.labels.none_below, novelty):
             if on_change and not noticed.item.encoded:
                 continue
@@ -99,6 +102,18 @@ def embed(
         f" {totals.video_seconds:.1f} s of video at {totals.real_time_factor:.1f}x real time",
         err=True,
     )
+
+
+def _shorten(model: Model, width: int | None) -> Shorten:
+    from vlj_edge.errors import VljEdgeError
+    from vlj_edge.runtime.vectors import prefix, read_basis
+
+    full = model.manifest.embedding
+    if width is None or width == full:
+        return partial(prefix, width=full)
+    if width > full:
+        raise VljEdgeError(f"the embeddings have {full} numbers, not {width}: give a smaller --width")
+    return partial(prefix, width=width, basis=read_basis(model.directory, model.manifest))
 
 
 def _check(
@@ -129,27 +144,25 @@ def _sinks(
     keep: int,
     form: str,
     width: int | None,
+    shorten: Shorten,
     events: bool,
 ) -> list[VectorSink]:
     """Where every window goes; what --out and --ring take is not on stdout, but for events."""
-    from vlj_edge.errors import VljEdgeError
     from vlj_edge.runtime.vector_sinks import Archive, JsonLines, Records
 
     numbers = width or manifest.embedding
-    if numbers > manifest.embedding:
-        raise VljEdgeError(f"the embeddings have {manifest.embedding} numbers, not {numbers}: give a smaller --width")
     sinks: list[VectorSink] = []
     if kind == "npz" and out is not None:
-        sinks.append(Archive(out, manifest, numbers))
+        sinks.append(Archive(out, manifest, numbers, shorten))
     elif kind == "binary" and out is not None:
-        sinks.append(Records(out, manifest, form, numbers))
+        sinks.append(Records(out, manifest, form, numbers, shorten))
     elif out is not None:
         lines = cleanup.enter_context(out.open("w", encoding="utf-8"))
-        sinks.append(JsonLines(lines, numbers, events=False))
+        sinks.append(JsonLines(lines, shorten, events=False))
     if ring is not None:
-        sinks.append(Records(ring, manifest, form, numbers, keep))
+        sinks.append(Records(ring, manifest, form, numbers, shorten, keep))
     if events or not sinks:
-        sinks.append(JsonLines(sys.stdout, numbers, events))
+        sinks.append(JsonLines(sys.stdout, shorten, events))
     for sink in sinks:
         cleanup.callback(sink.close)
     return sinks

@@ -1,0 +1,43 @@
+"""Fits the axes on which nano's embeddings are shortened, on validation streams: prefix.npy beside the weights.
+
+python fit_prefix.py --weights ../../export/nano [--bundle BUNDLE]
+
+They are the principal axes, about the origin, of windows and of texts, each with half of the weight: what is compared
+later is one of each. Nothing is trained again; at full width embeddings stay as they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+from tasks import meanings
+
+import vlj_edge
+
+
+@click.command()
+@click.option("--streams", type=click.Path(path_type=Path), default=Path("data/streams/val"), show_default=True)
+@click.option("--weights", type=click.Path(path_type=Path), default=Path("data/nano-weights"), show_default=True)
+@click.option("--bundle", type=click.Path(path_type=Path), help="The nano bundle when not named.")
+def main(streams: Path, weights: Path, bundle: Path | None) -> None:
+    model = vlj_edge.load(bundle)
+    windows = [
+        item.embedding
+        for path in sorted(streams.glob("*.mp4"))
+        for item in model.embed(path, query=model.manifest.labels.query or None)
+    ]
+    texts = [model.embed_text(text) for group in meanings() for text in group]
+    moments = sum(np.cov(np.stack(rows).T, bias=True) + _square(np.mean(rows, 0)) for rows in (windows, texts))
+    _, axes = np.linalg.eigh(moments)
+    np.save(weights / "prefix.npy", axes[:, ::-1].astype(np.float16))  # the most telling first
+    click.echo(f"{weights / 'prefix.npy'}: from {len(windows)} windows and {len(texts)} texts")
+
+
+def _square(mean: np.ndarray) -> np.ndarray:
+    return np.outer(mean, mean)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""Several sources at once: one chain, in fair turns; each has gates, settings and numbers of its own.
+
+channel -> source -> Tap -> Model.narrate -> Event -> outlets
+
+A channel outlives passes over its source: its settings may change, and its camera may be lost and come back. Each time
+a new pass begins, with gates that know nothing, so that something is said at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge.bundle import Gates
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.results import Look, Narration, Totals
+
+from .capture import Live, State
+from .outlet import Event, Outlet
+from .pipeline import Model, Pass
+from .sources import Frame, Source
+from .uris import open_source
+
+_GAP = 3.0  # seconds without a frame after which what comes is a new beginning
+_REMEMBERED = 600  # looks of a channel that are kept, five minutes of two a second
+_DELAYS = 512  # delays that percentiles are made of
+_PATIENCE = 10.0  # seconds for a channel's thread to end
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A source that is to be narrated.
+
+    Attributes:
+        name: unique; what its events are called.
+        uri: as of uris.open_source().
+        query, gates: None: the bundle's.
+    """
+
+    name: str
+    uri: str
+    query: str | None = None
+    gates: Gates | None = None
+
+
+class Tap(Source):
+    """One source for many passes: each begins where the one before was cut, with times from its own first frame.
+
+    Attributes:
+        latest: the newest frame.
+        offset: seconds from the source's first frame to that of this pass.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.live, self.period = source, source.live, source.period
+        self.latest: Frame | None = None
+        self.offset, self.ended = 0.0, False
+        self._frames = iter(source)
+        self._held: Frame | None = None
+        self._cut = threading.Event()
+
+    def cut(self) -> None:
+        """End this pass."""
+        self._cut.set()
+
+    def frames(self) -> Iterator[Frame]:
+        """See Source."""
+        self._cut.clear()
+        first: float | None = None
+        while not self._cut.is_set():
+            frame, self._held = self._held or next(self._frames, None), None
+            if frame is None:
+                self.ended, self.incomplete = True, self.source.incomplete
+                return
+            before, self.latest = self.latest, frame
+            if self.live and first is not None and before is not None and frame.time - before.time > _GAP:
+                self._held = frame
+                return
+            if first is None:
+                first = self.offset = frame.time
+            self.period = self.source.period
+            yield Frame(frame.time - first, frame.image)
+
+
+class Channel:
+    """One source of a station. What is read of it from other threads is a number, or replaced as a whole.
+
+    Attributes:
+        wanted: with the settings that hold now.
+        state: of a live source; "live" and "ended" of others.
+        error: why it ended, if that was no good reason; one line.
+        totals: of the passes that are over; see counts().
+        looks: (seconds in the source, Look) of the last windows.
+        last: the newest event.
+    """
+
+    def __init__(
+        self, wanted: Wanted, model: Model, emit: Callable[[Event], None], keep_trying: bool, numbers_from: int = 0
+    ) -> None:
+        self.wanted, self._model, self._emit, self._keep_trying = wanted, model, emit, keep_trying
+        self.state: State = "connecting"
+        self.error: str | None = None
+        self.last: Event | None = None
+        self.looks: deque[tuple[float, Look]] = deque(maxlen=_REMEMBERED)
+        self._delays: deque[float] = deque(maxlen=_DELAYS)
+        self._passed = Totals()
+        self._pass: Pass[Narration] | None = None
+        self._tap: Tap | None = None
+        self._number = numbers_from
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name=f"channel {wanted.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def change(self, query: str | None = None, gates: Gates | None = None) -> None:
+        """Go on with other settings; None leaves one as it is.
+
+        Raises:
+            VljEdgeError: the model cannot be asked that, or such gates cannot be.
+        """
+        self._model.check(query, gates)
+        self.wanted = replace(
+            self.wanted, query=query or self.wanted.query, gates=self.wanted.gates if gates is None else gates
+        )
+        if self._tap is not None:
+            self._tap.cut()
+
+    def picture(self) -> npt.NDArray[np.uint8] | None:
+        """The newest frame, uint8 [height, width, 3] BGR; None: there was none yet."""
+        frame = self._tap.latest if self._tap is not None else None
+        return None if frame is None else frame.image
+
+    def counts(self) -> dict[str, Any]:
+        """Plain numbers of all passes together, and how old a window is once it has been dealt with, seconds."""
+        totals = self._passed if self._pass is None else _added(self._passed, self._pass.totals)
+        source = self._tap.source if self._tap is not None else None
+        delays = sorted(self._delays)
+        found = totals.as_dict() | {"events": self._number, "bad_frames": getattr(source, "bad", 0)}
+        if isinstance(source, Live):
+            found |= {"frames_dropped": source.dropped, "restarts": source.restarts}
+        for share in (50, 95, 99):
+            found[f"delay_p{share}"] = round(delays[(len(delays) - 1) * share // 100], 3) if delays else None
+        return found
+
+    def stop(self) -> None:
+        """End, whatever is at work; join() waits for it."""
+        self._stop.set()
+        tap = self._tap
+        if tap is not None:
+            tap.cut()
+            tap.source.close()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Has it ended?"""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        try:
+            rate = self._model.manifest.clip.frames_per_second
+            source = open_source(self.wanted.uri, rate, self._keep_trying, self._be)
+            tap = self._tap = Tap(source)
+            if not source.live:
+                self._be("live")
+            while not self._stop.is_set() and not tap.ended:
+                self._run(tap)
+        except VljEdgeError as error:
+            self.error = str(error)
+        except Exception as error:  # one source that fails must not end the others, and a thread has no caller to tell
+            self.error = f"{self.wanted.name} failed inside vlj-edge ({error!r}): please report it"
+        finally:
+            if self._tap is not None:
+                self._tap.source.close()
+            self._be("ended")
+
+    def _run(self, tap: Tap) -> None:
+        with_settings = self.wanted
+        self._pass = self._model.narrate(tap, with_settings.query, gates=with_settings.gates, watch=self._look)
+        try:
+            for narration in self._pass:
+                shifted = replace(narration, start=narration.start + tap.offset, end=narration.end + tap.offset)
+                self._number += 1
+                self.last = Event(self.wanted.name, shifted, time.time(), self._number)
+                self._emit(self.last)
+        finally:
+            self._pass.close()
+            self._passed, self._pass = _added(self._passed, self._pass.totals), None
+
+    def _look(self, look: Look) -> None:
+        tap = self._tap
+        if tap is None:
+            return
+        self.looks.append((look.window.centre + tap.offset, look))
+        origin = getattr(tap.source, "origin", None)
+        if origin is not None:
+            self._delays.append(time.monotonic() - (origin + tap.offset + look.window.end))
+
+    def _be(self, state: State) -> None:
+        self.state = state
+
+
+class Station:
+    """Channels that share one model, and the outlets that all their events go to.
+
+    Args:
+        model: a shared one (Model(shared=True)).
+        heard: is told of every event, by the channel's thread, before the outlets are.
+        keep_trying: sources that are not there yet are waited for.
+
+    Raises:
+        VljEdgeError: two sources have one name.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        sources: Sequence[Wanted],
+        outlets: Sequence[Outlet] = (),
+        heard: Callable[[Event], None] = lambda event: None,
+        keep_trying: bool = False,
+    ) -> None:
+        names = [wanted.name for wanted in sources]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise VljEdgeError(f"two sources are called '{twice}': name each differently, as NAME=SOURCE")
+        self.model, self.outlets, self._heard = model, list(outlets), heard
+        self.channels = {wanted.name: Channel(wanted, model, self._emit, keep_trying) for wanted in sources}
+
+    def start(self) -> None:
+        """Begin with all sources."""
+        for channel in self.channels.values():
+            channel.start()
+
+    def wait(self, pause: float = 0.2) -> None:
+        """Until all sources have ended. May be interrupted."""
+        while not all(channel.join(pause) for channel in self.channels.values()):
+            pass
+
+    def stop(self) -> None:
+        """End all sources, then the outlets, which hand on what they hold. May be called twice."""
+        for channel in self.channels.values():
+            channel.stop()
+        for channel in self.channels.values():
+            channel.join(_PATIENCE)
+        for outlet in self.outlets:
+            outlet.close()
+
+    def _emit(self, event: Event) -> None:
+        self._heard(event)
+        for outlet in self.outlets:
+            outlet.put(event)
+
+
+def _added(one: Totals, other: Totals) -> Totals:
+    """Sums of all counts."""
+    return Totals(**{name: value + getattr(other, name) for name, value in vars(one).items()})
