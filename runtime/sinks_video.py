@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vlj_edge.errors import VljEdgeError
 
 from .outlet import Event
-from .sources import opencv
+from .sources import Frame, Source, opencv
 
 Picture: TypeAlias = npt.NDArray[np.uint8]
 
@@ -222,3 +223,22 @@ def _wrap(text: str, font: Any, width: int) -> list[str]:
             lines[-1] = lines[-1][:-1]
         lines[-1] = lines[-1].rstrip() + "..."
     return lines
+
+
+class Filmed(Source):
+    """A source all of whose frames go into an annotated video on their way."""
+
+    def __init__(self, source: Source, film: AnnotatedVideo) -> None:
+        self._source, self._film = source, film
+        self.live, self.period = source.live, source.period
+
+    def frames(self) -> Iterator[Frame]:
+        """See Source."""
+        for frame in self._source:
+            self._film.frame(frame.time, frame.image)
+            yield frame
+        self.incomplete = self._source.incomplete
+
+    def close(self) -> None:
+        """See Source."""
+        self._source.close()
