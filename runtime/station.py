@@ -31,6 +31,7 @@ from .uris import open_source
 _GAP = 3.0  # seconds without a frame after which what comes is a new beginning
 _REMEMBERED = 600  # looks of a channel that are kept, five minutes of two a second
 _DELAYS = 512  # delays that percentiles are made of
+_STUCK = 60.0  # seconds without a window, although pictures come, after which a channel is taken to hang
 _PATIENCE = 10.0  # seconds for a channel's thread to end
 
 
@@ -54,14 +55,14 @@ class Tap(Source):
     """One source for many passes: each begins where the one before was cut, with times from its own first frame.
 
     Attributes:
-        latest: the newest frame.
+        latest, latest_at: the newest frame, and the time.monotonic() at which it came.
         offset: seconds from the source's first frame to that of this pass.
     """
 
     def __init__(self, source: Source) -> None:
         self.source, self.live, self.period = source, source.live, source.period
         self.latest: Frame | None = None
-        self.offset, self.ended = 0.0, False
+        self.offset, self.ended, self.latest_at = 0.0, False, 0.0
         self._frames = iter(source)
         self._held: Frame | None = None
         self._cut = threading.Event()
@@ -80,6 +81,7 @@ class Tap(Source):
                 self.ended, self.incomplete = True, self.source.incomplete
                 return
             before, self.latest = self.latest, frame
+            self.latest_at = time.monotonic()
             if self.live and first is not None and before is not None and frame.time - before.time > _GAP:
                 self._held = frame
                 return
@@ -114,6 +116,7 @@ class Channel:
         self._pass: Pass[Narration] | None = None
         self._tap: Tap | None = None
         self._number = numbers_from
+        self._looked_at = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"channel {wanted.name}", daemon=True)
 
@@ -131,8 +134,18 @@ class Channel:
         self.wanted = replace(
             self.wanted, query=query or self.wanted.query, gates=self.wanted.gates if gates is None else gates
         )
+        self.settle(self.wanted)
+
+    def settle(self, wanted: Wanted) -> None:
+        """Go on as wanted, from a new pass on. It must have been checked."""
+        self.wanted = wanted
         if self._tap is not None:
             self._tap.cut()
+
+    def stuck(self) -> bool:
+        """Pictures have come for longer than a minute, and no window was dealt with."""
+        tap = self._tap
+        return tap is not None and tap.live and tap.latest_at - self._looked_at > _STUCK
 
     def picture(self) -> npt.NDArray[np.uint8] | None:
         """The newest frame, uint8 [height, width, 3] BGR; None: there was none yet."""
@@ -199,6 +212,7 @@ class Channel:
         tap = self._tap
         if tap is None:
             return
+        self._looked_at = time.monotonic()
         self.looks.append((look.window.centre + tap.offset, look))
         origin = getattr(tap.source, "origin", None)
         if origin is not None:
@@ -233,6 +247,7 @@ class Station:
         if twice is not None:
             raise VljEdgeError(f"two sources are called '{twice}': name each differently, as NAME=SOURCE")
         self.model, self.outlets, self._heard = model, list(outlets), heard
+        self._keep_trying = keep_trying
         self.channels = {wanted.name: Channel(wanted, model, self._emit, keep_trying) for wanted in sources}
 
     def start(self) -> None:
@@ -244,6 +259,33 @@ class Station:
         """Until all sources have ended. May be interrupted."""
         while not all(channel.join(pause) for channel in self.channels.values()):
             pass
+
+    def become(self, sources: Sequence[Wanted]) -> None:
+        """Go on with other sources: those that are no longer named are ended, new ones begin, and where only settings
+        differ they are changed.
+
+        Raises:
+            VljEdgeError: settings that cannot be; everything goes on as before.
+        """
+        wanted = {each.name: each for each in sources}
+        if len(wanted) != len(sources):
+            raise VljEdgeError("two sources have the same name: name each differently")
+        for each in sources:
+            self.model.check(each.query, each.gates)
+        for name, channel in list(self.channels.items()):
+            if name not in wanted or wanted[name].uri != channel.wanted.uri:
+                channel.stop()
+                del self.channels[name]
+        for name, each in wanted.items():
+            if name not in self.channels:
+                self.channels[name] = Channel(each, self.model, self._emit, self._keep_trying)
+                self.channels[name].start()
+            elif each != self.channels[name].wanted:
+                self.channels[name].settle(each)
+
+    def sick(self) -> str | None:
+        """The name of a source that has pictures and makes nothing of them; None: all is well."""
+        return next((name for name, channel in self.channels.items() if channel.stuck()), None)
 
     def stop(self) -> None:
         """End all sources, then the outlets, which hand on what they hold. May be called twice."""

@@ -18,6 +18,7 @@ COMMANDS = (
     "embed",
     "index",
     "search",
+    "serve",
     "export",
     "build",
     "inspect",

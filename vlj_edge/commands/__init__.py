@@ -21,6 +21,7 @@ from .labels import labels
 from .narrate import narrate
 from .profile import profile
 from .search import search
+from .serve import serve
 from .tune import tune
 from .verify import verify
 
@@ -31,7 +32,9 @@ def cli() -> None:
     """VL-JEPA on the device: one embedding per clip window, words only when the meaning changes."""
 
 
-for command in (narrate, embed, classify, ask, labels, index, search, export, build, inspect, profile, tune, verify):
+USES = (narrate, serve, embed, classify, ask, labels, index, search)
+BUNDLES = (export, build, inspect, verify, profile, tune)
+for command in (*USES, *BUNDLES):
     cli.add_command(command)
 
 

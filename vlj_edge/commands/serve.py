@@ -1,0 +1,192 @@
+"""vlj-edge serve: cameras in, a page to watch, an API, and texts to other systems; for weeks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .outlets import open_outlets, tell_missed, with_outlets
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.config import Config
+    from vlj_edge.runtime.pipeline import Model
+    from vlj_edge.runtime.station import Station, Wanted
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+_ENDING = 3  # seconds for open connections, once the server is to end
+
+
+@click.command()
+@click.argument("sources", metavar="[SOURCE...]", nargs=-1)
+@click.option("--config", type=_FILE, help="Read sources and options from this TOML file; read again on SIGHUP.")
+@click.option("--host", help="Address to listen at; others than this machine's own need a token.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="[default: 8765]")
+@click.option("--token", envvar="VLJ_EDGE_TOKEN", help="What a browser or program must know.")
+@click.option("--token-file", type=_FILE, help="The token is in this file.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle directory; the nano bundle when not named.")
+@click.option("--query", help="What the model is asked; the bundle's own question when not named.")
+@click.option("--store", help="A store of vlj-edge index, to search from the page.")
+@click.option("--profile", type=_FILE, help="Where the page saves settings; read at the start.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Of what is logged on stderr.  [default: text]")
+@with_outlets
+def serve(sources: tuple[str, ...], config: Path | None, **given: Any) -> None:
+    """Narrate SOURCEs (as NAME=SOURCE, or an address alone) for good, and show it on a page.
+
+    Sources that are not there are waited for. SIGTERM ends it once the text at work is finished.
+    """
+    from vlj_edge.bundle import nano_bundle
+    from vlj_edge.errors import require
+    from vlj_edge.runtime.config import Config, read_config
+    from vlj_edge.runtime.pipeline import Model
+
+    for module in ("fastapi", "uvicorn", "prometheus_client"):
+        require(module, "serve")
+    read = read_config(config) if config is not None else Config()
+    options = read.options | {name: value for name, value in given.items() if value is not None}
+    if not sources and not read.sources:
+        raise click.UsageError("name a SOURCE, or a --config with [[source]]")
+    token = _token(options)
+    model = Model(Path(options["bundle"]) if "bundle" in options else nano_bundle(), shared=True)
+    _log(options.get("log_format", "text"))
+    _run(model, sources, config, options, token)
+
+
+def _run(
+    model: Model, sources: tuple[str, ...], config: Path | None, options: dict[str, Any], token: str | None
+) -> None:
+    import uvicorn
+
+    from vlj_edge.runtime.notify import notify, watchdog
+    from vlj_edge.runtime.serve import Hub, Options, build_app
+    from vlj_edge.runtime.station import Station
+
+    outlets = open_outlets(
+        *(Path(options["log"]) if name == "log" and "log" in options else options.get(name) for name in _OUTLETS)
+    )
+    hub, stopping = Hub(), threading.Event()
+    try:
+        wanted = _wanted(model, sources, config, options)
+        station = Station(model, wanted, outlets, heard=hub.heard, keep_trying=True)
+        host, port = options.get("host", "127.0.0.1"), options.get("port", 8765)
+        hosts = _LOCAL if host in _LOCAL else ("*",)
+        app = build_app(station, hub, Options(token=token, hosts=hosts, **_attached(model, station, options)))
+        settings = uvicorn.Config(
+            app, host, port, log_config=None, access_log=False, timeout_graceful_shutdown=_ENDING, lifespan="on"
+        )
+        server = uvicorn.Server(settings)
+        _reload_on_hangup(station, lambda: _wanted(model, sources, config, options))
+        station.start()
+        try:
+            watchdog(lambda: station.sick() is None, stopping)
+            notify("READY=1")
+            logging.info("http://%s:%s", host, port)
+            server.run()  # until SIGTERM or Ctrl-C
+        finally:
+            notify("STOPPING=1")
+            stopping.set()
+            station.stop()
+    finally:
+        for outlet in outlets:
+            outlet.close()
+        tell_missed(outlets)
+
+
+_OUTLETS = ("log", "log_bytes", "mqtt", "webhook", "say")
+
+
+def _wanted(model: Model, sources: tuple[str, ...], config: Path | None, options: dict[str, Any]) -> list[Wanted]:
+    """Of the command line and of the file, as it is now, with the settings that were saved."""
+    from vlj_edge.runtime.config import Config, read_config, read_profile, with_profile
+
+    from .narrate import named
+
+    read: Config = read_config(config) if config is not None else Config()
+    query = options.get("query")
+    standard = model.manifest.gates
+    found = [*named(sources, query), *(source.wanted(standard, query) for source in read.sources)]
+    saved = read_profile(Path(options["profile"])) if "profile" in options else {}
+    found = [with_profile(each, saved, standard) for each in found]
+    for each in found:
+        model.check(each.query, each.gates)
+    return found
+
+
+def _attached(model: Model, station: Station, options: dict[str, Any]) -> dict[str, Any]:
+    """The store, and where settings are saved."""
+    found: dict[str, Any] = {}
+    if "store" in options:
+        from vlj_edge.runtime.library import Store
+
+        found["store"] = Store(options["store"], model.manifest)
+    if "profile" in options:
+        from vlj_edge.runtime.config import save_profile
+
+        path = Path(options["profile"])
+
+        def save(sources: list[Wanted]) -> str:
+            save_profile(path, sources)
+            return path.name
+
+        found["save"] = save
+    return found
+
+
+def _token(options: dict[str, Any]) -> str | None:
+    from vlj_edge.errors import VljEdgeError
+
+    token: str | None = options.get("token")
+    if token is None and "token_file" in options:
+        path = Path(options["token_file"])
+        try:
+            token = path.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise VljEdgeError(f"{path} cannot be read ({error}): check the path and its permissions") from error
+    if token is not None and len(token) < 16:
+        raise VljEdgeError("the token has fewer than 16 characters: make one with openssl rand -hex 16")
+    host = options.get("host", "127.0.0.1")
+    if host not in _LOCAL and token is None:
+        raise VljEdgeError(f"{host} can be reached by others: add --token-file FILE, or leave --host out")
+    return token
+
+
+def _reload_on_hangup(station: Station, wanted: Any) -> None:
+    """SIGHUP: other sources and settings, as the file has them now. One that is wrong changes nothing."""
+    from vlj_edge.errors import VljEdgeError
+
+    def reload() -> None:
+        try:
+            station.become(wanted())
+            logging.info("settings were read again: %s", ", ".join(station.channels))
+        except VljEdgeError as error:
+            logging.error("settings were not read again: %s", error)
+
+    # not in the handler itself, which strikes anywhere
+    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload, daemon=True).start())
+
+
+def _log(form: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    if form == "json":
+        handler.setFormatter(_JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=os.environ.get("VLJ_EDGE_LOG", "INFO"), handlers=[handler], force=True)
+    logging.getLogger("uvicorn.error").setLevel("WARNING")
+
+
+class _JsonLines(logging.Formatter):
+    """One object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(
+            {"time": record.created, "level": record.levelname, "message": record.getMessage()}, ensure_ascii=False
+        )
