@@ -293,11 +293,13 @@ class Model:
         """Every window is offered to the meaning gate, which has encoded what it must know."""
         probe, rate = self._probe, self.manifest.clip.frames_per_second
         cosine: float | None = None
+        made: Embedding | None = None
         offer = self._timed("meaning gate", meaning.offer)
 
         def encode_window(window: Window, pictures: list[Picture]) -> Encoded:
-            nonlocal cosine
+            nonlocal cosine, made
             [encoded], _ = encode(pictures)
+            made = encoded.embedding
             cosine = meaning.cosine_to_said(encoded.embedding)
             if probe is not None:
                 probe.compare(window.centre, encoded.embedding)
@@ -308,12 +310,12 @@ class Model:
                 if probe is not None:
                     probe.take_window()
                 totals.windows += 1
-                resting, cosine = at_rest(pictures, rest, rate), None
+                resting, cosine, made = at_rest(pictures, rest, rate), None, None
                 change = offer(window.centre, partial(encode_window, window, pictures), resting)
                 if probe is not None:
                     probe.decide(change.embedding if change is not None else None)
                 if watch is not None:
-                    watch(Look(window, cosine, bool(resting), change is not None))
+                    watch(Look(window, cosine, bool(resting), change is not None, made))
                 if change is not None:
                     yield change
         change = meaning.flush()

@@ -13,7 +13,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ from .outlet import Event, Outlet
 from .pipeline import Model, Pass
 from .sources import Frame, Source
 from .uris import open_source
+
+See: TypeAlias = "Callable[[Wanted, float, Look], None]"
 
 _GAP = 3.0  # seconds without a frame after which what comes is a new beginning
 _REMEMBERED = 600  # looks of a channel that are kept, five minutes of two a second
@@ -104,9 +107,15 @@ class Channel:
     """
 
     def __init__(
-        self, wanted: Wanted, model: Model, emit: Callable[[Event], None], keep_trying: bool, numbers_from: int = 0
+        self,
+        wanted: Wanted,
+        model: Model,
+        emit: Callable[[Event], None],
+        keep_trying: bool,
+        see: See,
     ) -> None:
         self.wanted, self._model, self._emit, self._keep_trying = wanted, model, emit, keep_trying
+        self._see = see
         self.state: State = "connecting"
         self.error: str | None = None
         self.last: Event | None = None
@@ -115,7 +124,7 @@ class Channel:
         self._passed = Totals()
         self._pass: Pass[Narration] | None = None
         self._tap: Tap | None = None
-        self._number = numbers_from
+        self._number = 0
         self._looked_at = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"channel {wanted.name}", daemon=True)
@@ -197,7 +206,8 @@ class Channel:
 
     def _run(self, tap: Tap) -> None:
         with_settings = self.wanted
-        self._pass = self._model.narrate(tap, with_settings.query, gates=with_settings.gates, watch=self._look)
+        look = partial(self._look, with_settings)
+        self._pass = self._model.narrate(tap, with_settings.query, gates=with_settings.gates, watch=look)
         try:
             for narration in self._pass:
                 shifted = replace(narration, start=narration.start + tap.offset, end=narration.end + tap.offset)
@@ -208,12 +218,13 @@ class Channel:
             self._pass.close()
             self._passed, self._pass = _added(self._passed, self._pass.totals), None
 
-    def _look(self, look: Look) -> None:
+    def _look(self, with_settings: Wanted, look: Look) -> None:
         tap = self._tap
         if tap is None:
             return
         self._looked_at = time.monotonic()
-        self.looks.append((look.window.centre + tap.offset, look))
+        self._see(with_settings, time.time(), look)
+        self.looks.append((look.window.centre + tap.offset, replace(look, embedding=None)))
         origin = getattr(tap.source, "origin", None)
         if origin is not None:
             self._delays.append(time.monotonic() - (origin + tap.offset + look.window.end))
@@ -229,6 +240,7 @@ class Station:
         model: a shared one (Model(shared=True)).
         heard: is told of every event, by the channel's thread, before the outlets are.
         keep_trying: sources that are not there yet are waited for.
+        see: is told of every window, with what was wanted and the unix time, by the thread that encodes.
 
     Raises:
         VljEdgeError: two sources have one name.
@@ -241,14 +253,15 @@ class Station:
         outlets: Sequence[Outlet] = (),
         heard: Callable[[Event], None] = lambda event: None,
         keep_trying: bool = False,
+        see: See = lambda wanted, clock, look: None,
     ) -> None:
         names = [wanted.name for wanted in sources]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise VljEdgeError(f"two sources are called '{twice}': name each differently, as NAME=SOURCE")
         self.model, self.outlets, self._heard = model, list(outlets), heard
-        self._keep_trying = keep_trying
-        self.channels = {wanted.name: Channel(wanted, model, self._emit, keep_trying) for wanted in sources}
+        self._keep_trying, self._see = keep_trying, see
+        self.channels = {wanted.name: Channel(wanted, model, self._emit, keep_trying, see) for wanted in sources}
 
     def start(self) -> None:
         """Begin with all sources."""
@@ -278,7 +291,7 @@ class Station:
                 del self.channels[name]
         for name, each in wanted.items():
             if name not in self.channels:
-                self.channels[name] = Channel(each, self.model, self._emit, self._keep_trying)
+                self.channels[name] = Channel(each, self.model, self._emit, self._keep_trying, self._see)
                 self.channels[name].start()
             elif each != self.channels[name].wanted:
                 self.channels[name].settle(each)

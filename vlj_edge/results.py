@@ -59,12 +59,14 @@ class Look:
         cosine: to what was last said, -1..1; None where the window was not encoded, or nothing was said before.
         resting: the picture stood still.
         spoke: there was something to say.
+        embedding: float32 [embedding], unit length; None where the window was not encoded.
     """
 
     window: Window
     cosine: float | None
     resting: bool
     spoke: bool
+    embedding: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

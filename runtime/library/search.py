@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -21,13 +21,16 @@ from .store import Hit, Store
 Embedding = npt.NDArray[np.float32]
 
 _MOST = 20_000  # windows that are looked through for the moments that were asked for
+_REACH = (
+    30.0  # seconds before and after a window that are looked at for where its moment begins and ends; then twice that
+)
 
 
 def search(store: Store, embedding: Embedding, top: int = 10, without: Hit | None = None) -> list[Moment]:
-    """The moments that are nearest to an embedding, the nearest first.
+    """The moments that are nearest to an embedding, the nearest first; no two overlap.
 
     A moment is the window that is nearest, with those before and after it for as long as they are at least half as
-    likely, by the bundle's temperature. Half is what found the bounds of events best (results/library.json).
+    likely, by the bundle's temperature. Half is what found the bounds of events best (docs/library.md).
 
     Args:
         embedding: float32 [embedding], unit length: Model.embed_text(), or embedding_at().
@@ -35,46 +38,64 @@ def search(store: Store, embedding: Embedding, top: int = 10, without: Hit | Non
         without: leave out what overlaps with this.
     """
     slack = store.temperature * math.log(2)
+
+    def around(hit: Hit, reach: float) -> list[Hit]:
+        return store.around(hit, embedding, reach)
+
     count = 8 * top
     while True:
         hits = store.nearest(embedding, count, without)
-        moments = join(hits, slack, top)
-        found_all = len(moments) == top and hits[-1].score < moments[-1].score - slack
-        if found_all or len(hits) < count or count >= _MOST:
+        moments = join(hits, around, slack, top, [without] if without is not None else [])
+        if len(moments) == top or len(hits) < count or count >= _MOST:
             return moments
-        count = min(4 * count, _MOST)
+        count = min(4 * count, _MOST)  # they are all of few long moments
 
 
-def join(hits: list[Hit], slack: float, top: int) -> list[Moment]:
+def join(
+    hits: Sequence[Hit], around: Callable[[Hit, float], list[Hit]], slack: float, top: int, taken: Sequence[Hit] = ()
+) -> list[Moment]:
     """At most `top` moments, the best first: each the best window that is left, and its neighbours for as long as they
-    are not more than `slack` (cosine) below it. No two overlap."""
-    placed = sorted(hits, key=lambda hit: (hit.path, hit.start))
-    free = [True] * len(placed)
+    are not more than `slack` (cosine) below it. No two overlap, nor does any with what is taken.
+
+    Args:
+        hits: the best first.
+        around: the windows of a hit's video for so many seconds before and after it.
+    """
     moments: list[Moment] = []
-
-    def reach(best: int, step: int) -> int:
-        at = best
-        while 0 <= at + step < len(placed):
-            here, there = placed[at], placed[at + step]
-            touches = here.path == there.path and max(here.start, there.start) <= min(here.end, there.end)
-            if not touches or not free[at + step] or there.score < placed[best].score - slack:
-                break
-            at += step
-        return at
-
-    for best in sorted(range(len(placed)), key=lambda number: -placed[number].score):
+    gone = list(taken)
+    for hit in hits:
         if len(moments) == top:
             break
-        if not free[best]:
+        if any(_overlap(hit, other) for other in gone):
             continue
-        first, last = reach(best, -1), reach(best, 1)
-        hit, start = placed[best], placed[first].start
-        end = max(each.end for each in placed[first : last + 1])
-        for number, each in enumerate(placed):
-            if each.path == hit.path and each.start < end and each.end > start:
-                free[number] = False
+        start, end = _bounds(hit, around, slack, gone)
         moments.append(Moment(hit.path, start, end, hit.score, hit.start, hit.end))
+        gone.append(Hit(hit.path, start, end, hit.score))
     return moments
+
+
+def _bounds(
+    hit: Hit, around: Callable[[Hit, float], list[Hit]], slack: float, gone: Sequence[Hit]
+) -> tuple[float, float]:
+    """Where the moment of a hit begins and ends."""
+    reach, floor = _REACH, hit.score - slack
+    while True:
+        near = sorted(around(hit, reach), key=lambda window: window.start)
+        good = [n for n in near if n.score >= floor and not any(_overlap(n, other) for other in gone)]
+        start, end = hit.start, hit.end
+        for window in good:  # those after it, in order
+            if start <= window.start <= end:
+                end = max(end, window.end)
+        for window in reversed(good):
+            if window.start < start <= window.end:
+                start = window.start
+        if (start > hit.start - reach and end < hit.end + reach) or reach > 3600:
+            return start, end
+        reach *= 2
+
+
+def _overlap(one: Hit, other: Hit) -> bool:
+    return one.path == other.path and one.start < other.end and one.end > other.start
 
 
 def embedding_at(model: Model, store: Store, video: str | Path, time: float) -> tuple[Embedding, Hit]:

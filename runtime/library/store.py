@@ -148,6 +148,17 @@ class Store:
             rows = found.select(["path", "start", "end", "_distance"]).to_arrow().to_pylist()
         return [Hit(row["path"], row["start"], row["end"], 1 - row["_distance"]) for row in rows]
 
+    def around(self, hit: Hit, embedding: Vectors, reach: float) -> list[Hit]:
+        """The moments of a hit's video for so many seconds before and after it, with their cosines to an embedding."""
+        path, start, end = _quoted(hit.path), hit.start - reach, hit.end + reach
+        with self._told("cannot be read", "check the disk"):
+            found = self._table.search().where(f'path = {path} AND "end" >= {start} AND start <= {end}')
+            rows = found.select(["start", "end", "embedding"]).to_arrow()
+        vectors = np.stack(rows["embedding"].to_numpy(zero_copy_only=False)).astype(np.float32)
+        cosines = vectors @ embedding / np.maximum(np.linalg.norm(vectors, axis=1), 1e-6)
+        places = zip(rows["start"].to_pylist(), rows["end"].to_pylist(), cosines.tolist(), strict=True)
+        return [Hit(hit.path, *place) for place in places]
+
     def embedding_at(self, path: str, time: float) -> tuple[Hit, Vectors] | None:
         """The moment of a video that a time (seconds) lies in, and its embedding, float32 [embedding]; None: it has no
         such moment. Where several overlap, the one whose middle is nearest."""
@@ -174,10 +185,10 @@ class Store:
                 self._table.optimize(cleanup_older_than=timedelta(0) if self._lock is not None else None)
             count = self._table.count_rows()
             if count >= _INDEX_FROM and not self._table.list_indices():
-                settings = require("lancedb.index", "store").IvfRq(
-                    distance_type="cosine", num_partitions=max(1, count // _TO_A_PART)
-                )
+                indices = require("lancedb.index", "store")
+                settings = indices.IvfRq(distance_type="cosine", num_partitions=max(1, count // _TO_A_PART))
                 self._table.create_index("embedding", config=settings)
+                self._table.create_index("path", config=indices.BTree())
 
     def close(self) -> None:
         """Let others write. May be called twice."""

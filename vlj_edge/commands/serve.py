@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from .outlets import open_outlets, tell_missed, with_outlets
 if TYPE_CHECKING:
     from vlj_edge.runtime.config import Config
     from vlj_edge.runtime.pipeline import Model
-    from vlj_edge.runtime.station import Station, Wanted
+    from vlj_edge.runtime.serve.hub import Hub
+    from vlj_edge.runtime.station import See, Station, Wanted
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -34,7 +36,7 @@ _ENDING = 3  # seconds for open connections, once the server is to end
 @click.option("--token-file", type=_FILE, help="The token is in this file.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Bundle directory; the nano bundle when not named.")
 @click.option("--query", help="What the model is asked; the bundle's own question when not named.")
-@click.option("--store", help="A store of vlj-edge index, to search from the page.")
+@click.option("--store", help="Keep what is seen in this store, and search it from the page.")
 @click.option("--profile", type=_FILE, help="Where the page saves settings; read at the start.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Of what is logged on stderr.  [default: text]")
 @with_outlets
@@ -63,44 +65,59 @@ def serve(sources: tuple[str, ...], config: Path | None, **given: Any) -> None:
 def _run(
     model: Model, sources: tuple[str, ...], config: Path | None, options: dict[str, Any], token: str | None
 ) -> None:
+    from vlj_edge.runtime.serve.app import LOCAL, Hub, Options, build_app
+    from vlj_edge.runtime.station import Station
+
+    def wanted() -> list[Wanted]:
+        return _wanted(model, sources, config, options)
+
+    log = Path(options["log"]) if "log" in options else None
+    outlets = open_outlets(log, *(options.get(name) for name in ("log_bytes", "mqtt", "webhook", "say")))
+    with ExitStack() as cleanup:
+        cleanup.callback(tell_missed, outlets)
+        for outlet in outlets:
+            cleanup.callback(outlet.close)
+        attached, see = _attached(model, options, cleanup)
+        hub = Hub()
+        station = Station(model, wanted(), outlets, heard=hub.heard, keep_trying=True, see=see)
+        host = options.get("host", "127.0.0.1")
+        hosts = LOCAL if host in _LOCAL else ("*",)
+        app = build_app(station, hub, Options(token=token, hosts=hosts, **attached))
+        _reload_on_hangup(station, wanted)
+        _serve(app, host, options.get("port", 8765), station, hub)
+
+
+def _serve(app: Any, host: str, port: int, station: Station, hub: Hub) -> None:
+    """Until SIGTERM or Ctrl-C."""
     import uvicorn
 
     from vlj_edge.runtime.notify import notify, watchdog
-    from vlj_edge.runtime.serve import Hub, Options, build_app
-    from vlj_edge.runtime.station import Station
 
-    outlets = open_outlets(
-        *(Path(options["log"]) if name == "log" and "log" in options else options.get(name) for name in _OUTLETS)
-    )
-    hub, stopping = Hub(), threading.Event()
+    stopping = threading.Event()
+    settings = uvicorn.Config(app, host, port, log_config=None, access_log=False, timeout_graceful_shutdown=_ENDING)
+    server = _server(settings, hub)
+    station.start()
     try:
-        wanted = _wanted(model, sources, config, options)
-        station = Station(model, wanted, outlets, heard=hub.heard, keep_trying=True)
-        host, port = options.get("host", "127.0.0.1"), options.get("port", 8765)
-        hosts = _LOCAL if host in _LOCAL else ("*",)
-        app = build_app(station, hub, Options(token=token, hosts=hosts, **_attached(model, station, options)))
-        settings = uvicorn.Config(
-            app, host, port, log_config=None, access_log=False, timeout_graceful_shutdown=_ENDING, lifespan="on"
-        )
-        server = uvicorn.Server(settings)
-        _reload_on_hangup(station, lambda: _wanted(model, sources, config, options))
-        station.start()
-        try:
-            watchdog(lambda: station.sick() is None, stopping)
-            notify("READY=1")
-            logging.info("http://%s:%s", host, port)
-            server.run()  # until SIGTERM or Ctrl-C
-        finally:
-            notify("STOPPING=1")
-            stopping.set()
-            station.stop()
+        watchdog(lambda: station.sick() is None, stopping)
+        notify("READY=1")
+        logging.info("http://%s:%s", host, port)
+        server.run()
     finally:
-        for outlet in outlets:
-            outlet.close()
-        tell_missed(outlets)
+        notify("STOPPING=1")
+        stopping.set()
+        station.stop()
 
 
-_OUTLETS = ("log", "log_bytes", "mqtt", "webhook", "say")
+def _server(settings: Any, hub: Hub) -> Any:
+    """A server whose pages let go of it when it is to end."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            threading.Thread(target=hub.close).start()  # it waits for a lock, which a handler must not
+            super().handle_exit(sig, frame)
+
+    return Server(settings)
 
 
 def _wanted(model: Model, sources: tuple[str, ...], config: Path | None, options: dict[str, Any]) -> list[Wanted]:
@@ -120,13 +137,19 @@ def _wanted(model: Model, sources: tuple[str, ...], config: Path | None, options
     return found
 
 
-def _attached(model: Model, station: Station, options: dict[str, Any]) -> dict[str, Any]:
-    """The store, and where settings are saved."""
+def _attached(model: Model, options: dict[str, Any], cleanup: ExitStack) -> tuple[dict[str, Any], See]:
+    """What the page may use besides: the store, and where settings are saved; and what keeps windows in that store."""
     found: dict[str, Any] = {}
+    see: See = lambda wanted, clock, look: None  # noqa: E731
     if "store" in options:
         from vlj_edge.runtime.library import Store
+        from vlj_edge.runtime.remember import Remember
 
-        found["store"] = Store(options["store"], model.manifest)
+        default = model.manifest.default_query
+        asked = options.get("query") or default  # what cameras are asked: other embeddings cannot be compared
+        remember = Remember(Store(options["store"], model.manifest, asked, write=True), default)
+        cleanup.callback(remember.close)
+        found["store"], see = Store(options["store"], model.manifest), remember.see
     if "profile" in options:
         from vlj_edge.runtime.config import save_profile
 
@@ -137,7 +160,7 @@ def _attached(model: Model, station: Station, options: dict[str, Any]) -> dict[s
             return path.name
 
         found["save"] = save
-    return found
+    return found, see
 
 
 def _token(options: dict[str, Any]) -> str | None:
