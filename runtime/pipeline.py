@@ -213,10 +213,7 @@ class Model:
         Raises:
             VljEdgeError: the text is empty, or the bundle cannot be used.
         """
-        engine, tokens = self._text_encoder
-        engine.inputs["text_ids"][...], engine.inputs["text_mask"][...] = tokens.encode(text)
-        engine.run()
-        return _embedding_of(engine, "text_encoder")
+        return self._in_turn(self._embed_text)(text)
 
     def text_ids(self, text: str) -> bytes:
         """What the text encoder sees of a text: texts with the same ids have the same embedding.
@@ -224,7 +221,7 @@ class Model:
         Raises:
             VljEdgeError: as embed_text().
         """
-        ids, _ = self._text_encoder[1].encode(text)
+        ids, _ = self._in_turn(lambda: self._text_encoder[1])().encode(text)
         return ids.tobytes()
 
     def _start(
@@ -406,6 +403,12 @@ class Model:
             return tokens.decode(ids), runs
 
         return say
+
+    def _embed_text(self, text: str) -> Embedding:
+        engine, tokens = self._text_encoder
+        engine.inputs["text_ids"][...], engine.inputs["text_mask"][...] = tokens.encode(text)
+        engine.run()
+        return _embedding_of(engine, "text_encoder")
 
     def _in_turn(self, action: Callable[..., Item]) -> Callable[..., Item]:
         turns = self._turns

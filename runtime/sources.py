@@ -35,9 +35,10 @@ class Frame:
     @property
     def image(self) -> Image:
         """uint8 [height, width, 3], BGR."""
-        if callable(self._image):
-            self._image = self._image()
-        return self._image
+        image = self._image  # once: another thread may ask for it at the same time
+        if callable(image):
+            image = self._image = image()
+        return image
 
 
 class Source(ABC):

@@ -124,7 +124,7 @@ class Channel:
         self._passed = Totals()
         self._pass: Pass[Narration] | None = None
         self._tap: Tap | None = None
-        self._number = 0
+        self._number, self._counting = 0, threading.Lock()
         self._looked_at = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"channel {wanted.name}", daemon=True)
@@ -163,7 +163,8 @@ class Channel:
 
     def counts(self) -> dict[str, Any]:
         """Plain numbers of all passes together, and how old a window is once it has been dealt with, seconds."""
-        totals = self._passed if self._pass is None else _added(self._passed, self._pass.totals)
+        with self._counting:
+            totals = self._passed if self._pass is None else _added(self._passed, self._pass.totals)
         source = self._tap.source if self._tap is not None else None
         delays = sorted(self._delays)
         found = totals.as_dict() | {"events": self._number, "bad_frames": getattr(source, "bad", 0)}
@@ -207,16 +208,19 @@ class Channel:
     def _run(self, tap: Tap) -> None:
         with_settings = self.wanted
         look = partial(self._look, with_settings)
-        self._pass = self._model.narrate(tap, with_settings.query, gates=with_settings.gates, watch=look)
+        narrations = self._model.narrate(tap, with_settings.query, gates=with_settings.gates, watch=look)
+        with self._counting:
+            self._pass = narrations
         try:
-            for narration in self._pass:
+            for narration in narrations:
                 shifted = replace(narration, start=narration.start + tap.offset, end=narration.end + tap.offset)
                 self._number += 1
                 self.last = Event(self.wanted.name, shifted, time.time(), self._number)
                 self._emit(self.last)
         finally:
-            self._pass.close()
-            self._passed, self._pass = _added(self._passed, self._pass.totals), None
+            narrations.close()
+            with self._counting:
+                self._passed, self._pass = _added(self._passed, narrations.totals), None
 
     def _look(self, with_settings: Wanted, look: Look) -> None:
         tap = self._tap

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,11 @@ from vlj_edge.runtime.uris import open_source
 from .store import Hit, Store
 
 Embedding = npt.NDArray[np.float32]
+Around: TypeAlias = "Callable[[Hit, int], list[Hit]]"
 
 _MOST = 20_000  # windows that are looked through for the moments that were asked for
-_REACH = (
-    30.0  # seconds before and after a window that are looked at for where its moment begins and ends; then twice that
-)
+# Windows on each side in which a moment's bounds are looked for; if they are not there, in twice as many.
+_REACH = 32
 
 
 def search(store: Store, embedding: Embedding, top: int = 10, without: Hit | None = None) -> list[Moment]:
@@ -39,7 +40,7 @@ def search(store: Store, embedding: Embedding, top: int = 10, without: Hit | Non
     """
     slack = store.temperature * math.log(2)
 
-    def around(hit: Hit, reach: float) -> list[Hit]:
+    def around(hit: Hit, reach: int) -> list[Hit]:
         return store.around(hit, embedding, reach)
 
     count = 8 * top
@@ -51,15 +52,13 @@ def search(store: Store, embedding: Embedding, top: int = 10, without: Hit | Non
         count = min(4 * count, _MOST)  # they are all of few long moments
 
 
-def join(
-    hits: Sequence[Hit], around: Callable[[Hit, float], list[Hit]], slack: float, top: int, taken: Sequence[Hit] = ()
-) -> list[Moment]:
+def join(hits: Sequence[Hit], around: Around, slack: float, top: int, taken: Sequence[Hit] = ()) -> list[Moment]:
     """At most `top` moments, the best first: each the best window that is left, and its neighbours for as long as they
     are not more than `slack` (cosine) below it. No two overlap, nor does any with what is taken.
 
     Args:
         hits: the best first.
-        around: the windows of a hit's video for so many seconds before and after it.
+        around: a hit's window and so many before and after it in its video, in order.
     """
     moments: list[Moment] = []
     gone = list(taken)
@@ -74,24 +73,31 @@ def join(
     return moments
 
 
-def _bounds(
-    hit: Hit, around: Callable[[Hit, float], list[Hit]], slack: float, gone: Sequence[Hit]
-) -> tuple[float, float]:
+def _bounds(hit: Hit, around: Around, slack: float, gone: Sequence[Hit]) -> tuple[float, float]:
     """Where the moment of a hit begins and ends."""
-    reach, floor = _REACH, hit.score - slack
+    reach = _REACH
     while True:
-        near = sorted(around(hit, reach), key=lambda window: window.start)
-        good = [n for n in near if n.score >= floor and not any(_overlap(n, other) for other in gone)]
-        start, end = hit.start, hit.end
-        for window in good:  # those after it, in order
-            if start <= window.start <= end:
-                end = max(end, window.end)
-        for window in reversed(good):
-            if window.start < start <= window.end:
-                start = window.start
-        if (start > hit.start - reach and end < hit.end + reach) or reach > 3600:
-            return start, end
+        near = around(hit, reach)
+        at = next(place for place, each in enumerate(near) if each.number == hit.number)
+        before = _touching(hit, near[:at][::-1], hit.score - slack, gone)
+        after = _touching(hit, near[at + 1 :], hit.score - slack, gone)
+        if len(before) < reach and len(after) < reach:
+            every = [hit, *before, *after]
+            return min(each.start for each in every), max(each.end for each in every)
         reach *= 2
+
+
+def _touching(hit: Hit, neighbours: Sequence[Hit], floor: float, gone: Sequence[Hit]) -> list[Hit]:
+    """Those that belong to a hit, from it outwards in one direction."""
+    found: list[Hit] = []
+    start, end = hit.start, hit.end
+    for each in neighbours:
+        touches = each.start <= end and each.end >= start
+        if not touches or each.score < floor or any(_overlap(each, other) for other in gone):
+            break
+        found.append(each)
+        start, end = min(start, each.start), max(end, each.end)
+    return found
 
 
 def _overlap(one: Hit, other: Hit) -> bool:

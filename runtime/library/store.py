@@ -33,7 +33,7 @@ Vectors = npt.NDArray[np.float32]
 _TABLE = "moments"
 _INDEX_FROM = 50_000  # moments: fewer are compared one by one in as short a time (results/stores.json)
 _TO_A_PART = 4096  # moments in one part of the index; one part in eight is looked into
-_REFINED = 30  # candidates for each answer that are compared exactly
+_REFINED = 300  # candidates at least, and four for each answer, that are compared exactly
 
 
 class Video(NamedTuple):
@@ -60,12 +60,13 @@ class Moments:
 
 
 class Hit(NamedTuple):
-    """A stored moment, and its cosine (-1..1) to what was looked for."""
+    """A stored moment, its cosine (-1..1) to what was looked for, and the how-manieth of its video it is."""
 
     path: str
     start: float
     end: float
     score: float
+    number: int = -1
 
 
 class Store:
@@ -144,20 +145,20 @@ class Store:
             if without is not None:
                 path, start, end = _quoted(without.path), without.start, without.end
                 found = found.where(f'NOT (path = {path} AND "end" > {start} AND start < {end})', prefilter=True)
-            found = found.nprobes(self._probes()).refine_factor(_REFINED)
-            rows = found.select(["path", "start", "end", "_distance"]).to_arrow().to_pylist()
-        return [Hit(row["path"], row["start"], row["end"], 1 - row["_distance"]) for row in rows]
+            found = found.nprobes(self._probes()).refine_factor(max(4, -(-_REFINED // count)))
+            rows = found.select(["path", "start", "end", "number", "_distance"]).to_arrow().to_pylist()
+        return [Hit(row["path"], row["start"], row["end"], 1 - row["_distance"], row["number"]) for row in rows]
 
-    def around(self, hit: Hit, embedding: Vectors, reach: float) -> list[Hit]:
-        """The moments of a hit's video for so many seconds before and after it, with their cosines to an embedding."""
-        path, start, end = _quoted(hit.path), hit.start - reach, hit.end + reach
+    def around(self, hit: Hit, embedding: Vectors, reach: int) -> list[Hit]:
+        """A hit's moment and so many before and after it in its video, in order, with their cosines to an embedding."""
+        place = f"path = {_quoted(hit.path)} AND number >= {hit.number - reach} AND number <= {hit.number + reach}"
         with self._told("cannot be read", "check the disk"):
-            found = self._table.search().where(f'path = {path} AND "end" >= {start} AND start <= {end}')
-            rows = found.select(["start", "end", "embedding"]).to_arrow()
+            rows = self._table.search().where(place).select(["number", "start", "end", "embedding"]).to_arrow()
         vectors = np.stack(rows["embedding"].to_numpy(zero_copy_only=False)).astype(np.float32)
         cosines = vectors @ embedding / np.maximum(np.linalg.norm(vectors, axis=1), 1e-6)
-        places = zip(rows["start"].to_pylist(), rows["end"].to_pylist(), cosines.tolist(), strict=True)
-        return [Hit(hit.path, *place) for place in places]
+        columns = (rows[name].to_pylist() for name in ("start", "end"))
+        found = zip(*columns, cosines.tolist(), rows["number"].to_pylist(), strict=True)
+        return sorted((Hit(hit.path, *row) for row in found), key=lambda each: each.number)
 
     def embedding_at(self, path: str, time: float) -> tuple[Hit, Vectors] | None:
         """The moment of a video that a time (seconds) lies in, and its embedding, float32 [embedding]; None: it has no
@@ -188,7 +189,8 @@ class Store:
                 indices = require("lancedb.index", "store")
                 settings = indices.IvfRq(distance_type="cosine", num_partitions=max(1, count // _TO_A_PART))
                 self._table.create_index("embedding", config=settings)
-                self._table.create_index("path", config=indices.BTree())
+                for column in ("path", "number"):  # for around()
+                    self._table.create_index(column, config=indices.BTree())
 
     def close(self) -> None:
         """Let others write. May be called twice."""

@@ -1,0 +1,66 @@
+"""Answers without an end, and clients that stop reading them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+TRANSPORT = "vlj_edge.transport"  # in a request's scope: the connection, where the server shows it (guard.py)
+
+
+class Streamed(Response):
+    """Sends pieces as they come, until there are no more, the client goes, or it has taken nothing for `patience`.
+
+    Args:
+        at_end: is called however it ends.
+    """
+
+    def __init__(
+        self,
+        pieces: AsyncGenerator[bytes, None],
+        media_type: str,
+        patience: float,
+        at_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(media_type=media_type, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._pieces, self._patience, self._at_end = pieces, patience, at_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        gone, sent = asyncio.ensure_future(_until_gone(receive)), asyncio.ensure_future(self._send(scope, send))
+        try:
+            await asyncio.wait({gone, sent}, return_when=asyncio.FIRST_COMPLETED)
+            if sent.done():
+                sent.result()
+        finally:
+            for task in (gone, sent):
+                task.cancel()
+            await asyncio.gather(gone, sent, return_exceptions=True)
+            with suppress(RuntimeError):  # it is at work still where this task was itself cancelled
+                await self._pieces.aclose()
+            self._at_end()
+
+    async def _send(self, scope: Scope, send: Send) -> None:
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        try:
+            await asyncio.wait_for(send(start), self._patience)
+            async for piece in self._pieces:
+                body = {"type": "http.response.body", "body": piece, "more_body": True}
+                await asyncio.wait_for(send(body), self._patience)
+        except asyncio.TimeoutError:
+            # Closing waits until all is sent, which it never will be.
+            transport = scope.get(TRANSPORT)
+            if transport is not None:
+                transport.abort()
+            return
+        await asyncio.wait_for(send({"type": "http.response.body", "body": b"", "more_body": False}), self._patience)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
