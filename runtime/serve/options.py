@@ -130,7 +130,7 @@ class Desk:
 def desk_of(station: Station, hub: Hub, options: Options) -> Desk:
     """Also tells the hub how sources are named here."""
     hub.names = lambda: shown_names(dict(station.channels))
-    return Desk(station, hub, options, cast(Model, OneAtATime(station.model)))
+    return Desk(station, hub, options, station.model)
 
 
 @contextmanager

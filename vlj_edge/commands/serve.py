@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +101,8 @@ def _serve(app: Any, host: str, port: int, station: Station, hub: Hub) -> None:
         watchdog(lambda: station.sick() is None, stopping)
         notify("READY=1")
         logging.info("http://%s:%s", host, port)
-        server.run()
+        with suppress(KeyboardInterrupt):  # it raises again what it has ended for, and that is how this ends well
+            server.run()
     finally:
         notify("STOPPING=1")
         stopping.set()
