@@ -27,6 +27,7 @@ from vlj_edge.bundle import (
     MeaningGate,
     Rest,
     SceneGate,
+    nano_bundle,
     seal,
     write_manifest,
 )
@@ -40,11 +41,11 @@ from .engines import export_engine
 from .models import VLJepa
 from .precision import PRECISIONS, choose
 from .tokens import write_tokenizers
-from .weights import Sources, Weights, open_weights
+from .weights import Sources, Weights, open_weights, shipped_weights
 
 CAPTIONS = "captions.txt"
 GATES_FILE = "gates.json"  # beside the weights: thresholds that were calibrated with them
-PREFIX_FILE = "prefix.npy"  # axes, float16 or float32 [embedding, embedding], on which short embeddings keep the most
+PREFIX_FILE = "prefix.npy"  # axes, int8 or float [embedding, axes], on which short embeddings keep the most
 LABELS_FILE = "labels.json"  # the same for what texts are compared with
 _ORDER = ("vision_encoder", "predictor", "text_encoder", "decoder")  # each makes inputs for those after it
 # Peak of `export --preset vl-jepa-1.6b` (results/paper-scale.json): the libraries, and copies of the largest part.
@@ -215,9 +216,13 @@ def _gates(directory: Path | None) -> Gates:
 
 
 def _prefix(weights: Path | None, directory: Path) -> str | None:
-    if weights is None or not (weights / PREFIX_FILE).is_file():
+    if weights is None:
         return None
-    shutil.copyfile(weights / PREFIX_FILE, directory / PREFIX_FILE)
+    # The package ships nano's once, in the bundle.
+    path = (nano_bundle() if weights == shipped_weights() else weights) / PREFIX_FILE
+    if not path.is_file():
+        return None
+    shutil.copyfile(path, directory / PREFIX_FILE)
     return PREFIX_FILE
 
 

@@ -81,8 +81,8 @@ def form_of(name: str) -> Form:
 
 
 def read_basis(directory: Path, manifest: Manifest) -> Vector | None:
-    """The axes on which a bundle's embeddings are shortened, float32 [embedding, embedding], the most telling first;
-    None: it has none, because its embeddings can be cut off as they are, or nobody has fitted any.
+    """The axes on which a bundle's embeddings are shortened, float32 [embedding, axes], the most telling first, each of
+    unit length; None: it has none, because its embeddings can be cut off as they are, or nobody has fitted any.
 
     Raises:
         VljEdgeError: the file is not the one that was sealed, or holds something else.
@@ -92,11 +92,11 @@ def read_basis(directory: Path, manifest: Manifest) -> Vector | None:
     path = verify_file(directory, manifest.prefix, manifest)
     try:
         basis = np.asarray(np.load(path, allow_pickle=False), np.float32)
-        if basis.shape != (manifest.embedding, manifest.embedding):
+        if basis.ndim != 2 or len(basis) != manifest.embedding or not 1 <= basis.shape[1] <= len(basis):
             raise ValueError(f"its shape is {basis.shape}")
     except (ValueError, EOFError) as error:
         raise VljEdgeError(f"{path} holds no axes ({error}): export the bundle again") from error
-    return basis
+    return np.asarray(basis / np.maximum(np.linalg.norm(basis, axis=0), 1e-12), np.float32)  # int8 has any scale
 
 
 def prefix(vector: Vector, width: int, basis: Vector | None = None) -> Vector:
@@ -114,5 +114,7 @@ def prefix(vector: Vector, width: int, basis: Vector | None = None) -> Vector:
         )
     if width == len(vector):
         return vector
+    if basis is not None and width > basis.shape[1]:
+        raise VljEdgeError(f"this bundle shortens vectors to {basis.shape[1]} numbers or fewer, not to {width}")
     part = vector[:width] if basis is None else vector @ basis[:, :width]
     return np.asarray(part / max(float(np.linalg.norm(part)), 1e-12), np.float32)

@@ -119,3 +119,47 @@ def test_the_readme_shows_what_the_runtime_costs_and_saves() -> None:
         f"({gates['all_against_none']['cpu_ratio']:.2f}x less); {gates['all']['cider']:.2f} against",
     ):
         assert figure in readme, figure
+
+
+def test_the_readme_shows_what_the_other_uses_cost() -> None:
+    found, readme = result("wearable.json"), (ROOT / "README.md").read_text(encoding="utf-8")
+    memory, forms = found["memory"], found["forms"]
+    store = result("stores.json")["1000000 embeddings of 384"]["LanceDB, IVF with RaBitQ"]
+    for figure in (
+        f"{memory['megabytes']['1000']:.0f} and {memory['megabytes']['100000']:.0f} MB, everything included",
+        f"({memory['last_over_first']:.4f}x), {memory['real_time_factor']:.0f}x real time",
+        f"{100 * forms['int8, 384']['top1_label_as_float32']:.2f} % in 388 bytes",
+        f"{100 * forms['float16, 192']['top1_label_as_float32']:.2f} % in 384;",
+        f"{100 * forms['float32, 384']['r1']:.1f} %, {100 * forms['float32, 384']['r5']:.1f} %;",
+        f"{found['questions']['eight_over_one']['ratio']:.2f}x the time",
+        f"{found['indexing']['speed_of_bare']['ratio']:.2f}x the speed",
+        f"{store['query_ms_p95']:.1f} ms (p95), {store['recall_at_10_captions']:.3f}",
+        f"{store['search_ms_p95']:.1f} ms (p95) |",
+    ):
+        assert figure in readme, figure
+
+
+def test_the_other_uses_keep_their_bars() -> None:
+    found = result("wearable.json")
+    assert found["memory"]["peak_megabytes"] <= 200 and abs(found["memory"]["last_over_first"] - 1) <= 0.02
+    assert found["forms"]["int8, 384"]["top1_label_as_float32"] >= 0.995
+    assert found["questions"]["eight_over_one"]["ratio"] < 2 and found["questions"]["encoder_runs_for_eight"] == 1
+    assert found["indexing"]["speed_of_bare"]["ratio"] >= 0.9
+    store = result("stores.json")["1000000 embeddings of 384"]["LanceDB, IVF with RaBitQ"]
+    assert max(store["query_ms_p95"], store["search_ms_p95"]) <= 50
+    assert min(store["recall_at_10_captions"], store["recall_at_10_windows"]) >= 0.95
+
+
+def test_the_docs_show_the_stores_as_they_were_measured() -> None:
+    page = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+    for name, row in result("stores.json")["1000000 embeddings of 384"].items():
+        assert store_row(name, row) in page, name
+
+
+def store_row(name: str, row: dict[str, Any]) -> str:
+    return (
+        f"| {name} ({row['version']}) | {row['megabytes_on_disk']} MB | {row['build_seconds']:.0f} s"
+        f" | {row['query_ms_p50']:.1f}, {row['query_ms_p95']:.1f} ms"
+        f" | {row['recall_at_10_captions']:.3f}, {row['recall_at_10_windows']:.3f}"
+        f" | {row['resident_megabytes_more']} MB |"
+    )

@@ -19,8 +19,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vlj_edge import VljEdgeError
+from vlj_edge.bundle import nano_bundle, read_manifest, seal
 from vlj_edge.runtime.records import HEADER_SIZE, Layout, RecordFile, read_layout, read_records
-from vlj_edge.runtime.vectors import FORMS, form_of, prefix
+from vlj_edge.runtime.vectors import FORMS, form_of, prefix, read_basis
+
+from . import tiny_bundle as by_hand
 
 SPACE = "0123456789abcdef"
 
@@ -235,3 +238,35 @@ def test_the_reader_in_the_docs_reads(tmp_path: Path) -> None:
     assert [record[0] for record in theirs] == [2, 4, 5, 6]
     for one, other in zip(theirs, ours, strict=True):
         np.testing.assert_array_equal(one[4].astype(np.float32), other.embedding)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.int8])
+def test_vectors_are_shortened_on_the_bundles_axes(tmp_path: Path, kind: type) -> None:
+    axes, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))
+    scaled = axes[:, :3] if kind is np.float16 else np.rint(axes[:, :3] * 100)
+    directory = by_hand.build(tmp_path / "bundle")
+    np.save(directory / "prefix.npy", scaled.astype(kind))
+    manifest = read_manifest(directory)
+    files = manifest.files | {"prefix.npy": seal(directory / "prefix.npy")}
+    manifest = replace(manifest, prefix="prefix.npy", files=files)
+    basis = read_basis(directory, manifest)
+    assert basis is not None
+    np.testing.assert_allclose(basis, axes[:, :3], atol=0.02)
+    vector = unit(1, 4)
+    expected = vector @ axes[:, :2]
+    np.testing.assert_allclose(prefix(vector, 2, basis), expected / np.linalg.norm(expected), atol=0.05)
+    assert prefix(vector, 4, basis) is vector and read_basis(directory, replace(manifest, prefix=None)) is None
+    with pytest.raises(VljEdgeError, match="shortens vectors to 2 numbers or fewer, not to 3"):
+        prefix(vector, 3, basis[:, :2])
+    np.save(directory / "prefix.npy", np.zeros((5, 2), np.float16))
+    damaged = replace(manifest, files=files | {"prefix.npy": seal(directory / "prefix.npy")})
+    with pytest.raises(VljEdgeError, match=r"prefix\.npy holds no axes \(its shape is \(5, 2\)\)"):
+        read_basis(directory, damaged)
+
+
+def test_nanos_axes_keep_the_labels_at_half_the_width() -> None:
+    """results/wearable.json has the figures on streams; this is that the file is the right one."""
+    directory = nano_bundle()
+    basis = read_basis(directory, read_manifest(directory))
+    assert basis is not None and basis.shape == (384, 192)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(192), atol=0.03)
