@@ -1,7 +1,8 @@
 """What the vectors cost and are worth besides narration: memory, forms, questions, indexing.
 
-python benchmarks/wearable.py [forms|questions|indexing|memory ...]      needs the test streams of train_nano
+python benchmarks/wearable.py [moments|forms|questions|indexing|memory ...]      needs the test streams of train_nano
 
+moments    what vlj-edge search finds in the streams, beside exact comparison; how well moments are bounded
 forms      which label is nearest, and which moment is found, with vectors in each form against float32
 questions  one clip, eight questions against one
 indexing   vlj-edge index over the bare engines on the same windows, with equal embeddings
@@ -29,9 +30,10 @@ from overhead import Memory
 from tasks import TASKS
 
 from vlj_edge.bundle import nano_bundle
+from vlj_edge.results import Moment
 from vlj_edge.runtime.drawn import Drawn
 from vlj_edge.runtime.labels import LabelBank, make_bank
-from vlj_edge.runtime.library import Store, here, index
+from vlj_edge.runtime.library import Store, here, index, search
 from vlj_edge.runtime.pipeline import Model
 from vlj_edge.runtime.sources import Frame
 from vlj_edge.runtime.uris import open_source
@@ -47,15 +49,12 @@ Event = tuple[str, float, float]
 def forms() -> dict[str, Any]:
     model = Model(nano_bundle())
     names, centres, rows = [], [], []
-    wanted: dict[str, list[Event]] = {}
+    wanted = events_by_caption()
     for path in sorted(STREAMS.glob("*.mp4")):
         for item in model.embed(path, query=model.manifest.labels.query):
             names.append(path.stem)
             centres.append(item.window.centre)
             rows.append(item.embedding)
-        for event in json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["events"]:
-            for caption in event["captions"] if event["phase"] == "act" else ():
-                wanted.setdefault(caption, []).append((path.stem, event["start"], event["end"]))
     embeddings, bank = np.stack(rows), make_bank(model, [task.captions[0] for task in TASKS.values()])
     queries = {caption: model.embed_text(caption) for caption in wanted}
     where = (np.array(names), np.array(centres))
@@ -98,6 +97,69 @@ def retrieval(
         first.append(right[0])
         five.append(any(right))
     return {"r1": round(float(np.mean(first)), 4), "r5": round(float(np.mean(five)), 4)}
+
+
+def moments() -> dict[str, Any]:
+    """Each caption is searched for. A moment is right when the middle of its best window lies in an event of that
+    caption; its bounds are as good as the overlap with that event is large (intersection over union)."""
+    model = Model(nano_bundle())
+    wanted = events_by_caption()
+    with tempfile.TemporaryDirectory() as scratch:
+        with Store(Path(scratch) / "store", model.manifest, write=True) as store:
+            list(index(store, here(model, store.query, os.cpu_count() or 1), [STREAMS]))
+        found: dict[str, Any] = {"sentences": len(wanted), "stored": len(store), "bounds": {}}
+        queries = {caption: model.embed_text(caption) for caption in wanted}
+        temperature = store.temperature
+        for share in (0.9, 0.75, 0.5, 0.25, 0.1):  # how likely a window must be, against the best, to belong
+            store.temperature = temperature * np.log(share) / np.log(0.5)
+            overlaps, first, five = [], [], []
+            for caption, query in queries.items():
+                hits = search(store, query, top=5)
+                right = [overlap(hit, wanted[caption]) for hit in hits]
+                first.append(right[0] is not None)
+                five.append(any(each is not None for each in right))
+                overlaps += [each for each in right if each is not None]
+            found["bounds"][str(share)] = {
+                "r1": round(float(np.mean(first)), 4),
+                "r5": round(float(np.mean(five)), 4),
+                "overlap": round(float(np.mean(overlaps)), 4),
+                "overlap_above_half": round(float(np.mean(np.array(overlaps) > 0.5)), 4),
+            }
+        store.temperature = temperature
+        found |= exact_beside(store, queries)
+    return found
+
+
+def exact_beside(store: Store, queries: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Are the nearest windows those that comparing everything in float32 finds?"""
+    rows = store._table.to_arrow()
+    vectors = np.stack(rows["embedding"].to_numpy(zero_copy_only=False)).astype(np.float32)
+    places = list(zip(rows["path"].to_pylist(), rows["number"].to_pylist(), strict=True))
+    same = []
+    for query in queries.values():
+        order = np.argsort(-(vectors @ query) / np.linalg.norm(vectors, axis=1))[:10]
+        hits = {(hit.path, hit.number) for hit in store.nearest(query, 10)}
+        same.append(len(hits & {places[row] for row in order}) / 10)
+    return {"nearest_ten_as_exact": round(float(np.mean(same)), 4)}
+
+
+def events_by_caption() -> dict[str, list[Event]]:
+    wanted: dict[str, list[Event]] = {}
+    for path in sorted(STREAMS.glob("*.json")):
+        for event in json.loads(path.read_text(encoding="utf-8"))["events"]:
+            for caption in event["captions"] if event["phase"] == "act" else ():
+                wanted.setdefault(caption, []).append((path.stem, event["start"], event["end"]))
+    return wanted
+
+
+def overlap(moment: Moment, events: list[Event]) -> float | None:
+    """Of the event that a moment's middle lies in; None: in none."""
+    middle, name = (moment.best_start + moment.best_end) / 2, Path(moment.file).stem
+    for stream, start, end in events:
+        if stream == name and start <= middle <= end:
+            shared = min(end, moment.end) - max(start, moment.start)
+            return shared / (max(end, moment.end) - min(start, moment.start))
+    return None
 
 
 def clip_frames(model: Model) -> list[Frame]:
@@ -228,6 +290,7 @@ def peak() -> float:
 
 
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "moments": moments,
     "forms": forms,
     "questions": questions,
     "indexing": indexing,

@@ -156,6 +156,14 @@ def test_the_docs_show_the_stores_as_they_were_measured() -> None:
         assert store_row(name, row) in page, name
 
 
+def test_the_docs_show_how_well_moments_are_found() -> None:
+    page, found = (ROOT / "docs" / "library.md").read_text(encoding="utf-8"), result("wearable.json")["moments"]
+    chosen = found["bounds"]["0.5"]
+    assert f"{100 * chosen['r5']:.1f} %, and overlaps the event by\n{chosen['overlap']:.2f}" in page
+    assert chosen["overlap"] == max(each["overlap"] for each in found["bounds"].values())
+    assert found["nearest_ten_as_exact"] == 1.0
+
+
 def store_row(name: str, row: dict[str, Any]) -> str:
     return (
         f"| {name} ({row['version']}) | {row['megabytes_on_disk']} MB | {row['build_seconds']:.0f} s"

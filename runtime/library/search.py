@@ -31,7 +31,7 @@ def search(store: Store, embedding: Embedding, top: int = 10, without: Hit | Non
     """The moments that are nearest to an embedding, the nearest first; no two overlap.
 
     A moment is the window that is nearest, with those before and after it for as long as they are at least half as
-    likely, by the bundle's temperature. Half is what found the bounds of events best (docs/library.md).
+    likely, by the bundle's temperature. Half is what found the bounds of events best (results/wearable.json).
 
     Args:
         embedding: float32 [embedding], unit length: Model.embed_text(), or embedding_at().
