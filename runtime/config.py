@@ -58,6 +58,7 @@ class SourceConfig:
     name: str
     uri: str = field(repr=False)
     query: str | None = None
+    labels: tuple[str, ...] = ()
     gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def wanted(self, standard: Gates, query: str | None = None) -> Wanted:
@@ -66,7 +67,8 @@ class SourceConfig:
             gate: replace(getattr(standard, gate), **settings)  # checked when the file was read
             for gate, settings in self.gates.items()
         }
-        return Wanted(self.name, self.uri, self.query or query, replace(standard, **changed) if changed else None)
+        gates = replace(standard, **changed) if changed else None
+        return Wanted(self.name, self.uri, self.query or query, gates, self.labels)
 
 
 def read_config(path: Path) -> Config:
@@ -114,6 +116,8 @@ def read_profile(path: Path) -> dict[str, dict[str, Any]]:
         for saved in raw.values():
             if not isinstance(saved.get("query"), (str, type(None))):
                 raise ValueError("a query is no text")
+            if not all(isinstance(label, str) for label in saved.get("labels") or ()):
+                raise ValueError("a label is no text")
             _ = {gate: _GATES[gate](**settings) for gate, settings in (saved.get("gates") or {}).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise VljEdgeError(f"{path} holds no saved settings ({error}): remove it, or save them again") from error
@@ -129,6 +133,7 @@ def save_profile(path: Path, sources: Sequence[Wanted]) -> None:
     raw = {
         wanted.name: {
             "query": wanted.query,
+            "labels": wanted.labels,
             "gates": dataclasses.asdict(wanted.gates) if wanted.gates is not None else None,
         }
         for wanted in sources
@@ -150,18 +155,24 @@ def with_profile(wanted: Wanted, profile: Mapping[str, Mapping[str, Any]], stand
     gates = wanted.gates
     if saved.get("gates"):
         gates = replace(standard, **{gate: _GATES[gate](**settings) for gate, settings in saved["gates"].items()})
-    return replace(wanted, query=saved.get("query") or wanted.query, gates=gates)
+    labels = tuple(saved["labels"]) if saved.get("labels") else wanted.labels
+    return replace(wanted, query=saved.get("query") or wanted.query, gates=gates, labels=labels)
 
 
 def _source(check: _Check, number: int, table: dict[str, Any]) -> SourceConfig:
     for name in table:
-        if name not in ("name", "uri", "query", "gates"):
-            raise check.wrong(name, f"'{name}' is not known of a source: it has name, uri, query and gates", number)
+        if name not in ("name", "uri", "query", "labels", "gates"):
+            raise check.wrong(
+                name, f"'{name}' is not known of a source: it has name, uri, query, labels and gates", number
+            )
     for name in ("name", "uri"):
         if not table.get(name):
             raise check.wrong("", f"a source has no {name}: add {name} = '...'", number)
     for name in ("name", "uri", "query"):
         check.kind(name, table.get(name, ""), str, number)
+    labels = table.get("labels", [])
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label.strip() for label in labels):
+        raise check.wrong("labels", "labels are texts in brackets: labels = ['opens', 'closes']", number)
     gates = table.get("gates", {})
     check.kind("gates", gates, dict, number)
     for gate, settings in gates.items():
@@ -172,7 +183,7 @@ def _source(check: _Check, number: int, table: dict[str, Any]) -> SourceConfig:
             if name not in known:
                 raise check.wrong(name, f"'{name}' is no setting of the {gate} gate: it has {', '.join(known)}", number)
             check.kind(name, value, (int, float) if known[name] is float else known[name], number)
-    return SourceConfig(table["name"], table["uri"], table.get("query"), gates)
+    return SourceConfig(table["name"], table["uri"], table.get("query"), tuple(labels), gates)
 
 
 class _Check:

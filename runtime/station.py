@@ -24,6 +24,7 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Look, Narration, Totals
 
 from .capture import Live, State
+from .labels import LabelBank, make_bank
 from .outlet import Event, Outlet
 from .pipeline import Model, Pass
 from .sources import Frame, Source
@@ -46,12 +47,14 @@ class Wanted:
         name: unique; what its events are called.
         uri: as of uris.open_source().
         query, gates: None: the bundle's.
+        labels: of which the nearest is told with every window that is encoded.
     """
 
     name: str
     uri: str
     query: str | None = None
     gates: Gates | None = None
+    labels: tuple[str, ...] = ()
 
 
 class Tap(Source):
@@ -104,6 +107,7 @@ class Channel:
         totals: of the passes that are over; see counts().
         looks: (seconds in the source, Look) of the last windows.
         last: the newest event.
+        label: the nearest of the wanted labels, as of the last window that was encoded; None: there are none.
     """
 
     def __init__(
@@ -119,6 +123,8 @@ class Channel:
         self.state: State = "connecting"
         self.error: str | None = None
         self.last: Event | None = None
+        self.label: str | None = None
+        self._bank: LabelBank | None = None
         self.looks: deque[tuple[float, Look]] = deque(maxlen=_REMEMBERED)
         self._delays: deque[float] = deque(maxlen=_DELAYS)
         self._passed = Totals()
@@ -133,17 +139,18 @@ class Channel:
         """Begin."""
         self._thread.start()
 
-    def change(self, query: str | None = None, gates: Gates | None = None) -> None:
+    def change(self, query: str | None = None, gates: Gates | None = None, labels: Sequence[str] | None = None) -> None:
         """Go on with other settings; None leaves one as it is.
 
         Raises:
-            VljEdgeError: the model cannot be asked that, or such gates cannot be.
+            VljEdgeError: the model cannot be asked that, such gates cannot be, or labels that cannot be told apart.
         """
         self._model.check(query, gates)
-        self.wanted = replace(
-            self.wanted, query=query or self.wanted.query, gates=self.wanted.gates if gates is None else gates
-        )
-        self.settle(self.wanted)
+        if labels:
+            make_bank(self._model, labels)
+        changed = {"query": query, "gates": gates, "labels": None if labels is None else tuple(labels)}
+        given: dict[str, Any] = {name: value for name, value in changed.items() if value is not None}
+        self.settle(replace(self.wanted, **given))
 
     def settle(self, wanted: Wanted) -> None:
         """Go on as wanted, from a new pass on. It must have been checked."""
@@ -207,6 +214,7 @@ class Channel:
 
     def _run(self, tap: Tap) -> None:
         with_settings = self.wanted
+        self._know(with_settings.labels)
         look = partial(self._look, with_settings)
         narrations = self._model.narrate(tap, with_settings.query, gates=with_settings.gates, watch=look)
         with self._counting:
@@ -222,12 +230,22 @@ class Channel:
             with self._counting:
                 self._passed, self._pass = _added(self._passed, narrations.totals), None
 
+    def _know(self, labels: tuple[str, ...]) -> None:
+        """Have the bank of these labels."""
+        if labels and (self._bank is None or self._bank.labels != labels):
+            self._bank = make_bank(self._model, labels)
+        elif not labels:
+            self._bank = self.label = None
+
     def _look(self, with_settings: Wanted, look: Look) -> None:
         tap = self._tap
         if tap is None:
             return
         self._looked_at = time.monotonic()
         self._see(with_settings, time.time(), look)
+        if self._bank is not None and look.embedding is not None:
+            self.label = self._bank.labels[int((self._bank.embeddings @ look.embedding).argmax())]
+            look = replace(look, label=self.label)
         self.looks.append((look.window.centre + tap.offset, replace(look, embedding=None)))
         origin = getattr(tap.source, "origin", None)
         if origin is not None:
@@ -289,6 +307,7 @@ class Station:
             raise VljEdgeError("two sources have the same name: name each differently")
         for each in sources:
             self.model.check(each.query, each.gates)
+            _ = each.labels and make_bank(self.model, each.labels)
         for name, channel in list(self.channels.items()):
             if name not in wanted or wanted[name].uri != channel.wanted.uri:
                 channel.stop()

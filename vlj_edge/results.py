@@ -60,6 +60,7 @@ class Look:
         resting: the picture stood still.
         spoke: there was something to say.
         embedding: float32 [embedding], unit length; None where the window was not encoded.
+        label: the nearest of those that a station watches for; None where none are, or the window was not encoded.
     """
 
     window: Window
@@ -67,6 +68,7 @@ class Look:
     resting: bool
     spoke: bool
     embedding: npt.NDArray[np.float32] | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,9 @@ class Hub:
 def look_dict(source: str, at: float, look: Look) -> dict[str, Any]:
     """Plain JSON types."""
     cosine = None if look.cosine is None else round(float(look.cosine), 4)
-    return {"source": source, "time": round(at, 3), "cosine": cosine, "resting": look.resting, "spoke": look.spoke}
+    return {"source": source, "time": round(at, 3), "cosine": cosine, "resting": look.resting, "spoke": look.spoke} | (
+        {"label": look.label} if look.label is not None else {}
+    )
 
 
 def looks_of(channel: Channel) -> list[tuple[float, Look]]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Label = Annotated[str, Field(min_length=1, max_length=200)]
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 
 
@@ -25,6 +26,7 @@ class Settings(BaseModel):
     least_hold: Seconds | None = None
     look_every: Seconds | None = None
     longest_wait: Seconds | None = None
+    labels: Annotated[list[Label], Field(max_length=100)] | None = None
 
 
 class Said(BaseModel):
@@ -44,6 +46,8 @@ class SourceState(BaseModel):
     state: str
     error: str | None
     query: str
+    labels: list[str]
+    label: str | None
     threshold: float
     gates: dict[str, dict[str, Any]]
     counts: dict[str, float | int | None]

@@ -112,15 +112,15 @@ def settings(desk: Desk) -> APIRouter:
 
     @router.put("/api/sources/{name:path}/settings", responses=_NO_SOURCE)
     def change(name: str, wanted: Settings) -> SourceState:
-        """Go on with another query or other thresholds."""
+        """Go on with another query, other labels or thresholds."""
         channel = desk.channel(name)
         given = wanted.model_dump(exclude_none=True)
-        query = given.pop("query", None)
-        if query is None and not given:
-            raise HTTPException(422, "there is nothing to change: give a query or a threshold")
+        query, labels = given.pop("query", None), given.pop("labels", None)
+        if query is None and labels is None and not given:
+            raise HTTPException(422, "there is nothing to change: give a query, labels or a threshold")
         with told():
             gates = _gates(desk.gates(channel), desk.gates_at_first(channel), given) if given else None
-            channel.change(query, gates)
+            channel.change(query, gates, labels)
         return _source(desk, name, channel)
 
     @router.post("/api/settings/save", responses=_NO_SOURCE)
@@ -174,6 +174,8 @@ def _source(desk: Desk, name: str, channel: Channel) -> SourceState:
         state=channel.state,
         error=None if channel.error is None else line_of(channel.error),
         query=channel.wanted.query or desk.station.model.manifest.default_query,
+        labels=list(channel.wanted.labels),
+        label=channel.label,
         threshold=gates.meaning.speak_below,
         gates=asdict(gates),
         counts=counts_of(channel),

@@ -31,6 +31,7 @@ log_bytes = 1000000
 name = "door"
 uri = "rtsp://me:secret@10.0.0.5/1"
 query = "Describe the video."
+labels = ["opens", "closes"]
 [source.gates.meaning]
 speak_below = 0.9
 longest_wait = 2
@@ -50,7 +51,12 @@ def test_every_option_is_read(tmp_path: Path) -> None:
     config = read_config(write(tmp_path, GOOD))
     assert config.options["port"] == 8080 and config.options["log_bytes"] == 10**6
     door, hall = (source.wanted(Gates(), "asked") for source in config.sources)
-    assert door.query == "Describe the video." and hall.query == "asked" and hall.gates is None
+    assert (
+        door.labels == ("opens", "closes")
+        and door.query == "Describe the video."
+        and hall.query == "asked"
+        and hall.gates is None
+    )
     assert door.gates == Gates(meaning=replace(MeaningGate(), speak_below=0.9, longest_wait=2))
     assert "secret" not in repr(config.sources)
 
@@ -65,13 +71,14 @@ def test_every_option_is_read(tmp_path: Path) -> None:
         (4, 'log_format = "xml"', "line 4: log_format is 'text' or 'json'"),
         (9, "", "line 8: a source has no name: add name"),
         (9, "name = 1", "line 9: name is a text in quotes"),
+        (12, "labels = 'opens'", "line 12: labels are texts in brackets"),
         (11, 'question = "?"', "line 11: 'question' is not known of a source"),
-        (12, "[source.gates.sense]", "line 12: 'sense' is no gate"),
-        (13, "speak_under = 0.9", "line 13: 'speak_under' is no setting of the meaning gate: it has enabled"),
-        (13, 'speak_below = "low"', "line 13: speak_below is a number"),
-        (14, "smoothing = 1.5", "line 14: smoothing is a whole number"),
-        (17, 'name = "door"', "line 17: two sources are called 'door'"),
-        (18, "", "line 16: a source has no uri: add uri"),
+        (13, "[source.gates.sense]", "line 13: 'sense' is no gate"),
+        (14, "speak_under = 0.9", "line 14: 'speak_under' is no setting of the meaning gate: it has enabled"),
+        (14, 'speak_below = "low"', "line 14: speak_below is a number"),
+        (15, "smoothing = 1.5", "line 15: smoothing is a whole number"),
+        (18, 'name = "door"', "line 18: two sources are called 'door'"),
+        (19, "", "line 17: a source has no uri: add uri"),
         (9, 'name = "door', "is not TOML (...line 9"),
     ],
 )
@@ -96,10 +103,10 @@ def test_whatever_is_in_it_is_read_or_one_line(tmp_path_factory: pytest.TempPath
 
 def test_settings_are_saved_and_read_again(tmp_path: Path) -> None:
     gates = Gates(meaning=replace(MeaningGate(), speak_below=0.8))
-    save_profile(tmp_path / "p.json", [Wanted("a", "rtsp://me:secret@x", "what?", gates), Wanted("b", "0")])
+    save_profile(tmp_path / "p.json", [Wanted("a", "rtsp://me:secret@x", "what?", gates, ("x",)), Wanted("b", "0")])
     assert "secret" not in (tmp_path / "p.json").read_text()
     saved = read_profile(tmp_path / "p.json")
-    assert with_profile(Wanted("a", "1"), saved, Gates()) == Wanted("a", "1", "what?", gates)
+    assert with_profile(Wanted("a", "1"), saved, Gates()) == Wanted("a", "1", "what?", gates, ("x",))
     assert with_profile(Wanted("b", "1", "q"), saved, Gates()) == Wanted("b", "1", "q")
     assert with_profile(Wanted("c", "1"), saved, Gates()) == Wanted("c", "1")
     assert read_profile(tmp_path / "none.json") == {}

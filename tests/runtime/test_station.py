@@ -140,6 +140,16 @@ def test_looks_show_the_drift_and_what_spoke(model: Model, make_video: Film) -> 
     assert isinstance(looks[0][1], Look)
 
 
+def test_the_nearest_label_is_told(model: Model, make_video: Film) -> None:
+    labels = ("red", "green", "blue")
+    station = Station(model, [Wanted("a", str(make_video([(RED, 3), (BLUE, 3)])), labels=labels)])
+    run(station)
+    told = [look.label for _, look in station.channels["a"].looks if look.label is not None]
+    assert told[0] == "red" and told[-1] == "blue" == station.channels["a"].label and set(told) == {"red", "blue"}
+    with pytest.raises(VljEdgeError, match="the label 'red' is there twice"):
+        station.channels["a"].change(labels=["red", "red"])
+
+
 def test_four_cameras_on_a_slow_chain_take_turns(
     tiny_bundle: Path, cameras: dict[str, Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -233,6 +233,20 @@ def test_a_changed_query_and_threshold_change_what_is_said(serve: Serve, cameras
         assert lower["forget_above"] == 0.92, "back to what it began with"
 
 
+def test_labels_are_watched_for(serve: Serve, cameras: dict[str, Source]) -> None:
+    cameras["cam"] = Camera()
+    served = serve(Wanted("cam", "cam"))
+    channel = served.station.channels["cam"]
+    with served.client() as client:
+        found = client.put("/api/sources/cam/settings", json={"labels": ["red", "blue", "green"]}).json()
+        assert found["labels"] == ["red", "blue", "green"]
+        wait_for(lambda: channel.label is not None)
+        assert client.get("/api/state").json()["sources"][0]["label"] in found["labels"]
+        wait_for(lambda: any(look.label is not None for _, look in list(channel.looks)))
+        assert client.put("/api/sources/cam/settings", json={"labels": []}).json()["labels"] == []
+        wait_for(lambda: channel.label is None)
+
+
 def test_thresholds_keep_their_distance(serve: Serve, cameras: dict[str, Source]) -> None:
     cameras["cam"] = Camera()
     served = serve(Wanted("cam", "cam", gates=Gates(meaning=MeaningGate(speak_below=0.8, speak_below_at_rest=0.6))))
@@ -244,7 +258,9 @@ def test_thresholds_keep_their_distance(serve: Serve, cameras: dict[str, Source]
 
 @pytest.mark.parametrize(
     "wrong", [{}, {"query": ""}, {"query": " "}, {"query": "x" * 501}, {"speak_below": 1.5}, {"least_hold": -1},
-              {"look_every": "1"}, {"longest_wait": 1e9}, {"labels": ["a"]}, {"query": 5}, {"query": "\ud800"}, [], "x"]
+              {"look_every": "1"}, {"longest_wait": 1e9}, {"labels": "a"}, {"labels": [""]},
+              {"labels": ["a"] * 101}, {"labels": ["zebra", "giraffe"]}, {"labels": ["red", "red"]},
+              {"query": 5}, {"query": "\ud800"}, [], "x"]
 )  # fmt: skip
 def test_wrong_settings_are_refused_in_one_line(serve: Serve, wrong: object) -> None:
     served = serve()
