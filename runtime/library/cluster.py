@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from vlj_edge.errors import VljEdgeError, require
-from vlj_edge.runtime.pipeline import Model
 from vlj_edge.space import space_of
 
+from ..pipeline import Model
 from .index import Encode, Seen, see_video
 from .store import Moments, Video
 
@@ -91,9 +91,8 @@ def _model(directory: str) -> Model:
     """One for each of the worker's threads, which share its processors."""
     models = _models.__dict__.setdefault("by_directory", {})
     if directory not in models:
-        from distributed import get_worker
-
-        share = max(1, len(os.sched_getaffinity(0)) // get_worker().state.nthreads)
+        worker = require("distributed", "cluster").get_worker()
+        share = max(1, len(os.sched_getaffinity(0)) // worker.state.nthreads)
         models[directory] = Model(directory, threads=share)
     model: Model = models[directory]
     return model

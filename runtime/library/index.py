@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.runtime.pipeline import Model
 
+from ..pipeline import Model
 from .store import Moments, Store, Video
 
 SUFFIXES = frozenset(

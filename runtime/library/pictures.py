@@ -10,8 +10,9 @@ from pathlib import Path
 
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Moment
-from vlj_edge.runtime.sources import Frame, opencv
-from vlj_edge.runtime.uris import open_source
+
+from ..sources import Frame, opencv
+from ..uris import open_source
 
 
 def thumbnail(moment: Moment, path: Path, width: int = 320) -> None:

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Moment
-from vlj_edge.runtime.pipeline import Model
-from vlj_edge.runtime.sources import Frame, Source
-from vlj_edge.runtime.uris import open_source
 
+from ..pipeline import Model
+from ..sources import Frame, Source
+from ..uris import open_source
 from .store import Hit, Store
 
 Embedding = npt.NDArray[np.float32]

@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # Everything that runtime/ may need besides the standard library: what JetPack has, or pip has for its Python 3.10.
 RUNTIME_MAY_IMPORT = {"numpy", "PIL", "tokenizers", "vlj_edge"}
+# runtime/serve is an application on top of the rest, and only the command imports it, once these are known to be there.
+SERVE_MAY_IMPORT = {"fastapi", "starlette", "pydantic", "prometheus_client", "python_multipart"}
 
 
 def imports(path: Path) -> set[str]:
@@ -38,7 +40,21 @@ def test_the_runtime_needs_numpy_and_little_else(path: Path) -> None:
     packages = {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names)
     if path.name == "compare.py":  # what it judges with is imported where it is needed, behind require()
         packages -= {"polygraphy"}
+    if path.parent.name == "serve":
+        packages -= SERVE_MAY_IMPORT
     assert packages <= RUNTIME_MAY_IMPORT, "an engine backend and OpenCV are imported by vlj_edge.errors.require"
+
+
+def test_nothing_else_in_the_runtime_needs_the_server() -> None:
+    for path in files("runtime"):
+        if path.parent.name == "serve":
+            continue
+        relative = {
+            node.module or ""
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and node.level
+        }
+        assert not any(name.split(".")[0] == "serve" for name in relative), path
 
 
 @pytest.mark.parametrize("folder, other", [("runtime", "vlj_edge.export"), ("export", "vlj_edge.runtime")])
