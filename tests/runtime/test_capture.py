@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -422,3 +423,20 @@ def test_the_reader_is_in_no_process_list(http: tuple[str, dict[str, bytes]]) ->
         shown = Path(f"/proc/{source._reader._process.pid}/cmdline").read_bytes()
         assert b"capture_reader" in shown and b"hunter2" not in shown
         assert len(list(islice(source, 2))) == 2
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_hls_is_read(http: tuple[str, dict[str, bytes]], make_video: Callable[..., Path], tmp_path: Path) -> None:
+    film = make_video([((0, 0, 255), 3), ((255, 0, 0), 3)], name="film.mp4")
+    cut = ["-c:v", "mpeg2video", "-q:v", "2", "-g", "25", "-hls_time", "1", "-hls_list_size", "0"]
+    command = ["ffmpeg", "-loglevel", "error", "-i", film, *cut, tmp_path / "film.m3u8"]
+    subprocess.run(command, check=True)
+    http[1].update({f"/{path.name}": path.read_bytes() for path in tmp_path.glob("film*.*")})
+    with closing(open_source(f"{http[0]}/film.m3u8")) as source:
+        frames = list(islice(source, 150))
+    assert len(frames) > 100 and not isinstance(source, Live), "a list with an end is a recording"
+    assert frames[10].image[..., 2].mean() > 200 > 60 > frames[-10].image[..., 2].mean()
+    live = http[1]["/film.m3u8"].replace(b"#EXT-X-ENDLIST", b"").replace(b"#EXT-X-PLAYLIST-TYPE:VOD", b"")
+    http[1]["/live.m3u8"] = live
+    with closing(open_source(f"{http[0]}/live.m3u8")) as source:
+        assert isinstance(source, Live) and next(iter(source)).image.shape == (48, 64, 3)
