@@ -394,7 +394,8 @@ with Store(sys.argv[1], vlj_edge.load(sys.argv[2]).manifest, write=True) as stor
 """
 
 
-@pytest.mark.parametrize("after", [0, 9, 23])
+@pytest.mark.slow
+@pytest.mark.parametrize("after", range(0, 34, 2))
 def test_a_writer_that_is_killed_leaves_whole_videos(model: Model, tmp_path: Path, after: int) -> None:
     command = [sys.executable, "-c", _PUT, str(tmp_path / "store"), str(model.directory)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:

@@ -99,7 +99,9 @@ def test_without_frames_there_is_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_killed_at_any_moment_what_was_finished_plays(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(7))
+def test_killed_at_any_moment_what_was_finished_plays(tmp_path: Path, moment: int) -> None:
     writer = (
         "import itertools, sys\nimport numpy as np\n"
         "from vlj_edge.runtime.sinks_video import AnnotatedVideo\n"
@@ -112,6 +114,7 @@ def test_killed_at_any_moment_what_was_finished_plays(tmp_path: Path) -> None:
     while not (tmp_path / "out-0003.mp4").exists():
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.005)
+    time.sleep(0.003 * moment)
     process.kill()
     process.wait()
     finished = sorted(tmp_path.glob("out-*.mp4"))
