@@ -22,7 +22,10 @@ from .sources import Frame, Source
 State = Literal["connecting", "live", "lost", "ended"]
 
 _READER = (sys.executable, "-m", "vlj_edge.runtime.capture_reader")
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between two tries; doubled each time, half of it by chance
+# Seconds between two tries, doubled each time, half of it by chance. The longest is short enough for a camera that was
+# away for half a minute to be narrated again within five seconds of its return; what stays away costs less later.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 1.5
+_PATIENT_AFTER, _PATIENT_PAUSE = 60, 10.0  # tries
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,9 @@ class Live(Source):
                 if self._stop.is_set():
                     break
                 self._let_go("lost")
-                pause = min(_FIRST_PAUSE * 2**failures, _LONGEST_PAUSE)
-                failures = min(failures + 1, 10)
+                longest = _LONGEST_PAUSE if failures < _PATIENT_AFTER else _PATIENT_PAUSE
+                pause = min(_FIRST_PAUSE * 2**failures, longest)
+                failures = min(failures + 1, 100)
                 self._stop.wait(pause * random.uniform(0.5, 1))
         finally:
             self._let_go("ended")

@@ -63,12 +63,13 @@ class Tap(Source):
     Attributes:
         latest, latest_at: the newest frame, and the time.monotonic() at which it came.
         offset: seconds from the source's first frame to that of this pass.
+        skipped: frames that were older than the one before them.
     """
 
     def __init__(self, source: Source) -> None:
         self.source, self.live, self.period = source, source.live, source.period
         self.latest: Frame | None = None
-        self.offset, self.ended, self.latest_at = 0.0, False, 0.0
+        self.offset, self.ended, self.latest_at, self.skipped = 0.0, False, 0.0, 0
         self._frames = iter(source)
         self._held: Frame | None = None
         self._cut = threading.Event()
@@ -86,6 +87,9 @@ class Tap(Source):
             if frame is None:
                 self.ended, self.incomplete = True, self.source.incomplete
                 return
+            if self.live and self.latest is not None and frame.time < self.latest.time:
+                self.skipped += 1  # it goes back in time
+                continue
             before, self.latest = self.latest, frame
             self.latest_at = time.monotonic()
             if self.live and first is not None and before is not None and frame.time - before.time > _GAP:
@@ -175,6 +179,7 @@ class Channel:
         source = self._tap.source if self._tap is not None else None
         delays = sorted(self._delays)
         found = totals.as_dict() | {"events": self._number, "bad_frames": getattr(source, "bad", 0)}
+        found["bad_frames"] += self._tap.skipped if self._tap is not None else 0
         if isinstance(source, Live):
             found |= {"frames_dropped": source.dropped, "restarts": source.restarts}
         for share in (50, 95, 99):

@@ -26,7 +26,7 @@ from vlj_edge.runtime.sinks_files import JsonLinesFile
 from vlj_edge.runtime.sinks_web import Webhook
 from vlj_edge.runtime.station import Station, Wanted
 
-SECONDS = float(os.environ.get("VLJ_EDGE_SOAK", "150"))
+SECONDS = float(os.environ.get("VLJ_EDGE_SOAK", "180"))
 SPEED = 8
 
 READER = """

@@ -219,6 +219,18 @@ def test_a_tap_goes_on_where_it_was_cut() -> None:
     assert [int(frame.image[0, 0, 0]) for frame in (*first, *second)] == list(range(100))
 
 
+def test_frames_that_go_back_in_time_are_skipped_and_counted() -> None:
+    class Jumps(Source):
+        live, period = True, 0.25
+
+        def frames(self) -> Iterator[Frame]:
+            for time_ in (0.0, 0.25, 0.1, 0.2, 0.5, 0.4, 0.75):
+                yield Frame(time_, np.zeros((1, 1, 3), np.uint8))
+
+    tap = Tap(Jumps())
+    assert [frame.time for frame in tap.frames()] == [0.0, 0.25, 0.5, 0.75] and tap.skipped == 3
+
+
 def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
     turns, order, holding = Turns(), [], threading.Event()
 
