@@ -209,6 +209,7 @@ class _Reader:
             "backend": address.backend,
             "environment": address.environment,
             "every": every,
+            "parent": os.getpid(),
         }
         assert self._process.stdin is not None
         try:

@@ -6,11 +6,11 @@ and a byte into a pipe for each. The address comes by stdin: an argument can be 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
 import sys
+import threading
 import time
 from typing import Any
 
@@ -18,15 +18,14 @@ from .slots import MOST_PIXELS, Slots
 from .sources import Image, opencv
 
 _BAD_IN_A_ROW = 30  # frames that cannot be read, after which the source is taken to have ended
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Read until the source ends, or whoever started this does."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal: the parent ends this one
     slots, news = Slots(int(sys.argv[1])), int(sys.argv[2])
     address = json.load(sys.stdin)
+    threading.Thread(target=_end_with, args=(address["parent"],), daemon=True).start()
     os.environ.update(address["environment"])
     capture = _open(address)
     if not capture.isOpened():
@@ -87,6 +86,14 @@ def _fitting(image: Image) -> Image:
         size = (max(1, int(image.shape[1] * scale)), max(1, int(image.shape[0] * scale)))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return image
+
+
+def _end_with(parent: int) -> None:
+    """When the process that started this one is gone. (Linux's own signal for that, PR_SET_PDEATHSIG, comes when the
+    thread is gone that did, and a source outlives the threads that read it.)"""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _say(news: int, line: str) -> None:

@@ -108,7 +108,10 @@ _READER = """
 import json, os, sys, time
 import numpy as np
 from vlj_edge.runtime.slots import Slots
+from vlj_edge.runtime.capture_reader import _end_with
+import threading
 slots, news, wanted = Slots(int(sys.argv[1])), int(sys.argv[2]), json.load(sys.stdin)
+threading.Thread(target=_end_with, args=(wanted["parent"],), daemon=True).start()
 tries = int(open(sys.argv[3]).read() or 0) if os.path.exists(sys.argv[3]) else 0
 open(sys.argv[3], "w").write(str(tries + 1))
 def frames(count, every=0.02):
@@ -191,8 +194,7 @@ import os, sys
 sys.path.insert(0, {str(HERE.parents[1])!r})
 from pathlib import Path
 from tests.runtime.test_capture import misbehaving
-import ctypes
-source = misbehaving(Path({str(tmp_path)!r}), "__import__('ctypes').CDLL(None).prctl(1, 9); frames(10**6)")
+source = misbehaving(Path({str(tmp_path)!r}), "frames(1); time.sleep(600)")
 print(source._reader._process.pid, flush=True)
 os.kill(os.getpid(), 9)
 """
@@ -203,6 +205,20 @@ os.kill(os.getpid(), 9)
             return
         time.sleep(0.05)
     raise AssertionError("the reader lives on")
+
+
+def test_a_reader_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
+    """As when the settings of a channel change: another pass, in other threads, reads on."""
+    source = misbehaving(tmp_path, "frames(10**6)", keep_trying=True)
+    frames, seen = iter(source), []
+    with closing(source):
+        for _ in range(3):
+            thread = threading.Thread(target=lambda: seen.append(next(frames)))
+            thread.start()
+            thread.join(10)
+            time.sleep(0.1)
+    assert len(seen) == 3 and source.restarts == 0
+    assert {int(frame.image[0, 0, 0]) // 10 for frame in seen} <= {0, 1, 2}, "all of one reader"
 
 
 # --- addresses
