@@ -173,7 +173,8 @@ class Channel:
         return None if frame is None else frame.image
 
     def counts(self) -> dict[str, Any]:
-        """Plain numbers of all passes together, and how old a window is once it has been dealt with, seconds."""
+        """Plain numbers of all passes together, and how old a window's newest sample is once it was
+        dealt with, seconds."""
         with self._counting:
             totals = self._passed if self._pass is None else _added(self._passed, self._pass.totals)
         source = self._tap.source if self._tap is not None else None
@@ -254,7 +255,8 @@ class Channel:
         self.looks.append((look.window.centre + tap.offset, replace(look, embedding=None)))
         origin = getattr(tap.source, "origin", None)
         if origin is not None:
-            self._delays.append(time.monotonic() - (origin + tap.offset + look.window.end))
+            newest = look.window.end - 1 / self._model.manifest.clip.frames_per_second  # sample of the window
+            self._delays.append(time.monotonic() - (origin + tap.offset + newest))
 
     def _be(self, state: State) -> None:
         self.state = state
