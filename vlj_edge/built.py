@@ -160,9 +160,13 @@ def read_built(found: BuiltEngine) -> bytes:
     Raises:
         VljEdgeError: missing, a link, or not the file that the receipt speaks of.
     """
+    missing = VljEdgeError(f"{found.path} is missing or a link: run vlj-edge build on the bundle")
     if found.path.is_symlink() or not found.path.is_file():
-        raise VljEdgeError(f"{found.path} is missing or a link: run vlj-edge build on the bundle")
-    content = found.path.read_bytes()
+        raise missing
+    try:
+        content = found.path.read_bytes()
+    except FileNotFoundError:  # another process has just put a newer one in its place
+        raise missing from None
     if FileSeal(len(content), hashlib.sha256(content).hexdigest()) != found.sealed:
         raise VljEdgeError(f"{found.path} is not the engine that was built: run vlj-edge build on the bundle")
     return content
