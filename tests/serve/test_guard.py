@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -108,3 +111,31 @@ def test_what_is_shown_of_an_error() -> None:
 def test_no_two_names_are_the_same() -> None:
     names = ["/a/x.mp4", "/b/x.mp4", "rtsp://u:p@h/1", "rtsp://v:q@h/1", "cam"]
     assert list(shown_names(names).values()) == ["x.mp4", "x.mp4 2", "rtsp://***@h/1", "rtsp://***@h/1 2", "cam"]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x00\xff\x16\x03\x01" * 50,
+        b"GET\r\n\r\n",
+        b"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET /api/sources/../../etc/passwd/picture.jpg HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
+        b"POST /api/embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        b"POST /api/embed HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_what_is_no_proper_request_gets_4xx_and_nothing_else(serve: Serve, raw: bytes) -> None:
+    served = serve()
+    where = urlsplit(served.url)
+    with socket.create_connection((where.hostname or "", where.port or 0), 10) as connection:
+        connection.sendall(raw)
+        connection.settimeout(10)
+        try:
+            answer = connection.recv(65536)
+        except OSError:  # it hung up
+            answer = b""
+    assert answer == b"" or re.match(rb"HTTP/1\.1 4\d\d ", answer), answer[:200]
+    assert b"root:" not in answer and b"Traceback" not in answer
+    with served.client() as client:
+        assert client.get("/healthz").status_code == 200, "it goes on"
