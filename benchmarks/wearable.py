@@ -6,7 +6,8 @@ moments    what vlj-edge search finds in the streams, beside exact comparison; h
 forms      which label is nearest, and which moment is found, with vectors in each form against float32
 questions  one clip, eight questions against one
 indexing   vlj-edge index over the bare engines on the same windows, with equal embeddings
-memory     `embed` with a bank and a ring, one thread, everything included, over 100,000 windows (half an hour)
+memory     `embed` with a bank and a ring, one thread, over 100,000 windows of a drawn stream (half an hour); a camera's
+           reader is a process of its own, and is not in it
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Answer, Guess
+from vlj_edge.results import Answer
 
-from .classify import probabilities
+from .classify import ranking
 from .labels import LabelBank, make_bank
 from .pipeline import AnySource, Model
 
@@ -60,8 +60,5 @@ def _banks(model: Model, choices: Sequence[Sequence[str]]) -> list[LabelBank]:
 
 
 def _answer(question: str, mean: np.ndarray, bank: LabelBank, temperature: float, end: float) -> Answer:
-    cosines = bank.embeddings @ mean
-    scores = probabilities(cosines, temperature)
-    order = np.argsort(-cosines, kind="stable")
-    guesses = tuple(Guess(bank.labels[i], float(scores[i]), float(cosines[i])) for i in order)
+    guesses = ranking(bank.embeddings @ mean, bank, temperature)
     return Answer(question, guesses[0].label, guesses, 0.0, end)

@@ -1,6 +1,6 @@
 """The process that reads one live source: python -m vlj_edge.runtime.capture_reader MEMORY NEWS < ADDRESS
 
-A read that blocks for good can then be ended, which no thread allows. Frames go into shared memory (capture.Slots),
+A read that blocks for good can then be ended, which no thread allows. Frames go into shared memory (slots.Slots),
 and a byte into a pipe for each. The address comes by stdin: an argument can be read by every user of the machine.
 """
 

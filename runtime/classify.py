@@ -66,11 +66,18 @@ def probabilities(cosines: npt.NDArray[np.float32], temperature: float) -> npt.N
     return shares
 
 
+def ranking(
+    cosines: npt.NDArray[np.float32], bank: LabelBank, temperature: float, top: int | None = None
+) -> tuple[Guess, ...]:
+    """Labels with their scores, the nearest first; the first `top` of them."""
+    scores = probabilities(cosines, temperature)
+    order = np.argsort(-cosines, kind="stable")[:top]
+    return tuple(Guess(bank.labels[i], float(scores[i]), float(cosines[i])) for i in order)
+
+
 def _ranked(
     cosines: npt.NDArray[np.float32], bank: LabelBank, settings: bundle.Labels, top: int, start: float, end: float
 ) -> Classification:
-    scores = probabilities(cosines, settings.temperature)
-    order = np.argsort(-cosines, kind="stable")[:top]
-    guesses = tuple(Guess(bank.labels[i], float(scores[i]), float(cosines[i])) for i in order)
+    guesses = ranking(cosines, bank, settings.temperature, top)
     label = guesses[0].label if guesses[0].cosine >= settings.none_below else None
     return Classification(start, end, label, guesses)

@@ -20,7 +20,7 @@ from vlj_edge.errors import VljEdgeError, require
 
 from .station import Wanted
 
-_KINDS: dict[str, type | tuple[type, ...]] = {
+_KINDS: dict[str, type] = {
     "bundle": str,
     "host": str,
     "port": int,

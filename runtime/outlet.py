@@ -9,6 +9,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import SplitResult, urlsplit
 
 from vlj_edge.errors import VljEdgeError, without_credentials
 from vlj_edge.results import Narration
@@ -205,6 +206,20 @@ class Outlet:
         with self._changed:
             self.failed += 1
             self._error = line
+
+
+def split_address(url: str) -> tuple[SplitResult, str | None, int | None]:
+    """A sink's address in its parts, with its host and port.
+
+    Raises:
+        VljEdgeError: it is none. The message has no credentials in it.
+    """
+    try:
+        parts = urlsplit(url)
+        return parts, parts.hostname, parts.port
+    except ValueError:  # its message quotes what may be a password
+        shown = without_credentials(url)
+        raise VljEdgeError(f"no address ({shown}): check host and port, and write %40 for @ in a password") from None
 
 
 def _printable(text: str | None) -> str | None:

@@ -49,7 +49,6 @@ class Piped(Source):
         self._buffer = bytearray()
         self._stop = threading.Event()
         self._pictures = self._raw() if size is not None else self._jpegs()
-        self._started = time.monotonic()
         first = next(self._pictures, None)
         if first is None:
             raise VljEdgeError(

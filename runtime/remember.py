@@ -7,12 +7,10 @@ import threading
 import time
 from datetime import datetime, timezone
 
-import numpy as np
-
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Look
 
-from .library.store import Moments, Store, Video
+from .library.store import Moments, Store, Video, moments_of
 from .station import Wanted
 
 _TIDY_EVERY = 60  # minutes that are stored, after which the many small files are made few
@@ -69,7 +67,9 @@ class Remember:
             taken, self._waiting = self._waiting, {}
         for source, looks in taken.items():
             try:
-                moments = moments_of(source, looks)
+                moments = a_minute(source, looks)
+                if moments is None:
+                    continue
                 self._store.put(moments)
                 self.stored += len(moments.start)
                 self._writes += 1
@@ -82,19 +82,14 @@ class Remember:
                     self._waiting[source] = (looks + self._waiting.get(source, []))[-_MOST:]
 
 
-def moments_of(source: str, looks: list[tuple[float, Look]]) -> Moments:
-    """As a video that is called after the source and the time (UTC) of its beginning, with seconds from there on.
-    Windows that look the same, one after the other, are one moment."""
-    first, begun_look = looks[0]
-    begun = first - (begun_look.window.end - begun_look.window.start)
+def a_minute(source: str, looks: list[tuple[float, Look]]) -> Moments | None:
+    """As a video that is called after the source and the time (UTC) of its beginning, with seconds from there on."""
+    first, look = looks[0]
+    begun = first - (look.window.end - look.window.start)
     name = datetime.fromtimestamp(begun, timezone.utc).isoformat(timespec="milliseconds")
-    starts, ends, rows = list[float](), list[float](), list[np.ndarray]()
-    for clock, look in looks:
-        embedding = np.asarray(look.embedding, np.float32)
-        if rows and np.array_equal(rows[-1], embedding):
-            ends[-1] = clock - begun
-            continue
-        starts.append(max(0.0, clock - begun - (look.window.end - look.window.start)))
-        ends.append(clock - begun)
-        rows.append(embedding)
-    return Moments(Video(f"{source} {name}", 0, time.time_ns()), np.array(starts), np.array(ends), np.stack(rows))
+    windows = [
+        (max(0.0, clock - begun - (look.window.end - look.window.start)), clock - begun, look.embedding)
+        for clock, look in looks
+        if look.embedding is not None
+    ]
+    return moments_of(Video(f"{source} {name}", 0, time.time_ns()), windows)

@@ -13,11 +13,11 @@ import zlib
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from vlj_edge.errors import VljEdgeError, require, without_credentials
 
-from .outlet import Event
+from .outlet import Event, split_address
 
 CLOSING_SECONDS = 3.0  # for what the broker has not acknowledged yet
 LONGEST_PAUSE = 30  # between two attempts to connect, seconds
@@ -56,9 +56,8 @@ class Mqtt:
         self.last_error: str | None = None
         self._broker, self._most, self._discovery = broker, most_queued, discovery.strip("/")
         self._full = int(paho.MQTT_ERR_QUEUE_SIZE)
-        self._lock = (
-            threading.Lock()
-        )  # held while publishing; never taken in _on_publish, under which paho holds its own
+        # Held while publishing; never taken in _on_publish, under which paho holds its own.
+        self._lock = threading.Lock()
         self._slugs: dict[str, str] = {}  # of source names
         self._texts: dict[str, str] = {}  # the last of each slug
         self._waiting: set[int] = set()  # message numbers of events that are not acknowledged
@@ -206,11 +205,7 @@ class _Broker:
 
 def _parse(url: str) -> _Broker:
     shown = without_credentials(url)
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:  # its message quotes what may be a password
-        raise VljEdgeError(f"no address ({shown}): check host and port, and write %40 for @ in a password") from None
+    parts, host, port = split_address(url)
     if parts.scheme not in _PORTS or not host:
         raise VljEdgeError(f"no address of a broker ({shown}): give mqtt://HOST/BASE/TOPIC or mqtts://")
     base = unquote(parts.path).strip("/") or "vlj-edge"

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from vlj_edge.errors import VljEdgeError, without_credentials
 
-from .outlet import Event, Refused
+from .outlet import Event, Refused, split_address
 
 SPEAKING_SECONDS = 30.0
 _LATER = (408, 429)  # the client errors that say "not now"
@@ -184,11 +184,7 @@ class Speech:
 
 def _server(url: str) -> tuple[str, int | None]:
     shown = without_credentials(url)
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:  # its message quotes what may be a password
-        raise VljEdgeError(f"no address ({shown}): check host and port, and write %40 for @ in a password") from None
+    parts, host, port = split_address(url)
     if parts.scheme not in ("http", "https") or not host:
         raise VljEdgeError(f"no address of a web server ({shown}): give http://HOST/PATH or https://HOST/PATH")
     if re.search(r"[^!-~]", url):

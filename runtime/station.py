@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -108,7 +108,6 @@ class Channel:
         wanted: with the settings that hold now.
         state: of a live source; "live" and "ended" of others.
         error: why it ended, if that was no good reason; one line.
-        totals: of the passes that are over; see counts().
         looks: (seconds in the source, Look) of the last windows.
         last: the newest event.
         label: the nearest of the wanted labels, as of the last window that was encoded; None: there are none.
@@ -151,7 +150,7 @@ class Channel:
         """
         self._model.check(query, gates)
         if labels:
-            make_bank(self._model, labels)
+            _bank_of(self._model, tuple(labels))
         changed = {"query": query, "gates": gates, "labels": None if labels is None else tuple(labels)}
         given: dict[str, Any] = {name: value for name, value in changed.items() if value is not None}
         self.settle(replace(self.wanted, **given))
@@ -238,10 +237,9 @@ class Channel:
 
     def _know(self, labels: tuple[str, ...]) -> None:
         """Have the bank of these labels."""
-        if labels and (self._bank is None or self._bank.labels != labels):
-            self._bank = make_bank(self._model, labels)
-        elif not labels:
-            self._bank = self.label = None
+        self._bank = _bank_of(self._model, labels) if labels else None
+        if self._bank is None:
+            self.label = None
 
     def _look(self, with_settings: Wanted, look: Look) -> None:
         tap = self._tap
@@ -284,10 +282,7 @@ class Station:
         keep_trying: bool = False,
         see: See = lambda wanted, clock, look: None,
     ) -> None:
-        names = [wanted.name for wanted in sources]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise VljEdgeError(f"two sources are called '{twice}': name each differently, as NAME=SOURCE")
+        _ = _by_name(sources)
         self.model, self.outlets, self._heard = model, list(outlets), heard
         self._keep_trying, self._see = keep_trying, see
         self.channels = {wanted.name: Channel(wanted, model, self._emit, keep_trying, see) for wanted in sources}
@@ -309,12 +304,10 @@ class Station:
         Raises:
             VljEdgeError: settings that cannot be; everything goes on as before.
         """
-        wanted = {each.name: each for each in sources}
-        if len(wanted) != len(sources):
-            raise VljEdgeError("two sources have the same name: name each differently")
+        wanted = _by_name(sources)
         for each in sources:
             self.model.check(each.query, each.gates)
-            _ = each.labels and make_bank(self.model, each.labels)
+            _ = each.labels and _bank_of(self.model, each.labels)
         for name, channel in list(self.channels.items()):
             if name not in wanted or wanted[name].uri != channel.wanted.uri:
                 channel.stop()
@@ -343,6 +336,21 @@ class Station:
         self._heard(event)
         for outlet in self.outlets:
             outlet.put(event)
+
+
+def _by_name(sources: Sequence[Wanted]) -> dict[str, Wanted]:
+    found: dict[str, Wanted] = {}
+    for wanted in sources:
+        if wanted.name in found:
+            raise VljEdgeError(f"two sources are called '{wanted.name}': name each differently, as NAME=SOURCE")
+        found[wanted.name] = wanted
+    return found
+
+
+@lru_cache(maxsize=16)
+def _bank_of(model: Model, labels: tuple[str, ...]) -> LabelBank:
+    """Made once: when settings are checked, and not again by each pass and channel that has them."""
+    return make_bank(model, labels)
 
 
 def _added(one: Totals, other: Totals) -> Totals:

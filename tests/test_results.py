@@ -126,7 +126,7 @@ def test_the_readme_shows_what_the_other_uses_cost() -> None:
     memory, forms = found["memory"], found["forms"]
     store = result("stores.json")["1000000 embeddings of 384"]["LanceDB, IVF with RaBitQ"]
     for figure in (
-        f"{memory['megabytes']['1000']:.0f} and {memory['megabytes']['100000']:.0f} MB, everything included",
+        f"{memory['megabytes']['1000']:.0f} and {memory['megabytes']['100000']:.0f} MB of the process, on a drawn",
         f"({memory['last_over_first']:.4f}x), {memory['real_time_factor']:.0f}x real time",
         f"{100 * forms['int8, 384']['top1_label_as_float32']:.2f} % in 388 bytes",
         f"{100 * forms['float16, 192']['top1_label_as_float32']:.2f} % in 384;",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vlj_edge.bundle import Gates
-from vlj_edge.runtime.config import read_config
+from vlj_edge.runtime.config import _KINDS, read_config
 
 SERVE = Path(__file__).parents[1] / "examples" / "serve"
 
@@ -22,7 +22,7 @@ def test_the_config_is_right_and_so_is_what_it_comments_out(tmp_path: Path) -> N
     (tmp_path / "all.toml").write_text(text)
     whole = read_config(tmp_path / "all.toml")
     assert [source.name for source in whole.sources] == ["bench", "door"]
-    assert {"bundle", "store", "mqtt", "webhook", "say", "token_file"} <= whole.options.keys()
+    assert whole.options.keys() == _KINDS.keys(), "every option is there"
     gates = whole.sources[1].wanted(Gates()).gates
     assert gates is not None and gates.meaning.speak_below == 0.9
 

@@ -16,7 +16,7 @@ import numpy as np
 from vlj_edge.errors import VljEdgeError
 
 from ..pipeline import Model
-from .store import Moments, Store, Video
+from .store import Moments, Store, Video, moments_of
 
 SUFFIXES = frozenset(
     [
@@ -119,28 +119,22 @@ def see_video(model: Model, video: Video, query: str, unwanted: Callable[[], boo
         unwanted: looked at with every window: give up, nobody waits for this any more.
     """
     path, problem = Path(video.path), None
-    starts: list[float] = []
-    ends: list[float] = []
-    rows: list[np.ndarray] = []
+    windows: list[tuple[float, float, np.ndarray]] = []
     try:
-        with_moments = model.embed(path, query=query)
+        items = model.embed(path, query=query)
         try:
-            for item in with_moments:
+            for item in items:
                 if unwanted():
                     return Seen(path, None, f"{path} was not looked at to its end")
-                if item.encoded or not rows:
-                    starts.append(item.window.start)
-                    rows.append(item.embedding)
-                    ends.append(item.window.end)
-                else:  # looks as the window before did
-                    ends[-1] = item.window.end
+                windows.append((item.window.start, item.window.end, item.embedding))
         finally:
-            with_moments.close()
+            items.close()
     except VljEdgeError as error:
         problem = str(error)
-    if not rows:
-        return Seen(path, None, problem or f"{path} holds no picture: leave it out")
-    return Seen(path, Moments(video, np.array(starts), np.array(ends), np.stack(rows)), problem)
+    moments = moments_of(video, windows)
+    if moments is None:
+        problem = problem or f"{path} holds no picture: leave it out"
+    return Seen(path, moments, problem)
 
 
 def here(model: Model, query: str, jobs: int = 1) -> Encode:

@@ -13,7 +13,7 @@ import fcntl
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,7 +31,7 @@ from vlj_edge.space import space_of
 Vectors = npt.NDArray[np.float32]
 
 _TABLE = "moments"
-_INDEX_FROM = 50_000  # moments: fewer are compared one by one in as short a time (results/stores.json)
+_INDEX_FROM = 50_000  # moments, seven hours of video: fewer are compared one by one
 _TO_A_PART = 4096  # moments in one part of the index; one part in eight is looked into
 _REFINED = 300  # candidates at least, and four for each answer, that are compared exactly
 
@@ -57,6 +57,20 @@ class Moments:
     start: npt.NDArray[np.float64]
     end: npt.NDArray[np.float64]
     embeddings: Vectors
+
+
+def moments_of(video: Video, windows: Iterable[tuple[float, float, Vectors]]) -> Moments | None:
+    """The moments of windows (start and end in seconds, embedding), in order; None: there are none. Windows with the
+    very same embedding, one after the other, are one moment: the scene gate has let it stand."""
+    starts, ends, rows = list[float](), list[float](), list[Vectors]()
+    for start, end, embedding in windows:
+        if rows and embedding is rows[-1]:
+            ends[-1] = end
+            continue
+        starts.append(start)
+        ends.append(end)
+        rows.append(embedding)
+    return Moments(video, np.array(starts), np.array(ends), np.stack(rows)) if rows else None
 
 
 class Hit(NamedTuple):
