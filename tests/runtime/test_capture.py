@@ -286,14 +286,14 @@ def wait_for(true: Callable[[], bool], seconds: float) -> None:
 
 @pytest.fixture
 def http() -> Iterator[tuple[str, dict[str, bytes]]]:
-    """A server of files, and of an endless MJPEG stream at /live that ends its connections after 20 pictures."""
+    """A server of files, and of an endless MJPEG stream at /live that ends its connections after 20 pictures; /hang hangs after 12."""
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
     files: dict[str, bytes] = {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/live":
+            if self.path in ("/live", "/hang"):
                 self.send_response(200)
                 self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=b")
                 self.end_headers()
@@ -302,7 +302,7 @@ def http() -> Iterator[tuple[str, dict[str, bytes]]]:
                     assert good
                     data = b"not a picture" if number == 5 else jpeg.tobytes()
                     self.wfile.write(b"--b\r\nContent-Type: image/jpeg\r\n\r\n" + data + b"\r\n")
-                    time.sleep(0.05)
+                    time.sleep(0.05 if self.path == "/live" or number < 12 else 60)
                 return
             data = files.get(self.path)
             self.send_response(200 if data is not None else 404)
@@ -358,7 +358,8 @@ def test_a_reader_dies_with_its_parent(http: tuple[str, dict[str, bytes]]) -> No
     program = f"""
 import os, time
 from vlj_edge.runtime.uris import open_source
-source = open_source("{http[0]}/live")
+source = open_source("{http[0]}/hang")
+time.sleep(1.5)  # it hangs in a read by now, and so does not see that nobody takes its frames
 print(source._reader._process.pid, flush=True)
 os.kill(os.getpid(), 9)
 """
