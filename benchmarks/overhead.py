@@ -10,7 +10,7 @@ both sides encode every window. The embeddings are compared.
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -18,6 +18,7 @@ import numpy as np
 from common import in_turn, milliseconds, ratio, write
 
 from vlj_edge.bundle import nano_bundle
+from vlj_edge.results import WindowEmbedding
 from vlj_edge.runtime.drawn import Drawn
 from vlj_edge.runtime.pipeline import Model
 from vlj_edge.runtime.preprocess import ClipPixels, see
@@ -34,6 +35,23 @@ class Memory(Source):
         yield from self._frames
 
 
+def encoded(
+    model: Model, run: Callable[[], Iterable[WindowEmbedding]]
+) -> tuple[list[np.ndarray], list[WindowEmbedding]]:
+    """The pixels that the vision encoder gets in a run, and what comes out of it."""
+    encoder, clips = model._encoder[0], list[np.ndarray]()
+    real = encoder.run
+
+    def recording() -> None:
+        clips.append(encoder.inputs["pixels"].copy())
+        real()
+
+    encoder.run = recording  # type: ignore[method-assign]
+    items = list(run())
+    encoder.run = real  # type: ignore[method-assign]
+    return clips, items
+
+
 @click.command()
 @click.option("--bundle", type=click.Path(path_type=Path))
 @click.option("--windows", default=60, show_default=True)
@@ -46,16 +64,8 @@ def main(bundle: Path | None, windows: int, rounds: int) -> None:
     drawn = [frame for number, frame in enumerate(Drawn(samples / 4 + 1).frames()) if number % 7 == 0][:samples]
     frames = [Frame(number * period, frame.image) for number, frame in enumerate(drawn)]
     encoder, _, predictor = model._encoder
-    clips: list[np.ndarray] = []
-    real = encoder.run
-
-    def recording() -> None:
-        clips.append(encoder.inputs["pixels"].copy())
-        real()
-
-    encoder.run = recording  # type: ignore[method-assign]
-    expected = [item.embedding for item in model.embed(Memory(frames, period), every_window=True)]
-    encoder.run = real  # type: ignore[method-assign]
+    clips, items = encoded(model, lambda: model.embed(Memory(frames, period), every_window=True))
+    expected = [item.embedding for item in items]
 
     def chain() -> list[np.ndarray]:
         return [item.embedding for item in model.embed(Memory(frames, period), every_window=True)]

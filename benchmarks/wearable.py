@@ -27,7 +27,7 @@ import click
 import numpy as np
 from common import ROOT, TRAIN_NANO, in_turn, milliseconds, ratio, write
 from long_streams import resident
-from overhead import Memory
+from overhead import Memory, encoded
 from tasks import TASKS
 
 from vlj_edge.bundle import nano_bundle
@@ -199,17 +199,9 @@ def questions() -> dict[str, Any]:
 def indexing() -> dict[str, Any]:
     model = Model(nano_bundle())
     encoder, _, predictor = model._encoder
-    clips: list[np.ndarray] = []
-    real = encoder.run
-
-    def recording() -> None:
-        clips.append(encoder.inputs["pixels"].copy())
-        real()
-
     paths, query = sorted(STREAMS.glob("*.mp4"))[:4], model.manifest.labels.query
-    encoder.run = recording  # type: ignore[method-assign]
-    expected = [item.embedding for path in paths for item in model.embed(path, query=query) if item.encoded]
-    encoder.run = real  # type: ignore[method-assign]
+    clips, items = encoded(model, lambda: (item for path in paths for item in model.embed(path, query=query)))
+    expected = [item.embedding for item in items if item.encoded]
 
     def bare() -> None:
         for pixels, embedding in zip(clips, expected, strict=True):

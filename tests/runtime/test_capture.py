@@ -286,7 +286,8 @@ def wait_for(true: Callable[[], bool], seconds: float) -> None:
 
 @pytest.fixture
 def http() -> Iterator[tuple[str, dict[str, bytes]]]:
-    """A server of files, and of an endless MJPEG stream at /live that ends its connections after 20 pictures; /hang hangs after 12."""
+    """A server of files, and of an endless MJPEG stream at /live that ends its connections after 20 pictures.
+    /hang hangs after 12."""
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
     files: dict[str, bytes] = {}
