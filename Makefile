@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 
-.PHONY: demo test test-fast lint wheel-demo results clean
+.PHONY: demo test test-fast lint wheel-demo results kernels clean
 
 demo: $(VENV)/.demo
 	$(BIN)/vlj-edge narrate examples/media/demo.mp4
@@ -35,6 +35,10 @@ wheel-demo:
 
 results: $(VENV)/.dev
 	$(BIN)/python results/regenerate.py
+
+# The CUDA kernels for every card, by nvcc (CUDA 13); no card is needed. What comes out is committed.
+kernels: $(VENV)/.dev
+	$(BIN)/python -m vlj_edge.export.kernels.compile
 
 clean:
 	rm -rf build dist *.egg-info $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

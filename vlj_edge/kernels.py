@@ -1,36 +1,26 @@
-"""The CUDA kernels' contract: names, the cards they were compiled for, what they serve, and the tables they read.
+"""The CUDA kernels' contract: names, what they serve, how they are started, and the tables they read.
 
-Their sources are in export/kernels, `make kernels` compiles them into kernels.tar.xz beside this file. export/ puts them
-into TensorRT engines, runtime/ starts them by itself; both ask here first, so that what a kernel does not serve is an
-error in Python and not a wrong number on a card.
+Their sources are in export/kernels. export/ puts them into TensorRT engines, runtime/ starts them by itself; both ask
+here first, so that what a kernel does not serve is an error in Python and not a wrong number on a card.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import lzma
-import tarfile
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import VljEdgeError
 
-ARCHIVE = Path(__file__).with_name("kernels.tar.xz")
-SEAL = Path(__file__).with_name("kernels.json")  # sha256 of the archive, of the sources, and what ptxas said
-
 THREADS = 128  # of a block of the attention (export/kernels/rotate.cuh)
 TURNS = 1024  # its entries of shared memory for angles
 HEAD_DIMS = (32, 64, 128)
 _QUERIES = {32: 128, 64: 128, 128: 64}  # of a block (attention.cu, Shape)
 PLACES = {32: 64, 64: 64, 128: 32}  # whose angles lie in shared memory
-_NAMES = {"float16": "fp16", "bfloat16": "bf16"}
+_SHORT = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 _MOST_TOKENS = 65535  # quotients by multiplication are exact up to here (rotate.cuh)
 
 Rotation = Literal["axes", "halves"]
@@ -76,7 +66,7 @@ def attention(
     Raises:
         VljEdgeError: the kernel does not serve this; it says what it serves.
     """
-    if dtype not in _NAMES:
+    if dtype not in ("float16", "bfloat16"):
         raise VljEdgeError(f"the attention kernel computes in float16 and bfloat16, not in {dtype}: cast the projection")
     if head_dim not in HEAD_DIMS:
         raise VljEdgeError(f"the attention kernel serves heads of 32, 64 and 128, not of {head_dim}: use the native graph")
@@ -99,7 +89,7 @@ def attention(
                 f" room for {TURNS}: use the native graph"
             )
         integers += grid
-    name = f"attention_{rotation}{'_masked' if masked else ''}_{_NAMES[dtype]}_{head_dim}"
+    name = f"attention_{rotation}{'_masked' if masked else ''}_{_SHORT[dtype]}_{head_dim}"
     return Launch(name, (-(-tokens // _QUERIES[head_dim]), heads, batch), THREADS, integers)
 
 
@@ -157,59 +147,112 @@ def halves_turns(cos: Table, sin: Table) -> Table:
     return np.concatenate((fine.reshape(-1, 4), coarse.reshape(-1, 4)))
 
 
-@lru_cache(maxsize=1)
-def seal() -> dict[str, Any]:
-    """What `make kernels` wrote beside the archive.
+Weights = npt.NDArray[np.int32]
+PixelFormat = Literal["bgr", "rgb", "nv12"]
 
-    Raises:
-        VljEdgeError: it is not there or not readable.
-    """
-    try:
-        found: dict[str, Any] = json.loads(SEAL.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise VljEdgeError(f"{SEAL} cannot be read ({error}): install vlj-edge again") from error
-    return found
+TILE, TILE_ROWS, PIXEL_THREADS, TAPS = 16, 4, 384, 64  # export/kernels/pixels.cu
+_PRECISION = 22  # fractional bits of weights (Pillow, src/libImaging/Resample.c, PRECISION_BITS)
+GATE_THREADS = 256  # export/kernels/gate.cu
 
 
-@lru_cache(maxsize=1)
-def _archive() -> dict[str, bytes]:
-    raw = ARCHIVE.read_bytes() if ARCHIVE.is_file() else b""
-    if hashlib.sha256(raw).hexdigest() != seal()["sha256"]:
-        raise VljEdgeError(f"{ARCHIVE} is not the one that was compiled: install vlj-edge again")
-    with lzma.open(ARCHIVE) as packed, tarfile.open(fileobj=packed) as archive:
-        return {member.name: archive.extractfile(member).read() for member in archive.getmembers()}  # type: ignore[union-attr]
-
-
-def compiled_for() -> tuple[str, ...]:
-    """The cards, "sm75" and so on."""
-    return tuple(seal()["cards"])
-
-
-def card_of(sm: str, cards: Sequence[str] | None = None) -> str:
-    """The card whose code runs on this one: itself, or the newest older one of its generation (CUDA C++ Programming Guide,
-    "Binary Compatibility").
+def resize_weights(source: int, first: float, last: float, size: int, box: bool = False) -> Weights:
+    """What Pillow weighs `source` values with to make `size` of those between `first` and `last`, int32 [size, 2 + taps]:
+    the first that counts, how many do, and their weights in 22 fractional bits.
 
     Args:
-        sm: "sm86".
+        box: the mean of an area (Image.Resampling.BOX); otherwise antialiased bilinear (BILINEAR).
 
     Raises:
-        VljEdgeError: there is none; the message lists what there is.
+        VljEdgeError: more of them weigh on one value than the kernel has room for.
     """
-    cards = compiled_for() if cards is None else cards
-    number = int(sm.removeprefix("sm"))
-    fitting = [int(card[2:]) for card in cards if int(card[2:]) // 10 == number // 10 and int(card[2:]) <= number]
-    if not fitting:
-        raise VljEdgeError(f"the kernels were compiled for {', '.join(cards)}, not for {sm}: use the native graph")
-    return f"sm{max(fitting)}"
+    low, high = np.float32(first), np.float32(last)  # Pillow's box is in fp32, and what follows from it in fp64
+    scale = float(high - low) / size
+    filter_scale = max(scale, 1.0)
+    support = (0.5 if box else 1.0) * filter_scale
+    taps = math.ceil(support) * 2 + 1
+    if taps > TAPS:
+        raise VljEdgeError(
+            f"{source} pixels are more than {TAPS // 2 - 1} times the {size} that are made of them: scale the camera down"
+        )
+    table = np.zeros((size, 2 + taps), np.int32)
+    for place in range(size):
+        centre = float(low) + (place + 0.5) * scale
+        begin, end = max(int(centre - support + 0.5), 0), min(int(centre + support + 0.5), source)
+        at = [(value - centre + 0.5) * (1.0 / filter_scale) for value in range(begin, end)]
+        weights = [float(-0.5 < x <= 0.5) if box else max(1.0 - abs(x), 0.0) for x in at]
+        total = sum(weights)
+        table[place, :2] = begin, end - begin
+        for i, weight in enumerate(weights):
+            table[place, 2 + i] = int(0.5 + weight / total * (1 << _PRECISION))
+    return table
 
 
-def cubin(source: str, sm: str) -> bytes:
-    """The compiled code of a source ("attention", "pixels", "gate") for a card.
+def pixels(pixel_format: str, dtype: str, *, stride: int, height: int, across: Weights, down: Weights) -> Launch:
+    """How to see a frame: inputs frame, across, down, norm; outputs out (float32 or float16 [3, side, side]) and bytes (uint8
+    of the same shape, or null).
+
+    Args:
+        pixel_format: "bgr" or "rgb", packed rows of `stride` bytes, or "nv12".
+        height: rows of luma.
 
     Raises:
-        VljEdgeError: there is none for this card, or the archive is damaged.
+        VljEdgeError: the kernel does not serve this; it says what it serves.
     """
-    return _archive()[f"{source}.{card_of(sm)}.cubin"]
+    if pixel_format not in ("bgr", "rgb", "nv12") or dtype not in ("float32", "float16"):
+        raise VljEdgeError(
+            f"the pixel kernel makes float32 and float16 of bgr, rgb and nv12, not {dtype} of {pixel_format}: convert the"
+            " frame first"
+        )
+    if pixel_format == "nv12" and (height % 2 or stride % 2):
+        raise VljEdgeError(f"NV12 has an even width and height, not {stride} x {height}: crop the frame")
+    if not 0 < stride * height < 2**31:
+        raise VljEdgeError(f"a frame of {height} rows of {stride} bytes is none, or beyond 2 GiB: scale the camera down")
+    side = len(across)
+    grid = (-(-side // TILE), -(-side // TILE_ROWS), 1)
+    integers = (stride, height, across.shape[1] - 2, down.shape[1] - 2, side)
+    return Launch(f"pixels_{pixel_format}_{_SHORT[dtype]}", grid, PIXEL_THREADS, integers)
+
+
+def luminance(side: int, weights: Weights) -> Launch:
+    """How to make the scene gate's thumbnail: inputs bytes [3, side, side] and weights; output float32 [cells, cells]."""
+    cells = len(weights)
+    return Launch("luminance", (-(-cells * cells // 128), 1, 1), 128, (weights.shape[1] - 2, side, cells))
+
+
+def gate_step(size: int, slots: int, smoothing: int, calm_windows: int) -> Launch:
+    """How to take a window: inputs embedding, said, limits; then, written, ring, state, smoothed, word (gate.cu).
+
+    Raises:
+        VljEdgeError: the ring is too short for what is averaged.
+    """
+    if not 1 <= max(smoothing, calm_windows) <= slots or min(smoothing, calm_windows, size) < 1:
+        raise VljEdgeError(
+            f"a ring of {slots} windows does not hold {smoothing} to smooth and {calm_windows} to be calm: make it longer"
+        )
+    return Launch("gate_step", (1, 1, 1), GATE_THREADS, (size, slots, smoothing, calm_windows))
+
+
+def gate_say(size: int) -> Launch:
+    """How to remember what is said: input embedding; then, written, said, state."""
+    return Launch("gate_say", (1, 1, 1), GATE_THREADS, (size,))
+
+
+@dataclass(frozen=True)
+class GateWord:
+    """What the gate's kernel found of a window, in 4 bytes (gate.cu)."""
+
+    below: bool
+    below_at_rest: bool
+    above: bool
+    calm: bool
+    compared: bool  # something was said before
+    finite: bool
+    cosine: float  # within 2^-23
+
+
+def read_word(word: int) -> GateWord:
+    """The parts of a word."""
+    return GateWord(*(bool(word >> bit & 1) for bit in range(6)), cosine=(word >> 8) / (1 << 23) - 1)
 
 
 def check_dtype(dtype: str, sm: str) -> None:

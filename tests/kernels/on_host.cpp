@@ -2,6 +2,8 @@
 #include "on_host.hpp"
 
 #include "attention.cu"
+#include "gate.cu"
+#include "pixels.cu"
 
 #include <map>
 #include <utility>
@@ -23,7 +25,8 @@ Call call(void (*kernel)(Arguments...)) { return call(kernel, std::index_sequenc
 #define OF_TYPE(kind) OF_WIDTH(kind, fp16), OF_WIDTH(kind, bf16)
 
 const std::map<std::string, Call> KERNELS{
-    OF_TYPE(attention_axes), OF_TYPE(attention_axes_masked), OF_TYPE(attention_halves), OF_TYPE(attention_halves_masked),
+    NAMED(pixels_bgr_fp32), NAMED(pixels_rgb_fp32), NAMED(pixels_nv12_fp32), NAMED(pixels_bgr_fp16), NAMED(pixels_rgb_fp16),
+    NAMED(pixels_nv12_fp16), NAMED(luminance), NAMED(gate_step), NAMED(gate_say), OF_TYPE(attention_axes), OF_TYPE(attention_axes_masked), OF_TYPE(attention_halves), OF_TYPE(attention_halves_masked),
 };
 
 }  // namespace

@@ -1,0 +1,1 @@
+"""The CUDA kernels: their sources, and what compiles them."""
