@@ -3,7 +3,7 @@
 //
 // What a card would let pass, or punish with wrong numbers, is an error here:
 // - shared memory begins as NaNs, and so does what an asynchronous copy will overwrite, until the thread waits for it;
-// - threads run in an order that is drawn anew between two meetings, so that a barrier that is missing shows;
+// - one warp runs ahead as far as it can, which one is drawn, so that a barrier that is missing shows;
 // - lanes that meet in different instructions, a barrier that some threads never reach, 16-byte accesses that are not
 //   aligned, shared addresses outside the shared memory.
 #pragma once
@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -116,30 +117,40 @@ inline bool all(Thread* first, size_t count, State state) {
     return std::all_of(first, first + count, [=](const Thread& thread) { return thread.state == state; });
 }
 
+// Every thread of a warp that can run, in an order drawn anew, and then what they met for.
+inline void advance(Thread* warp, std::mt19937& random) {
+    size_t order[32];
+    for (size_t i = 0; i < 32; ++i) order[i] = i;
+    std::shuffle(order, order + 32, random);
+    for (size_t i : order) {
+        if (warp[i].state != State::READY) continue;
+        block->running = &warp[i];
+        swapcontext(&block->scheduler, &warp[i].context);
+        if (!block->failure.empty()) throw std::runtime_error(block->failure);
+    }
+    if (all(warp, 32, State::AT_WARP)) run_warp(warp);
+}
+
+inline bool can_run(Thread* warp) {
+    return std::any_of(warp, warp + 32, [](const Thread& thread) { return thread.state == State::READY; });
+}
+
+// One warp runs far ahead of the others, as far as it can, so that a barrier that is missing shows.
 inline void run_block(std::mt19937& random) {
     auto& threads = block->threads;
-    std::vector<size_t> order(threads.size());
-    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::vector<Thread*> warps;
+    for (size_t first = 0; first < threads.size(); first += 32) warps.push_back(&threads[first]);
     for (;;) {
-        std::shuffle(order.begin(), order.end(), random);
-        bool ran = false;
-        for (size_t i : order) {
-            if (threads[i].state != State::READY) continue;
-            ran = true;
-            block->running = &threads[i];
-            swapcontext(&block->scheduler, &threads[i].context);
-            if (!block->failure.empty()) throw std::runtime_error(block->failure);
-        }
-        bool met = false;
-        for (size_t first = 0; first < threads.size(); first += 32)
-            if (threads.size() - first >= 32 && all(&threads[first], 32, State::AT_WARP)) {
-                run_warp(&threads[first]);
-                met = true;
-            }
-        if (all(&threads[0], threads.size(), State::DONE)) return;
-        if (all(&threads[0], threads.size(), State::AT_BARRIER)) {
+        std::vector<Thread*> running;
+        std::copy_if(warps.begin(), warps.end(), std::back_inserter(running), can_run);
+        if (!running.empty()) {
+            Thread* warp = running[random() % running.size()];
+            while (can_run(warp)) advance(warp, random);
+        } else if (all(&threads[0], threads.size(), State::DONE)) {
+            return;
+        } else if (all(&threads[0], threads.size(), State::AT_BARRIER)) {
             for (auto& thread : threads) thread.state = State::READY;
-        } else if (!met && !ran) {
+        } else {
             throw std::runtime_error("threads wait for others that never come");
         }
     }
@@ -155,6 +166,7 @@ inline void launch(Dimensions grid, unsigned size, unsigned seed, const std::fun
     for (block_index.z = 0; block_index.z < grid.z; ++block_index.z)
         for (block_index.y = 0; block_index.y < grid.y; ++block_index.y)
             for (block_index.x = 0; block_index.x < grid.x; ++block_index.x) {
+                if (size % 32) throw std::runtime_error("blocks are of whole warps");
                 memory.threads.resize(size);
                 memory.body = kernel;
                 memory.failure.clear();
