@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vlj_edge.errors import VljEdgeError
 
-from .device import Buffer, nbytes, refuse
+from .device import Arguments, Buffer, nbytes, pointers, refuse
 
 
 class CudaPythonDevice:
@@ -102,6 +102,15 @@ class CudaPythonDevice:
 
     def launch(self, graph: Any, stream: int) -> None:
         self._call("launching a graph", "cuGraphLaunch", graph, stream)
+
+    def load_kernel(self, code: bytes, name: str) -> Any:
+        module = self._call("loading a kernel", "cuModuleLoadData", code)
+        return self._call("loading a kernel", "cuModuleGetFunction", module, name.encode())
+
+    def start(self, kernel: Any, grid: tuple[int, int, int], threads: int, arguments: Arguments, stream: int) -> None:
+        listed, _kept = pointers(arguments)
+        shape = (*grid, threads, 1, 1, 0)  # no dynamic shared memory
+        self._call("starting a kernel", "cuLaunchKernel", kernel, *shape, stream, ctypes.addressof(listed), 0)
 
     def _call(self, doing: str, name: str, *arguments: Any) -> Any:
         """One driver call: cuda.bindings returns (status, results...)."""

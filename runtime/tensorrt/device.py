@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,13 @@ class Buffer:
 
     address: int
     size: int
+
+    def part(self, first: int, size: int) -> Buffer:
+        """Some of it, by bytes. It is not to be freed."""
+        return Buffer(self.address + first, size)
+
+
+Arguments: TypeAlias = Sequence[Buffer | int | None]  # of a kernel: addresses, int32 values, and null
 
 
 class Device(Protocol):
@@ -97,6 +104,12 @@ class Device(Protocol):
     def launch(self, graph: Any, stream: int) -> None:
         """Queue all that was noted, at once."""
 
+    def load_kernel(self, code: bytes, name: str) -> Any:
+        """A kernel of a cubin that fits the card."""
+
+    def start(self, kernel: Any, grid: tuple[int, int, int], threads: int, arguments: Arguments, stream: int) -> None:
+        """Queue a kernel: blocks in x, y and z, threads of a block, and its arguments in order."""
+
 
 def driver_found() -> bool:
     """Is there a CUDA driver on this machine? Whether it finds a card is for open_device() to say."""
@@ -152,6 +165,15 @@ def refuse(doing: str, error: str, free: int | None = None) -> NoReturn:
             " back build the engines again with vlj-edge build --force"
         )
     raise VljEdgeError(f"the card refused while {doing} ({what}): see dmesg and nvidia-smi, or --backend onnxruntime")
+
+
+def pointers(arguments: Arguments) -> tuple[ctypes.Array[ctypes.c_void_p], list[Any]]:
+    """A kernel's arguments as cuLaunchKernel reads them, an address each, and what lies there: it must live as long."""
+    kept: list[Any] = [
+        ctypes.c_int32(one) if isinstance(one, int) else ctypes.c_void_p(one.address if one is not None else None)
+        for one in arguments
+    ]
+    return (ctypes.c_void_p * len(kept))(*(ctypes.addressof(value) for value in kept)), kept
 
 
 def nbytes(shape: Sequence[int], itemsize: int) -> int:

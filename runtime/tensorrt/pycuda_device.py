@@ -1,7 +1,8 @@
 """The device by way of pycuda. See device.Device.
 
-pycuda knows no graphs (2026.1): those six functions are called in the driver's own library. So is the one that makes
-the card a thread's: pycuda's own way ends the process with the thread (see PycudaDevice._make).
+pycuda knows no graphs (2026.1): their functions are called in the driver's own library. So are those that start kernels,
+which pycuda would want every argument's type for, and the one that makes the card a thread's: pycuda's own way ends the
+process with the thread (see PycudaDevice._make).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from vlj_edge.errors import VljEdgeError
 
-from .device import Buffer, refuse
+from .device import Arguments, Buffer, pointers, refuse
 
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 Result = TypeVar("Result")
@@ -110,6 +111,17 @@ class PycudaDevice:
 
     def launch(self, graph: Any, stream: int) -> None:
         self._call("launching a graph", "cuGraphLaunch", graph, ctypes.c_void_p(stream))
+
+    def load_kernel(self, code: bytes, name: str) -> Any:
+        module, kernel = ctypes.c_void_p(), ctypes.c_void_p()
+        self._call("loading a kernel", "cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(code))
+        self._call("loading a kernel", "cuModuleGetFunction", ctypes.byref(kernel), module, name.encode())
+        return kernel
+
+    def start(self, kernel: Any, grid: tuple[int, int, int], threads: int, arguments: Arguments, stream: int) -> None:
+        listed, _kept = pointers(arguments)
+        shape = (*grid, threads, 1, 1, 0)  # no dynamic shared memory
+        self._call("starting a kernel", "cuLaunchKernel", kernel, *shape, ctypes.c_void_p(stream), listed, None)
 
     def _make(self, doing: str, action: Callable[[], Result]) -> Result:
         """What makes or frees a pycuda object wants the context on pycuda's own stack of this thread. It must not stay

@@ -76,6 +76,8 @@ class FakeDriver(ModuleType):
             "cuEventElapsedTime": (1.5,),
             "cuStreamEndCapture": ("graph",),
             "cuGraphInstantiate": ("ready graph",),
+            "cuModuleLoadData": ("module",),
+            "cuModuleGetFunction": ("kernel",),
         }
         return named.get(name, ())
 
@@ -126,6 +128,35 @@ def test_cuda_python(driver: FakeDriver) -> None:
     ]
     device.free(buffer)
     assert driver.calls[-1] == ("cuMemFree", (4096,)) and buffer.address == 0
+
+
+def arguments_at(address: int, kinds: list[Any]) -> list[Any]:
+    """What cuLaunchKernel would read there."""
+    listed = (ctypes.c_void_p * len(kinds)).from_address(address)
+    return [kind.from_address(at or 0).value for kind, at in zip(kinds, listed, strict=True)]
+
+
+KINDS = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p]
+GIVEN = (Buffer(4096, 12).part(8, 4), 7, -1, None)
+
+
+def test_cuda_python_starts_kernels(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+    real = FakeDriver.results
+
+    def results(self: FakeDriver, name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        if name == "cuLaunchKernel":
+            read.extend(arguments_at(arguments[9], KINDS))
+        return real(self, name, arguments)
+
+    monkeypatch.setattr(FakeDriver, "results", results)
+    device = cuda_python_device.open_device()
+    driver.calls.clear()
+    device.start(device.load_kernel(b"code", "twice"), (3, 2, 1), 128, GIVEN, 77)
+    assert driver.calls[:2] == [("cuModuleLoadData", (b"code",)), ("cuModuleGetFunction", ("module", b"twice"))]
+    name, arguments = driver.calls[2]
+    assert name == "cuLaunchKernel" and arguments[:9] == ("kernel", 3, 2, 1, 128, 1, 1, 0, 77) and arguments[10] == 0
+    assert read == [4104, 7, -1, None]
 
 
 def test_cuda_python_s_errors(driver: FakeDriver) -> None:
@@ -300,6 +331,24 @@ def test_pycuda(pycuda: tuple[FakePycuda, FakeLibcuda]) -> None:
         ("cuGraphDestroy", 0x61),
         ("cuGraphLaunch", 0x62, 77),
     ]
+
+
+def test_pycuda_starts_kernels(pycuda: tuple[FakePycuda, FakeLibcuda]) -> None:
+    _, library = pycuda
+    device = pycuda_device.open_device()
+    library.calls.clear()
+    read: list[Any] = []
+    kernel = device.load_kernel(b"code", "twice")
+    assert library.calls == [("cuModuleLoadData", None, b"code"), ("cuModuleGetFunction", None, None, b"twice")]
+
+    def launch(*arguments: Any) -> int:
+        read.extend(arguments_at(ctypes.addressof(arguments[9]), KINDS))
+        read.append([getattr(one, "value", one) for one in (*arguments[1:9], arguments[10])])
+        return 0
+
+    library.cuLaunchKernel = launch  # type: ignore[attr-defined]
+    device.start(kernel, (3, 2, 1), 128, GIVEN, 77)
+    assert read == [4104, 7, -1, None, [3, 2, 1, 128, 1, 1, 0, 77, None]]
 
 
 def test_pycuda_in_threads_that_end(pycuda: tuple[FakePycuda, FakeLibcuda]) -> None:
