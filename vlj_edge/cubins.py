@@ -46,8 +46,8 @@ def compiled_for() -> tuple[str, ...]:
 
 
 def card_of(sm: str, cards: Sequence[str] | None = None) -> str:
-    """The card whose code runs on this one: itself, or the newest older one of its generation (CUDA C++ Programming Guide,
-    "Binary Compatibility").
+    """The card whose code runs on this one: itself, or the newest older one of its generation (CUDA C++ Programming
+    Guide, "Binary Compatibility").
 
     Args:
         sm: "sm86".

@@ -25,6 +25,7 @@ _MOST_TOKENS = 65535  # quotients by multiplication are exact up to here (rotate
 
 Rotation = Literal["axes", "halves"]
 Table = npt.NDArray[np.float32]
+_UNTURNED: Table = np.array((1, 1, 0, 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,21 @@ class Launch:
         name: of the kernel in the archive.
         grid, threads: blocks in x, y and z, and threads of a block.
         integers: int32 arguments, between the inputs and the outputs.
+        inputs, outputs: bytes that it reads or writes at each address.
     """
 
     name: str
     grid: tuple[int, int, int]
     threads: int
     integers: tuple[int, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    @property
+    def source(self) -> str:
+        """The file that it is compiled from."""
+        first = self.name.partition("_")[0]
+        return "pixels" if first == "luminance" else first
 
 
 def attention(
@@ -67,30 +77,39 @@ def attention(
         VljEdgeError: the kernel does not serve this; it says what it serves.
     """
     if dtype not in ("float16", "bfloat16"):
-        raise VljEdgeError(f"the attention kernel computes in float16 and bfloat16, not in {dtype}: cast the projection")
+        raise VljEdgeError(
+            f"the attention kernel computes in float16 and bfloat16, not in {dtype}: cast the projection"
+        )
     if head_dim not in HEAD_DIMS:
-        raise VljEdgeError(f"the attention kernel serves heads of 32, 64 and 128, not of {head_dim}: use the native graph")
+        raise VljEdgeError(
+            f"the attention kernel serves heads of 32, 64 and 128, not of {head_dim}: use the native graph"
+        )
     if kv_heads < 1 or heads % kv_heads:
         raise VljEdgeError(f"{heads} query heads cannot share {kv_heads} key heads evenly: use a multiple")
     if not (1 <= tokens <= _MOST_TOKENS and 1 <= batch <= _MOST_TOKENS and heads <= _MOST_TOKENS):
         raise VljEdgeError(
-            f"the attention kernel serves 1 to {_MOST_TOKENS} tokens, sequences and heads, not {tokens}, {batch}, {heads}"
+            f"the attention kernel serves 1 to {_MOST_TOKENS} tokens, sequences and heads, not {tokens}, {batch}, "
+            f"{heads}: use the native graph"
         )
     if tokens * (heads + 2 * kv_heads) * head_dim >= 2**31:
         raise VljEdgeError(f"{tokens} tokens of {heads} + 2 x {kv_heads} heads are more than 2^31 values: use fewer")
     integers: tuple[int, ...] = (tokens, heads, kv_heads)
+    entries = 4 * PLACES[head_dim] * (head_dim // 16) + -(-tokens // PLACES[head_dim]) * (head_dim // 4)
     if rotation == "axes":
         if grid is None or min(grid) < 1:
             raise VljEdgeError(f"rotation by axes needs the rows and columns of a picture, not {grid}")
         entries = axes_entries(tokens, *grid, head_dim)
         if entries > TURNS:
             raise VljEdgeError(
-                f"{tokens} tokens in pictures of {grid[0]} x {grid[1]} need {entries} angles and the attention kernel has"
-                f" room for {TURNS}: use the native graph"
+                f"{tokens} tokens in pictures of {grid[0]} x {grid[1]} need {entries} angles and the attention kernel"
+                f" has room for {TURNS}: use the native graph"
             )
         integers += grid
     name = f"attention_{rotation}{'_masked' if masked else ''}_{_SHORT[dtype]}_{head_dim}"
-    return Launch(name, (-(-tokens // _QUERIES[head_dim]), heads, batch), THREADS, integers)
+    inputs = (2 * batch * tokens * (heads + 2 * kv_heads) * head_dim, 16 * entries)
+    outputs = (2 * batch * tokens * heads * head_dim,)
+    blocks = (-(-tokens // _QUERIES[head_dim]), heads, batch)
+    return Launch(name, blocks, THREADS, integers, inputs + (batch * tokens,) * masked, outputs)
 
 
 def axes_entries(tokens: int, rows: int, columns: int, head_dim: int) -> int:
@@ -117,10 +136,10 @@ def axes_turns(cos: Table, sin: Table, rows: int, columns: int) -> Table:
     token = np.arange(tokens)
     places = (token // plane, token % plane // columns, token % columns)
     again = [axis[place] for axis, place in zip(axes, places, strict=True)]
-    again.append(np.broadcast_to(np.float32((1, 1, 0, 0)), (tokens, head_dim // 2 - 3 * pairs, 4)))
+    again.append(np.broadcast_to(_UNTURNED, (tokens, head_dim // 2 - 3 * pairs, 4)))
     if not np.array_equal(np.concatenate(again, axis=1), angles):
         raise VljEdgeError("these tables do not turn by time, row and column alone: use the native graph")
-    return np.concatenate([*(axis.reshape(-1, 4) for axis in axes), np.float32([(1, 1, 0, 0)])])
+    return np.concatenate([*(axis.reshape(-1, 4) for axis in axes), _UNTURNED[None]])
 
 
 def halves_turns(cos: Table, sin: Table) -> Table:
@@ -156,8 +175,8 @@ GATE_THREADS = 256  # export/kernels/gate.cu
 
 
 def resize_weights(source: int, first: float, last: float, size: int, box: bool = False) -> Weights:
-    """What Pillow weighs `source` values with to make `size` of those between `first` and `last`, int32 [size, 2 + taps]:
-    the first that counts, how many do, and their weights in 22 fractional bits.
+    """What Pillow weighs `source` values with to make `size` of those between `first` and `last`, int32
+    [size, 2 + taps]: the first that counts, how many do, and their weights in 22 fractional bits.
 
     Args:
         box: the mean of an area (Image.Resampling.BOX); otherwise antialiased bilinear (BILINEAR).
@@ -172,7 +191,7 @@ def resize_weights(source: int, first: float, last: float, size: int, box: bool 
     taps = math.ceil(support) * 2 + 1
     if taps > TAPS:
         raise VljEdgeError(
-            f"{source} pixels are more than {TAPS // 2 - 1} times the {size} that are made of them: scale the camera down"
+            f"{source} pixels are more than {TAPS // 2 - 1} times the {size} made of them: scale the camera down"
         )
     table = np.zeros((size, 2 + taps), np.int32)
     for place in range(size):
@@ -188,8 +207,8 @@ def resize_weights(source: int, first: float, last: float, size: int, box: bool 
 
 
 def pixels(pixel_format: str, dtype: str, *, stride: int, height: int, across: Weights, down: Weights) -> Launch:
-    """How to see a frame: inputs frame, across, down, norm; outputs out (float32 or float16 [3, side, side]) and bytes (uint8
-    of the same shape, or null).
+    """How to see a frame: inputs frame, across, down, norm; outputs out (float32 or float16 [3, side, side]) and bytes
+    (uint8 of the same shape, or null).
 
     Args:
         pixel_format: "bgr" or "rgb", packed rows of `stride` bytes, or "nv12".
@@ -200,23 +219,30 @@ def pixels(pixel_format: str, dtype: str, *, stride: int, height: int, across: W
     """
     if pixel_format not in ("bgr", "rgb", "nv12") or dtype not in ("float32", "float16"):
         raise VljEdgeError(
-            f"the pixel kernel makes float32 and float16 of bgr, rgb and nv12, not {dtype} of {pixel_format}: convert the"
-            " frame first"
+            f"the pixel kernel makes float32 and float16 of bgr, rgb and nv12, not {dtype} of {pixel_format}: convert"
+            " the frame first"
         )
     if pixel_format == "nv12" and (height % 2 or stride % 2):
         raise VljEdgeError(f"NV12 has an even width and height, not {stride} x {height}: crop the frame")
     if not 0 < stride * height < 2**31:
-        raise VljEdgeError(f"a frame of {height} rows of {stride} bytes is none, or beyond 2 GiB: scale the camera down")
+        raise VljEdgeError(
+            f"a frame of {height} rows of {stride} bytes is none, or beyond 2 GiB: scale the camera down"
+        )
     side = len(across)
     grid = (-(-side // TILE), -(-side // TILE_ROWS), 1)
     integers = (stride, height, across.shape[1] - 2, down.shape[1] - 2, side)
-    return Launch(f"pixels_{pixel_format}_{_SHORT[dtype]}", grid, PIXEL_THREADS, integers)
+    rows = height * 3 // 2 if pixel_format == "nv12" else height
+    inputs = (-(-stride * rows // 4) * 4, across.nbytes, down.nbytes, 4 * 6)
+    outputs = (3 * side * side * np.dtype(dtype).itemsize, 3 * side * side)
+    return Launch(f"pixels_{pixel_format}_{_SHORT[dtype]}", grid, PIXEL_THREADS, integers, inputs, outputs)
 
 
 def luminance(side: int, weights: Weights) -> Launch:
-    """How to make the scene gate's thumbnail: inputs bytes [3, side, side] and weights; output float32 [cells, cells]."""
+    """How to make the scene gate's thumbnail: inputs bytes [3, side, side], weights; output float32 [cells, cells]."""
     cells = len(weights)
-    return Launch("luminance", (-(-cells * cells // 128), 1, 1), 128, (weights.shape[1] - 2, side, cells))
+    integers = (weights.shape[1] - 2, side, cells)
+    inputs, outputs = (3 * side * side, weights.nbytes), (4 * cells * cells,)
+    return Launch("luminance", (-(-cells * cells // 128), 1, 1), 128, integers, inputs, outputs)
 
 
 def gate_step(size: int, slots: int, smoothing: int, calm_windows: int) -> Launch:
@@ -227,14 +253,16 @@ def gate_step(size: int, slots: int, smoothing: int, calm_windows: int) -> Launc
     """
     if not 1 <= max(smoothing, calm_windows) <= slots or min(smoothing, calm_windows, size) < 1:
         raise VljEdgeError(
-            f"a ring of {slots} windows does not hold {smoothing} to smooth and {calm_windows} to be calm: make it longer"
+            f"a ring of {slots} windows does not hold {smoothing} to smooth and {calm_windows} for calm: make it longer"
         )
-    return Launch("gate_step", (1, 1, 1), GATE_THREADS, (size, slots, smoothing, calm_windows))
+    integers = (size, slots, smoothing, calm_windows)
+    inputs, outputs = (4 * size, 4 * size, 16), (4 * size * slots, 8, 4 * size, 4)
+    return Launch("gate_step", (1, 1, 1), GATE_THREADS, integers, inputs, outputs)
 
 
 def gate_say(size: int) -> Launch:
     """How to remember what is said: input embedding; then, written, said, state."""
-    return Launch("gate_say", (1, 1, 1), GATE_THREADS, (size,))
+    return Launch("gate_say", (1, 1, 1), GATE_THREADS, (size,), (4 * size,), (4 * size, 8))
 
 
 @dataclass(frozen=True)
@@ -252,16 +280,11 @@ class GateWord:
 
 def read_word(word: int) -> GateWord:
     """The parts of a word."""
-    return GateWord(*(bool(word >> bit & 1) for bit in range(6)), cosine=(word >> 8) / (1 << 23) - 1)
+    below, below_at_rest, above, calm, compared, finite = (bool(word >> bit & 1) for bit in range(6))
+    return GateWord(below, below_at_rest, above, calm, compared, finite, (word >> 8) / (1 << 23) - 1)
 
 
 def check_dtype(dtype: str, sm: str) -> None:
     """Raises VljEdgeError: this card cannot compute in this type."""
     if dtype == "bfloat16" and int(sm.removeprefix("sm")) < 80:
         raise VljEdgeError(f"{sm} has no bfloat16: export the bundle in fp16")
-
-
-def check_aligned(address: int, what: str) -> None:
-    """Raises VljEdgeError: the kernels read and write 16 bytes at once, and this address does not allow it."""
-    if address % 16:
-        raise VljEdgeError(f"{what} lies at {address:#x}, which is no multiple of 16: allocate it by itself")

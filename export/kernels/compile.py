@@ -1,7 +1,7 @@
 """`make kernels`: every kernel for every card, with nvcc alone; no card is needed.
 
-Writes vlj_edge/kernels.tar.xz, which the package ships, its seal kernels.json, and results/kernels.json: registers, shared
-memory and spills of each. Spills in the attention are an error: its registers are what it lives on.
+Writes vlj_edge/kernels.tar.xz, which the package ships, its seal kernels.json, and results/kernels.json: registers,
+shared memory and spills of each. Spills in the attention are an error: its registers are what it lives on.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ CARDS = ("sm75", "sm80", "sm86", "sm87", "sm89", "sm90", "sm100", "sm110", "sm12
 PORTABLE = ("sm75", "sm80")  # what TensorRT is given: PTX, which it compiles for its card (tensorrt.plugin.aot_impl)
 _FLAGS = ("-std=c++17", "-O3", "-Werror", "all-warnings")
 _ENTRY = re.compile(
-    r"Compiling entry function '(?P<name>\w+)'.*?(?P<spilled>\d+) bytes spill stores, (?P<reloaded>\d+) bytes spill loads"
-    r".*?Used (?P<registers>\d+) registers(?:.*?(?P<shared>\d+) bytes smem)?[^\n]*",
+    r"Compiling entry function '(?P<name>\w+)'.*?(?P<spilled>\d+) bytes spill stores, (?P<reloaded>\d+) bytes spill"
+    r" loads.*?Used (?P<registers>\d+) registers(?:.*?(?P<shared>\d+) bytes smem)?[^\n]*",
     re.DOTALL,
 )
 
@@ -94,7 +94,9 @@ def main() -> None:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as archive:
         for (source, card, kind), (code, _) in zip(jobs, made, strict=True):
-            member = tarfile.TarInfo(f"{source}.{card}.{kind}")  # no times and owners: the same sources, the same archive
+            member = tarfile.TarInfo(
+                f"{source}.{card}.{kind}"
+            )  # no times and owners: the same sources, the same archive
             member.size = len(code)
             archive.addfile(member, io.BytesIO(code))
     packed = lzma.compress(raw.getvalue(), preset=9)
@@ -113,7 +115,8 @@ def main() -> None:
     found = {"command": "make kernels", "nvcc": version(), "archive_bytes": len(packed), "kernels": kernels}
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     most = max(said["registers"] for name, cards in kernels.items() if "attention" in name for said in cards.values())
-    print(f"{len(kernels)} kernels for {len(CARDS)} cards, {len(packed) / 1e6:.2f} MB; attention: {most} registers, no spills")
+    summary = f"{len(kernels)} kernels for {len(CARDS)} cards, {len(packed) / 1e6:.2f} MB"
+    print(f"{summary}; attention: {most} registers, no spills")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The device by way of pycuda. See device.Device.
 
-pycuda knows no graphs (2026.1): their functions are called in the driver's own library. So are those that start kernels,
-which pycuda would want every argument's type for, and the one that makes the card a thread's: pycuda's own way ends the
-process with the thread (see PycudaDevice._make).
+pycuda knows no graphs (2026.1): their functions are called in the driver's own library. So are those that start
+kernels, for which pycuda would want every argument's type, and the one that makes the card a thread's: pycuda's own way
+ends the process with the thread (see PycudaDevice._make).
 """
 
 from __future__ import annotations

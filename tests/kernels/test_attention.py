@@ -1,4 +1,4 @@
-"""The attention kernel's own source on the processor, against float64, and against torch with transformers' rotations."""
+"""The attention kernel's own source on the processor, against float64, and torch with transformers' rotations."""
 
 from __future__ import annotations
 
@@ -77,7 +77,12 @@ def run(
     written = np.full(batch * tokens * out_width + 2 * before, nan, np.uint16)
     inputs = [given[before:], turns, *([] if seen is None else [seen])]
     host.start(
-        launch.name, launch.grid, launch.threads, [*inputs, *launch.integers, written[before:]], seed=seed, turing=turing
+        launch.name,
+        launch.grid,
+        launch.threads,
+        [*inputs, *launch.integers, written[before:]],
+        seed=seed,
+        turing=turing,
     )
     inside = written[before:-before]
     assert (written[:before] == nan).all() and (written[-before:] == nan).all(), "it wrote beside its output"
@@ -137,7 +142,7 @@ def test_any_shape_against_float64(
         grid = (9, 9)
     if turing:
         dtype = "float16"
-    values, turns, cos, sin, width = case(
+    values, turns, cos, sin, _ = case(
         rng, rotation, dtype, tokens, grid, batch=batch, heads=heads, kv_heads=kv_heads, head_dim=head_dim
     )
     values = values * scale
@@ -165,8 +170,8 @@ def test_any_shape_against_float64(
 
 
 def _rounded(x: np.ndarray, dtype: str, scale: float) -> np.ndarray:
-    """Turned values as the kernel multiplies them. At scales where softmax picks one key, the last bit of a 16-bit score
-    decides which; rounding like the kernel keeps such a tie a tie."""
+    """Turned values as the kernel multiplies them. At scales where softmax picks one key, the last bit of a 16-bit
+    value decides which; rounding like the kernel keeps such a tie a tie."""
     if scale <= 1:
         return x
     return x.astype(np.float16).astype(np.float64) if dtype == "float16" else of_bf16(bf16(x))
@@ -217,7 +222,9 @@ def test_the_vision_encoders_rotation_is_transformers() -> None:
         ]
         return torch.cat((*parts, x[..., 3 * axis :]), dim=-1)
 
-    expected = torch.nn.functional.scaled_dot_product_attention(rotate(q), rotate(k), v).transpose(1, 2).flatten(2).numpy()
+    expected = (
+        torch.nn.functional.scaled_dot_product_attention(rotate(q), rotate(k), v).transpose(1, 2).flatten(2).numpy()
+    )
     assert np.linalg.norm(got - expected) <= 1e-3 * np.linalg.norm(expected)
 
 
@@ -275,7 +282,9 @@ def test_what_it_does_not_serve_is_said_before_it_starts(change: dict[str, Any],
 def test_a_barrier_too_few_is_noticed(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The emulation itself: without one of its barriers the kernel gives wrong numbers, or breaks a rule."""
     source = (host.SOURCES / "attention.cu").read_text(encoding="utf-8")
-    broken = source.replace("        wait_for_copies();\n        __syncthreads();\n    }", "        wait_for_copies();\n    }")
+    broken = source.replace(
+        "        wait_for_copies();\n        __syncthreads();\n    }", "        wait_for_copies();\n    }"
+    )
     assert broken != source
     for path in host.SOURCES.glob("*.cu*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())

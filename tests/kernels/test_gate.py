@@ -35,9 +35,7 @@ class Card:
 
     def say(self) -> None:
         launch = kernels.gate_say(self.size)
-        host.start(
-            launch.name, launch.grid, launch.threads, [self.smoothed, *launch.integers, self.said, self.state]
-        )
+        host.start(launch.name, launch.grid, launch.threads, [self.smoothed, *launch.integers, self.said, self.state])
 
 
 def stream(rng: np.random.Generator, windows: int, size: int, step: float) -> np.ndarray:

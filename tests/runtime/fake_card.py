@@ -154,7 +154,9 @@ class FakeCard:
         self.counted["kernel"] += 1
         return name
 
-    def start(self, kernel: str, grid: tuple[int, int, int], threads: int, arguments: Sequence[Any], stream: int) -> None:
+    def start(
+        self, kernel: str, grid: tuple[int, int, int], threads: int, arguments: Sequence[Any], stream: int
+    ) -> None:
         """The kernel's own source, on the processor. Its memory is looked up when it runs."""
         given = list(arguments)
         self.counted["start"] += 1
