@@ -12,20 +12,24 @@ from vlj_edge.trt import can_be_found, import_tensorrt, installed
 
 from .engine import backend_module
 from .tensorrt.device import driver_found, open_device
+from .tuning import Tuning, read_tuning
 
+_SHARED = "; a text decoder by ONNX Runtime, since OpenVINO does not read the operators of its cache"
 _ON_THE_WAY = ("vision_encoder", "predictor", OPTIONAL)  # of a frame; a text encoder may be left unbuilt
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A name of engine.BACKENDS, and the line that says why."""
+    """A name of engine.BACKENDS, the line that says why, and what `vlj-edge tune` found best for it, if it was run."""
 
     name: str
     line: str
+    tuning: Tuning | None = None
 
 
 def choose(directory: Path, manifest: Manifest, insisted: str | None = None, engines: Path | None = None) -> Chosen:
-    """TensorRT where it works and the bundle's engines were built for this card; otherwise ONNX Runtime.
+    """TensorRT where it works and the bundle's engines were built for this card; otherwise what `vlj-edge tune` found
+    best on this CPU, and ONNX Runtime where it was not run.
 
     Args:
         insisted: a backend that the caller wants whatever there is.
@@ -39,13 +43,13 @@ def choose(directory: Path, manifest: Manifest, insisted: str | None = None, eng
         backend_module(insisted)
         if engines is not None and insisted != "tensorrt":
             raise VljEdgeError(f"--engines names TensorRT engines, which {insisted} does not run: leave one out")
-        return Chosen(insisted, f"{insisted}, as asked for")
+        return _on_the_cpu(directory, manifest, insisted, "as asked for")
     if engines is not None:
         return Chosen("tensorrt", f"TensorRT, with the engines in {engines}")
     if not installed():
-        return Chosen("onnxruntime", "ONNX Runtime on the CPU: TensorRT is not installed")
+        return _on_the_cpu(directory, manifest, None, "TensorRT is not installed")
     if not driver_found():  # such as a machine that only builds ahead of time
-        return Chosen("onnxruntime", "ONNX Runtime on the CPU: there is no NVIDIA driver for TensorRT to run on")
+        return _on_the_cpu(directory, manifest, None, "there is no NVIDIA driver for TensorRT to run on")
     trt, device = import_tensorrt(), open_device()
     here = RuntimeId(trt.package, trt.version, device.sm, device.name)
     try:
@@ -54,5 +58,18 @@ def choose(directory: Path, manifest: Manifest, insisted: str | None = None, eng
     except VljEdgeError as error:
         if not can_be_found("onnxruntime"):  # JetPack 6: nothing else could run it
             raise
-        return Chosen("onnxruntime", f"ONNX Runtime on the CPU, though {trt.package} {trt.version} is here: {error}")
+        return _on_the_cpu(directory, manifest, None, f"{trt.package} {trt.version} is here, but {error}")
     return Chosen("tensorrt", f"{trt.package} {trt.version} on {device.name}")
+
+
+def _on_the_cpu(directory: Path, manifest: Manifest, insisted: str | None, why: str) -> Chosen:
+    """ONNX Runtime or OpenVINO: what was insisted on, or what was measured. `insisted` may be TensorRT as well."""
+    tuning = read_tuning(directory, manifest) if insisted != "tensorrt" else None
+    if insisted is not None:
+        if tuning is not None and tuning.backend != insisted:
+            tuning = None
+        return Chosen(insisted, f"{insisted}, {why}{_SHARED if insisted == 'openvino' else ''}", tuning)
+    if tuning is not None and tuning.backend == "openvino":
+        how = "in bf16" if tuning.bf16 else "in the bundle's precision"
+        return Chosen("openvino", f"OpenVINO on the CPU {how}, as vlj-edge tune measured: {why}{_SHARED}", tuning)
+    return Chosen("onnxruntime", f"ONNX Runtime on the CPU: {why}", tuning)

@@ -12,17 +12,20 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Clip, Preprocess
 
 from .preprocess import ClipPixels, see
+from .sources import Source
 from .uris import open_source
 from .windows import samples, windows
 
 
-def spread_clips(source: str | Path, clip: Clip, preprocess: Preprocess, most: int) -> list[npt.NDArray[np.float32]]:
+def spread_clips(
+    source: str | Path | Source, clip: Clip, preprocess: Preprocess, most: int
+) -> list[npt.NDArray[np.float32]]:
     """At most `most` clips, float32 [1, frames, 3, crop, crop], normalised, evenly spread over a source that ends.
 
     Raises:
         VljEdgeError: the source cannot be read, or holds no frame.
     """
-    with_frames = open_source(source, clip.frames_per_second)
+    with_frames = source if isinstance(source, Source) else open_source(source, clip.frames_per_second)
     try:
         pictures = samples(with_frames, clip, partial(see, preprocess=preprocess), with_frames.period)
         found = [held for _, held in windows(pictures, clip)]

@@ -23,6 +23,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 BACKENDS = {
     "onnxruntime": ".ort.engine",
+    "openvino": ".openvino.engine",
     "tensorrt": ".tensorrt.engine",
 }
 
@@ -79,7 +80,8 @@ class Wanted:
             `inputs`.
         outputs_read: the outputs that the host reads, None: all. A backend may leave the others where they were made.
         threads: CPU threads of the backend; None: as many as this process may use.
-        spin: CPU threads wait for work without sleeping.
+        spin: CPU threads wait for work without sleeping (ONNX Runtime).
+        bf16: products of an fp32 graph in bf16 (OpenVINO); only `vlj-edge tune` asks for it, where it was measured.
         engines: a folder of built engines from elsewhere that the caller trusts (vlj_edge/built.py).
     """
 
@@ -91,6 +93,7 @@ class Wanted:
     outputs_read: tuple[str, ...] | None = None
     threads: int | None = None
     spin: bool = False
+    bf16: bool = False
     engines: Path | None = None
 
     @property

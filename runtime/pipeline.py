@@ -32,7 +32,6 @@ from .preprocess import ClipPixels, Picture, see
 from .probe import Probe, Watched
 from .sources import Source
 from .tokens import Tokens
-from .tuning import read_tuning
 from .turns import Turns
 from .uris import open_source
 from .windows import samples, windows
@@ -124,10 +123,12 @@ class Model:
         self.manifest: Manifest = read_manifest(self.directory)
         built = Path(engines) if engines is not None else None
         self.backend = choose(self.directory, self.manifest, backend, built)
-        tuning = read_tuning(self.directory, self.manifest) if self.backend.name == "onnxruntime" else None
+        tuning = self.backend.tuning
         self._wanted: dict[str, Any] = {"backend": self.backend.name, "threads": threads, "engines": built}
-        if tuning is not None and threads is None:
-            self._wanted |= {"threads": tuning.threads, "spin": tuning.spin}
+        if tuning is not None:
+            self._wanted["bf16"] = tuning.bf16
+            if threads is None:
+                self._wanted |= {"threads": tuning.threads, "spin": tuning.spin}
         if shared:  # loaded now, and not by several threads at once
             _ = self._encoder, self._query_tokens, bundle.OPTIONAL in self.manifest.engines and self._say
 

@@ -1,7 +1,7 @@
-"""Threads and spinning for ONNX Runtime on this machine: measured once by `vlj-edge tune`, never guessed.
+"""Backend, threads and arithmetic on this machine's CPU: measured once by `vlj-edge tune`, never guessed.
 
 Kept in the bundle's engines/<processor>-onnxruntime-<version>/tuning.json: what is fast here says nothing of another
-machine, another version, or other graphs.
+machine, other versions, or other graphs.
 """
 
 from __future__ import annotations
@@ -21,10 +21,18 @@ import numpy as np
 
 from vlj_edge.bundle import BUILT_ENGINES, Manifest
 from vlj_edge.errors import VljEdgeError
+from vlj_edge.trt import can_be_found
 
+from .clips import spread_clips
+from .drawn import Drawn
 from .engine import Engine, open_engine, usable_cores
+from .openvino import engine as openvino
+from .tokens import Tokens
 
+LEAST_COSINE = 0.999  # as for int8 (issue 6): below it, gates and labels that were calibrated no longer fit
+_TIMED = ("vision_encoder", "predictor")
 _ROUNDS, _RUNS = 7, 5
+_CLIPS, _STREAM = 6, 24.0  # windows that embeddings are compared on, and seconds of the drawn stream they are from
 
 
 @dataclass(frozen=True)
@@ -34,33 +42,52 @@ class Tuning:
     Attributes:
         threads: of one engine.
         spin: threads wait for work without sleeping: faster, and the cores are never idle.
+        backend: "onnxruntime" or "openvino".
+        bf16: products in bf16.
     """
 
     threads: int
     spin: bool
+    backend: str = "onnxruntime"
+    bf16: bool = False
 
 
 @dataclass(frozen=True)
 class Tried:
-    """One setting and what a window takes with it: median milliseconds of wall and of CPU time."""
+    """One setting and what a window takes with it.
+
+    Attributes:
+        wall, cpu: median milliseconds of wall and of CPU time.
+        cosine: of its embeddings to those of ONNX Runtime, the lowest over the windows of a stream.
+    """
 
     tuning: Tuning
     wall: float
     cpu: float
+    cosine: float
+
+    @property
+    def accepted(self) -> bool:
+        """Do its embeddings mean the same?"""
+        return self.cosine >= LEAST_COSINE
 
 
 def tune(directory: Path, manifest: Manifest, progress: Callable[[str], None] = lambda step: None) -> list[Tried]:
     """Run encoder and predictor with every sensible setting, all in turn, and keep the best; returns all, best first.
 
-    The fastest setting wins; of those within 3 % of it, the one that takes the least CPU time.
+    The fastest setting wins whose embeddings are those of ONNX Runtime; of those within 3 % of it, the one that takes
+    the least CPU time.
 
     Raises:
         VljEdgeError: ONNX Runtime is not installed, or the bundle cannot be run or written to.
     """
-    cores = usable_cores()
-    counts = sorted({1, *(n for n in (2, 4, 6, 8, 12, 16) if n < cores), cores})
-    settings = [Tuning(n, spin) for n in counts for spin in ((False, True) if n > 1 else (False,))]
-    engines = {setting: _open(directory, manifest, setting) for setting in settings}
+    settings = _settings(manifest)
+    engines = {}
+    for setting in settings:
+        progress(f"loading {setting.backend}")
+        engines[setting] = _open(directory, manifest, setting)
+    progress("comparing embeddings")
+    cosines = _cosines(directory, manifest, engines)
     times: dict[Tuning, list[tuple[float, float]]] = {setting: [] for setting in settings}
     for round_ in range(_ROUNDS):
         progress(f"round {round_ + 1} of {_ROUNDS}")
@@ -71,11 +98,41 @@ def tune(directory: Path, manifest: Manifest, progress: Callable[[str], None] = 
                 _run(engines[setting])
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
             times[setting].append((wall / _RUNS * 1e3, cpu / _RUNS * 1e3))
-    tried = [Tried(setting, *np.median(np.array(values), axis=0).tolist()) for setting, values in times.items()]
-    fastest = min(one.wall for one in tried)
-    tried.sort(key=lambda one: (one.wall > 1.03 * fastest, one.cpu if one.wall <= 1.03 * fastest else one.wall))
+    medians = {setting: np.median(np.array(values), axis=0).tolist() for setting, values in times.items()}
+    tried = [Tried(setting, wall, cpu, cosines[setting]) for setting, (wall, cpu) in medians.items()]
+    fastest = min(one.wall for one in tried if one.accepted)
+    near = 1.03 * fastest
+    tried.sort(key=lambda one: (not one.accepted, one.wall > near, one.cpu if one.wall <= near else one.wall))
     _write(directory, manifest, tried[0])
     return tried
+
+
+def _settings(manifest: Manifest) -> list[Tuning]:
+    """All that can be tried here; ONNX Runtime, which the others are compared with, first."""
+    cores = usable_cores()
+    counts = sorted({1, *(n for n in (2, 4, 6, 8, 12, 16) if n < cores), cores})
+    settings = [Tuning(n, spin) for n in counts for spin in ((False, True) if n > 1 else (False,))]
+    if can_be_found("openvino") and not any("16" in manifest.engines[name].precision for name in _TIMED):
+        halves = (False, True) if openvino.has_bf16() else (False,)
+        settings += [Tuning(n, False, "openvino", half) for n in counts for half in halves]
+    return settings
+
+
+def _cosines(directory: Path, manifest: Manifest, engines: dict[Tuning, tuple[Engine, Engine]]) -> dict[Tuning, float]:
+    """Lowest cosine of each setting's embeddings to the first setting's."""
+    clips = spread_clips(Drawn(_STREAM), manifest.clip, manifest.preprocess, _CLIPS)
+    ids, mask = Tokens(directory, manifest, "query").encode(manifest.default_query)
+    made = {}
+    for setting, (encoder, predictor) in engines.items():
+        predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = ids, mask
+        rows = []
+        for clip in clips:
+            encoder.inputs["pixels"][...] = clip
+            _run((encoder, predictor))
+            rows.append(predictor.outputs["embedding"][0].astype(np.float64))
+        made[setting] = np.stack(rows)
+    first = next(iter(made.values()))
+    return {setting: float((rows * first).sum(axis=1).min()) for setting, rows in made.items()}
 
 
 def read_tuning(directory: Path, manifest: Manifest) -> Tuning | None:
@@ -84,7 +141,9 @@ def read_tuning(directory: Path, manifest: Manifest) -> Tuning | None:
         raw = json.loads(_path(directory).read_text(encoding="utf-8"))
         tuning = Tuning(**raw["tuning"])
         fits = raw["bundle"] == _identity(manifest) and raw["cores"] == usable_cores()
-        sound = type(tuning.threads) is int and 1 <= tuning.threads <= 1024 and type(tuning.spin) is bool
+        fits = fits and (tuning.backend == "onnxruntime" or raw["openvino"] == _openvino_version())
+        sound = type(tuning.threads) is int and 1 <= tuning.threads <= 1024
+        sound = sound and type(tuning.spin) is bool and type(tuning.bf16) is bool
     except (OSError, ValueError, KeyError, TypeError, importlib.metadata.PackageNotFoundError):
         return None
     return tuning if fits and sound else None
@@ -103,8 +162,9 @@ def _run(engines: tuple[Engine, Engine]) -> None:
 
 def _write(directory: Path, manifest: Manifest, best: Tried) -> None:
     path = _path(directory)
-    best = replace(best, wall=round(best.wall, 3), cpu=round(best.cpu, 3))
-    kept = asdict(best) | {"bundle": _identity(manifest), "cores": usable_cores()}
+    best = replace(best, wall=round(best.wall, 3), cpu=round(best.cpu, 3), cosine=round(best.cosine, 6))
+    here = {"bundle": _identity(manifest), "cores": usable_cores(), "openvino": _openvino_version()}
+    kept = asdict(best) | here
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".new")
@@ -130,6 +190,13 @@ def _version() -> str:
     raise importlib.metadata.PackageNotFoundError("onnxruntime")
 
 
+def _openvino_version() -> str | None:
+    try:
+        return importlib.metadata.version("openvino")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def _processor() -> str:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
@@ -140,5 +207,5 @@ def _processor() -> str:
 
 def _identity(manifest: Manifest) -> str:
     """Of the graphs that are run: sha256 over their own."""
-    files = [manifest.engines[name].file for name in ("vision_encoder", "predictor")]
+    files = [manifest.engines[name].file for name in _TIMED]
     return hashlib.sha256("".join(manifest.files[file].sha256 for file in files).encode()).hexdigest()

@@ -23,7 +23,7 @@ def load(bundle: str | Path | None = None, backend: str | None = None, engines: 
     """Open a bundle for running; the nano bundle of the package when none is named.
 
     Args:
-        backend: "onnxruntime" or "tensorrt"; None: the best that works here, which `Model.backend` then names.
+        backend: "onnxruntime", "openvino" or "tensorrt"; None: the best that works here; `Model.backend` names it.
         engines: a folder of TensorRT engines that were built elsewhere and are to be trusted.
 
     Raises:

@@ -101,7 +101,7 @@ def test_what_is_asked_for_is_taken_or_refused(machine: Any, own: Path) -> None:
     manifest = read_manifest(own)
     assert choose(own, manifest, "tensorrt").line == "tensorrt, as asked for"
     assert choose(own, manifest, engines=Path("elsewhere")).name == "tensorrt"
-    with pytest.raises(VljEdgeError, match="choose one of onnxruntime, tensorrt"):
+    with pytest.raises(VljEdgeError, match="choose one of onnxruntime, openvino, tensorrt"):
         choose(own, manifest, "abacus")
     with pytest.raises(VljEdgeError, match="which onnxruntime does not run"):
         choose(own, manifest, "onnxruntime", Path("elsewhere"))

@@ -30,8 +30,10 @@ def test_the_best_of_what_was_tried_is_kept_and_used(own: Path, monkeypatch: pyt
     tried = tune(own, manifest)
     assert read_tuning(own, manifest) == tried[0].tuning
     assert {one.tuning.threads for one in tried} >= {1, usable_cores()}
-    fastest = min(one.wall for one in tried)
-    assert tried[0].wall <= 1.03 * fastest
+    assert {one.tuning.backend for one in tried} == {"onnxruntime", "openvino"}
+    fastest = min(one.wall for one in tried if one.accepted)
+    assert tried[0].accepted and tried[0].wall <= 1.03 * fastest
+    assert all(one.cosine > 0.99999 for one in tried if not one.tuning.bf16)
     verify_bundle(own)
     wanted: list[dict[str, Any]] = []
 
@@ -41,13 +43,19 @@ def test_the_best_of_what_was_tried_is_kept_and_used(own: Path, monkeypatch: pyt
 
     monkeypatch.setattr(pipeline, "open_engine", spy)
     _ = Model(own)._encoder
-    assert (wanted[0]["threads"], wanted[0]["spin"]) == (tried[0].tuning.threads, tried[0].tuning.spin)
+    best = tried[0].tuning
+    assert [wanted[0][key] for key in ("backend", "threads", "spin", "bf16")] == [
+        best.backend,
+        best.threads,
+        best.spin,
+        best.bf16,
+    ]
     _ = Model(own, threads=3)._encoder
     assert wanted[-1]["threads"] == 3 and "spin" not in wanted[-1], "what is asked for goes before what was measured"
 
 
 def kept_file(own: Path) -> Path:
-    tuning._write(own, read_manifest(own), tuning.Tried(Tuning(2, True), 1.0, 2.0))
+    tuning._write(own, read_manifest(own), tuning.Tried(Tuning(2, True), 1.0, 2.0, 1.0))
     [path] = own.glob("engines/*/tuning.json")
     return path
 
@@ -69,7 +77,13 @@ def test_what_does_not_fit_is_not_used(tmp_path_factory: pytest.TempPathFactory,
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"threads": 0, "spin": True}, {"threads": True, "spin": True}, {"threads": 2, "spin": 1}]
+    "wrong",
+    [
+        {"threads": 0, "spin": True},
+        {"threads": True, "spin": True},
+        {"threads": 2, "spin": 1},
+        {"threads": 2, "spin": False, "bf16": 1},
+    ],
 )
 def test_settings_that_make_no_sense_are_not_used(own: Path, wrong: dict[str, Any]) -> None:
     path = kept_file(own)
@@ -84,6 +98,37 @@ def test_another_version_or_processor_has_its_own(own: Path, monkeypatch: pytest
     monkeypatch.undo()
     monkeypatch.setattr(tuning, "_processor", lambda: "A Faster One (TM)")
     assert read_tuning(own, read_manifest(own)) is None
+
+
+def test_what_means_something_else_is_refused_however_fast(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning.openvino, "has_bf16", lambda: True)
+    real = tuning._cosines
+
+    def off(*arguments: Any) -> dict[Tuning, float]:
+        found = real(*arguments)
+        return {setting: 0.998 if setting.bf16 else cosine for setting, cosine in found.items()}
+
+    opened = tuning._open  # what is loaded computes in fp32: not every processor that runs this has bf16
+    monkeypatch.setattr(tuning, "_open", lambda d, m, s: opened(d, m, Tuning(s.threads, s.spin, s.backend)))
+    monkeypatch.setattr(tuning, "_cosines", off)
+    tried = tune(own, read_manifest(own))
+    refused = [one for one in tried if not one.accepted]
+    assert refused and all(one.tuning.bf16 for one in refused)
+    assert tried[-len(refused) :] == refused and not tried[0].tuning.bf16
+
+
+def test_openvinos_choice_goes_with_its_version(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = read_manifest(own)
+    chosen = Tuning(1, False, "openvino")
+    tuning._write(own, manifest, tuning.Tried(chosen, 1.0, 2.0, 1.0))
+    assert read_tuning(own, manifest) == chosen
+    model = Model(own)
+    assert model.backend.name == "openvino" and "as vlj-edge tune measured" in model.backend.line
+    assert "a text decoder by ONNX Runtime" in model.backend.line
+    assert Model(own, backend="onnxruntime").backend.tuning is None
+    for version in (None, "2031.1"):
+        monkeypatch.setattr(tuning, "_openvino_version", lambda version=version: version)
+        assert read_tuning(own, manifest) is None and Model(own).backend.name == "onnxruntime"
 
 
 def test_the_command(own: Path) -> None:

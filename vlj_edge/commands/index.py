@@ -62,7 +62,7 @@ def index(
 
             encode = on(cluster, model, store.query)
         else:
-            several = model.backend.name == "onnxruntime" and threads is None
+            several = model.backend.name != "tensorrt" and threads is None
             encode = here(model, store.query, jobs=len(os.sched_getaffinity(0)) if several else 1)
         failed = _run(store, encode, paths, follow)
     if failed:

@@ -35,7 +35,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--vtt", type=_FILE, help="The same as WebVTT.")
 @click.option("--record", type=_FILE, help="Write the video with its texts in it, in parts of a minute: NAME-0001.mp4.")
 @with_outlets
-@click.option("--backend", help="onnxruntime or tensorrt, in place of the best that works here.")
+@click.option("--backend", help="onnxruntime, openvino or tensorrt, in place of the best that works here.")
 @click.option("--engines", type=click.Path(path_type=Path, exists=True, file_okay=False), help=_ENGINES)
 @click.option("--every-window", is_flag=True, help="Decode every window with all gates off: the baseline.")
 def narrate(
