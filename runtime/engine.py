@@ -121,9 +121,14 @@ def verified_graph(wanted: Wanted) -> Path:
     """The ONNX file of an engine, once it and its weights were found to be those that were exported.
 
     Raises:
-        VljEdgeError: they are not, or would not fit into memory.
+        VljEdgeError: they are not, would not fit into memory, or hold what TensorRT alone can run.
     """
     directory, manifest, file = wanted.directory, wanted.manifest, wanted.spec.file
+    if wanted.spec.plugins:
+        raise VljEdgeError(
+            f"{directory / file} has this project's CUDA kernel in it, which TensorRT alone runs: export the bundle with"
+            " --flavour native, or build it where TensorRT is (vlj-edge build)"
+        )
     path = verify_file(directory, file, manifest)
     weights = file + ".data"
     size = path.stat().st_size

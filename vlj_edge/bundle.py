@@ -48,6 +48,8 @@ class EngineSpec:
         opset: ONNX opset of the default domain.
         in_place: output name -> input name, for outputs that must be bound to the input's own buffer (the KV cache).
         kept_fp32: with fp16, the operators that stay in fp32 and why, one sentence each.
+        plugins: operators of the graph that are this project's own and not ONNX's: TensorRT alone runs it, and
+            `vlj-edge build` brings them (the fused flavour).
     """
 
     file: str
@@ -57,6 +59,7 @@ class EngineSpec:
     outputs: tuple[TensorSpec, ...]
     in_place: dict[str, str] = field(default_factory=dict)
     kept_fp32: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

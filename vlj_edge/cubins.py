@@ -63,6 +63,22 @@ def card_of(sm: str, cards: Sequence[str] | None = None) -> str:
     return f"sm{max(fitting)}"
 
 
+def ptx(source: str, sm: str) -> str:
+    """The intermediate code of a source that this card and every newer one can compile: TensorRT takes no other.
+
+    Raises:
+        VljEdgeError: the card is older than all there is, or the archive is damaged.
+    """
+    number = int(sm.removeprefix("sm"))
+    parts = [name.split(".") for name in _archive()]
+    ages = [int(card[2:]) for name, card, kind in parts if name == source and kind == "ptx"]
+    fitting = [age for age in ages if age <= number]
+    if not fitting:
+        known = ", ".join(compiled_for())
+        raise VljEdgeError(f"the kernels were compiled for {known}, not for {sm}: use the native graph")
+    return _archive()[f"{source}.sm{max(fitting)}.ptx"].decode()
+
+
 def cubin(source: str, sm: str) -> bytes:
     """The compiled code of a source ("attention", "pixels", "gate") for a card.
 
