@@ -16,7 +16,7 @@ import numpy.typing as npt
 from vlj_edge import bundle
 from vlj_edge.errors import VljEdgeError
 
-from .preprocess import THUMBNAIL, Picture
+from .preprocess import THUMBNAIL, Seen
 
 Embedding = npt.NDArray[np.float32]
 
@@ -39,7 +39,7 @@ class SceneGate:
         self._difference = np.empty_like(self._encoded)
         self._first = True
 
-    def changed(self, pictures: Sequence[Picture]) -> bool:
+    def changed(self, pictures: Sequence[Seen]) -> bool:
         """Must this clip be encoded? When the answer is yes, it is what later clips are compared with."""
         for cells, picture in zip(self._now, pictures, strict=True):
             cells[...] = picture.luminance
@@ -56,7 +56,7 @@ class SceneGate:
         return bool(cells.max() >= self._settings.cells)
 
 
-def at_rest(pictures: Sequence[Picture], settings: bundle.Rest, frames_per_second: float) -> bool | None:
+def at_rest(pictures: Sequence[Seen], settings: bundle.Rest, frames_per_second: float) -> bool | None:
     """Does the picture stand still in the middle of this clip? None where nobody looks.
 
     It does when the middle lies in a stretch of at least `seconds`, or as much of that as the clip can show, in which

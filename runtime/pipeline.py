@@ -28,9 +28,10 @@ from .decode import decode, nearest_caption, read_captions
 from .engine import Engine, open_engine
 from .gates import CaptionMemory, Change, Encoded, MeaningGate, SceneGate, at_rest
 from .overlap import ahead
-from .preprocess import ClipPixels, Picture, see
+from .preprocess import ClipPixels, Pixels, Seen
 from .probe import Probe, Watched
 from .sources import Source
+from .tensorrt.pixels import card_pixels
 from .tokens import Tokens
 from .turns import Turns
 from .uris import open_source
@@ -40,7 +41,7 @@ Item = TypeVar("Item")
 AnySource: TypeAlias = str | Path | int | Source
 Embedding: TypeAlias = npt.NDArray[np.float32]
 Query: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
-Encode: TypeAlias = Callable[[list[Picture]], tuple[list[Encoded], bool]]  # one a query; did the encoder run?
+Encode: TypeAlias = Callable[[list[Seen]], tuple[list[Encoded], bool]]  # one a query; did the encoder run?
 
 _WINDOWS_AHEAD = 4  # of a file, seen before they are encoded: as many pictures are held in memory besides the clip
 _CHANGES_AHEAD = 8  # texts to decode, behind which encoding waits: a stream that never rests must not pile them up
@@ -102,6 +103,7 @@ class Model:
         overlap: read and see frames, encode, and decode beside each other, in threads. What comes out is the same.
         probe: notes when each stage is at work.
         shared: several sources may be narrated at once, each in a thread of its own; they take turns at the engines.
+        pixels_on_card: frames are resized and normalised by a kernel of ours. What comes out is the same (TensorRT).
 
     Raises:
         VljEdgeError: no bundle there, a manifest that cannot be read, an unknown backend, or one that is broken.
@@ -116,13 +118,16 @@ class Model:
         overlap: bool = True,
         probe: Probe | None = None,
         shared: bool = False,
+        pixels_on_card: bool = False,
     ) -> None:
-        self.overlap, self._probe = overlap, probe
+        self.overlap, self._probe, self._pixels_on_card = overlap, probe, pixels_on_card
         self._turns = Turns() if shared else None
         self.directory = Path(directory)
         self.manifest: Manifest = read_manifest(self.directory)
         built = Path(engines) if engines is not None else None
         self.backend = choose(self.directory, self.manifest, backend, built)
+        if pixels_on_card and self.backend.name != "tensorrt":
+            raise VljEdgeError(f"pixels are made on the card by TensorRT alone, and this is {self.backend.line}")
         tuning = self.backend.tuning
         self._wanted: dict[str, Any] = {"backend": self.backend.name, "threads": threads, "engines": built}
         if tuning is not None:
@@ -134,8 +139,8 @@ class Model:
 
     def alike(self, threads: int) -> Model:
         """Another one of the same bundle, backend and engines, for another thread."""
-        built = self._wanted["engines"]
-        return Model(self.directory, self.backend.name, threads, built, self.overlap)
+        built, on_card = self._wanted["engines"], self._pixels_on_card
+        return Model(self.directory, self.backend.name, threads, built, self.overlap, pixels_on_card=on_card)
 
     def check(self, query: str | None, gates: Gates | None) -> None:
         """Raises VljEdgeError: narrate() could not be called with these."""
@@ -247,7 +252,7 @@ class Model:
             kept = predictor.keep("embedding") if keep else None
             return Encoded(_embedding_of(predictor, "predictor"), kept)
 
-        def encode(pictures: list[Picture]) -> tuple[list[Encoded], bool]:
+        def encode(pictures: list[Seen]) -> tuple[list[Encoded], bool]:
             nonlocal last
             changed = has_changed(pictures)
             if changed:
@@ -294,7 +299,7 @@ class Model:
         made: Embedding | None = None
         offer = self._timed("meaning gate", meaning.offer)
 
-        def encode_window(window: Window, pictures: list[Picture]) -> Encoded:
+        def encode_window(window: Window, pictures: list[Seen]) -> Encoded:
             nonlocal cosine, made
             [encoded], _ = encode(pictures)
             made = encoded.embedding
@@ -320,10 +325,10 @@ class Model:
         if change is not None:
             yield change
 
-    def _windows(self, frames: Source, totals: Totals) -> Generator[tuple[Window, list[Picture]], None, None]:
+    def _windows(self, frames: Source, totals: Totals) -> Generator[tuple[Window, list[Seen]], None, None]:
         """Every window of a file; of a camera those for which there is time, always the newest."""
         clip = self.manifest.clip
-        look = self._timed("preprocess", partial(see, preprocess=self.manifest.preprocess))
+        look = self._timed("preprocess", self._encoder[1].see)
         captured = frames if self._probe is None else self._probe.each("capture", frames)
         pictures = samples(captured, clip, look, frames.period)
         seen = windows(pictures, clip)
@@ -371,10 +376,13 @@ class Model:
         return Watched(engine, name, self._probe, waited_for=wanted.get("outputs_read") != ())
 
     @cached_property
-    def _encoder(self) -> tuple[Engine, ClipPixels, Engine]:
+    def _encoder(self) -> tuple[Engine, Pixels, Engine]:
         encoder = self._open("vision_encoder", outputs_read=())
         predictor = self._open("predictor", inputs_from={"visual_tokens": encoder}, outputs_read=("embedding",))
-        return encoder, ClipPixels(encoder.inputs["pixels"], self.manifest.preprocess), predictor
+        if not self._pixels_on_card:
+            return encoder, ClipPixels(encoder.inputs["pixels"], self.manifest.preprocess), predictor
+        engine: Any = getattr(encoder, "engine", encoder)
+        return encoder, card_pixels(engine, self.manifest.preprocess), predictor
 
     @cached_property
     def _decoder(self) -> tuple[Engine, Tokens]:

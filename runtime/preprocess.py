@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -62,17 +63,43 @@ def crop_box(width: int, height: int, preprocess: Preprocess) -> tuple[float, fl
     return left * x, top * y, (left + preprocess.crop) * x, (top + preprocess.crop) * y
 
 
+def normalisation(preprocess: Preprocess) -> npt.NDArray[np.float32]:
+    """(x / 255 - mean) / std as x * scale + bias: float32 [6], the scales of R, G and B, then their biases."""
+    std, mean = np.array(preprocess.std, np.float32), np.array(preprocess.mean, np.float32)
+    return np.concatenate((1 / (255 * std), -mean / std))
+
+
+class Seen(Protocol):
+    """A sampled frame as the gates see it. Compared by identity."""
+
+    @property
+    def luminance(self) -> npt.NDArray[np.float32]:
+        """float32 [THUMBNAIL, THUMBNAIL], 0..1, averaged by area."""
+
+
+class Pixels(Protocol):
+    """What sees frames and fills the encoder's input with them: on the processor (below) or on the card."""
+
+    def see(self, image: npt.NDArray[np.uint8]) -> Seen:
+        """A frame, uint8 [height, width, 3], BGR, resized and cropped."""
+
+    def fill(self, pictures: Sequence[Any]) -> None:
+        """Make the encoder's input hold these, which came from its own see()."""
+
+
 class ClipPixels:
     """The encoder's `pixels` input [1, frames, 3, crop, crop] and which picture each of its slots holds."""
 
     def __init__(self, pixels: Array, preprocess: Preprocess) -> None:
         self._slots = pixels[0]
         self._held: list[Picture | None] = [None] * len(self._slots)
-        # (x / 255 - mean) / std as x * scale + bias
-        std = np.array(preprocess.std, np.float32).reshape(3, 1, 1)
-        self._scale = 1 / (255 * std)
-        self._bias = -np.array(preprocess.mean, np.float32).reshape(3, 1, 1) / std
+        self._preprocess = preprocess
+        self._scale, self._bias = normalisation(preprocess).reshape(2, 3, 1, 1)
         self._scratch = np.empty(self._slots.shape[1:], np.float32)
+
+    def see(self, image: npt.NDArray[np.uint8]) -> Picture:
+        """See see()."""
+        return see(image, self._preprocess)
 
     def fill(self, pictures: Sequence[Picture]) -> None:
         """Make the slots hold `pictures`, in order. What overlaps with the last clip is moved, the rest normalised."""

@@ -100,9 +100,9 @@ class TrtEngine:
     """One deserialised engine with its buffers on the card and its captured run. See Engine."""
 
     def __init__(self, session: Session, path: Path, plan: bytes, wanted: Wanted) -> None:
-        spec = wanted.spec
+        self.spec = spec = wanted.spec
         self._session, self._path = session, path
-        self._stream = session.text_stream if wanted.name in _ABOUT_TEXT else session.stream
+        self.stream = session.text_stream if wanted.name in _ABOUT_TEXT else session.stream
         session.enter()
         self._engine = session.runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
@@ -135,7 +135,7 @@ class TrtEngine:
 
     def run(self) -> None:
         """See Engine.run. The first run is done step by step, so that what is captured has run before."""
-        device, stream = self._session.device, self._stream
+        device, stream = self._session.device, self.stream
         self._session.enter()
         device.record(self._begun, stream)
         if self._graph is not None:
@@ -169,8 +169,8 @@ class TrtEngine:
         if not spare:
             return None
         kept = Kept(spare.pop(), spare)
-        device.copy(kept.buffer, source, self._stream)
-        device.record(self._done, self._stream)  # who waits for the run waits for this as well
+        device.copy(kept.buffer, source, self.stream)
+        device.record(self._done, self.stream)  # who waits for the run waits for this as well
         return kept
 
     def give(self, name: str, value: Kept | Array) -> None:
@@ -183,10 +183,10 @@ class TrtEngine:
                     f"{self._path}: {name} has {target.size} bytes on the card, what was kept {value.buffer.size}:"
                     " export the bundle again"
                 )
-            device.copy(target, value.buffer, self._stream)
+            device.copy(target, value.buffer, self.stream)
         else:
             self._given[name][...] = value
-            device.copy_in(target, self._given[name], self._stream)
+            device.copy_in(target, self._given[name], self.stream)
 
     def milliseconds(self) -> float:
         """That the last run took the card; call it after wait() of this engine or of one that was run after it."""
@@ -213,7 +213,7 @@ class TrtEngine:
             )
 
     def _enqueue(self) -> None:
-        device, stream = self._session.device, self._stream
+        device, stream = self._session.device, self.stream
         for name, array in self.inputs.items():
             device.copy_in(self.buffers[name], array, stream)
         if not self._context.execute_async_v3(stream):

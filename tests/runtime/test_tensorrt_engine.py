@@ -444,11 +444,11 @@ class Hasty(adapter.TrtEngine):
 
     def run(self) -> None:
         device = self._session.device
-        device.begin_capture(self._stream)
+        device.begin_capture(self.stream)
         try:
             self._enqueue()
         finally:
-            self._graph = device.end_capture(self._stream)
+            self._graph = device.end_capture(self.stream)
 
 
 class Waits(adapter.TrtEngine):
@@ -456,7 +456,7 @@ class Waits(adapter.TrtEngine):
 
     def _enqueue(self) -> None:
         super()._enqueue()
-        self._session.device.synchronise(self._stream)
+        self._session.device.synchronise(self.stream)
 
 
 class OnTheDefaultStream(adapter.TrtEngine):
@@ -546,7 +546,7 @@ def test_two_streams_are_in_no_order(board: Callable[..., Board]) -> None:
     here = board()
     encoder = here.open("vision_encoder")
     predictor = here.open("predictor", inputs_from={"visual_tokens": encoder})
-    predictor._stream = adapter.session().text_stream
+    predictor.stream = adapter.session().text_stream
     results = []
     for value in (1, -1):
         encoder.inputs["pixels"][:, :, 0] = value
