@@ -67,11 +67,12 @@ class ExportedEngine:
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made."""
+    """What an export made; `on_native` are the engines whose parity is that of their native graph (_compare)."""
 
     bundle: Path
     engines: list[ExportedEngine]
     parity: list[parity.Row]
+    on_native: tuple[str, ...] = ()
 
 
 def export_bundle(
@@ -123,11 +124,12 @@ def export_bundle(
             engines.append(exported)
             if check_parity:
                 progress(f"comparing {name} with torch")
-                rows += parity.compare(name, directory, specs[name], cases)
+                rows += _compare(name, weights, chosen[name], directory, specs[name], cases)
                 parity.judge(rows, chosen)
         if weights.captions is not None:
             (directory / CAPTIONS).write_text("\n".join(weights.captions) + "\n", encoding="utf-8")
         prefix = _prefix(weights.directory, directory)
+        on_native = tuple(name for name, spec in specs.items() if spec.plugins and check_parity)
         progress("sealing")
         manifest = Manifest(
             preset=preset.name,
@@ -143,10 +145,14 @@ def export_bundle(
             files={path.name: seal(path) for path in sorted(directory.iterdir())},
             receipt=_receipt(weights, sources, command),
             captions=CAPTIONS if weights.captions is not None else None,
-            parity={"rows": [row.as_dict() for row in rows], "lowest_cosine": parity.LOWEST_COSINE},
+            parity={
+                "rows": [row.as_dict() for row in rows],
+                "lowest_cosine": parity.LOWEST_COSINE,
+                "on_native_graphs": list(on_native),
+            },
         )
         write_manifest(directory, manifest)
-    return Exported(out, engines, rows)
+    return Exported(out, engines, rows, on_native)
 
 
 def _check_clips(clips: list[npt.NDArray[np.float32]] | None, observed: set[str]) -> None:
@@ -168,6 +174,18 @@ def _export_part(
     size = sum((directory / file).stat().st_size for file in files) / 1e6
     spec = graph.spec
     return spec, ExportedEngine(name, chosen, spec.opset, graph.nodes_a_layer, size, spec.kept_fp32)
+
+
+def _compare(
+    name: str, weights: Weights, chosen: str, directory: Path, spec: EngineSpec, cases: parity.Cases
+) -> list[parity.Row]:
+    """Parity with torch. ONNX Runtime cannot run a fused graph: its native twin, of the same weights in the same
+    precision, is measured in its place, and the manifest says so. Of the kernel that shows nothing."""
+    if not spec.plugins:
+        return parity.compare(name, directory, spec, cases)
+    with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
+        twin, _ = _export_part(name, weights, chosen, "native", Path(scratch), cases)
+        return parity.compare(name, Path(scratch), twin, cases)
 
 
 def _require_memory(preset: Preset) -> None:

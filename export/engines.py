@@ -14,17 +14,19 @@ from vlj_edge.bundle import EngineSpec, TensorSpec
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Preset
 
-from . import onnx_graph, precision
-from .models import ops
+from . import onnx_graph, plugins, precision
+from .models import fused, ops
 from .models.decoder import Decoder
 from .models.nearest_caption import NearestCaption
+from .models.vision_encoder import VisionEncoder
 from .models.vl_jepa import visual_tokens
 from .quantise import quantise
 
 OPSET = 23  # the first with Attention, RMSNormalization and RotaryEmbedding
 PORTABLE_OPSET = 19  # for TensorRT 10.3: the last without Gelu, the first in which Q/DQ scales may be fp16
 CACHE_OPSET = 24  # the first with TensorScatter, and with Attention over a cache of known length
-_MOST_NODES_A_LAYER = {"native": 40, "portable": 90}
+_KERNEL_TYPES = {"fp16": "float16", "bf16": "bfloat16"}
+_MOST_NODES_A_LAYER = {"native": 40, "portable": 90, "fused": 30}
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,23 @@ def export_engine(
     Args:
         chosen: a name of precision.PRECISIONS.
         ranges: what precision.observe found; needed for int8 activations.
-        flavour: "native", with the operators of opset 23 and 24, or "portable", for readers that do not know them.
+        flavour: "native", with the operators of opset 23 and 24; "portable", for readers that do not know them; or
+            "fused", native with this project's attention kernel in the engines that plugins.ENGINES names.
 
     Raises:
-        VljEdgeError: an operator would compute in another precision than was asked for, or the flavour has no form for
-            the weights.
+        VljEdgeError: an operator would compute in another precision than was asked for, the flavour has no form for
+            the weights, or the kernel does not serve the engine.
     """
     how = precision.PRECISIONS[chosen]
     if flavour == "portable":
         _refuse_younger(name, chosen, how)
+    if flavour == "fused" and name not in plugins.ENGINES:
+        flavour = "native"
+    if flavour == "fused":
+        _fuse(module, name, preset, chosen)
+        ranges = ranges and fused.packed_ranges(ranges)
+    elif isinstance(module, VisionEncoder):
+        module.pair_by_halves()
     module = module.to(precision.TORCH[how.compute])
     inputs, outputs, in_place = _INTERFACES[name](module, preset, precision.TORCH[how.compute])
     wrapped = DecoderStep(module) if isinstance(module, Decoder) else module
@@ -95,9 +105,20 @@ def export_engine(
         inputs=tuple(_tensor(value) for value in model.graph.inputs),
         outputs=tuple(_tensor(value) for value in model.graph.outputs),
         in_place=in_place,
+        plugins=tuple(sorted({node.op_type for node in model.graph if node.domain == plugins.DOMAIN})),
         kept_fp32=precision.KEPT_FP32[name] if how.compute != "fp32" else (),
     )
     return EngineGraph(name, model, spec, nodes)
+
+
+def _fuse(module: nn.Module, name: str, preset: Preset, chosen: str) -> None:
+    compute = precision.PRECISIONS[chosen].compute
+    if compute not in _KERNEL_TYPES:
+        raise VljEdgeError(
+            f"{name}: {chosen} computes in fp32 and the fused flavour's attention kernel in fp16 and bf16: name"
+            " --precision fp16, or --flavour native"
+        )
+    fused.fuse(module, _KERNEL_TYPES[compute], preset.vision, preset.clip)
 
 
 def _refuse_younger(name: str, chosen: str, how: precision.Precision) -> None:

@@ -15,6 +15,8 @@ from vlj_edge.bundle import ENGINE_NAMES
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Preset
 
+from . import plugins
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -59,7 +61,7 @@ KEPT_FP32: dict[str, tuple[str, ...]] = {
     "decoder": (_RESIDUAL, "the logits handed out, so that near ties are the same on every backend"),
     "text_encoder": (_UNIT,),
 }
-_COMPUTE = ("MatMul", "Gemm", "Conv", "Attention")
+_COMPUTE = ("MatMul", "Gemm", "Conv", "Attention", plugins.AXES.name, plugins.HALVES.name)
 
 
 def choose(preset: Preset, wanted: str | None, holds_fp16: bool, flavour: str = "native") -> dict[str, str]:
@@ -75,7 +77,7 @@ def choose(preset: Preset, wanted: str | None, holds_fp16: bool, flavour: str = 
         VljEdgeError: there is no such engine or precision, or the text encoder overflows it.
     """
     chosen = dict.fromkeys(ENGINE_NAMES, "fp32")
-    if preset.text.int8_storage and flavour == "native":
+    if preset.text.int8_storage and flavour != "portable":
         chosen["text_encoder"] = "int8w"
     named = set[str]()
     for item in (wanted or "").split(",") if wanted else ():
@@ -89,7 +91,7 @@ def choose(preset: Preset, wanted: str | None, holds_fp16: bool, flavour: str = 
             chosen[engine] = name
             named.add(engine)
         else:
-            of_text = _FOR_TEXT.get(name, name) if flavour == "native" else PRECISIONS[name].compute
+            of_text = _FOR_TEXT.get(name, name) if flavour != "portable" else PRECISIONS[name].compute
             chosen = dict.fromkeys(ENGINE_NAMES, name) | {"text_encoder": of_text}
     text = chosen["text_encoder"]
     if PRECISIONS[text].compute == "fp16" and not holds_fp16:

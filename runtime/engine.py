@@ -126,8 +126,8 @@ def verified_graph(wanted: Wanted) -> Path:
     directory, manifest, file = wanted.directory, wanted.manifest, wanted.spec.file
     if wanted.spec.plugins:
         raise VljEdgeError(
-            f"{directory / file} has this project's CUDA kernel in it, which TensorRT alone runs: export the bundle with"
-            " --flavour native, or build it where TensorRT is (vlj-edge build)"
+            f"{directory / file} has this project's CUDA kernel in it, which TensorRT alone runs: export the bundle"
+            " with --flavour native, or build it where TensorRT is (vlj-edge build)"
         )
     path = verify_file(directory, file, manifest)
     weights = file + ".data"

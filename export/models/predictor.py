@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vlj_edge.presets import Preset
 
 from . import ops, rope
-from .llama import Block, masked
+from .llama import Attend, Block, masked
 from .ops import RMSNorm
 
 
@@ -44,10 +44,14 @@ class Predictor(nn.Module):
         real = torch.cat((torch.ones_like(visual_tokens[..., 0], dtype=torch.bool), query_mask), dim=1)
         n = x.shape[1]
         cos, sin = self.cos[:, :n].to(dtype), self.sin[:, :n].to(dtype)
-        mask = real[:, None, None, :].expand(-1, 1, n, -1)  # ONNX Attention does not broadcast over the queries
-        attend = masked(self.config, mask)
+        attend = self.attending(real)
         for layer in self.layers:
             x = layer(x, cos, sin, attend)
         weight = real.to(x.dtype)[..., None]
         pooled = (self.norm(x) * weight).sum(1) / weight.sum(1)
         return ops.unit(self.out_proj(pooled.to(dtype)))
+
+    def attending(self, real: Tensor) -> Attend:
+        """What all layers attend with; real is bool (batch, n), False for padding. fused.py has its own."""
+        mask = real[:, None, None, :].expand(-1, 1, real.shape[1], -1)  # ONNX Attention wants a row a query
+        return masked(self.config, mask)

@@ -54,6 +54,11 @@ def adjacent_swap(head_dim: int) -> Tensor:
     return torch.arange(head_dim, device=_CPU).view(-1, 2).flip(-1).flatten()
 
 
+def halves(head_dim: int) -> Tensor:
+    """The index (0, 2, 4, ..., 1, 3, 5, ...), int64 (head_dim,): the first of every pair, then the second ones."""
+    return torch.arange(head_dim, device=_CPU).view(-1, 2).T.flatten()
+
+
 def llama_tables(config: Llama, length: int) -> tuple[Tensor, Tensor]:
     """Llama's RoPE as (cos, sin), float32, each (1, length, head_dim / 2), for the rotate-half layout.
 

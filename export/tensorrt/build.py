@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlj_edge import cubins
 from vlj_edge.built import Receipt, RuntimeId, is_current, publish, read_report, sources_of
 from vlj_edge.bundle import FileSeal, Manifest, verify_file
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.memory import require_memory
 from vlj_edge.trt import Trt
 
+from .fused_attention import register
 from .int8_blocks import without_int8_blocks
-from .network import Network, attention, check, parse, quiet
+from .network import Network, attention, check, parse, plugin_layers, quiet
 
 # Building takes 3 to 4 x the weights (facts/tensorrt-and-onnx.md).
 _MEMORY_A_BYTE = 4
@@ -31,6 +33,7 @@ class Built:
         layers: of the network that was built.
         attention: fused-attention operators in the graph (none in the portable flavour),
         decomposed: those of them for which TensorRT had no fused kernel.
+        ours: attention operators that are this project's kernel (the fused flavour).
         unfolded: weights that were int8 in blocks, which TensorRT does not have (int8_blocks.py).
     """
 
@@ -43,6 +46,7 @@ class Built:
     decomposed: int
     unfolded: int
     again: bool
+    ours: int = 0
 
 
 def build_engines(
@@ -68,9 +72,11 @@ def build_engines(
         VljEdgeError: a file is not the one that was exported, this TensorRT cannot build the graph or for this sm, or
             an engine would compute in another precision than the bundle's. Engines built before it stay.
     """
-    options: dict[str, Any] = {"workspace_mb": workspace_mb, "ahead_of_time": runtime.device is None}
     done = []
     for name in names or manifest.engines:
+        options: dict[str, Any] = {"workspace_mb": workspace_mb, "ahead_of_time": runtime.device is None}
+        if manifest.engines[name].plugins:  # our kernel lies in the engine: another one is another engine
+            options["kernels"] = cubins.seal()["sha256"]
         again = not force and is_current(directory, manifest, name, runtime, options)
         if not again:
             progress(f"building {name} for {runtime.sm}")
@@ -89,6 +95,8 @@ def _build(
     size = sum(manifest.files[file].bytes for file in sources)
     require_memory(_MEMORY_A_BYTE * size, f"building {name}", "close programs, or export it with --precision int4w")
     with tempfile.TemporaryDirectory() as scratch:
+        if spec.plugins:
+            register(trt, spec, runtime.sm)
         graph, unfolded = without_int8_blocks(path, Path(scratch))
         network = parse(trt, graph)
         check(network, path, spec)
@@ -101,6 +109,7 @@ def _build(
             "attention": len(attention(network)),
             "decomposed": decomposed,
             "unfolded": unfolded,
+            "ours": len(plugin_layers(network)),
         }
     unsealed = Receipt(name, "", FileSeal(0, ""), sources, options, runtime, report)
     publish(directory, unsealed, memoryview(plan))

@@ -24,7 +24,7 @@ _NUMPY_NAMES = {
     "BOOL": "bool",
 }
 # Where the arithmetic is; what stays in fp32 of purpose (norms, softmax, the residual sum) is in none of these.
-_PRODUCTS = ("MATRIX_MULTIPLY", "CONVOLUTION", "ATTENTION_INPUT")
+_PRODUCTS = ("MATRIX_MULTIPLY", "CONVOLUTION", "ATTENTION_INPUT", "PLUGIN_V3")
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,11 @@ def check(network: Network, path: Path, spec: EngineSpec) -> None:
     # "int8-fp16" computes in fp16 what is not int8; "int8w" without it in fp32 (EngineSpec.precision)
     wanted = _COMPUTE.get(spec.precision.rpartition("-")[2], "FLOAT")
     quantised = 0
+    if bool(spec.plugins) != bool(plugin_layers(network)):
+        has = "has none" if spec.plugins else "has some"
+        raise VljEdgeError(
+            f"{path}: TensorRT {has} of this project's kernels, the manifest says otherwise: report this"
+        )
     for layer in network.layers:
         kind = layer.type.name
         quantised += kind == "QUANTIZE"
@@ -125,6 +130,11 @@ def attention(network: Network) -> list[Any]:
             layer.__class__ = network.trt.IAttentionInputLayer  # get_layer() gives the base class
             found.append(layer.attention)
     return found
+
+
+def plugin_layers(network: Network) -> list[Any]:
+    """The layers that are plugins; this project's graphs have none but its own."""
+    return [layer for layer in network.layers if layer.type.name == "PLUGIN_V3"]
 
 
 def _check_tensors(path: Path, specs: tuple[TensorSpec, ...], tensors: list[Any]) -> None:

@@ -107,6 +107,7 @@ def _print(directory: Path, runtime: RuntimeId, built: list[Built]) -> None:
     table = Table("engine", "precision", "MB", "s", "layers", "attention", title=runtime.folder, title_justify="left")
     for engine in built:
         fused = f"{engine.attention - engine.decomposed} of {engine.attention} fused" if engine.attention else ""
+        fused = f"{engine.ours} by our kernel" if engine.ours else fused
         seconds = "current" if engine.again else f"{engine.seconds:.1f}"
         table.add_row(engine.name, engine.precision, f"{engine.megabytes:.1f}", seconds, str(engine.layers), fused)
     console.print(table)

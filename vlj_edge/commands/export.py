@@ -48,9 +48,9 @@ Targets: cpu, rtx, jetson-orin-nano, jetson-orin, jetson-thor, wearable, or sm86
 @click.option("--precision", help="What the engines compute in; fails where parity does not hold.")
 @click.option(
     "--flavour",
-    type=click.Choice(["native", "portable"]),
+    type=click.Choice(["native", "portable", "fused"]),
     help="native unless the target says otherwise. portable: no ONNX operator that TensorRT 10.3 (JetPack 6) does not"
-    " know.",
+    " know. fused: with our own attention kernel, fp16 or bf16, TensorRT from 10.9 alone.",
 )
 @click.option("--calibrate-on", type=_FILE, help="A video that sets the scales of int8 activations.")
 @click.option("--skip-parity", is_flag=True, help="Do not compare the engines with torch.")
@@ -184,6 +184,9 @@ def _print_summary(exported: Exported) -> None:
         console.print(parity)
     else:
         console.print("parity with torch was not measured")
+    if exported.on_native:
+        names = " and ".join(exported.on_native)
+        console.print(f"{names}: parity is that of the native graph, since ONNX Runtime does not run the fused one")
     for engine in exported.engines:
         for kept in engine.kept_fp32:
             console.print(f"kept in fp32 in {engine.name}: {kept}")

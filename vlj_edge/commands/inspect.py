@@ -45,6 +45,10 @@ def _print(directory: Path, manifest: Manifest) -> None:
         table.add_row(name, engine.precision, str(engine.opset), f"{size:.1f}", cosines.get(name, "unknown"))
     console.print(table)
     for name, engine in manifest.engines.items():
+        if engine.plugins:
+            measured = "; the cosine is that of its native graph" if name in cosines else ""
+            console.print(f"{name}: fused, for TensorRT alone ({', '.join(engine.plugins)}){measured}")
+    for name, engine in manifest.engines.items():
         console.print(f"{name}: {_shapes(engine.inputs)} -> {_shapes(engine.outputs)}")
     for name, engine in manifest.engines.items():
         for kept in engine.kept_fp32:
