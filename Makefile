@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 
-.PHONY: demo test test-fast lint wheel-demo results kernels clean
+.PHONY: demo test test-fast lint wheel-demo results kernels gpu clean
 
 demo: $(VENV)/.demo
 	$(BIN)/vlj-edge narrate examples/media/demo.mp4
@@ -39,6 +39,19 @@ results: $(VENV)/.dev
 # The CUDA kernels for every card, by nvcc (CUDA 13); no card is needed. What comes out is committed.
 kernels: $(VENV)/.dev
 	$(BIN)/python -m vlj_edge.export.kernels.compile
+
+# Everything that wants an NVIDIA card, in the environment of $(GPU_PYTHON): torch for CUDA, transformers, pycuda or
+# cuda-python, pytest and vlj-edge. With the CUDA toolkit, the kernels once more under compute-sanitizer.
+GPU_PYTHON ?= python3
+SANITIZE = compute-sanitizer --error-exitcode 1 --tool
+
+gpu:
+	$(GPU_PYTHON) -m pytest tests/gpu
+	if command -v compute-sanitizer; then \
+	  $(SANITIZE) memcheck $(GPU_PYTHON) -m pytest tests/gpu/test_kernels.py && \
+	  $(SANITIZE) racecheck $(GPU_PYTHON) -m pytest tests/gpu/test_kernels.py; \
+	fi
+	$(GPU_PYTHON) benchmarks/cuda_kernels.py
 
 clean:
 	rm -rf build dist *.egg-info $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

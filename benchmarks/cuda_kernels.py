@@ -1,0 +1,201 @@
+"""Our CUDA kernels beside torch's attention on the card at hand.
+
+python benchmarks/cuda_kernels.py [--rounds 30]      (an NVIDIA card; torch for CUDA; pycuda or cuda-python; 5 minutes)
+
+Attention against, in one run: flash attention after RoPE as transformers writes it, the same compiled by torch, and
+flash attention with no RoPE at all. Inputs are rotated through more memory than the card's cache; medians of events,
+in both orders. Beside each figure the two floors: its bytes at the card's measured copy bandwidth, its products at the
+rate of a large torch.matmul. A speed counts for nothing unless the outputs agree: the error is in the same row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from common import write
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from transformers.models.vjepa2.modeling_vjepa2 import rotate_queries_or_keys
+
+from vlj_edge import kernels
+from vlj_edge.export.models import rope
+from vlj_edge.presets import preset
+from vlj_edge.runtime.preprocess import crop_box, normalisation
+from vlj_edge.runtime.tensorrt.device import Buffer, open_device
+from vlj_edge.runtime.tensorrt.kernels import Kernels
+
+SIDE, HEAD_DIM, CACHE = 16, 64, 256 << 20
+VISION = [(tokens, 16, 16) for tokens in (1024, 2048, 8192)]  # ViT-L
+PREDICTOR = [(tokens, 32, 8) for tokens in (1536, 2560)]  # Llama-3.2-1B: 1,024 or 2,048 visual tokens and 512 of text
+
+
+def buffer(tensor: torch.Tensor) -> Buffer:
+    return Buffer(tensor.data_ptr(), tensor.nbytes)
+
+
+def medians(rounds: int, actions: dict[str, Callable[[int], Any]]) -> dict[str, float]:
+    """Microseconds of each, by events, in turn and in both orders; an action is told which copy of its input it is."""
+    for action in actions.values():
+        for copy in range(3):
+            action(copy)
+    torch.cuda.synchronize()
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for number in range(rounds):
+        for name in list(actions)[:: 1 if number % 2 == 0 else -1]:
+            first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            first.record()
+            actions[name](number)
+            last.record()
+            last.synchronize()
+            times[name].append(first.elapsed_time(last) * 1e3)
+    return {name: round(float(np.median(values)), 2) for name, values in times.items()}
+
+
+def rates(rounds: int) -> tuple[float, float]:
+    """Bytes a second of a copy (read and written), and fp16 operations a second of a matrix product."""
+    a, b = (torch.empty(512 << 20, dtype=torch.uint8, device="cuda") for _ in range(2))
+    m = torch.randn(8192, 8192, dtype=torch.float16, device="cuda")
+    took = medians(rounds, {"copy": lambda _: b.copy_(a), "product": lambda _: m @ m})
+    return 2 * a.nbytes / took["copy"] * 1e6, 2 * 8192**3 / took["product"] * 1e6
+
+
+def vision_rope(tokens: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    token = torch.arange(tokens, device="cuda")
+    places = (token // SIDE**2, token % SIDE**2 // SIDE, token % SIDE)
+    axis = 2 * ((HEAD_DIM // 3) // 2)
+
+    def rotate(x: torch.Tensor) -> torch.Tensor:
+        at = [place.expand(*x.shape[:2], -1) for place in places]
+        parts = [rotate_queries_or_keys(x[..., i * axis : (i + 1) * axis], at[i]) for i in range(3)]
+        return torch.cat((*parts, x[..., 3 * axis :]), dim=-1).to(x.dtype)
+
+    return rotate
+
+
+def attention(tokens: int, heads: int, kv_heads: int, rounds: int, ours: Kernels) -> dict[str, Any]:
+    width, by_axes = (heads + 2 * kv_heads) * HEAD_DIM, heads == kv_heads
+    copies = max(CACHE // (2 * tokens * width), 2)
+    qkv = torch.randn(copies, 1, tokens, width, dtype=torch.float16, device="cuda")
+    out = torch.empty(1, tokens, heads * HEAD_DIM, dtype=torch.float16, device="cuda")
+    if by_axes:
+        cos, sin = rope.vjepa_tables(tokens // SIDE**2, SIDE, SIDE, HEAD_DIM)
+        table = kernels.axes_turns(cos.numpy(), sin.numpy(), SIDE, SIDE)
+        rotate = vision_rope(tokens)
+        turn = lambda q, k: (rotate(q), rotate(k))  # noqa: E731
+    else:
+        cos, sin = (t[0] for t in rope.llama_tables(preset("vl-jepa-1.6b").predictor, tokens))
+        table = kernels.halves_turns(cos.numpy(), sin.numpy())
+        both = [torch.cat((t, t), -1)[None].half().cuda() for t in (cos, sin)]
+        turn = lambda q, k: apply_rotary_pos_emb(q, k, *both)  # noqa: E731
+    turns = torch.from_numpy(table).cuda()
+    rotation: Any = "axes" if by_axes else "halves"
+    launch = kernels.attention(
+        rotation,
+        "float16",
+        batch=1,
+        tokens=tokens,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=HEAD_DIM,
+        grid=(SIDE, SIDE) if by_axes else None,
+    )
+    stream = torch.cuda.current_stream().cuda_stream
+
+    def fused(copy: int) -> None:
+        ours.start(launch, (buffer(qkv[copy % copies]), buffer(turns)), (buffer(out),), stream)
+
+    def parts(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return x.view(1, tokens, -1, HEAD_DIM).transpose(1, 2).split((heads, kv_heads, kv_heads), dim=1)
+
+    def plain(x: torch.Tensor) -> torch.Tensor:
+        q, k, v = parts(x)
+        return scaled_dot_product_attention(q, k, v, enable_gqa=not by_axes).transpose(1, 2).flatten(2)
+
+    def turned(x: torch.Tensor) -> torch.Tensor:
+        q, k, v = parts(x)
+        q, k = turn(q, k)
+        return scaled_dot_product_attention(q, k, v, enable_gqa=not by_axes).transpose(1, 2).flatten(2)
+
+    compiled = torch.compile(turned)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        took = medians(
+            rounds,
+            {
+                "ours": fused,
+                "rope and flash": lambda i: turned(qkv[i % copies]),
+                "the same compiled": lambda i: compiled(qkv[i % copies]),
+                "flash without rope": lambda i: plain(qkv[i % copies]),
+            },
+        )
+    fused(0)
+    with sdpa_kernel(SDPBackend.MATH):
+        expected = turned(qkv[0].float())
+    error = float((out - expected).norm() / expected.norm())
+    moved = qkv[0].nbytes + out.nbytes
+    return {
+        "microseconds": took,
+        "error": round(error, 6),
+        "bytes": moved,
+        "operations": 4 * tokens**2 * heads * HEAD_DIM,
+    }
+
+
+def pixels(width: int, height: int, rounds: int, ours: Kernels) -> dict[str, Any]:
+    """A packed frame on the card to the large preset's fp16 input."""
+    preprocess = preset("vl-jepa-1.6b").preprocess
+    left, top, right, bottom = crop_box(width, height, preprocess)
+    across = kernels.resize_weights(width, left, right, preprocess.crop)
+    down = kernels.resize_weights(height, top, bottom, preprocess.crop)
+    launch = kernels.pixels("bgr", "float16", stride=3 * width, height=height, across=across, down=down)
+    copies = max(CACHE // launch.inputs[0], 2)
+    frames = torch.randint(0, 256, (copies, launch.inputs[0]), dtype=torch.uint8, device="cuda")
+    tables = [torch.from_numpy(array).cuda() for array in (across, down, normalisation(preprocess))]
+    out = torch.empty(launch.outputs[0], dtype=torch.uint8, device="cuda")
+    stream = torch.cuda.current_stream().cuda_stream
+
+    def run(copy: int) -> None:
+        given = (buffer(frames[copy % copies]), *map(buffer, tables))
+        ours.start(launch, given, (buffer(out), None), stream)
+
+    took = medians(rounds, {"ours": run})
+    used = 3 * round(right - left) * round(bottom - top)  # bytes of the frame that the crop is made of
+    return {"microseconds": took, "bytes": used + out.nbytes, "operations": 0}
+
+
+@click.command()
+@click.option("--rounds", default=30, show_default=True)
+def main(rounds: int) -> None:
+    if not torch.cuda.is_available():
+        raise SystemExit("error: torch finds no NVIDIA card here: run this where one is, with torch for CUDA")
+    torch.cuda.init()
+    ours = Kernels(open_device())
+    bandwidth, products = rates(rounds)
+    found: dict[str, Any] = {
+        "card": torch.cuda.get_device_name(),
+        "sm": open_device().sm,
+        "torch": torch.__version__,
+        "copy_gigabytes_a_second": round(bandwidth / 1e9, 1),
+        "matmul_teraflops": round(products / 1e12, 1),
+        "rounds": rounds,
+    }
+    for tokens, heads, kv_heads in VISION + PREDICTOR:
+        name = f"attention, {tokens} tokens, {heads} heads, {kv_heads} of keys"
+        found[name] = attention(tokens, heads, kv_heads, rounds, ours)
+    for width, height in ((1280, 720), (1920, 1080), (3840, 2160)):
+        found[f"pixels, {width} x {height}"] = pixels(width, height, rounds, ours)
+    for row in (row for row in found.values() if isinstance(row, dict)):
+        row["floor_of_bytes_microseconds"] = round(row.pop("bytes") / bandwidth * 1e6, 2)
+        row["floor_of_products_microseconds"] = round(row.pop("operations") / products * 1e6, 2)
+        mine = row["microseconds"]["ours"]
+        row["others_over_ours"] = {k: round(v / mine, 3) for k, v in row["microseconds"].items() if k != "ours"}
+        print(row)
+    write("kernels-gpu.json", {found["card"]: found}, "python benchmarks/cuda_kernels.py")
+
+
+if __name__ == "__main__":
+    main()
