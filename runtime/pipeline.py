@@ -69,6 +69,11 @@ class Pass(Iterator[Item], Generic[Item]):
         self._ended = False
 
     @property
+    def live(self) -> bool:
+        """Is it a camera?"""
+        return self._source.live
+
+    @property
     def totals(self) -> Totals:
         """What was done so far: right at any time, also after an interruption."""
         if not self._ended:
@@ -311,7 +316,7 @@ class Model:
         with closing(self._windows(frames, totals)) as seen:
             for window, pictures in seen:
                 if probe is not None:
-                    probe.take_window()
+                    probe.take_window(window.start)
                 totals.windows += 1
                 resting, cosine, made = at_rest(pictures, rest, rate), None, None
                 change = offer(window.centre, partial(encode_window, window, pictures), resting)
@@ -332,6 +337,8 @@ class Model:
         captured = frames if self._probe is None else self._probe.each("capture", frames)
         pictures = samples(captured, clip, look, frames.period)
         seen = windows(pictures, clip)
+        if self._probe is not None:
+            seen = self._probe.complete(seen)
         if not self.overlap:
             return (yield from seen)
 

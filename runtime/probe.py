@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
+from vlj_edge.results import Window
+
 from .engine import Array, Engine
 
 Item = TypeVar("Item")
@@ -33,6 +35,7 @@ class Probe:
         windows: (did it speak, seconds of work for it) of every window.
         drift: (centre of a window, cosine of its embedding to what was last chosen to be said) of every window that was
             encoded, in that order.
+        ages: seconds from the frame that completed a window to the gate's decision about it.
     """
 
     def __init__(self) -> None:
@@ -45,13 +48,27 @@ class Probe:
         self.on_device: dict[str, list[float]] = {}
         self.windows: list[tuple[bool, float]] = []
         self.drift: list[tuple[float, float]] = []
+        self.ages: list[float] = []
+        self._captured = 0.0
+        self._complete: dict[float, float] = {}
+        self._born: float | None = None
         self._taken = 0.0
         self._spoken_for: deque[float] = deque()
         self._last: Array | None = None
 
-    def take_window(self) -> None:
-        """From now on there is work for a window."""
+    def complete(self, windows: Iterable[tuple[Window, Item]]) -> Iterator[tuple[Window, Item]]:
+        """The same windows; each is complete with the frame that was captured last."""
+        for window, item in windows:
+            self._complete[window.start] = self._captured
+            yield window, item
+
+    def take_window(self, start: float) -> None:
+        """From now on there is work for the window that starts at `start`; those before it that were not taken never
+        will be."""
         self._taken = time.perf_counter()
+        self._born = self._complete.pop(start, None)
+        for dropped in [other for other in list(self._complete) if other < start]:
+            self._complete.pop(dropped, None)
 
     def compare(self, centre: float, embedding: Array) -> None:
         """A window was encoded."""
@@ -60,7 +77,10 @@ class Probe:
 
     def decide(self, chosen: Array | None) -> None:
         """The gate has decided about the window: `chosen` is to be said, or nothing."""
-        seconds = time.perf_counter() - self._taken
+        now = time.perf_counter()
+        seconds = now - self._taken
+        if self._born is not None:
+            self.ages.append(now - self._born)
         if chosen is None:
             self.windows.append((False, seconds))
         else:
@@ -87,6 +107,7 @@ class Probe:
                 except StopIteration:
                     return
                 self.note(stage, start)
+                self._captured = self.spans[-1].end
                 yield item
         finally:
             close = getattr(iterator, "close", None)

@@ -18,6 +18,7 @@ from vlj_edge.bundle import Gates
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Totals
 
+from .clocks import Clocks, read_clocks, throttle_count
 from .pipeline import AnySource, Model
 from .power import Meter, Power
 from .probe import Probe
@@ -67,6 +68,10 @@ class Profile:
         totals: counts of the pass.
         cpu_seconds: of this process, all threads, warm-up left out.
         peak_megabytes: resident memory of this process, at its highest.
+        clocks: at the end of the pass.
+        frames: captured.
+        ages: of a camera, how old the frame that completed a window is when the gate has decided: median and 95th
+            percentile.
         warnings: one line each.
         how: how it was measured.
     """
@@ -78,6 +83,9 @@ class Profile:
     cpu_seconds: float
     peak_megabytes: float
     power: Power
+    clocks: Clocks
+    frames: int
+    ages: tuple[float, float] | None
     warnings: list[str]
     how: dict[str, Any]
     said: list[tuple[float, str]] = field(default_factory=list)
@@ -92,8 +100,13 @@ class Profile:
         totals = self.totals
         minutes = totals.video_seconds / 60 or None
         joules = self.power.joules
+        wall = totals.wall_seconds or None
+        clocks = {name: value for name, value in asdict(self.clocks).items() if name != "throttled"}
         summary = {
+            "frames_a_second": self.frames / wall if wall else None,
             "windows_a_second": self.windows_a_second,
+            "frame_age_p50": self.ages[0] if self.ages else None,
+            "frame_age_p95": self.ages[1] if self.ages else None,
             "windows_dropped": totals.windows_dropped,
             "encoder_skipped": 1 - totals.encoder_runs / totals.windows if totals.windows else None,
             "decoder_skipped": 1 - totals.decoder_runs / totals.windows if totals.windows else None,
@@ -106,7 +119,8 @@ class Profile:
             "joules_a_text": joules / totals.said if joules is not None and totals.said else None,
             "power_from": self.power.source,
             "celsius": self.power.celsius,
-            "throttled": None,  # no system here says so plainly
+            **clocks,
+            "throttled": self.clocks.throttled,
         }
         return {
             "bundle": self.bundle,
@@ -139,10 +153,11 @@ def profile(
     """
     _warm_up(model, warm_up)
     probe.clear()
-    cpu = time.process_time()
+    throttles, cpu = throttle_count(), time.process_time()
     with Meter() as meter:
         run = model.narrate(source, query=query, gates=gates)
         said = [(event.centre, event.text) for event in run]
+        clocks = read_clocks(throttles)
     cpu = time.process_time() - cpu
     rows = _rows(probe)
     return Profile(
@@ -153,7 +168,10 @@ def profile(
         cpu_seconds=cpu,
         peak_megabytes=_peak_megabytes(),
         power=meter.power,
-        warnings=_warnings(rows, run.totals, live=False),
+        clocks=clocks,
+        frames=next((row.calls for row in rows if row.stage == "capture"), 0),
+        ages=_ages(probe) if run.live else None,
+        warnings=_warnings(rows, run.totals, clocks),
         how={
             "overlap": model.overlap,
             "warm_up_runs": warm_up,
@@ -270,7 +288,14 @@ def _row(stage: str, values: Values, whole: float, probe: Probe) -> Row:
     )
 
 
-def _warnings(rows: list[Row], totals: Totals, live: bool) -> list[str]:
+def _ages(probe: Probe) -> tuple[float, float] | None:
+    if not probe.ages:
+        return None
+    p50, p95 = (1e3 * float(x) for x in np.percentile(probe.ages, (50, 95)))
+    return p50, p95
+
+
+def _warnings(rows: list[Row], totals: Totals, clocks: Clocks) -> list[str]:
     """What makes the figures mean less than they seem to."""
     found = []
     for row in rows:
@@ -278,6 +303,8 @@ def _warnings(rows: list[Row], totals: Totals, live: bool) -> list[str]:
             found.append(f"{row.stage} is unstable: its time varies by {row.variation:.0%}; close other programs")
         if row.enqueue_p50 and row.device_p50 and row.enqueue_p50 > _ENQUEUE_BOUND * row.device_p50:
             found.append(f"{row.stage} is enqueue-bound: {row.enqueue_p50:.2f} of {row.device_p50:.2f} ms")
+    if clocks.throttled:
+        found.append("the processor or the card was slowed down: cool it, or choose a power mode that it can hold")
     if totals.windows_dropped:
         found.append(f"{totals.windows_dropped} windows were dropped: the device is slower than the camera")
     if totals.windows < 20:

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -16,12 +16,13 @@ import pytest
 from tests.commands.command import error_of, vlj_edge
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.runtime import power
+from vlj_edge.runtime import clocks, power
 from vlj_edge.runtime import profile_views as views
 from vlj_edge.runtime.drawn import Drawn
 from vlj_edge.runtime.pipeline import NO_GATES, Model
 from vlj_edge.runtime.probe import Probe
 from vlj_edge.runtime.profile import Profile, compare, profile
+from vlj_edge.runtime.sources import Frame
 
 
 @pytest.fixture
@@ -122,6 +123,94 @@ def test_energy_of_a_card_by_nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with power.Meter() as meter:
         pass
     assert meter.power.joules == pytest.approx(12.5) and "NVML" in meter.power.source
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A system on which nothing can be read, until a test writes it."""
+    for name, folder in (("_CPUS", "cpu"), ("_DEVFREQ", "devfreq"), ("_THERMAL", "thermal"), ("_NVPMODEL", "status")):
+        monkeypatch.setattr(clocks, name, tmp_path / folder)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    return tmp_path
+
+
+def test_clocks_that_nobody_tells_are_unknown(board: Path) -> None:
+    assert clocks.read_clocks() == clocks.Clocks(None, None, None, None, None, None, None)
+
+
+def test_clocks_of_a_jetson(board: Path) -> None:
+    for core, now in ((0, 729_600), (1, 1_510_400)):
+        write(board / "cpu" / f"cpu{core}" / "cpufreq" / "scaling_cur_freq", now)
+        write(board / "cpu" / f"cpu{core}" / "cpufreq" / "cpuinfo_max_freq", 1_510_400)
+        write(board / "cpu" / f"cpu{core}" / "cpufreq" / "scaling_governor", "schedutil")
+    write(board / "devfreq" / "17000000.gpu" / "cur_freq", 305_000_000)
+    write(board / "devfreq" / "17000000.gpu" / "max_freq", 624_750_000)
+    write(board / "devfreq" / "15340000.vic" / "cur_freq", 999_000_000)
+    write(board / "status", "pmode:0002")
+    write(board / "thermal" / "cooling_device0" / "type", "pwm-fan")
+    write(board / "thermal" / "cooling_device0" / "cur_state", 3)
+    write(board / "thermal" / "cooling_device1" / "type", "cpufreq-cpu0")
+    write(board / "thermal" / "cooling_device1" / "cur_state", 0)
+    found = clocks.read_clocks()
+    assert found == clocks.Clocks(1510.4, 1510.4, "schedutil", 305.0, 624.75, "0002", False), "a fan slows nothing down"
+    write(board / "thermal" / "cooling_device1" / "cur_state", 2)
+    assert clocks.read_clocks().throttled is True
+
+
+def test_throttling_that_has_passed_is_seen_by_its_count(board: Path) -> None:
+    count = board / "cpu" / "cpu0" / "thermal_throttle" / "package_throttle_count"
+    write(count, 7)
+    before = clocks.throttle_count()
+    assert before == 7 and clocks.read_clocks(before).throttled is False
+    write(count, 9)
+    assert clocks.read_clocks(before).throttled is True
+
+
+@pytest.mark.parametrize("reasons, throttled", [(0, False), (1, False), (0x40, True), (0x4 | 1, True)])
+def test_clocks_of_a_card_by_nvml(board: Path, monkeypatch: pytest.MonkeyPatch, reasons: int, throttled: bool) -> None:
+    nvml = ModuleType("pynvml")
+    values = {
+        "NVML_CLOCK_SM": 1,
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetHandleByIndex": lambda number: number,
+        "nvmlDeviceGetClockInfo": lambda card, kind: 1410,
+        "nvmlDeviceGetMaxClockInfo": lambda card, kind: 1980,
+        "nvmlDeviceGetCurrentClocksThrottleReasons": lambda card: reasons,
+    }
+    for name, value in values.items():
+        setattr(nvml, name, value)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    found = clocks.read_clocks()
+    assert (found.card_mhz, found.card_most_mhz, found.throttled) == (1410, 1980, throttled)
+
+
+def test_a_slowed_down_board_is_warned_of(tiny_bundle: Path, video: Path, board: Path) -> None:
+    write(board / "thermal" / "cooling_device0" / "type", "Processor")
+    write(board / "thermal" / "cooling_device0" / "cur_state", 1)
+    found, _ = measured(tiny_bundle, video)
+    assert any("slowed down" in line for line in found.warnings) and found.as_dict()["summary"]["throttled"] is True
+
+
+class Paced(Drawn):
+    """A camera: the drawn stream, ten times as fast as it should be."""
+
+    live = True
+
+    def frames(self) -> Iterator[Frame]:
+        for frame in super().frames():
+            time.sleep(self.period / 10)
+            yield frame
+
+
+def test_a_camera_s_frames_have_an_age(tiny_bundle: Path, video: Path) -> None:
+    probe = Probe()
+    found = profile(Model(tiny_bundle, probe=probe), Paced(12), probe)
+    summary = found.as_dict()["summary"]
+    assert 0 < summary["frame_age_p50"] <= summary["frame_age_p95"] < 10_000
+    assert len(probe.ages) == found.totals.windows and not probe._complete
+    assert found.frames == 360 and summary["frames_a_second"] > 0
+    of_a_file, _ = measured(tiny_bundle, video)
+    assert of_a_file.as_dict()["summary"]["frame_age_p95"] is None, "a file is read ahead, and is as old as it is"
 
 
 def test_the_page_holds_everything_itself(tiny_bundle: Path, video: Path) -> None:

@@ -1,0 +1,114 @@
+"""Clocks, power mode and throttling, where the system tells: sysfs, Jetson's nvpmodel, NVML. Otherwise unknown."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_CPUS = Path("/sys/devices/system/cpu")
+_DEVFREQ = Path("/sys/class/devfreq")
+_THERMAL = Path("/sys/class/thermal")
+_NVPMODEL = Path("/var/lib/nvpmodel/status")  # "pmode:0002": the mode that nvpmodel -q names
+_GPUS = ("gpu", "ga10b", "gv11b", "gp10b", "gb10b")  # what Tegra's devfreq calls its graphics processors
+_SLOWING = ("processor", "cpufreq", "devfreq", "gpu")  # cooling devices that cool by slowing down
+# nvml.h, nvmlClocksThrottleReason*: software power cap, hardware slowdown, both thermal slowdowns, power brake
+_SLOWED = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """What was read; None: the system does not say.
+
+    Attributes:
+        cpu_mhz, cpu_most_mhz: of the fastest core now, and what it can reach.
+        governor: of the CPU's clock.
+        card_mhz, card_most_mhz: of the graphics processor.
+        power_mode: Jetson's, by number.
+        throttled: is something slowed down against heat or for want of power?
+    """
+
+    cpu_mhz: float | None
+    cpu_most_mhz: float | None
+    governor: str | None
+    card_mhz: float | None
+    card_most_mhz: float | None
+    power_mode: str | None
+    throttled: bool | None
+
+
+def read_clocks(throttles_before: int | None = None) -> Clocks:
+    """Now.
+
+    Args:
+        throttles_before: throttle_count() of the beginning: with it, throttling that has passed is seen as well.
+    """
+    card, most, slowed = _card()
+    now = throttle_count()
+    counted = None if now is None or throttles_before is None else now > throttles_before
+    flags = [flag for flag in (slowed, counted, _cooling()) if flag is not None]
+    governors = {text for text in map(_text, _CPUS.glob("cpu[0-9]*/cpufreq/scaling_governor")) if text}
+    return Clocks(
+        cpu_mhz=_highest(_CPUS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"), 1e3),
+        cpu_most_mhz=_highest(_CPUS.glob("cpu[0-9]*/cpufreq/cpuinfo_max_freq"), 1e3),
+        governor=", ".join(sorted(governors)) or None,
+        card_mhz=card,
+        card_most_mhz=most,
+        power_mode=(_text(_NVPMODEL) or "").rpartition(":")[2] or None,
+        throttled=any(flags) if flags else None,
+    )
+
+
+def throttle_count() -> int | None:
+    """How often the processors have slowed down against heat since they were started (x86)."""
+    counts = [_number(path) for path in _CPUS.glob("cpu[0-9]*/thermal_throttle/*_throttle_count")]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _card() -> tuple[float | None, float | None, bool | None]:
+    """Clock, highest clock, and is it slowed down: NVML's first card, or Tegra's."""
+    try:
+        nvml: Any = importlib.import_module("pynvml")
+        nvml.nvmlInit()
+        card = nvml.nvmlDeviceGetHandleByIndex(0)
+        now, most = (
+            float(ask(card, nvml.NVML_CLOCK_SM))
+            for ask in (nvml.nvmlDeviceGetClockInfo, nvml.nvmlDeviceGetMaxClockInfo)
+        )
+        return now, most, bool(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card) & _SLOWED)
+    except Exception:  # pynvml's errors are classes of its own, and any of them means: not here
+        cards = [path for path in _DEVFREQ.glob("*") if any(name in path.name for name in _GPUS)]
+        now, most = (_highest((path / name for path in cards), 1e6) for name in ("cur_freq", "max_freq"))
+        return now, most, None
+
+
+def _cooling() -> bool | None:
+    """Does something cool by running slower? None where nothing could."""
+    states = [
+        _number(device / "cur_state")
+        for device in _THERMAL.glob("cooling_device*")
+        if any(name in (_text(device / "type") or "").lower() for name in _SLOWING)
+    ]
+    known = [state for state in states if state is not None]
+    return any(state > 0 for state in known) if known else None
+
+
+def _highest(paths: Any, unit: float) -> float | None:
+    return max((number / unit for number in map(_number, paths) if number), default=None)
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path)
+    try:
+        return int(text) if text else None
+    except ValueError:
+        return None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
