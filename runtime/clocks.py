@@ -80,8 +80,8 @@ def _card() -> tuple[float | None, float | None, bool | None]:
         return now, most, bool(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card) & _SLOWED)
     except Exception:  # pynvml's errors are classes of its own, and any of them means: not here
         cards = [path for path in _DEVFREQ.glob("*") if any(name in path.name for name in _GPUS)]
-        now, most = (_highest((path / name for path in cards), 1e6) for name in ("cur_freq", "max_freq"))
-        return now, most, None
+        now_of, most_of = ([path / name for path in cards] for name in ("cur_freq", "max_freq"))
+        return _highest(now_of, 1e6), _highest(most_of, 1e6), None
 
 
 def _cooling() -> bool | None:
