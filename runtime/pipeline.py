@@ -9,11 +9,11 @@ The meaning gate asks for the embedding of a window where it must know it; what 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from .decode import decode, nearest_caption, read_captions
 from .engine import Engine, open_engine
 from .gates import CaptionMemory, Change, Encoded, MeaningGate, SceneGate, at_rest
 from .overlap import ahead
+from .passes import Pass
 from .preprocess import ClipPixels, Pixels, Seen
 from .probe import Probe, Watched
 from .sources import Source
@@ -52,48 +53,6 @@ NO_GATES = Gates(
     bundle.CaptionMemory(enabled=False),
     bundle.Rest(enabled=False),
 )
-
-
-class Pass(Iterator[Item], Generic[Item]):
-    """One pass over a source: iterate over it once. Items come out as soon as they are decided.
-
-    Raises, at the end of the iteration:
-        VljEdgeError: the source broke off; everything before the break has come out.
-    """
-
-    def __init__(self, items: Generator[Item, None, None], source: Source, totals: Totals) -> None:
-        self._items = _to_the_end(items, source)
-        self._source = source
-        self._totals = totals
-        self._started = time.perf_counter()
-        self._ended = False
-
-    @property
-    def live(self) -> bool:
-        """Is it a camera?"""
-        return self._source.live
-
-    @property
-    def totals(self) -> Totals:
-        """What was done so far: right at any time, also after an interruption."""
-        if not self._ended:
-            self._totals.video_seconds = self._source.seconds
-            self._totals.wall_seconds = time.perf_counter() - self._started
-        return self._totals
-
-    def __next__(self) -> Item:
-        try:
-            return next(self._items)
-        except BaseException:  # the end, an error or Ctrl-C: in every case nothing comes after it
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Stop, and let go of the source. The totals stay."""
-        _ = self.totals
-        self._ended = True
-        self._items.close()
-        self._source.close()
 
 
 class Model:
@@ -447,12 +406,6 @@ class Model:
     @cached_property
     def _query_tokens(self) -> Tokens:
         return Tokens(self.directory, self.manifest, "query")
-
-
-def _to_the_end(items: Iterable[Item], source: Source) -> Generator[Item, None, None]:
-    yield from items
-    if source.incomplete is not None:  # only now, when everything before the break has been said
-        raise VljEdgeError(source.incomplete)
 
 
 def _embedding_of(engine: Engine, name: str) -> Embedding:

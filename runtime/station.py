@@ -26,7 +26,8 @@ from vlj_edge.results import Look, Narration, Totals
 from .capture import Live, State
 from .labels import LabelBank, make_bank
 from .outlet import Event, Outlet
-from .pipeline import Model, Pass
+from .passes import Pass
+from .pipeline import Model
 from .sources import Frame, Source
 from .uris import open_source
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import lzma
-import tarfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +31,9 @@ def seal() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _archive() -> dict[str, bytes]:
+    import lzma  # some builds of Python lack it, and most people never need a kernel
+    import tarfile
+
     raw = ARCHIVE.read_bytes() if ARCHIVE.is_file() else b""
     if hashlib.sha256(raw).hexdigest() != seal()["sha256"]:
         raise VljEdgeError(f"{ARCHIVE} is not the one that was compiled: install vlj-edge again")
