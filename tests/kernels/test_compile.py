@@ -76,8 +76,9 @@ def test_the_sources_compile(card: str) -> None:
     """Three of the ten, each source; the same nvcc gives the same code, byte for byte."""
     for source in compiling.SOURCES:
         code, report = compiling.compile_one(source, card)
-        assert report and all(report[name] == REPORT[name][card] for name in report)
+        assert report and set(report) <= set(REPORT)
         if compiling.version() == cubins.seal()["nvcc"]:
+            assert all(report[name] == REPORT[name][card] for name in report)
             assert code == cubins.cubin(source, card)
 
 
