@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.trt import Trt
 
 from ..plugins import AXES, DOMAIN, HALVES, Plugin, launch
+from .network import quiet
 
 # nvcc 13 writes .version 9.0, which what comes with CUDA 12 (TensorRT 10.9 to 10.12) does not read. The code needs no
 # more than this: ptxas makes the same bytes of both (tests/export/test_fused_attention.py).
@@ -71,10 +73,8 @@ def _interface(trt: Trt) -> Any:
     """The module tensorrt.plugin, where it can compile ahead."""
     found = None
     if trt.package == "tensorrt":  # TensorRT-RTX has none
-        try:
+        with suppress(ImportError), quiet():  # it warns that it is experimental
             found = importlib.import_module("tensorrt.plugin")
-        except ImportError:
-            found = None
     if not all(hasattr(found, name) for name in ("register", "autotune", "aot_impl", "KernelLaunchParams")):
         raise VljEdgeError(
             f"{trt.package} {trt.version} takes no kernels of others (TensorRT does from 10.9): export the bundle with"
@@ -84,11 +84,7 @@ def _interface(trt: Trt) -> Any:
 
 
 def _is_registered(interface: Any, plugin: Plugin) -> bool:
-    namespace = getattr(interface.op, DOMAIN, None)
-    try:
-        return namespace is not None and getattr(namespace, plugin.name, None) is not None
-    except AttributeError:
-        return False
+    return hasattr(getattr(interface.op, DOMAIN, None), plugin.name)
 
 
 def _register(interface: Any, plugin: Plugin) -> None:

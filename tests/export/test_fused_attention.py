@@ -22,6 +22,7 @@ from vlj_edge.bundle import EngineSpec
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.export import plugins
 from vlj_edge.export.tensorrt.fused_attention import one_kernel, register
+from vlj_edge.export.tensorrt.network import Network, check, plugin_layers
 from vlj_edge.trt import Trt
 
 SPEC = EngineSpec("predictor.onnx", "fp16", 23, (), (), plugins=(plugins.HALVES.name,))
@@ -145,3 +146,30 @@ def test_cards_and_graphs_without_a_kernel(tensorrt: Any) -> None:
         register(trt, replace(SPEC, plugins=("AttentionByMoon",)), "sm80")
     with pytest.raises(VljEdgeError, match="has no attention_by_moon"):
         one_kernel(cubins.ptx("attention", "sm80"), "attention_by_moon")
+
+
+def network_of(*layers: tuple[str, str]) -> Network:
+    """A parsed network of (layer's type, type of its output), as far as check() looks."""
+    made = [
+        types.SimpleNamespace(
+            name=f"layer {i}",
+            type=types.SimpleNamespace(name=kind),
+            get_output=lambda _, dtype=dtype: types.SimpleNamespace(dtype=types.SimpleNamespace(name=dtype)),
+        )
+        for i, (kind, dtype) in enumerate(layers)
+    ]
+    definition = types.SimpleNamespace(num_layers=len(made), get_layer=made.__getitem__, num_inputs=0, num_outputs=0)
+    return Network(None, None, definition, None, None, [])
+
+
+def test_a_built_network_has_our_layers_in_the_bundle_s_precision_or_is_refused() -> None:
+    path = Path("predictor.onnx")
+    fits = network_of(("MATRIX_MULTIPLY", "HALF"), ("PLUGIN_V3", "HALF"))
+    check(fits, path, SPEC)
+    assert len(plugin_layers(fits)) == 1
+    with pytest.raises(VljEdgeError, match="has none of this project's kernels"):
+        check(network_of(("MATRIX_MULTIPLY", "HALF")), path, SPEC)
+    with pytest.raises(VljEdgeError, match="has some of this project's kernels"):
+        check(fits, path, replace(SPEC, plugins=()))
+    with pytest.raises(VljEdgeError, match="layer 0 would be computed in FLOAT although the bundle is fp16"):
+        check(network_of(("PLUGIN_V3", "FLOAT")), path, SPEC)
