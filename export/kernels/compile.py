@@ -7,9 +7,11 @@ shared memory and spills of each. Spills in the attention are an error: its regi
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import io
 import json
 import lzma
+import platform
 import re
 import shutil
 import subprocess
@@ -112,11 +114,22 @@ def main() -> None:
     for (_, card, _), (_, report) in zip(jobs, made, strict=True):
         for name, said in report.items():
             kernels.setdefault(name, {})[card] = said
-    found = {"command": "make kernels", "nvcc": version(), "archive_bytes": len(packed), "kernels": kernels}
+    found = _provenance() | {"archive_bytes": len(packed), "kernels": kernels}
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     most = max(said["registers"] for name, cards in kernels.items() if "attention" in name for said in cards.values())
     summary = f"{len(kernels)} kernels for {len(CARDS)} cards, {len(packed) / 1e6:.2f} MB"
     print(f"{summary}; attention: {most} registers, no spills")
+
+
+def _provenance() -> dict[str, Any]:
+    """What every file under results/ says of itself."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=HERE)
+    return {
+        "command": "make kernels",
+        "machine": {"processor": platform.machine(), "python": platform.python_version()},
+        "versions": {"vlj-edge": importlib.metadata.version("vlj-edge"), "nvcc": version()},
+        "commit": commit.stdout.strip() or "unknown",
+    }
 
 
 if __name__ == "__main__":
