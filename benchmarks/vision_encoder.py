@@ -31,7 +31,7 @@ from vlj_edge.runtime.tokens import Tokens
 
 DEMO = ROOT / "examples" / "media" / "demo.mp4"
 PRESET = preset("vl-jepa-1.6b")
-JUDGED, CALIBRATING = 3, 8
+CALIBRATING = 8
 
 
 def reference(directory: Path) -> VJEPA2Model:
@@ -46,6 +46,8 @@ def reference(directory: Path) -> VJEPA2Model:
 
 
 def exported(weights: Path, out: Path, precision: str, clips: list[np.ndarray], flavour: str = "native") -> Path:
+    if out.exists():
+        return out
     sources = Sources(vision_encoder=weights, without_decoder=True, random=0)
     chosen = f"fp32,vision_encoder={precision}"
     export_bundle(sources, PRESET, out, precision=chosen, flavour=flavour, check_parity=False, clips=clips)
@@ -68,11 +70,13 @@ final.engines = {}  # type: ignore[attr-defined]
 
 @click.command()
 @click.option("--rounds", default=5, show_default=True)
-def main(rounds: int) -> None:
+@click.option("--keep", type=click.Path(path_type=Path), help="Bundles are exported to here, and used again if there.")
+@click.option("--judged", default=3, show_default=True, help="Clips whose embeddings are compared.")
+def main(rounds: int, keep: Path | None, judged: int) -> None:
     clips = spread_clips(DEMO, PRESET.clip, PRESET.preprocess, CALIBRATING)
     (ROOT / "build").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as scratch, torch.no_grad():
-        at = Path(scratch)
+        at = keep or Path(scratch)
         theirs = reference(at / "vjepa2")
         bundles = {name: exported(at / "vjepa2", at / name, name, clips) for name in ("fp32", "int8")}
         portable = exported(at / "vjepa2", at / "portable", "fp32", clips, "portable")
@@ -81,16 +85,16 @@ def main(rounds: int) -> None:
             options = {"backend": "openvino", "bf16": half}
             called = f"{name}, openvino backend{', bf16' if half else ''}"
             engines[called] = open_engine(bundles[name], read_manifest(bundles[name]), "vision_encoder", **options)
-        expected = [theirs(torch.from_numpy(c), skip_predictor=True).last_hidden_state.numpy() for c in clips[:JUDGED]]
+        expected = [theirs(torch.from_numpy(c), skip_predictor=True).last_hidden_state.numpy() for c in clips[:judged]]
         aim = [final(bundles["fp32"], tokens) for tokens in expected]
         actions: dict[str, Any] = {
             "transformers": lambda: theirs(torch.from_numpy(clips[0]), skip_predictor=True),
             **{name: engine.run for name, engine in engines.items()},
         }
-        found: dict[str, Any] = {"rounds": rounds, "threads": torch.get_num_threads()}
+        found: dict[str, Any] = {"rounds": rounds, "judged": judged, "threads": torch.get_num_threads()}
         for name, engine in engines.items():
             cosines = []
-            for clip, wanted in zip(clips[:JUDGED], aim, strict=True):
+            for clip, wanted in zip(clips[:judged], aim, strict=True):
                 engine.inputs["pixels"][...] = clip
                 engine.run()
                 cosines.append(float(final(bundles["fp32"], engine.outputs["visual_tokens"]) @ wanted))
@@ -100,7 +104,7 @@ def main(rounds: int) -> None:
         actions["openvino"] = lambda: compiled(clips[0])
         cosines = [
             float(final(bundles["fp32"], next(iter(compiled(clip).values()))) @ wanted)
-            for clip, wanted in zip(clips[:JUDGED], aim, strict=True)
+            for clip, wanted in zip(clips[:judged], aim, strict=True)
         ]
         found["openvino"]["lowest_cosine_of_the_embedding"] = round(min(cosines), 7)
         seconds = in_turn(rounds, **actions)
