@@ -1,6 +1,6 @@
 """Our CUDA kernels beside torch's attention on the card at hand.
 
-python benchmarks/cuda_kernels.py [--rounds 30]      (an NVIDIA card; torch for CUDA; pycuda or cuda-python; 5 minutes)
+python benchmarks/cuda_kernels.py [--rounds 30]      (an NVIDIA card; torch for CUDA; pycuda or cuda-python)
 
 Attention against, in one run: flash attention after RoPE as transformers writes it, the same compiled by torch, and
 flash attention with no RoPE at all. Inputs are rotated through more memory than the card's cache; medians of events,

@@ -1,6 +1,6 @@
 """The 24-layer vision encoder, 16 frames, beside transformers' VJEPA2Model and OpenVINO by itself, same weights.
 
-python benchmarks/vision_encoder.py [--rounds 5]      (random weights; 15 minutes, 14 GB)
+python benchmarks/vision_encoder.py [--rounds 5]      (random weights; 17 GB)
 
 Ours by both backends of the CPU; in bf16 where the processor has it, as `vlj-edge tune` would try it.
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .sysfs import number, text
+
 _CPUS = Path("/sys/devices/system/cpu")
 _DEVFREQ = Path("/sys/class/devfreq")
 _THERMAL = Path("/sys/class/thermal")
@@ -48,21 +50,21 @@ def read_clocks(throttles_before: int | None = None) -> Clocks:
     now = throttle_count()
     counted = None if now is None or throttles_before is None else now > throttles_before
     flags = [flag for flag in (slowed, counted, _cooling()) if flag is not None]
-    governors = {text for text in map(_text, _CPUS.glob("cpu[0-9]*/cpufreq/scaling_governor")) if text}
+    governors = {name for name in map(text, _CPUS.glob("cpu[0-9]*/cpufreq/scaling_governor")) if name}
     return Clocks(
         cpu_mhz=_highest(_CPUS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"), 1e3),
         cpu_most_mhz=_highest(_CPUS.glob("cpu[0-9]*/cpufreq/cpuinfo_max_freq"), 1e3),
         governor=", ".join(sorted(governors)) or None,
         card_mhz=card,
         card_most_mhz=most,
-        power_mode=(_text(_NVPMODEL) or "").rpartition(":")[2] or None,
+        power_mode=(text(_NVPMODEL) or "").rpartition(":")[2] or None,
         throttled=any(flags) if flags else None,
     )
 
 
 def throttle_count() -> int | None:
     """How often the processors have slowed down against heat since they were started (x86)."""
-    counts = [_number(path) for path in _CPUS.glob("cpu[0-9]*/thermal_throttle/*_throttle_count")]
+    counts = [number(path) for path in _CPUS.glob("cpu[0-9]*/thermal_throttle/*_throttle_count")]
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
 
@@ -87,28 +89,13 @@ def _card() -> tuple[float | None, float | None, bool | None]:
 def _cooling() -> bool | None:
     """Does something cool by running slower? None where nothing could."""
     states = [
-        _number(device / "cur_state")
+        number(device / "cur_state")
         for device in _THERMAL.glob("cooling_device*")
-        if any(name in (_text(device / "type") or "").lower() for name in _SLOWING)
+        if any(name in (text(device / "type") or "").lower() for name in _SLOWING)
     ]
     known = [state for state in states if state is not None]
     return any(state > 0 for state in known) if known else None
 
 
 def _highest(paths: Any, unit: float) -> float | None:
-    return max((number / unit for number in map(_number, paths) if number), default=None)
-
-
-def _number(path: Path) -> int | None:
-    text = _text(path)
-    try:
-        return int(text) if text else None
-    except ValueError:
-        return None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return None
+    return max((value / unit for value in map(number, paths) if value), default=None)

@@ -70,6 +70,23 @@ class Engine(Protocol):
         """
 
 
+class InHostMemory:
+    """What an engine need not do whose run() waits, and whose tensors all lie in the host's memory. See Engine."""
+
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+
+    def wait(self) -> None:
+        """See Engine.wait: run() has waited."""
+
+    def keep(self, output: str) -> None:
+        """See Engine.keep: the host's copy is the only one."""
+
+    def give(self, name: str, value: object) -> None:
+        """See Engine.give."""
+        self.inputs[name][...] = value
+
+
 @dataclass(frozen=True)
 class Wanted:
     """An engine to load.

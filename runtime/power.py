@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from .sysfs import number
+
 _POWERCAP = Path("/sys/class/powercap")
 _HWMON = Path("/sys/class/hwmon")
 _THERMAL = Path("/sys/class/thermal")
@@ -40,7 +42,7 @@ class Meter:
 
     def __enter__(self) -> Meter:
         self._started = time.perf_counter()
-        self._counters = {path: _number(path) for path in _energy_counters()}
+        self._counters = {path: number(path) for path in _energy_counters()}
         self._card = _card_millijoules()
         self._rail = _rail()
         self._watts: list[float] = []
@@ -67,7 +69,7 @@ class Meter:
             return (after - self._card) / 1e3, "the card alone (NVML)"
         spent = 0.0
         for path, before in self._counters.items():
-            now, largest = _number(path), _number(path.with_name("max_energy_range_uj"))
+            now, largest = number(path), number(path.with_name("max_energy_range_uj"))
             if before is None or now is None:
                 return None, "unknown"
             spent += (now - before) % (largest or 1 << 62) / 1e6  # the counter begins again at its largest
@@ -93,7 +95,7 @@ def _card_millijoules() -> int | None:
 def _energy_counters() -> list[Path]:
     """RAPL's package counters that may be read (often root alone may)."""
     found = [path / "energy_uj" for path in sorted(_POWERCAP.glob("intel-rapl:[0-9]"))]
-    return [path for path in found if _number(path) is not None]
+    return [path for path in found if number(path) is not None]
 
 
 def _rail() -> tuple[Path, str] | None:
@@ -110,18 +112,11 @@ def _rail() -> tuple[Path, str] | None:
 
 def _rail_watts(rail: tuple[Path, str]) -> float | None:
     folder, channel = rail
-    volts, amperes = _number(folder / f"in{channel}_input"), _number(folder / f"curr{channel}_input")
+    volts, amperes = number(folder / f"in{channel}_input"), number(folder / f"curr{channel}_input")
     return volts * amperes / 1e6 if volts is not None and amperes is not None else None  # mV, mA
 
 
 def _hottest() -> float | None:
-    degrees = [_number(path) for path in _THERMAL.glob("thermal_zone*/temp")]
+    degrees = [number(path) for path in _THERMAL.glob("thermal_zone*/temp")]
     known = [value / 1000 for value in degrees if value is not None and value > 0]
     return max(known, default=None)
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None

@@ -101,7 +101,6 @@ class Profile:
         minutes = totals.video_seconds / 60 or None
         joules = self.power.joules
         wall = totals.wall_seconds or None
-        clocks = {name: value for name, value in asdict(self.clocks).items() if name != "throttled"}
         summary = {
             "frames_a_second": self.frames / wall if wall else None,
             "windows_a_second": self.windows_a_second,
@@ -119,8 +118,7 @@ class Profile:
             "joules_a_text": joules / totals.said if joules is not None and totals.said else None,
             "power_from": self.power.source,
             "celsius": self.power.celsius,
-            **clocks,
-            "throttled": self.clocks.throttled,
+            **asdict(self.clocks),
         }
         return {
             "bundle": self.bundle,

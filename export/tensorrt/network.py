@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlj_edge.bundle import EngineSpec, TensorSpec
+from vlj_edge.bundle import EngineSpec
 from vlj_edge.errors import VljEdgeError
+from vlj_edge.tensors import check_tensors
 from vlj_edge.trt import Trt
 
 _COMPUTE = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}
@@ -98,8 +99,10 @@ def check(network: Network, path: Path, spec: EngineSpec) -> None:
         VljEdgeError: the first layer or tensor that is not; it is named.
     """
     definition = network.definition
-    _check_tensors(path, spec.inputs, [definition.get_input(i) for i in range(definition.num_inputs)])
-    _check_tensors(path, spec.outputs, [definition.get_output(i) for i in range(definition.num_outputs)])
+    inputs = [definition.get_input(i) for i in range(definition.num_inputs)]
+    outputs = [definition.get_output(i) for i in range(definition.num_outputs)]
+    for specs, tensors in ((spec.inputs, inputs), (spec.outputs, outputs)):
+        check_tensors(path, specs, _tensors(tensors), "TensorRT", "export the bundle again")
     # "int8-fp16" computes in fp16 what is not int8; "int8w" without it in fp32 (EngineSpec.precision)
     wanted = _COMPUTE.get(spec.precision.rpartition("-")[2], "FLOAT")
     quantised = 0
@@ -137,15 +140,8 @@ def plugin_layers(network: Network) -> list[Any]:
     return [layer for layer in network.layers if layer.type.name == "PLUGIN_V3"]
 
 
-def _check_tensors(path: Path, specs: tuple[TensorSpec, ...], tensors: list[Any]) -> None:
-    wanted = {spec.name: f"{spec.dtype}{list(spec.shape)}" for spec in specs}
-    found = {t.name: f"{_NUMPY_NAMES.get(t.dtype.name, t.dtype.name)}{list(t.shape)}" for t in tensors}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise VljEdgeError(
-                f"{path}: the manifest says {name} is {wanted.get(name, 'absent')}, TensorRT says"
-                f" {found.get(name, 'absent')}: export the bundle again"
-            )
+def _tensors(tensors: list[Any]) -> dict[str, tuple[str, list[int]]]:
+    return {t.name: (_NUMPY_NAMES.get(t.dtype.name, t.dtype.name), list(t.shape)) for t in tensors}
 
 
 @contextmanager

@@ -10,19 +10,18 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vlj_edge.bundle import EngineSpec, TensorSpec
 from vlj_edge.errors import VljEdgeError, require
+from vlj_edge.tensors import check_tensors
 
-from ..engine import Array, Engine, Wanted, allocate, usable_cores, verified_graph
+from ..engine import Array, Engine, InHostMemory, Wanted, allocate, usable_cores, verified_graph
 from ..ort import engine as ort
 
 _COMPUTE = ("fp32", "int8", "int8w", "int4w")  # the precisions whose products are fp32 or int8
 _NUMPY_NAMES = {"f32": "float32", "i64": "int64", "i32": "int32", "boolean": "bool"}
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(InHostMemory):
     """One compiled model with its buffers. See Engine."""
 
     def __init__(
@@ -31,8 +30,8 @@ class OpenVinoEngine:
         openvino = require("openvino", "openvino")
         self._path = path
         compiled = _compile(openvino, path, threads, bf16)
-        _check(path, spec.inputs, compiled.inputs)
-        _check(path, spec.outputs, compiled.outputs)
+        for specs, ports in ((spec.inputs, compiled.inputs), (spec.outputs, compiled.outputs)):
+            check_tensors(path, specs, _tensors(ports, specs), "the file", "export the bundle again")
         self.inputs, self.outputs = allocate(path, spec, shared)
         self._request = compiled.create_infer_request()
         arrays = {**self.inputs, **self.outputs}
@@ -47,16 +46,6 @@ class OpenVinoEngine:
             raise VljEdgeError(
                 f"{self._path} failed while running ({_one_line(error)}): free memory, or use --backend onnxruntime"
             ) from error
-
-    def wait(self) -> None:
-        """See Engine.wait: run() has waited."""
-
-    def keep(self, output: str) -> None:
-        """See Engine.keep: everything is in the host's memory."""
-
-    def give(self, name: str, value: object) -> None:
-        """See Engine.give."""
-        self.inputs[name][...] = value
 
 
 def load(wanted: Wanted) -> Engine:
@@ -92,11 +81,10 @@ def _compile(openvino: Any, path: Path, threads: int | None, bf16: bool) -> Any:
         # Its own default is bf16 where the processor has that, whatever the graph says.
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
     }
-    core = openvino.Core()
-    if bf16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if bf16 and not has_bf16():
         raise VljEdgeError("this processor does not compute in bf16: run vlj-edge tune again")
     try:
-        return core.compile_model(path, "CPU", options)
+        return openvino.Core().compile_model(path, "CPU", options)
     except Exception as error:  # as in run()
         raise VljEdgeError(
             f"OpenVINO {openvino.__version__.partition('-')[0]} cannot load {path} ({_one_line(error)}): run with"
@@ -104,18 +92,13 @@ def _compile(openvino: Any, path: Path, threads: int | None, bf16: bool) -> Any:
         ) from error
 
 
-def _check(path: Path, specs: tuple[TensorSpec, ...], ports: Any) -> None:
-    wanted = {spec.name: f"{np.dtype(spec.dtype).name}{list(spec.shape)}" for spec in specs}
-    found = {}
-    for port in ports:
-        kind = port.get_element_type().get_type_name()
-        found[_name(port, wanted)] = f"{_NUMPY_NAMES.get(kind, kind)}{list(port.partial_shape.to_shape())}"
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise VljEdgeError(
-                f"{path}: the manifest says {name} is {wanted.get(name, 'absent')}, the file says"
-                f" {found.get(name, 'absent')}: export the bundle again"
-            )
+def _tensors(ports: Any, specs: tuple[TensorSpec, ...]) -> dict[str, tuple[str, list[int]]]:
+    known = {spec.name for spec in specs}
+    kinds = [port.get_element_type().get_type_name() for port in ports]
+    return {
+        _name(port, known): (_NUMPY_NAMES.get(kind, kind), list(port.partial_shape.to_shape()))
+        for port, kind in zip(ports, kinds, strict=True)
+    }
 
 
 def _name(port: Any, known: Container[str]) -> str:

@@ -7,12 +7,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from vlj_edge.bundle import EngineSpec, TensorSpec
+from vlj_edge.bundle import EngineSpec
 from vlj_edge.errors import VljEdgeError, require
+from vlj_edge.tensors import check_tensors
 
-from ..engine import Array, Wanted, allocate, usable_cores, verified_graph
+from ..engine import Array, InHostMemory, Wanted, allocate, usable_cores, verified_graph
 
 # What onnxruntime calls the element types that a bundle may hold.
 _NUMPY_NAMES = {
@@ -24,7 +23,7 @@ _NUMPY_NAMES = {
 }
 
 
-class OrtEngine:
+class OrtEngine(InHostMemory):
     """One onnxruntime session with its buffers. See Engine."""
 
     def __init__(
@@ -39,8 +38,8 @@ class OrtEngine:
         ort = require("onnxruntime", "cpu")
         self._path = path
         self._session = _session(ort, path, spec.precision, threads, providers, spin)
-        _check(path, spec.inputs, self._session.get_inputs())
-        _check(path, spec.outputs, self._session.get_outputs())
+        for specs, nodes in ((spec.inputs, self._session.get_inputs()), (spec.outputs, self._session.get_outputs())):
+            check_tensors(path, specs, _tensors(nodes), "the file", "export the bundle again")
         self.inputs, self.outputs = allocate(path, spec, shared)
         self._binding = self._session.io_binding()
         for name, array in self.inputs.items():
@@ -56,16 +55,6 @@ class OrtEngine:
             raise VljEdgeError(
                 f"{self._path} failed while running ({_one_line(error)}): free memory and try again, or export it again"
             ) from error
-
-    def wait(self) -> None:
-        """See Engine.wait: run() has waited."""
-
-    def keep(self, output: str) -> None:
-        """See Engine.keep: everything is in the host's memory."""
-
-    def give(self, name: str, value: object) -> None:
-        """See Engine.give."""
-        self.inputs[name][...] = value
 
 
 def load(wanted: Wanted) -> OrtEngine:
@@ -105,19 +94,8 @@ def _session(
         ) from error
 
 
-def _check(path: Path, specs: tuple[TensorSpec, ...], found: Sequence[Any]) -> None:
-    wanted = {spec.name: (np.dtype(spec.dtype).name, list(spec.shape)) for spec in specs}
-    has = {node.name: (_NUMPY_NAMES.get(node.type, node.type), list(node.shape)) for node in found}
-    for name in sorted(wanted.keys() | has.keys()):
-        if wanted.get(name) != has.get(name):
-            raise VljEdgeError(
-                f"{path}: the manifest says {name} is {_tensor(wanted.get(name))}, the file says "
-                f"{_tensor(has.get(name))}: export the bundle again"
-            )
-
-
-def _tensor(tensor: tuple[str, list[int]] | None) -> str:
-    return f"{tensor[0]}{tensor[1]}" if tensor else "absent"
+def _tensors(nodes: Sequence[Any]) -> dict[str, tuple[str, list[Any]]]:
+    return {node.name: (_NUMPY_NAMES.get(node.type, node.type), list(node.shape)) for node in nodes}
 
 
 def _one_line(error: Exception) -> str:

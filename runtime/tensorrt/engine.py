@@ -18,6 +18,7 @@ import numpy as np
 from vlj_edge.built import RuntimeId, find_built, read_built
 from vlj_edge.bundle import EngineSpec, TensorSpec
 from vlj_edge.errors import VljEdgeError
+from vlj_edge.tensors import check_tensors
 from vlj_edge.trt import import_tensorrt
 
 from ..engine import Array, Wanted
@@ -109,7 +110,8 @@ class TrtEngine:
             raise VljEdgeError(
                 f"{path} cannot be loaded ({session.why()}): run vlj-edge build {wanted.directory} --force"
             )
-        _check(path, spec, self._engine)
+        tensors = (*spec.inputs, *spec.outputs)
+        check_tensors(path, tensors, _tensors(self._engine), "the engine", "run vlj-edge build again")
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise VljEdgeError(f"{path} does not fit on the card ({session.why()}): close other programs")
@@ -276,19 +278,13 @@ def _host_type(path: Path, tensor: TensorSpec) -> Any:
     return np.dtype(tensor.dtype)
 
 
-def _check(path: Path, spec: EngineSpec, engine: Any) -> None:
-    found = {}
-    for i in range(engine.num_io_tensors):
-        name = engine.get_tensor_name(i)
-        dtype = engine.get_tensor_dtype(name).name
-        found[name] = f"{_NUMPY_NAMES.get(dtype, dtype)}{list(engine.get_tensor_shape(name))}"
-    wanted = {tensor.name: f"{tensor.dtype}{list(tensor.shape)}" for tensor in (*spec.inputs, *spec.outputs)}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise VljEdgeError(
-                f"{path}: the manifest says {name} is {wanted.get(name, 'absent')}, the engine says"
-                f" {found.get(name, 'absent')}: run vlj-edge build again"
-            )
+def _tensors(engine: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    kinds = [engine.get_tensor_dtype(name).name for name in names]
+    return {
+        name: (_NUMPY_NAMES.get(kind, kind), tuple(engine.get_tensor_shape(name)))
+        for name, kind in zip(names, kinds, strict=True)
+    }
 
 
 def _log(module: Any, said: list[str]) -> Any:
