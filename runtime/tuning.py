@@ -31,7 +31,7 @@ from .tokens import Tokens
 
 LEAST_COSINE = 0.999  # as for int8 (issue 6): below it, gates and labels that were calibrated no longer fit
 _TIMED = ("vision_encoder", "predictor")
-_ROUNDS, _RUNS = 7, 5
+_ROUNDS, _RUNS, _ROUND_SECONDS = 4, 5, 2.0  # rounds each way; windows a round, fewer where a window is slow
 _CLIPS, _STREAM = 6, 24.0  # windows that embeddings are compared on, and seconds of the drawn stream they are from
 
 
@@ -73,7 +73,7 @@ class Tried:
 
 
 def tune(directory: Path, manifest: Manifest, progress: Callable[[str], None] = lambda step: None) -> list[Tried]:
-    """Run encoder and predictor with every sensible setting, all in turn, and keep the best; returns all, best first.
+    """Run encoder and predictor with every sensible setting, there and back; keep the best and return all, best first.
 
     The fastest setting wins whose embeddings are those of ONNX Runtime; of those within 3 % of it, the one that takes
     the least CPU time.
@@ -82,22 +82,20 @@ def tune(directory: Path, manifest: Manifest, progress: Callable[[str], None] = 
         VljEdgeError: ONNX Runtime is not installed, or the bundle cannot be run or written to.
     """
     settings = _settings(manifest)
-    engines = {}
-    for setting in settings:
-        progress(f"loading {setting.backend}")
-        engines[setting] = _open(directory, manifest, setting)
-    progress("comparing embeddings")
-    cosines = _cosines(directory, manifest, engines)
+    clips = spread_clips(Drawn(_STREAM), manifest.clip, manifest.preprocess, _CLIPS)
+    question = Tokens(directory, manifest, "query").encode(manifest.default_query)
     times: dict[Tuning, list[tuple[float, float]]] = {setting: [] for setting in settings}
-    for round_ in range(_ROUNDS):
-        progress(f"round {round_ + 1} of {_ROUNDS}")
-        for setting in settings[:: 1 if round_ % 2 == 0 else -1]:
-            _run(engines[setting])  # caches and clocks settle on this setting
-            wall, cpu = time.perf_counter(), time.process_time()
-            for _ in range(_RUNS):
-                _run(engines[setting])
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            times[setting].append((wall / _RUNS * 1e3, cpu / _RUNS * 1e3))
+    embeddings: dict[Tuning, np.ndarray] = {}
+    # There and back: what else the machine does, and its clocks, meet every setting twice. One setting's engines at a
+    # time, since those of 24 layers take gigabytes.
+    for setting in (*settings, *settings[::-1]):
+        progress(f"{setting.backend}, {setting.threads} threads{', bf16' if setting.bf16 else ''}")
+        engines = _open(directory, manifest, setting, question)
+        if setting not in embeddings:
+            embeddings[setting] = _embed(engines, clips)
+        times[setting] += _time(engines)
+        del engines
+    cosines = _cosines(embeddings)
     medians = {setting: np.median(np.array(values), axis=0).tolist() for setting, values in times.items()}
     tried = [Tried(setting, wall, cpu, cosines[setting]) for setting, (wall, cpu) in medians.items()]
     fastest = min(one.wall for one in tried if one.accepted)
@@ -118,21 +116,51 @@ def _settings(manifest: Manifest) -> list[Tuning]:
     return settings
 
 
-def _cosines(directory: Path, manifest: Manifest, engines: dict[Tuning, tuple[Engine, Engine]]) -> dict[Tuning, float]:
+def _open(
+    directory: Path, manifest: Manifest, setting: Tuning, question: tuple[np.ndarray, np.ndarray]
+) -> tuple[Engine, Engine]:
+    options: dict[str, Any] = asdict(setting)
+    encoder = open_engine(directory, manifest, "vision_encoder", **options)
+    predictor = open_engine(directory, manifest, "predictor", inputs_from={"visual_tokens": encoder}, **options)
+    predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = question
+    return encoder, predictor
+
+
+def _embed(engines: tuple[Engine, Engine], clips: list[np.ndarray]) -> np.ndarray:
+    """The clips' embeddings, float64 [clips, width]."""
+    encoder, predictor = engines
+    rows = []
+    for clip in clips:
+        encoder.inputs["pixels"][...] = clip
+        _run(engines)
+        rows.append(predictor.outputs["embedding"][0].astype(np.float64))
+    return np.stack(rows)
+
+
+def _time(engines: tuple[Engine, Engine]) -> list[tuple[float, float]]:
+    """Milliseconds of wall and of CPU time a window, once for every round."""
+    start = time.perf_counter()
+    _run(engines)  # caches and clocks settle on this setting
+    runs = max(1, min(_RUNS, int(_ROUND_SECONDS / (time.perf_counter() - start))))
+    found = []
+    for _ in range(_ROUNDS):
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(runs):
+            _run(engines)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        found.append((wall / runs * 1e3, cpu / runs * 1e3))
+    return found
+
+
+def _run(engines: tuple[Engine, Engine]) -> None:
+    for engine in engines:
+        engine.run()
+
+
+def _cosines(embeddings: dict[Tuning, np.ndarray]) -> dict[Tuning, float]:
     """Lowest cosine of each setting's embeddings to the first setting's."""
-    clips = spread_clips(Drawn(_STREAM), manifest.clip, manifest.preprocess, _CLIPS)
-    ids, mask = Tokens(directory, manifest, "query").encode(manifest.default_query)
-    made = {}
-    for setting, (encoder, predictor) in engines.items():
-        predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = ids, mask
-        rows = []
-        for clip in clips:
-            encoder.inputs["pixels"][...] = clip
-            _run((encoder, predictor))
-            rows.append(predictor.outputs["embedding"][0].astype(np.float64))
-        made[setting] = np.stack(rows)
-    first = next(iter(made.values()))
-    return {setting: float((rows * first).sum(axis=1).min()) for setting, rows in made.items()}
+    first = next(iter(embeddings.values()))
+    return {setting: float((rows * first).sum(axis=1).min()) for setting, rows in embeddings.items()}
 
 
 def read_tuning(directory: Path, manifest: Manifest) -> Tuning | None:
@@ -147,17 +175,6 @@ def read_tuning(directory: Path, manifest: Manifest) -> Tuning | None:
     except (OSError, ValueError, KeyError, TypeError, importlib.metadata.PackageNotFoundError):
         return None
     return tuning if fits and sound else None
-
-
-def _open(directory: Path, manifest: Manifest, setting: Tuning) -> tuple[Engine, Engine]:
-    options: dict[str, Any] = asdict(setting)
-    encoder = open_engine(directory, manifest, "vision_encoder", **options)
-    return encoder, open_engine(directory, manifest, "predictor", inputs_from={"visual_tokens": encoder}, **options)
-
-
-def _run(engines: tuple[Engine, Engine]) -> None:
-    for engine in engines:
-        engine.run()
 
 
 def _write(directory: Path, manifest: Manifest, best: Tried) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,21 @@ def test_the_best_of_what_was_tried_is_kept_and_used(own: Path, monkeypatch: pyt
     ]
     _ = Model(own, threads=3)._encoder
     assert wanted[-1]["threads"] == 3 and "spin" not in wanted[-1], "what is asked for goes before what was measured"
+
+
+def test_the_engines_of_one_setting_are_loaded_at_a_time(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[Any]] = []
+    opened = tuning._open
+
+    def watched(*arguments: Any) -> Any:
+        assert not any(engine() for engine in alive), "24 layers twice do not fit where they fit once"
+        engines = opened(*arguments)
+        alive.extend(weakref.ref(engine) for engine in engines)
+        return engines
+
+    monkeypatch.setattr(tuning, "_open", watched)
+    tried = tune(own, read_manifest(own))
+    assert len(alive) == 2 * 2 * len(tried)
 
 
 def kept_file(own: Path) -> Path:
@@ -109,7 +125,7 @@ def test_what_means_something_else_is_refused_however_fast(own: Path, monkeypatc
         return {setting: 0.998 if setting.bf16 else cosine for setting, cosine in found.items()}
 
     opened = tuning._open  # what is loaded computes in fp32: not every processor that runs this has bf16
-    monkeypatch.setattr(tuning, "_open", lambda d, m, s: opened(d, m, Tuning(s.threads, s.spin, s.backend)))
+    monkeypatch.setattr(tuning, "_open", lambda d, m, s, q: opened(d, m, Tuning(s.threads, s.spin, s.backend), q))
     monkeypatch.setattr(tuning, "_cosines", off)
     tried = tune(own, read_manifest(own))
     refused = [one for one in tried if not one.accepted]
