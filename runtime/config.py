@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from vlj_edge.bundle import CaptionMemory, Gates, MeaningGate, Rest, SceneGate
 from vlj_edge.errors import VljEdgeError, require
+from vlj_edge.whole import whole
 
 from .station import Wanted
 
@@ -138,12 +138,10 @@ def save_profile(path: Path, sources: Sequence[Wanted]) -> None:
         }
         for wanted in sources
     }
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        scratch.write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        scratch.replace(path)
+        with whole(path) as stream:
+            stream.write((json.dumps(raw, indent=1, ensure_ascii=False) + "\n").encode())
     except OSError as error:
-        scratch.unlink(missing_ok=True)
         raise VljEdgeError(f"{path} cannot be written ({error.strerror}): check the folder and the disk") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.space import space_of
+from vlj_edge.whole import whole
 
 from .pipeline import Model
 
@@ -108,15 +108,12 @@ def save_bank(bank: LabelBank, path: Path) -> None:
     Raises:
         VljEdgeError: it cannot be written there.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    names = np.frombuffer(json.dumps(bank.labels, ensure_ascii=False).encode(), np.uint8)
+    space = np.frombuffer(bank.space.encode(), np.uint8)
     try:
-        with scratch.open("wb") as stream:
-            names = np.frombuffer(json.dumps(bank.labels, ensure_ascii=False).encode(), np.uint8)
-            space = np.frombuffer(bank.space.encode(), np.uint8)
+        with whole(path) as stream:
             np.savez(stream, labels=names, embeddings=bank.embeddings, space=space)
-        scratch.replace(path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
         raise VljEdgeError(f"{path} cannot be written ({error.strerror or error}): name another place") from error
 
 

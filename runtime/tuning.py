@@ -22,6 +22,7 @@ import numpy as np
 from vlj_edge.bundle import BUILT_ENGINES, Manifest
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.trt import can_be_found
+from vlj_edge.whole import whole
 
 from .clips import spread_clips
 from .drawn import Drawn
@@ -184,9 +185,8 @@ def _write(directory: Path, manifest: Manifest, best: Tried) -> None:
     kept = asdict(best) | here
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(".new")
-        scratch.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-        scratch.replace(path)
+        with whole(path) as stream:
+            stream.write((json.dumps(kept, indent=1) + "\n").encode())
     except OSError as error:
         raise VljEdgeError(
             f"{path} cannot be written ({error.strerror or error}): copy the bundle to a place of your own"

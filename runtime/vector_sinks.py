@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from vlj_edge.bundle import Manifest
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.space import space_of
+from vlj_edge.whole import whole
 
 from .records import Layout, RecordFile
 from .vectors import Vector
@@ -78,10 +78,9 @@ class Archive:
         if self._closed:
             return
         self._closed = True
-        scratch = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         rows = np.stack(self._rows) if self._rows else np.zeros((0, self._width), np.float32)
         try:
-            with scratch.open("wb") as stream:
+            with whole(self._path) as stream:
                 np.savez(
                     stream,
                     time=np.array(self._times),
@@ -89,9 +88,7 @@ class Archive:
                     label=np.array(self._labels, np.int32),
                     space=np.frombuffer(self._space.encode(), np.uint8),
                 )
-            scratch.replace(self._path)
         except OSError as error:
-            scratch.unlink(missing_ok=True)
             raise VljEdgeError(f"{self._path} cannot be written ({error.strerror or error}): free space") from error
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from .bundle import BUILT_ENGINES, FileSeal, Manifest, seal
 from .errors import VljEdgeError
+from .whole import whole
 
 RECEIPT_VERSION = 1
 _KEY_BYTES = 32
@@ -243,15 +244,8 @@ def _machine_key(make: bool = True) -> bytes:
 
 
 def _replace(path: Path, content: memoryview | bytes) -> None:
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with scratch.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())  # a board that loses power must not keep a receipt for half an engine
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with whole(path) as stream:
+        stream.write(content)
 
 
 @contextmanager
