@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -38,7 +35,6 @@ def ahead(items: Iterable[Item], room: int, dropped: Callable[[], None] | None =
         places.put(None)
 
     def work() -> None:
-        _give_way()
         iterator = iter(items)
         try:
             for item in iterator:
@@ -74,18 +70,6 @@ def ahead(items: Iterable[Item], room: int, dropped: Callable[[], None] | None =
         stop.set()
         places.put(None)
         thread.join(_PATIENCE)
-
-
-def _give_way() -> None:
-    """This thread does not push another off its core when it wakes.
-
-    Every item that is taken wakes it, just as the taker goes on to its engine: Linux then gives it the taker's core for
-    a tick although another one is idle, 1 to 1.5 of nano's 16 ms a window (benchmarks/overhead.py). A batch thread has
-    its full share, and waits for an idle core.
-    """
-    if sys.platform == "linux":
-        with suppress(OSError):  # a sandbox may forbid it: slower, and nothing else
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _drop_oldest(waiting: deque[Item], dropped: Callable[[], None]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -75,19 +73,3 @@ def test_closing_closes_the_items_in_the_thread_that_ran_them_and_ends_it() -> N
     running.close()
     assert threading.active_count() == before
     assert len(threads) == 1 and threads[0] != threading.get_ident()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="scheduling policies of Linux")
-def test_the_thread_does_not_push_the_taker_off_its_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    def items() -> Iterator[int]:
-        yield os.sched_getscheduler(0)
-
-    before = os.sched_getscheduler(0)
-    assert list(ahead(items(), 1)) == [os.SCHED_BATCH]
-    assert os.sched_getscheduler(0) == before, "the taker's own is left alone"
-
-    def forbidden(*arguments: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
-    assert list(ahead(items(), 1)) == [before]
