@@ -1,6 +1,6 @@
 """The 24-layer vision encoder, 16 frames, beside transformers' VJEPA2Model, OpenVINO by itself and saccadic.
 
-python benchmarks/vision_encoder.py [--rounds 5] [--saccadic]      (the same random weights for all; 20 GB)
+python benchmarks/vision_encoder.py [--rounds 5] [--saccadic]      (the same random weights for all; 15 GB or more)
 
 Ours by both backends of the CPU; in bf16 where the processor has it, as `vlj-edge tune` would try it.
 

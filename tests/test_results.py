@@ -115,7 +115,7 @@ def test_the_readme_shows_what_the_runtime_costs_and_saves() -> None:
     encoder, over = found["vision encoder"], found["overhead, nano"]
     for figure in (
         f"| nano {over['chain_over_bare']['ratio']:.2f}x (",
-        f", {over['chain_over_the_time_in_its_own_engines']['ratio']:.2f}x over what of its time",
+        f", {over['chain_over_the_time_in_its_own_engines']['ratio']:.2f}x the time in its engines' calls",
         f"`vl-jepa-1.6b` {found['overhead, vl-jepa-1.6b']['chain_over_bare']['ratio']:.3f}x (",
         f"by the OpenVINO backend int8 with bf16 {_times(encoder, 'int8, openvino backend, bf16')}, fp32 with",
         f"bf16 {_times(encoder, 'fp32, openvino backend, bf16')}, fp32 {_times(encoder, 'fp32, openvino backend')};",

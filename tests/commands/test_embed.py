@@ -89,7 +89,7 @@ def test_a_ring_goes_on_where_it_stopped(video: Path, tiny_bundle: Path, tmp_pat
 
 
 def _holds_records(ring: Path) -> bool:
-    return ring.exists() and ring.stat().st_size > 0 and bool(list(read_records(ring)))
+    return ring.exists() and any(True for _ in read_records(ring))
 
 
 def test_what_was_embedded_before_an_interruption_is_kept(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:

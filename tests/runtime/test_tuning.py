@@ -8,6 +8,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,8 +66,18 @@ def test_the_engines_of_one_setting_are_loaded_at_a_time(own: Path, monkeypatch:
         alive.extend(weakref.ref(engine) for engine in engines)
         return engines
 
+    pixels: list[np.ndarray] = []
+    timed = tuning._time
+
+    def seen(engines: Any, clip: Any) -> Any:
+        found = timed(engines, clip)
+        pixels.append(engines[0].inputs["pixels"].copy())
+        return found
+
     monkeypatch.setattr(tuning, "_open", watched)
+    monkeypatch.setattr(tuning, "_time", seen)
     tried = tune(own, read_manifest(own))
+    assert all(np.array_equal(one, pixels[0]) and one.any() for one in pixels), "all are timed on the same clip"
     assert len(alive) == 2 * 2 * len(tried)
 
 
