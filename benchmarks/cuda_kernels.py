@@ -22,12 +22,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from transformers.models.vjepa2.modeling_vjepa2 import rotate_queries_or_keys
 
-from vlj_edge import kernels
+from vlj_edge.cuda import kernels
 from vlj_edge.export.models import rope
 from vlj_edge.presets import preset
-from vlj_edge.runtime.preprocess import crop_box, normalisation
-from vlj_edge.runtime.tensorrt.device import Buffer, open_device
-from vlj_edge.runtime.tensorrt.kernels import Kernels
+from vlj_edge.runtime.engines.tensorrt.device import Buffer, open_device
+from vlj_edge.runtime.engines.tensorrt.kernels import Kernels
+from vlj_edge.runtime.video.preprocess import crop_box, normalisation
 
 SIDE, HEAD_DIM, CACHE = 16, 64, 256 << 20
 VISION = [(tokens, 16, 16) for tokens in (1024, 2048, 8192)]  # ViT-L

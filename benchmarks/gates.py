@@ -19,11 +19,12 @@ from common import TRAIN_NANO, write
 
 from cider import Cider  # isort: skip (found by common)
 
-from vlj_edge.bundle import Gates, nano_bundle, read_manifest
+from vlj_edge.bundle import GateSettings, nano_bundle, read_manifest
 from vlj_edge.presets import Clip
 from vlj_edge.results import Totals
-from vlj_edge.runtime.gates import CaptionMemory, Change
-from vlj_edge.runtime.pipeline import Model
+from vlj_edge.runtime.gating.caption_memory import CaptionMemory
+from vlj_edge.runtime.gating.meaning import Change
+from vlj_edge.runtime.model import Model
 
 # gate -> which of the four are on
 ON = {
@@ -63,7 +64,7 @@ class Recorder(Model):
         return text, origin
 
 
-def measure(model: Recorder, streams: list[dict[str, Any]], gates: Gates) -> dict[str, Any]:
+def measure(model: Recorder, streams: list[dict[str, Any]], gates: GateSettings) -> dict[str, Any]:
     """One setting on all streams."""
     cider = Cider([event["captions"] for stream in streams for event in stream["events"]])
     scores, missed, cpu, number = [], 0, 0.0, 0

@@ -14,9 +14,9 @@ import numpy as np
 from common import write
 
 from vlj_edge.bundle import nano_bundle
-from vlj_edge.runtime.drawn import Drawn
-from vlj_edge.runtime.pipeline import Model
-from vlj_edge.runtime.sources import Frame, Source
+from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.video.source import Frame, Source
+from vlj_edge.runtime.video.synthetic import SyntheticSource
 
 MINUTE = 60.0
 
@@ -37,7 +37,7 @@ class Still(Source):
             yield Frame(number * self.period, self._images[number % 32])
 
 
-class Slow(Drawn):
+class Slow(SyntheticSource):
     """Eight frames a second: an hour is long."""
 
     period = 1 / 8

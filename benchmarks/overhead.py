@@ -24,10 +24,10 @@ from common import in_turn, milliseconds, ratio, write
 
 from vlj_edge.bundle import nano_bundle
 from vlj_edge.results import WindowEmbedding
-from vlj_edge.runtime.drawn import Drawn
-from vlj_edge.runtime.pipeline import Model
-from vlj_edge.runtime.preprocess import ClipPixels, see
-from vlj_edge.runtime.sources import Frame, Source
+from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.video.preprocess import CpuPreprocessor, crop_and_resize
+from vlj_edge.runtime.video.source import Frame, Source
+from vlj_edge.runtime.video.synthetic import SyntheticSource
 
 
 class Memory(Source):
@@ -92,7 +92,9 @@ def main(bundle: Path | None, windows: int, rounds: int) -> None:
     clip = model.manifest.clip
     samples = clip.frames + (windows - 1) * clip.stride
     period = 1 / clip.frames_per_second
-    drawn = [frame for number, frame in enumerate(Drawn(samples / 4 + 1).frames()) if number % 7 == 0][:samples]
+    drawn = [frame for number, frame in enumerate(SyntheticSource(samples / 4 + 1).frames()) if number % 7 == 0][
+        :samples
+    ]
     frames = [Frame(number * period, frame.image) for number, frame in enumerate(drawn)]
     encoder, _, predictor = model._encoder
     clips, items = encoded(model, lambda: model.embed(Memory(frames, period), every_window=True))
@@ -113,12 +115,12 @@ def main(bundle: Path | None, windows: int, rounds: int) -> None:
 
     def bare_with_pixels() -> None:
         """The same, and the pixels are made as well: two new samples a window, one after the other."""
-        pixels = ClipPixels(encoder.inputs["pixels"], model.manifest.preprocess)
-        pictures = [see(frame.image, model.manifest.preprocess) for frame in frames[: clip.frames]]
+        pixels = CpuPreprocessor(encoder.inputs["pixels"], model.manifest.preprocess)
+        pictures = [crop_and_resize(frame.image, model.manifest.preprocess) for frame in frames[: clip.frames]]
         for number in range(len(clips)):
             if number:
                 first = clip.frames + (number - 1) * clip.stride
-                new = [see(f.image, model.manifest.preprocess) for f in frames[first : first + clip.stride]]
+                new = [crop_and_resize(f.image, model.manifest.preprocess) for f in frames[first : first + clip.stride]]
                 pictures = pictures[clip.stride :] + new
             pixels.fill(pictures)
             encoder.run()

@@ -30,7 +30,7 @@ from tasks import meanings
 import vlj_edge
 from vlj_edge.bundle import nano_bundle, read_manifest
 from vlj_edge.runtime.library.search import search
-from vlj_edge.runtime.library.store import Moments, Store, Video
+from vlj_edge.runtime.library.store import Store, Video, VideoMoments
 
 TOP, BLOCK = 10, 50_000
 STREAMS = TRAIN_NANO / "data" / "streams" / "test"
@@ -84,7 +84,7 @@ def our_store(rows: np.ndarray, folder: Path, build: bool) -> Query:
             for first in range(0, len(rows), BLOCK):
                 some = rows[first : first + BLOCK].astype(np.float32)
                 numbers = np.arange(first, first + len(some), dtype=np.float64)
-                store.put(Moments(Video(f"/{first}", 0, 0), numbers, numbers + 1, some))
+                store.put(VideoMoments(Video(f"/{first}", 0, 0), numbers, numbers + 1, some))
             store.tidy()
     reader = Store(folder / "store", manifest)
 

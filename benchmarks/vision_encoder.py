@@ -26,12 +26,12 @@ from transformers import VJEPA2Config, VJEPA2Model
 
 from vlj_edge.bundle import read_manifest
 from vlj_edge.export.bundle import export_bundle
-from vlj_edge.export.weights import Sources
+from vlj_edge.export.weights.sources import WeightSources
 from vlj_edge.presets import preset
-from vlj_edge.runtime.clips import spread_clips
-from vlj_edge.runtime.engine import open_engine
-from vlj_edge.runtime.openvino.engine import has_bf16
-from vlj_edge.runtime.tokens import Tokens
+from vlj_edge.runtime.engines.base import open_engine
+from vlj_edge.runtime.engines.openvino import has_bf16
+from vlj_edge.runtime.video.clips import spread_clips
+from vlj_edge.runtime.words.tokenizer import FixedLengthTokenizer
 
 Encode = Callable[[np.ndarray], np.ndarray]  # a clip's pixels to its visual tokens
 
@@ -54,7 +54,7 @@ def reference(directory: Path) -> VJEPA2Model:
 def exported(weights: Path, out: Path, precision: str, clips: list[np.ndarray], flavour: str = "native") -> Path:
     if out.exists():
         return out
-    sources = Sources(vision_encoder=weights, without_decoder=True, random=0)
+    sources = WeightSources(vision_encoder=weights, without_decoder=True, random=0)
     chosen = f"fp32,vision_encoder={precision}"
     export_bundle(sources, PRESET, out, precision=chosen, flavour=flavour, check_parity=False, clips=clips)
     return out
@@ -64,7 +64,7 @@ def final(bundle: Path, tokens: np.ndarray) -> np.ndarray:
     """The embedding that the predictor makes of visual tokens."""
     manifest = read_manifest(bundle)
     predictor = final.engines.setdefault(bundle, open_engine(bundle, manifest, "predictor"))  # type: ignore[attr-defined]
-    ids, mask = Tokens(bundle, manifest, "query").encode(manifest.default_query)
+    ids, mask = FixedLengthTokenizer(bundle, manifest, "query").encode(manifest.default_query)
     predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = ids, mask
     predictor.inputs["visual_tokens"][...] = tokens
     predictor.run()

@@ -17,7 +17,7 @@ from common import ROOT, write
 from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 
 from vlj_edge.bundle import nano_bundle
-from vlj_edge.runtime.pipeline import Model
+from vlj_edge.runtime.model import Model
 
 DEMO = ROOT / "examples" / "media" / "demo.mp4"
 IMAGE_TOKENS, PROMPT, REPEATS = 64, 20, 5

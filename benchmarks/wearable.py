@@ -32,13 +32,13 @@ from tasks import TASKS
 
 from vlj_edge.bundle import nano_bundle
 from vlj_edge.results import Moment
-from vlj_edge.runtime.drawn import Drawn
-from vlj_edge.runtime.labels import LabelBank, make_bank
+from vlj_edge.runtime.embedding.labels import LabelBank, make_bank
+from vlj_edge.runtime.embedding.quantize import FORMATS, prefix, read_basis
 from vlj_edge.runtime.library import Store, here, index, search
-from vlj_edge.runtime.pipeline import Model
-from vlj_edge.runtime.sources import Frame
-from vlj_edge.runtime.uris import open_source
-from vlj_edge.runtime.vectors import FORMS, prefix, read_basis
+from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.video.source import Frame
+from vlj_edge.runtime.video.synthetic import SyntheticSource
+from vlj_edge.runtime.video.uri import open_source
 
 STREAMS = TRAIN_NANO / "data" / "streams" / "test"
 DEMO = ROOT / "examples" / "media" / "demo.mp4"
@@ -63,12 +63,12 @@ def forms() -> dict[str, Any]:
     found: dict[str, Any] = {"windows": len(embeddings), "labels": len(bank.labels), "sentences": len(queries)}
     full = embeddings.shape[1]
     basis = read_basis(model.directory, model.manifest)
-    for width, form in itertools.product((full, full // 2, full // 4), FORMS):
+    for width, form in itertools.product((full, full // 2, full // 4), FORMATS):
         shorten = partial(prefix, width=width, basis=basis)
         packed = stored(embeddings, form, width, shorten)
         short = np.stack([shorten(row) for row in bank.embeddings])
         found[f"{form}, {width}"] = {
-            "bytes": FORMS[form].size(width),
+            "bytes": FORMATS[form].size(width),
             "top1_label_as_float32": round(float(((packed @ short.T).argmax(1) == nearest).mean()), 5),
             **retrieval(packed, {c: shorten(q) for c, q in queries.items()}, wanted, where),
         }
@@ -77,7 +77,7 @@ def forms() -> dict[str, Any]:
 
 def stored(embeddings: np.ndarray, form: str, width: int, shorten: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """As they come back from a file."""
-    each = FORMS[form]
+    each = FORMATS[form]
     return np.stack([each.unpack(each.pack(shorten(row)), width) for row in embeddings])
 
 
@@ -229,7 +229,7 @@ def indexing() -> dict[str, Any]:
     }
 
 
-class Slow(Drawn):
+class Slow(SyntheticSource):
     """Four frames a second: what the model samples, and no more to draw."""
 
     period = 1 / 4
@@ -248,14 +248,14 @@ def memory() -> dict[str, Any]:
 
 def memory_here(scratch: Path) -> None:
     """What vlj-edge embed --bank --ring --threads 1 does; its labels were made elsewhere."""
-    from vlj_edge.runtime.vector_sinks import Records
-    from vlj_edge.runtime.wearable import Novelty, notice
+    from vlj_edge.runtime.embedding.novelty import Novelty, notice
+    from vlj_edge.runtime.embedding.writers import RecordWriter
 
     model = Model(nano_bundle(), threads=1)
     width = model.manifest.embedding
     rows = np.random.default_rng(0).normal(size=(50, width)).astype(np.float32)
     bank = LabelBank(tuple(map(str, range(50))), rows / np.linalg.norm(rows, axis=1, keepdims=True), "")
-    ring = Records(scratch / "ring", model.manifest, "int8", width, partial(prefix, width=width), 10_000)
+    ring = RecordWriter(scratch / "ring", model.manifest, "int8", width, partial(prefix, width=width), 10_000)
     at: dict[int, float] = {}
     run = model.embed(Slow(WINDOWS / 2 + 2))
     for count, noticed in enumerate(notice(run, bank, 0.0, Novelty(0.7, width)), 1):

@@ -6,7 +6,7 @@ python examples/ask_video.py examples/media/demo.mp4 "Is the door open or closed
 import sys
 
 import vlj_edge
-from vlj_edge.runtime.ask import ask
+from vlj_edge.runtime.embedding.ask import ask
 
 video, *pairs = sys.argv[1:]
 questions, choices = pairs[::2], [each.split(",") for each in pairs[1::2]]

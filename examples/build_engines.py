@@ -6,10 +6,10 @@ pip install "vlj-edge[rtx]" && python build_engines.py BUNDLE sm86 sm89
 import sys
 from pathlib import Path
 
-from vlj_edge.built import RuntimeId
 from vlj_edge.bundle import read_manifest
+from vlj_edge.bundle.engine_cache import RuntimeId
 from vlj_edge.export.tensorrt.build import build_engines
-from vlj_edge.trt import import_tensorrt
+from vlj_edge.tensorrt_package import import_tensorrt
 
 bundle, *cards = sys.argv[1:]
 trt = import_tensorrt("tensorrt_rtx")

@@ -6,8 +6,8 @@ python examples/classify_video.py examples/media/demo.mp4 "opens the drawer" "cl
 import sys
 
 import vlj_edge
-from vlj_edge.runtime.classify import watch
-from vlj_edge.runtime.labels import make_bank
+from vlj_edge.runtime.embedding.classify import watch
+from vlj_edge.runtime.embedding.labels import make_bank
 
 video, *labels = sys.argv[1:]
 model = vlj_edge.load()

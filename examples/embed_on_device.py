@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 
 import vlj_edge
-from vlj_edge.runtime.records import Layout, RecordFile, read_records
-from vlj_edge.runtime.wearable import Novelty, notice
-from vlj_edge.space import space_of
+from vlj_edge.bundle.embedding_space import embedding_space
+from vlj_edge.runtime.embedding.novelty import Novelty, notice
+from vlj_edge.runtime.embedding.record_file import Layout, RecordFile, read_records
 
 source, ring = sys.argv[1:]
 model = vlj_edge.load()
 width = model.manifest.embedding
-layout = Layout("int8", width, space_of(model.manifest), slots=100)
+layout = Layout("int8", width, embedding_space(model.manifest), slots=100)
 with RecordFile(Path(ring), layout, sync=True) as records:
     for noticed in notice(model.embed(source, pause=1.0), bank=None, none_below=0.0, novelty=Novelty(0.7, width)):
         records.write(noticed.item.window.centre, time.time(), noticed.item.embedding)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from vlj_edge.export.bundle import export_bundle
-from vlj_edge.export.weights import shipped_weights
+from vlj_edge.export.weights.sources import shipped_weights
 from vlj_edge.presets import preset
 
 exported = export_bundle(shipped_weights(), preset("nano"), Path(sys.argv[1]), precision="fp16", progress=print)

@@ -19,14 +19,14 @@ import numpy.typing as npt
 import torch
 
 from vlj_edge.bundle import (
-    CaptionMemory,
+    CaptionMemorySettings,
     EngineSpec,
-    Gates,
-    Labels,
+    GateSettings,
+    LabelSettings,
     Manifest,
-    MeaningGate,
-    Rest,
-    SceneGate,
+    MeaningGateSettings,
+    RestSettings,
+    SceneGateSettings,
     nano_bundle,
     seal,
     write_manifest,
@@ -36,12 +36,13 @@ from vlj_edge.memory import require_memory
 from vlj_edge.presets import Preset
 from vlj_edge.targets import Target, with_gates
 
-from . import onnx_graph, parity
+from . import parity
 from .engines import export_engine
 from .models import VLJepa
-from .precision import PRECISIONS, choose
-from .tokens import write_tokenizers
-from .weights import Sources, Weights, open_weights, shipped_weights
+from .onnx import graph as onnx_graph
+from .onnx.precision import PRECISIONS, select_precision
+from .weights.sources import Weights, WeightSources, open_weights, shipped_weights
+from .weights.tokenizers import write_tokenizers
 
 CAPTIONS = "captions.txt"
 GATES_FILE = "gates.json"  # beside the weights: thresholds that were calibrated with them
@@ -71,12 +72,12 @@ class Exported:
 
     bundle: Path
     engines: list[ExportedEngine]
-    parity: list[parity.Row]
+    parity: list[parity.ParityRow]
     on_native: tuple[str, ...] = ()
 
 
 def export_bundle(
-    sources: Sources | Path,
+    sources: WeightSources | Path,
     preset: Preset,
     out: Path,
     *,
@@ -105,18 +106,18 @@ def export_bundle(
         VljEdgeError: `out` exists, the weights do not fit the preset or the memory, an engine misses its parity bar, or
             the disk is full.
     """
-    sources = Sources(sources) if isinstance(sources, Path) else sources
+    sources = WeightSources(sources) if isinstance(sources, Path) else sources
     with _beside(out, overwrite) as directory:
         progress("reading weights")
         weights = open_weights(sources, preset)
-        chosen = choose(weights.preset, precision, weights.text.holds_fp16, flavour)
+        chosen = select_precision(weights.preset, precision, weights.text.holds_fp16, flavour)
         observed = {name for name in weights.load if PRECISIONS[chosen[name]].int8_activations}
         _check_clips(clips, observed)
         _require_memory(weights.preset)
         tokenizers = write_tokenizers(weights, directory)
         cases = parity.make_cases(weights.preset, tokenizers, [torch.from_numpy(clip) for clip in clips or ()])
         specs: dict[str, EngineSpec] = {}
-        engines, rows = list[ExportedEngine](), list[parity.Row]()
+        engines, rows = list[ExportedEngine](), list[parity.ParityRow]()
         for name in (name for name in _ORDER if name in weights.load):
             progress(f"exporting {name}")
             needed = cases if check_parity or observed else None
@@ -178,14 +179,14 @@ def _export_part(
 
 def _compare(
     name: str, weights: Weights, chosen: str, directory: Path, spec: EngineSpec, cases: parity.Cases
-) -> list[parity.Row]:
+) -> list[parity.ParityRow]:
     """Parity with torch. ONNX Runtime cannot run a fused graph: its native twin, of the same weights in the same
     precision, is measured in its place, and the manifest says so. Of the kernel that shows nothing."""
     if not spec.plugins:
-        return parity.compare(name, directory, spec, cases)
+        return parity.compare_with_torch(name, directory, spec, cases)
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
         twin, _ = _export_part(name, weights, chosen, "native", Path(scratch), cases)
-        return parity.compare(name, Path(scratch), twin, cases)
+        return parity.compare_with_torch(name, Path(scratch), twin, cases)
 
 
 def _require_memory(preset: Preset) -> None:
@@ -221,14 +222,14 @@ def _beside(out: Path, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _gates(directory: Path | None) -> Gates:
+def _gates(directory: Path | None) -> GateSettings:
     if directory is None or not (directory / GATES_FILE).is_file():
-        return Gates()
+        return GateSettings()
     path = directory / GATES_FILE
     try:
         raw: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        scene, meaning = SceneGate(**raw["scene"]), MeaningGate(**raw["meaning"])
-        return Gates(scene, meaning, CaptionMemory(**raw["memory"]), Rest(**raw["rest"]))
+        scene, meaning = SceneGateSettings(**raw["scene"]), MeaningGateSettings(**raw["meaning"])
+        return GateSettings(scene, meaning, CaptionMemorySettings(**raw["memory"]), RestSettings(**raw["rest"]))
     except (ValueError, KeyError, TypeError) as error:
         raise VljEdgeError(f"{path} holds no gate settings ({error!r}): remove it, or calibrate again") from error
 
@@ -244,18 +245,18 @@ def _prefix(weights: Path | None, directory: Path) -> str | None:
     return PREFIX_FILE
 
 
-def _labels(directory: Path | None) -> Labels:
+def _labels(directory: Path | None) -> LabelSettings:
     if directory is None or not (directory / LABELS_FILE).is_file():
-        return Labels()
+        return LabelSettings()
     path = directory / LABELS_FILE
     try:
         raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Labels(**raw | {"templates": tuple(raw["templates"])})
+        return LabelSettings(**raw | {"templates": tuple(raw["templates"])})
     except (ValueError, KeyError, TypeError) as error:
         raise VljEdgeError(f"{path} holds no settings of labels ({error!r}): remove it, or calibrate again") from error
 
 
-def _receipt(weights: Weights, sources: Sources, command: str) -> dict[str, Any]:
+def _receipt(weights: Weights, sources: WeightSources, command: str) -> dict[str, Any]:
     return {
         "weights": {path.name: seal(path).sha256 for path in weights.files},
         "random_weights": sources.random,  # seed of what had no weights; such a bundle shows size and speed alone

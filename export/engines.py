@@ -14,13 +14,14 @@ from vlj_edge.bundle import EngineSpec, TensorSpec
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Preset
 
-from . import onnx_graph, plugins, precision
 from .models import fused, ops
 from .models.decoder import Decoder
 from .models.nearest_caption import NearestCaption
 from .models.vision_encoder import VisionEncoder
 from .models.vl_jepa import visual_tokens
-from .quantise import quantise
+from .onnx import graph as onnx_graph
+from .onnx import plugins, precision
+from .onnx.quantize import quantize
 
 OPSET = 23  # the first with Attention, RMSNormalization and RotaryEmbedding
 PORTABLE_OPSET = 19  # for TensorRT 10.3: the last without Gelu, the first in which Q/DQ scales may be fp16
@@ -97,7 +98,7 @@ def export_engine(
     nodes = onnx_graph.nodes_a_layer(model)  # Q/DQ nodes are not counted: backends fuse them into what they surround
     # The text encoder's layers are transformers' own code, and run once a label.
     assert name == "text_encoder" or nodes <= _MOST_NODES_A_LAYER[flavour], f"{name}: {nodes} nodes in one layer"
-    quantise(model, how, ranges)
+    quantize(model, how, ranges)
     spec = EngineSpec(
         file=f"{name}.onnx",
         precision=chosen,

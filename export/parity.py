@@ -16,11 +16,11 @@ from vlj_edge.bundle import EngineSpec, TensorSpec
 from vlj_edge.errors import VljEdgeError, require
 from vlj_edge.presets import Preset
 
-from .emulate import emulate_bf16
 from .models.decoder import Decoder
 from .models.nearest_caption import NearestCaption
-from .precision import PRECISIONS, observe
-from .tokens import BundleTokenizers
+from .onnx.emulate_bf16 import emulate_bf16
+from .onnx.precision import PRECISIONS, observe
+from .weights.tokenizers import BundleTokenizers
 
 # Lowest cosine of an embedding to that of torch in fp32, by precision: what an export must reach to become a bundle.
 # They catch what went wrong; what a precision costs in accuracy is in results/precisions.json. The chain is judged by
@@ -51,7 +51,7 @@ JUDGED = 4  # of the sentences and of the clips; what comes after only sets the 
 
 
 @dataclass(frozen=True)
-class Row:
+class ParityRow:
     """One line of the parity table.
 
     Attributes:
@@ -124,7 +124,7 @@ def run_torch(name: str, module: Any, cases: Cases) -> dict[str, float]:
     return ranges
 
 
-def compare(name: str, directory: Path, spec: EngineSpec, cases: Cases) -> list[Row]:
+def compare_with_torch(name: str, directory: Path, spec: EngineSpec, cases: Cases) -> list[ParityRow]:
     """The exported engine against what torch made of the cases; with the predictor, the chain as well."""
     engine = _open(directory, spec)
     if name == "vision_encoder":
@@ -159,7 +159,7 @@ class _Engine:
         ort = require("onnxruntime", "cpu")
         options = ort.SessionOptions()
         options.log_severity_level = 3  # TensorScatter warns at every step that is not bound in place
-        if PRECISIONS[spec.precision].int8_activations:  # as in runtime/ort/engine.py
+        if PRECISIONS[spec.precision].int8_activations:  # as in runtime/engines/onnxruntime.py
             options.add_session_config_entry("optimization.disable_specified_optimizers", "MatMulAddFusion")
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.spec = spec
@@ -200,11 +200,11 @@ def probe_clip(preset: Preset, seed: int) -> Tensor:
     return torch.from_numpy((image.clip(0, 1) - mean) / std)[None]
 
 
-def _compare(name: str, precision: str, expected: list[Tensor], found: list[npt.NDArray[Any]]) -> Row:
+def _compare(name: str, precision: str, expected: list[Tensor], found: list[npt.NDArray[Any]]) -> ParityRow:
     pairs = [(e.double().numpy(), f.astype(np.float64)) for e, f in zip(expected, found, strict=False)]
     by_token = name == "vision_encoder"
     cosines = [_cosine(e.mean(1), f.mean(1)) if by_token else _cosine(e, f) for e, f in pairs]
-    return Row(
+    return ParityRow(
         engine=name,
         precision=precision,
         cases=len(pairs),
@@ -214,7 +214,7 @@ def _compare(name: str, precision: str, expected: list[Tensor], found: list[npt.
     )
 
 
-def _compare_captions(decoder: _Engine, cases: Cases) -> Row:
+def _compare_captions(decoder: _Engine, cases: Cases) -> ParityRow:
     """The row's cosine is 1 less the largest error of a cosine to a caption."""
     errors, differing = [], []
     for embedding, (number, cosine) in zip(_embeddings(cases), cases.nearest, strict=True):
@@ -222,7 +222,7 @@ def _compare_captions(decoder: _Engine, cases: Cases) -> Row:
         errors.append(abs(float(own_cosine[0, 0]) - float(cosine[0, 0])))
         if int(own_number[0, 0]) != int(number[0, 0]):
             differing.append(0)
-    return Row(
+    return ParityRow(
         engine="decoder",
         precision=decoder.spec.precision,
         cases=len(cases.nearest),
@@ -233,7 +233,7 @@ def _compare_captions(decoder: _Engine, cases: Cases) -> Row:
     )
 
 
-def _compare_texts(decoder: _Engine, cases: Cases) -> Row:
+def _compare_texts(decoder: _Engine, cases: Cases) -> ParityRow:
     """The decoder is led along torch's text, so that one early difference does not hide what comes after it."""
     cosines, differences, differing = [], [], []
     for embedding, (text, expected) in zip(_embeddings(cases), cases.written, strict=True):
@@ -246,7 +246,7 @@ def _compare_texts(decoder: _Engine, cases: Cases) -> Row:
             if own.argmax() != logits.argmax():
                 differing.append(position)
             token = text[position] if position < len(text) else cases.preset.decoder_end
-    return Row(
+    return ParityRow(
         engine="decoder",
         precision=decoder.spec.precision,
         cases=len(cases.written),
@@ -257,7 +257,7 @@ def _compare_texts(decoder: _Engine, cases: Cases) -> Row:
     )
 
 
-def judge(rows: list[Row], precisions: dict[str, str]) -> None:
+def judge(rows: list[ParityRow], precisions: dict[str, str]) -> None:
     """Refuse an engine below its bar. `precisions` is that of every engine: the chain has two.
 
     Raises:

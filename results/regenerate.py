@@ -17,7 +17,7 @@ from typing import Any
 import vlj_edge
 from vlj_edge.bundle import MANIFEST, nano_bundle, seal
 from vlj_edge.export.bundle import export_bundle
-from vlj_edge.export.weights import MODEL_FILE, shipped_weights
+from vlj_edge.export.weights.sources import MODEL_FILE, shipped_weights
 from vlj_edge.presets import preset
 
 HERE = Path(__file__).parent

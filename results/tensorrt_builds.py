@@ -16,14 +16,14 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "examples" / "train_nano"))
 from provenance import add_to, provenance  # noqa: E402
 
-from vlj_edge.built import RuntimeId  # noqa: E402
 from vlj_edge.bundle import read_manifest  # noqa: E402
+from vlj_edge.bundle.engine_cache import RuntimeId  # noqa: E402
 from vlj_edge.export.bundle import export_bundle  # noqa: E402
 from vlj_edge.export.tensorrt.build import build_engines  # noqa: E402
-from vlj_edge.export.weights import Sources, shipped_weights  # noqa: E402
+from vlj_edge.export.weights.sources import WeightSources, shipped_weights  # noqa: E402
 from vlj_edge.presets import preset  # noqa: E402
-from vlj_edge.runtime.clips import spread_clips  # noqa: E402
-from vlj_edge.trt import import_tensorrt  # noqa: E402
+from vlj_edge.runtime.video.clips import spread_clips  # noqa: E402
+from vlj_edge.tensorrt_package import import_tensorrt  # noqa: E402
 
 DEMO = HERE.parent / "examples" / "media" / "demo.mp4"
 NANO = {"precisions": ("fp16", "int8", "int8-fp16", "int4w-fp16"), "cards": ("sm86", "sm89", "sm120")}
@@ -33,7 +33,7 @@ PAPER = {"precision": "fp16,text_encoder=bf16", "card": "sm89"}
 def export(name: str, precision: str, out: Path) -> Path:
     """A bundle without the parity run: nano's own weights, random ones for the others."""
     chosen = preset(name)
-    sources = Sources(shipped_weights()) if name == "nano" else Sources(random=0)
+    sources = WeightSources(shipped_weights()) if name == "nano" else WeightSources(random=0)
     clips = spread_clips(DEMO, chosen.clip, chosen.preprocess, 36) if "int8" in precision else None
     export_bundle(sources, chosen, out, precision=precision, check_parity=False, clips=clips)
     return out

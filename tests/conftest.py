@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.runtime import tiny_bundle as by_hand
-from vlj_edge.runtime.sources import opencv
+from vlj_edge.runtime.video.opencv import import_opencv
 
 # The same examples every time, and no verdict that depends on how busy the machine is.
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -35,7 +35,7 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
         name: str = "video.mp4",
         size: tuple[int, int] = (64, 48),
     ) -> Path:
-        cv2 = opencv()
+        cv2 = import_opencv()
         codec = cv2.VideoWriter_fourcc(*("MJPG" if name.endswith(".avi") else "mp4v"))
         writer = cv2.VideoWriter(str(tmp_path / name), codec, rate, size)
         assert writer.isOpened()

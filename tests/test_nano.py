@@ -11,10 +11,10 @@ import pytest
 
 import vlj_edge
 from vlj_edge.bundle import nano_bundle, verify_bundle
-from vlj_edge.export.weights import shipped_weights
+from vlj_edge.export.weights.sources import shipped_weights
 from vlj_edge.results import Narration, Totals
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.insert(0, str(EXAMPLES / "train_nano"))
 from narration_score import score  # noqa: E402
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from vlj_edge.bundle import MANIFEST, nano_bundle, seal
-from vlj_edge.export.weights import MODEL_FILE, shipped_weights
+from vlj_edge.export.weights.sources import MODEL_FILE, shipped_weights
 from vlj_edge.results import Narration
-from vlj_edge.runtime.sinks import plain_line
+from vlj_edge.runtime.sinks.console import plain_line
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 
 
 def result(name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .errors import VljEdgeError
 
 if TYPE_CHECKING:
-    from vlj_edge.runtime.pipeline import Model
+    from vlj_edge.runtime.model import Model
 
 __version__ = "0.1.0"
 __all__ = ["VljEdgeError", "__version__", "load"]
@@ -29,7 +29,7 @@ def load(bundle: str | Path | None = None, backend: str | None = None, engines: 
     Raises:
         VljEdgeError: the bundle does not match its manifest, or the backend is not installed or broken.
     """
-    from vlj_edge.runtime.pipeline import Model
+    from vlj_edge.runtime.model import Model
 
     from .bundle import nano_bundle
 

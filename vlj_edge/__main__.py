@@ -1,5 +1,5 @@
 """python -m vlj_edge, for where the command is not on the path."""
 
-from vlj_edge.commands import main
+from .cli import main
 
 main()

@@ -52,7 +52,7 @@ class WindowAnswers:
 
 
 @dataclass(frozen=True)
-class Look:
+class WindowReport:
     """What the gates made of one window.
 
     Attributes:

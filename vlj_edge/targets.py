@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .bundle import Gates
+from .bundle import GateSettings
 from .errors import VljEdgeError
 
 
@@ -94,7 +94,7 @@ def target(name: str) -> Target:
     raise VljEdgeError(f"no target is called '{name}': choose one of {', '.join(TARGETS)}, or sm86, sm89, sm120 ...")
 
 
-def with_gates(gates: Gates, chosen: Target) -> Gates:
+def with_gates(gates: GateSettings, chosen: Target) -> GateSettings:
     """The gates with what a target sets differently.
 
     Raises:

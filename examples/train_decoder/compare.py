@@ -21,7 +21,7 @@ from figures import interval  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 from vlj_edge.bundle import MANIFEST, nano_bundle, seal  # noqa: E402
-from vlj_edge.runtime.pipeline import Model  # noqa: E402
+from vlj_edge.runtime.model import Model  # noqa: E402
 
 
 def embeddings_of(video: Path, seconds: float) -> tuple[np.ndarray, np.ndarray]:

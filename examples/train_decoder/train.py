@@ -27,8 +27,8 @@ from torch.nn.utils import parametrize
 
 import vlj_edge
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.export.decoder_checkpoints import CausalLlama, causal_llama, packaged_smollm2
 from vlj_edge.export.models.decoder import Decoder
+from vlj_edge.export.weights.decoders import CausalLlama, causal_llama, packaged_smollm2
 from vlj_edge.presets import preset
 
 console = Console(stderr=True)

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import track
 
 import vlj_edge
-from vlj_edge.bundle import CaptionMemory, Gates, MeaningGate
+from vlj_edge.bundle import CaptionMemorySettings, GateSettings, MeaningGateSettings
 
 SAVING = 2.85  # arXiv 2512.10942: 0.35 decodes a second in place of one
 HYSTERESIS = 0.02  # forget_above lies this far above speak_below
@@ -38,7 +38,7 @@ GRID: dict[str, tuple[Any, ...]] = {
 # Seconds; and texts about changes in still pictures only add up.
 FIXED: dict[str, Any] = {"least_hold": 1.0, "longest_wait": 1.5, "calm_variance": 0.01, "speak_below_at_rest": -1.0}
 ENOUGH = 0.99  # of the best CIDEr: less than what another set of streams changes
-MEMORY = CaptionMemory(same=0.99, same_at_rest=0.99)  # lower, a moving picture's texts cost too much CIDEr
+MEMORY = CaptionMemorySettings(same=0.99, same_at_rest=0.99)  # lower, a moving picture's texts cost too much CIDEr
 SAME_AT_REST = (0.3, 0.5, 0.7, 0.9, 0.99)
 
 console = Console(stderr=True)
@@ -51,19 +51,23 @@ class Tried:
     cider: float
     rate: float
     encoded: float
-    meaning: MeaningGate
-    memory: CaptionMemory
+    meaning: MeaningGateSettings
+    memory: CaptionMemorySettings
 
 
-def settings() -> Iterator[MeaningGate]:
+def settings() -> Iterator[MeaningGateSettings]:
     for values in itertools.product(*GRID.values()):
         chosen = dict(zip(GRID, values, strict=True))
         forget = min(chosen["speak_below"] + HYSTERESIS, 1.0)
-        yield replace(MeaningGate(), **chosen, **FIXED, forget_above=forget)
+        yield replace(MeaningGateSettings(), **chosen, **FIXED, forget_above=forget)
 
 
 def measure(
-    recordings: Sequence[Recording], speaker: Speaker, judge: Judge, gate: MeaningGate, memory: CaptionMemory
+    recordings: Sequence[Recording],
+    speaker: Speaker,
+    judge: Judge,
+    gate: MeaningGateSettings,
+    memory: CaptionMemorySettings,
 ) -> Tried:
     scores, count, encoded = [], 0, 0
     for recording in recordings:
@@ -85,7 +89,7 @@ def choose(tried: Sequence[Tried]) -> Tried:
     return min((f for f in rare or tried if f.cider >= ENOUGH * best), key=lambda found: (found.encoded, -found.cider))
 
 
-def calibrate(recordings: Sequence[Recording], speaker: Speaker, defaults: Gates) -> Gates:
+def calibrate(recordings: Sequence[Recording], speaker: Speaker, defaults: GateSettings) -> GateSettings:
     judge = Judge(recordings)
     once_a_second = [judge.scores(r, uniform(r, speaker, 1.0, average=False)) for r in recordings]
     wanted = float(np.concatenate(once_a_second).mean())

@@ -23,8 +23,8 @@ from figures import interval
 from provenance import provenance
 from tasks import TASK_QUERIES, TASKS
 
-from vlj_edge.bundle import Labels, seal
-from vlj_edge.export.weights import MODEL_FILE
+from vlj_edge.bundle import LabelSettings, seal
+from vlj_edge.export.weights.sources import MODEL_FILE
 
 ARM = "the robot arm "
 TEMPLATES = (("{}",), (f"{ARM}{{}}",), ("{}", f"{ARM}{{}}"))
@@ -40,7 +40,7 @@ def cosines(scorer: Scorer, found: Found, templates: tuple[str, ...]) -> np.ndar
     return (found.task_answer @ labels.T).numpy()
 
 
-def calibrate(scorer: Scorer, found: Found) -> Labels:
+def calibrate(scorer: Scorer, found: Found) -> LabelSettings:
     acting = found.phase == ACT
     truth = found.task[acting]
     tried = {templates: cosines(scorer, found, templates)[acting] for templates in TEMPLATES}
@@ -50,7 +50,7 @@ def calibrate(scorer: Scorer, found: Found) -> Labels:
     levels = np.linspace(-1, 1, 2001)
     refused, shown = (own[:, None] < levels).mean(0), (other[:, None] >= levels).mean(0)
     none_below = float(levels[np.abs(refused - shown).argmin()])
-    return Labels(TASK_QUERIES[0], templates, round(float(temperature), 4), round(none_below, 3))
+    return LabelSettings(TASK_QUERIES[0], templates, round(float(temperature), 4), round(none_below, 3))
 
 
 def loss(scores: np.ndarray, truth: np.ndarray, temperature: float) -> float:
@@ -66,7 +66,7 @@ def nearest(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return scores.max(1)[scores.argmax(1) == truth], others.max(1)
 
 
-def judge(scorer: Scorer, found: Found, settings: Labels) -> dict[str, Any]:
+def judge(scorer: Scorer, found: Found, settings: LabelSettings) -> dict[str, Any]:
     """How the settings do: top-1, how far scores are from how often they are right, and what "none of these" costs."""
     acting = found.phase == ACT
     truth, scores = found.task[acting], cosines(scorer, found, settings.templates)[acting]

@@ -11,8 +11,9 @@ from scipy.sparse import diags_array
 from sklearn.cluster import AgglomerativeClustering
 
 from vlj_edge import bundle
-from vlj_edge.bundle import Gates
-from vlj_edge.runtime.gates import CaptionMemory, Encoded, MeaningGate
+from vlj_edge.bundle import GateSettings
+from vlj_edge.runtime.gating.caption_memory import CaptionMemory
+from vlj_edge.runtime.gating.meaning import Encoded, MeaningGate
 
 
 def uniform(recording: Recording, speaker: Speaker, rate: float, average: bool) -> list[Decode]:
@@ -39,7 +40,7 @@ def oracle(recording: Recording, speaker: Speaker, average: bool) -> list[Decode
     return decodes + _decode(recording, speaker, nearest)
 
 
-def live(recording: Recording, speaker: Speaker, gates: Gates) -> tuple[list[Decode], list[float], int]:
+def live(recording: Recording, speaker: Speaker, gates: GateSettings) -> tuple[list[Decode], list[float], int]:
     """What the runtime says: texts, the moment at which each is known, and how many the caption memory knew already."""
     changes, _ = live_changes(recording, gates.meaning)
     texts, known = remembered_texts(changes, speaker, gates.memory)
@@ -48,7 +49,7 @@ def live(recording: Recording, speaker: Speaker, gates: Gates) -> tuple[list[Dec
 
 
 def uniform_remembered(
-    recording: Recording, speaker: Speaker, rate: float, settings: bundle.CaptionMemory
+    recording: Recording, speaker: Speaker, rate: float, settings: bundle.CaptionMemorySettings
 ) -> tuple[list[Decode], int]:
     """Uniform decoding that asks the caption memory first: the texts, and how many of them it knew."""
     windows = _middles(_groups(_intervals(recording, rate)))
@@ -70,7 +71,7 @@ class LiveChange:
     resting: bool | None
 
 
-def live_changes(recording: Recording, settings: bundle.MeaningGate) -> tuple[list[LiveChange], int]:
+def live_changes(recording: Recording, settings: bundle.MeaningGateSettings) -> tuple[list[LiveChange], int]:
     """What is said, and how many windows the gate had encoded for it."""
     gate, found, asked = MeaningGate(settings), [], []
 
@@ -88,7 +89,7 @@ def live_changes(recording: Recording, settings: bundle.MeaningGate) -> tuple[li
 
 
 def remembered_texts(
-    changes: list[LiveChange], speaker: Speaker, settings: bundle.CaptionMemory
+    changes: list[LiveChange], speaker: Speaker, settings: bundle.CaptionMemorySettings
 ) -> tuple[list[str], int]:
     """The text of each change, and how many of them the caption memory knew already."""
     if not changes:

@@ -27,13 +27,13 @@ from tasks import TASK_QUERIES, TASKS
 
 from vlj_edge.bundle import Manifest, read_manifest, seal, write_manifest
 from vlj_edge.export.bundle import Exported, export_bundle
-from vlj_edge.export.emulate import emulate_bf16
-from vlj_edge.export.weights import MODEL_FILE
+from vlj_edge.export.onnx.emulate_bf16 import emulate_bf16
+from vlj_edge.export.weights.sources import MODEL_FILE
 from vlj_edge.presets import preset
-from vlj_edge.runtime.clips import spread_clips
-from vlj_edge.runtime.decode import decode
-from vlj_edge.runtime.pipeline import Model
-from vlj_edge.runtime.preprocess import see
+from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.video.clips import spread_clips
+from vlj_edge.runtime.video.preprocess import crop_and_resize
+from vlj_edge.runtime.words.decode import decode
 
 PRECISIONS = {
     "fp32": "fp32",
@@ -115,7 +115,7 @@ def classify(model: Model, windows: list[tuple[int, int, np.ndarray]]) -> np.nda
     ids, mask = model._query_tokens.encode(TASK_QUERIES[0])
     right = []
     for _, task, frames in windows:
-        pixels.fill([see(frame, model.manifest.preprocess) for frame in frames])
+        pixels.fill([crop_and_resize(frame, model.manifest.preprocess) for frame in frames])
         encoder.run()
         predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = ids, mask
         predictor.run()

@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.progress import track
 from texts import open_tokenizer
 
-from vlj_edge.export.weights import DECODER_TOKENIZER, load_model
+from vlj_edge.export.weights.sources import DECODER_TOKENIZER, load_model
 from vlj_edge.presets import preset as find_preset
-from vlj_edge.runtime.pipeline import Model
+from vlj_edge.runtime.model import Model
 
 console = Console(stderr=True)
 

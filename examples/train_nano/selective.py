@@ -20,8 +20,8 @@ from recordings import Decode, Judge, Recording, Speaker, record_all
 from rich.console import Console
 
 import vlj_edge
-from vlj_edge.bundle import CaptionMemory, Gates, seal
-from vlj_edge.export.weights import MODEL_FILE
+from vlj_edge.bundle import CaptionMemorySettings, GateSettings, seal
+from vlj_edge.export.weights.sources import MODEL_FILE
 
 RATES = (2.0, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.1, 0.05, 0.02, 0.01)  # decodes a second, the paper's range
 console = Console(stderr=True)
@@ -55,7 +55,7 @@ def oracle_point(recordings: Sequence[Recording], judge: Judge, speaker: Speaker
 
 
 def uniform_point(
-    recordings: Sequence[Recording], judge: Judge, speaker: Speaker, memory: CaptionMemory
+    recordings: Sequence[Recording], judge: Judge, speaker: Speaker, memory: CaptionMemorySettings
 ) -> dict[str, Any]:
     """Decoding once a second with the bundle's caption memory: what it does alone. The rate is of decoder runs."""
     found = [uniform_remembered(recording, speaker, 1.0, memory) for recording in recordings]
@@ -63,7 +63,7 @@ def uniform_point(
     return summary(scores, [len(decodes) - known for decodes, known in found], recordings)
 
 
-def live_point(recordings: Sequence[Recording], judge: Judge, speaker: Speaker, gates: Gates) -> dict[str, Any]:
+def live_point(recordings: Sequence[Recording], judge: Judge, speaker: Speaker, gates: GateSettings) -> dict[str, Any]:
     """The gate of the bundle, with and without the caption memory's help, and how long after an event it speaks."""
     found = [live(recording, speaker, gates) for recording in recordings]
     scores = [judge.scores(r, decodes) for r, (decodes, _, _) in zip(recordings, found, strict=True)]
@@ -95,7 +95,7 @@ def rate_at(points: list[dict[str, Any]], cider: float) -> float | None:
     return None
 
 
-def narration(recordings: Sequence[Recording], speaker: Speaker, gates: Gates) -> dict[str, Any]:
+def narration(recordings: Sequence[Recording], speaker: Speaker, gates: GateSettings) -> dict[str, Any]:
     """Everything that is reported of the streams."""
     judge = Judge(recordings)
     seconds, events = sum(r.seconds for r in recordings), sum(len(r.events) for r in recordings)

@@ -14,7 +14,7 @@ from tasks import DESCRIBE_QUERIES, TASK_QUERIES, meanings
 from torch import Tensor
 
 from vlj_edge.export.models.text_encoder import mean_pool
-from vlj_edge.export.text_backbones import load_text_backbone
+from vlj_edge.export.weights.text_encoders import load_text_backbone
 from vlj_edge.presets import Preset
 
 SPECIAL = ("<pad>", "<bos>", "<eos>")  # 0, 1, 2

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from vlj_edge.cubins import ARCHIVE, SEAL
+from vlj_edge.cuda.cubins import ARCHIVE, SEAL
 from vlj_edge.errors import VljEdgeError
 
 HERE = Path(__file__).parent

@@ -1,8 +1,8 @@
 """The fused flavour: queries, keys and values in one product, and behind it one node that turns and attends.
 
-The node is this project's CUDA kernel, which TensorRT alone runs (export/plugins.py). It wants the checkpoint's own
-order of values in a head, neighbours turned together, and keeps the angles in fp32, also those that a native predictor
-rounds to 16 bits.
+The node is this project's CUDA kernel, which TensorRT alone runs (export/onnx/plugins.py). It wants the checkpoint's
+own order of values in a head, neighbours turned together, and keeps the angles in fp32, also those that a native
+predictor rounds to 16 bits.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vlj_edge import kernels
+from vlj_edge.cuda import kernels
 from vlj_edge.presets import Clip
 from vlj_edge.presets import VisionEncoder as VisionConfig
 
-from .. import plugins
+from ..onnx import plugins
 from . import ops
 from .llama import SelfAttention
 from .predictor import Predictor

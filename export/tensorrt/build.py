@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlj_edge import cubins
-from vlj_edge.built import Receipt, RuntimeId, is_current, publish, read_report, sources_of
 from vlj_edge.bundle import FileSeal, Manifest, verify_file
+from vlj_edge.bundle.engine_cache import Receipt, RuntimeId, is_current, publish, read_report, sources_of
+from vlj_edge.cuda import cubins
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.memory import require_memory
-from vlj_edge.trt import Trt
+from vlj_edge.tensorrt_package import TensorRtPackage
 
 from .fused_attention import register
 from .int8_blocks import without_int8_blocks
@@ -25,7 +25,7 @@ _MEMORY_A_BYTE = 4
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildResult:
     """One engine, built now or found to be there already.
 
     Attributes:
@@ -52,14 +52,14 @@ class Built:
 def build_engines(
     directory: Path,
     manifest: Manifest,
-    trt: Trt,
+    trt: TensorRtPackage,
     runtime: RuntimeId,
     *,
     names: Iterable[str] | None = None,
     workspace_mb: int | None = None,
     force: bool = False,
     progress: Callable[[str], None] = lambda step: None,
-) -> list[Built]:
+) -> list[BuildResult]:
     """Build the bundle's engines for `runtime` into engines/<device>-<version>/; those that are current stay.
 
     Args:
@@ -82,12 +82,12 @@ def build_engines(
             progress(f"building {name} for {runtime.sm}")
             _build(directory, manifest, name, trt, runtime, options)
         report = read_report(directory, name, runtime)
-        done.append(Built(name=name, precision=manifest.engines[name].precision, again=again, **report))
+        done.append(BuildResult(name=name, precision=manifest.engines[name].precision, again=again, **report))
     return done
 
 
 def _build(
-    directory: Path, manifest: Manifest, name: str, trt: Trt, runtime: RuntimeId, options: dict[str, Any]
+    directory: Path, manifest: Manifest, name: str, trt: TensorRtPackage, runtime: RuntimeId, options: dict[str, Any]
 ) -> None:
     spec = manifest.engines[name]
     sources = sources_of(manifest, name)
@@ -115,7 +115,9 @@ def _build(
     publish(directory, unsealed, memoryview(plan))
 
 
-def _serialise(network: Network, trt: Trt, path: Path, runtime: RuntimeId, options: dict[str, Any]) -> tuple[Any, int]:
+def _serialise(
+    network: Network, trt: TensorRtPackage, path: Path, runtime: RuntimeId, options: dict[str, Any]
+) -> tuple[Any, int]:
     """The serialised engine, and how many attention operators had to be decomposed."""
     config = _config(network, trt, runtime, options)
     operators = attention(network)
@@ -135,7 +137,7 @@ def _serialise(network: Network, trt: Trt, path: Path, runtime: RuntimeId, optio
     return plan, 0
 
 
-def _config(network: Network, trt: Trt, runtime: RuntimeId, options: dict[str, Any]) -> Any:
+def _config(network: Network, trt: TensorRtPackage, runtime: RuntimeId, options: dict[str, Any]) -> Any:
     module = trt.module
     config = network.builder.create_builder_config()
     if options["workspace_mb"] is not None:
@@ -150,7 +152,7 @@ def _config(network: Network, trt: Trt, runtime: RuntimeId, options: dict[str, A
     return config
 
 
-def compute_capability(trt: Trt, sm: str) -> Any:
+def compute_capability(trt: TensorRtPackage, sm: str) -> Any:
     """TensorRT's name for "sm86".
 
     Raises:

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from vlj_edge import cubins, kernels
 from vlj_edge.bundle import EngineSpec
+from vlj_edge.cuda import cubins, kernels
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.trt import Trt
+from vlj_edge.tensorrt_package import TensorRtPackage
 
-from ..plugins import AXES, DOMAIN, HALVES, Plugin, launch
+from ..onnx.plugins import AXES, DOMAIN, HALVES, Plugin, launch
 from .network import quiet
 
 # nvcc 13 writes .version 9.0, which what comes with CUDA 12 (TensorRT 10.9 to 10.12) does not read. The code needs no
-# more than this: ptxas makes the same bytes of both (tests/export/test_fused_attention.py).
+# more than this: ptxas makes the same bytes of both (tests/export/tensorrt/test_fused_attention.py).
 _PTX_VERSION = "7.0"
 _DTYPES = {"HALF": "float16", "BF16": "bfloat16"}
 _TYPES = {"HALF": "FP16", "BF16": "BF16"}  # as AutoTuneCombination spells them
@@ -35,7 +35,7 @@ _ENTRY = re.compile(r"(?=^\.visible \.entry )", re.MULTILINE)
 _building_for: dict[str, str] = {}
 
 
-def register(trt: Trt, spec: EngineSpec, sm: str) -> None:
+def register(trt: TensorRtPackage, spec: EngineSpec, sm: str) -> None:
     """Make the plugins of an engine's graph known to TensorRT, before the graph is parsed. May be called again.
 
     Raises:
@@ -69,7 +69,7 @@ def one_kernel(ptx: str, name: str) -> str:
     return f".version {_PTX_VERSION}\n{target.group()}\n.address_size 64\n\n{body}"
 
 
-def _interface(trt: Trt) -> Any:
+def _interface(trt: TensorRtPackage) -> Any:
     """The module tensorrt.plugin, where it can compile ahead."""
     found = None
     if trt.package == "tensorrt":  # TensorRT-RTX has none

@@ -1,7 +1,7 @@
 """TensorRT has no int8 in blocks, only int8 by tensor or by column: such weights become what they are multiplied in.
 
-A bundle stores tables and weight-only matrices as int8 with a scale for every 32 (export/quantise.py). TensorRT 10.3 to
-11 and TensorRT-RTX refuse that form ("ScaleMode is illegal"), and an int8 table that is looked up in as well. The
+A bundle stores tables and weight-only matrices as int8 with a scale for every 32 (export/onnx/quantize.py). TensorRT
+10.3 to 11 and TensorRT-RTX refuse that form ("ScaleMode is illegal"), and an int8 table that is looked up in. The
 engine is larger for it, and computes exactly what the bundle's graph says.
 """
 

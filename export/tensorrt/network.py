@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from vlj_edge.bundle import EngineSpec
+from vlj_edge.bundle.tensor_check import check_tensors
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.tensors import check_tensors
-from vlj_edge.trt import Trt
+from vlj_edge.tensorrt_package import TensorRtPackage
 
 _COMPUTE = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}
 _NUMPY_NAMES = {
@@ -54,7 +54,7 @@ class Network:
         return " ".join(self.said[0].split())[:300] if self.said else "it does not say why"
 
 
-def parse(trt: Trt, path: Path) -> Network:
+def parse(trt: TensorRtPackage, path: Path) -> Network:
     """The network of an ONNX file; its weights may lie beside it.
 
     Raises:

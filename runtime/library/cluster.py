@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from vlj_edge.bundle.embedding_space import embedding_space
 from vlj_edge.errors import VljEdgeError, require
-from vlj_edge.space import space_of
 
-from ..pipeline import Model
-from .index import Encode, Seen, see_video
-from .store import Moments, Video
+from ..model import Model
+from .index import Encode, EncodedVideo, see_video
+from .store import Video, VideoMoments
 
 _AHEAD = 2  # videos that wait for each thread of the cluster, so that none idles
 _PLAIN = ["dask", "msgpack"]  # serializers; pickle is not among them
@@ -33,7 +33,7 @@ def on(address: str, model: Model, query: str) -> Encode:
         VljEdgeError: nothing answers there, it has no workers, or Dask is not installed.
     """
     distributed = require("distributed", "cluster")
-    wanted = (str(model.directory.absolute()), space_of(model.manifest), query)
+    wanted = (str(model.directory.absolute()), embedding_space(model.manifest), query)
     try:
         client = distributed.Client(address, timeout=10, serializers=_PLAIN, deserializers=[*_PLAIN, "error"])
     except (OSError, ValueError, TimeoutError) as error:
@@ -45,7 +45,7 @@ def on(address: str, model: Model, query: str) -> Encode:
         client.close()
         raise VljEdgeError(f"the cluster at {address} has no workers: start dask worker {address} on each machine")
 
-    def encode(videos: Sequence[Video]) -> Iterator[Seen]:
+    def encode(videos: Sequence[Video]) -> Iterator[EncodedVideo]:
         waiting = iter(videos)
         sent: dict[str, Video] = {}
         running = distributed.as_completed(loop=client.loop)
@@ -74,7 +74,7 @@ def encode_there(directory: str, space: str, query: str, video: Sequence[Any]) -
     """What runs on a worker: a video's moments as plain arrays, or what is wrong as a text."""
     try:
         model = _model(directory)
-        if space_of(model.manifest) != space:
+        if embedding_space(model.manifest) != space:
             raise VljEdgeError(
                 f"the bundle {directory} has other weights on {os.uname().nodename}: copy it there again"
             )
@@ -98,15 +98,17 @@ def _model(directory: str) -> Model:
     return model
 
 
-def _seen(video: Video, future: Any) -> Seen:
+def _seen(video: Video, future: Any) -> EncodedVideo:
     path = Path(video.path)
     if future.status != "finished":
-        return Seen(path, None, f"{path} was not looked at (the worker was lost, or failed on it): look at its log")
+        return EncodedVideo(
+            path, None, f"{path} was not looked at (the worker was lost, or failed on it): look at its log"
+        )
     found = future.result()
     moments = None
     if "start" in found:
         arrays = [
             np.asarray(found[name], kind) for name, kind in (("start", "f8"), ("end", "f8"), ("embeddings", "f4"))
         ]
-        moments = Moments(video, *arrays)
-    return Seen(path, moments, found["problem"] or None)
+        moments = VideoMoments(video, *arrays)
+    return EncodedVideo(path, moments, found["problem"] or None)

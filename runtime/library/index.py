@@ -15,8 +15,8 @@ import numpy as np
 
 from vlj_edge.errors import VljEdgeError
 
-from ..pipeline import Model
-from .store import Moments, Store, Video, moments_of
+from ..model import Model
+from .store import Store, Video, VideoMoments, moments_of
 
 SUFFIXES = frozenset(
     [
@@ -44,7 +44,7 @@ _SETTLED = 2.0  # seconds for which a file must not have changed before a folder
 
 
 @dataclass(frozen=True)
-class Seen:
+class EncodedVideo:
     """One video after it was looked at.
 
     Attributes:
@@ -53,7 +53,7 @@ class Seen:
     """
 
     path: Path
-    moments: Moments | None
+    moments: VideoMoments | None
     problem: str | None = None
 
 
@@ -76,7 +76,7 @@ class Indexed:
 class Encode(Protocol):
     """Looks at videos, here or on other machines, in any order."""
 
-    def __call__(self, videos: Sequence[Video]) -> Iterator[Seen]: ...
+    def __call__(self, videos: Sequence[Video]) -> Iterator[EncodedVideo]: ...
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[Path]:
@@ -112,7 +112,7 @@ def video_of(path: Path) -> Video:
     return Video(str(path), about.st_size, about.st_mtime_ns)
 
 
-def see_video(model: Model, video: Video, query: str, unwanted: Callable[[], bool] = lambda: False) -> Seen:
+def see_video(model: Model, video: Video, query: str, unwanted: Callable[[], bool] = lambda: False) -> EncodedVideo:
     """All moments of one video. A file that breaks off gives those before the break, and says so.
 
     Args:
@@ -125,7 +125,7 @@ def see_video(model: Model, video: Video, query: str, unwanted: Callable[[], boo
         try:
             for item in items:
                 if unwanted():
-                    return Seen(path, None, f"{path} was not looked at to its end")
+                    return EncodedVideo(path, None, f"{path} was not looked at to its end")
                 windows.append((item.window.start, item.window.end, item.embedding))
         finally:
             items.close()
@@ -134,7 +134,7 @@ def see_video(model: Model, video: Video, query: str, unwanted: Callable[[], boo
     moments = moments_of(video, windows)
     if moments is None:
         problem = problem or f"{path} holds no picture: leave it out"
-    return Seen(path, moments, problem)
+    return EncodedVideo(path, moments, problem)
 
 
 def here(model: Model, query: str, jobs: int = 1) -> Encode:
@@ -145,7 +145,7 @@ def here(model: Model, query: str, jobs: int = 1) -> Encode:
             than one of two (results/wearable.json).
     """
 
-    def encode(videos: Sequence[Video]) -> Iterator[Seen]:
+    def encode(videos: Sequence[Video]) -> Iterator[EncodedVideo]:
         if min(jobs, len(videos)) <= 1:
             for video in videos:
                 yield see_video(model, video, query)
@@ -155,7 +155,7 @@ def here(model: Model, query: str, jobs: int = 1) -> Encode:
         waiting: SimpleQueue[Video] = SimpleQueue()
         for video in videos:
             waiting.put(video)
-        seen: SimpleQueue[Seen | BaseException] = SimpleQueue()
+        seen: SimpleQueue[EncodedVideo | BaseException] = SimpleQueue()
 
         def work(own: Model) -> None:
             try:

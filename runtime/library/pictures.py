@@ -11,8 +11,9 @@ from pathlib import Path
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Moment
 
-from ..sources import Frame, opencv
-from ..uris import open_source
+from ..video.opencv import import_opencv
+from ..video.source import Frame
+from ..video.uri import open_source
 
 
 def thumbnail(moment: Moment, path: Path, width: int = 320) -> None:
@@ -21,7 +22,7 @@ def thumbnail(moment: Moment, path: Path, width: int = 320) -> None:
     Raises:
         VljEdgeError: the video is gone or has changed, or there is no room for the picture.
     """
-    cv2 = opencv()
+    cv2 = import_opencv()
     middle = (moment.best_start + moment.best_end) / 2
     with closing(_frames(moment, middle, math.inf)) as frames:
         image = next(frames).image
@@ -38,7 +39,7 @@ def cut(moment: Moment, path: Path) -> None:
     Raises:
         VljEdgeError: the video is gone or has changed, or there is no room for the clip.
     """
-    cv2 = opencv()
+    cv2 = import_opencv()
     with closing(_frames(moment, moment.start, moment.end)) as frames:
         first = next(frames)
         with closing(open_source(Path(moment.file))) as source:

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Moment
 
-from ..pipeline import Model
-from ..sources import Frame, Source
-from ..uris import open_source
+from ..model import Model
+from ..video.source import Frame, Source
+from ..video.uri import open_source
 from .store import Hit, Store
 
 Embedding = npt.NDArray[np.float32]

@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vlj_edge.bundle import Manifest
+from vlj_edge.bundle.embedding_space import embedding_space
 from vlj_edge.errors import VljEdgeError, require, without_credentials
-from vlj_edge.space import space_of
 
 Vectors = npt.NDArray[np.float32]
 
@@ -45,7 +45,7 @@ class Video(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Moments:
+class VideoMoments:
     """What was seen in a video. Windows that look the same, one after the other, are one moment.
 
     Attributes:
@@ -59,7 +59,7 @@ class Moments:
     embeddings: Vectors
 
 
-def moments_of(video: Video, windows: Iterable[tuple[float, float, Vectors]]) -> Moments | None:
+def moments_of(video: Video, windows: Iterable[tuple[float, float, Vectors]]) -> VideoMoments | None:
     """The moments of windows (start and end in seconds, embedding), in order; None: there are none. Windows with the
     very same embedding, one after the other, are one moment: the scene gate has let it stand."""
     starts, ends, rows = list[float](), list[float](), list[Vectors]()
@@ -70,7 +70,7 @@ def moments_of(video: Video, windows: Iterable[tuple[float, float, Vectors]]) ->
         starts.append(start)
         ends.append(end)
         rows.append(embedding)
-    return Moments(video, np.array(starts), np.array(ends), np.stack(rows)) if rows else None
+    return VideoMoments(video, np.array(starts), np.array(ends), np.stack(rows)) if rows else None
 
 
 class Hit(NamedTuple):
@@ -123,7 +123,7 @@ class Store:
             rows = self._table.search().where("number = 0").select(list(Video._fields)).to_arrow().to_pylist()
         return {row["path"]: Video(**row) for row in rows}
 
-    def put(self, moments: Moments) -> None:
+    def put(self, moments: VideoMoments) -> None:
         """Add a video, in place of what was stored of it before.
 
         Raises:
@@ -246,13 +246,13 @@ class Store:
             ("embedding", arrow.list_(arrow.float16(), manifest.embedding)),
         ]
         asked = query or manifest.labels.query or manifest.default_query
-        about = {"vlj_edge.space": space_of(manifest), "vlj_edge.query": asked}
+        about = {"vlj_edge.bundle.embedding_space": embedding_space(manifest), "vlj_edge.query": asked}
         return self._database.create_table(_TABLE, schema=arrow.schema(fields, metadata=about))
 
     def _check(self, manifest: Manifest, query: str | None) -> None:
         about = self._metadata
         wrong = None
-        if about["space"] != space_of(manifest):
+        if about["space"] != embedding_space(manifest):
             wrong = f"{self._shown} was made with other weights than the bundle has: name that bundle, or another store"
         elif query is not None and query != about["query"]:
             wrong = f"{self._shown} was made with the query '{about['query']}': use that, or another store"

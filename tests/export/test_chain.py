@@ -13,16 +13,16 @@ import torch
 import vlj_edge
 from tests.export.tiny_weights import TINY
 from vlj_edge.export.bundle import export_bundle
-from vlj_edge.export.weights import Sources, open_weights
-from vlj_edge.runtime.pipeline import Model
-from vlj_edge.runtime.preprocess import ClipPixels, see
+from vlj_edge.export.weights.sources import WeightSources, open_weights
+from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.video.preprocess import CpuPreprocessor, crop_and_resize
 
 Parts = dict[str, Any]  # engine -> module
 
 
 @pytest.fixture(scope="module")
 def parts(tiny_weights: Path) -> Parts:
-    return {name: load() for name, load in open_weights(Sources(tiny_weights), TINY).load.items()}
+    return {name: load() for name, load in open_weights(WeightSources(tiny_weights), TINY).load.items()}
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def clips(pictures: Path) -> list[torch.Tensor]:
     pixels = np.empty((1, TINY.clip.frames, 3, TINY.preprocess.crop, TINY.preprocess.crop), np.float32)
     found = []
     for start in range(len(images) - TINY.clip.frames + 1):
-        seen = [see(image, TINY.preprocess) for image in images[start : start + TINY.clip.frames]]
-        ClipPixels(pixels, TINY.preprocess).fill(seen)
+        seen = [crop_and_resize(image, TINY.preprocess) for image in images[start : start + TINY.clip.frames]]
+        CpuPreprocessor(pixels, TINY.preprocess).fill(seen)
         found.append(torch.from_numpy(pixels.copy()))
     return found
 

@@ -15,12 +15,13 @@ from tests.export.tiny_weights import TINY
 from vlj_edge.bundle import ENGINE_NAMES, EngineSpec, read_manifest, verify_bundle
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.export import bundle as export_bundle_module
-from vlj_edge.export import parity, precision, quantise
+from vlj_edge.export import parity
 from vlj_edge.export.bundle import Exported, export_bundle
 from vlj_edge.export.engines import export_engine
 from vlj_edge.export.models import VLJepa
 from vlj_edge.export.models.vl_jepa import visual_tokens
-from vlj_edge.export.weights import Sources, open_weights
+from vlj_edge.export.onnx import precision, quantize
+from vlj_edge.export.weights.sources import WeightSources, open_weights
 from vlj_edge.presets import preset
 
 
@@ -124,7 +125,7 @@ def test_fp16_is_fp16(exported: dict[str, Exported]) -> None:
 
 
 def test_a_graph_that_stayed_in_fp32_is_refused_as_fp16(tiny_weights: Path) -> None:
-    module = open_weights(Sources(tiny_weights), TINY).load["vision_encoder"]()
+    module = open_weights(WeightSources(tiny_weights), TINY).load["vision_encoder"]()
     graph = export_engine("vision_encoder", module, TINY, "fp32")
     with pytest.raises(VljEdgeError, match=r"vision_encoder: .* although fp16 was asked for"):
         precision.check_compute(graph.model, "vision_encoder", precision.PRECISIONS["fp16"])
@@ -142,10 +143,10 @@ def test_int8_storage_rounds_to_half_a_step() -> None:
         ir.Graph([x], [product], nodes=[node], initializers=[stored], opset_imports={"": 23}, name="one"),
         ir_version=10,
     )
-    quantise.quantise(model, precision.PRECISIONS["int8w"])
+    quantize.quantize(model, precision.PRECISIONS["int8w"])
     weights = {w.name: w.const_value.numpy() for w in model.graph.initializers.values() if w.const_value is not None}
     assert weights["w_int8"].dtype == np.int8 and "w" not in weights
-    scale = weights["w_scale"].repeat(quantise.BLOCK, axis=0)
+    scale = weights["w_scale"].repeat(quantize.BLOCK, axis=0)
     assert scale.shape == weight.shape
     assert (np.abs(weights["w_int8"] * scale - weight) <= scale / 2 * 1.0001).all()
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
@@ -162,7 +163,7 @@ def test_the_text_encoder_of_a_small_bundle_is_stored_as_int8(exported: dict[str
 def test_an_engine_below_its_bar_leaves_no_bundle(
     tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(name: str, directory: Path, spec: EngineSpec, cases: parity.Cases) -> list[parity.Row]:
+    def wrong(name: str, directory: Path, spec: EngineSpec, cases: parity.Cases) -> list[parity.ParityRow]:
         if name == "predictor":
             model = onnx.load(directory / "predictor.onnx")
             for initializer in model.graph.initializer:
@@ -172,7 +173,7 @@ def test_an_engine_below_its_bar_leaves_no_bundle(
             onnx.save(model, directory / "predictor.onnx")
         return compared(name, directory, spec, cases)
 
-    compared = parity.compare
+    compared = parity.compare_with_torch
     monkeypatch.setattr(parity, "compare", wrong)
     with pytest.raises(VljEdgeError, match=r"predictor in fp32 reaches cosine -?0\.\d+ to torch, below"):
         export_bundle(tiny_weights, TINY, tmp_path / "bundle")
@@ -199,7 +200,7 @@ def test_the_same_weights_give_the_same_graphs(
 
 def test_weights_that_do_not_fit_are_listed(tiny_weights: Path) -> None:
     with pytest.raises(VljEdgeError) as error:
-        open_weights(Sources(tiny_weights), preset("nano"))
+        open_weights(WeightSources(tiny_weights), preset("nano"))
     message = str(error.value)
     assert "\n" not in message
     assert "missing: " in message and "unexpected: " not in message and "wrong shape: " in message

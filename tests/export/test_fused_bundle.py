@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests.commands.command import vlj_edge
-from vlj_edge import cubins
-from vlj_edge.built import RuntimeId
+from tests.cli.command import vlj_edge
 from vlj_edge.bundle import read_manifest, verify_bundle
+from vlj_edge.bundle.engine_cache import RuntimeId
+from vlj_edge.cuda import cubins
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.export.bundle import Exported, export_bundle
 from vlj_edge.export.tensorrt import build as building
 from vlj_edge.export.tensorrt.build import build_engines
-from vlj_edge.export.weights import Sources, shipped_weights
+from vlj_edge.export.weights.sources import WeightSources, shipped_weights
 from vlj_edge.presets import preset
-from vlj_edge.trt import Trt, import_tensorrt
+from vlj_edge.tensorrt_package import TensorRtPackage, import_tensorrt
 
 DEMO = Path(__file__).parents[2] / "examples" / "media" / "demo.mp4"
 
@@ -27,7 +27,7 @@ DEMO = Path(__file__).parents[2] / "examples" / "media" / "demo.mp4"
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """nano's own weights: its heads have 32 values."""
     out = tmp_path_factory.mktemp("fused") / "bundle"
-    return export_bundle(Sources(shipped_weights()), preset("nano"), out, precision="fp16", flavour="fused")
+    return export_bundle(WeightSources(shipped_weights()), preset("nano"), out, precision="fp16", flavour="fused")
 
 
 @pytest.mark.slow
@@ -81,7 +81,7 @@ def test_another_kernel_is_another_engine(bundle: Exported, monkeypatch: pytest.
     monkeypatch.setattr(building, "is_current", current)
     monkeypatch.setattr(building, "read_report", lambda *_: report)
     here = RuntimeId("tensorrt", "11.4", "sm110", "Thor")
-    build_engines(bundle.bundle, read_manifest(bundle.bundle), Trt(object(), "tensorrt", "11.4"), here)
+    build_engines(bundle.bundle, read_manifest(bundle.bundle), TensorRtPackage(object(), "tensorrt", "11.4"), here)
     sealed = {name: options.get("kernels") for name, options in asked.items()}
     archive = cubins.seal()["sha256"]
     assert sealed == {"vision_encoder": archive, "predictor": archive, "decoder": None, "text_encoder": None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.runtime.tensorrt.device import Device, driver_found, open_device
+from vlj_edge.runtime.engines.tensorrt.device import Device, driver_found, open_device
 
 
 @pytest.fixture(scope="session")

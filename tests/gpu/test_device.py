@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.runtime.tensorrt.device import Buffer, Device
+from vlj_edge.runtime.engines.tensorrt.device import Buffer, Device
 
 KERNEL = """
 extern "C" __global__ void twice(float* values, int count) {

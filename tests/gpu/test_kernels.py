@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.kernels.test_attention import attended, bf16, case, of_bf16, turned
-from tests.kernels.test_gate import stream as walk
-from tests.kernels.test_pixels import LARGE, NANO, normalised
-from vlj_edge import kernels
-from vlj_edge.runtime.preprocess import THUMBNAIL, crop_box, normalisation, see
-from vlj_edge.runtime.tensorrt.device import Buffer, Device
-from vlj_edge.runtime.tensorrt.kernels import Kernels
+from tests.export.kernels.test_attention import attended, bf16, case, of_bf16, turned
+from tests.export.kernels.test_gate import stream as walk
+from tests.export.kernels.test_pixels import LARGE, NANO, normalised
+from vlj_edge.cuda import kernels
+from vlj_edge.runtime.engines.tensorrt.device import Buffer, Device
+from vlj_edge.runtime.engines.tensorrt.kernels import Kernels
+from vlj_edge.runtime.video.preprocess import THUMBNAIL, crop_and_resize, crop_box, normalisation
 
 POISON = 0xFF  # NaN in every type
 
@@ -125,7 +125,7 @@ def test_pixels_are_the_hosts_bit_for_bit(bench: Bench, size: tuple[int, int], p
     out, seen = (bench.poisoned(size) for size in launch.outputs)
     inputs = tuple(bench.put(array) for array in (frame, across, down, normalisation(preprocess)))
     bench.run(launch, inputs, (out, seen))
-    expected, shape = see(frame, preprocess), (3, preprocess.crop, preprocess.crop)
+    expected, shape = crop_and_resize(frame, preprocess), (3, preprocess.crop, preprocess.crop)
     np.testing.assert_array_equal(bench.get(seen, shape, np.uint8), expected.rgb)
     np.testing.assert_array_equal(bench.get(out, shape, dtype), normalised(expected, preprocess, dtype))
     weights = kernels.resize_weights(preprocess.crop, 0, preprocess.crop, THUMBNAIL, box=True)

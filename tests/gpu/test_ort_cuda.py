@@ -9,8 +9,8 @@ import onnxruntime as ort
 import pytest
 
 from vlj_edge.bundle import nano_bundle, read_manifest
-from vlj_edge.runtime.ort.engine import OrtEngine
-from vlj_edge.runtime.tensorrt.device import Device
+from vlj_edge.runtime.engines.onnxruntime import OrtEngine
+from vlj_edge.runtime.engines.tensorrt.device import Device
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 

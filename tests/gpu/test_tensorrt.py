@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.command import json_lines, vlj_edge
+from tests.cli.command import json_lines, vlj_edge
 from vlj_edge.bundle import nano_bundle
-from vlj_edge.runtime.tensorrt.device import Device
-from vlj_edge.trt import installed
+from vlj_edge.runtime.engines.tensorrt.device import Device
+from vlj_edge.tensorrt_package import installed
 
 DEMO = Path(__file__).parents[2] / "examples" / "media" / "demo.mp4"
 

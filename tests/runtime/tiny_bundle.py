@@ -42,7 +42,7 @@ TEXTS = {
 RED, GREEN, BLUE, YELLOW, BLACK = (0, 0, 255), (0, 255, 0), (255, 0, 0), (0, 255, 255), (0, 0, 0)
 
 
-def build(directory: Path, half: bool = False, gates: bundle.Gates | None = None) -> Path:
+def build(directory: Path, half: bool = False, gates: bundle.GateSettings | None = None) -> Path:
     """Write the bundle. With `half`, pixels, visual tokens and caches are float16."""
     directory.mkdir(parents=True)
     dtype = "float16" if half else "float32"
@@ -71,7 +71,7 @@ def build(directory: Path, half: bool = False, gates: bundle.Gates | None = None
                 "decoder": bundle.TokenizerSpec("tokenizer.json", CAPACITY, PAD, END),
                 "text_encoder": bundle.TokenizerSpec("tokenizer.json", QUERY, PAD, text_prefix="a "),
             },
-            gates=gates or bundle.Gates(),
+            gates=gates or bundle.GateSettings(),
             files={name: bundle.seal(directory / name) for name in files},
             receipt={},
             parity={},

@@ -1,0 +1,64 @@
+"""Questions with a choice of answers: the question is what the predictor is asked, the answer the nearest choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.results import Answer
+
+from ..model import AnySource, Model
+from .classify import ranking
+from .labels import LabelBank, make_bank
+
+YES_NO = ("yes", "no")
+
+
+def ask(
+    model: Model, source: AnySource, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
+) -> list[Answer]:
+    """Answer questions about a whole source. Every window is encoded once, however many questions there are.
+
+    Args:
+        choices: for each question those that it may be answered with; None: yes and no for all.
+
+    Raises:
+        VljEdgeError: no question, one without choices, choices that the text encoder cannot tell apart, or a source or
+            bundle that cannot be used.
+    """
+    choices = [YES_NO] * len(questions) if choices is None else choices
+    if len(choices) != len(questions):
+        raise VljEdgeError(f"{len(questions)} questions have {len(choices)} lists of choices: give each its own")
+    banks = _banks(model, choices)
+    total, count, end = np.zeros((len(questions), model.manifest.embedding), np.float64), 0, 0.0
+    windows = model.ask(source, questions)
+    try:
+        for window in windows:
+            total += window.embeddings
+            count, end = count + 1, window.window.end
+    finally:
+        windows.close()
+    if not count:
+        raise VljEdgeError("the source has no window to look at: give a longer video")
+    means = (total / count).astype(np.float32)
+    temperature = model.manifest.labels.temperature
+    return [
+        _answer(question, mean, bank, temperature, end)
+        for question, mean, bank in zip(questions, means, banks, strict=True)
+    ]
+
+
+def _banks(model: Model, choices: Sequence[Sequence[str]]) -> list[LabelBank]:
+    made: dict[tuple[str, ...], LabelBank] = {}
+    for each in choices:
+        if len(each) < 2:
+            raise VljEdgeError("a question needs two choices or more: name them with commas between")
+        made.setdefault(tuple(each), make_bank(model, each, templates=("{}",)))
+    return [made[tuple(each)] for each in choices]
+
+
+def _answer(question: str, mean: np.ndarray, bank: LabelBank, temperature: float, end: float) -> Answer:
+    guesses = ranking(bank.embeddings @ mean, bank, temperature)
+    return Answer(question, guesses[0].label, guesses, 0.0, end)

@@ -1,0 +1,140 @@
+"""Labels as vectors: made once with the text encoder, kept in a file, and compared with windows without it."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge.atomic_write import atomic_write
+from vlj_edge.bundle.embedding_space import embedding_space
+from vlj_edge.errors import VljEdgeError
+
+from ..model import Model
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelBank:
+    """Labels and their embeddings.
+
+    Attributes:
+        embeddings: float32 [labels, embedding], rows of unit length.
+        space: that they lie in (vlj_edge.bundle.embedding_space).
+    """
+
+    labels: tuple[str, ...]
+    embeddings: Vectors
+    space: str
+
+
+def read_labels(given: str) -> list[str]:
+    """The labels that a person names: those in a file, one a line, if there is such a file; otherwise between commas.
+
+    Raises:
+        VljEdgeError: none, one of them twice, or a file that cannot be read.
+    """
+    path = Path(given).expanduser()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if _is_file(path) else given.split(",")
+    except (OSError, ValueError):
+        raise VljEdgeError(f"{path} cannot be read as UTF-8 text: give one label a line") from None
+    labels = [" ".join(line.split()) for line in lines if line.strip()]
+    check_labels(labels)
+    return labels
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a list that is too long to be a file's name
+        return False
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Raises VljEdgeError: there are none, or one is there twice."""
+    if not labels:
+        raise VljEdgeError("there are no labels: name them with commas between, or a file with one a line")
+    seen: set[str] = set()
+    for label in labels:
+        if label in seen:
+            raise VljEdgeError(f"the label '{label}' is there twice: name each once")
+        seen.add(label)
+
+
+def make_bank(
+    model: Model,
+    labels: Sequence[str],
+    templates: Sequence[str] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> LabelBank:
+    """Embed labels: each is the mean of its templates' embeddings, of unit length.
+
+    Args:
+        templates: wordings in which "{}" stands for the label; None: the bundle's.
+        progress: is told how many labels are done.
+
+    Raises:
+        VljEdgeError: no label, two that are the same to the text encoder, one that is too long, a template without
+            a place for the label, or a bundle that cannot be used.
+    """
+    check_labels(labels)
+    templates = model.manifest.labels.templates if templates is None else tuple(templates)
+    for template in templates:
+        if "{}" not in template:
+            raise VljEdgeError(f"the template '{template}' has no place for a label: put {{}} where it belongs")
+    rows, known = [], dict[bytes, str]()
+    for number, label in enumerate(labels):
+        wordings = [template.replace("{}", label) for template in templates]
+        embeddings = np.stack([model.embed_text(wording) for wording in wordings])
+        same = known.setdefault(model.text_ids(wordings[0]), label)
+        if same != label:
+            raise VljEdgeError(f"'{label}' and '{same}' are the same to the text encoder: word one of them differently")
+        mean = embeddings.mean(0)
+        rows.append(mean / max(float(np.linalg.norm(mean)), 1e-6))
+        progress(number + 1)
+    return LabelBank(tuple(labels), np.stack(rows).astype(np.float32), embedding_space(model.manifest))
+
+
+def save_bank(bank: LabelBank, path: Path) -> None:
+    """Write a bank as a NumPy archive (.npz): `labels` (JSON in UTF-8), `embeddings`, `space`. Whole or not at all.
+
+    Raises:
+        VljEdgeError: it cannot be written there.
+    """
+    names = np.frombuffer(json.dumps(bank.labels, ensure_ascii=False).encode(), np.uint8)
+    space = np.frombuffer(bank.space.encode(), np.uint8)
+    try:
+        with atomic_write(path) as stream:
+            np.savez(stream, labels=names, embeddings=bank.embeddings, space=space)
+    except OSError as error:
+        raise VljEdgeError(f"{path} cannot be written ({error.strerror or error}): name another place") from error
+
+
+def load_bank(path: Path, model: Model) -> LabelBank:
+    """Read a bank that save_bank() wrote. Nothing in it is executed.
+
+    Raises:
+        VljEdgeError: no such file, no bank, or one that was made with other weights.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            labels = json.loads(found["labels"].tobytes())
+            bank = LabelBank(tuple(labels), found["embeddings"], found["space"].tobytes().decode())
+        atomic_write = all(type(label) is str for label in labels) and bank.embeddings.dtype == np.float32
+        if not atomic_write or bank.embeddings.ndim != 2 or len(labels) != len(bank.embeddings) or not labels:
+            raise ValueError("labels and embeddings do not belong together")
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise VljEdgeError(f"{path} is no bank of labels ({why}): make one with vlj-edge labels --out") from error
+    if bank.space != embedding_space(model.manifest) or bank.embeddings.shape[1] != model.manifest.embedding:
+        raise VljEdgeError(
+            f"{path} was made with other weights than {model.directory} has: make it again with vlj-edge labels"
+        )
+    return bank

@@ -1,0 +1,120 @@
+"""Embeddings in few bytes: a prefix of them, as float32, float16, int8 with a scale, or one bit a number.
+
+All numbers are little-endian. What the forms cost in agreement is in results/wearable.json.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge.bundle import Manifest, verify_file
+from vlj_edge.errors import VljEdgeError
+
+Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class VectorFormat:
+    """How a vector is written.
+
+    Attributes:
+        code: that stands for it in files.
+        size: bytes for a width.
+        pack, unpack: to bytes, and back to float32 of the width.
+    """
+
+    code: int
+    size: Callable[[int], int]
+    pack: Callable[[Vector], bytes]
+    unpack: Callable[[bytes, int], Vector]
+
+
+def _pack_int8(vector: Vector) -> bytes:
+    scale = max(float(np.abs(vector).max()), 1e-12) / 127
+    numbers: bytes = np.rint(vector / scale).astype(np.int8).tobytes()
+    return struct.pack("<f", scale) + numbers
+
+
+def _unpack_int8(raw: bytes, width: int) -> Vector:
+    scale = np.frombuffer(raw, "<f4", 1)[0]
+    return np.asarray(np.frombuffer(raw, np.int8, width, 4) * scale, np.float32)
+
+
+def _unpack_bits(raw: bytes, width: int) -> Vector:
+    signs = np.unpackbits(np.frombuffer(raw, np.uint8), count=width)
+    return np.asarray((signs * 2.0 - 1.0) / np.sqrt(width), np.float32)  # of unit length again
+
+
+FORMATS = {
+    "float32": VectorFormat(
+        0,
+        lambda n: 4 * n,
+        lambda v: v.astype("<f4").tobytes(),
+        lambda raw, n: np.frombuffer(raw, "<f4", n).astype(np.float32),
+    ),
+    "float16": VectorFormat(
+        1,
+        lambda n: 2 * n,
+        lambda v: v.astype("<f2").tobytes(),
+        lambda raw, n: np.frombuffer(raw, "<f2", n).astype(np.float32),
+    ),
+    "int8": VectorFormat(2, lambda n: n + 4, _pack_int8, _unpack_int8),
+    "bit": VectorFormat(3, lambda n: -(-n // 8), lambda v: np.packbits(v >= 0).tobytes(), _unpack_bits),
+}
+
+
+def parse_format(name: str) -> VectorFormat:
+    """A form by its name.
+
+    Raises:
+        VljEdgeError: no form is called that.
+    """
+    if name not in FORMATS:
+        raise VljEdgeError(f"no form of vectors is called '{name}': choose one of {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def read_basis(directory: Path, manifest: Manifest) -> Vector | None:
+    """The axes on which a bundle's embeddings are shortened, float32 [embedding, axes], the most telling first, each of
+    unit length; None: it has none, because its embeddings can be cut off as they are, or nobody has fitted any.
+
+    Raises:
+        VljEdgeError: the file is not the one that was sealed, or holds something else.
+    """
+    if manifest.prefix is None:
+        return None
+    path = verify_file(directory, manifest.prefix, manifest)
+    try:
+        basis = np.asarray(np.load(path, allow_pickle=False), np.float32)
+        if basis.ndim != 2 or len(basis) != manifest.embedding or not 1 <= basis.shape[1] <= len(basis):
+            raise ValueError(f"its shape is {basis.shape}")
+    except (ValueError, EOFError) as error:
+        raise VljEdgeError(f"{path} holds no axes ({error}): export the bundle again") from error
+    return np.asarray(basis / np.maximum(np.linalg.norm(basis, axis=0), 1e-12), np.float32)  # int8 has any scale
+
+
+def prefix(vector: Vector, width: int, basis: Vector | None = None) -> Vector:
+    """A vector in `width` numbers, of unit length again; the vector itself if that is all of it.
+
+    Args:
+        basis: of read_basis(): the numbers are those along its first axes; None: the vector's own first ones.
+
+    Raises:
+        VljEdgeError: the vector is not so long.
+    """
+    if not 1 <= width <= len(vector):
+        raise VljEdgeError(
+            f"a vector of {len(vector)} numbers has no prefix of {width}: give a width up to {len(vector)}"
+        )
+    if width == len(vector):
+        return vector
+    if basis is not None and width > basis.shape[1]:
+        raise VljEdgeError(f"this bundle shortens vectors to {basis.shape[1]} numbers or fewer, not to {width}")
+    part = vector[:width] if basis is None else vector @ basis[:, :width]
+    return np.asarray(part / max(float(np.linalg.norm(part)), 1e-12), np.float32)

@@ -1,0 +1,214 @@
+"""Embeddings in a file: a stream that grows, or a ring that never does. docs/embeddings.md describes the bytes.
+
+Every record carries a checksum and has the same size. So a reader needs no index, a record that a power cut tore is
+noticed and left out, and all others stay readable: nothing that was written is ever moved.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from vlj_edge.errors import VljEdgeError
+
+from .quantize import FORMATS, Vector, VectorFormat, parse_format, prefix
+
+_MAGIC = b"vljedge1"
+_HEADER = struct.Struct("<8sBxxxIIQ16s")  # magic, form, width, record size, slots (0: a stream), space; then CRC-32
+_RECORD = struct.Struct("<Qddi")  # number, seconds in the source, unix time, label (-1: none); then vector, CRC-32
+_CRC = struct.Struct("<I")
+HEADER_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a file of records holds.
+
+    Attributes:
+        form: of its vectors (vectors.FORMS).
+        width: numbers of each vector.
+        space: that they lie in (vlj_edge.bundle.embedding_space).
+        slots: records that a ring holds; 0: a stream, which grows.
+    """
+
+    form: str
+    width: int
+    space: str
+    slots: int = 0
+
+    @property
+    def record_size(self) -> int:
+        """Bytes."""
+        return _RECORD.size + parse_format(self.form).size(self.width) + _CRC.size
+
+
+class Record(NamedTuple):
+    """One embedding: its number from 0 on, seconds from the source's start, unix time, label's number or -1."""
+
+    number: int
+    time: float
+    clock: float
+    label: int
+    embedding: Vector
+
+
+class RecordFile:
+    """A file of records that this process alone appends to.
+
+    Args:
+        sync: have every record on the disk before write() returns, so that a power cut loses none that was written.
+
+    Raises:
+        VljEdgeError: another process writes to it, it holds something else, or there is no room.
+    """
+
+    def __init__(self, path: Path, layout: Layout, sync: bool = False) -> None:
+        self.path, self.layout, self._sync = path, layout, sync
+        self._form: VectorFormat = parse_format(layout.form)
+        if not path.exists():
+            _create(path, layout)
+        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise VljEdgeError(f"{path} is being written by another process: name another file") from error
+            found = read_layout(path)
+            if found != layout:
+                raise VljEdgeError(f"{path} holds {_told(found)}, not {_told(layout)}: name another file")
+            self.next = max((record.number for record in read_records(path)), default=-1) + 1
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def write(self, time: float, clock: float, embedding: Vector, label: int = -1) -> None:
+        """Append an embedding, float32 [at least the layout's width]; in a full ring it takes the oldest one's place.
+
+        Raises:
+            VljEdgeError: the disk is full, or fails.
+        """
+        vector = self._form.pack(prefix(embedding, self.layout.width))
+        body = _RECORD.pack(self.next, time, clock, label) + vector
+        slot = self.next % self.layout.slots if self.layout.slots else self.next
+        record, size = body + _CRC.pack(zlib.crc32(body)), self.layout.record_size
+        try:
+            if os.pwrite(self._file, record, HEADER_SIZE + slot * size) != size:
+                raise OSError(28, "No space left on device")  # a short write is a full disk
+            if self._sync:
+                os.fdatasync(self._file)
+        except OSError as error:
+            raise VljEdgeError(
+                f"{self.path} cannot be written ({error.strerror}): free space; the {self.next} records before stay"
+            ) from error
+        self.next += 1
+
+    def close(self) -> None:
+        """Let go of the file. May be called twice."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> RecordFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def read_layout(path: Path) -> Layout:
+    """What a file holds.
+
+    Raises:
+        VljEdgeError: it cannot be read, or is no file of records.
+    """
+    try:
+        with path.open("rb") as stream:
+            header = stream.read(HEADER_SIZE)
+        magic, code, width, size, slots, space = _HEADER.unpack_from(header)
+        (crc,) = _CRC.unpack_from(header, _HEADER.size)
+        form = next((name for name, each in FORMATS.items() if each.code == code), None)
+        if magic != _MAGIC or form is None or crc != zlib.crc32(header[: _HEADER.size]):
+            raise ValueError("its header is not one")
+        layout = Layout(form, width, space.decode("ascii"), slots)
+        if layout.record_size != size:
+            raise ValueError("its records have another size")
+    except (OSError, ValueError, struct.error) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise VljEdgeError(f"{path} is no file of embeddings ({why}): write one with vlj-edge embed --ring") from error
+    return layout
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of a file, the oldest first. What was torn is left out; another process may be writing.
+
+    Raises:
+        VljEdgeError: as read_layout().
+    """
+    layout = read_layout(path)
+    form, size = parse_format(layout.form), layout.record_size
+    numbers: list[tuple[int, int]] = []
+    with path.open("rb") as stream:
+        stream.seek(HEADER_SIZE)
+        slot = 0
+        while len(raw := stream.read(size)) == size:
+            if _is_whole(raw):
+                numbers.append((_RECORD.unpack_from(raw)[0], slot))
+            slot += 1
+        for number, slot in sorted(numbers):
+            stream.seek(HEADER_SIZE + slot * size)
+            raw = stream.read(size)
+            # written over since: its number is then another one
+            if _is_whole(raw) and _RECORD.unpack_from(raw)[0] == number:
+                _, time, clock, label = _RECORD.unpack_from(raw)
+                yield Record(number, time, clock, label, form.unpack(raw[_RECORD.size : -_CRC.size], layout.width))
+
+
+def _is_whole(raw: bytes) -> bool:
+    # a slot that was never written is all zero, and the CRC-32 of its zeros is not
+    return len(raw) > _CRC.size and zlib.crc32(raw[: -_CRC.size]) == _CRC.unpack_from(raw, len(raw) - _CRC.size)[0]
+
+
+def _create(path: Path, layout: Layout) -> None:
+    """Header and empty slots under another name, then the right one: a power cut leaves the file or none."""
+    head = _HEADER.pack(
+        _MAGIC,
+        parse_format(layout.form).code,
+        layout.width,
+        layout.record_size,
+        layout.slots,
+        layout.space.encode("ascii"),
+    )
+    head = (head + _CRC.pack(zlib.crc32(head))).ljust(HEADER_SIZE, b"\0")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with scratch.open("wb") as stream:
+            stream.write(head)
+            stream.flush()
+            if layout.slots:  # all the room that it will ever need, now
+                os.posix_fallocate(stream.fileno(), 0, HEADER_SIZE + layout.slots * layout.record_size)
+            os.fsync(stream.fileno())
+        try:
+            os.link(scratch, path)  # which does not take the place of a file that another process has just made
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links, such as FAT
+            os.rename(scratch, path)
+        scratch.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise VljEdgeError(f"{path} cannot be made ({error.strerror or error}): name another place") from error
+
+
+def _told(layout: Layout) -> str:
+    kind = f"a ring of {layout.slots}" if layout.slots else "a stream"
+    return f"{kind} {layout.form} vectors of {layout.width} in space {layout.space}"

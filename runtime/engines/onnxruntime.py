@@ -1,0 +1,102 @@
+"""ONNX Runtime as an engine: every buffer is bound by address once, so that nothing is copied on the way in or out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from vlj_edge.bundle import EngineSpec
+from vlj_edge.bundle.tensor_check import check_tensors
+from vlj_edge.errors import VljEdgeError, require
+
+from .base import Array, EngineRequest, HostMemoryEngine, allocate, usable_cores, verified_graph
+
+# What onnxruntime calls the element types that a bundle may hold.
+_NUMPY_NAMES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(bool)": "bool",
+}
+
+
+class OrtEngine(HostMemoryEngine):
+    """One onnxruntime session with its buffers. See Engine."""
+
+    def __init__(
+        self,
+        path: Path,
+        spec: EngineSpec,
+        shared: Mapping[str, Array],
+        threads: int | None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+        spin: bool = False,
+    ) -> None:
+        ort = require("onnxruntime", "cpu")
+        self._path = path
+        self._session = _session(ort, path, spec.precision, threads, providers, spin)
+        for specs, nodes in ((spec.inputs, self._session.get_inputs()), (spec.outputs, self._session.get_outputs())):
+            check_tensors(path, specs, _tensors(nodes), "the file", "export the bundle again")
+        self.inputs, self.outputs = allocate(path, spec, shared)
+        self._binding = self._session.io_binding()
+        for name, array in self.inputs.items():
+            self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        for name, array in self.outputs.items():
+            self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def run(self) -> None:
+        """See Engine.run."""
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # onnxruntime's exception types share no base class below Exception
+            raise VljEdgeError(
+                f"{self._path} failed while running ({_one_line(error)}): free memory and try again, or export it again"
+            ) from error
+
+
+def load(wanted: EngineRequest) -> OrtEngine:
+    """Verify and load an engine, for the CPU.
+
+    Raises:
+        VljEdgeError: onnxruntime is not installed, cannot read the file, or finds other inputs and outputs in it.
+    """
+    shared = {name: engine.outputs[name] for name, engine in wanted.inputs_from.items()}
+    return OrtEngine(verified_graph(wanted), wanted.spec, shared, wanted.threads, spin=wanted.spin)
+
+
+def _session(
+    ort: ModuleType, path: Path, precision: str, threads: int | None, providers: Sequence[str], spin: bool
+) -> Any:
+    missing = [name for name in providers if name not in ort.get_available_providers()]
+    if missing:
+        raise VljEdgeError(
+            f"this onnxruntime has no {', '.join(missing)}: pip install 'vlj-edge[gpu]' in place of [cpu]"
+        )
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # fatal: what matters arrives as an exception, and stderr belongs to the commands
+    options.intra_op_num_threads = threads or usable_cores()
+    options.inter_op_num_threads = 1
+    # Spinning threads burn the cores between two windows that the camera and the video decoder need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    if precision in ("int8", "int8-fp16"):
+        # onnxruntime 1.32 cannot load int8 products whose MatMul and Add it made a Gemm of; the other way round it,
+        # session.qdqisint8allowed, is 1.4 x as slow (nano's vision encoder, AVX-512 VNNI).
+        options.add_session_config_entry("optimization.disable_specified_optimizers", "MatMulAddFusion")
+    try:
+        return ort.InferenceSession(str(path), options, providers=list(providers))
+    except Exception as error:  # as in run()
+        raise VljEdgeError(
+            f"onnxruntime {ort.__version__} cannot load {path} ({_one_line(error)}): "
+            "pip install -U 'onnxruntime>=1.25' (it needs Python 3.11), or export the bundle again"
+        ) from error
+
+
+def _tensors(nodes: Sequence[Any]) -> dict[str, tuple[str, list[Any]]]:
+    return {node.name: (_NUMPY_NAMES.get(node.type, node.type), list(node.shape)) for node in nodes}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,110 @@
+"""OpenVINO as an engine, on the CPU: every buffer is bound once, nothing is copied on the way in or out.
+
+It does not read the operators of the native decoder's cache (opset 24), and promises nothing for an output that lies in
+its input's place. So what has a cache is run by ONNX Runtime; backends.py says so wherever this backend is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from pathlib import Path
+from typing import Any
+
+from vlj_edge.bundle import EngineSpec, TensorSpec
+from vlj_edge.bundle.tensor_check import check_tensors
+from vlj_edge.errors import VljEdgeError, require
+
+from . import onnxruntime as ort
+from .base import Array, Engine, EngineRequest, HostMemoryEngine, allocate, usable_cores, verified_graph
+
+_COMPUTE = ("fp32", "int8", "int8w", "int4w")  # the precisions whose products are fp32 or int8
+_NUMPY_NAMES = {"f32": "float32", "i64": "int64", "i32": "int32", "boolean": "bool"}
+
+
+class OpenVinoEngine(HostMemoryEngine):
+    """One compiled model with its buffers. See Engine."""
+
+    def __init__(
+        self, path: Path, spec: EngineSpec, shared: Mapping[str, Array], threads: int | None, bf16: bool
+    ) -> None:
+        openvino = require("openvino", "openvino")
+        self._path = path
+        compiled = _compile(openvino, path, threads, bf16)
+        for specs, ports in ((spec.inputs, compiled.inputs), (spec.outputs, compiled.outputs)):
+            check_tensors(path, specs, _tensors(ports, specs), "the file", "export the bundle again")
+        self.inputs, self.outputs = allocate(path, spec, shared)
+        self._request = compiled.create_infer_request()
+        arrays = {**self.inputs, **self.outputs}
+        for port in (*compiled.inputs, *compiled.outputs):
+            self._request.set_tensor(port, openvino.Tensor(arrays[_name(port, arrays)], shared_memory=True))
+
+    def run(self) -> None:
+        """See Engine.run."""
+        try:
+            self._request.infer()
+        except Exception as error:  # openvino raises plain RuntimeErrors, and others of pybind11's
+            raise VljEdgeError(
+                f"{self._path} failed while running ({_one_line(error)}): free memory, or use --backend onnxruntime"
+            ) from error
+
+
+def load(wanted: EngineRequest) -> Engine:
+    """Verify and load an engine; what has a cache is loaded by ONNX Runtime (see above).
+
+    Raises:
+        VljEdgeError: openvino is not installed, cannot read the file or finds other inputs and outputs in it, or would
+            compute in another precision than the bundle's.
+    """
+    spec = wanted.spec
+    if spec.in_place:
+        return ort.load(wanted)
+    if spec.precision not in _COMPUTE:
+        raise VljEdgeError(
+            f"OpenVINO would compute the {wanted.name} in fp32 although the bundle is {spec.precision}: run with"
+            " --backend onnxruntime, or export the bundle with --precision fp32 or int8"
+        )
+    shared = {name: engine.outputs[name] for name, engine in wanted.inputs_from.items()}
+    return OpenVinoEngine(verified_graph(wanted), spec, shared, wanted.threads, wanted.bf16)
+
+
+def has_bf16() -> bool:
+    """Does this processor multiply in bf16 by itself?"""
+    openvino = require("openvino", "openvino")
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _compile(openvino: Any, path: Path, threads: int | None, bf16: bool) -> Any:
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads or usable_cores(),
+        "NUM_STREAMS": 1,
+        # Its own default is bf16 where the processor has that, whatever the graph says.
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+    }
+    if bf16 and not has_bf16():
+        raise VljEdgeError("this processor does not compute in bf16: run vlj-edge tune again")
+    try:
+        return openvino.Core().compile_model(path, "CPU", options)
+    except Exception as error:  # as in run()
+        raise VljEdgeError(
+            f"OpenVINO {openvino.__version__.partition('-')[0]} cannot load {path} ({_one_line(error)}): run with"
+            " --backend onnxruntime"
+        ) from error
+
+
+def _tensors(ports: Any, specs: tuple[TensorSpec, ...]) -> dict[str, tuple[str, list[int]]]:
+    known = {spec.name for spec in specs}
+    kinds = [port.get_element_type().get_type_name() for port in ports]
+    return {
+        _name(port, known): (_NUMPY_NAMES.get(kind, kind), list(port.partial_shape.to_shape()))
+        for port, kind in zip(ports, kinds, strict=True)
+    }
+
+
+def _name(port: Any, known: Container[str]) -> str:
+    """A port has the names of all nodes that were folded into one: the one that the manifest knows."""
+    return next((str(name) for name in sorted(port.names) if name in known), str(port.any_name))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[-200:]  # openvino's reasons come last

@@ -1,0 +1,80 @@
+"""The three gates, each of which skips the work behind it, and what the second one watches besides meaning: whether the
+picture is at rest. The second asks the first: it has a window encoded only where its decision hangs on what that means.
+Settings and their units are in vlj_edge.bundle."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from vlj_edge import bundle
+
+from .meaning import Embedding
+
+AGREEING = 2  # texts of resting pictures: on nano's validation streams 1 in 4 is wrong, and two that agree seldom are
+
+
+class CaptionMemory:
+    """Texts by embedding, the least recently used forgotten first. Recall is one matrix-vector product.
+
+    Texts of a resting picture are recalled for a resting picture alone, and the others for the others. A resting
+    picture is given the text that most of the near ones have, if at least AGREEING have it.
+    """
+
+    def __init__(self, settings: bundle.CaptionMemorySettings, size: int) -> None:
+        self._capacity = settings.capacity if settings.enabled else 0
+        # A unit vector times itself is 1 only up to rounding.
+        self._same, self._same_at_rest = (min(same, 1 - 1e-6) for same in (settings.same, settings.same_at_rest))
+        self._embeddings = np.zeros((self._capacity, size), np.float32)
+        self._at_rest = np.zeros(self._capacity, np.bool_)
+        self._used = np.zeros(self._capacity, np.int64)  # when, in calls
+        self._texts: list[str] = []
+        self._calls = 0
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def recall(self, embedding: Embedding, resting: bool | None = None) -> str | None:
+        """The text of the nearest embedding, if that is near enough; None otherwise."""
+        if not self._texts:
+            return None
+        similarities = self._embeddings[: len(self)] @ embedding
+        similarities[self._at_rest[: len(self)] != bool(resting)] = -np.inf
+        if resting:
+            return self._agreed(np.flatnonzero(similarities >= self._same_at_rest).tolist())
+        nearest = int(similarities.argmax())
+        if similarities[nearest] < self._same:
+            return None
+        self._touch(nearest)
+        return self._texts[nearest]
+
+    def _agreed(self, near: list[int]) -> str | None:
+        """The text that most of these slots have, if AGREEING have it."""
+        if not near:
+            return None
+        text, count = Counter(self._texts[slot] for slot in near).most_common(1)[0]
+        if count < AGREEING:
+            return None
+        for slot in near:
+            if self._texts[slot] == text:
+                self._touch(slot)
+        return text
+
+    def put(self, embedding: Embedding, text: str, resting: bool | None = None) -> None:
+        """Remember a text, in the place of the least recently used one when memory is full."""
+        if len(self) < self._capacity:
+            self._texts.append("")
+            slot = len(self) - 1
+        elif self._capacity:
+            slot = int(self._used.argmin())
+        else:
+            return
+        self._embeddings[slot] = embedding
+        self._at_rest[slot] = bool(resting)
+        self._texts[slot] = text
+        self._touch(slot)
+
+    def _touch(self, slot: int) -> None:
+        self._calls += 1
+        self._used[slot] = self._calls

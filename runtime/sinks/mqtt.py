@@ -1,0 +1,222 @@
+"""Events to an MQTT broker, announced to Home Assistant. For a broker that is away events wait, within a bound."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import sys
+import threading
+import time
+import unicodedata
+import zlib
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+from vlj_edge.errors import VljEdgeError, require, without_credentials
+
+from .base import Event, split_address
+
+CLOSING_SECONDS = 3.0  # for what the broker has not acknowledged yet
+LONGEST_PAUSE = 30  # between two attempts to connect, seconds
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+class Mqtt:
+    """Publishes under the address's path, BASE, with SOURCE as a slug of the source's name:
+
+    BASE/SOURCE/narration: each event, as Event.as_dict() in JSON, QoS 1: after a break some come twice, none is lost.
+    BASE/SOURCE/state: the last text, retained.
+    BASE/status: "online" or "offline", retained; the broker itself says "offline" when this process dies.
+    DISCOVERY/sensor/BASE_SOURCE/config: what Home Assistant wants to know, retained.
+
+    It connects by itself, now and after every break; what is retained is published again with each connection.
+
+    Args:
+        url: mqtt://[USER:PASSWORD@]HOST[:PORT]/BASE, or mqtts:// for TLS; special characters of a password as %40.
+        most_queued: events that wait for the broker, or for its acknowledgement, at most.
+        ca_file: certificates to trust instead of the system's.
+
+    Attributes:
+        missed: events that were taken, and not acknowledged when it was closed.
+        last_error: why there is no connection at present, one line.
+
+    Raises:
+        VljEdgeError: paho-mqtt is missing, or the address or the certificates cannot be used.
+    """
+
+    def __init__(
+        self, url: str, most_queued: int = 1000, ca_file: str | None = None, discovery: str = "homeassistant"
+    ) -> None:
+        paho = require("paho.mqtt.client", "mqtt")
+        broker = _parse(url)
+        self.missed = 0
+        self.last_error: str | None = None
+        self._broker, self._most, self._discovery = broker, most_queued, discovery.strip("/")
+        self._full = int(paho.MQTT_ERR_QUEUE_SIZE)
+        # Held while publishing; never taken in _on_publish, under which paho holds its own.
+        self._lock = threading.Lock()
+        self._slugs: dict[str, str] = {}  # of source names
+        self._texts: dict[str, str] = {}  # the last of each slug
+        self._waiting: set[int] = set()  # message numbers of events that are not acknowledged
+        self._acknowledged: deque[int] = deque()
+        self._closed = False
+        self._client = paho.Client(
+            paho.CallbackAPIVersion.VERSION2, client_id=f"vlj-edge-{_slug(broker.base)}-{secrets.token_hex(4)}"
+        )
+        self._prepare(ca_file)
+        self._client.connect_async(broker.host, broker.port, keepalive=30)
+        self._client.loop_start()
+
+    def take(self, event: Event) -> None:
+        """See Sink. Returns before the broker has it.
+
+        Raises:
+            VljEdgeError: too many wait already.
+        """
+        data = json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+        with self._lock:
+            slug, new = self._slug_of(event.source)
+            self._texts[slug] = event.narration.text
+            if new:
+                self._announce(event.source, slug)
+            self._say(slug)
+            sent = self._client.publish(f"{self._broker.base}/{slug}/narration", data, qos=1)
+            if sent.rc == self._full:
+                why = self.last_error or "the broker does not keep up"
+                raise VljEdgeError(f"{self._most} events wait for {self._broker.shown} ({why}): check the broker")
+            self._waiting.add(sent.mid)
+            self._strike_off()
+
+    def close(self) -> None:
+        """See Sink. Waits a few seconds at most for the broker to have everything."""
+        if self._closed:
+            return
+        self._closed = True
+        self._settle(CLOSING_SECONDS)
+        self.missed = len(self._waiting)
+        if self._client.is_connected():
+            sent = self._client.publish(f"{self._broker.base}/status", "offline", qos=1, retain=True)
+            with self._lock:
+                self._waiting = {sent.mid}
+            self._settle(CLOSING_SECONDS)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _prepare(self, ca_file: str | None) -> None:
+        client, broker = self._client, self._broker
+        if broker.user is not None:
+            client.username_pw_set(broker.user, broker.password)
+        if broker.secure:
+            try:
+                client.tls_set(ca_certs=ca_file)
+            except (OSError, ValueError) as error:
+                raise VljEdgeError(f"{ca_file} cannot be used ({error}): give a file of PEM certificates") from error
+        client.max_queued_messages_set(self._most)
+        client.reconnect_delay_set(1, LONGEST_PAUSE)
+        client.will_set(f"{broker.base}/status", "offline", qos=1, retain=True)
+        client.on_connect, client.on_connect_fail = self._on_connect, self._on_connect_fail
+        client.on_disconnect, client.on_publish = self._on_disconnect, self._on_publish
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            self.last_error = f"{self._broker.shown} refuses the connection: {reason}"
+            return
+        with self._lock:
+            self.last_error = None
+            client.publish(f"{self._broker.base}/status", "online", qos=1, retain=True)
+            for source, slug in self._slugs.items():
+                self._announce(source, slug)
+                self._say(slug)
+
+    def _on_connect_fail(self, client: Any, userdata: Any) -> None:
+        error = sys.exc_info()[1]  # paho calls this while it handles it, and does not hand it on
+        self.last_error = f"{self._broker.shown} cannot be reached: {getattr(error, 'strerror', None) or error}"
+
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if not self._closed and self.last_error is None:
+            self.last_error = f"{self._broker.shown} has gone: {reason}"
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
+        self._acknowledged.append(mid)
+
+    def _say(self, slug: str) -> None:
+        # QoS 0: one that is lost with its connection is published again with the next; a queued one would come after
+        # it, and be retained though it is old.
+        data = self._texts[slug].encode("utf-8", "replace")
+        self._client.publish(f"{self._broker.base}/{slug}/state", data, qos=0, retain=True)
+
+    def _announce(self, source: str, slug: str) -> None:
+        base = self._broker.base
+        name = f"{_slug(base)}_{slug}"
+        sensor = {
+            "name": source,
+            "unique_id": name,
+            "state_topic": f"{base}/{slug}/state",
+            "value_template": "{{ value[:255] }}",  # Home Assistant takes no longer state
+            "json_attributes_topic": f"{base}/{slug}/narration",
+            "availability_topic": f"{base}/status",
+            "device": {"identifiers": [_slug(base)], "name": base, "manufacturer": "vlj-edge"},
+            "origin": {"name": "vlj-edge"},
+        }
+        data = json.dumps(sensor, ensure_ascii=False).encode("utf-8", "replace")
+        self._client.publish(f"{self._discovery}/sensor/{name}/config", data, qos=0, retain=True)
+
+    def _slug_of(self, source: str) -> tuple[str, bool]:
+        if source in self._slugs:
+            return self._slugs[source], False
+        slug = _slug(source)
+        if slug in self._slugs.values():  # "Door 1" and "door-1"
+            slug += f"-{zlib.crc32(source.encode('utf-8', 'replace')):08x}"
+        self._slugs[source] = slug
+        return slug, True
+
+    def _settle(self, seconds: float) -> None:
+        """Wait for acknowledgements."""
+        end = time.monotonic() + seconds
+        while True:
+            with self._lock:
+                self._strike_off()
+                if not self._waiting or time.monotonic() > end:
+                    return
+            time.sleep(0.02)
+
+    def _strike_off(self) -> None:
+        while self._acknowledged:
+            self._waiting.discard(self._acknowledged.popleft())
+
+
+@dataclass(frozen=True)
+class _Broker:
+    host: str
+    port: int
+    base: str
+    secure: bool
+    user: str | None
+    password: str | None = field(repr=False)
+
+    @property
+    def shown(self) -> str:
+        """For errors: no credentials, and no path."""
+        return f"{'mqtts' if self.secure else 'mqtt'}://{self.host}:{self.port}"
+
+
+def _parse(url: str) -> _Broker:
+    shown = without_credentials(url)
+    parts, host, port = split_address(url)
+    if parts.scheme not in _PORTS or not host:
+        raise VljEdgeError(f"no address of a broker ({shown}): give mqtt://HOST/BASE/TOPIC or mqtts://")
+    base = unquote(parts.path).strip("/") or "vlj-edge"
+    if re.search(r"[?#]", url) or re.search(r"[+#\0]", base):
+        raise VljEdgeError(f"no topic can have ?, # or + in it ({shown}): leave them out, in a password write %3F, %23")
+    user = unquote(parts.username) if parts.username is not None else None
+    password = unquote(parts.password) if parts.password is not None else None
+    return _Broker(host, port or _PORTS[parts.scheme], base, parts.scheme == "mqtts", user, password)
+
+
+def _slug(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+    return slug or f"source-{zlib.crc32(name.encode('utf-8', 'replace')):08x}"

@@ -1,0 +1,87 @@
+"""Events to a web server, and texts to a command that speaks them. Both take as long as it takes: put an Outlet around
+them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from contextlib import suppress
+
+from vlj_edge.errors import VljEdgeError
+
+from .base import Event
+
+SPEAKING_SECONDS = 30.0
+
+
+class Speech:
+    """Runs a command for each text, which it gets on stdin, and instead of an argument that is `{}`; without a shell.
+
+    take() lasts until the command ends, or is killed after half a minute. In an Outlet of capacity 1 a new text so
+    waits for the one that is being spoken, and of those that wait only the newest is spoken.
+
+    Raises:
+        VljEdgeError: the command is not there, or cannot be read as one.
+    """
+
+    def __init__(self, command: str, timeout: float = SPEAKING_SECONDS) -> None:
+        try:
+            self._command = shlex.split(command)
+        except ValueError as error:
+            raise VljEdgeError(f"the command {command} cannot be read ({error}): check its quotes") from None
+        if not self._command or shutil.which(self._command[0]) is None:
+            raise VljEdgeError(f"the command '{command}' is not there: install it, or give another, such as espeak-ng")
+        self._timeout = timeout
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def take(self, event: Event) -> None:
+        """See Sink.
+
+        Raises:
+            VljEdgeError: the command cannot be run, failed, or was killed.
+        """
+        text = " ".join(event.narration.text.replace("\0", " ").split())
+        if not text:
+            return
+        argument = f" {text}" if text.startswith("-") else text  # a text is no option
+        name = self._command[0]
+        try:
+            running = subprocess.Popen(
+                [argument if part == "{}" else part for part in self._command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # so that its children can be killed with it
+            )
+        except OSError as error:
+            raise VljEdgeError(f"{name} cannot be run ({error.strerror or error}): check the command") from error
+        self._running = running
+        try:
+            running.communicate(text.encode("utf-8", "replace"), timeout=self._timeout)
+        except subprocess.TimeoutExpired:
+            raise VljEdgeError(
+                f"{name} had not spoken after {self._timeout:g} s and was killed: check the command"
+            ) from None
+        finally:
+            self.interrupt()
+            running.wait()
+            if running.stdin is not None:
+                with suppress(OSError):
+                    running.stdin.close()
+            self._running = None
+        if running.returncode:
+            raise VljEdgeError(f"{name} failed (exit code {running.returncode}): run it by hand to see why")
+
+    def interrupt(self) -> None:
+        """Kill the command that is running. Does nothing when none is."""
+        running = self._running
+        if running is not None and running.poll() is None:
+            with suppress(OSError):
+                os.killpg(running.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """See Sink."""
+        self.interrupt()

@@ -1,0 +1,92 @@
+"""From frames at any rate to clip windows at the clip's rate.
+
+Sample j is taken at time j / frames_per_second and shows the latest frame that is not younger. Window k is the samples
+k * stride ... k * stride + frames - 1. Times are compared in whole microseconds, so that 29.97 frames a second cannot
+round a frame past its sample.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from itertools import repeat
+from math import ceil, floor
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge.presets import Clip
+from vlj_edge.results import Window
+
+from .source import Frame
+
+Sample = TypeVar("Sample")
+
+
+def samples(
+    frames: Iterable[Frame],
+    clip: Clip,
+    see: Callable[[npt.NDArray[np.uint8]], Sample],
+    period: float = 0.0,
+) -> Iterator[Sample]:
+    """What `see` makes of the frame that each sample shows; item j is sample j. `see` runs once for a frame.
+
+    A slower source is repeated, a faster one dropped. A frame is chosen when the next one has passed the sample's time,
+    and the last one when the source ends, so nothing beyond the next frame is waited for.
+
+    Args:
+        frames: in order of time; samples before the first frame show the first frame.
+        period: seconds between two frames, nominally: for so long the last frame is on, as none follows that could
+            tell, and a picture is asked for before the next frame where that is likely to pass a sample.
+    """
+    rate = _rate(clip)
+    taken, early, slack = 0, True, 0.0
+    latest: Frame | None = None
+    for frame in frames:
+        due = ceil(_exact(frame.time) * rate)  # samples before this frame
+        if latest is not None and due > taken:
+            slack = slack if early else period / 2  # it lasted longer than its rate says, and others may
+            yield from repeat(see(latest.image), due - taken)
+            taken = due
+        latest = frame
+        early = (frame.time + period + slack) * clip.frames_per_second > taken
+        if early:
+            _ = frame.image
+    if latest is not None:
+        end = _exact(latest.time + period)
+        due = max(ceil(end * rate), floor(_exact(latest.time) * rate) + 1)
+        if due > taken:
+            yield from repeat(see(latest.image), due - taken)
+
+
+def windows(seen: Iterable[Sample], clip: Clip) -> Iterator[tuple[Window, list[Sample]]]:
+    """Every clip window of the samples, as soon as its last sample is there.
+
+    A source that is shorter than a clip gives one window in which the last sample is repeated, as V-JEPA 2 shows an
+    image as a clip (arXiv 2506.09985). The samples of a stride that was begun are left out.
+    """
+    recent: deque[Sample] = deque(maxlen=clip.frames)
+    count = 0
+    for item in seen:
+        recent.append(item)
+        count += 1
+        if count >= clip.frames and (count - clip.frames) % clip.stride == 0:
+            yield window((count - clip.frames) // clip.stride, clip), list(recent)
+    if 0 < count < clip.frames:
+        yield window(0, clip), list(recent) + [recent[-1]] * (clip.frames - count)
+
+
+def window(index: int, clip: Clip) -> Window:
+    """The times of window `index`, each from integers, so that no error adds up in a long stream."""
+    rate, first = _rate(clip), index * clip.stride
+    return Window(index, float(first / rate), float((first + clip.frames) / rate))
+
+
+def _rate(clip: Clip) -> Fraction:
+    return Fraction(clip.frames_per_second).limit_denominator(1001)  # 1001: NTSC rates such as 30000/1001
+
+
+def _exact(time: float) -> Fraction:
+    return Fraction(round(time * 1_000_000), 1_000_000)

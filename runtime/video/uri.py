@@ -1,0 +1,138 @@
+"""What a person types for a source, and the source that it means."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from vlj_edge.errors import VljEdgeError, without_credentials
+
+from .camera import CameraAddress, CameraSource, CameraState
+from .files import IMAGE_SUFFIXES, ImageFiles, VideoFile, natural_order
+from .opencv import import_opencv
+from .source import Source
+from .stdin import StdinSource
+
+_CAMERA = (
+    "check that it is plugged in (ls /dev/video*), that this user is in the group video, and that no other program"
+    " uses it"
+)
+_NETWORK = "check its address, user and password, and that the network reaches it"
+_CSI = "check its cable and sudo systemctl restart nvargus-daemon"
+# TCP, for a lost packet of UDP is a torn picture; no buffers, for they are delay; an end to waits, in microseconds.
+_FFMPEG = {"OPENCV_FFMPEG_CAPTURE_OPTIONS": "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|timeout;5000000"}
+_ARGUS = (  # NVIDIA's camera stack, straight to BGR; the newest frame, never a queue
+    "nvarguscamerasrc sensor-id={} ! video/x-raw(memory:NVMM),width=1280,height=720,framerate=30/1 ! nvvidconv !"
+    " video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
+)
+
+
+def open_source(
+    uri: str | Path | int,
+    frames_per_second: float = 4.0,
+    keep_trying: bool = False,
+    told: Callable[[CameraState], None] = lambda state: None,
+) -> Source:
+    """Open what a URI names.
+
+    | URI | what it is |
+    |---|---|
+    | a path, file:// | a video file, an image, or a folder of images |
+    | 0, /dev/video0, v4l2:///dev/video0 | a camera |
+    | csi://0 | a camera on a Jetson's CSI connector, through GStreamer |
+    | rtsp://, rtsps:// | a network camera |
+    | http://, https:// | MJPEG, HLS, or a recording |
+    | - | JPEG pictures, one after the other, on stdin; -?size=640x480&rate=25&format=bgr24 for raw ones |
+
+    Args:
+        frames_per_second: that are wanted; a folder's images follow one another at this rate.
+        keep_trying, told: as of capture.Live; for live sources alone.
+
+    Raises:
+        VljEdgeError: nothing there, nothing that can be read, or no frame in it.
+    """
+    text = str(uri)
+    if text == "-" or text.startswith("-?"):
+        return _stdin(text)
+    address = camera_address(text)
+    if address is None:
+        path = unquote(urlsplit(text).path) if text.startswith("file://") else text
+        return _open_path(Path(path).expanduser(), frames_per_second)
+    live = CameraSource(address, 1 / (4 * frames_per_second), keep_trying=keep_trying, told=told)
+    if live.recording:  # every frame of it counts, and it comes as fast as it is read
+        live.close()
+        return VideoFile(str(address.place), address.shown)
+    return live
+
+
+def camera_address(text: str) -> CameraAddress | None:
+    """The live source that a URI names; None for a path.
+
+    Raises:
+        VljEdgeError: no such kind of source, or OpenCV here cannot read it.
+    """
+    plain = text.removeprefix("v4l2://")
+    if re.fullmatch(r"\d+", plain):
+        return CameraAddress(f"camera {plain}", int(plain), remedy=_CAMERA)
+    if plain.startswith("/dev/"):
+        return CameraAddress(f"camera {plain}", plain, remedy=_CAMERA)
+    scheme, mark, rest = text.partition("://")
+    shown = without_credentials(text)
+    if not mark or scheme == "file":
+        return None
+    if scheme in ("rtsp", "rtsps", "http", "https"):
+        return CameraAddress(shown, text, "FFMPEG", dict(_FFMPEG) if scheme.startswith("rtsp") else {}, _NETWORK)
+    if scheme == "csi":
+        return _csi(shown, rest)
+    raise VljEdgeError(
+        f"{shown}: {scheme} sources are not known: give a file, a folder of images, a camera's index, csi://, rtsp://"
+        " or http://"
+    )
+
+
+def _csi(shown: str, sensor: str) -> CameraAddress:
+    if not re.fullmatch(r"\d+", sensor):
+        raise VljEdgeError(f"{shown} names no CSI camera: write csi://0 for the first")
+    cv2 = import_opencv()
+    if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
+        raise VljEdgeError(
+            f"{shown} needs an OpenCV with GStreamer, and this one has none: pip uninstall opencv-python-headless, and"
+            " use JetPack's (apt install python3-opencv)"
+        )
+    return CameraAddress(shown, _ARGUS.format(sensor), "GSTREAMER", remedy=_CSI)
+
+
+def _stdin(text: str) -> Source:
+    given = parse_qs(text[2:], strict_parsing=True) if len(text) > 2 else {}
+    wrong = VljEdgeError(f"'{text}' is no source: write - for JPEGs, -?size=640x480&rate=25&format=bgr24 for raw ones")
+    if not given.keys() <= {"size", "rate", "format"}:
+        raise wrong
+    size = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", given["size"][0]) if "size" in given else None
+    rate = given.get("rate", [""])[0]
+    if ("size" in given and size is None) or (rate and not re.fullmatch(r"\d+(\.\d+)?", rate)):
+        raise wrong
+    return StdinSource(
+        0,
+        (int(size[1]), int(size[2])) if size else None,
+        float(rate) if rate else None,
+        given.get("format", ["bgr24"])[0],
+    )
+
+
+def _open_path(path: Path, frames_per_second: float) -> Source:
+    if not path.exists():
+        raise VljEdgeError(f"{path} does not exist: check the path; a camera is given by its index, such as 0")
+    if not os.access(path, os.R_OK):
+        raise VljEdgeError(f"{path} may not be read by this user: chmod +r it")
+    if path.is_dir():
+        images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+        if not images:
+            raise VljEdgeError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}): give a folder that does")
+        return ImageFiles(sorted(images, key=natural_order), frames_per_second)
+    if path.stat().st_size == 0:
+        raise VljEdgeError(f"{path} is empty: record or copy it again")
+    # OpenCV takes img_001.png for the first of a sequence and would go on to img_002.png.
+    return ImageFiles([path], frames_per_second) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path)

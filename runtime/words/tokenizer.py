@@ -1,0 +1,60 @@
+"""Texts to the fixed-length token ids that an engine takes, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from vlj_edge.bundle import Manifest, verify_file
+from vlj_edge.errors import VljEdgeError
+
+
+class FixedLengthTokenizer:
+    """One tokenizer of a bundle ("query", "decoder" or "text_encoder").
+
+    Raises:
+        VljEdgeError: the file is not the one that was sealed, or not a tokenizer.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest, name: str) -> None:
+        self._spec = manifest.tokenizers[name]
+        path = verify_file(directory, self._spec.file, manifest)
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises Exception itself
+            raise VljEdgeError(f"{path} is not a tokenizer ({error}): export the bundle again") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(self._spec.length)  # to know of it
+
+    def encode(self, text: str, cut: bool = False) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Token ids, int64 [1, length], padded at the end, and the mask, bool [1, length], true where a token is.
+
+        Args:
+            cut: take the tokens for which there is room, where there are more.
+
+        Raises:
+            VljEdgeError: there is nothing but white space in the text, or it has too many tokens.
+        """
+        if not text.strip():
+            raise VljEdgeError("the text is empty: give at least one word")
+        encoding = self._tokenizer.encode(self._spec.text_prefix + text)
+        if encoding.overflowing and not cut:
+            raise VljEdgeError(
+                f"'{' '.join(text.split())[:60]}...' has more than the {self._spec.length} tokens the bundle takes:"
+                " shorten it"
+            )
+        ids = encoding.ids
+        padded = np.full((1, self._spec.length), self._spec.pad, np.int64)
+        padded[0, : len(ids)] = ids
+        mask = np.zeros((1, self._spec.length), np.bool_)
+        mask[0, : len(ids)] = True
+        return padded, mask
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, without special tokens."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text.strip()

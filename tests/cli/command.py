@@ -1,0 +1,96 @@
+"""The real command, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+Done = subprocess.CompletedProcess[str]
+COMMAND = [sys.executable, "-m", "vlj_edge"]
+
+# What the extras install. vlj-edge itself depends on none of these.
+OPTIONAL = ("cv2", "onnxruntime", "torch", "onnx", "onnxscript", "transformers", "safetensors", "polygraphy")
+
+_WITHOUT = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ImportError(f"No module named {{name!r}}")
+
+sys.meta_path.insert(0, Blocked())
+from vlj_edge.cli import main
+main()
+"""
+
+
+def vlj_edge(*arguments: str | Path, cwd: Path | None = None) -> Done:
+    """Run `vlj-edge ARGUMENTS`."""
+    return _run([*COMMAND, *map(str, arguments)], cwd)
+
+
+def vlj_edge_without(packages: Iterable[str], *arguments: str | Path) -> Done:
+    """Run `vlj-edge ARGUMENTS` where some packages are not installed."""
+    return python(_WITHOUT.format(blocked=set(packages)), *arguments)
+
+
+def python(program: str, *arguments: str | Path, cwd: Path | None = None) -> Done:
+    """Run a short program."""
+    return _run([sys.executable, "-c", program, *map(str, arguments)], cwd)
+
+
+def start(*arguments: str | Path, command: Sequence[str] = COMMAND, cwd: Path | None = None) -> subprocess.Popen[str]:
+    """Start `vlj-edge ARGUMENTS` and go on. Ctrl-C reaches it even if the tests run in the background of a shell."""
+    return subprocess.Popen(
+        [*command, *map(str, arguments)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+        preexec_fn=_listen_to_ctrl_c,
+    )
+
+
+def error_of(done: Done) -> str:
+    """The one line of a command that failed as a command should."""
+    said = after_backend(done.stderr)
+    assert "Traceback" not in said, said
+    assert said.count("\n") == 1, said
+    assert said.startswith("error: "), said
+    assert done.returncode == 1
+    return said.strip()
+
+
+def after_backend(stderr: str) -> str:
+    """What came on stderr after the one line with which a command that runs engines begins."""
+    return re.sub(r"\Abackend: [^\n]+\n", "", stderr)
+
+
+def json_lines(text: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What `narrate --json` wrote: the lines that speak, and the totals that must end them."""
+    *spoken, last = [json.loads(line) for line in text.splitlines()]
+    assert list(last) == ["totals"]
+    return spoken, last["totals"]
+
+
+def _run(command: list[str], cwd: Path | None) -> Done:
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=_environment(), timeout=300)
+
+
+def _listen_to_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _environment() -> dict[str, str]:
+    # as a user has it: what silences or colours libraries here must not be what makes a test pass
+    silent = ("OPENCV_LOG_LEVEL", "OPENCV_FFMPEG_LOGLEVEL", "FORCE_COLOR", "PYTHONWARNINGS")
+    return {name: value for name, value in os.environ.items() if name not in silent}

@@ -1,0 +1,103 @@
+"""vlj-edge build, and export --engine tensorrt: ahead of time, with the real TensorRT-RTX, and without a card."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import error_of, vlj_edge, vlj_edge_without
+from vlj_edge.bundle import nano_bundle, verify_bundle
+from vlj_edge.runtime.engines.tensorrt.device import driver_found
+from vlj_edge.targets import TARGETS
+
+needs_rtx = pytest.mark.skipif(platform.machine() != "x86_64", reason="TensorRT-RTX has no package for this machine")
+without_card = pytest.mark.skipif(driver_found(), reason="there is a card here, for which it would build")
+
+
+@pytest.fixture(autouse=True)
+def own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def nano(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(nano_bundle(), tmp_path / "nano", ignore=shutil.ignore_patterns("engines")))
+
+
+@needs_rtx
+def test_build_ahead_says_what_it_built_and_what_is_current(nano: Path) -> None:
+    first = vlj_edge("build", nano, "--target", "sm86", "--engine", "decoder", "--engine", "predictor")
+    assert (first.returncode, first.stderr) == (0, "")
+    assert "predictor: TensorRT has no fused attention for fp32" in first.stdout
+    [folder] = (nano / "engines").iterdir()
+    assert folder.name.startswith("sm86-tensorrt_rtx-") and first.stdout.rstrip().endswith(str(folder))
+    kept = {path.name for path in folder.iterdir()}
+    second = vlj_edge("build", nano, "--target", "sm86", "--engine", "decoder")
+    assert "current" in second.stdout and {path.name for path in folder.iterdir()} == kept
+    forced = vlj_edge("build", nano, "--target", "sm86", "--engine", "decoder", "--force", "--workspace", "64")
+    assert forced.returncode == 0 and "current" not in forced.stdout
+    verify_bundle(nano)
+
+
+@needs_rtx
+@pytest.mark.slow
+def test_export_builds_as_well(tmp_path: Path) -> None:
+    out = tmp_path / "both"
+    options = ["--fp16", "--engine", "tensorrt", "--target", "sm120", "--skip-parity"]
+    done = vlj_edge("export", *options, "--out", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("fused") == 4
+    assert len(list(out.glob("engines/sm120-*/*.engine"))) == 4
+
+
+@without_card
+def test_without_a_card_it_asks_for_a_target(nano: Path) -> None:
+    assert "--target sm86" in error_of(vlj_edge("build", nano))
+    assert "--target sm86" in error_of(vlj_edge("export", "--engine", "tensorrt", "--out", nano.with_name("out")))
+    assert not nano.with_name("out").exists(), "said before the export, not after it"
+
+
+def test_what_cannot_be_built_is_one_line(nano: Path) -> None:
+    unknown = error_of(vlj_edge("build", nano, "--target", "jetson"))
+    assert all(name in unknown for name in TARGETS)
+    assert "nothing to build" in error_of(vlj_edge("build", nano, "--target", "wearable"))
+    assert "has no encoder" in error_of(vlj_edge("build", nano, "--target", "sm86", "--engine", "encoder"))
+    assert "is no bundle" in error_of(vlj_edge("build", nano.parent, "--target", "sm86"))
+
+
+@needs_rtx
+@without_card
+def test_a_jetson_s_engines_are_built_on_the_jetson(nano: Path) -> None:
+    assert "on a Jetson run vlj-edge build there" in error_of(vlj_edge("build", nano, "--target", "jetson-orin"))
+
+
+def test_a_missing_tensorrt_names_the_extra(nano: Path) -> None:
+    done = vlj_edge_without(["tensorrt", "tensorrt_rtx"], "build", nano, "--target", "sm86")
+    assert "pip install 'vlj-edge[rtx]'" in error_of(done)
+
+
+def test_a_bundle_that_was_changed_is_not_built(nano: Path) -> None:
+    with (nano / "decoder.onnx").open("ab") as graph:
+        graph.write(b"more")
+    assert "is not the file that was exported" in error_of(
+        vlj_edge("build", nano, "--target", "sm86", "--engine", "decoder")
+    )
+
+
+def test_targets_set_precision_flavour_and_gates(tmp_path: Path) -> None:
+    from vlj_edge.bundle import read_manifest
+
+    out = tmp_path / "orin"
+    done = vlj_edge("export", "--target", "jetson-orin-nano", "--skip-parity", "--out", out)
+    assert done.returncode == 0, done.stderr
+    manifest = read_manifest(out)
+    assert manifest.gates.memory.capacity == 128 and manifest.engines["decoder"].opset <= 20
+    assert {name: spec.precision for name, spec in manifest.engines.items()} == {
+        "vision_encoder": "fp16",
+        "predictor": "fp16",
+        "decoder": "fp16",
+        "text_encoder": "bf16",
+    }

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import Done, error_of, python, start, vlj_edge
+from vlj_edge.cli import main
+from vlj_edge.presets import PRESETS
+
+# The command with a preset of tiny dimensions, and optionally a limit (bytes) on every file that is written: then the
+# kernel refuses to write on, as it does on a full disk.
+_TINY_EXPORT = """
+import resource, sys
+from tests.export.tiny_weights import TINY
+from vlj_edge.cli import main
+from vlj_edge.presets import PRESETS
+PRESETS[TINY.name] = TINY
+limit = int(sys.argv.pop(1))
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+main()
+"""
+REPOSITORY = Path(__file__).parents[2]
+
+Export = Callable[..., Done]
+
+
+def export_tiny(*arguments: str | Path, limit: int = 0) -> Done:
+    """`vlj-edge export ARGUMENTS --preset tiny` in a process of its own."""
+    return python(_TINY_EXPORT, str(limit), "export", *arguments, "--preset", "tiny", cwd=REPOSITORY)
+
+
+@pytest.fixture
+def export(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Export:
+    """`vlj-edge export ARGUMENTS --preset tiny` in this process, because torch takes seconds to import."""
+    from tests.export.tiny_weights import TINY
+
+    monkeypatch.setitem(PRESETS, "tiny", TINY)
+
+    def run(*arguments: str | Path, preset: str = "tiny") -> Done:
+        call = ["export", *map(str, arguments), "--preset", preset]
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(call)
+        out, err = capfd.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Done(call, ended.value.code, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the tiny preset, as examples/train_nano would leave them."""
+    from tests.export.tiny_weights import write_tiny_weights
+
+    return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny")
+
+
+def test_an_unknown_preset_lists_the_known_ones(tmp_path: Path) -> None:
+    line = error_of(vlj_edge("export", tmp_path, "--preset", "huge", "--out", tmp_path / "out"))
+    assert "'huge'" in line
+    assert all(name in line for name in PRESETS)
+
+
+def test_a_preset_that_ships_no_weights_asks_for_them(tmp_path: Path) -> None:
+    line = error_of(vlj_edge("export", "--preset", "vl-jepa-1.6b", "--out", tmp_path / "out"))
+    assert "vlj-edge export WEIGHTS --preset vl-jepa-1.6b" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--fp16", "--precision", "int8"], "--fp16 is --precision fp16"),
+        (["--no-decoder", "--captions", "x.txt"], "name one"),
+        (["--frames", "7"], "a multiple of 2"),
+        (["--encoder", "clip"], "choose one of vjepa2-vitl"),
+    ],
+)
+def test_calls_that_contradict_themselves(arguments: list[str], words: str, tmp_path: Path) -> None:
+    assert words in error_of(vlj_edge("export", *arguments, "--out", tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_not_there_are_named(export: Export, tmp_path: Path) -> None:
+    line = error_of(export(tmp_path / "none", "--out", tmp_path / "out"))
+    assert f"{tmp_path / 'none'} has no model.safetensors" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["bundle", "folder", "file"])
+def test_what_lies_at_out_is_left_alone(
+    what: str, export: Export, weights: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    if what == "bundle":
+        shutil.copytree(tiny_bundle, out)
+    elif what == "folder":
+        out.mkdir()
+    else:
+        out.write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    assert f"{out} exists" in error_of(export(weights, "--out", out))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_overwrite_does_not_replace_what_is_no_bundle(export: Export, weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").write_text("mine")
+    assert "is no bundle" in error_of(export(weights, "--out", tmp_path / "photos", "--overwrite"))
+    assert (tmp_path / "photos" / "1.jpg").read_text() == "mine"
+
+
+def test_weights_of_another_preset_are_listed(export: Export, weights: Path, tmp_path: Path) -> None:
+    line = error_of(export(weights, "--out", tmp_path / "out", preset="nano"))
+    assert "does not fit preset nano" in line
+    for part in ("missing: ", "wrong shape: ", " instead of (", " more"):
+        assert part in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_few_wrong_keys_are_all_named(export: Export, weights: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    changed = Path(shutil.copytree(weights, tmp_path / "weights"))
+    state = load_file(changed / "model.safetensors")
+    state["text_projection.weights"] = state.pop("text_projection.weight")
+    state["text_projection.bias"] = state["text_projection.bias"][:-1].clone()
+    save_file(state, changed / "model.safetensors")
+    line = error_of(export(changed, "--out", tmp_path / "out"))
+    assert "missing: text_projection.weight;" in line
+    assert "unexpected: text_projection.weights;" in line
+    assert "wrong shape: text_projection.bias (39,) instead of (40,)" in line
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "query_tokenizer.json", "decoder_tokenizer.json"])
+@pytest.mark.parametrize("harm", [Path.unlink, cut])
+def test_a_damaged_weights_folder_is_one_line(
+    harm: Callable[[Path], None], name: str, export: Export, weights: Path, tmp_path: Path
+) -> None:
+    changed = Path(shutil.copytree(weights, tmp_path / "weights"))
+    harm(changed / name)
+    assert name in error_of(export(changed, "--out", tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == [changed]
+
+
+def test_a_place_that_cannot_be_written_is_one_line(export: Export, weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert str(tmp_path / "file" / "out") in error_of(export(weights, "--out", tmp_path / "file" / "out"))
+
+
+@pytest.mark.slow
+def test_an_exported_bundle_verifies_and_narrates(weights: Path, video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = export_tiny(weights, "--out", out)
+    assert (done.returncode, done.stderr) == (0, ""), "nothing but results where there is no terminal"
+    for part in ("vision_encoder", "predictor", "decoder", "text_encoder", "parity", f"--bundle {out}"):
+        assert part in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert vlj_edge("verify", out).returncode == 0
+    assert "made unknown" not in vlj_edge("inspect", out).stdout
+    assert vlj_edge("narrate", video, "--bundle", out, "--every-window").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_nothing(weights: Path, tmp_path: Path) -> None:
+    line = error_of(export_tiny(weights, "--out", tmp_path / "deep" / "out", limit=1_000))
+    assert str(tmp_path / "deep" / "out") in line
+    assert "free some space" in line
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_late_leaves_the_bundle_that_was_there(
+    weights: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(tiny_bundle, tmp_path / "out"))
+    line = error_of(export_tiny(weights, "--out", out, "--overwrite", limit=300_000))  # the predictor is larger
+    assert "free some space" in line
+    assert list(tmp_path.iterdir()) == [out]
+    assert vlj_edge("verify", out).returncode == 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_nothing(weights: Path, tmp_path: Path) -> None:
+    arguments = ("0", "export", weights, "--out", tmp_path / "out", "--preset", "tiny")
+    running = start(*arguments, command=[sys.executable, "-c", _TINY_EXPORT], cwd=REPOSITORY)
+    while not any(tmp_path.rglob("*.onnx")):  # the first engine is written: the other three are still to come
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    out, errors = running.communicate(timeout=60)
+    assert (running.returncode, out, errors.strip()) == (130, "", "")
+    assert list(tmp_path.iterdir()) == []

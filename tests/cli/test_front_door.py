@@ -1,0 +1,124 @@
+"""What works before anything optional is installed, and how a wrong call ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import vlj_edge as package
+from tests.cli.command import OPTIONAL, after_backend, error_of, python, vlj_edge, vlj_edge_without
+
+COMMANDS = (
+    "narrate",
+    "classify",
+    "ask",
+    "labels",
+    "embed",
+    "index",
+    "search",
+    "serve",
+    "export",
+    "build",
+    "inspect",
+    "profile",
+    "tune",
+    "verify",
+)
+# Each takes a tenth of a second or more to import.
+HEAVY = ("numpy", "rich", "PIL", "tokenizers", *OPTIONAL)
+
+_IMPORTED = f"""
+import sys
+try:
+    {{}}
+except SystemExit:
+    pass
+print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
+"""
+
+
+def imported_by(program: str, *arguments: str) -> str:
+    return python(_IMPORTED.format(program), *arguments).stderr.strip()
+
+
+def test_import_loads_nothing_heavy() -> None:
+    assert imported_by("import vlj_edge") == "[]"
+
+
+def test_the_check_for_heavy_imports_sees_one() -> None:
+    assert imported_by("import vlj_edge.results") == "['numpy']"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=str)
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    assert imported_by("from vlj_edge.cli import main; main()", *arguments) == "[]"
+
+
+@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)], ids=str)
+def test_help_needs_no_extra(arguments: list[str]) -> None:
+    done = vlj_edge_without(OPTIONAL, *arguments, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Usage: {' '.join(['vlj-edge', *arguments])} ")
+
+
+def test_help_lists_every_command() -> None:
+    commands = vlj_edge("--help").stdout.partition("Commands:")[2]
+    assert sorted(line.split()[0] for line in commands.splitlines() if line.strip()) == sorted(COMMANDS)
+
+
+def test_version_is_that_of_the_package() -> None:
+    done = vlj_edge("--version")
+    assert (done.returncode, done.stdout) == (0, f"vlj-edge, version {package.__version__}\n")
+
+
+@pytest.mark.parametrize("missing", ["cv2", "onnxruntime"])
+def test_narrate_says_which_extra_to_install(missing: str, video: Path, tiny_bundle: Path) -> None:
+    done = vlj_edge_without([missing], "narrate", video, "--bundle", tiny_bundle)
+    assert error_of(done).startswith(f"error: {missing} is needed here")
+    assert error_of(done).endswith("pip install 'vlj-edge[cpu]'")
+
+
+def test_narrate_runs_without_what_only_export_needs(video: Path, tiny_bundle: Path) -> None:
+    only_export = [name for name in OPTIONAL if name not in ("cv2", "onnxruntime")]
+    done = vlj_edge_without(only_export, "narrate", video, "--bundle", tiny_bundle)
+    assert (done.returncode, after_backend(done.stderr)) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["inspect", "verify"])
+def test_a_bundle_is_looked_at_without_any_extra(name: str, tiny_bundle: Path) -> None:
+    done = vlj_edge_without(OPTIONAL, name, tiny_bundle)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("missing", "extra"), [("torch", "export"), ("onnx", "export"), ("onnxscript", "export"), ("onnxruntime", "cpu")]
+)
+def test_export_says_which_extra_to_install(missing: str, extra: str, tmp_path: Path) -> None:
+    done = vlj_edge_without([missing], "export", tmp_path, "--out", tmp_path / "out")
+    assert f"No module named '{missing}'" in error_of(done)
+    assert error_of(done).endswith(f"pip install 'vlj-edge[{extra}]'")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no-such-command"],
+        ["--no-such-option"],
+        ["narrate"],
+        ["narrate", "a.mp4", "b.mp4", "--srt", "c.srt"],
+        ["narrate", "a.mp4", "--log-bytes", "100"],
+        ["narrate", "a.mp4", "--no-such-option"],
+        ["narrate", "a.mp4", "--srt", "."],
+        ["export", "a", "b"],
+        ["inspect", "a", "b"],
+        ["verify", "--json"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_call_exits_with_2_and_how_it_is_used(arguments: list[str]) -> None:
+    done = vlj_edge(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Usage: vlj-edge ")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,72 @@
+"""vlj-edge classify, ask and labels, as a person types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.command import error_of, vlj_edge
+
+
+def test_classify_names_the_nearest_labels(video: Path, tiny_bundle: Path) -> None:
+    done = vlj_edge("classify", video, "--bundle", tiny_bundle, "--labels", "red,green,blue", "--top", "2")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and len(lines) == 2 and done.stderr == ""
+    assert float(lines[0].split()[0]) >= float(lines[1].split()[0])
+
+
+def test_classify_speaks_when_the_answer_changes(video: Path, tiny_bundle: Path) -> None:
+    done = vlj_edge("classify", video, "--bundle", tiny_bundle, "--labels", "red,green,blue", "--stream", "--json")
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["label"] for line in said] == ["red", "blue", "green"]
+    assert [line["start"] for line in said] == sorted(line["start"] for line in said)
+    plain = vlj_edge("classify", video, "--bundle", tiny_bundle, "--labels", "red,green,blue", "--stream")
+    assert [line.split()[2] for line in plain.stdout.splitlines()] == ["red", "blue", "green"]
+
+
+def test_a_bank_takes_the_place_of_labels(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    names, bank = tmp_path / "labels.txt", tmp_path / "bank.npz"
+    names.write_text("red\ngreen\nblue\n")
+    made = vlj_edge("labels", names, "--out", bank, "--bundle", tiny_bundle)
+    assert made.returncode == 0 and "3 labels" in made.stdout
+    arguments = ("classify", video, "--bundle", tiny_bundle, "--stream")
+    banked = vlj_edge(*arguments, "--bank", bank)
+    assert banked.returncode == 0
+    assert banked.stdout == vlj_edge(*arguments, "--labels", names).stdout
+    assert "other weights" in error_of(vlj_edge("classify", video, "--bank", bank))
+
+
+def test_none_of_these(video: Path, tiny_bundle: Path) -> None:
+    arguments = ("classify", video, "--bundle", tiny_bundle, "--labels", "red,green", "--none-below", "1")
+    done = vlj_edge(*arguments)
+    assert done.stdout.startswith("none of these; the nearest:\n")
+
+
+def test_ask_answers_each_question(video: Path, tiny_bundle: Path) -> None:
+    done = vlj_edge(
+        *("ask", video, "what colour is it", "describe", "--bundle", tiny_bundle, "--json"),
+        *("--choices", "red,blue", "--choices", "green,a yellow screen"),
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and [len(answer["guesses"]) for answer in answers] == [2, 2]
+    assert [answer["question"] for answer in answers] == ["what colour is it", "describe"]
+    one = vlj_edge("ask", video, "what colour is it", "--bundle", tiny_bundle, "--choices", "red,green,blue")
+    assert len(one.stdout.splitlines()) == 3
+
+
+def test_calls_that_are_wrong(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    for arguments, message in (
+        (("classify", video), "either --labels or --bank"),
+        (("classify", video, "--labels", "a", "--bank", "b"), "either --labels or --bank"),
+        (("classify", video, "--bank", "b", "--template", "{}"), "--template is for --labels"),
+        (("ask", video, "a", "b", "c", "--choices", "x,y", "--choices", "x,y"), "3 questions and 2 --choices"),
+    ):
+        done = vlj_edge(*arguments)
+        assert done.returncode == 2 and message in done.stderr
+    for arguments, message in (
+        (("classify", video, "--labels", " , "), "there are no labels"),
+        (("classify", tmp_path / "absent.mp4", "--labels", "red"), "does not exist"),
+        (("ask", video, " ", "--choices", "red,blue"), "the text is empty"),
+        (("labels", "red", "--out", tmp_path / "no" / "bank.npz"), "cannot be written"),
+    ):
+        assert message in error_of(vlj_edge(*arguments, "--bundle", tiny_bundle))

@@ -1,0 +1,153 @@
+"""vlj-edge serve as a service: it starts, is told to read its file again, and ends without losing a text."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.command import COMMAND, vlj_edge
+from tests.runtime.tiny_bundle import BLUE, GREEN, RED
+
+TOKEN = "a-token-of-this-test"
+
+
+def free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
+class Served:
+    """A server in a process of its own."""
+
+    def __init__(self, folder: Path, *arguments: str | Path, **environment: str) -> None:
+        self.port = free_port()
+        command = [*COMMAND, "serve", *map(str, arguments), "--port", str(self.port)]
+        self.errors = folder / "stderr"
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(command, stderr=errors, env={**os.environ, **environment}, cwd=folder)
+
+    def get(self, path: str, token: str | None = None) -> Any:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
+        if token is not None:
+            request.add_header("Authorization", f"Bearer {token}")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.read()
+
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.get("/api/state"))
+        return found
+
+    def wait(self, true: Callable[[], Any], seconds: float = 30) -> Any:
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                found = true()
+            except (OSError, KeyError):
+                found = None
+            if found:
+                return found
+            assert self.process.poll() is None, self.errors.read_text()
+            assert time.monotonic() < until, self.errors.read_text()
+            time.sleep(0.05)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    running: list[Served] = []
+
+    def start(*arguments: str | Path, **environment: str) -> Served:
+        running.append(Served(tmp_path, *arguments, **environment))
+        return running[-1]
+
+    yield start
+    for each in running:
+        each.process.kill()
+        each.process.wait()
+
+
+def sources_of(state: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {source["name"]: source for source in state["sources"]}
+
+
+@pytest.fixture
+def films(make_video: Callable[..., Path]) -> dict[str, Path]:
+    return {
+        "a": make_video([(RED, 3), (BLUE, 3)], name="a.avi"),
+        "b": make_video([(GREEN, 4)], name="b.avi"),
+    }
+
+
+@pytest.mark.slow
+def test_it_serves_reads_its_file_again_and_ends(
+    serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    config, log = tmp_path / "serve.toml", tmp_path / "texts.jsonl"
+    begin = f'bundle = "{tiny_bundle}"\nlog = "{log}"\n'
+    one = f'[[source]]\nname = "a"\nuri = "{films["a"]}"\n'
+    config.write_text(begin + one)
+    served = serve("--config", config)
+    served.wait(lambda: served.get("/healthz"))
+    served.wait(lambda: sources_of(served.state())["a"]["counts"]["events"] == 2)
+    assert b"<html" in served.get("/")
+
+    config.write_text(begin + one + f'[[source]]\nname = "b"\nuri = "{films["b"]}"\nquery = "what colour is it"\n')
+    served.process.send_signal(signal.SIGHUP)
+    served.wait(lambda: sources_of(served.state())["b"]["counts"]["events"] == 1)
+    config.write_text("port = 'x'")
+    served.process.send_signal(signal.SIGHUP)
+    served.wait(lambda: "settings were not read again" in served.errors.read_text())
+    assert sources_of(served.state()).keys() == {"a", "b"}, "a mistake changes nothing"
+
+    assert served.end() == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert sorted((line["source"], line["number"]) for line in lines) == [("a", 1), ("a", 2), ("b", 1)]
+    assert "Traceback" not in served.errors.read_text()
+
+
+@pytest.mark.slow
+def test_a_token_guards_it(serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path) -> None:
+    served = serve(films["a"], "--bundle", tiny_bundle, "--log-format", "json", VLJ_EDGE_TOKEN=TOKEN)
+    served.wait(lambda: served.get("/healthz"))
+    for token in (None, "wrong", TOKEN[:-1]):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            served.get("/api/state", token)
+        assert refused.value.code == 401
+    assert served.get("/api/state", TOKEN)
+    assert served.end(signal.SIGINT) in (0, 130)
+    assert all(json.loads(line)["message"] for line in served.errors.read_text().splitlines() if line.startswith("{"))
+    assert TOKEN not in served.errors.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ((), 2, "name a SOURCE"),
+        (("0", "--host", "0.0.0.0"), 1, "0.0.0.0 can be reached by others: add --token-file"),
+        (("0", "--token", "short"), 1, "fewer than 16 characters"),
+        (("--config", "none.toml"), 1, "none.toml cannot be read"),
+        (("0", "--store", "/proc/none"), 1, "/proc/none cannot be made"),
+        (("0", "0"), 1, "two sources are called '0'"),
+    ],
+)
+def test_wrong_calls_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = vlj_edge("serve", *arguments)
+    assert done.returncode == code and told in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,86 @@
+"""Every program in examples/ that a person would copy, run as they would run it, on the shipped bundle and video."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vlj_edge.bundle import nano_bundle
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+DEMO = EXAMPLES / "media" / "demo.mp4"
+
+
+def run(program: str, *arguments: str | Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / program, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_narrate_video() -> None:
+    *said, totals = run("narrate_video.py", DEMO)
+    assert any("the robot arm" in line for line in said)
+    assert "windows" in totals
+
+
+def test_compare_with_texts() -> None:
+    lines = run("compare_with_texts.py", DEMO, "the robot arm stays still", "two people play chess")
+    nearest = [line.split("  ", 3)[-1].strip() for line in lines]
+    assert "the robot arm stays still" in nearest[0], "the video begins with a still moment"
+    assert len(lines) > 100
+
+
+def test_classify_video() -> None:
+    lines = run("classify_video.py", DEMO, "opens the drawer", "closes the door", "hammers the nail")
+    order = [next(n for n, line in enumerate(lines) if label in line) for label in ("drawer", "door", "nail")]
+    assert order == sorted(order), "the video shows them in this order"
+
+
+def test_ask_video() -> None:
+    question, answers = "Is the drawer open or closed?", ("the drawer is open", "the drawer is closed")
+    [line] = run("ask_video.py", DEMO, question, ",".join(answers))
+    assert line.startswith(question) and any(answer in line for answer in answers)
+
+
+def test_search_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(DEMO, tmp_path)
+    lines = run("search_library.py", tmp_path, "the robot arm opens the drawer")
+    assert "demo.mp4: " in lines[0] and len(lines) == 4
+    score, start = float(lines[1].split()[0]), float(lines[1].split()[1])
+    assert score > 0.3 and 5 < start < 13, "as in examples/media/demo.json"
+    assert len(run("search_library.py", tmp_path, "the robot arm hammers the nail")) == 3, "it is stored already"
+
+
+def test_embed_on_device(tmp_path: Path) -> None:
+    *news, totals = run("embed_on_device.py", DEMO, tmp_path / "ring.vlj")
+    assert 5 < len(news) < 60 and all("something new" in line for line in news)
+    assert totals.startswith("79 embeddings kept")
+
+
+@pytest.mark.slow
+def test_export_bundle(tmp_path: Path) -> None:
+    lines = run("export_bundle.py", tmp_path / "nano-fp16")
+    assert sum("lowest cosine to torch" in line for line in lines) == 5
+    assert (tmp_path / "nano-fp16" / "manifest.json").is_file()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="TensorRT-RTX has no package for this machine")
+def test_build_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    bundle = shutil.copytree(nano_bundle(), tmp_path / "nano", ignore=shutil.ignore_patterns("engines"))
+    lines = run("build_engines.py", bundle, "sm86", "sm120")
+    assert len(lines) == 8 and sum("3 of 3 attention operators fused" in line for line in lines) == 2  # the decoder's
+
+
+def test_every_example_is_run_here() -> None:
+    tested = Path(__file__).read_text(encoding="utf-8")
+    for program in EXAMPLES.glob("*.py"):
+        assert f'run("{program.name}"' in tested

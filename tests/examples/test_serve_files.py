@@ -1,0 +1,36 @@
+"""The files that a person copies to run vlj-edge serve for good."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vlj_edge.bundle import GateSettings
+from vlj_edge.runtime.service.config import _KINDS, read_config
+
+SERVE = Path(__file__).parents[2] / "examples" / "serve"
+
+
+def test_the_config_is_right_and_so_is_what_it_comments_out(tmp_path: Path) -> None:
+    config = read_config(SERVE / "serve.toml")
+    assert [source.name for source in config.sources] == ["bench"]
+    text = re.sub(r"^# (?=[\w\[])", "", (SERVE / "serve.toml").read_text().partition("\n")[2], flags=re.M)
+    (tmp_path / "all.toml").write_text(text)
+    whole = read_config(tmp_path / "all.toml")
+    assert [source.name for source in whole.sources] == ["bench", "door"]
+    assert whole.options.keys() == _KINDS.keys(), "every option is there"
+    gates = whole.sources[1].wanted(GateSettings()).gates
+    assert gates is not None and gates.meaning.speak_below == 0.9
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / "vlj-edge.service"
+    text = (SERVE / "vlj-edge.service").read_text()
+    unit.write_text(text.replace("/opt/vlj-edge/bin/vlj-edge", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "vlj-edge.service" not in done.stderr, done.stderr

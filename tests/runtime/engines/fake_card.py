@@ -1,0 +1,346 @@
+"""A card and a TensorRT that hold to the rules of the real ones, and compute what the bundle's own graphs say.
+
+Work is only queued until the host waits, so that whoever reads too early reads old bytes. What the real driver answers
+with an error, a hang or wrong numbers raises BrokenRule here. Rules: CUDA C++ Programming Guide (streams, stream
+capture, graphs, asynchronous copies), TensorRT's developer guide (enqueueV3, tensor addresses, capture after a first
+run, aliased key-value caches).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from tests.export.kernels import host
+from vlj_edge.bundle import EngineSpec
+from vlj_edge.runtime.engines.tensorrt.device import Buffer, refuse
+
+Action = Callable[[], None]
+
+
+class BrokenRule(AssertionError):
+    """Something that the real card would not have borne."""
+
+
+class FakeCard:
+    """See device.Device. `counted` says what was done how often."""
+
+    name, sm = "Fake Card 3060", "sm86"
+
+    def __init__(self, memory: int = 1 << 30) -> None:
+        self.memory, self.live = memory, dict[int, np.ndarray]()
+        self.pins: list[np.ndarray] = []
+        self.queues: dict[int, list[Action]] = {}
+        self.queued: Counter[int] = Counter()
+        self.done: Counter[int] = Counter()
+        self.recordings: dict[int, tuple[int, list[Action]]] = {}  # captured stream -> its thread, the work
+        self.current = {threading.get_ident()}  # threads that the card is current in
+        self.lock = threading.RLock()
+        self.counted: Counter[str] = Counter()
+        self.to_host, self.from_host = set[int](), set[int]()  # addresses of copies, captured or not
+        self.lost_at: int | None = None  # this launch is the last that the card sees
+        self.lost = False
+        self.capture_fails = False
+
+    def use(self) -> None:
+        self.current.add(threading.get_ident())
+
+    def free_memory(self) -> int:
+        return self.memory - sum(len(raw) for raw in self.live.values())
+
+    def allocate(self, size: int) -> Buffer:
+        self._outside_capture("allocated")
+        if size > self.free_memory():
+            refuse(f"{size / 1e6:.1f} MB", "CUDA_ERROR_OUT_OF_MEMORY from cuMemAlloc", self.free_memory())
+        self.counted["allocate"] += 1
+        address = 0x7F0000000000 + 0x1000000 * self.counted["allocate"]
+        self.live[address] = np.zeros(max(size, 1), np.uint8)
+        return Buffer(address, size)
+
+    def free(self, buffer: Buffer) -> None:
+        self._outside_capture("freed")
+        if any(self.queues.values()):
+            raise BrokenRule("memory was freed while work was queued")
+        if self.live.pop(buffer.address, None) is None:
+            raise BrokenRule("memory was freed that is not allocated")
+        buffer.address = 0
+
+    def pinned(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        self._outside_capture("pinned")
+        self.counted["pinned"] += 1
+        self.pins.append(np.zeros(tuple(shape), dtype))
+        return self.pins[-1]
+
+    def stream(self) -> int:
+        self._alive()
+        handle = 0x5000 + len(self.queues)
+        self.queues[handle] = []
+        return handle
+
+    def synchronise(self, stream: int) -> None:
+        self._outside_capture("synchronised", stream)
+        self._run(stream, self.queued[stream])
+
+    def copy_in(self, buffer: Buffer, array: np.ndarray, stream: int) -> None:
+        self._pinned(array)
+        address = buffer.address
+        self.bytes_at(address, array.nbytes)
+        self.counted["copy_in"] += 1
+        self.from_host.add(address)
+        self._queue(stream, lambda: self._put(address, array.view(np.uint8).reshape(-1)))
+
+    def copy_out(self, array: np.ndarray, buffer: Buffer, stream: int) -> None:
+        self._pinned(array)
+        address = buffer.address
+        self.bytes_at(address, array.nbytes)
+        self.counted["copy_out"] += 1
+        self.to_host.add(address)
+        flat = array.view(np.uint8).reshape(-1)
+        self._queue(stream, lambda: np.copyto(flat, self.bytes_at(address, flat.size)))
+
+    def copy(self, target: Buffer, source: Buffer, stream: int) -> None:
+        to, given, size = target.address, source.address, source.size
+        self.bytes_at(to, size)
+        self._queue(stream, lambda: self._put(to, self.bytes_at(given, size)))
+
+    def event(self) -> Any:
+        self._alive()
+        return {"stream": 0, "after": 0}
+
+    def record(self, event: Any, stream: int) -> None:
+        self._outside_capture("recorded an event", stream)
+        self._known(stream)
+        event.update(stream=stream, after=self.queued[stream])
+
+    def wait(self, event: Any) -> None:
+        self._outside_capture("waited", event["stream"])
+        self.counted["wait"] += 1
+        if event["stream"]:
+            self._run(event["stream"], event["after"])
+
+    def milliseconds(self, first: Any, second: Any) -> float:
+        return float(second["after"] - first["after"])
+
+    def begin_capture(self, stream: int) -> None:
+        self._outside_capture("began a capture", stream)
+        self._known(stream)
+        self.counted["capture"] += 1
+        self.recordings[stream] = (threading.get_ident(), [])
+
+    def end_capture(self, stream: int) -> Any:
+        if stream not in self.recordings:
+            raise BrokenRule("a capture was ended that had not begun")
+        _, graph = self.recordings.pop(stream)
+        if self.capture_fails:
+            refuse("capturing a graph", "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED from cuStreamEndCapture")
+        return graph
+
+    def launch(self, graph: list[Action], stream: int) -> None:
+        self.counted["launch"] += 1
+        self._queue(stream, lambda: [action() for action in graph] and None)
+
+    def load_kernel(self, code: bytes, name: str) -> str:
+        self._alive()
+        if code[:4] != b"\x7fELF" or name.encode() not in code:
+            raise BrokenRule(f"this is no cubin with {name} in it")
+        self.counted["kernel"] += 1
+        return name
+
+    def start(
+        self, kernel: str, grid: tuple[int, int, int], threads: int, arguments: Sequence[Any], stream: int
+    ) -> None:
+        """The kernel's own source, on the processor. Its memory is looked up when it runs."""
+        given = list(arguments)
+        self.counted["start"] += 1
+
+        def run() -> None:
+            host.start(kernel, grid, threads, [self._argument(one) for one in given])
+
+        self._queue(stream, run)
+
+    def _argument(self, one: Any) -> Any:
+        if one is None:
+            return ctypes.c_void_p(None)
+        return one if isinstance(one, int) else self.bytes_at(one.address, one.size)
+
+    def bytes_at(self, address: int, size: int) -> np.ndarray:
+        """Live device memory, which may begin within what was allocated."""
+        first = max((at for at in self.live if at <= address), default=None)
+        if first is None or address - first >= len(self.live[first]):
+            raise BrokenRule(f"nothing is allocated at {address:#x}")
+        left = self.live[first][address - first :]
+        if size > len(left):
+            raise BrokenRule(f"{size} bytes do not fit into {len(left)}")
+        return left[:size]
+
+    def queue_execution(self, stream: int, action: Action) -> None:
+        """An engine's work."""
+        self.counted["execute"] += 1
+        self._queue(stream, action)
+
+    def _put(self, address: int, values: np.ndarray) -> None:
+        np.copyto(self.bytes_at(address, values.size), values)
+
+    def _queue(self, stream: int, action: Action) -> None:
+        self._known(stream)
+        if stream in self.recordings:
+            thread, recording = self.recordings[stream]
+            if thread != threading.get_ident():
+                raise BrokenRule("a thread queued work on a stream that another one is capturing")
+            recording.append(action)
+            return
+        if self._capturing():
+            raise BrokenRule("work was queued on another stream than the captured one")
+        with self.lock:
+            self.queued[stream] += 1
+            self.queues[stream].append(action)
+
+    def _run(self, stream: int, until: int) -> None:
+        self._known(stream)
+        if self.lost_at is not None and self.counted["launch"] >= self.lost_at:
+            self.lost = True
+        self._alive()
+        with self.lock:
+            while self.done[stream] < until:
+                self.queues[stream].pop(0)()
+                self.done[stream] += 1
+
+    def _alive(self) -> None:
+        if threading.get_ident() not in self.current:
+            raise BrokenRule("the card is not current in this thread")
+        if self.lost:  # this error stays for as long as the process lives
+            refuse("waiting for the card", "CUDA_ERROR_ILLEGAL_ADDRESS from cuEventSynchronize")
+
+    def _known(self, stream: int) -> None:
+        self._alive()
+        if stream not in self.queues:
+            raise BrokenRule(f"{stream} is the default stream, or none at all")
+
+    def _pinned(self, array: np.ndarray) -> None:
+        if not any(array is pin for pin in self.pins):
+            raise BrokenRule("a pageable array was handed to an asynchronous copy")
+
+    def _capturing(self) -> bool:
+        return any(thread == threading.get_ident() for thread, _ in self.recordings.values())
+
+    def _outside_capture(self, did: str, stream: int = 0) -> None:
+        self._alive()
+        if self._capturing() or stream in self.recordings:
+            raise BrokenRule(f"{did} during a capture")
+
+
+_NAMES = {"float32": "FLOAT", "float16": "HALF", "bfloat16": "BF16", "int64": "INT64", "int32": "INT32", "bool": "BOOL"}
+
+
+class FakeEngine:
+    """ICudaEngine of one graph of a bundle. What TensorRT 10.3 lacks is added by `with_aliases`."""
+
+    def __init__(self, card: FakeCard, graph: Path, spec: EngineSpec, aliases: dict[str, str] | None) -> None:
+        self.card, self.spec = card, spec
+        self.tensors = [*spec.inputs, *spec.outputs]
+        self.aliases = aliases or {}
+        if aliases is not None:
+            self.get_aliased_input_tensor = lambda name: aliases.get(name, "")
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        self.graph = ort.InferenceSession(graph, options)
+        self.num_io_tensors = len(self.tensors)
+
+    def get_tensor_name(self, number: int) -> str:
+        return self.tensors[number].name
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        return SimpleNamespace(name=_NAMES[self._tensor(name).dtype])
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return self._tensor(name).shape
+
+    def create_execution_context(self) -> FakeContext:
+        return FakeContext(self)
+
+    def _tensor(self, name: str) -> Any:
+        return next(tensor for tensor in self.tensors if tensor.name == name)
+
+
+class FakeContext:
+    """IExecutionContext."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine, self.addresses, self.ran = engine, dict[str, int](), False
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        known = any(tensor.name == name for tensor in self.engine.tensors)
+        if known:
+            self.addresses[name] = address
+        return known
+
+    def execute_async_v3(self, stream: int) -> bool:
+        engine, card = self.engine, self.engine.card
+        for tensor in engine.tensors:
+            if tensor.name not in self.addresses:
+                raise BrokenRule(f"{tensor.name} has no address")
+            card.bytes_at(self.addresses[tensor.name], _size(tensor))
+        self._check_aliases()
+        if stream in card.recordings and not self.ran:
+            raise BrokenRule("an engine was captured before it had run once")
+        self.ran = self.ran or stream not in card.recordings
+        addresses = dict(self.addresses)
+        card.queue_execution(stream, lambda: self._compute(addresses))
+        return True
+
+    def _check_aliases(self) -> None:
+        inputs = {self.addresses[t.name]: t.name for t in self.engine.spec.inputs}
+        for tensor in self.engine.spec.outputs:
+            shares, must = inputs.get(self.addresses[tensor.name]), self.engine.aliases.get(tensor.name)
+            if shares != must:
+                raise BrokenRule(f"{tensor.name} shares memory with {shares}, and the engine expects {must}")
+
+    def _compute(self, addresses: dict[str, int]) -> None:
+        engine, card = self.engine, self.engine.card
+        feed = {t.name: _view(card, addresses[t.name], t).copy() for t in engine.spec.inputs}
+        names = [tensor.name for tensor in engine.spec.outputs]
+        for tensor, values in zip(engine.spec.outputs, engine.graph.run(names, feed), strict=True):
+            _view(card, addresses[tensor.name], tensor)[...] = values
+
+
+class FakeTensorRT:
+    """The module. `plans` says which graph the bytes of a serialised engine stand for."""
+
+    __version__ = "9.9.9"
+
+    class ILogger:
+        INTERNAL_ERROR, ERROR, WARNING = 0, 1, 2
+
+        def __init__(self) -> None:
+            pass
+
+    def __init__(self, card: FakeCard, aliased: bool = True) -> None:
+        self.card, self.aliased = card, aliased
+        self.plans: dict[bytes, tuple[Path, EngineSpec]] = {}
+
+    def Runtime(self, log: Any) -> Any:
+        def deserialize(plan: bytes) -> FakeEngine | None:
+            if plan not in self.plans:
+                log.log(self.ILogger.WARNING, "this is only a warning")
+                log.log(self.ILogger.ERROR, "Serialization assertion\n magicTag failed")
+                return None
+            graph, spec = self.plans[plan]
+            return FakeEngine(self.card, graph, spec, dict(spec.in_place) if self.aliased else None)
+
+        return SimpleNamespace(deserialize_cuda_engine=deserialize)
+
+
+def _size(tensor: Any) -> int:
+    return int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize
+
+
+def _view(card: FakeCard, address: int, tensor: Any) -> np.ndarray:
+    return card.bytes_at(address, _size(tensor)).view(tensor.dtype).reshape(tensor.shape)

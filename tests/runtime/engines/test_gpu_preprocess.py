@@ -1,0 +1,83 @@
+"""Pixels made on the card: the stand-in for one runs the kernels' own source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runtime.engines.test_tensorrt_engine import Board, board, video
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.runtime.engines.tensorrt.preprocess import GpuPreprocessor, gpu_preprocessor
+from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.video.preprocess import CpuPreprocessor
+
+__all__ = ["board", "video"]  # fixtures
+
+Make = Callable[..., Board]
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("every_window", [False, True])
+def test_it_says_and_embeds_the_same(board: Make, video: Path, half: bool, every_window: bool) -> None:
+    here = board(half=half)
+    ours, theirs = Model(here.bundle, backend="tensorrt", pixels_on_card=True), here.model()
+    for model in (ours, theirs):
+        assert isinstance(model._encoder[1], GpuPreprocessor if model is ours else CpuPreprocessor)
+    assert list(ours.narrate(video, every_window=every_window)) == list(
+        theirs.narrate(video, every_window=every_window)
+    )
+    for a, b in zip(ours.embed(video), theirs.embed(video), strict=True):
+        np.testing.assert_array_equal(a.embedding, b.embedding)
+
+
+def test_the_host_sends_frames_and_gets_thumbnails(board: Make, video: Path) -> None:
+    here = board()
+    model = Model(here.bundle, backend="tensorrt", pixels_on_card=True)
+    list(model.embed(video, every_window=True))
+    card = here.card
+    before = card.counted.copy()
+    passed = model.embed(video, every_window=True)
+    list(passed)
+    after = card.counted - before
+    frames = after["start"] // 2
+    assert frames >= passed.totals.windows and after["start"] == 2 * frames, "a frame is seen once, its thumbnail too"
+    assert after["copy_in"] == after["copy_out"] == frames
+    assert not any(after[what] for what in ("pinned", "capture", "kernel"))
+    assert "pixels" not in model._encoder[0].inputs, "the encoder's graph copies nothing in"
+
+
+def test_memory_of_pictures_is_used_again(board: Make, video: Path) -> None:
+    here = board()
+    model = Model(here.bundle, backend="tensorrt", pixels_on_card=True, overlap=False)
+    for _ in range(2):  # in the second pass the encoder's input still holds pictures of the first
+        list(model.embed(video, every_window=True))
+    allocated = here.card.counted["allocate"]
+    for _ in range(3):
+        list(model.embed(video, every_window=True))
+    assert here.card.counted["allocate"] == allocated
+
+
+def test_frames_of_several_sizes(board: Make) -> None:
+    here = board()
+    model = Model(here.bundle, backend="tensorrt", pixels_on_card=True)
+    host = here.model()._encoder[1]
+    rng = np.random.default_rng(0)
+    for shape in ((48, 64, 3), (61, 90, 3), (48, 64, 3)):
+        image = rng.integers(0, 256, shape, np.uint8)
+        np.testing.assert_allclose(model._encoder[1].see(image).luminance, host.see(image).luminance, atol=1e-6)
+    with pytest.raises(VljEdgeError, match="scale the camera down"):
+        model._encoder[1].see(np.zeros((4000, 6000, 3), np.uint8))
+
+
+def test_only_tensorrt_makes_pixels_on_the_card(board: Make) -> None:
+    here = board()
+    with pytest.raises(VljEdgeError, match="made on the card by TensorRT alone"):
+        Model(here.bundle, backend="onnxruntime", pixels_on_card=True)
+    model = here.model()
+    encoder = model._encoder[0]
+    here.card.sm = "sm72"
+    with pytest.raises(VljEdgeError, match="not for sm72"):
+        gpu_preprocessor(encoder, model.manifest.preprocess)

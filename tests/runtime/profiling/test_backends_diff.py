@@ -1,0 +1,104 @@
+"""verify --backend: a backend that computes the same agrees, and one that does not is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.command import error_of, vlj_edge
+from tests.runtime.tiny_bundle import BLUE, RED
+from vlj_edge.bundle import read_manifest
+from vlj_edge.runtime import model
+from vlj_edge.runtime.engines.base import Engine, open_engine
+from vlj_edge.runtime.profiling import backends_diff as comparing
+
+
+@pytest.fixture
+def video(make_video: Callable[..., Path]) -> Path:
+    return make_video([(RED, 3), (BLUE, 3)])
+
+
+class Other:
+    """An engine that adds something to one output after every run."""
+
+    def __init__(self, engine: Engine, output: str, add: float) -> None:
+        self.inputs, self.outputs, self.engine = engine.inputs, engine.outputs, engine
+        self.output, self.add = output, add
+
+    def run(self) -> None:
+        self.engine.run()
+        if self.output in self.outputs:
+            self.outputs[self.output][...] += self.add
+
+    def wait(self) -> None:
+        self.engine.wait()
+
+    def keep(self, output: str) -> object | None:
+        return self.engine.keep(output)
+
+    def give(self, name: str, value: object) -> None:
+        self.engine.give(name, value)
+
+
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, float], None]:
+    """other(engine, output, add): from now on the backend "tensorrt" is ONNX Runtime with that error."""
+
+    def install(engine: str, output: str, add: float) -> None:
+        def opened(directory: Path, manifest: Any, name: str, *, backend: str = "onnxruntime", **wanted: Any) -> Engine:
+            made = open_engine(directory, manifest, name, **wanted)
+            return Other(made, output, add) if backend == "tensorrt" and name == engine else made
+
+        monkeypatch.setattr(comparing, "open_engine", opened)
+        monkeypatch.setattr(model, "open_engine", opened)
+
+    return install
+
+
+def run(bundle: Path, video: Path) -> comparing.Comparison:
+    return comparing.compare_backends(bundle, read_manifest(bundle), video, "tensorrt")
+
+
+def test_the_same_engines_agree(tiny_bundle: Path, video: Path, other: Any) -> None:
+    other("none", "none", 0.0)
+    found = run(tiny_bundle, video)
+    assert found.agrees and [row.engine for row in found.rows][-1] == "chain"
+    assert {row.engine for row in found.rows} == {"vision_encoder", "predictor", "decoder", "text_encoder", "chain"}
+    assert all(row.cosine > 0.999999 for row in found.rows)
+    assert {ours for ours, _ in found.texts} >= {"a red screen", "blue"}
+
+
+@pytest.mark.parametrize(
+    ("engine", "output", "add", "wrong"),
+    [
+        ("vision_encoder", "visual_tokens", 0.3, {"vision_encoder", "chain"}),
+        ("predictor", "embedding", -0.4, {"predictor", "chain"}),
+        ("text_encoder", "embedding", 0.2, {"text_encoder"}),
+    ],
+)
+def test_an_engine_that_computes_something_else_is_named(
+    tiny_bundle: Path, video: Path, other: Any, engine: str, output: str, add: float, wrong: set[str]
+) -> None:
+    other(engine, output, add)
+    found = run(tiny_bundle, video)
+    assert not found.agrees
+    assert {row.engine for row in found.rows if not row.agrees} == wrong
+
+
+def test_other_words_do_not_agree(tiny_bundle: Path, video: Path, other: Any) -> None:
+    other("decoder", "next_token", 1)
+    found = run(tiny_bundle, video)
+    assert not found.agrees and any(a != b for a, b in found.texts)
+
+
+def test_the_command(tiny_bundle: Path, video: Path) -> None:
+    done = vlj_edge("verify", tiny_bundle, "--backend", "onnxruntime", "--source", video)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "texts: " in done.stdout and " NO " not in done.stdout and "[I]" not in done.stdout
+    assert "name one with --source" in error_of(vlj_edge("verify", tiny_bundle, "--backend", "tensorrt"))
+    assert "no engine backend is called 'abacus'" in error_of(
+        vlj_edge("verify", tiny_bundle, "--backend", "abacus", "--source", video)
+    )

@@ -1,0 +1,243 @@
+"""Uploads and search: what is answered, what is refused before it costs anything, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.runtime.service.http.conftest import Serve, wait_for
+from tests.runtime.tiny_bundle import BLUE, GREEN, RED, embedding_of
+from vlj_edge.runtime.library import Store, here, index
+from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.service.http import uploads
+
+Film = Callable[..., Path]
+REQUESTS = {"embed": {}, "classify": {"labels": "red,blue"}, "ask": {"question": "what", "choices": "red,blue"}}
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where uploads are kept; empty again at the end of every test."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    wait_for(lambda: not list(folder.iterdir()))
+
+
+def test_a_clip_is_embedded_classified_and_asked(serve: Serve, make_video: Film) -> None:
+    red, blue = make_video([(RED, 3)]).read_bytes(), make_video([(BLUE, 3)], name="b.avi").read_bytes()
+    with serve().client() as client:
+        windows = client.post("/api/embed", files={"clip": red}).json()["windows"]
+        assert len(windows) >= 4 and windows[0]["encoded"] and windows[1]["start"] > windows[0]["start"]
+        np.testing.assert_allclose(windows[0]["embedding"], embedding_of(RED), atol=0.02)
+        labels = {"labels": " red screen, green  light ,blue,"}
+        for clip, label in ((red, "red screen"), (blue, "blue")):
+            found = client.post("/api/classify", files={"clip": clip}, data=labels).json()
+            assert found["label"] == found["guesses"][0]["label"] == label and len(found["guesses"]) == 3
+        asked = {"question": "what colour is it", "choices": "green,blue"}
+        found = client.post("/api/ask", files={"clip": blue}, data=asked).json()
+        assert found["choice"] == "blue" and found["question"] == "what colour is it"
+
+
+def test_a_client_names_no_file_of_this_machine(
+    serve: Serve, make_video: Film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = make_video([(RED, 3)])
+    (tmp_path / "red.txt").write_text("red\nblue")
+    monkeypatch.chdir(tmp_path)
+    with serve().client() as client:
+        files = {"clip": (str(video), b"../../../etc/passwd")}
+        assert client.post("/api/embed", files=files).status_code == 422
+        assert client.post("/api/embed", files={"clip": (None, str(video))}).status_code == 422
+        data = {"labels": "red.txt"}
+        found = client.post("/api/classify", files={"clip": video.read_bytes()}, data=data).json()
+        assert [guess["label"] for guess in found["guesses"]] == [data["labels"]], "a label, and not a file of labels"
+
+
+PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///%s\n#EXT-X-ENDLIST\n"
+
+
+@pytest.mark.parametrize(
+    "clip", [b"", b"no video", PLAYLIST % b"etc/passwd", b"ffconcat version 1.0\nfile '/etc/passwd'\n",
+             b"\x00\x00\x00\x18ftypmp42" + b"\0" * 500, b"\x1a\x45\xdf\xa3" + b"\1" * 5000,
+             b"RIFF\0\0\0\0AVI " + b"x" * 999]
+)  # fmt: skip
+def test_what_is_no_video_is_refused(serve: Serve, clip: bytes, scratch: Path) -> None:
+    with serve().client() as client:
+        for path, data in REQUESTS.items():
+            answer = client.post(f"/api/{path}", files={"clip": clip}, data=data)
+            assert answer.status_code == 422, answer.text
+            assert list(answer.json()) == ["error"] and "/" not in answer.json()["error"]
+
+
+def test_a_playlist_of_a_real_video_is_opened_by_nobody(
+    serve: Serve, make_video: Film, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    monkeypatch.setattr(uploads, "open_source", opened.append)
+    with serve().client() as client:
+        clip = PLAYLIST % str(make_video([(RED, 2)])).encode()
+        assert client.post("/api/embed", files={"clip": clip}).status_code == 422
+    assert not opened
+
+
+def test_a_clip_that_breaks_off_is_refused(serve: Serve, make_video: Film) -> None:
+    whole = make_video([(RED, 4), (BLUE, 4)], name="a.avi", size=(320, 240)).read_bytes()
+    with serve().client() as client:
+        answer = client.post("/api/embed", files={"clip": whole[: len(whole) // 2]})
+    assert answer.status_code == 422 and "the clip breaks off" in answer.json()["error"]
+
+
+def test_pictures_that_are_too_large_are_not_decoded(
+    serve: Serve, make_video: Film, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    monkeypatch.setattr(uploads, "open_source", opened.append)
+    clip = make_video([(RED, 0.2)], name="large.avi", size=(4096, 64)).read_bytes()
+    with serve().client() as client:
+        answer = client.post("/api/embed", files={"clip": clip})
+    assert answer.status_code == 422 and "4096x64" in answer.json()["error"] and not opened
+
+
+def test_an_upload_that_is_too_large_is_refused_as_it_comes(serve: Serve, scratch: Path) -> None:
+    with serve(most_upload=200_000).client() as client:
+        for size in (200_001, 1_000_000):
+            answer = client.post("/api/embed", files={"clip": b"x" * size})
+            assert answer.status_code == 413 and "200000 bytes" in answer.json()["error"]
+        fields = client.post("/api/classify", files={"clip": b"x"}, data={"labels": "x" * 50_000})
+        assert fields.status_code == 413
+        assert client.post("/api/embed", files={"clip": b"x" * 200_000}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "line"),
+    [
+        ("classify", {}, "labels must be 1 to 100 texts"),
+        ("classify", {"labels": " , "}, "labels must be 1 to 100 texts"),
+        ("classify", {"labels": ",".join(map(str, range(101)))}, "labels must be 1 to 100 texts"),
+        ("classify", {"labels": "x" * 201}, "labels must be 1 to 100 texts"),
+        ("classify", {"labels": "a,a"}, "one text twice"),
+        ("classify", {"labels": "zebra,giraffe"}, "are the same to the text encoder"),
+        ("classify", {"labels": b"\xff"}, "is not UTF-8"),
+        ("ask", {"question": " ", "choices": "a,b"}, "question must have"),
+        ("ask", {"question": "x" * 501, "choices": "a,b"}, "question must have"),
+        ("ask", {"question": "what", "choices": "blue"}, "choices must be 2"),
+        ("embed", {f"field{n}": "x" for n in range(20)}, "more than 16 parts"),
+    ],
+)
+def test_wrong_fields_are_refused(serve: Serve, make_video: Film, path: str, data: dict[str, Any], line: str) -> None:
+    parts: dict[str, Any] = {name: (None, value) for name, value in data.items()}
+    with serve().client() as client:
+        answer = client.post(f"/api/{path}", files=parts | {"clip": make_video([(RED, 2)]).read_bytes()})
+    assert answer.status_code == 422 and line in answer.json()["error"]
+
+
+def test_what_is_no_form_is_refused(serve: Serve) -> None:
+    multipart = "multipart/form-data; boundary=b"
+    with serve().client() as client:
+        for kind, body in (
+            ("application/json", b"{}"), ("multipart/form-data", b"x"), (multipart, b""), (multipart, b"x" * 99),
+            (multipart, b'--b\r\nContent-Disposition: form-data; name="clip"\r\n\r\nxx'),
+            (multipart, b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\nxx\r\n--b--\r\n'),
+        ):  # fmt: skip
+            answer = client.post("/api/embed", content=body, headers={"Content-Type": kind})
+            assert answer.status_code == 422 and list(answer.json()) == ["error"], (kind, body)
+
+
+def test_an_upload_that_stops_coming_gives_its_place_back(serve: Serve, make_video: Film) -> None:
+    served = serve(patience=0.5)
+    head = (
+        b"POST /api/embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", served.port)) as slow:
+        slow.sendall(head)
+        assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
+    with socket.create_connection(("127.0.0.1", served.port)) as gone:
+        gone.sendall(head)
+    with served.client() as client:
+        assert client.post("/api/embed", files={"clip": make_video([(RED, 2)]).read_bytes()}).status_code == 200
+
+
+def test_work_has_an_end(serve: Serve, make_video: Film) -> None:
+    clip = make_video([(RED, 3)]).read_bytes()
+    with serve(most_seconds=0.0).client() as client:
+        for path, data in REQUESTS.items():
+            answer = client.post(f"/api/{path}", files={"clip": clip}, data=data)
+            assert answer.status_code == 503 and "the clip takes longer than 0 s" in answer.json()["error"]
+
+
+def test_two_are_worked_on_at_once_and_no_more(serve: Serve, make_video: Film, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, waiting = threading.Event(), threading.Semaphore(0)
+    real = uploads.open_source
+
+    def held(path: Path) -> Any:
+        waiting.release()
+        assert go_on.wait(30)
+        return real(path)
+
+    monkeypatch.setattr(uploads, "open_source", held)
+    served, clip, codes = serve(), make_video([(RED, 2)]).read_bytes(), []
+
+    def send() -> None:
+        with served.client() as client:
+            codes.append(client.post("/api/embed", files={"clip": clip}).status_code)
+
+    threads = [threading.Thread(target=send) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert all(waiting.acquire(timeout=30) for _ in threads)
+    with served.client() as client:
+        answer = client.post("/api/embed", files={"clip": clip})
+        assert answer.status_code == 503 and "2 clips are worked on already" in answer.json()["error"]
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert codes == [200, 200]
+    with served.client() as client:
+        assert client.post("/api/embed", files={"clip": clip}).status_code == 200
+
+
+def test_the_narration_goes_on_meanwhile_and_says_the_same(serve: Serve, make_video: Film) -> None:
+    served, clip = serve(), make_video([(GREEN, 20)]).read_bytes()
+    with served.client() as client:
+        for _ in range(3):
+            before = served.station.channels["cam"].counts()["windows"]
+            assert (
+                client.post("/api/classify", files={"clip": clip}, data={"labels": "red,green"}).json()["label"]
+                == "green"
+            )
+            wait_for(lambda before=before: served.station.channels["cam"].counts()["windows"] > before)
+    assert served.last() in (
+        "a red screen",
+        "blue",
+        "green light glows",
+        "yellow forever forever forever forever forever",
+    )
+
+
+def test_the_library_is_searched(serve: Serve, model: Model, make_video: Film, tmp_path: Path) -> None:
+    for name, colour in (("red.avi", RED), ("blue.avi", BLUE)):
+        make_video([(colour, 4)], name=name)
+    uri = str(tmp_path / "store")
+    with Store(uri, model.manifest, write=True) as writing:
+        list(index(writing, here(model, "describe"), sorted(tmp_path.glob("*.avi"))))
+    served = serve(store=Store(uri, model.manifest))
+    with served.client() as client:
+        assert client.get("/api/state").json()["store"]
+        answer = client.get("/api/search", params={"text": "blue", "top": 1})
+        assert answer.status_code == 200, answer.text
+        moments = answer.json()["moments"]
+        assert [moment["file"] for moment in moments] == ["blue.avi"] and moments[0]["score"] > 0.9
+        for wrong in ("", "?text=", "?text=%20", "?text=x&top=0", "?text=x&top=y", f"?text={'x' * 501}"):
+            assert client.get(f"/api/search{wrong}").status_code == 422
+    with serve().client() as client:
+        assert client.get("/api/search", params={"text": "blue"}).status_code == 404

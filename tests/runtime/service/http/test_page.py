@@ -1,0 +1,203 @@
+"""The page in a real browser: it moves, it tells, it changes what is asked, and fits a phone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from tests.runtime.service.http.conftest import Camera, Serve, wait_for
+from tests.runtime.tiny_bundle import BLUE, GREEN, RED
+from vlj_edge.bundle import GateSettings, MeaningGateSettings
+from vlj_edge.runtime.library import Store, here, index
+from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.service.channel import SourceSettings
+from vlj_edge.runtime.service.http.app import Broadcaster
+from vlj_edge.runtime.video.source import Source
+
+pytestmark = pytest.mark.slow
+
+Film = Callable[..., Path]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+IMAGES = Path(__file__).parents[4] / "docs" / "images"
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+PATIENCE = 30_000  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: apt install chromium")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page on which nothing may be complained of: neither an error, nor a breach of its policy."""
+    context = browser.new_context(viewport=DESKTOP, color_scheme="light")  # type: ignore[arg-type]
+    made, complaints = context.new_page(), list[str]()
+    made.set_default_timeout(PATIENCE)
+
+    def heard(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            complaints.append(message.text)
+
+    made.on("console", heard)
+    made.on("pageerror", lambda error: complaints.append(str(error)))
+    made.add_init_script("document.addEventListener('securitypolicyviolation', e => console.error(e.blockedURI))")
+    yield made
+    context.close()
+    assert complaints == []
+
+
+def moves(page: Page) -> bool:
+    picture = page.locator("#picture")
+    first = picture.screenshot()
+    return picture.screenshot() != first
+
+
+def test_it_moves_and_tells_without_being_loaded_again(serve: Serve, page: Page) -> None:
+    served = serve()
+    page.goto(served.url)
+    wait_for(lambda: page.evaluate("document.getElementById('picture').naturalWidth > 0"))
+    wait_for(lambda: moves(page))
+    lines = page.locator("#texts li")
+    expect(lines.first).to_be_visible(timeout=PATIENCE)
+    page.evaluate("window.untouched = true")
+    before = lines.count()
+    wait_for(lambda: page.evaluate(f"document.querySelectorAll('#texts li').length > {before}"))
+    assert page.evaluate("window.untouched")
+    expect(page.locator("#state")).to_contain_text("live, asked: describe", timeout=PATIENCE)
+    page.wait_for_selector("#drift .drift", state="attached")
+    page.wait_for_selector("#drift .threshold", state="attached")
+    page.wait_for_selector("#drift .spoke", state="attached")
+    expect(page.locator("#facts")).to_contain_text("encoder runs a minute")
+    expect(page.locator("#library")).to_be_hidden()
+    expect(page.locator("#save")).to_be_hidden()
+    if os.environ.get("VLJ_EDGE_SCREENSHOTS") == "1":
+        wait_for(lambda: page.evaluate("document.querySelectorAll('#drift .spoke').length > 4"))
+        picture_of(page, "serve-desktop.png")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone(serve: Serve, cameras: dict[str, Source], page: Page, scheme: Any) -> None:
+    names = ["cam", "a-name-that-is-far-too-long-for-the-screen-of-a-phone-and-has-no-space.mp4", "door"]
+    cameras.update({name: Camera() for name in names})
+    served = serve(*(SourceSettings(name, name) for name in names))
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.goto(served.url)
+    expect(page.locator("#sources button")).to_have_count(3, timeout=PATIENCE)
+    expect(page.locator("#texts li").first).to_be_visible(timeout=PATIENCE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    if os.environ.get("VLJ_EDGE_SCREENSHOTS") == "1" and scheme == "dark":
+        wait_for(lambda: page.evaluate("document.querySelectorAll('#drift .spoke').length > 3"))
+        picture_of(page, "serve-phone.png")
+
+
+def test_each_source_has_its_own(serve: Serve, cameras: dict[str, Source], page: Page) -> None:
+    cameras.update({"red": Camera([RED]), "blue": Camera([BLUE])})
+    served = serve(SourceSettings("red", "red"), SourceSettings("blue", "blue"))
+    page.goto(served.url)
+    expect(page.locator("#now")).to_have_text("a red screen", timeout=PATIENCE)
+    page.get_by_role("button", name="blue").click()
+    expect(page.locator("#now")).to_have_text("blue", timeout=PATIENCE)
+    expect(page.locator("#texts li")).to_have_count(1)
+    assert page.get_by_role("button", name="blue").get_attribute("aria-pressed") == "true"
+    assert "/api/sources/blue/video.mjpg" in (page.locator("#picture").get_attribute("src") or "")
+
+
+def test_another_query_changes_the_text_and_is_saved(serve: Serve, cameras: dict[str, Source], page: Page) -> None:
+    cameras["cam"] = Camera([RED])
+    saved: list[list[SourceSettings]] = []
+    silent = GateSettings(meaning=MeaningGateSettings(speak_below=-1, speak_below_at_rest=-1))
+    served = serve(
+        SourceSettings("cam", "cam", gates=silent), save=lambda wanted: (saved.append(wanted), "kitchen.toml")[1]
+    )
+    page.goto(served.url)
+    lines = page.locator("#texts li")
+    expect(lines).to_have_count(1, timeout=PATIENCE)
+    page.get_by_label("What is asked").fill("what colour is it")
+    page.get_by_label("Least hold, s").fill("0.25")
+    page.get_by_role("button", name="Apply").click()
+    expect(page.locator("#settings-told")).to_have_text("applied", timeout=PATIENCE)
+    expect(lines).to_have_count(2, timeout=PATIENCE)
+    expect(page.locator("#state")).to_contain_text("what colour is it", timeout=PATIENCE)
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#settings-told")).to_have_text("saved in kitchen.toml", timeout=PATIENCE)
+    wanted = saved[0][0]
+    assert wanted.query == "what colour is it" and wanted.gates is not None and wanted.gates.meaning.least_hold == 0.25
+
+
+def test_a_clip_is_classified_and_asked(serve: Serve, make_video: Film, page: Page) -> None:
+    served, clip = serve(), make_video([(GREEN, 3)])
+    page.goto(served.url)
+    page.get_by_label("Video file").set_input_files(clip)
+    page.get_by_label("Labels, with commas between").fill("red, green")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#clip-told")).to_have_text("green", timeout=PATIENCE)
+    expect(page.locator("#clip-results li")).to_have_count(2)
+    page.get_by_label("What to do").select_option("ask")
+    page.get_by_label("Question").fill("what colour is it")
+    page.get_by_label("Choices, with commas between").fill("green, blue")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#clip-results li")).to_contain_text(["green", "blue"], timeout=PATIENCE)
+
+
+def test_the_library_is_searched(serve: Serve, model: Model, make_video: Film, page: Page, tmp_path: Path) -> None:
+    uri, film = str(tmp_path / "store"), make_video([(BLUE, 4)], name="<img src=x>.avi")
+    with Store(uri, model.manifest, write=True) as writing:
+        list(index(writing, here(model, "describe"), [film]))
+    served = serve(store=Store(uri, model.manifest))
+    page.goto(served.url)
+    page.get_by_label("What to find").fill("blue")
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("#search-results li")).to_contain_text("<img src=x>.avi", timeout=PATIENCE)
+
+
+def test_a_lost_connection_is_shown_and_comes_back(serve: Serve, browser: Browser) -> None:
+    first = serve()
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(first.url)
+        expect(page.locator("#texts li").first).to_be_visible(timeout=PATIENCE)
+        expect(page.locator("#lost")).to_be_hidden()
+        first.stop()
+        expect(page.locator("#lost")).to_be_visible(timeout=PATIENCE)
+        serve(port=first.port)
+        expect(page.locator("#lost")).to_be_hidden(timeout=PATIENCE)
+        wait_for(lambda: moves(page))
+
+
+def test_a_text_is_never_taken_for_markup(serve: Serve, page: Page) -> None:
+    served = serve()
+    page.goto(served.url)
+    expect(page.locator("#texts li").first).to_be_visible(timeout=PATIENCE)
+    event = served.station.channels["cam"].last
+    assert event is not None and isinstance(served.hub, Broadcaster)
+    object.__setattr__(event.narration, "text", "<b id=bad onclick=alert(1)>bold</b>\n\nevent: state\ndata: {}")
+    object.__setattr__(event, "number", 99)
+    served.hub.heard(event)
+    expect(page.locator("#texts li").filter(has_text="<b id=bad")).to_have_count(1, timeout=PATIENCE)
+    assert page.locator("#bad").count() == 0
+
+
+def test_the_link_with_the_token_opens_it(serve: Serve, page: Page) -> None:
+    served = serve(token="right")
+    page.goto(f"{served.url}/?token=right")
+    assert page.url == f"{served.url}/"
+    expect(page.locator("#texts li").first).to_be_visible(timeout=PATIENCE)
+    wait_for(lambda: moves(page))
+
+
+def picture_of(page: Page, name: str) -> None:
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=IMAGES / name, full_page=True)

@@ -1,0 +1,354 @@
+"""What goes on, seen from outside: state, pictures, events, settings, health, metrics."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.runtime.service.http.conftest import Camera, Serve, messages, wait_for
+from tests.runtime.tiny_bundle import BLUE, RED
+from vlj_edge import VljEdgeError
+from vlj_edge.bundle import GateSettings, MeaningGateSettings
+from vlj_edge.runtime.service.channel import SourceSettings
+from vlj_edge.runtime.service.http import broadcast as hubs
+from vlj_edge.runtime.sinks.base import Event
+from vlj_edge.runtime.sinks.queue import SinkQueue
+from vlj_edge.runtime.video.source import Source
+
+Film = Callable[..., Path]
+
+
+def test_the_state_shows_every_source(serve: Serve, cameras: dict[str, Source], tmp_path: Path) -> None:
+    cameras["cam"] = Camera()
+    secret = "rtsp://user:secret@127.0.0.1:1/x"
+    cameras[secret] = Camera([BLUE])
+    served = serve(
+        SourceSettings("cam", "cam"), SourceSettings(secret, secret), SourceSettings("gone", str(tmp_path / "none.mp4"))
+    )
+    wait_for(lambda: served.last() and served.station.channels["gone"].error)
+    with served.client() as client:
+        answer = client.get("/api/state")
+    state = answer.json()
+    assert state["preset"] == "by-hand" and state["uptime"] >= 0 and state["memory_megabytes"] > 10
+    assert not state["store"] and not state["saves"]
+    cam, hidden, gone = state["sources"]
+    assert cam["name"] == "cam" and cam["state"] == "live" and cam["error"] is None and cam["query"] == "describe"
+    assert cam["threshold"] == cam["gates"]["meaning"]["speak_below"] == 0.85
+    assert cam["counts"]["windows"] >= 1 and cam["last"]["text"]
+    assert hidden["name"] == "rtsp://***@127.0.0.1:1/x" and "secret" not in answer.text
+    assert gone["state"] == "ended" and "none.mp4 does not exist" in gone["error"]
+    assert str(tmp_path) not in answer.text
+
+
+def test_pictures_stand_and_move(serve: Serve) -> None:
+    served = serve()
+    wait_for(served.last)
+    with served.client() as client:
+        still = client.get("/api/sources/cam/picture.jpg")
+        assert still.headers["content-type"] == "image/jpeg" and still.content[:2] == b"\xff\xd8"
+        with client.stream("GET", "/api/sources/cam/video.mjpg") as answer:
+            assert answer.headers["content-type"] == "multipart/x-mixed-replace; boundary=frame"
+            came = b""
+            for data in answer.iter_bytes():
+                came += data
+                if came.count(b"--frame") > 3:
+                    break
+    pictures = [part.partition(b"\r\n\r\n")[2] for part in came.split(b"--frame\r\n")[1:-1]]
+    assert len(set(pictures)) == len(pictures) >= 3, "only new frames are sent"
+    wait_for(lambda: served.app is not None and metric(served.url, "vlj_edge_viewers") == 0)
+
+
+def test_no_picture_yet_and_no_such_source(serve: Serve, cameras: dict[str, Source]) -> None:
+    cameras["cam"] = Camera(speed=1e-3)
+    with serve(SourceSettings("cam", "cam")).client() as client:
+        assert client.get("/api/sources/cam/picture.jpg").status_code == 404
+        for path in ("/api/sources/none/picture.jpg", "/api/sources/none/video.mjpg", "/nothing"):
+            answer = client.get(path)
+            assert answer.status_code == 404 and list(answer.json()) == ["error"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/api/sources/..%2f..%2fetc%2fpasswd/picture.jpg",
+             "/api/sources/%2fetc%2fpasswd/video.mjpg", "/pages/live.html", "/api/sources/cam%00/picture.jpg"]
+)  # fmt: skip
+def test_no_path_leads_out(serve: Serve, path: str) -> None:
+    served = serve()
+    with socket.create_connection(("127.0.0.1", served.port)) as connection:  # httpx would tidy the path
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 404 ") and b"root:" not in answer
+
+
+def test_as_many_look_as_may(serve: Serve) -> None:
+    served = serve()
+    wait_for(served.last)
+    with served.client() as client:
+        opened = [client.stream("GET", "/api/sources/cam/video.mjpg") for _ in range(8)]
+        assert all(each.__enter__().status_code == 200 for each in opened)
+        answer = client.get("/api/sources/cam/video.mjpg")
+        assert answer.status_code == 503 and "8 look already" in answer.json()["error"]
+        for each in opened:
+            each.__exit__(None, None, None)
+
+    def free() -> bool:
+        with served.client() as other, other.stream("GET", "/api/sources/cam/video.mjpg") as answer:
+            return answer.status_code == 200
+
+    wait_for(free)
+
+
+def test_a_moving_picture_ends_with_its_source(serve: Serve, make_video: Film) -> None:
+    served = serve(SourceSettings("film", str(make_video([(RED, 2)]))))
+    wait_for(lambda: served.station.channels["film"].state == "ended")
+    with served.client() as client:
+        assert client.get("/api/sources/film/video.mjpg").content.endswith(b"--frame--\r\n")
+
+
+def test_events_come_as_they_happen_and_the_last_texts_first(serve: Serve) -> None:
+    served = serve()
+    wait_for(lambda: served.station.channels["cam"].counts()["events"] >= 2)
+    with served.client() as client, client.stream("GET", "/api/events") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        found = list(islice(messages(answer), 60))
+    said = [(data, number) for kind, data, number in found if kind == "narration"]
+    looks = [data for kind, data, _ in found if kind == "look"]
+    assert [data["number"] for data, _ in said] == list(range(1, len(said) + 1)) and len(said) >= 3
+    assert set(looks[0]) == {"source", "time", "cosine", "resting", "spoke"} and looks[0]["source"] == "cam"
+    assert any(look["spoke"] for look in looks) and any(look["cosine"] is not None for look in looks)
+    times = [look["time"] for look in looks]
+    assert times == sorted(set(times))
+    seen = {"Last-Event-ID": said[1][1] or ""}
+    with served.client() as client, client.stream("GET", "/api/events", headers=seen) as answer:
+        again = next(data for kind, data, _ in messages(answer) if kind == "narration")
+    assert again["number"] == 3, "what was seen does not come again"
+    with served.client() as client, client.stream("GET", "/api/events", headers={"Last-Event-ID": "0-99"}) as answer:
+        first = next(data for kind, data, _ in messages(answer) if kind == "narration")
+    assert first["number"] == 1, "the id of another run says nothing"
+
+
+def test_a_source_that_changes_its_state_is_told(serve: Serve) -> None:
+    served = serve()
+    wait_for(served.last)
+    with served.client() as client, client.stream("GET", "/api/events") as answer:
+        news = messages(answer)
+        next(news)
+        served.station.channels["cam"].stop()
+        state = next(data for kind, data, _ in news if kind == "state" and data["state"] == "ended")
+    assert state == {"source": "cam", "state": "ended", "error": None}
+
+
+def test_a_client_that_stops_reading_holds_nothing_up_and_is_ended(serve: Serve) -> None:
+    served = serve(patience=1.0)
+    with socket.socket() as lazy:
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lazy.connect(("127.0.0.1", served.port))
+        lazy.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_for(lambda: served.hub.clients == 1)
+        wait_for(served.last)
+        large = {"source": "cam", "text": "x" * 100_000}
+        for _ in range(500):  # more than all buffers between, and than its queue
+            served.hub.tell("look", large)
+        assert served.hub.dropped > 0
+        before = served.station.channels["cam"].counts()["windows"]
+        wait_for(lambda: served.hub.clients == 0)
+        wait_for(lambda: served.station.channels["cam"].counts()["windows"] > before)
+        assert metric(served.url, "vlj_edge_client_messages_dropped_total") > 0
+
+        def ended() -> bool:
+            try:
+                return lazy.recv(1 << 20) == b""
+            except ConnectionError:
+                return True
+
+        wait_for(ended)
+
+
+def test_as_many_listen_as_may(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hubs, "MOST_CLIENTS", 1)
+    served = serve()
+    with served.client() as client, client.stream("GET", "/api/events"):
+        wait_for(lambda: served.hub.clients == 1)
+        assert client.get("/api/events").status_code == 503
+    wait_for(lambda: served.hub.clients == 0)
+
+
+def test_a_server_ends_under_its_clients(serve: Serve) -> None:
+    served, ended = serve(), threading.Event()
+
+    def listen() -> None:
+        with served.client() as client, client.stream("GET", "/api/events") as answer:
+            for _ in answer.iter_bytes():
+                pass
+        ended.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    wait_for(lambda: served.hub.clients == 1)
+    served.stop_serving()
+    assert ended.wait(20)
+
+
+def test_a_station_that_becomes_another_is_shown_as_it_is(serve: Serve, cameras: dict[str, Source]) -> None:
+    cameras.update({"old": Camera(), "new": Camera([BLUE])})
+    served = serve(SourceSettings("old", "old"))
+    wait_for(lambda: served.last("old"))
+    with served.client() as client, client.stream("GET", "/api/events") as answer:
+        served.station.become([SourceSettings("new", "new")])
+        kinds = set()
+        for kind, data, _ in messages(answer):
+            if data["source"] == "new":
+                kinds.add(kind)
+            if {"look", "narration", "state"} <= kinds:
+                break
+        assert [source["name"] for source in client.get("/api/state").json()["sources"]] == ["new"]
+        assert client.get("/api/sources/old/picture.jpg").status_code == 404
+        assert client.get("/api/sources/new/picture.jpg").status_code == 200
+        assert client.put("/api/sources/new/settings", json={"speak_below": 0.5}).json()["threshold"] == 0.5
+        assert metric(served.url, "vlj_edge_windows_total", source="new") >= 1
+
+
+def test_a_changed_query_and_threshold_change_what_is_said(serve: Serve, cameras: dict[str, Source]) -> None:
+    cameras["cam"] = Camera([RED, BLUE])
+    silent = GateSettings(meaning=MeaningGateSettings(speak_below=-1, speak_below_at_rest=-1))
+    served = serve(SourceSettings("cam", "cam", gates=silent))
+    channel = served.station.channels["cam"]
+    wait_for(served.last)
+    first = channel.last
+    with served.client() as client:
+        answer = client.put("/api/sources/cam/settings", json={"query": "what colour is it"})
+        assert answer.status_code == 200 and answer.json()["query"] == "what colour is it"
+        wait_for(lambda: channel.last is not first)
+        answer = client.put("/api/sources/cam/settings", json={"speak_below": 0.95, "least_hold": 0, "longest_wait": 1})
+        meaning = answer.json()["gates"]["meaning"]
+        assert answer.json()["threshold"] == 0.95 and meaning["longest_wait"] == 1
+        assert meaning["forget_above"] == 0.95 and meaning["speak_below_at_rest"] == -1
+        assert channel.wanted.gates is not None and channel.wanted.gates.meaning.speak_below == 0.95
+        assert channel.wanted.query == "what colour is it"
+        lower = client.put("/api/sources/cam/settings", json={"speak_below": 0.5}).json()["gates"]["meaning"]
+        assert lower["forget_above"] == 0.92, "back to what it began with"
+
+
+def test_labels_are_watched_for(serve: Serve, cameras: dict[str, Source]) -> None:
+    cameras["cam"] = Camera()
+    served = serve(SourceSettings("cam", "cam"))
+    channel = served.station.channels["cam"]
+    with served.client() as client:
+        found = client.put("/api/sources/cam/settings", json={"labels": ["red", "blue", "green"]}).json()
+        assert found["labels"] == ["red", "blue", "green"]
+        wait_for(lambda: channel.label is not None)
+        assert client.get("/api/state").json()["sources"][0]["label"] in found["labels"]
+        wait_for(lambda: any(look.label is not None for _, look in list(channel.looks)))
+        assert client.put("/api/sources/cam/settings", json={"labels": []}).json()["labels"] == []
+        wait_for(lambda: channel.label is None)
+
+
+def test_thresholds_keep_their_distance(serve: Serve, cameras: dict[str, Source]) -> None:
+    cameras["cam"] = Camera()
+    served = serve(
+        SourceSettings(
+            "cam", "cam", gates=GateSettings(meaning=MeaningGateSettings(speak_below=0.8, speak_below_at_rest=0.6))
+        )
+    )
+    with served.client() as client:
+        for below, at_rest in ((-1, -1), (0.9, 0.7)):
+            found = client.put("/api/sources/cam/settings", json={"speak_below": below}).json()["gates"]["meaning"]
+            assert found["speak_below_at_rest"] == pytest.approx(at_rest)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"query": ""}, {"query": " "}, {"query": "x" * 501}, {"speak_below": 1.5}, {"least_hold": -1},
+              {"look_every": "1"}, {"longest_wait": 1e9}, {"labels": "a"}, {"labels": [""]},
+              {"labels": ["a"] * 101}, {"labels": ["zebra", "giraffe"]}, {"labels": ["red", "red"]},
+              {"query": 5}, {"query": "\ud800"}, [], "x"]
+)  # fmt: skip
+def test_wrong_settings_are_refused_in_one_line(serve: Serve, wrong: object) -> None:
+    served = serve()
+    before = served.station.channels["cam"].wanted
+    with served.client() as client:
+        kind = {"Content-Type": "application/json"}
+        answer = client.put("/api/sources/cam/settings", content=json.dumps(wrong), headers=kind)
+        assert answer.status_code == 422, answer.text
+        assert list(answer.json()) == ["error"] and "\n" not in answer.json()["error"]
+        not_json = client.put("/api/sources/cam/settings", content=b"{nan", headers=kind)
+        assert not_json.status_code == 422
+        assert client.put("/api/sources/none/settings", json={"query": "x"}).status_code == 404
+        assert client.put("/api/sources/cam/settings", json={"query": "x" * 100_000}).status_code == 413
+        chunks = (b"x" * 10_000 for _ in range(20))
+        large = client.put("/api/sources/cam/settings", content=chunks, headers=kind)
+        assert large.status_code == 413
+    assert served.station.channels["cam"].wanted is before
+
+
+def test_settings_are_saved(serve: Serve, tmp_path: Path) -> None:
+    saved: list[list[SourceSettings]] = []
+
+    def save(wanted: list[SourceSettings]) -> str:
+        saved.append(wanted)
+        if len(saved) > 1:
+            raise VljEdgeError(f"{tmp_path}/kitchen.toml cannot be written (disk full): free space")
+        return str(tmp_path / "kitchen.toml")
+
+    with serve(save=save).client() as client:
+        assert client.get("/api/state").json()["saves"]
+        client.put("/api/sources/cam/settings", json={"query": "what colour is it"})
+        answer = client.post("/api/settings/save")
+        assert answer.json() == {"saved": "kitchen.toml"} and saved[0][0].query == "what colour is it"
+        failed = client.post("/api/settings/save")
+        assert failed.status_code == 422
+        assert failed.json()["error"] == "kitchen.toml cannot be written (disk full): free space"
+    with serve().client() as client:
+        assert client.post("/api/settings/save").status_code == 404
+
+
+def test_health(serve: Serve, cameras: dict[str, Source], make_video: Film, tmp_path: Path) -> None:
+    served = serve(SourceSettings("film", str(make_video([(RED, 2)]))))
+    wait_for(lambda: served.station.channels["film"].state == "ended")
+    with served.client() as client:
+        assert client.get("/healthz").json() == {"status": "ok"}
+    bad = serve(SourceSettings("bad", str(tmp_path / "none.mp4")), token="t")
+    wait_for(lambda: bad.station.channels["bad"].error)
+    with bad.client() as client:
+        answer = client.get("/healthz")
+        assert answer.status_code == 503 and answer.json()["error"].startswith("bad: none.mp4 does not exist")
+
+
+def metric(url: str, wanted: str, **labels: str) -> float:
+    text = httpx.get(f"{url}/metrics", trust_env=False).text
+    samples = [s for family in text_string_to_metric_families(text) for s in family.samples if s.name == wanted]
+    [found] = [sample for sample in samples if labels.items() <= sample.labels.items()]
+    return float(found.value)
+
+
+class _Keeps:
+    def take(self, event: Event) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_metrics_are_what_prometheus_reads(serve: Serve, cameras: dict[str, Source]) -> None:
+    cameras["cam"], cameras['b"\\'] = Camera(), Camera([BLUE])
+    served = serve(
+        SourceSettings("cam", "cam"),
+        SourceSettings('b"\\', 'b"\\'),
+        outlets=[SinkQueue("log", _Keeps()), SinkQueue("log", _Keeps())],
+    )
+    wait_for(lambda: served.station.channels["cam"].counts()["events"] >= 2 and served.last('b"\\'))
+    for name in ("windows", "encoder_runs", "decoder_runs", "events"):
+        assert metric(served.url, f"vlj_edge_{name}_total", source="cam") >= 1
+    for name in ("windows_dropped", "frames_dropped", "source_restarts", "bad_frames"):
+        assert metric(served.url, f"vlj_edge_{name}_total", source="cam") >= 0
+    assert metric(served.url, "vlj_edge_source_state", source='b"\\', state="live") == 1
+    assert metric(served.url, "vlj_edge_outlet_delivered_total", outlet="log") >= 2
+    assert metric(served.url, "vlj_edge_outlet_missed_total", outlet="log 2") == 0
+    assert metric(served.url, "vlj_edge_outlet_queued", outlet="log 2") >= 0
+    assert metric(served.url, "vlj_edge_memory_bytes") > 1e7
+    assert metric(served.url, "vlj_edge_clients") == 0

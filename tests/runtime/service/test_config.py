@@ -1,0 +1,150 @@
+"""serve's file and its saved settings: what is right is taken, what is wrong is named with its line."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlj_edge import VljEdgeError
+from vlj_edge.bundle import GateSettings, MeaningGateSettings
+from vlj_edge.runtime.service.channel import SourceSettings
+from vlj_edge.runtime.service.config import read_config, read_profile, save_profile, with_profile
+from vlj_edge.runtime.service.systemd import notify, watchdog
+
+GOOD = """\
+# a board in a corner
+host = "0.0.0.0"
+port = 8080
+token_file = "/etc/vlj-edge/token"
+mqtt = "mqtt://me:secret@broker/home"
+log_bytes = 1000000
+
+[[source]]
+name = "door"
+uri = "rtsp://me:secret@10.0.0.5/1"
+query = "Describe the video."
+labels = ["opens", "closes"]
+[source.gates.meaning]
+speak_below = 0.9
+longest_wait = 2
+
+[[source]]
+name = "hall"
+uri = "0"
+"""
+
+
+def write(path: Path, text: str) -> Path:
+    (path / "serve.toml").write_text(text, encoding="utf-8")
+    return path / "serve.toml"
+
+
+def test_every_option_is_read(tmp_path: Path) -> None:
+    config = read_config(write(tmp_path, GOOD))
+    assert config.options["port"] == 8080 and config.options["log_bytes"] == 10**6
+    door, hall = (source.wanted(GateSettings(), "asked") for source in config.sources)
+    assert (
+        door.labels == ("opens", "closes")
+        and door.query == "Describe the video."
+        and hall.query == "asked"
+        and hall.gates is None
+    )
+    assert door.gates == GateSettings(meaning=replace(MeaningGateSettings(), speak_below=0.9, longest_wait=2))
+    assert "secret" not in repr(config.sources)
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong", "told"),
+    [
+        (3, 'port = "8080"', "line 3: port is a whole number"),
+        (3, "port = true", "line 3: port is a whole number"),
+        (2, "host = 1", "line 2: host is a text in quotes"),
+        (4, 'tokenfile = "x"', "line 4: 'tokenfile' is not known: it is one of bundle, host"),
+        (4, 'log_format = "xml"', "line 4: log_format is 'text' or 'json'"),
+        (9, "", "line 8: a source has no name: add name"),
+        (9, "name = 1", "line 9: name is a text in quotes"),
+        (12, "labels = 'opens'", "line 12: labels are texts in brackets"),
+        (11, 'question = "?"', "line 11: 'question' is not known of a source"),
+        (13, "[source.gates.sense]", "line 13: 'sense' is no gate"),
+        (14, "speak_under = 0.9", "line 14: 'speak_under' is no setting of the meaning gate: it has enabled"),
+        (14, 'speak_below = "low"', "line 14: speak_below is a number"),
+        (15, "smoothing = 1.5", "line 15: smoothing is a whole number"),
+        (18, 'name = "door"', "line 18: two sources are called 'door'"),
+        (19, "", "line 17: a source has no uri: add uri"),
+        (9, 'name = "door', "is not TOML (...line 9"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, line: int, wrong: str, told: str) -> None:
+    lines = GOOD.splitlines()
+    lines[line - 1] = wrong
+    with pytest.raises(VljEdgeError) as caught:
+        read_config(write(tmp_path, "\n".join(lines)))
+    assert all(part in str(caught.value) for part in told.split("..."))
+    assert "secret" not in str(caught.value)
+
+
+@given(st.text(max_size=80))
+def test_whatever_is_in_it_is_read_or_one_line(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.mktemp("config") / "serve.toml"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    try:
+        read_config(path)
+    except VljEdgeError as error:
+        assert "\n" not in str(error)
+
+
+def test_settings_are_saved_and_read_again(tmp_path: Path) -> None:
+    gates = GateSettings(meaning=replace(MeaningGateSettings(), speak_below=0.8))
+    save_profile(
+        tmp_path / "p.json",
+        [SourceSettings("a", "rtsp://me:secret@x", "what?", gates, ("x",)), SourceSettings("b", "0")],
+    )
+    assert "secret" not in (tmp_path / "p.json").read_text()
+    saved = read_profile(tmp_path / "p.json")
+    assert with_profile(SourceSettings("a", "1"), saved, GateSettings()) == SourceSettings(
+        "a", "1", "what?", gates, ("x",)
+    )
+    assert with_profile(SourceSettings("b", "1", "q"), saved, GateSettings()) == SourceSettings("b", "1", "q")
+    assert with_profile(SourceSettings("c", "1"), saved, GateSettings()) == SourceSettings("c", "1")
+    assert read_profile(tmp_path / "none.json") == {}
+    for damage in ("{", "[]", '{"a": {"gates": {"sense": {}}}}', '{"a": {"gates": {"meaning": {"x": 1}}}}', '{"a": 3}'):
+        (tmp_path / "p.json").write_text(damage)
+        with pytest.raises(VljEdgeError, match=r"p\.json holds no saved settings"):
+            read_profile(tmp_path / "p.json")
+    with pytest.raises(VljEdgeError, match="cannot be written"):
+        save_profile(tmp_path / "none" / "p.json", [])
+    assert json.loads(json.dumps(saved)) == saved
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
+    address = f"@vlj-edge-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind("\0" + address[1:] if abstract else address)
+        systemd.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        notify("READY=1")
+        assert systemd.recv(100) == b"READY=1"
+        assert watchdog(lambda: True, threading.Event()) is None, "it was not asked for"
+        monkeypatch.setenv("WATCHDOG_USEC", "40000")
+        healthy, stop = threading.Event(), threading.Event()
+        healthy.set()
+        thread = watchdog(healthy.is_set, stop)
+        assert thread is not None and systemd.recv(100) == b"WATCHDOG=1" == systemd.recv(100)
+        healthy.clear()
+        systemd.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            while True:
+                systemd.recv(100)
+        stop.set()
+        thread.join(5)
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    notify("READY=1")

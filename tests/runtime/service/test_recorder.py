@@ -1,0 +1,67 @@
+"""What cameras have shown is found again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.tiny_bundle import BLUE, RED
+from vlj_edge import VljEdgeError
+from vlj_edge.runtime.library import Store, search
+from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.service.channel import SourceSettings
+from vlj_edge.runtime.service.recorder import Recorder
+from vlj_edge.runtime.service.station import Station
+
+QUERY = "what colour is it"
+
+
+def test_what_was_seen_is_found(tiny_bundle: Path, make_video: Callable[..., Path], tmp_path: Path) -> None:
+    model = Model(tiny_bundle, shared=True)
+    film = make_video([(RED, 3), (BLUE, 3)])
+    remember = Recorder(Store(tmp_path / "seen", model.manifest, QUERY, write=True), QUERY, pause=0.05)
+    sources = [SourceSettings("door", str(film), QUERY), SourceSettings("other", str(film), "describe")]
+    station = Station(model, sources, see=remember.see)
+    station.start()
+    station.wait(0.01)
+    station.stop()
+    remember.close()
+    remember.close()
+    store = Store(tmp_path / "seen", model.manifest)
+    assert remember.stored == len(store)
+    assert 0 < station.channels["door"].counts()["predictor_runs"] <= len(store) <= 11, "less than windows"
+    [red] = search(store, model.embed_text("red"), top=1)
+    assert red.file.startswith("door 20") and red.score > 0.9 and 0 <= red.start < red.end
+    assert all(path.startswith("door ") for path in store.videos()), (
+        "what was asked another question cannot be compared"
+    )
+
+
+def test_a_store_that_cannot_be_written_is_tried_again(
+    tiny_bundle: Path, make_video: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model(tiny_bundle, shared=True)
+    store = Store(tmp_path / "seen", model.manifest, QUERY, write=True)
+    real, failures = store.put, [1, 1]
+
+    def put(moments: object) -> None:
+        if failures:
+            failures.pop()
+            raise VljEdgeError("the disk is full")
+        real(moments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store, "put", put)
+    remember = Recorder(store, QUERY, pause=0.05)
+    station = Station(model, [SourceSettings("door", str(make_video([(RED, 3)])), QUERY)], see=remember.see)
+    station.start()
+    station.wait(0.01)
+    station.stop()
+    until = time.monotonic() + 10
+    while remember.stored == 0 and time.monotonic() < until:
+        time.sleep(0.02)
+    remember.close()
+    assert remember.stored == len(Store(tmp_path / "seen", model.manifest)) > 0 == remember.lost
+    assert remember.last_error == "the disk is full"

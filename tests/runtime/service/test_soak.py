@@ -1,0 +1,144 @@
+"""Weeks in minutes: cameras at eight times their speed that fail in every way there is, and sinks that do.
+
+Nothing may grow, and every text must be in the log exactly once. VLJ_EDGE_SOAK is its length in seconds.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.service import channel as channels
+from vlj_edge.runtime.service.channel import SourceSettings
+from vlj_edge.runtime.service.station import Station
+from vlj_edge.runtime.sinks.files import JsonLinesFile
+from vlj_edge.runtime.sinks.queue import SinkQueue
+from vlj_edge.runtime.sinks.webhook import Webhook
+from vlj_edge.runtime.video import camera
+from vlj_edge.runtime.video.camera import CameraAddress, CameraSource
+
+SECONDS = float(os.environ.get("VLJ_EDGE_SOAK", "180"))
+SPEED = 8
+
+READER = """
+import json, os, random, sys, time
+import numpy as np
+from vlj_edge.runtime.video.shared_frames import Slots
+slots, news, _ = Slots(int(sys.argv[1])), int(sys.argv[2]), json.load(sys.stdin)
+chance, began = random.Random(os.getpid()), time.monotonic()
+os.write(news, b"open 8 0\\n")
+colours = [(0, 0, 255), (0, 255, 0), (255, 0, 0)]
+while True:
+    fault = chance.random()
+    colour, size = colours[chance.randrange(3)], (chance.choice([24, 48, 64]), 64)
+    for _ in range(chance.randrange(16, 80)):
+        now = began + (time.monotonic() - began) * 8
+        now -= 0.5 if fault > 0.97 and chance.random() < 0.2 else 0  # back in time
+        slots.put(now, np.full((*size, 3), colour, np.uint8))
+        os.write(news, b"f\\n")
+        time.sleep(1 / 64)
+    if fault < 0.04:
+        time.sleep(600)  # it hangs
+    elif fault < 0.08:
+        os._exit(1)
+    elif fault < 0.10:
+        os.kill(os.getpid(), 11)
+    elif fault < 0.14:
+        slots.count_bad()
+    elif fault < 0.16:
+        os.write(news, b"end\\n")
+        break
+"""
+
+
+def resident() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def handles() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.slow
+def test_nothing_grows_and_nothing_is_lost(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera, "_FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(camera, "_LONGEST_PAUSE", 0.4)
+    script = tmp_path / "reader.sh"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -c "$READER" "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("READER", READER)
+
+    def open_source(uri: str, rate: float, keep_trying: bool, told: object) -> CameraSource:
+        return CameraSource(CameraAddress(uri, uri), stale=0.6, keep_trying=True, told=told, reader=[str(script)])  # type: ignore[arg-type]
+
+    monkeypatch.setattr(channels, "open_source", open_source)
+    answers = Answers()
+    log = SinkQueue("log", JsonLinesFile(tmp_path / "log.jsonl", most_bytes=200_000, keep=10_000), retry=True)
+    web = SinkQueue("web", Webhook(answers.address), capacity=64, retry=True, pauses=(0.05, 0.2))
+    station = Station(
+        Model(tiny_bundle, shared=True), [SourceSettings(n, n) for n in "abc"], [log, web], keep_trying=True
+    )
+    station.start()
+    seen: list[tuple[float, int, int]] = []
+    begun = time.monotonic()
+    while (now := time.monotonic() - begun) < SECONDS:
+        time.sleep(0.5)
+        answers.failing = int(now) % 10 < 4  # gone for four seconds in ten
+        if now > SECONDS / 3:
+            gc.collect()
+            seen.append((resident(), handles(), threading.active_count()))
+    counts = {name: channel.counts() for name, channel in station.channels.items()}
+    station.stop()
+    answers.close()
+
+    memory, files, threads = zip(*seen, strict=True)
+    third = len(seen) // 3
+    assert sorted(memory[-third:])[third // 2] < 1.03 * sorted(memory[:third])[third // 2] + 1, "memory"
+    assert max(files[-third:]) <= max(files[:third]) + 6, "handles: a reader has a few, and may be starting"
+    assert max(threads[-third:]) <= max(threads[:third]) + 3, "threads"
+    assert all(each["restarts"] > 1 and each["events"] > 3 for each in counts.values()), "faults came, and texts"
+    lines = [json.loads(line) for path in tmp_path.glob("log.jsonl*") for line in path.read_text().splitlines()]
+    for name, channel in station.channels.items():
+        numbers = sorted(line["number"] for line in lines if line["source"] == name)
+        assert channel.last is not None and numbers == list(range(1, channel.last.number + 1)), "each exactly once"
+        assert channel.error is None
+    state = web.state()
+    assert state["delivered"] + state["missed"] == len(lines) and state["delivered"] > 0
+    assert max(Counter(answers.got).values()) == 1
+
+
+class Answers:
+    """A server that takes what it is sent, or fails."""
+
+    def __init__(self) -> None:
+        self.failing, self.got = False, list[tuple[str, int]]()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if not outer.failing:
+                    outer.got.append((event["source"], event["number"]))
+                self.send_response(500 if outer.failing else 204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self._server.server_address[1]}/"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()

@@ -1,0 +1,264 @@
+"""Several sources through one chain: what each says is what it would say alone, and none holds another up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runtime.tiny_bundle import BLUE, GREEN, RED, YELLOW
+from vlj_edge import VljEdgeError
+from vlj_edge.bundle import GateSettings, MeaningGateSettings, SceneGateSettings
+from vlj_edge.results import WindowReport
+from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.service import channel as channels
+from vlj_edge.runtime.service.channel import ResumableSource, SourceSettings
+from vlj_edge.runtime.service.station import Station
+from vlj_edge.runtime.sinks.base import Event
+from vlj_edge.runtime.sinks.queue import SinkQueue
+from vlj_edge.runtime.stream.fair_lock import FairLock
+from vlj_edge.runtime.video.source import Frame, Source
+
+Film = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle: Path) -> Model:
+    return Model(tiny_bundle, shared=True)
+
+
+class Camera(Source):
+    """A live source that this test feeds: colours one after the other, ten frames a second."""
+
+    live, period = True, 0.1
+
+    def __init__(self, colours: list[tuple[int, int, int]], seconds: float = 2.0, gap_before: float = 0.0) -> None:
+        self._colours, self._seconds, self._gap = colours, seconds, gap_before
+        self._stop, self.given = threading.Event(), 0
+
+    def frames(self) -> Iterator[Frame]:
+        now = 0.0
+        for colour in self._colours:
+            for _ in range(round(self._seconds / self.period)):
+                if self._stop.wait(self.period / 4):
+                    return
+                self.given += 1
+                yield Frame(now, np.full((20, 20, 3), colour, np.uint8))
+                now += self.period
+            now += self._gap
+
+    def close(self) -> None:
+        self._stop.set()
+
+
+@pytest.fixture
+def cameras(monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
+    """Sources by URI, in place of those that open_source() makes."""
+    made: dict[str, Source] = {}
+    real = channels.open_source
+    monkeypatch.setattr(channels, "open_source", lambda uri, *rest: made[uri] if uri in made else real(uri, *rest))
+    return made
+
+
+def run(station: Station) -> None:
+    station.start()
+    station.wait(0.01)
+    station.stop()
+
+
+def test_each_says_what_it_says_alone(model: Model, tiny_bundle: Path, make_video: Film) -> None:
+    films = {
+        "a": make_video([(RED, 3), (BLUE, 3)], name="a.avi"),
+        "b": make_video([(GREEN, 3), (YELLOW, 3), (RED, 3)], name="b.avi"),
+        "c": make_video([(BLUE, 5)], name="c.avi"),
+    }
+    heard: list[Event] = []
+    run(Station(model, [SourceSettings(name, str(path)) for name, path in films.items()], heard=heard.append))
+    alone = Model(tiny_bundle)
+    for name, path in films.items():
+        events = [event for event in heard if event.source == name]
+        assert [event.narration for event in events] == list(alone.narrate(path))
+        assert [event.number for event in events] == list(range(1, len(events) + 1))
+
+
+def test_one_that_cannot_be_read_does_not_end_the_others(model: Model, make_video: Film, tmp_path: Path) -> None:
+    heard: list[Event] = []
+    sources = [SourceSettings("good", str(make_video([(RED, 3)]))), SourceSettings("bad", str(tmp_path / "none.mp4"))]
+    station = Station(model, sources, heard=heard.append)
+    run(station)
+    assert [event.narration.text for event in heard] == ["a red screen"]
+    assert "none.mp4 does not exist" in (station.channels["bad"].error or "")
+    assert station.channels["good"].error is None and station.channels["good"].state == "ended"
+
+
+def test_a_query_and_gates_change_while_it_runs(model: Model, cameras: dict[str, Source]) -> None:
+    cameras["cam"] = camera = Camera([RED] * 40)
+    station = Station(model, [SourceSettings("cam", "cam", query="describe")])
+    channel = station.channels["cam"]
+    station.start()
+    wait_for(lambda: channel.last is not None)
+    first = channel.last
+    assert first is not None and first.narration.text == "a red screen"
+    with pytest.raises(VljEdgeError, match="the text is empty"):
+        channel.change(query=" ")
+    with pytest.raises(VljEdgeError, match="the meaning gate needs smoothing"):
+        channel.change(gates=GateSettings(meaning=replace(MeaningGateSettings(), smoothing=0)))
+    channel.change(query="what colour is it")
+    wait_for(lambda: channel.last is not first)
+    second = channel.last
+    assert second is not None and second.number == 2 and channel.wanted.query == "what colour is it"
+    assert second.narration.start > first.narration.start, "its times go on"
+    given = camera.given
+    wait_for(lambda: camera.given > given + 5)
+    station.stop()
+    assert channel.counts()["events"] == 2 and channel.state == "ended"
+    assert channel.counts()["windows"] >= 2
+
+
+def test_what_comes_after_a_gap_is_a_new_beginning(model: Model, cameras: dict[str, Source]) -> None:
+    cameras["cam"] = Camera([RED, RED], gap_before=500.0)
+    heard: list[Event] = []
+    station = Station(model, [SourceSettings("cam", "cam")], heard=heard.append)
+    run(station)
+    assert [event.narration.text for event in heard] == ["a red screen"] * 2
+    assert heard[0].narration.start < 2 < 500 < heard[1].narration.start
+    assert station.channels["cam"].counts()["windows"] < 20, "the gap was not filled with windows"
+
+
+def test_looks_show_the_drift_and_what_spoke(model: Model, make_video: Film) -> None:
+    station = Station(model, [SourceSettings("a", str(make_video([(RED, 3), (BLUE, 3)])))])
+    run(station)
+    looks = list(station.channels["a"].looks)
+    times, spoke = [time for time, _ in looks], [look.spoke for _, look in looks]
+    assert times == sorted(times) and sum(spoke) == 2
+    cosines = [look.cosine for _, look in looks if look.cosine is not None]
+    assert min(cosines) < 0 < 0.99 < max(cosines) <= 1
+    assert isinstance(looks[0][1], WindowReport)
+
+
+def test_the_nearest_label_is_told(model: Model, make_video: Film) -> None:
+    labels = ("red", "green", "blue")
+    station = Station(model, [SourceSettings("a", str(make_video([(RED, 3), (BLUE, 3)])), labels=labels)])
+    run(station)
+    told = [look.label for _, look in station.channels["a"].looks if look.label is not None]
+    assert told[0] == "red" and told[-1] == "blue" == station.channels["a"].label and set(told) == {"red", "blue"}
+    with pytest.raises(VljEdgeError, match="the label 'red' is there twice"):
+        station.channels["a"].change(labels=["red", "red"])
+
+
+def test_four_cameras_on_a_slow_chain_take_turns(
+    tiny_bundle: Path, cameras: dict[str, Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Model(tiny_bundle, shared=True)
+    encoder = slow._encoder[0]
+    real = encoder.run
+    monkeypatch.setattr(encoder, "run", lambda: (time.sleep(0.1), real())[1])
+    names = "abcd"
+    for name in names:
+        cameras[name] = Camera([RED, BLUE, GREEN, YELLOW] * 6, seconds=1.5)
+    gates = GateSettings(SceneGateSettings(enabled=False), MeaningGateSettings(enabled=False))
+    station = Station(slow, [SourceSettings(name, name, gates=gates) for name in names])
+    run(station)
+    counts = [station.channels[name].counts() for name in names]
+    encoded, dropped = [c["encoder_runs"] for c in counts], [c["windows_dropped"] for c in counts]
+    assert min(dropped) > 0, "it is more than it can do"
+    assert min(encoded) > 0.5 * max(encoded), "fair turns"
+    assert all(c["windows"] + d <= 24 * 1.5 * 2 + 1 for c, d in zip(counts, dropped, strict=True))
+
+
+def test_outlets_get_every_event_once(model: Model, make_video: Film) -> None:
+    class Keeps:
+        def __init__(self) -> None:
+            self.events: list[Event] = []
+
+        def take(self, event: Event) -> None:
+            self.events.append(event)
+
+        def close(self) -> None:
+            pass
+
+    class Fails(Keeps):
+        def take(self, event: Event) -> None:
+            raise OSError("the disk is gone")
+
+    keeps, fails = Keeps(), Fails()
+    outlets = [SinkQueue("keeps", keeps), SinkQueue("fails", fails)]
+    station = Station(model, [SourceSettings("a", str(make_video([(RED, 3), (BLUE, 3)])))], outlets)
+    run(station)
+    station.stop()
+    assert [event.number for event in keeps.events] == [1, 2]
+    assert outlets[1].state()["missed"] == 2 and "the disk is gone" in outlets[1].state()["last_error"]
+
+
+def test_names_are_unique(model: Model) -> None:
+    with pytest.raises(VljEdgeError, match="two sources are called 'a'"):
+        Station(model, [SourceSettings("a", "0"), SourceSettings("a", "1")])
+
+
+def test_a_tap_goes_on_where_it_was_cut() -> None:
+    class Count(Source):
+        live, period = True, 0.25
+
+        def frames(self) -> Iterator[Frame]:
+            for number in range(100):
+                yield Frame(number / 4, np.full((1, 1, 3), number, np.uint8))
+
+    tap = ResumableSource(Count())
+    first = []
+    for frame in tap.frames():
+        first.append(frame)
+        if len(first) == 10:
+            tap.cut()
+    second = list(tap.frames())
+    assert [frame.time for frame in first] == [n / 4 for n in range(10)]
+    assert second[0].time == 0 and tap.offset == 2.5 and tap.ended
+    assert [int(frame.image[0, 0, 0]) for frame in (*first, *second)] == list(range(100))
+
+
+def test_frames_that_go_back_in_time_are_skipped_and_counted() -> None:
+    class Jumps(Source):
+        live, period = True, 0.25
+
+        def frames(self) -> Iterator[Frame]:
+            for time_ in (0.0, 0.25, 0.1, 0.2, 0.5, 0.4, 0.75):
+                yield Frame(time_, np.zeros((1, 1, 3), np.uint8))
+
+    tap = ResumableSource(Jumps())
+    assert [frame.time for frame in tap.frames()] == [0.0, 0.25, 0.5, 0.75] and tap.skipped == 3
+
+
+def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
+    turns, order, holding = FairLock(), [], threading.Event()
+
+    def work(number: int) -> None:
+        with turns:
+            order.append(number)
+
+    def hold() -> None:
+        with turns:
+            holding.set()
+            wait_for(lambda: len(turns._waiting) == 5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    holding.wait()
+    threads = []
+    for number in range(5):
+        threads.append(threading.Thread(target=work, args=(number,)))
+        threads[-1].start()
+        wait_for(lambda number=number: len(turns._waiting) >= number + 1 or not holder.is_alive())
+    for thread in (holder, *threads):
+        thread.join(5)
+    assert order == [0, 1, 2, 3, 4] and not turns._taken
+
+
+def wait_for(true: Callable[[], object], seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.005)

@@ -1,0 +1,313 @@
+"""Against a real broker: Mosquitto, on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.results import Narration
+from vlj_edge.runtime.sinks.base import Event
+from vlj_edge.runtime.sinks.mqtt import Mqtt, _parse, _slug
+from vlj_edge.runtime.sinks.queue import SinkQueue
+
+paho = pytest.importorskip("paho.mqtt.client", reason="needs paho-mqtt: pip install 'vlj-edge[mqtt]'")
+MOSQUITTO = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
+needs_broker = pytest.mark.skipif(MOSQUITTO is None, reason="needs a broker: apt install mosquitto")
+
+
+def event(number: int, source: str = "Front Door", text: str | None = None) -> Event:
+    return Event(source, Narration(number - 1, number + 1, text or f"text {number}", "decoder"), 1.7e9, number)
+
+
+def until(condition: Callable[[], object], seconds: float = 40) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class Broker:
+    """Mosquitto; what it keeps is on the disk at once, so that a subscription outlives kill()."""
+
+    def __init__(self, folder: Path, extra: str = "allow_anonymous true") -> None:
+        self.port, self.database = free_port(), folder / "mosquitto.db"
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(
+            f"listener {self.port} 127.0.0.1\nuser root\n{extra}\npersistence true\npersistence_location {folder}/\n"
+            "autosave_on_changes true\nautosave_interval 1\nmax_queued_messages 0\n",
+            encoding="utf-8",
+        )
+        self.start()
+
+    def start(self) -> None:
+        assert MOSQUITTO is not None
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stdout=quiet, stderr=quiet)
+        until(self._listens)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _listens(self) -> bool:
+        assert self._process.poll() is None, "mosquitto does not start"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+class Listener:
+    """Hears everything, and after a break what it missed."""
+
+    def __init__(self, broker: Broker, name: str = "listener", user: tuple[str, str] | None = None) -> None:
+        self.heard: list[tuple[str, str, bool]] = []  # topic, text, retained
+        self._subscribed = False
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=name, clean_session=False)
+        if user:
+            self._client.username_pw_set(*user)
+        self._client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = lambda c, u, m: self.heard.append((m.topic, m.payload.decode(), m.retain))
+        self._client.reconnect_delay_set(1, 1)
+        self._client.connect("127.0.0.1", broker.port)
+        self._client.loop_start()
+        until(lambda: self._subscribed)
+
+    def _on_subscribe(self, *_: Any) -> None:
+        self._subscribed = True
+
+    def last(self, topic: str) -> str | None:
+        return next((text for heard, text, _ in reversed(self.heard) if heard == topic), None)
+
+    def numbers(self, topic: str = "home/edge/front-door/narration") -> list[int]:
+        return [json.loads(text)["number"] for heard, text, _ in self.heard if heard == topic]
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    found = Broker(tmp_path)
+    yield found
+    found.kill()
+
+
+@pytest.fixture
+def listener(broker: Broker) -> Iterator[Listener]:
+    found = Listener(broker)
+    yield found
+    found.stop()
+
+
+@needs_broker
+def test_events_state_and_availability(broker: Broker, listener: Listener) -> None:
+    sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home/edge/")
+    sink.take(event(1, text="Tür zu"))
+    sink.take(event(2))
+    sink.take(event(1, source="door 2", text="still"))
+    until(lambda: listener.numbers() == [1, 2] and listener.numbers("home/edge/door-2/narration") == [1])
+    told = [json.loads(text) for topic, text, _ in listener.heard if topic == "home/edge/front-door/narration"]
+    assert told == [event(1, text="Tür zu").as_dict(), event(2).as_dict()]
+    assert listener.last("home/edge/status") == "online"
+    late = Listener(broker, "late")  # what is retained is there for whoever comes later
+    until(lambda: late.last("home/edge/door-2/state") == "still")
+    assert late.last("home/edge/front-door/state") == "text 2" and late.last("home/edge/status") == "online"
+    assert all(retained for _, _, retained in late.heard) and late.numbers() == []
+    sink.close()
+    sink.close()
+    until(lambda: late.last("home/edge/status") == "offline")
+    late.stop()
+    assert sink.missed == 0
+
+
+@needs_broker
+def test_home_assistant_finds_each_source_once(broker: Broker, listener: Listener) -> None:
+    sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home/edge")
+    until(lambda: listener.last("home/edge/status") == "online")
+    for number in range(3):
+        sink.take(event(number))
+    sink.take(event(0, source="Hof"))
+    until(lambda: listener.numbers("home/edge/hof/narration"))
+    sink.close()
+    configs = [(topic, text) for topic, text, _ in listener.heard if topic.startswith("homeassistant/")]
+    assert [topic for topic, _ in configs] == [
+        "homeassistant/sensor/home-edge_front-door/config",
+        "homeassistant/sensor/home-edge_hof/config",
+    ]
+    sensor = json.loads(configs[0][1])
+    assert sensor["name"] == "Front Door" and sensor["unique_id"] == "home-edge_front-door"
+    assert sensor["state_topic"] == "home/edge/front-door/state"
+    assert sensor["availability_topic"] == "home/edge/status"
+    assert sensor["device"]["identifiers"] == json.loads(configs[1][1])["device"]["identifiers"]
+    late = Listener(broker, "late")
+    until(lambda: late.last(configs[0][0]) == configs[0][1])
+    late.stop()
+
+
+@needs_broker
+def test_nothing_is_lost_while_the_broker_is_away(broker: Broker, listener: Listener) -> None:
+    sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home/edge")
+    for number in range(5):
+        sink.take(event(number))
+    until(lambda: len(listener.numbers()) == 5)
+    # What was retained last is on the disk, so the listener's subscription is too.
+    until(lambda: broker.database.exists() and b"text 4" in broker.database.read_bytes())
+    broker.kill()
+    for number in range(5, 60):  # more than are in flight at once
+        sink.take(event(number))
+    until(lambda: sink.last_error is not None)
+    broker.start()
+    until(lambda: len(set(listener.numbers())) == 60)
+    for number in range(60, 65):
+        sink.take(event(number))
+    until(lambda: len(set(listener.numbers())) == 65)
+    sink.close()
+    assert list(dict.fromkeys(listener.numbers())) == list(range(65))  # once each by their numbers, and in order
+    until(lambda: listener.last("home/edge/front-door/state") == "text 64")
+    assert sink.missed == 0 and sink.last_error is None
+
+
+@needs_broker
+def test_what_is_retained_comes_back_to_a_broker_that_forgot_it(broker: Broker) -> None:
+    sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home/edge")
+    sink.take(event(1))
+    time.sleep(0.1)
+    broker.kill()
+    sink.take(event(2))
+    broker.database.unlink(missing_ok=True)
+    broker.start()
+    late = Listener(broker, "late")
+    until(lambda: late.last("home/edge/front-door/state") == "text 2")
+    until(lambda: late.last("homeassistant/sensor/home-edge_front-door/config"))
+    assert late.last("home/edge/status") == "online"
+    late.stop()
+    sink.close()
+
+
+@needs_broker
+def test_the_broker_says_when_the_process_died(broker: Broker, listener: Listener) -> None:
+    narrator = (
+        "import sys, time\nfrom vlj_edge.runtime.sinks.mqtt import Mqtt\nsink = Mqtt(sys.argv[1])\ntime.sleep(600)\n"
+    )
+    url = f"mqtt://127.0.0.1:{broker.port}/home/edge"
+    process = subprocess.Popen([sys.executable, "-c", narrator, url])
+    until(lambda: listener.last("home/edge/status") == "online")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    until(lambda: listener.last("home/edge/status") == "offline")
+
+
+def test_without_a_broker_the_bound_holds_and_all_is_counted() -> None:
+    outlet = SinkQueue("mqtt", Mqtt(f"mqtt://anna:geheim@127.0.0.1:{free_port()}/home", most_queued=10))
+    for number in range(25):
+        outlet.put(event(number))
+    until(lambda: outlet.failed == 15)
+    assert outlet.state()["delivered"] == 10 and outlet.state()["missed"] == 15
+    assert outlet.state()["last_error"] and "geheim" not in outlet.state()["last_error"]
+    outlet.close()
+    state = outlet.state()
+    assert (state["delivered"], state["missed"]) == (0, 25)
+    assert "mqtt://127.0.0.1" in state["last_error"] and "geheim" not in state["last_error"]
+
+
+@needs_broker
+def test_a_broker_that_was_not_there_at_the_start(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    broker.kill()
+    sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home/edge")
+    sink.take(event(1))
+    until(lambda: "cannot be reached" in (sink.last_error or ""))
+    broker.start()
+    late = Listener(broker, "late")
+    until(lambda: late.last("home/edge/front-door/state") == "text 1")
+    sink.close()
+    assert sink.missed == 0
+    late.stop()
+    broker.kill()
+
+
+@needs_broker
+def test_user_and_password(tmp_path: Path) -> None:
+    passwd = shutil.which("mosquitto_passwd")
+    if passwd is None:
+        pytest.skip("needs mosquitto_passwd")
+    subprocess.run([passwd, "-b", "-c", str(tmp_path / "users"), "anna", "ge@heim"], check=True, capture_output=True)
+    broker = Broker(tmp_path, f"password_file {tmp_path / 'users'}")
+    listener = Listener(broker, user=("anna", "ge@heim"))
+    wrong = Mqtt(f"mqtt://anna:other@127.0.0.1:{broker.port}/home/edge")
+    until(lambda: "refuses the connection" in (wrong.last_error or ""))
+    assert "other" not in str(wrong.last_error)
+    wrong.close()
+    right = Mqtt(f"mqtt://anna:ge%40heim@127.0.0.1:{broker.port}/home/edge")
+    right.take(event(1))
+    until(lambda: listener.numbers() == [1])
+    right.close()
+    listener.stop()
+    broker.kill()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://anna:geheim@host/home",
+        "mqtt:///home",
+        "mqtt://anna:geheim@host:port/home",
+        "mqtt://anna:geheim@host:99999/home",
+        "mqtt://anna:geheim@host/home/#",
+        "mqtt://anna:geheim@host/home/+/x",
+        "mqtt://anna:gehe#im@host/home",
+        "mqtt://anna:ge/heim@host/home",
+        "mqtt://anna:geheim@host/home?password=geheim",
+    ],
+)
+def test_an_address_that_cannot_be_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(VljEdgeError) as told:
+        Mqtt(url)
+    assert "heim" not in str(told.value) and "anna" not in str(told.value)
+
+
+def test_addresses() -> None:
+    assert (_parse("mqtt://host").port, _parse("mqtts://host").port, _parse("mqtt://host:99/a").port) == (
+        1883,
+        8883,
+        99,
+    )
+    assert _parse("mqtt://host").base == "vlj-edge" and _parse("mqtt://host//a/b/").base == "a/b"
+    assert "geheim" not in repr(_parse("mqtt://anna:geheim@host/a"))
+
+
+def test_slugs_are_plain_and_never_empty() -> None:
+    assert _slug("Tür 1/links") == "tur-1-links"
+    assert _slug("日本").startswith("source-") and _slug("日本") != _slug("中国")
+
+
+def test_sources_with_one_slug_stay_apart() -> None:
+    sink = Mqtt(f"mqtt://127.0.0.1:{free_port()}/home")
+    first, second = sink._slug_of("Door 1")[0], sink._slug_of("door-1")[0]
+    assert first == "door-1" and second != first
+    assert sink._slug_of("door-1") == (second, False)
+    sink.close()
+
+
+def test_certificates_that_are_not_there_are_told(tmp_path: Path) -> None:
+    with pytest.raises(VljEdgeError, match="PEM"):
+        Mqtt("mqtts://127.0.0.1/home", ca_file=str(tmp_path / "none.pem"))

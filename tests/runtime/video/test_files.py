@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.runtime.tiny_bundle import BLUE, RED
+from vlj_edge import VljEdgeError
+from vlj_edge.presets import Clip
+from vlj_edge.runtime.video.files import VideoFile
+from vlj_edge.runtime.video.opencv import import_opencv
+from vlj_edge.runtime.video.sampling import samples
+from vlj_edge.runtime.video.uri import open_source
+
+MakeVideo = Callable[..., Path]
+
+
+def write_image(path: Path, value: int, size: tuple[int, int] = (32, 24)) -> Path:
+    assert import_opencv().imwrite(str(path), np.full((size[1], size[0], 3), value, np.uint8))
+    return path
+
+
+def write_sound(path: Path) -> Path:
+    with wave.open(str(path), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(16000))
+    return path
+
+
+# --- video files
+
+
+@pytest.mark.parametrize("rate", [10, 25, 29.97])
+def test_video_file_gives_every_frame_and_its_time(make_video: MakeVideo, rate: float) -> None:
+    path = make_video([(RED, 1), (BLUE, 1)], rate=rate)
+    with open_source(path) as source:
+        frames = list(source)
+    count = 2 * round(rate)
+    assert len(frames) == count
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(count) / rate, atol=2e-3)
+    assert frames[0].image.shape == (48, 64, 3)
+    assert frames[0].image.dtype == np.uint8
+    assert frames[0].image[0, 0].argmax() == 2  # BGR: red
+    assert frames[-1].image[0, 0].argmax() == 0
+    assert source.seconds == pytest.approx(count / rate, abs=2e-3)
+    assert source.incomplete is None
+
+
+@pytest.mark.parametrize("order", ["as they come", "afterwards", "backwards", "every third", "before the next"])
+def test_a_picture_is_the_same_whenever_it_is_asked_for(make_video: MakeVideo, order: str) -> None:
+    path = make_video([(RED, 1), (BLUE, 1)], rate=10)
+    capture, expected = import_opencv().VideoCapture(str(path)), []
+    while (read := capture.read())[0]:
+        expected.append(read[1])
+    assert len(expected) == 20
+    source = VideoFile(path)
+    if order == "as they come":
+        found = dict(enumerate(frame.image for frame in source))
+    else:
+        frames = list(source)
+        numbers = {"backwards": range(19, -1, -1), "every third": range(0, 20, 3)}.get(order, range(20))
+        found = {number: frames[number].image for number in numbers}
+    for number, image in found.items():
+        np.testing.assert_array_equal(image, expected[number])
+    source.close()
+
+
+def test_only_pictures_that_are_needed_are_made(make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, made = make_video([(RED, 1), (BLUE, 2)], rate=30), []
+    real = VideoFile._picture
+    monkeypatch.setattr(VideoFile, "_picture", lambda self, number: made.append(number) or real(self, number))
+    source = VideoFile(path)
+    clip = Clip(frames=8, frames_per_second=4.0, stride=2)
+    shown = list(samples(source, clip, lambda image: image, source.period))
+    assert len(shown) == 12 and len(made) <= len(shown) and source._second is None
+
+
+def test_a_frame_that_lasts_longer_than_the_rate_says_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [0.0, 0.1, 1.0, 1.1, 1.2, 2.0, 2.1]  # says 10 a second, and pauses twice
+    opened: list[int] = []
+
+    class Numbered(FakeCapture):
+        def retrieve(self) -> tuple[bool, np.ndarray]:
+            return True, np.full((1, 1, 3), self.index, np.uint8)
+
+    monkeypatch.setattr(import_opencv(), "VideoCapture", lambda _: opened.append(1) or Numbered(times))
+    source = VideoFile(Path("x.mp4"))
+    clip = Clip(frames=8, frames_per_second=4.0, stride=2)
+    found = list(samples(source, clip, lambda image: int(image[0, 0, 0]), source.period))
+    assert found == [0, 1, 1, 1, 2, 4, 4, 4, 5]
+    assert len(opened) == 2, "the file, and once more for what was asked for late"
+
+
+def test_kept_frames_stay_what_they_were(make_video: MakeVideo) -> None:
+    first, *_, last = list(open_source(make_video([(RED, 1), (BLUE, 1)])))
+    assert first.image[0, 0].argmax() != last.image[0, 0].argmax()
+
+
+@pytest.mark.parametrize("form", [str, Path, lambda path: f"file://{path}"])
+def test_forms_of_a_path(make_video: MakeVideo, form: Callable[[Path], Any]) -> None:
+    assert len(list(open_source(form(make_video([(RED, 0.2)]))))) == 5
+
+
+def test_file_uri_with_escapes(make_video: MakeVideo) -> None:
+    path = make_video([(RED, 0.2)], name="two words.mp4")
+    assert len(list(open_source(f"file://{str(path).replace(' ', '%20')}"))) == 5
+
+
+def test_file_that_breaks_off_gives_what_it_has_and_says_so(make_video: MakeVideo) -> None:
+    path = make_video([(RED, 4)], name="video.avi")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    source = open_source(path)
+    frames = list(source)
+    assert 30 < len(frames) < 70
+    assert source.incomplete is not None
+    assert f"{path} breaks off at {source.seconds:.1f} of 4.0 seconds" in source.incomplete
+    assert "\n" not in source.incomplete
+
+
+class FakeCapture:
+    """A capture whose timestamps (seconds) the test chooses; CAP_PROP_FPS is 10."""
+
+    def __init__(self, times: list[float], count: float = 0) -> None:
+        self.times, self.count, self.index = times, count, -1
+
+    def grab(self) -> bool:
+        self.index += 1
+        return self.index < len(self.times)
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        return True, np.zeros((4, 4, 3), np.uint8)
+
+    def get(self, key: int) -> float:
+        cv2 = import_opencv()
+        wanted = {cv2.CAP_PROP_FPS: 10.0, cv2.CAP_PROP_FRAME_COUNT: self.count}
+        return wanted[key] if key in wanted else self.times[self.index] * 1000
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ([0.0, 0.1, 0.2, 0.3], [0.0, 0.1, 0.2, 0.3]),
+        ([5.0, 5.1, 5.7], [0.0, 0.1, 0.7]),  # does not begin at 0, and has a gap
+        ([0.0, 0.0, 0.0, 0.0], [0.0, 0.1, 0.2, 0.3]),  # a container without times
+        ([0.0, 0.5, 0.1, 0.2, 0.9], [0.0, 0.5, 0.6, 0.7, 0.9]),  # joined from two
+        ([0.0, 0.1, 1e9, 0.3], [0.0, 0.1, 0.2, 0.3]),  # one that cannot be
+    ],
+)
+def test_times_always_move_on(monkeypatch: pytest.MonkeyPatch, given: list[float], expected: list[float]) -> None:
+    monkeypatch.setattr(import_opencv(), "VideoCapture", lambda _: FakeCapture(given))
+    assert [frame.time for frame in VideoFile(Path("x.mp4"))] == pytest.approx(expected)
+
+
+def test_a_file_is_not_let_go_of_under_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV aborts the process when a capture is released while another thread reads it."""
+    in_read, go_on = threading.Event(), threading.Event()
+
+    class Blocking(FakeCapture):
+        reading = released = released_under_a_read = False
+
+        def grab(self) -> bool:
+            self.reading = True
+            if self.index == 1:
+                in_read.set()
+                go_on.wait(10)
+            self.reading = False
+            return super().grab()
+
+        def release(self) -> None:
+            self.released, self.released_under_a_read = True, self.reading
+
+    capture = Blocking([0.0, 0.1, 0.2, 0.3])
+    monkeypatch.setattr(import_opencv(), "VideoCapture", lambda _: capture)
+    source = VideoFile(Path("x.mp4"))
+    reader = threading.Thread(target=lambda: list(source))
+    reader.start()
+    assert in_read.wait(10)
+    source.close()  # a read that does not come back is left to the process's end
+    assert not capture.released
+    go_on.set()
+    reader.join(10)
+    source.close()
+    assert capture.released and not capture.released_under_a_read
+
+
+# --- folders
+
+
+def test_folder_in_natural_order_at_the_given_rate(tmp_path: Path) -> None:
+    for name, value in (("f10.png", 100), ("f9.jpg", 90), ("f1.PNG", 10), ("f2.bmp", 20), ("f3.webp", 30)):
+        write_image(tmp_path / name, value)
+    (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / ".f0.png").write_bytes(b"what some systems leave beside their files")
+    source = open_source(tmp_path, frames_per_second=2)
+    frames = list(source)
+    assert [round(float(frame.image.mean()), -1) for frame in frames] == [10, 20, 30, 90, 100]
+    assert [frame.time for frame in frames] == [0, 0.5, 1, 1.5, 2]
+    assert source.seconds == 2.5
+
+
+def test_single_image_is_not_the_first_of_a_sequence(tmp_path: Path) -> None:
+    write_image(tmp_path / "f001.png", 10)
+    write_image(tmp_path / "f002.png", 20)
+    assert len(list(open_source(tmp_path / "f001.png"))) == 1
+
+
+def test_unreadable_image_ends_the_folder_and_is_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "1.png", 10)
+    (tmp_path / "2.png").write_bytes(b"no image")
+    write_image(tmp_path / "3.png", 10)
+    source = open_source(tmp_path)
+    assert len(list(source)) == 1
+    assert source.incomplete is not None
+    assert "2.png cannot be read as an image" in source.incomplete
+
+
+# --- what is no source
+
+
+def empty_file(path: Path) -> Path:
+    (path / "empty.mp4").touch()
+    return path / "empty.mp4"
+
+
+def truncated_mp4(path: Path) -> Path:
+    # an mp4 keeps its index at the end: without it there is nothing to read
+    (path / "cut.mp4").write_bytes(b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(5000))
+    return path / "cut.mp4"
+
+
+def bad_image(path: Path) -> Path:
+    (path / "bad.png").write_bytes(b"no image")
+    return path / "bad.png"
+
+
+BAD: list[tuple[Callable[[Path], Any], str]] = [
+    (lambda path: path / "nowhere.mp4", r"nowhere\.mp4 does not exist: check the path"),
+    (lambda path: path, "holds no images"),
+    (empty_file, r"empty\.mp4 is empty"),
+    (truncated_mp4, r"cut\.mp4 has no picture that can be read"),
+    (lambda path: write_sound(path / "sound.wav"), r"sound\.wav has no picture that can be read"),
+    (lambda path: write_sound(path / "sound.mp4"), r"sound\.mp4 has no picture that can be read"),
+    (bad_image, r"bad\.png cannot be read as an image"),
+    (lambda _: 63, "camera 63 gives no picture: check that it is plugged in"),
+    (lambda _: "63", "camera 63 gives no picture"),
+    (lambda _: "/dev/video63", "camera /dev/video63 gives no picture"),
+    (lambda _: "v4l2:///dev/video63", "camera /dev/video63 gives no picture"),
+    (lambda _: "v4l2://63", "camera 63 gives no picture"),
+    (lambda _: "rtsp://127.0.0.1:9/stream", r"rtsp://127\.0\.0\.1:9/stream gives no picture: check its address"),
+    (lambda _: "http://127.0.0.1:9/stream", r"http://127\.0\.0\.1:9/stream gives no picture: check its address"),
+    (lambda _: "csi://0", "csi://0 needs an OpenCV with GStreamer, and this one has none: pip uninstall"),
+    (lambda _: "csi://front", "csi://front names no CSI camera: write csi://0"),
+    (lambda _: "ftp://host/a.mp4", "ftp sources are not known: give a file"),
+    (lambda _: "-?size=0x4", "is no source: write - for JPEGs"),
+    (lambda _: "-?colour=red", "is no source: write - for JPEGs"),
+    (lambda _: "-?size=4x4&rate=fast", "is no source: write - for JPEGs"),
+    (lambda _: "-?size=4x4&format=rgb565", "no format of raw pictures is called 'rgb565'"),
+]
+
+
+@pytest.mark.parametrize("make, message", BAD, ids=[message for _, message in BAD])
+def test_what_is_no_source_is_one_line(tmp_path: Path, make: Callable[[Path], Any], message: str) -> None:
+    with pytest.raises(VljEdgeError, match=message) as caught:
+        open_source(make(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_credentials_are_never_shown() -> None:
+    with pytest.raises(VljEdgeError) as caught:
+        open_source("rtsp://admin:hunter2@127.0.0.1:9/stream")
+    assert "hunter2" not in str(caught.value)
+    assert "admin" not in str(caught.value)
+    assert "rtsp://***@127.0.0.1:9/stream" in str(caught.value)
+
+
+def test_nothing_but_our_own_lines_on_stderr(tmp_path: Path) -> None:
+    # in a process of its own: OpenCV and FFmpeg write to the file descriptor, and read their settings at import
+    damaged = tmp_path / "damaged.avi"
+    program = f"""
+from vlj_edge import VljEdgeError
+from vlj_edge.runtime.video.files import opencv
+from vlj_edge.runtime.video.uri import open_source
+import numpy as np
+cv2 = opencv()
+writer = cv2.VideoWriter({str(damaged)!r}, cv2.VideoWriter_fourcc(*"mp4v"), 25, (64, 48))
+for i in range(50):
+    writer.write(np.random.default_rng(i).integers(0, 255, (48, 64, 3), dtype=np.uint8))
+writer.release()
+data = bytearray(open({str(damaged)!r}, "rb").read())
+data[20000:60000] = bytes(40000)
+open({str(damaged)!r}, "wb").write(data)
+print(len(list(open_source({str(damaged)!r}))))
+for bad in ({str(write_sound(tmp_path / "sound.mp4"))!r}, {str(truncated_mp4(tmp_path))!r}, "63", "/dev/video63"):
+    try:
+        open_source(bad)
+    except VljEdgeError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 5

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlj_edge.presets import Clip
+from vlj_edge.runtime.video.sampling import samples, window, windows
+from vlj_edge.runtime.video.source import Frame
+
+CLIP = Clip(frames=8, frames_per_second=4.0, stride=2)
+
+clips = st.builds(
+    Clip,
+    frames=st.integers(1, 16),
+    frames_per_second=st.sampled_from([1.0, 4.0, 8.0, 29.97, 30000 / 1001, 2.5]),
+    stride=st.integers(1, 20),
+)
+
+
+def frames_at(times: list[float]) -> list[Frame]:
+    """Frames whose picture is their number."""
+    return [Frame(time, np.full((1, 1, 3), index, np.int64)) for index, time in enumerate(times)]
+
+
+def shown(times: list[float], clip: Clip = CLIP, last: float = 0.0) -> list[int]:
+    """Which frame each sample shows."""
+    return list(samples(frames_at(times), clip, lambda image: int(image[0, 0, 0]), last))
+
+
+times_of_any_stream = st.lists(
+    st.one_of(st.floats(1e-4, 0.5), st.sampled_from([1 / 25, 1 / 50, 1001 / 30000, 0.25, 3.0])), max_size=60
+).map(lambda gaps: [0.0, *np.cumsum(gaps).tolist()])
+
+
+@given(times_of_any_stream, clips)
+def test_every_sample_shows_the_latest_frame_that_is_not_younger(times: list[float], clip: Clip) -> None:
+    rate = Fraction(clip.frames_per_second).limit_denominator(1001)
+    exact = [Fraction(round(time * 1_000_000), 1_000_000) for time in times]
+    found = shown(times, clip)
+    assert len(found) == int(exact[-1] * rate) + 1  # the samples up to the last frame, which is one itself
+    for sample, frame in enumerate(found):
+        assert exact[frame] <= sample / rate
+        assert frame + 1 == len(times) or exact[frame + 1] > sample / rate
+
+
+@given(st.floats(1, 120), st.integers(1, 200))
+def test_samples_depend_on_time_and_not_on_the_frame_rate(rate: float, count: int) -> None:
+    times = [index / rate for index in range(count)]
+    found = shown(times, last=1 / rate)
+    assert abs(len(found) - count / rate * 4) <= 1 + 1e-4
+    for sample, frame in enumerate(found[:-1]):
+        assert sample / 4 - 1 / rate - 1e-5 <= times[frame] <= sample / 4 + 1e-5
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 7.5, 61])
+def test_same_scene_at_any_rate_gives_the_same_windows(seconds: float) -> None:
+    def seen(rate: float) -> list[tuple[float, float, list[int]]]:
+        frames = [
+            # the scene: its picture says which second it is
+            Frame(index / rate, np.full((1, 1, 3), int(index / rate + 1e-9), np.int64))
+            for index in range(round(seconds * rate))
+        ]
+        found = samples(frames, CLIP, lambda image: int(image[0, 0, 0]), 1 / rate)
+        return [(w.start, w.end, clip) for w, clip in windows(found, CLIP)]
+
+    assert seen(25) == seen(50) == seen(100) == seen(4)
+    assert len(seen(25)) == max(1, (int(seconds * 4) - 8) // 2 + 1)
+
+
+def test_ntsc_rounding_does_not_shift_a_frame() -> None:
+    # frame 7500 of 30000/1001 a second falls on the sample at 250.25 s exactly, but its floating-point time may not
+    times = [index * 1001 / 30000 for index in range(7501)]
+    assert shown(times)[1001] == 7500
+
+
+def test_gap_repeats_the_latest_frame() -> None:
+    assert shown([0.0, 0.25, 2.0]) == [0, 1, 1, 1, 1, 1, 1, 1, 2]
+
+
+def test_last_frame_lasts_as_long_as_it_is_on() -> None:
+    assert shown([0.0, 1.0]) == [0, 0, 0, 0, 1]
+    assert shown([0.0, 1.0], last=1.0) == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_frame_is_looked_at_once_however_often_it_is_shown() -> None:
+    looked: list[int] = []
+    list(samples(frames_at([0.0, 0.1, 5.0]), CLIP, lambda image: looked.append(int(image[0, 0, 0]))))
+    assert looked == [0, 1, 2]
+
+
+def test_sample_waits_for_no_more_than_the_next_frame() -> None:
+    given_out: list[int] = []
+
+    def stream() -> Iterator[Frame]:
+        for frame in frames_at([index / 10 for index in range(100)]):
+            given_out.append(int(frame.image[0, 0, 0]))
+            yield frame
+
+    found = samples(stream(), CLIP, lambda image: int(image[0, 0, 0]))
+    assert next(found) == 0
+    assert given_out == [0, 1]  # frame 1 is past sample 0
+    assert next(found) == 2
+    assert given_out == [0, 1, 2, 3]  # frame 3, at 0.3 s, is past sample 1 at 0.25 s
+
+
+@given(st.integers(0, 100), clips)
+def test_windows_are_every_whole_clip_of_the_samples(count: int, clip: Clip) -> None:
+    found = list(windows(range(count), clip))
+    if 0 < count < clip.frames:
+        assert [contents for _, contents in found] == [[*range(count), *[count - 1] * (clip.frames - count)]]
+    else:
+        starts = range(0, max(0, count - clip.frames + 1), clip.stride)
+        assert [contents for _, contents in found] == [list(range(s, s + clip.frames)) for s in starts]
+    for index, (times, _) in enumerate(found):
+        assert times == window(index, clip)
+
+
+def test_window_comes_as_soon_as_its_last_sample() -> None:
+    taken: list[int] = []
+
+    def stream() -> Iterator[int]:
+        for index in range(100):
+            taken.append(index)
+            yield index
+
+    found = windows(stream(), CLIP)
+    next(found)
+    assert taken == list(range(8))
+    next(found)
+    assert taken == list(range(10))
+
+
+@given(st.integers(0, 10**7), clips)
+def test_window_times_do_not_drift(index: int, clip: Clip) -> None:
+    rate = Fraction(clip.frames_per_second).limit_denominator(1001)
+    times = window(index, clip)
+    assert times.start == float(index * clip.stride / rate)
+    assert times.end == float((index * clip.stride + clip.frames) / rate)
+
+
+def test_first_windows_of_nano() -> None:
+    found = [(w.index, w.start, w.end, w.centre) for w, _ in windows(range(12), CLIP)]
+    assert found == [(0, 0.0, 2.0, 1.0), (1, 0.5, 2.5, 1.5), (2, 1.0, 3.0, 2.0)]
+
+
+def test_no_frames_no_windows() -> None:
+    assert list(windows(samples([], CLIP, lambda image: image), CLIP)) == []

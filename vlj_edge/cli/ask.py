@@ -1,0 +1,42 @@
+"""vlj-edge ask: a source and questions in, answers out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("source")
+@click.argument("questions", nargs=-1, required=True)
+@click.option(
+    "--choices",
+    multiple=True,
+    help="Answers with commas between: one --choices for all questions, or one for each; yes,no when there is none.",
+)
+@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle directory; the nano bundle when not named.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def ask(source: str, questions: tuple[str, ...], choices: tuple[str, ...], bundle: Path | None, as_json: bool) -> None:
+    """Answer QUESTIONS about SOURCE, each with the choice that is nearest to what the model predicts.
+
+    SOURCE is a video file or a folder of images. It is encoded once, however many questions there are.
+    """
+    import vlj_edge
+    from vlj_edge.runtime.embedding.ask import ask
+    from vlj_edge.runtime.embedding.labels import read_labels
+
+    if len(choices) > 1 and len(choices) != len(questions):
+        raise click.UsageError(f"{len(questions)} questions and {len(choices)} --choices: give one, or one for each")
+    lists = [read_labels(each) for each in choices]
+    if len(lists) == 1:
+        lists *= len(questions)
+    model = vlj_edge.load(bundle)
+    for answer in ask(model, source, questions, lists or None):
+        if as_json:
+            click.echo(json.dumps(answer.as_dict(), ensure_ascii=False))
+        elif len(questions) == 1:
+            click.echo("\n".join(f"{guess.score:.2f}  {guess.label}" for guess in answer.guesses))
+        else:
+            click.echo(f"{answer.question}  {answer.choice}  ({answer.guesses[0].score:.2f})")

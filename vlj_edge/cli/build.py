@@ -1,0 +1,127 @@
+"""vlj-edge build: engines for the card this runs on, or ahead of time for another."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from vlj_edge.export.tensorrt.build import BuildResult
+
+    from ..bundle.engine_cache import RuntimeId
+    from ..tensorrt_package import TensorRtPackage
+
+
+@click.command()
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option("--target", "target_name", help="A recipe (jetson-orin, rtx, ...), or sm86 and the like: build ahead.")
+@click.option("--engine", "names", multiple=True, help="Only this engine; may be repeated.")
+@click.option("--workspace", type=int, metavar="MB", help="Scratch memory that the engines may plan with.")
+@click.option("--force", is_flag=True, help="Build also what is current.")
+def build(
+    bundle: Path | None, target_name: str | None, names: tuple[str, ...], workspace: int | None, force: bool
+) -> None:
+    """Build TensorRT engines from BUNDLE (the nano bundle when not named) into its engines/ folder.
+
+    Without --target, or with one whose card this machine has: for the card in this machine. With another: ahead of
+    time, by TensorRT-RTX, which needs no card.
+    """
+    from ..bundle import nano_bundle
+
+    build_for(bundle or nano_bundle(), target_name, names=names, workspace=workspace, force=force)
+
+
+def build_for(
+    directory: Path,
+    target_name: str | None,
+    names: tuple[str, ...] = (),
+    workspace: int | None = None,
+    force: bool = False,
+) -> None:
+    """Build, and print what was built. Raises VljEdgeError."""
+    from rich.console import Console
+
+    from vlj_edge.export.tensorrt.build import build_engines
+
+    from ..bundle import read_manifest
+    from ..errors import VljEdgeError
+    from ..targets import target
+
+    chosen = target(target_name) if target_name is not None else None
+    if chosen is not None and chosen.backend != "tensorrt":
+        raise VljEdgeError(f"{chosen.name} runs the bundle on ONNX Runtime: there is nothing to build")
+    if workspace is None and chosen is not None:
+        workspace = chosen.workspace_mb
+    manifest = read_manifest(directory)
+    unknown = [name for name in names if name not in manifest.engines]
+    if unknown:
+        raise VljEdgeError(f"{directory} has no {', '.join(unknown)}: it has {', '.join(manifest.engines)}")
+    trt, runtime = runtime_for(chosen.sm if chosen is not None else None)
+    terminal = Console(stderr=True)
+    with terminal.status("starting") as status:
+        built = build_engines(
+            directory,
+            manifest,
+            trt,
+            runtime,
+            names=names or None,
+            workspace_mb=workspace,
+            force=force,
+            progress=lambda step: status.update(step),
+        )
+    _print(directory, runtime, built)
+
+
+def runtime_for(sm: str | None) -> tuple[TensorRtPackage, RuntimeId]:
+    """Which TensorRT builds, and for what: the card here if it is the one that is wanted, otherwise ahead of time."""
+    from vlj_edge.export.tensorrt.build import compute_capability
+    from vlj_edge.runtime.engines.tensorrt.device import driver_found, open_device
+
+    from ..bundle.engine_cache import RuntimeId
+    from ..errors import VljEdgeError
+    from ..tensorrt_package import import_tensorrt, installed
+
+    if driver_found():
+        device = open_device()
+        if sm in (None, device.sm):
+            trt = import_tensorrt()
+            return trt, RuntimeId(trt.package, trt.version, device.sm, device.name)
+    if sm is None:
+        raise VljEdgeError(
+            "there is no NVIDIA card here to build for: name one with --target sm86 (or sm89, sm120 ...), or run this"
+            " on the device"
+        )
+    # TensorRT-RTX is the one that builds ahead; without it the other says why it does not.
+    trt = import_tensorrt("tensorrt_rtx" if "tensorrt_rtx" in installed() else None)
+    compute_capability(trt, sm)
+    return trt, RuntimeId(trt.package, trt.version, sm, None)
+
+
+def _print(directory: Path, runtime: RuntimeId, built: list[BuildResult]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..bundle import BUILT_ENGINES
+
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    table = Table("engine", "precision", "MB", "s", "layers", "attention", title=runtime.folder, title_justify="left")
+    for engine in built:
+        fused = f"{engine.attention - engine.decomposed} of {engine.attention} fused" if engine.attention else ""
+        fused = f"{engine.ours} by our kernel" if engine.ours else fused
+        seconds = "current" if engine.again else f"{engine.seconds:.1f}"
+        table.add_row(engine.name, engine.precision, f"{engine.megabytes:.1f}", seconds, str(engine.layers), fused)
+    console.print(table)
+    for engine in built:
+        if engine.decomposed:
+            console.print(
+                f"{engine.name}: TensorRT has no fused attention for {engine.precision} in these shapes: decomposed"
+            )
+        if engine.unfolded:
+            console.print(
+                f"{engine.name}: {engine.unfolded} weights are int8 in blocks in the bundle, which TensorRT has not:"
+                " they are as large as what they are multiplied in"
+            )
+    console.print(f"{directory / BUILT_ENGINES / runtime.folder}")

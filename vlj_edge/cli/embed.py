@@ -1,0 +1,170 @@
+"""vlj-edge embed: a source in, embeddings out. Neither decoder nor text encoder is loaded: what a wearable runs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.embedding.writers import EmbeddingWriter, Shorten
+    from vlj_edge.runtime.model import Model
+
+    from ..bundle import Manifest
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|min|h|)", (value or "0").strip())
+    if found is None:
+        raise click.BadParameter(f"'{value}' is no time: write 2s, 500ms or 1min")
+    return float(found[1]) * {"ms": 0.001, "s": 1, "": 1, "min": 60, "h": 3600}[found[2]]
+
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("source")
+@click.option("--format", "kind", type=click.Choice(["json", "npz", "binary"]), default="json", show_default=True)
+@click.option("--out", type=_FILE, help="Write here in place of stdout.")
+@click.option("--ring", type=_FILE, help="Keep the newest in this file, whose size never changes.")
+@click.option(
+    "--keep", default=100_000, show_default=True, type=click.IntRange(1), help="Embeddings that --ring holds."
+)
+@click.option(
+    "--form", help="Numbers in --ring and --format binary: float32, float16, int8 or bit.  [default: float16]"
+)
+@click.option("--width", type=click.IntRange(1), help="Numbers of each embedding; all when not named.")
+@click.option("--every", callback=_seconds, help="Time between two windows, such as 2s; every window if not.")
+@click.option("--on-change", is_flag=True, help="Only windows whose picture has changed.")
+@click.option("--bank", type=click.Path(path_type=Path), help="Labels that vlj-edge labels made: adds the nearest one.")
+@click.option("--novel-below", type=click.FloatRange(-1, 1), help="A window is new where its cosines are below this.")
+@click.option("--events", is_flag=True, help="On stdout only events: another nearest label, or something new.")
+@click.option("--query", help="What the model is asked; the bundle's own question when not named.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle directory; the nano bundle when not named.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; 1 needs the least energy.")
+def embed(
+    source: str,
+    kind: str,
+    out: Path | None,
+    ring: Path | None,
+    keep: int,
+    form: str | None,
+    width: int | None,
+    every: float,
+    on_change: bool,
+    bank: Path | None,
+    novel_below: float | None,
+    events: bool,
+    query: str | None,
+    bundle: Path | None,
+    threads: int | None,
+) -> None:
+    """Embeddings of SOURCE, and no words: a vector a window, or only what is new.
+
+    SOURCE is a video file, a folder of images, or a camera (0, /dev/video0, v4l2:///dev/video0).
+    """
+    _check(kind, out, ring, form, bank, novel_below, events)
+    from vlj_edge.runtime.embedding.labels import load_bank
+    from vlj_edge.runtime.embedding.novelty import Novelty, notice
+    from vlj_edge.runtime.embedding.quantize import parse_format
+    from vlj_edge.runtime.model import Model
+
+    from ..bundle import nano_bundle
+    from .interrupts import held_back
+
+    parse_format(form or "float16")
+    model = Model(bundle or nano_bundle(), threads=threads)
+    manifest = model.manifest
+    known = load_bank(bank, model) if bank is not None else None
+    novelty = Novelty(novel_below, manifest.embedding) if novel_below is not None else None
+    question = query or (manifest.labels.query if known is not None else None) or None
+    items = model.embed(source, query=question, pause=every)
+    kept = 0
+    with ExitStack() as cleanup:
+        cleanup.callback(items.close)
+        shorten = _shorten(model, width)
+        sinks = _sinks(cleanup, manifest, kind, out, ring, keep, form or "float16", width, shorten, events)
+        for noticed in notice(items, known, manifest.labels.none_below, novelty):
+            if on_change and not noticed.item.encoded:
+                continue
+            kept += 1
+            with held_back():
+                for sink in sinks:
+                    sink.take(noticed)
+    totals = items.totals
+    click.echo(
+        f"{totals.windows} windows, {totals.encoder_runs} encoder runs, {kept} embeddings,"
+        f" {totals.video_seconds:.1f} s of video at {totals.real_time_factor:.1f}x real time",
+        err=True,
+    )
+
+
+def _shorten(model: Model, width: int | None) -> Shorten:
+    from vlj_edge.runtime.embedding.quantize import prefix, read_basis
+
+    from ..errors import VljEdgeError
+
+    full = model.manifest.embedding
+    if width is None or width == full:
+        return partial(prefix, width=full)
+    if width > full:
+        raise VljEdgeError(f"the embeddings have {full} numbers, not {width}: give a smaller --width")
+    return partial(prefix, width=width, basis=read_basis(model.directory, model.manifest))
+
+
+def _check(
+    kind: str,
+    out: Path | None,
+    ring: Path | None,
+    form: str | None,
+    bank: Path | None,
+    novel_below: float | None,
+    events: bool,
+) -> None:
+    if kind != "json" and out is None:
+        raise click.UsageError(f"--format {kind} writes a file: name it with --out")
+    if form and ring is None and kind != "binary":
+        raise click.UsageError("--form is for --ring and --format binary: JSON and npz hold float32")
+    if events and bank is None and novel_below is None:
+        raise click.UsageError("--events needs something to happen: give --bank or --novel-below")
+    if out is not None and out == ring:
+        raise click.UsageError("--out and --ring are the same file: name two")
+
+
+def _sinks(
+    cleanup: ExitStack,
+    manifest: Manifest,
+    kind: str,
+    out: Path | None,
+    ring: Path | None,
+    keep: int,
+    form: str,
+    width: int | None,
+    shorten: Shorten,
+    events: bool,
+) -> list[EmbeddingWriter]:
+    """Where every window goes; what --out and --ring take is not on stdout, but for events."""
+    from vlj_edge.runtime.embedding.writers import JsonLinesWriter, NumpyWriter, RecordWriter
+
+    numbers = width or manifest.embedding
+    sinks: list[EmbeddingWriter] = []
+    if kind == "npz" and out is not None:
+        sinks.append(NumpyWriter(out, manifest, numbers, shorten))
+    elif kind == "binary" and out is not None:
+        sinks.append(RecordWriter(out, manifest, form, numbers, shorten))
+    elif out is not None:
+        lines = cleanup.enter_context(out.open("w", encoding="utf-8"))
+        sinks.append(JsonLinesWriter(lines, shorten, events=False))
+    if ring is not None:
+        sinks.append(RecordWriter(ring, manifest, form, numbers, shorten, keep))
+    if events or not sinks:
+        sinks.append(JsonLinesWriter(sys.stdout, shorten, events))
+    for sink in sinks:
+        cleanup.callback(sink.close)
+    return sinks

@@ -1,0 +1,198 @@
+"""vlj-edge export: weights in, verified bundle out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from vlj_edge.export.bundle import Exported
+
+    from ..targets import Target
+
+
+_FILE = click.Path(path_type=Path)
+_CALIBRATION_CLIPS = 36  # 4 are judged, 32 set scales
+_EPILOG = """
+Precisions: fp32, fp16, bf16 (TensorRT only), int8 (weights and activations), int8w and int4w (weights alone), and
+int8-fp16, int8w-fp16, int4w-fp16. One for all engines, or --precision predictor=int4w,decoder=int8w.
+
+Targets: cpu, rtx, jetson-orin-nano, jetson-orin, jetson-thor, wearable, or sm86, sm89, sm120 ... (RTX cards).
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("weights", required=False, type=_FILE)
+@click.option("--preset", "preset_name", default="nano", show_default=True, help="Model dimensions that WEIGHTS have.")
+@click.option("--encoder", help="Another vision encoder: vjepa2-vitl, vjepa2.1-vitb or vjepa2.1-vitl.")
+@click.option("--frames", type=int, help="Frames of a clip, in place of the preset's.")
+@click.option("--size", type=int, help="Pixels on the side of the encoder's input, in place of the preset's.")
+@click.option("--vision-encoder", type=_FILE, help="V-JEPA 2: transformers directory, or Meta's .pt (2 and 2.1).")
+@click.option("--predictor", type=_FILE, help="Llama-3.2-1B: transformers directory, for tokenizer and layers.")
+@click.option("--text-encoder", type=_FILE, help="EmbeddingGemma-300M: transformers directory.")
+@click.option("--decoder", type=_FILE, help="SmolLM2 with prefix.safetensors: transformers directory or GGUF.")
+@click.option("--captions", type=_FILE, help="Captions, one a line: say the nearest, without a language model.")
+@click.option("--no-decoder", is_flag=True, help="Leave the decoder out: embeddings only.")
+@click.option("--random-weights", type=int, metavar="SEED", help="Random weights for what has none: size and speed.")
+@click.option("--target", "target_name", help="A recipe for a board or card: precision, flavour, gates.")
+@click.option(
+    "--engine",
+    type=click.Choice(["onnx", "tensorrt"]),
+    default="onnx",
+    show_default=True,
+    help="tensorrt: build the engines as well, for this card or for --target.",
+)
+@click.option("--fp16", is_flag=True, help="The same as --precision fp16.")
+@click.option("--precision", help="What the engines compute in; fails where parity does not hold.")
+@click.option(
+    "--flavour",
+    type=click.Choice(["native", "portable", "fused"]),
+    help="native unless the target says otherwise. portable: no ONNX operator that TensorRT 10.3 (JetPack 6) does not"
+    " know. fused: with our own attention kernel, fp16 or bf16, TensorRT from 10.9 alone.",
+)
+@click.option("--calibrate-on", type=_FILE, help="A video that sets the scales of int8 activations.")
+@click.option("--skip-parity", is_flag=True, help="Do not compare the engines with torch.")
+@click.option("--out", type=_FILE, help="Bundle directory to make; named after the preset if not.")
+@click.option("--overwrite", is_flag=True, help="Replace the bundle that lies at --out.")
+def export(
+    weights: Path | None,
+    preset_name: str,
+    encoder: str | None,
+    frames: int | None,
+    size: int | None,
+    vision_encoder: Path | None,
+    predictor: Path | None,
+    text_encoder: Path | None,
+    decoder: Path | None,
+    captions: Path | None,
+    no_decoder: bool,
+    random_weights: int | None,
+    target_name: str | None,
+    engine: str,
+    fp16: bool,
+    precision: str | None,
+    flavour: str | None,
+    calibrate_on: Path | None,
+    skip_parity: bool,
+    out: Path | None,
+    overwrite: bool,
+) -> None:
+    """Export WEIGHTS as ONNX engines, compare each with torch, and seal them as a bundle.
+
+    WEIGHTS is a directory as examples/train_nano writes it, or the best.pt of open-vljepa; the trained nano weights of
+    the package when nothing is named. The parts' own options replace what is in it, or bring what is not.
+    """
+    from ..errors import VljEdgeError, require
+    from ..presets import preset, variant
+    from ..targets import target
+
+    goal = target(target_name) if target_name is not None else None
+    if goal is not None:  # what was named goes before what the target would have
+        frames, size = frames or goal.shapes.get("frames"), size or goal.shapes.get("size")
+        precision = precision or (None if fp16 else goal.precision)
+        flavour = flavour or goal.flavour
+        no_decoder = no_decoder or not (goal.decoder or decoder or captions)
+    if engine == "tensorrt":
+        _can_build(goal)
+    chosen = variant(preset(preset_name), encoder, frames, size)
+    if weights is None and preset_name != "nano" and random_weights is None:
+        raise VljEdgeError(
+            f"only nano comes with weights: vlj-edge export WEIGHTS --preset {preset_name}, or --random-weights 0 to"
+            " see size and speed"
+        )
+    if sum((decoder is not None, captions is not None, no_decoder)) > 1:
+        raise VljEdgeError("--decoder, --captions and --no-decoder are three ways to go: name one")
+    if fp16 and precision is not None:
+        raise VljEdgeError("--fp16 is --precision fp16: name one of the two")
+    for module, extra in (("torch", "export"), ("onnxscript", "export"), ("onnxruntime", "cpu")):
+        require(module, extra)
+
+    from rich.console import Console
+
+    from vlj_edge.export.bundle import export_bundle
+    from vlj_edge.export.weights.sources import WeightSources, shipped_weights
+    from vlj_edge.runtime.video.clips import spread_clips
+
+    if weights is None and random_weights is None:
+        weights = shipped_weights()
+    clips = None
+    if calibrate_on is not None:
+        clips = spread_clips(calibrate_on, chosen.clip, chosen.preprocess, _CALIBRATION_CLIPS)
+    wanted = "fp16" if fp16 else precision
+    suffix = f"-{goal.name}" if goal is not None else f"-{wanted}" if wanted and "=" not in wanted else ""
+    terminal = Console(stderr=True)
+    with terminal.status("starting") as status:
+
+        def progress(step: str) -> None:
+            if terminal.is_terminal:
+                terminal.print(f"[dim]{step}")
+                status.update(step)
+
+        exported = export_bundle(
+            WeightSources(
+                weights, vision_encoder, predictor, text_encoder, decoder, captions, no_decoder, random_weights
+            ),
+            chosen,
+            out or Path(f"{preset_name}{suffix}"),
+            precision=wanted,
+            flavour=flavour or "native",
+            check_parity=not skip_parity,
+            clips=clips,
+            target=goal,
+            overwrite=overwrite,
+            command=" ".join(["vlj-edge", *sys.argv[1:]]),
+            progress=progress,
+        )
+    _print_summary(exported)
+    if engine == "tensorrt":
+        from .build import build_for
+
+        build_for(exported.bundle, target_name)
+
+
+def _can_build(goal: Target | None) -> None:
+    """Before an export that takes minutes: is there a TensorRT that could build for this at all?"""
+    from ..errors import VljEdgeError
+    from .build import runtime_for
+
+    if goal is not None and goal.backend != "tensorrt":
+        raise VljEdgeError(f"{goal.name} runs on ONNX Runtime: leave --engine tensorrt out")
+    runtime_for(goal.sm if goal is not None else None)
+
+
+def _print_summary(exported: Exported) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    # A pipe has no width to fit: rich would cut the tables at 80 columns.
+    width = None if sys.stdout.isatty() else 120
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=width)
+    table = Table("engine", "precision", "opset", "nodes a layer", "MB", title="engines", title_justify="left")
+    for engine in exported.engines:
+        row = (engine.precision, str(engine.opset), str(engine.nodes_a_layer), f"{engine.megabytes:.1f}")
+        table.add_row(engine.name, *row)
+    console.print(table)
+    columns = ("precision", "cases", "cosine", "worst token", "first differing token")
+    parity = Table(Column("engine", no_wrap=True), *columns, title="parity with torch in fp32", title_justify="left")
+    for line in exported.parity:
+        worst = f"{line.worst_token:.7f}" if line.worst_token is not None else ""
+        differing = "none" if line.first_differing_token is None else str(line.first_differing_token)
+        figures = (line.precision, str(line.cases), f"{line.cosine:.7f}", worst)
+        parity.add_row(line.engine, *figures, differing if line.makes_text else "")
+    if exported.parity:
+        console.print(parity)
+    else:
+        console.print("parity with torch was not measured")
+    if exported.on_native:
+        names = " and ".join(exported.on_native)
+        console.print(f"{names}: parity is that of the native graph, since ONNX Runtime does not run the fused one")
+    for engine in exported.engines:
+        for kept in engine.kept_fp32:
+            console.print(f"kept in fp32 in {engine.name}: {kept}")
+    if any(engine.name == "decoder" for engine in exported.engines):
+        console.print(f"{exported.bundle}: next, vlj-edge narrate VIDEO --bundle {exported.bundle}")
+    else:
+        console.print(f"{exported.bundle}: it has no decoder, so it gives embeddings and no texts")

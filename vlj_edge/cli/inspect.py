@@ -1,0 +1,77 @@
+"""vlj-edge inspect: what a bundle holds, without running it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ..bundle import Manifest, TensorSpec
+
+
+@click.command()
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The manifest as it is.")
+def inspect(bundle: Path | None, as_json: bool) -> None:
+    """Show engines, preprocessing, gates, parity and build receipt of BUNDLE (the nano bundle when not named)."""
+    from ..bundle import MANIFEST, nano_bundle, read_manifest
+
+    directory = bundle or nano_bundle()
+    manifest = read_manifest(directory)
+    if as_json:
+        click.echo((directory / MANIFEST).read_text(encoding="utf-8"), nl=False)
+        return
+    _print(directory, manifest)
+
+
+def _print(directory: Path, manifest: Manifest) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    clip, preprocess = manifest.clip, manifest.preprocess
+    console.print(f"{directory}: {manifest.preset}, {manifest.embedding}-d embeddings")
+    console.print(
+        f"clip: {clip.frames} frames at {clip.frames_per_second:g}/s, a window every"
+        f" {clip.stride / clip.frames_per_second:g} s, {preprocess.crop} x {preprocess.crop} pixels"
+    )
+    console.print(f"question: {manifest.default_query}")
+    cosines = _cosines(manifest)
+    table = Table("engine", "precision", "opset", "MB", "cosine to torch")
+    for name, engine in manifest.engines.items():
+        size = manifest.files[engine.file].bytes / 1e6
+        table.add_row(name, engine.precision, str(engine.opset), f"{size:.1f}", cosines.get(name, "unknown"))
+    console.print(table)
+    for name, engine in manifest.engines.items():
+        if engine.plugins:
+            measured = "; the cosine is that of its native graph" if name in cosines else ""
+            console.print(f"{name}: fused, for TensorRT alone ({', '.join(engine.plugins)}){measured}")
+    for name, engine in manifest.engines.items():
+        console.print(f"{name}: {_shapes(engine.inputs)} -> {_shapes(engine.outputs)}")
+    for name, engine in manifest.engines.items():
+        for kept in engine.kept_fp32:
+            console.print(f"kept in fp32 in {name}: {kept}")
+    for name, gate in vars(manifest.gates).items():
+        console.print(f"{name} gate: " + ", ".join(f"{k} {v}" for k, v in vars(gate).items()))
+    receipt = manifest.receipt
+    if receipt.get("random_weights") is not None:
+        console.print("some weights are random: this bundle shows size and speed, and means nothing")
+    console.print(f"made {receipt.get('made', 'unknown')} by: {receipt.get('command', 'unknown')}")
+
+
+def _cosines(manifest: Manifest) -> dict[str, str]:
+    rows = manifest.parity.get("rows")  # written by export and read by people: no form of it is an error
+    pairs = (
+        [(row.get("engine"), row.get("cosine")) for row in rows if isinstance(row, dict)]
+        if isinstance(rows, list)
+        else []
+    )
+    return {name: f"{cosine:.7f}" for name, cosine in pairs if isinstance(name, str) and isinstance(cosine, float)}
+
+
+def _shapes(tensors: tuple[TensorSpec, ...], most: int = 5) -> str:
+    shapes = [f"{t.name} {t.dtype} {'x'.join(map(str, t.shape))}" for t in tensors[:most]]
+    more = [f"{len(tensors) - most} more"] if len(tensors) > most else []
+    return ", ".join(shapes + more)

@@ -1,0 +1,118 @@
+"""vlj-edge profile: where the milliseconds of a stream go."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.profiling.profile import Profile
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.argument("source", required=False)
+@click.option(
+    "--against", type=click.Path(path_type=Path), help="Another bundle: both run in turn, ratios are printed."
+)
+@click.option("--rounds", default=5, show_default=True, help="Of each bundle, with --against.")
+@click.option("--every-window", is_flag=True, help="All gates off: every window is encoded and decoded.")
+@click.option("--no-overlap", is_flag=True, help="One step after the other, in one thread.")
+@click.option("--backend", help="onnxruntime, openvino or tensorrt, in place of the best that works here.")
+@click.option("--threads", type=int, help="CPU threads of the engines.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--md", "as_md", is_flag=True, help="A Markdown table.")
+@click.option("--html", "html", type=_FILE, help="Write a page with distributions, a timeline and the drift.")
+@click.option("--trace", "trace_to", type=_FILE, help="Write a trace that ui.perfetto.dev opens.")
+def profile(
+    bundle: Path | None,
+    source: str | None,
+    against: Path | None,
+    rounds: int,
+    every_window: bool,
+    no_overlap: bool,
+    backend: str | None,
+    threads: int | None,
+    as_json: bool,
+    as_md: bool,
+    html: Path | None,
+    trace_to: Path | None,
+) -> None:
+    """Narrate SOURCE with BUNDLE and show what each stage took: milliseconds, energy where the system tells, warnings.
+
+    Without SOURCE, a minute is drawn in which something moves every other four seconds. Without BUNDLE, nano.
+    """
+    from vlj_edge.runtime.model import NO_GATES, Model
+    from vlj_edge.runtime.profiling import report as views
+    from vlj_edge.runtime.profiling.probe import Probe
+    from vlj_edge.runtime.profiling.profile import compare_profiles, profile
+    from vlj_edge.runtime.video.synthetic import SyntheticSource
+
+    from ..bundle import nano_bundle
+    from ..errors import VljEdgeError
+
+    directory = bundle or nano_bundle()
+    gates = NO_GATES if every_window else None
+    options: dict[str, Any] = {"backend": backend, "threads": threads, "overlap": not no_overlap}
+    if against is not None:
+        if html or trace_to or as_md:
+            raise VljEdgeError("--against prints ratios: leave --html, --trace and --md out, or profile one bundle")
+        _print_ratios(
+            compare_profiles(directory, against, source or SyntheticSource, rounds, gates=gates, **options), as_json
+        )
+        return
+    probe = Probe()
+    model = Model(directory, probe=probe, **options)
+    click.echo(f"backend: {model.backend.line}", err=True)
+    found = profile(model, source or SyntheticSource(), probe, gates=gates)
+    if html is not None:
+        html.write_text(views.page(found, probe, model.manifest.gates.meaning.speak_below), encoding="utf-8")
+    if trace_to is not None:
+        trace_to.write_text(views.trace(probe), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(found.as_dict()))
+    elif as_md:
+        click.echo(views.markdown(found), nl=False)
+    else:
+        _print(found)
+
+
+def _print(found: Profile) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+    columns = ("min", "mean", "p50", "p90", "p95", "p99", "max")
+    table = Table("stage, ms", "calls", *columns, "enqueue p50", "device p50", "share", title_justify="left")
+    for row in found.rows:
+        times = [f"{getattr(row, name):.2f}" for name in columns]
+        device = [f"{x:.2f}" if x is not None else "" for x in (row.enqueue_p50, row.device_p50)]
+        table.add_row(row.stage, str(row.calls), *times, *device, f"{100 * row.share:.1f} %" if row.share else "")
+    console.print(table)
+    for name, value in found.as_dict()["summary"].items():
+        text = "unknown" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+        console.print(f"{name.replace('_', ' ')}: {text}")
+    for line in found.warnings:
+        console.print(f"warning: {line}")
+    console.print("measured: " + ", ".join(f"{name} {value}" for name, value in found.how.items()))
+
+
+def _print_ratios(ratios: dict[str, dict[str, float]], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(ratios))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    table = Table("", "this bundle", "against", "ratio", "95 % interval")
+    for name, row in ratios.items():
+        interval = f"{row['low']:.3f} to {row['high']:.3f}"
+        table.add_row(name, f"{row['ours']:.3f}", f"{row['theirs']:.3f}", f"{row['ratio']:.3f}", interval)
+    console.print(table)

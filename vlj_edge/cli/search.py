@@ -1,0 +1,93 @@
+"""vlj-edge search: a sentence, or a moment of a video, in; moments of a store out."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ..results import Moment
+
+
+@click.command()
+@click.argument("text", required=False)
+@click.option("--store", "uri", required=True, help="The store that vlj-edge index made.")
+@click.option("--similar", metavar="VIDEO@TIME", help="Moments like that one, such as kitchen.mp4@1:02.5.")
+@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="How many moments.")
+@click.option("--thumbnails", type=click.Path(path_type=Path, file_okay=False), help="A picture of each, here.")
+@click.option("--cut", "clips", type=click.Path(path_type=Path, file_okay=False), help="A clip of each, here.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle directory; the nano bundle when not named.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def search(
+    text: str | None,
+    uri: str,
+    similar: str | None,
+    top: int,
+    thumbnails: Path | None,
+    clips: Path | None,
+    bundle: Path | None,
+    as_json: bool,
+) -> None:
+    """Find the moments of a store that TEXT describes, the nearest first."""
+    from vlj_edge.runtime.library import Store, embedding_at
+    from vlj_edge.runtime.library import search as find
+    from vlj_edge.runtime.library.pictures import cut, thumbnail
+    from vlj_edge.runtime.model import Model
+
+    from ..bundle import nano_bundle
+    from ..errors import VljEdgeError
+
+    if (text is None) == (similar is None):
+        raise click.UsageError("give either a text or --similar")
+    wanted = _place(similar) if similar is not None else None
+    model = Model(bundle or nano_bundle())
+    store = Store(uri, model.manifest)
+    if wanted is not None:
+        embedding, itself = embedding_at(model, store, *wanted)
+        moments = find(store, embedding, top, without=itself)
+    else:
+        moments = find(store, model.embed_text(text or ""), top)
+    if not moments:
+        raise VljEdgeError(f"{uri} holds no moments: add videos with vlj-edge index")
+    failed = 0
+    for rank, moment in enumerate(moments, 1):
+        made: dict[str, str] = {}
+        for kind, folder, suffix, write in (("thumbnail", thumbnails, "jpg", thumbnail), ("clip", clips, "mp4", cut)):
+            if folder is None:
+                continue
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{rank:02d}-{Path(moment.file).stem}-{moment.start:.1f}s.{suffix}"
+            try:
+                write(moment, path)
+                made[kind] = str(path)
+            except VljEdgeError as error:
+                failed += 1
+                click.echo(f"warning: {error}", err=True)
+        click.echo(json.dumps(moment.as_dict() | made, ensure_ascii=False) if as_json else _line(moment, made))
+    if failed:
+        raise VljEdgeError(f"{failed} pictures or clips could not be made: see above")
+
+
+def _place(text: str) -> tuple[Path, float]:
+    """VIDEO@TIME, the time in seconds, as 1:02.5 or as 1:00:02."""
+    video, mark, time = text.rpartition("@")
+    found = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)s?", time)
+    if not mark or not video or found is None:
+        raise click.BadParameter(f"'{text}' is no VIDEO@TIME: write kitchen.mp4@62.5 or kitchen.mp4@1:02.5")
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return Path(video), hours * 3600 + minutes * 60 + seconds
+
+
+def _line(moment: Moment, made: dict[str, str]) -> str:
+    files = "".join(f"  {path}" for path in made.values())
+    return f"{moment.score:.2f}  {_clock(moment.start)} - {_clock(moment.end)}  {moment.file}{files}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"

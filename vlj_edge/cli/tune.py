@@ -1,0 +1,40 @@
+"""vlj-edge tune: the fastest backend, threads and arithmetic on this machine's CPU, measured and kept."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+def tune(bundle: Path | None) -> None:
+    """Try backends, threads, spinning and bf16 with BUNDLE (nano when not named); keep the best in its engines/ folder.
+
+    OpenVINO takes part where it is installed (pip install 'vlj-edge[openvino]'). What is faster and means something
+    else is refused: a cosine below 0.999 to ONNX Runtime's embeddings.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from vlj_edge.runtime.engines import tuning
+
+    from ..bundle import nano_bundle, read_manifest
+    from ..errors import require
+
+    directory = bundle or nano_bundle()
+    manifest = read_manifest(directory)
+    require("onnxruntime", "cpu")
+    terminal = Console(stderr=True)
+    with terminal.status("starting") as status:
+        tried = tuning.tune(directory, manifest, progress=lambda step: status.update(step))
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    table = Table("backend", "threads", "how", "ms a window", "CPU ms a window", "cosine", "")
+    for one in tried:
+        how = "spinning" if one.tuning.spin else "bf16" if one.tuning.bf16 else ""
+        kept = "kept" if one is tried[0] else "" if one.accepted else "refused"
+        times = (f"{one.wall:.2f}", f"{one.cpu:.2f}", f"{one.cosine:.5f}")
+        table.add_row(one.tuning.backend, str(one.tuning.threads), how, *times, kept)
+    console.print(table)

@@ -1,0 +1,80 @@
+"""vlj-edge verify: is every file of a bundle the one that was exported, and does a backend compute what it should?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.profiling.backends_diff import Comparison
+
+
+@click.command()
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option("--backend", help="Also compare this backend (tensorrt) with ONNX Runtime, on --source.")
+@click.option("--source", type=click.Path(path_type=Path), help="A video whose clips are compared.")
+@click.option("--engines", type=click.Path(path_type=Path, exists=True, file_okay=False), help="As for narrate.")
+def verify(bundle: Path | None, backend: str | None, source: Path | None, engines: Path | None) -> None:
+    """Hash every file of BUNDLE (the nano bundle when not named) and compare with its manifest.
+
+    With --backend, run every engine on clips of a real video beside ONNX Runtime, and compare outputs, the final
+    embedding and the texts.
+    """
+    from ..bundle import nano_bundle, verify_bundle
+    from ..errors import VljEdgeError
+
+    directory = bundle or nano_bundle()
+    manifest = verify_bundle(directory)
+    size = sum(file.bytes for file in manifest.files.values()) / 1e6
+    click.echo(f"{directory}: {len(manifest.files)} files, {size:.1f} MB, all as exported")
+    if backend is None:
+        return
+    if source is None:
+        raise VljEdgeError("a comparison needs real video: name one with --source")
+
+    from rich.console import Console
+
+    from vlj_edge.runtime.profiling.backends_diff import compare_backends
+
+    terminal = Console(stderr=True)
+    with terminal.status("starting") as status:
+        found = compare_backends(
+            directory, manifest, source, backend, engines, progress=lambda step: status.update(step)
+        )
+    _print(found, backend)
+    if not found.agrees:
+        raise VljEdgeError(
+            f"{backend} does not compute what ONNX Runtime does: vlj-edge build {directory} --force, or if that is no"
+            " help, export it in another --precision"
+        )
+
+
+def _print(found: Comparison, backend: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    table = Table(
+        "engine",
+        "precision",
+        "cases",
+        "cosine",
+        "export's own, to torch",
+        "agrees",
+        title=f"{backend} and ONNX Runtime on the same inputs",
+        title_justify="left",
+    )
+    for row in found.rows:
+        own = f"{row.to_torch:.7f}" if row.to_torch is not None else "not measured"
+        agrees = "yes" if row.agrees else "NO"
+        table.add_row(row.engine, row.precision, str(row.cases), f"{row.cosine:.7f}", own, agrees)
+    console.print(table)
+    same = sum(a == b for a, b in found.texts)
+    if found.texts:
+        console.print(f"texts: {same} of {len(found.texts)} are the same")
+    for ours, theirs in found.texts:
+        if ours != theirs:
+            console.print(f"ONNX Runtime: {ours}\n{backend}: {theirs}")
