@@ -40,7 +40,7 @@ def test_a_killed_writer_leaves_the_old_one(tmp_path: Path) -> None:
     program = """
 import sys, time
 from pathlib import Path
-from vlj_edge.atomic_write import whole
+from vlj_edge.atomic_write import atomic_write as whole
 with whole(Path(sys.argv[1])) as stream:
     stream.write(b"half" * 100_000)
     print("writing", flush=True)

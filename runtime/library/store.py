@@ -246,7 +246,7 @@ class Store:
             ("embedding", arrow.list_(arrow.float16(), manifest.embedding)),
         ]
         asked = query or manifest.labels.query or manifest.default_query
-        about = {"vlj_edge.bundle.embedding_space": embedding_space(manifest), "vlj_edge.query": asked}
+        about = {"vlj_edge.space": embedding_space(manifest), "vlj_edge.query": asked}
         return self._database.create_table(_TABLE, schema=arrow.schema(fields, metadata=about))
 
     def _check(self, manifest: Manifest, query: str | None) -> None:

@@ -96,7 +96,7 @@ def counts(totals: Totals) -> dict[str, int]:
 def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each engine has been opened."""
     count: Counter[str] = Counter()
-    real = model.open_engine
+    real = model_module.open_engine
 
     def spy(directory: Path, manifest: bundle.Manifest, name: str, **options: Any) -> Any:
         count[name] += 1
@@ -302,7 +302,7 @@ def test_every_window_decodes_each(model: Model) -> None:
     decoder, tokens = model._decoder
     assert [(n.start, n.end) for n in found] == [(e.window.start, e.window.end) for e in embeddings]
     for narration, item in zip(found, embeddings, strict=True):
-        ids, _ = model.decode(decoder, item.embedding, by_hand.END, by_hand.CAPACITY)
+        ids, _ = model_module.decode(decoder, item.embedding, by_hand.END, by_hand.CAPACITY)
         assert narration.text == tokens.decode(ids)
     assert found[0].similarity is None
     totals = narrator.totals

@@ -67,7 +67,7 @@ def serve(sources: tuple[str, ...], config: Path | None, **given: Any) -> None:
 def _run(
     model: Model, sources: tuple[str, ...], config: Path | None, options: dict[str, Any], token: str | None
 ) -> None:
-    from vlj_edge.runtime.service.http.app import LOCAL, Options, build_app
+    from vlj_edge.runtime.service.http.app import LOCAL, Broadcaster, Options, build_app
     from vlj_edge.runtime.service.station import Station
 
     def wanted() -> list[SourceSettings]:

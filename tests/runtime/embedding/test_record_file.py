@@ -139,7 +139,7 @@ def test_killing_the_writer_loses_nothing_that_was_written(tmp_path: Path, slots
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[3])!r})
 from pathlib import Path
-from tests.runtime.test_records import SPACE, unit
+from tests.runtime.embedding.test_record_file import SPACE, unit
 from vlj_edge.runtime.embedding.record_file import Layout, RecordFile
 file = RecordFile(Path({str(path)!r}), Layout("float16", 16, SPACE, {slots}))
 print(file.next, flush=True)

@@ -360,7 +360,7 @@ def test_a_damaged_store_is_one_line(model: Model, store: Store, tmp_path: Path)
 
 _FILL = """
 import resource, sys
-from tests.runtime.test_library import moments_of
+from tests.runtime.library.test_library import moments_of
 import vlj_edge
 from vlj_edge.runtime.library import Store
 with Store(sys.argv[1], vlj_edge.load(sys.argv[2]).manifest, write=True) as store:
@@ -383,7 +383,7 @@ def test_a_full_disk_leaves_what_was_stored(model: Model, tmp_path: Path) -> Non
 
 _PUT = """
 import sys
-from tests.runtime.test_library import moments_of
+from tests.runtime.library.test_library import moments_of
 import vlj_edge
 from vlj_edge.runtime.library import Store
 with Store(sys.argv[1], vlj_edge.load(sys.argv[2]).manifest, write=True) as store:
@@ -505,7 +505,7 @@ def test_a_cluster_with_another_bundle_is_refused(
 ) -> None:
     from vlj_edge.runtime.library import cluster as clusters
 
-    monkeypatch.setattr(clusters, "space_of", lambda manifest: "0" * 16)  # here, not on the workers
+    monkeypatch.setattr(clusters, "embedding_space", lambda manifest: "0" * 16)  # here, not on the workers
     [seen] = clusters.on(cluster, model, QUERY)([video_of(films / "a.avi")])
     assert seen.moments is None and "has other weights on" in (seen.problem or "")
 

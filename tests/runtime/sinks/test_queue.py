@@ -169,7 +169,7 @@ def test_what_cannot_succeed_is_not_tried_again(error: Exception) -> None:
 
 
 def test_pauses_double_up_to_the_longest_and_vary(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlj_edge.runtime.sinks.base.random.uniform", lambda low, high: high)
+    monkeypatch.setattr("vlj_edge.runtime.sinks.queue.random.uniform", lambda low, high: high)
     outlet = SinkQueue("web", Sink(), retry=True)
     pauses = []
     for row in range(9):

@@ -104,7 +104,7 @@ def test_no_frame_is_torn_while_another_process_writes() -> None:
 _READER = """
 import json, os, sys, time
 import numpy as np
-from vlj_edge.runtime.video.shared_frames import Slots
+from vlj_edge.runtime.video.shared_frames import SharedFrames as Slots
 slots, news, wanted = Slots(int(sys.argv[1])), int(sys.argv[2]), json.load(sys.stdin)
 tries = int(open(sys.argv[3]).read() or 0) if os.path.exists(sys.argv[3]) else 0
 open(sys.argv[3], "w").write(str(tries + 1))

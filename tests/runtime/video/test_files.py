@@ -290,7 +290,7 @@ def test_nothing_but_our_own_lines_on_stderr(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.avi"
     program = f"""
 from vlj_edge import VljEdgeError
-from vlj_edge.runtime.video.files import opencv
+from vlj_edge.runtime.video.opencv import import_opencv as opencv
 from vlj_edge.runtime.video.uri import open_source
 import numpy as np
 cv2 = opencv()
