@@ -7,27 +7,29 @@ VL-JEPA (arXiv 2512.10942 v2) for how they are joined.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from .errors import VljEdgeError
+from .schema import Count, Positive, Range
 
 
 @dataclass(frozen=True)
 class Preprocess:
     """Frame -> encoder input: short side resized (bilinear, antialiased), centre crop, (RGB / 255 - mean) / std."""
 
-    short_side: int
-    crop: int
+    short_side: Count
+    crop: Count
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
 
 
 @dataclass(frozen=True)
 class Clip:
     """A clip is `frames` samples of the video, taken `frames_per_second` apart in time, whatever the camera's rate."""
 
-    frames: int
-    frames_per_second: float
-    stride: int  # samples between the starts of two windows
+    frames: Count
+    frames_per_second: Annotated[float, Range(0.001, 1000)]
+    stride: Count  # samples between the starts of two windows
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from .gate_settings import (
 from .manifest import (
     BUILT_ENGINES,
     DECODER,
-    DTYPES,
     ENGINE_NAMES,
     MANIFEST,
     SCHEMA_VERSION,
@@ -35,7 +34,6 @@ from .validate import read_manifest, verify_bundle, verify_file
 __all__ = [
     "BUILT_ENGINES",
     "DECODER",
-    "DTYPES",
     "ENGINE_NAMES",
     "MANIFEST",
     "SCHEMA_VERSION",

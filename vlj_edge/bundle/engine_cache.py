@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..atomic_write import atomic_write
 from ..errors import VljEdgeError
+from ..schema import parse
 from .manifest import BUILT_ENGINES, FileSeal, Manifest, seal
 
-RECEIPT_VERSION = 1
 _KEY_BYTES = 32
 
 
@@ -68,7 +68,7 @@ class Receipt:
     runtime: RuntimeId
     report: dict[str, Any]
     signature: str = ""
-    version: int = RECEIPT_VERSION
+    version: Literal[1] = 1
 
 
 @dataclass(frozen=True)
@@ -196,18 +196,12 @@ def _read(path: Path) -> Receipt:
     try:
         if path.is_symlink():
             raise ValueError("it is a link")
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw["version"] != RECEIPT_VERSION:
-            raise ValueError(f"version {raw['version']!r}")
-        receipt = Receipt(**{**raw, "sealed": FileSeal(**raw["sealed"]), "runtime": RuntimeId(**raw["runtime"])})
-        names = [receipt.engine, receipt.file, receipt.signature, receipt.sealed.sha256, *receipt.sources.values()]
-        if not all(isinstance(name, str) for name in names) or Path(receipt.file).name != receipt.file:
-            raise ValueError("its fields are not what vlj-edge build writes")
+        receipt = parse(Receipt, json.loads(path.read_text(encoding="utf-8")))
+        if Path(receipt.file).name != receipt.file:
+            raise ValueError(f"its file is {receipt.file!r}, which is not beside it")
         return receipt
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise VljEdgeError(
-            f"{path} is no receipt of an engine ({error!r}): run vlj-edge build on the bundle"
-        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise VljEdgeError(f"{path} is no receipt of an engine ({error}): run vlj-edge build on the bundle") from error
 
 
 def _sign(receipt: Receipt, key: bytes) -> str:

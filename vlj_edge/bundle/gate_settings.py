@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..schema import Positive
+
 
 @dataclass(frozen=True)
 class SceneGateSettings:
@@ -119,5 +121,5 @@ class LabelSettings:
 
     query: str = ""
     templates: tuple[str, ...] = ("{}",)
-    temperature: float = 0.07
+    temperature: Positive = 0.07
     none_below: float = -1.0

@@ -11,9 +11,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..presets import Clip, Preprocess
+from ..schema import Count
 from .gate_settings import GateSettings, LabelSettings
 
 SCHEMA_VERSION = 1
@@ -21,7 +22,6 @@ MANIFEST = "manifest.json"
 ENGINE_NAMES = ("vision_encoder", "predictor", "decoder", "text_encoder")
 TOKENIZER_NAMES = ("query", "decoder", "text_encoder")
 DECODER = "decoder"  # the engine and tokenizer that a bundle may go without: it then gives embeddings and no texts
-DTYPES = ("float32", "float16", "bfloat16", "int64", "int32", "bool")
 BUILT_ENGINES = "engines"  # what `vlj-edge build` makes on a device; never signed
 
 
@@ -30,8 +30,8 @@ class TensorSpec:
     """One input or output of an engine. `dtype` is a numpy name ("float32", "int64", "bool")."""
 
     name: str
-    dtype: str
-    shape: tuple[int, ...]
+    dtype: Literal["float32", "float16", "bfloat16", "int64", "int32", "bool"]
+    shape: tuple[Count, ...]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class TokenizerSpec:
     """A tokenizers JSON file and the ids that the runtime must know. `length` is the engine's fixed token count."""
 
     file: str
-    length: int
+    length: Count
     pad: int
     end: int | None = None  # the decoder stops here
     text_prefix: str = ""  # put before every text (EmbeddingGemma's task prompts)
@@ -83,7 +83,7 @@ class Manifest:
     """manifest.json, schema version 1. A decoder is a language model with a tokenizer, a bank of captions, or none."""
 
     preset: str
-    embedding: int
+    embedding: Count
     preprocess: Preprocess
     clip: Clip
     default_query: str

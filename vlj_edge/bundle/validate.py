@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import MISSING, fields, is_dataclass
-from math import isfinite
 from pathlib import Path, PurePosixPath
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
 
 from ..errors import VljEdgeError
+from ..schema import parse
 from .manifest import (
     BUILT_ENGINES,
     DECODER,
-    DTYPES,
     ENGINE_NAMES,
     MANIFEST,
     SCHEMA_VERSION,
@@ -53,9 +49,10 @@ def read_manifest(directory: Path) -> Manifest:
             + ("upgrade vlj-edge" if newer else "export the bundle again")
         )
     try:
-        manifest: Manifest = _typed(Manifest, raw, "")
+        manifest = parse(Manifest, raw)
         _check_names(path, manifest)
-        _check_values(manifest)
+        if not all("{}" in template for template in manifest.labels.templates or [""]):
+            raise ValueError('labels.templates is empty, or holds a text without "{}", where the label goes')
         _check_interface(manifest)
     except ValueError as error:
         raise VljEdgeError(f"{path} is damaged ({error}): export the bundle again") from error
@@ -130,22 +127,6 @@ def _check_names(path: Path, manifest: Manifest) -> None:
         raise VljEdgeError(f"{path} lacks {', '.join(missing)}: export the bundle again")
 
 
-def _check_values(manifest: Manifest) -> None:
-    preprocess, clip = manifest.preprocess, manifest.clip
-    whole = {"embedding": manifest.embedding, "clip.frames": clip.frames, "clip.stride": clip.stride}
-    whole |= {"preprocess.crop": preprocess.crop, "preprocess.short_side": preprocess.short_side}
-    whole |= {f"tokenizers.{name}.length": spec.length for name, spec in manifest.tokenizers.items()}
-    for where, value in whole.items():
-        if value < 1:
-            raise ValueError(f"{where} is {value}")
-    if not 0.001 <= clip.frames_per_second <= 1000:
-        raise ValueError(f"clip.frames_per_second is {clip.frames_per_second}")
-    if not manifest.labels.temperature > 0 or not all("{}" in text for text in manifest.labels.templates or [""]):
-        raise ValueError(f"labels are {manifest.labels}")
-    if min(preprocess.std) <= 0:
-        raise ValueError(f"preprocess.std is {preprocess.std}")
-
-
 def _check_interface(manifest: Manifest) -> None:
     """What the pipeline reads and writes must be there, in the sizes that the rest of the manifest speaks of."""
     clip, crop = manifest.clip, manifest.preprocess.crop
@@ -174,9 +155,6 @@ def _check_interface(manifest: Manifest) -> None:
     }
     for engine, spec in manifest.engines.items():
         tensors = {tensor.name: tensor for tensor in (*spec.inputs, *spec.outputs)}
-        for name, tensor in tensors.items():
-            if tensor.dtype not in DTYPES or any(n < 1 for n in tensor.shape):
-                raise ValueError(f"{name} of {engine} is {tensor.dtype}{list(tensor.shape)}")
         for name, shape in wanted.get(engine, {}).items():
             found = tensors[name].shape if name in tensors else ()
             if len(found) != len(shape) or any(n not in (None, m) for n, m in zip(shape, found, strict=True)):
@@ -186,32 +164,3 @@ def _check_interface(manifest: Manifest) -> None:
             pair = (tensors.get(name), tensors.get(source))
             if pair[0] is None or pair[1] is None or pair[0].shape != pair[1].shape or pair[0].dtype != pair[1].dtype:
                 raise ValueError(f"{name} of {engine} cannot be written in place of {source}")
-
-
-def _typed(kind: Any, value: Any, where: str) -> Any:
-    """A JSON value as the type that a field is declared with, all the way down; `where` is its place in the file."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return value
-    if origin is UnionType:  # `int | None` is the only one
-        return None if value is None else _typed(inner[0], value, where)
-    if is_dataclass(kind):
-        return _typed_fields(kind, _typed(dict[str, Any], value, where), where)
-    if origin is dict and isinstance(value, dict):
-        return {name: _typed(inner[1], item, f"{where}.{name}") for name, item in value.items()}
-    if origin is tuple and isinstance(value, list) and (inner[-1] is ... or len(inner) == len(value)):
-        return tuple(_typed(inner[0], item, f"{where}[{index}]") for index, item in enumerate(value))
-    if kind is float and type(value) is int and abs(value) < 2**53:
-        return float(value)
-    if type(value) is not kind or (kind is float and not isfinite(value)):
-        raise ValueError(f"{where.lstrip('.') or 'all of it'} is {json.dumps(value)[:40]}, not {kind.__name__}")
-    return value
-
-
-def _typed_fields(kind: Any, raw: dict[str, Any], where: str) -> Any:
-    hints = get_type_hints(kind)
-    needed = {part.name for part in fields(kind) if part.default is MISSING and part.default_factory is MISSING}
-    for what, names in (("lacks", needed - raw.keys()), ("does not know", raw.keys() - hints.keys())):
-        if names:
-            raise ValueError(f"{where.lstrip('.') or 'it'} {what} {', '.join(sorted(names))}")
-    return kind(**{name: _typed(hints[name], item, f"{where}.{name}") for name, item in raw.items()})

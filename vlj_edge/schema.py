@@ -1,0 +1,142 @@
+"""Check data from outside (JSON, TOML, a checkpoint's metadata) against a dataclass: the one validator of this project.
+
+    @dataclass(frozen=True)
+    class Camera:
+        uri: str
+        port: Annotated[int, Range(1, 65535)] = 554
+        labels: tuple[str, ...] = ()
+        mode: Literal["live", "file"] = "live"
+
+    parse(Camera, {"uri": "rtsp://door", "port": 80})     # Camera(uri="rtsp://door", port=80, labels=(), mode="live")
+    parse(Camera, {"uri": "rtsp://door", "port": "80"})   # SchemaError: port is '80', not a whole number
+    parse(dict[str, Camera], {"door": {"url": "x"}})      # SchemaError: door.url is unknown; known are uri, port, ...
+
+Nothing is converted, except a whole number where a float is declared and a list where a tuple is. Fields with a default
+may be absent. To report a line of the source file, use `SchemaError.path`. Checks that concern several fields at once
+stay with the caller.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from math import isfinite
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+FieldPath = tuple[str | int, ...]  # ("engines", "decoder", "inputs", 0, "shape")
+
+_IN_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that an annotated field may hold: `at_least` <= value <= `at_most`, and value > `above`."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            (self.at_least is None or value >= self.at_least)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.above is None or value > self.above)
+        )
+
+    def __str__(self) -> str:
+        bounds = {"at least": self.at_least, "at most": self.at_most, "above": self.above}
+        return " and ".join(f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None)
+
+
+Count = Annotated[int, Range(at_least=1)]
+Positive = Annotated[float, Range(above=0)]
+
+
+class SchemaError(ValueError):
+    """The data does not fit its dataclass. The text is one phrase: "engines.decoder.opset is 'x', not a whole number".
+
+    Attributes:
+        path: keys and list indexes that lead to the faulty value; an unknown field is its last key, a missing one is
+            not in it.
+        problem: the phrase without the path.
+    """
+
+    def __init__(self, path: FieldPath, problem: str) -> None:
+        self.path, self.problem = path, problem
+        steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+        super().__init__(f"{steps.removeprefix('.') or 'it'} {problem}")
+
+
+def parse(kind: type[T], raw: object, *, ignore_unknown: bool = False) -> T:
+    """Return `raw` as `kind`, checked all the way down.
+
+    Args:
+        kind: a dataclass, or dict[str, X] or tuple[X, ...] of one. Its fields are bool, int, float (finite), str, Any,
+            Literal, X | None, tuple, dict[str, X], other dataclasses, or Annotated[X, Range(...)] of these.
+        raw: what json, tomllib and the like return.
+        ignore_unknown: skip fields that the dataclass does not have, for files that hold much besides (config.json of a
+            checkpoint). By default they are errors, so that a typing error is found.
+
+    Raises:
+        SchemaError: a field is missing, unknown, of another type, or out of its range.
+    """
+    value: T = _parse(kind, raw, (), ignore_unknown)
+    return value
+
+
+def _parse(kind: Any, raw: Any, path: FieldPath, ignore_unknown: bool) -> Any:
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return raw
+    if origin is Annotated:
+        value = _parse(inner[0], raw, path, ignore_unknown)
+        for limits in inner[1:]:
+            if isinstance(limits, Range) and value not in limits:
+                raise SchemaError(path, f"is {value}, not {limits}")
+        return value
+    if origin in (Union, UnionType):  # only `X | None` is supported
+        (other,) = (each for each in inner if each is not NoneType)
+        return None if raw is None else _parse(other, raw, path, ignore_unknown)
+    if origin is Literal:
+        if not any(raw == each and type(raw) is type(each) for each in inner):
+            raise SchemaError(path, f"is {reprlib.repr(raw)}, not {' or '.join(map(repr, inner))}")
+        return raw
+    if origin is tuple:
+        return _parse_list(inner, raw, path, ignore_unknown)
+    if origin is dict or is_dataclass(kind):
+        if not isinstance(raw, dict):
+            raise SchemaError(path, f"is {reprlib.repr(raw)}, not a table of fields")
+        if origin is dict:
+            return {name: _parse(inner[1], value, (*path, name), ignore_unknown) for name, value in raw.items()}
+        return _parse_dataclass(kind, raw, path, ignore_unknown)
+    if kind is float and type(raw) is int and abs(raw) < 2**53:
+        return float(raw)
+    if type(raw) is not kind or (kind is float and not isfinite(raw)):
+        raise SchemaError(path, f"is {reprlib.repr(raw)}, not {_IN_WORDS[kind]}")
+    return raw
+
+
+def _parse_list(kinds: tuple[Any, ...], raw: Any, path: FieldPath, ignore_unknown: bool) -> tuple[Any, ...]:
+    any_length = kinds[-1] is ...
+    if not isinstance(raw, (list, tuple)) or not (any_length or len(raw) == len(kinds)):
+        raise SchemaError(path, f"is {reprlib.repr(raw)}, not a list" + ("" if any_length else f" of {len(kinds)}"))
+    each = (kinds[0],) * len(raw) if any_length else kinds
+    return tuple(
+        _parse(kind, value, (*path, index), ignore_unknown)
+        for index, (kind, value) in enumerate(zip(each, raw, strict=True))
+    )
+
+
+def _parse_dataclass(kind: Any, raw: dict[str, Any], path: FieldPath, ignore_unknown: bool) -> Any:
+    types = get_type_hints(kind, include_extras=True)
+    unknown = [name for name in raw if name not in types]
+    if unknown and not ignore_unknown:
+        raise SchemaError((*path, unknown[0]), f"is unknown; known are {', '.join(types)}")
+    required = [each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING]
+    if missing := [name for name in required if name not in raw]:
+        raise SchemaError(path, f"lacks {', '.join(missing)}")
+    return kind(
+        **{name: _parse(types[name], raw[name], (*path, name), ignore_unknown) for name in types if name in raw}
+    )
