@@ -1,30 +1,163 @@
 """VL-JEPA on the device: one embedding per clip window, words only when the meaning changes.
 
-model = vlj_edge.load()
-for event in model.narrate("video.mp4"):
-    print(event.start, event.text)
+This is the public Python API, described with examples in docs/python.md. Everything a program needs is an attribute of
+`vlj_edge`; each is imported when it is first used, so that `import vlj_edge` stays light.
+
+>>> import vlj_edge
+>>> with vlj_edge.load() as model:
+...     event = next(model.narrate("video.mp4"))
+>>> event.text
+'the robot arm stays still'
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import VljEdgeError
 
 if TYPE_CHECKING:
+    from vlj_edge.export.bundle import Exported, export_bundle
+    from vlj_edge.export.tensorrt.build import BuildResult
+    from vlj_edge.export.weights.sources import shipped_weights
+    from vlj_edge.runtime.embedding.ask import answer_questions
+    from vlj_edge.runtime.embedding.classify import classify, watch
+    from vlj_edge.runtime.embedding.labels import LabelBank, load_bank, make_bank, read_labels, save_bank
+    from vlj_edge.runtime.embedding.novelty import Noticed, Novelty, notice
+    from vlj_edge.runtime.embedding.record_file import Layout, Record, RecordFile, read_records
+    from vlj_edge.runtime.library.index import Indexed, index
+    from vlj_edge.runtime.library.search import embedding_at, search
+    from vlj_edge.runtime.library.store import Store
     from vlj_edge.runtime.model import Model
+    from vlj_edge.runtime.stream.run import Run
+    from vlj_edge.runtime.video.source import Frame, Source
+    from vlj_edge.runtime.video.uri import open_source
+
+    from .bundle.embedding_space import embedding_space
+    from .presets import preset
+    from .results import (
+        Answer,
+        Classification,
+        Guess,
+        Moment,
+        Narration,
+        Totals,
+        Window,
+        WindowAnswers,
+        WindowEmbedding,
+        WindowReport,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["VljEdgeError", "__version__", "load"]
+__all__ = [
+    "Answer",
+    "BuildResult",
+    "Classification",
+    "Exported",
+    "Frame",
+    "Guess",
+    "Indexed",
+    "LabelBank",
+    "Layout",
+    "Model",
+    "Moment",
+    "Narration",
+    "Noticed",
+    "Novelty",
+    "Record",
+    "RecordFile",
+    "Run",
+    "Source",
+    "Store",
+    "Totals",
+    "VljEdgeError",
+    "Window",
+    "WindowAnswers",
+    "WindowEmbedding",
+    "WindowReport",
+    "__version__",
+    "answer_questions",
+    "build_engines",
+    "classify",
+    "embedding_at",
+    "embedding_space",
+    "export_bundle",
+    "index",
+    "load",
+    "load_bank",
+    "make_bank",
+    "notice",
+    "open_source",
+    "preset",
+    "read_labels",
+    "read_records",
+    "save_bank",
+    "search",
+    "shipped_weights",
+    "watch",
+]
+
+# Module -> the public names imported from it on first use; the same as the imports for type checkers above.
+_LAZY = {
+    ".bundle.embedding_space": ("embedding_space",),
+    ".export.bundle": ("Exported", "export_bundle"),
+    ".export.tensorrt.build": ("BuildResult",),
+    ".export.weights.sources": ("shipped_weights",),
+    ".presets": ("preset",),
+    ".results": (
+        "Answer",
+        "Classification",
+        "Guess",
+        "Moment",
+        "Narration",
+        "Totals",
+        "Window",
+        "WindowAnswers",
+        "WindowEmbedding",
+        "WindowReport",
+    ),
+    ".runtime.embedding.ask": ("answer_questions",),
+    ".runtime.embedding.classify": ("classify", "watch"),
+    ".runtime.embedding.labels": ("LabelBank", "load_bank", "make_bank", "read_labels", "save_bank"),
+    ".runtime.embedding.novelty": ("Noticed", "Novelty", "notice"),
+    ".runtime.embedding.record_file": ("Layout", "Record", "RecordFile", "read_records"),
+    ".runtime.library.index": ("Indexed", "index"),
+    ".runtime.library.search": ("embedding_at", "search"),
+    ".runtime.library.store": ("Store",),
+    ".runtime.model": ("Model",),
+    ".runtime.stream.run": ("Run",),
+    ".runtime.video.source": ("Frame", "Source"),
+    ".runtime.video.uri": ("open_source",),
+}
+_MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
+
+if not TYPE_CHECKING:  # a type checker sees the imports above, and reports names that do not exist
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first used (PEP 562)."""
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_MODULE_OF[name], __name__), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load(bundle: str | Path | None = None, backend: str | None = None, engines: str | Path | None = None) -> Model:
-    """Open a bundle for running; the nano bundle of the package when none is named.
+    """Open a bundle for running.
 
     Args:
-        backend: "onnxruntime", "openvino" or "tensorrt"; None: the best that works here; `Model.backend` names it.
-        engines: a folder of TensorRT engines that were built elsewhere and are to be trusted.
+        bundle: its directory; None for the nano bundle that ships in the package.
+        backend: "onnxruntime", "openvino" or "tensorrt"; None for the best that works here. `Model.backend` names it.
+        engines: a folder of TensorRT engines that were built elsewhere and are trusted.
+
+    Returns:
+        A Model, which is also a context manager.
 
     Raises:
         VljEdgeError: the bundle does not match its manifest, or the backend is not installed or broken.
@@ -34,3 +167,27 @@ def load(bundle: str | Path | None = None, backend: str | None = None, engines: 
     from .bundle import nano_bundle
 
     return Model(Path(bundle) if bundle is not None else nano_bundle(), backend=backend, engines=engines)
+
+
+def build_engines(bundle: str | Path, card: str) -> list[BuildResult]:
+    """Build a bundle's TensorRT engines ahead of time, for a card that this machine does not need to have.
+
+    `vlj-edge build` also builds for the card in this machine. Engines that are current are kept.
+
+    Args:
+        bundle: its directory; the engines go to its `engines/` folder.
+        card: compute capability, such as "sm86" (RTX 30), "sm89" (RTX 40) or "sm120" (RTX 50).
+
+    Raises:
+        VljEdgeError: TensorRT-RTX is not installed, or it cannot build one of the graphs for this card.
+    """
+    from vlj_edge.export.tensorrt.build import build_engines, compute_capability
+
+    from .bundle import read_manifest
+    from .bundle.engine_cache import RuntimeId
+    from .tensorrt_package import import_tensorrt
+
+    trt = import_tensorrt("tensorrt_rtx")
+    compute_capability(trt, card)
+    directory = Path(bundle)
+    return build_engines(directory, read_manifest(directory), trt, RuntimeId(trt.package, trt.version, card, None))

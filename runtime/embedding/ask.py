@@ -16,7 +16,7 @@ from .labels import LabelBank, make_bank
 YES_NO = ("yes", "no")
 
 
-def ask(
+def answer_questions(
     model: Model, source: AnySource, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
 ) -> list[Answer]:
     """Answer questions about a whole source. Every window is encoded once, however many questions there are.

@@ -185,19 +185,21 @@ def here(model: Model, query: str, jobs: int = 1) -> Encode:
 
 def index(
     store: Store,
-    encode: Encode,
+    encode: Encode | Model,
     paths: Iterable[str | Path],
     planned: Callable[[list[Video]], None] = lambda videos: None,
 ) -> Iterator[Indexed]:
     """Store what is new or has changed in files and folders. What is stored stays so, wherever this ends.
 
     Args:
-        encode: here(), or cluster.on().
+        encode: a Model, here() for several videos at a time, or cluster.on().
         planned: is told what will be looked at, first.
 
     Raises:
         VljEdgeError: nothing is at a path, or the store cannot be written.
     """
+    if isinstance(encode, Model):
+        encode = here(encode, store.query)
     yield from _store(store, encode, _changed(store, find_videos(paths)), planned)
 
 

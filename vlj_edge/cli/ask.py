@@ -24,7 +24,7 @@ def ask(source: str, questions: tuple[str, ...], choices: tuple[str, ...], bundl
     SOURCE is a video file or a folder of images. It is encoded once, however many questions there are.
     """
     import vlj_edge
-    from vlj_edge.runtime.embedding.ask import ask
+    from vlj_edge.runtime.embedding.ask import answer_questions
     from vlj_edge.runtime.embedding.labels import read_labels
 
     if len(choices) > 1 and len(choices) != len(questions):
@@ -33,7 +33,7 @@ def ask(source: str, questions: tuple[str, ...], choices: tuple[str, ...], bundl
     if len(lists) == 1:
         lists *= len(questions)
     model = vlj_edge.load(bundle)
-    for answer in ask(model, source, questions, lists or None):
+    for answer in answer_questions(model, source, questions, lists or None):
         if as_json:
             click.echo(json.dumps(answer.as_dict(), ensure_ascii=False))
         elif len(questions) == 1:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, HTTPException, Query, Request
 
-from ...embedding.ask import ask
+from ...embedding.ask import answer_questions
 from ...embedding.classify import classify
 from ...embedding.labels import make_bank
 from ...library import search
@@ -153,7 +153,7 @@ def _classify(desk: ServerState, labels: list[str], path: Path, until: float) ->
 
 def _ask(desk: ServerState, question: str, choices: list[str], path: Path, until: float) -> Answered:
     with opened(path, until, desk.closing) as source:
-        return Answered(**ask(desk.model, source, [question], [choices])[0].as_dict())
+        return Answered(**answer_questions(desk.model, source, [question], [choices])[0].as_dict())
 
 
 def _listed(fields: dict[str, str], name: str, least: int) -> list[str]:

@@ -20,7 +20,7 @@ from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from vlj_edge import VljEdgeError, bundle
 from vlj_edge.bundle.embedding_space import embedding_space
 from vlj_edge.results import Window, WindowEmbedding
-from vlj_edge.runtime.embedding.ask import ask
+from vlj_edge.runtime.embedding.ask import answer_questions
 from vlj_edge.runtime.embedding.classify import classify, probabilities, watch
 from vlj_edge.runtime.embedding.labels import LabelBank, load_bank, make_bank, read_labels, save_bank
 from vlj_edge.runtime.model import Model
@@ -211,7 +211,7 @@ def test_questions_are_answered_by_the_nearest_choice(
     real = encoder.run
     monkeypatch.setattr(encoder, "run", lambda: encoded.append(1) or real())
     questions = ["what colour is it", "describe", "is it red"]
-    answers = ask(model, video, questions, [["red", "blue"], ["green", "red", "blue"], ["blue", "green"]])
+    answers = answer_questions(model, video, questions, [["red", "blue"], ["green", "red", "blue"], ["blue", "green"]])
     assert [answer.question for answer in answers] == questions
     assert [answer.choice for answer in answers[:2]] == ["red", "red"]
     assert [len(answer.guesses) for answer in answers] == [2, 3, 2]
@@ -234,4 +234,4 @@ def test_questions_that_cannot_be_put(
     model: Model, make_video: Any, questions: list[str], choices: list[list[str]] | None, message: str
 ) -> None:
     with pytest.raises(VljEdgeError, match=message):
-        ask(model, make_video([(RED, 1)]), questions, choices)
+        answer_questions(model, make_video([(RED, 1)]), questions, choices)
