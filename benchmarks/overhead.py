@@ -44,7 +44,7 @@ def encoded(
     model: Model, run: Callable[[], Iterable[WindowEmbedding]]
 ) -> tuple[list[np.ndarray], list[WindowEmbedding]]:
     """The pixels that the vision encoder gets in a run, and what comes out of it."""
-    encoder, clips = model._encoder[0], list[np.ndarray]()
+    encoder, clips = model.chain.vision[0], list[np.ndarray]()
     real = encoder.run
 
     def recording() -> None:
@@ -60,7 +60,7 @@ def encoded(
 def inside(model: Model, run: Callable[[], object]) -> tuple[float, float]:
     """Seconds of a run, and those of them that pass inside its engines' calls: one clock, so that a machine whose speed
     comes and goes by more than the chain adds can still show it."""
-    encoder, _, predictor = model._encoder
+    encoder, _, predictor = model.chain.vision
     spent = 0.0
 
     def timed(call: Callable[[], None]) -> Callable[[], None]:
@@ -96,7 +96,7 @@ def main(bundle: Path | None, windows: int, rounds: int) -> None:
         :samples
     ]
     frames = [Frame(number * period, frame.image) for number, frame in enumerate(drawn)]
-    encoder, _, predictor = model._encoder
+    encoder, _, predictor = model.chain.vision
     clips, items = encoded(model, lambda: model.embed(Memory(frames, period), every_window=True))
     expected = [item.embedding for item in items]
 

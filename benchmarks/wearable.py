@@ -198,7 +198,7 @@ def questions() -> dict[str, Any]:
 
 def indexing() -> dict[str, Any]:
     model = Model(nano_bundle())
-    encoder, _, predictor = model._encoder
+    encoder, _, predictor = model.chain.vision
     paths, query = sorted(STREAMS.glob("*.mp4"))[:4], model.manifest.labels.query
     clips, items = encoded(model, lambda: (item for path in paths for item in model.embed(path, query=query)))
     expected = [item.embedding for item in items if item.encoded]

@@ -1,76 +1,89 @@
-"""The way of a frame. Everything that happens to it happens in this file, in this order:
+"""A bundle, ready to run. The way of a frame, from the top to the bottom of this file and chain.py:
 
-source -> samples -> clip window -> scene gate -> pixels -> VISION ENCODER -> PREDICTOR -> embedding
-       -> meaning gate -> caption memory -> TEXT DECODER -> text
+source -> samples -> clip window -> scene gate -> VISION ENCODER -> PREDICTOR -> embedding
+       -> meaning gate -> caption memory -> TEXT DECODER -> narration
 
-The meaning gate asks for the embedding of a window where it must know it; what lies before it is done then, or never.
+The meaning gate decides on windows that are not encoded yet, and asks for the embedding where its decision depends on
+it; the scene gate stands before the encoder.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+import weakref
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from types import TracebackType
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from vlj_edge import bundle
-from vlj_edge.bundle import GateSettings, Manifest, read_manifest
+from vlj_edge.bundle import (
+    CaptionMemorySettings,
+    GateSettings,
+    Manifest,
+    MeaningGateSettings,
+    RestSettings,
+    SceneGateSettings,
+    read_manifest,
+)
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration, Totals, Window, WindowAnswers, WindowEmbedding, WindowReport
 
-from .engines.base import Engine, open_engine
+from .chain import Chain, Query
 from .engines.select import select_backend
-from .engines.tensorrt.preprocess import gpu_preprocessor
 from .gating.caption_memory import CaptionMemory
-from .gating.meaning import Change, Encoded, MeaningGate
+from .gating.clip_window import ClipWindow, Embedding, Encoded
+from .gating.meaning import Change, MeaningGate, cosine
 from .gating.motion import at_rest
 from .gating.scene import SceneGate
-from .profiling.probe import Probe, TimedEngine
-from .stream.fair_lock import FairLock
+from .profiling.probe import Probe
+from .stream.cancellation import Cancellation
 from .stream.prefetch import prefetch
 from .stream.run import Run
-from .video.preprocess import CpuPreprocessor, Preprocessor, SampledFrame
+from .video.preprocess import SampledFrame
 from .video.sampling import samples, windows
-from .video.source import Source
+from .video.source import Frame, Source
 from .video.uri import open_source
-from .words.decode import decode, nearest_caption, read_captions
-from .words.tokenizer import FixedLengthTokenizer
 
-Item = TypeVar("Item")
 AnySource: TypeAlias = str | Path | int | Source
-Embedding: TypeAlias = npt.NDArray[np.float32]
-Query: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
-Encode: TypeAlias = Callable[[list[SampledFrame]], tuple[list[Encoded], bool]]  # one a query; did the encoder run?
 
-_WINDOWS_AHEAD = 4  # of a file, seen before they are encoded: as many pictures are held in memory besides the clip
-_CHANGES_AHEAD = 8  # texts to decode, behind which encoding waits: a stream that never rests must not pile them up
+_WINDOWS_AHEAD = 4  # windows of a file that are sampled before they are encoded; their frames are held in memory
+_CHANGES_AHEAD = 8  # changes that may wait for the decoder; with more, encoding waits
 
 NO_GATES = GateSettings(
-    bundle.SceneGateSettings(enabled=False),
-    bundle.MeaningGateSettings(enabled=False),
-    bundle.CaptionMemorySettings(enabled=False),
-    bundle.RestSettings(enabled=False),
+    SceneGateSettings(enabled=False),
+    MeaningGateSettings(enabled=False),
+    CaptionMemorySettings(enabled=False),
+    RestSettings(enabled=False),
 )
 
 
 class Model:
-    """A bundle, ready to run. Engines are verified and loaded when they are first needed.
+    """A bundle, ready to run: narrate, embed, ask, embed_text. A context manager; load it with vlj_edge.load().
 
-    One Model serves one thread, unless it is `shared`: its engines' buffers serve everything that it does.
+    Engines are verified and loaded when they are first needed. A Model may be used from several threads, and for
+    several sources at once: they take turns at the engines, first come, first served.
 
     Args:
-        backend: a name of engine.BACKENDS; None: the best that works here (`Model.backend` says which, and why).
-        threads: CPU threads of the backend; None: what `vlj-edge tune` kept, otherwise as many as this process may use.
-        engines: a folder of TensorRT engines that were built elsewhere and are to be trusted.
-        overlap: read and see frames, encode, and decode beside each other, in threads. What comes out is the same.
+        directory: the bundle.
+        backend: "onnxruntime", "openvino" or "tensorrt"; None: the best that works here (`Model.backend` names it).
+        threads: CPU threads of the backend; None: what `vlj-edge tune` stored, otherwise as many as this process may
+            use.
+        engines: a folder of TensorRT engines that were built elsewhere and that the caller trusts.
+        overlap: capture, encode and decode in three threads. The results are the same without.
         probe: notes when each stage is at work.
-        shared: several sources may be narrated at once, each in a thread of its own; they take turns at the engines.
-        pixels_on_card: frames are resized and normalised by a kernel of ours. What comes out is the same (TensorRT).
+        pixels_on_card: resize and normalise frames with a CUDA kernel. The results are the same (TensorRT only).
+
+    Example:
+        >>> import vlj_edge
+        >>> with vlj_edge.load() as model:
+        ...     for event in model.narrate("examples/media/demo.mp4"):
+        ...         print(f"{event.centre:.1f} s  {event.text}")
+        ...         break
+        1.5 s  the robot arm stays still
 
     Raises:
         VljEdgeError: no bundle there, a manifest that cannot be read, an unknown backend, or one that is broken.
@@ -84,35 +97,52 @@ class Model:
         engines: str | Path | None = None,
         overlap: bool = True,
         probe: Probe | None = None,
-        shared: bool = False,
         pixels_on_card: bool = False,
     ) -> None:
         self.overlap, self._probe, self._pixels_on_card = overlap, probe, pixels_on_card
-        self._turns = FairLock() if shared else None
         self.directory = Path(directory)
         self.manifest: Manifest = read_manifest(self.directory)
         built = Path(engines) if engines is not None else None
         self.backend = select_backend(self.directory, self.manifest, backend, built)
         if pixels_on_card and self.backend.name != "tensorrt":
-            raise VljEdgeError(f"pixels are made on the card by TensorRT alone, and this is {self.backend.line}")
+            raise VljEdgeError(f"pixels_on_card needs TensorRT, and this model runs on {self.backend.name}")
+        options: dict[str, Any] = {"backend": self.backend.name, "threads": threads, "engines": built}
         tuning = self.backend.tuning
-        self._wanted: dict[str, Any] = {"backend": self.backend.name, "threads": threads, "engines": built}
         if tuning is not None:
-            self._wanted["bf16"] = tuning.bf16
+            options["bf16"] = tuning.bf16
             if threads is None:
-                self._wanted |= {"threads": tuning.threads, "spin": tuning.spin}
-        if shared:  # loaded now, and not by several threads at once
-            _ = self._encoder, self._query_tokens, bundle.DECODER in self.manifest.engines and self._say
+                options |= {"threads": tuning.threads, "spin": tuning.spin}
+        self._engines = built
+        self.chain = Chain(self.directory, self.manifest, options, probe, pixels_on_card)
+        self._runs: weakref.WeakSet[Run[Any]] = weakref.WeakSet()
 
-    def alike(self, threads: int) -> Model:
-        """Another one of the same bundle, backend and engines, for another thread."""
-        built, on_card = self._wanted["engines"], self._pixels_on_card
-        return Model(self.directory, self.backend.name, threads, built, self.overlap, pixels_on_card=on_card)
+    def __enter__(self) -> Model:
+        return self
 
-    def check(self, query: str | None, gates: GateSettings | None) -> None:
-        """Raises VljEdgeError: narrate() could not be called with these."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every run that is open and let go of the engines. Calls after that fail. May be called twice."""
+        for run in list(self._runs):
+            run.close()
+        self.chain.close()
+
+    def copy(self, threads: int) -> Model:
+        """Return another Model of the same bundle, backend and engines, with buffers of its own."""
+        on_card = self._pixels_on_card
+        return Model(self.directory, self.backend.name, threads, self._engines, self.overlap, pixels_on_card=on_card)
+
+    def validate(self, query: str | None, gates: GateSettings | None) -> None:
+        """Check arguments of narrate() without running anything.
+
+        Raises:
+            VljEdgeError: narrate() would refuse them.
+        """
         if query is not None:
-            self._query_tokens.encode(query)
+            self.chain.query(query)
         if gates is not None:
             MeaningGate(gates.meaning)
 
@@ -124,31 +154,27 @@ class Model:
         gates: GateSettings | None = None,
         watch: Callable[[WindowReport], None] | None = None,
     ) -> Run[Narration]:
-        """Say what happens in a source, when it changes.
+        """Put into words what happens in a source, when its meaning changes.
 
         Args:
-            source: what open_source takes, or a Source.
-            query: what the predictor is asked; None: the bundle's default query.
-            every_window: decode every window with all gates off, and say the same text again where it is the same.
+            source: what open_source() takes, or a Source, which the run closes.
+            query: the question to the predictor; None: the bundle's default.
+            every_window: decode every window with all gates off, and report the same text again where it is the same.
             gates: settings in place of the bundle's.
-            watch: is told of every window, by the thread that encodes.
+            watch: called with a report of every window, in the thread that encodes.
 
         Raises:
             VljEdgeError: at the call, for a source, query or bundle that cannot be used.
         """
         gates = NO_GATES if every_window else gates or self.manifest.gates
-        totals = Totals()
-        # What is decoded is then one window's embedding, and no mean; and nobody else uses the places it is kept in.
-        keep = gates.meaning.smoothing == 1 and self._turns is None
-        frames, encode = self._start(source, [query], gates, totals, keep)
-        memory = CaptionMemory(gates.memory, self.manifest.embedding)
-        meaning = MeaningGate(gates.meaning)
-        _ = self._say  # a decoder that cannot be loaded is an error of this call, not of the first change
-        changes = self._changes(frames, encode, meaning, gates.rest, totals, watch)
-        if self.overlap:  # texts are decoded here while the next windows are encoded
-            changes = prefetch(changes, _CHANGES_AHEAD)
-        said = self._narrations(changes, memory, every_window, totals)
-        return Run(said, frames, totals)
+        meaning, memory = MeaningGate(gates.meaning), CaptionMemory(gates.memory, self.manifest.embedding)
+        self.chain.load(words=True)
+        on_device = gates.meaning.smoothing == 1  # otherwise a mean is decoded, which the host computes
+        run = self._prepare(source, [query], gates, on_device)
+        changes = self._changes(run, meaning, watch)
+        if self.overlap:  # captions are decoded in the caller's thread while the next windows are encoded
+            changes = prefetch(changes, _CHANGES_AHEAD, run.cancellation)
+        return self._started(run, self._narrations(changes, memory, every_window, run.totals))
 
     def embed(
         self,
@@ -158,156 +184,119 @@ class Model:
         gates: GateSettings | None = None,
         pause: float = 0.0,
     ) -> Run[WindowEmbedding]:
-        """The embedding of every window. No decoder is loaded. Arguments and errors as for narrate().
+        """Compute the embedding of every window. No decoder is loaded. Arguments and errors as for narrate().
 
         Args:
-            pause: seconds from the start of one window to that of the next that is looked at. 0: every window is.
+            pause: seconds from the start of one window to that of the next that is embedded; 0: every window is.
         """
         gates = NO_GATES if every_window else gates or self.manifest.gates
-        totals = Totals()
-        frames, encode = self._start(source, [query], gates, totals, keep=False)
-        return Run(self._embeddings(frames, encode, gates.rest, totals, pause), frames, totals)
+        run = self._prepare(source, [query], gates)
+        return self._started(run, self._embeddings(run, pause))
 
     def ask(
-        self, source: AnySource, queries: Sequence[str], every_window: bool = False, gates: GateSettings | None = None
+        self,
+        source: AnySource,
+        queries: Sequence[str],
+        every_window: bool = False,
+        gates: GateSettings | None = None,
     ) -> Run[WindowAnswers]:
-        """What every window means under each of several queries: encoded once, predicted once a query. Otherwise as
-        embed()."""
+        """Compute the embedding of every window under each of several queries: encoded once, predicted once a query.
+
+        Arguments and errors as for embed(). vlj_edge.answer_questions() makes answers of them.
+        """
         if not queries:
             raise VljEdgeError("there is no question: give at least one")
         gates = NO_GATES if every_window else gates or self.manifest.gates
-        totals = Totals()
-        frames, encode = self._start(source, queries, gates, totals, keep=False)
-        return Run(self._answers(frames, encode, totals), frames, totals)
+        run = self._prepare(source, queries, gates)
+        return self._started(run, self._answers(run))
 
     def embed_text(self, text: str) -> Embedding:
-        """The embedding of a text, float32 [embedding], unit length. Only the text encoder is loaded.
+        """Return the embedding of a text, float32 [embedding], unit length. Only the text encoder is loaded.
 
         Raises:
-            VljEdgeError: the text is empty, or the bundle cannot be used.
+            VljEdgeError: the text is empty or too long, or the bundle cannot be used.
         """
-        return self._in_turn(self._embed_text)(text)
+        return self.chain.embed_text(text)
 
-    def text_ids(self, text: str) -> bytes:
-        """What the text encoder sees of a text: texts with the same ids have the same embedding.
-
-        Raises:
-            VljEdgeError: as embed_text().
-        """
-        ids, _ = self._in_turn(lambda: self._text_encoder[1])().encode(text)
-        return ids.tobytes()
-
-    def _start(
-        self, source: AnySource, queries: Sequence[str | None], gates: GateSettings, totals: Totals, keep: bool
-    ) -> tuple[Source, Encode]:
-        tokens = [self._query_tokens.encode(self.manifest.default_query if q is None else q) for q in queries]
+    def _prepare(
+        self, source: AnySource, queries: Sequence[str | None], gates: GateSettings, on_device: bool = False
+    ) -> _RunState:
+        """Check and load everything a run needs. The source is opened last: whatever fails before leaves none open."""
+        tokens = [self.chain.query(query) for query in queries]
+        self.chain.load()
         if not isinstance(source, Source):
             source = open_source(source, self.manifest.clip.frames_per_second)
-        return source, self._in_turn(self._encoding(tokens, gates, totals, keep))
+        return _RunState(self.chain, source, tokens, gates, on_device)
 
-    def _encoding(self, queries: list[Query], gates: GateSettings, totals: Totals, keep: bool) -> Encode:
-        """Encodes a clip, unless the scene gate says that it looks like the one before: then that stands."""
-        encoder, pixels, predictor = self._encoder  # loaded now, for the same reason as the decoder
-        scene = SceneGate(gates.scene, self.manifest.clip.frames)
-        has_changed, fill = self._timed("scene gate", scene.changed), self._timed("normalise", pixels.fill)
-        last: list[Encoded] = []
+    def _started(self, run: _RunState, items: Generator[Any, None, None]) -> Run[Any]:
+        started: Run[Any] = Run(items, run.source, run.totals, run.cancellation)
+        self._runs.add(started)
+        return started
 
-        def predict(query: Query) -> Encoded:
-            predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = query
-            predictor.run()
-            totals.predictor_runs += 1
-            kept = predictor.keep("embedding") if keep else None
-            return Encoded(_embedding_of(predictor, "predictor"), kept)
-
-        def encode(pictures: list[SampledFrame]) -> tuple[list[Encoded], bool]:
-            nonlocal last
-            changed = has_changed(pictures)
-            if changed:
-                fill(pictures)
-                encoder.run()  # its visual_tokens are the predictor's input, the same memory
-                totals.encoder_runs += 1
-                last = [predict(query) for query in queries]
-            return last, changed
-
-        return encode
-
-    def _embeddings(
-        self, frames: Source, encode: Encode, rest: bundle.RestSettings, totals: Totals, pause: float
-    ) -> Generator[WindowEmbedding, None, None]:
-        rate, due = self.manifest.clip.frames_per_second, 0.0
-        with closing(self._windows(frames, totals)) as seen:
-            for window, pictures in seen:
-                totals.windows += 1
+    def _embeddings(self, run: _RunState, pause: float) -> Generator[WindowEmbedding, None, None]:
+        due = 0.0
+        with closing(self._windows(run)) as sampled:
+            for window, frames in sampled:
+                run.totals.windows += 1
                 if window.start < due:
                     continue
                 due = window.start + pause
-                [encoded], changed = encode(pictures)
-                yield WindowEmbedding(window, encoded.embedding, changed, at_rest(pictures, rest, rate))
+                [encoded], is_new = run.encode(frames)
+                yield WindowEmbedding(window, encoded.embedding, is_new, run.at_rest(frames))
 
-    def _answers(self, frames: Source, encode: Encode, totals: Totals) -> Generator[WindowAnswers, None, None]:
-        with closing(self._windows(frames, totals)) as seen:
-            for window, pictures in seen:
-                encoded, changed = encode(pictures)
-                totals.windows += 1
-                yield WindowAnswers(window, np.stack([each.embedding for each in encoded]), changed)
+    def _answers(self, run: _RunState) -> Generator[WindowAnswers, None, None]:
+        with closing(self._windows(run)) as sampled:
+            for window, frames in sampled:
+                encoded, is_new = run.encode(frames)
+                run.totals.windows += 1
+                yield WindowAnswers(window, np.stack([each.embedding for each in encoded]), is_new)
 
     def _changes(
-        self,
-        frames: Source,
-        encode: Encode,
-        meaning: MeaningGate,
-        rest: bundle.RestSettings,
-        totals: Totals,
-        watch: Callable[[WindowReport], None] | None,
+        self, run: _RunState, meaning: MeaningGate, watch: Callable[[WindowReport], None] | None
     ) -> Generator[Change, None, None]:
-        """Every window is offered to the meaning gate, which has encoded what it must know."""
-        probe, rate = self._probe, self.manifest.clip.frames_per_second
-        cosine: float | None = None
-        made: Embedding | None = None
-        offer = self._timed("meaning gate", meaning.offer)
-
-        def encode_window(window: Window, pictures: list[SampledFrame]) -> Encoded:
-            nonlocal cosine, made
-            [encoded], _ = encode(pictures)
-            made = encoded.embedding
-            cosine = meaning.cosine_to_said(encoded.embedding)
-            if probe is not None:
-                probe.compare(window.centre, encoded.embedding)
-            return encoded
-
-        with closing(self._windows(frames, totals)) as seen:
-            for window, pictures in seen:
+        """Offer every window to the meaning gate, which encodes those it must know; yield what is to be said."""
+        probe = self._probe
+        offer = self.chain.timed("meaning gate", meaning.offer)
+        with closing(self._windows(run)) as sampled:
+            for times, frames in sampled:
                 if probe is not None:
-                    probe.take_window(window.start)
-                totals.windows += 1
-                resting, cosine, made = at_rest(pictures, rest, rate), None, None
-                change = offer(window.centre, partial(encode_window, window, pictures), resting)
+                    probe.take_window(times.start)
+                run.totals.windows += 1
+                window = ClipWindow(times, frames, run.at_rest(frames), partial(self._encode_window, run, times))
+                said = meaning.last_said
+                change = offer(window)
                 if probe is not None:
                     probe.decide(change.embedding if change is not None else None)
                 if watch is not None:
-                    watch(WindowReport(window, cosine, bool(resting), change is not None, made))
+                    watch(_report(window, said, change))
                 if change is not None:
                     yield change
         change = meaning.flush()
         if change is not None:
             yield change
 
-    def _windows(self, frames: Source, totals: Totals) -> Generator[tuple[Window, list[SampledFrame]], None, None]:
-        """Every window of a file; of a camera those for which there is time, always the newest."""
-        clip = self.manifest.clip
-        look = self._timed("preprocess", self._encoder[1].see)
-        captured = frames if self._probe is None else self._probe.each("capture", frames)
-        pictures = samples(captured, clip, look, frames.period)
-        seen = windows(pictures, clip)
+    def _encode_window(self, run: _RunState, times: Window, frames: Sequence[SampledFrame]) -> Encoded:
+        [encoded], _ = run.encode(frames)
         if self._probe is not None:
-            seen = self._probe.complete(seen)
+            self._probe.compare(times.centre, encoded.embedding)
+        return encoded
+
+    def _windows(self, run: _RunState) -> Generator[tuple[Window, list[SampledFrame]], None, None]:
+        """Yield every window of a file; of a live source those for which there is time, always the newest."""
+        clip, source = self.manifest.clip, run.source
+        crop = self.chain.timed("preprocess", self.chain.vision.preprocessor.see)
+        captured: Iterator[Frame] = _until_cancelled(source, run.cancellation)
+        if self._probe is not None:
+            captured = self._probe.each("capture", captured)
+        sampled = windows(samples(captured, clip, crop, source.period), clip)
+        if self._probe is not None:
+            sampled = self._probe.complete(sampled)
         if not self.overlap:
-            return (yield from seen)
-
-        def dropped() -> None:
-            totals.windows_dropped += 1
-
-        yield from prefetch(seen, 1, dropped) if frames.live else prefetch(seen, _WINDOWS_AHEAD)
+            yield from sampled
+        elif source.live:
+            yield from prefetch(sampled, 1, run.cancellation, run.count_dropped_window)
+        else:
+            yield from prefetch(sampled, _WINDOWS_AHEAD, run.cancellation)
 
     def _narrations(
         self, changes: Generator[Change, None, None], memory: CaptionMemory, every_window: bool, totals: Totals
@@ -318,102 +307,68 @@ class Model:
         with closing(changes):
             for change in changes:
                 started = time.perf_counter()
-                text, origin = self._text(change, memory, totals)
+                text, origin = self._caption(change, memory, totals)
                 if self._probe is not None:
                     self._probe.speak(time.perf_counter() - started)
-                if every_window or text not in ("", last):  # other meaning, same words: nothing new to the listener
+                if every_window or text not in ("", last):  # another meaning in the same words is nothing new
                     last = text
                     totals.said += 1
                     yield Narration(change.first - half, change.last + half, text, origin, change.similarity)
 
-    def _text(self, change: Change, memory: CaptionMemory, totals: Totals) -> tuple[str, Literal["decoder", "memory"]]:
+    def _caption(
+        self, change: Change, memory: CaptionMemory, totals: Totals
+    ) -> tuple[str, Literal["decoder", "memory"]]:
         known = memory.recall(change.embedding, change.resting)
         if known is not None:
             totals.memory_hits += 1
             return known, "memory"
-        text, runs = self._in_turn(self._say)(change.embedding if change.kept is None else change.kept)
+        text, runs = self.chain.decode(change.embedding if change.on_device is None else change.on_device)
         totals.decoder_runs += 1
         totals.decoder_tokens += runs
         memory.put(change.embedding, text, change.resting)
         return text, "decoder"
 
-    def _open(self, name: str, inputs_from: dict[str, Engine] | None = None, **wanted: Any) -> Engine:
-        sources = {key: getattr(engine, "engine", engine) for key, engine in (inputs_from or {}).items()}
-        engine = open_engine(self.directory, self.manifest, name, inputs_from=sources, **self._wanted, **wanted)
-        if self._probe is None:
-            return engine
-        return TimedEngine(engine, name, self._probe, waited_for=wanted.get("outputs_read") != ())
 
-    @cached_property
-    def _encoder(self) -> tuple[Engine, Preprocessor, Engine]:
-        encoder = self._open("vision_encoder", outputs_read=())
-        predictor = self._open("predictor", inputs_from={"visual_tokens": encoder}, outputs_read=("embedding",))
-        if not self._pixels_on_card:
-            return encoder, CpuPreprocessor(encoder.inputs["pixels"], self.manifest.preprocess), predictor
-        engine: Any = getattr(encoder, "engine", encoder)
-        return encoder, gpu_preprocessor(engine, self.manifest.preprocess), predictor
+class _RunState:
+    """What belongs to one run alone: its source, scene gate, queries, counts and cancellation."""
 
-    @cached_property
-    def _decoder(self) -> tuple[Engine, FixedLengthTokenizer]:
-        if bundle.DECODER not in self.manifest.engines:
-            raise VljEdgeError(
-                f"{self.directory} has no decoder, so it makes embeddings and no texts: export it with --decoder"
-            )
-        decoder = self._open("decoder", given=("embedding",), outputs_read=("next_token",))
-        return decoder, FixedLengthTokenizer(self.directory, self.manifest, "decoder")
+    def __init__(
+        self, chain: Chain, source: Source, queries: Sequence[Query], gates: GateSettings, on_device: bool
+    ) -> None:
+        clip = chain.manifest.clip
+        self.source, self.totals, self.cancellation = source, Totals(), Cancellation()
+        self._chain, self._queries, self._on_device = chain, queries, on_device
+        self._rest, self._rate = gates.rest, clip.frames_per_second
+        self._has_changed = chain.timed("scene gate", SceneGate(gates.scene, clip.frames).changed)
+        self._latest: list[Encoded] = []
 
-    @cached_property
-    def _say(self) -> Callable[[object], tuple[str, int]]:
-        """The text of an embedding, or of one that the predictor keeps, and how often the engine ran for it."""
-        if self.manifest.captions is not None:
-            bank = self._open(bundle.DECODER, given=("embedding",))
-            captions = read_captions(self.directory, self.manifest, self.manifest.captions)
+    def encode(self, frames: Sequence[SampledFrame]) -> tuple[list[Encoded], bool]:
+        """Return one embedding a query, and whether the encoder ran for it: while the scene gate finds the picture
+        unchanged, the last embeddings stand."""
+        is_new = self._has_changed(frames)
+        if is_new:
+            self._latest = self._chain.encode(frames, self._queries, self._on_device)
+            self.totals.encoder_runs += 1
+            self.totals.predictor_runs += len(self._queries)
+        return self._latest, is_new
 
-            def choose_caption(embedding: object) -> tuple[str, int]:
-                return nearest_caption(bank, embedding, captions), 1
+    def at_rest(self, frames: Sequence[SampledFrame]) -> bool | None:
+        """Return whether the picture stands still in the middle of the clip; None where that is not watched."""
+        return at_rest(frames, self._rest, self._rate)
 
-            return choose_caption
-        decoder, tokens = self._decoder
-
-        def say(embedding: object) -> tuple[str, int]:
-            spec = self.manifest.tokenizers[bundle.DECODER]
-            ids, runs = decode(decoder, embedding, spec.end, spec.length)
-            return tokens.decode(ids), runs
-
-        return say
-
-    def _embed_text(self, text: str) -> Embedding:
-        engine, tokens = self._text_encoder
-        engine.inputs["text_ids"][...], engine.inputs["text_mask"][...] = tokens.encode(text)
-        engine.run()
-        return _embedding_of(engine, "text_encoder")
-
-    def _in_turn(self, action: Callable[..., Item]) -> Callable[..., Item]:
-        turns = self._turns
-        if turns is None:
-            return action
-
-        def act(*arguments: Any) -> Item:
-            with turns:
-                return action(*arguments)
-
-        return act
-
-    def _timed(self, stage: str, action: Callable[..., Item]) -> Callable[..., Item]:
-        return action if self._probe is None else self._probe.timed(stage, action)
-
-    @cached_property
-    def _text_encoder(self) -> tuple[Engine, FixedLengthTokenizer]:
-        return self._open("text_encoder"), FixedLengthTokenizer(self.directory, self.manifest, "text_encoder")
-
-    @cached_property
-    def _query_tokens(self) -> FixedLengthTokenizer:
-        return FixedLengthTokenizer(self.directory, self.manifest, "query")
+    def count_dropped_window(self) -> None:
+        """Count a window that a newer one replaced."""
+        self.totals.windows_dropped += 1
 
 
-def _embedding_of(engine: Engine, name: str) -> Embedding:
-    engine.wait()
-    embedding: Embedding = engine.outputs["embedding"][0].copy()
-    if not np.isfinite(embedding).all():
-        raise VljEdgeError(f"the {name} gave values that are not numbers: export the bundle without --fp16")
-    return embedding
+def _until_cancelled(source: Source, cancellation: Cancellation) -> Generator[Frame, None, None]:
+    for frame in source:
+        cancellation.check()
+        yield frame
+
+
+def _report(window: ClipWindow, said: Embedding | None, change: Change | None) -> WindowReport:
+    """Report one window as it is when the gate has decided; `said` was last put into words before it."""
+    embedding = window.encoded.embedding if window.is_encoded else None
+    similarity = cosine(embedding, said) if embedding is not None and said is not None else None
+    return WindowReport(window.times, similarity, bool(window.at_rest), change is not None, embedding)

@@ -40,7 +40,7 @@ def score(model: Model, streams: list[dict[str, Any]]) -> dict[str, Any]:
         said = []
         for embedding in stream["embeddings"]:
             started = time.perf_counter()
-            text, runs = model._say(embedding)
+            text, runs = model.chain.decode(embedding)
             seconds.append(time.perf_counter() - started)
             said.append(text)
             tokens, texts = tokens + runs, texts + 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from recordings import Decode, Recording, Speaker, middle
@@ -12,8 +11,10 @@ from sklearn.cluster import AgglomerativeClustering
 
 from vlj_edge import bundle
 from vlj_edge.bundle import GateSettings
+from vlj_edge.results import Window
 from vlj_edge.runtime.gating.caption_memory import CaptionMemory
-from vlj_edge.runtime.gating.meaning import Encoded, MeaningGate
+from vlj_edge.runtime.gating.clip_window import ClipWindow, Encoded
+from vlj_edge.runtime.gating.meaning import MeaningGate
 
 
 def uniform(recording: Recording, speaker: Speaker, rate: float, average: bool) -> list[Decode]:
@@ -79,8 +80,11 @@ def live_changes(recording: Recording, settings: bundle.MeaningGateSettings) -> 
         asked.append(number)
         return Encoded(recording.live[number])
 
+    def window(number: int, centre: float, at_rest: bool) -> ClipWindow:
+        return ClipWindow(Window(number, centre, centre), [], at_rest, lambda _: encode(number))
+
     offered = zip(recording.centres.tolist(), recording.at_rest.tolist(), strict=True)
-    spoken = [(n, gate.offer(centre, partial(encode, n), at_rest)) for n, (centre, at_rest) in enumerate(offered)]
+    spoken = [(n, gate.offer(window(n, centre, at_rest))) for n, (centre, at_rest) in enumerate(offered)]
     for number, change in [*spoken, (len(recording.live) - 1, gate.flush())]:
         if change is not None:
             stamp = (change.first + change.last) / 2

@@ -55,7 +55,7 @@ class EngineSpeaker:
     """Texts by the bundle's own decoder engine, each made once."""
 
     def __init__(self, model: Model) -> None:
-        self._decoder, self._tokens = model._decoder
+        self._decoder, self._tokens = model.chain.decoder
         self._end = model.manifest.tokenizers["decoder"].end
         self._known: dict[bytes, str] = {}
 
@@ -109,10 +109,10 @@ def test_windows(data: Path, limit: int | None) -> list[tuple[int, int, np.ndarr
 
 def classify(model: Model, windows: list[tuple[int, int, np.ndarray]]) -> np.ndarray:
     """Is the nearest of the 50 tasks' labels the right one? bool (windows,)."""
-    encoder, pixels, predictor = model._encoder
+    encoder, pixels, predictor = model.chain.vision
     wordings = [np.mean([model.embed_text(text) for text in TASKS[name].captions], axis=0) for name in NAMES]
     labels = np.stack([wording / np.linalg.norm(wording) for wording in wordings])
-    ids, mask = model._query_tokens.encode(TASK_QUERIES[0])
+    ids, mask = model.chain.query(TASK_QUERIES[0])
     right = []
     for _, task, frames in windows:
         pixels.fill([crop_and_resize(frame, model.manifest.preprocess) for frame in frames])
@@ -161,8 +161,8 @@ def speeds(models: dict[str, Model]) -> dict[str, dict[str, float]]:
     times: dict[tuple[str, str], list[float]] = {}
     for round_ in range(ROUNDS + 2):
         for name in list(models)[:: 1 if round_ % 2 else -1]:
-            encoder, _, predictor = models[name]._encoder
-            decoder = models[name]._decoder[0]
+            encoder, _, predictor = models[name].chain.vision
+            decoder = models[name].chain.decoder[0]
             for part, engine in (("vision_encoder", encoder), ("predictor", predictor), ("decoder_step", decoder)):
                 started = time.perf_counter()
                 for _ in range(5):

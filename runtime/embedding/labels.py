@@ -93,7 +93,7 @@ def make_bank(
     for number, label in enumerate(labels):
         wordings = [template.replace("{}", label) for template in templates]
         embeddings = np.stack([model.embed_text(wording) for wording in wordings])
-        same = known.setdefault(model.text_ids(wordings[0]), label)
+        same = known.setdefault(model.chain.text_ids(wordings[0]), label)
         if same != label:
             raise VljEdgeError(f"'{label}' and '{same}' are the same to the text encoder: word one of them differently")
         mean = embeddings.mean(0)

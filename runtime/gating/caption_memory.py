@@ -1,6 +1,4 @@
-"""The three gates, each of which skips the work behind it, and what the second one watches besides meaning: whether the
-picture is at rest. The second asks the first: it has a window encoded only where its decision hangs on what that means.
-Settings and their units are in vlj_edge.bundle."""
+"""The caption memory: skips the decoder where an embedding is near enough to one that was decoded before."""
 
 from __future__ import annotations
 
@@ -10,16 +8,16 @@ import numpy as np
 
 from vlj_edge import bundle
 
-from .meaning import Embedding
+from .clip_window import Embedding
 
-AGREEING = 2  # texts of resting pictures: on nano's validation streams 1 in 4 is wrong, and two that agree seldom are
+_AGREEING = 2  # captions of pictures at rest: on nano's validation streams 1 in 4 is wrong, two that agree seldom are
 
 
 class CaptionMemory:
-    """Texts by embedding, the least recently used forgotten first. Recall is one matrix-vector product.
+    """Captions by embedding, at most `settings.capacity`, the least recently used replaced first.
 
-    Texts of a resting picture are recalled for a resting picture alone, and the others for the others. A resting
-    picture is given the text that most of the near ones have, if at least AGREEING have it.
+    Captions of a picture at rest and of one that moves are kept apart. A picture at rest gets the caption that most of
+    the near embeddings have, if at least two have it. Recall is one matrix-vector product.
     """
 
     def __init__(self, settings: bundle.CaptionMemorySettings, size: int) -> None:
@@ -28,7 +26,7 @@ class CaptionMemory:
         self._same, self._same_at_rest = (min(same, 1 - 1e-6) for same in (settings.same, settings.same_at_rest))
         self._embeddings = np.zeros((self._capacity, size), np.float32)
         self._at_rest = np.zeros(self._capacity, np.bool_)
-        self._used = np.zeros(self._capacity, np.int64)  # when, in calls
+        self._used = np.zeros(self._capacity, np.int64)  # call number of the last use
         self._texts: list[str] = []
         self._calls = 0
 
@@ -36,7 +34,7 @@ class CaptionMemory:
         return len(self._texts)
 
     def recall(self, embedding: Embedding, resting: bool | None = None) -> str | None:
-        """The text of the nearest embedding, if that is near enough; None otherwise."""
+        """Return the caption of the nearest embedding if that is near enough, else None."""
         if not self._texts:
             return None
         similarities = self._embeddings[: len(self)] @ embedding
@@ -50,11 +48,11 @@ class CaptionMemory:
         return self._texts[nearest]
 
     def _agreed(self, near: list[int]) -> str | None:
-        """The text that most of these slots have, if AGREEING have it."""
+        """Return the caption that most of these slots have, if at least _AGREEING have it."""
         if not near:
             return None
         text, count = Counter(self._texts[slot] for slot in near).most_common(1)[0]
-        if count < AGREEING:
+        if count < _AGREEING:
             return None
         for slot in near:
             if self._texts[slot] == text:
@@ -62,7 +60,7 @@ class CaptionMemory:
         return text
 
     def put(self, embedding: Embedding, text: str, resting: bool | None = None) -> None:
-        """Remember a text, in the place of the least recently used one when memory is full."""
+        """Remember a caption, in place of the least recently used one when the memory is full."""
         if len(self) < self._capacity:
             self._texts.append("")
             slot = len(self) - 1

@@ -1,41 +1,29 @@
-"""The three gates, each of which skips the work behind it, and what the second one watches besides meaning: whether the
-picture is at rest. The second asks the first: it has a window encoded only where its decision hangs on what that means.
-Settings and their units are in vlj_edge.bundle."""
+"""The meaning gate: decides which windows are put into words. Its settings and their units are in vlj_edge.bundle."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
-from vlj_edge import bundle
+from vlj_edge.bundle import MeaningGateSettings
 from vlj_edge.errors import VljEdgeError
 
-Embedding = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What a window means: float32 [embedding], unit length, and where the predictor keeps the same (Engine.keep)."""
-
-    embedding: Embedding
-    kept: object | None = None
+from .clip_window import ClipWindow, Embedding, Encoded
 
 
 @dataclass(frozen=True)
 class Change:
-    """Something to say.
+    """A change of meaning that is to be put into words.
 
     Attributes:
         embedding: float32 [embedding], unit length.
-        similarity: cosine to what was said before, or None.
-        first, last: times of the windows that the embedding is the mean of.
-        resting: was the picture at rest? None where nobody watched.
-        kept: the same embedding, where the predictor keeps it; None where it does not, or for a mean.
+        similarity: cosine (-1..1) to the embedding put into words before, or None for the first.
+        first, last: times (centres, seconds) of the windows that the embedding is the mean of.
+        resting: whether the picture was at rest; None where that is not watched.
+        on_device: the same embedding where the predictor keeps it (Encoded.on_device); None for a mean.
     """
 
     embedding: Embedding
@@ -43,45 +31,70 @@ class Change:
     first: float
     last: float
     resting: bool | None = None
-    kept: object | None = None
+    on_device: object | None = None
 
 
-class Offered:
-    """A window that the gate was offered. It is encoded when its meaning is asked for, and then only once.
+@dataclass(frozen=True)
+class _Candidate:
+    """A window with those that smoothing averages with it, oldest first."""
 
-    Attributes:
-        first, time: of the oldest window that is averaged with it, and its own.
-        windows: what encodes those, the oldest first.
-    """
+    windows: tuple[ClipWindow, ...]
 
-    def __init__(self, times: Sequence[float], windows: Sequence[Callable[[], Encoded]], resting: bool | None) -> None:
-        self.first, self.time, self.windows, self.resting = times[0], times[-1], windows, resting
+    @property
+    def time(self) -> float:
+        return self.windows[-1].time
 
     @cached_property
     def encoded(self) -> Encoded:
-        """Its meaning, or the mean of its windows, of unit length."""
+        """The embedding of the window, or the mean over the windows, of unit length."""
         if len(self.windows) == 1:
-            return self.windows[0]()
-        mean = np.mean([window().embedding for window in self.windows], axis=0)
+            return self.windows[0].encoded
+        mean = np.mean([window.encoded.embedding for window in self.windows], axis=0)
         return Encoded(mean / max(float(np.linalg.norm(mean)), 1e-6))
 
 
-class MeaningGate:
-    """Is there something new to say, and has the stream settled enough to say it?
+class _ReadyCandidates:
+    """The candidates since the pending change became ready: where they began, and one from about their middle.
 
-    A change is pending from the window on in which the smoothed embedding falls below `speak_below` of what was last
-    said, until it rises above `forget_above` again or is said. Once the local windows are calm, or `longest_wait` is
-    over, it is ready: it is given `settle` and then said. Where somebody watches the picture, its coming to rest and
-    its beginning to move are changes of their own, ready at once, whatever the embedding, with a `settle_resting` or
-    `settle_moving` to wait; and what was ready before such a turn is said there, by the window in its middle. Nothing
-    is said within `least_hold` of the text before, which has the last word; between turns that grows by `hold_growth`
-    with every text. Before anything was said, the first window makes a change pending.
-
-    Windows are offered unencoded, and encoded where the decision hangs on what they mean: those that are said, and
-    those that are compared with what was said, every `look_every` seconds.
+    Only two are held, or a change that may not be said for an hour would hold the pictures of an hour: the middle one
+    and the one that will be next. `middle` is exact for up to six candidates and lies in the second quarter of more.
     """
 
-    def __init__(self, settings: bundle.MeaningGateSettings) -> None:
+    def __init__(self, first: _Candidate) -> None:
+        self.since, self.middle = first.time, first
+        self._next, self._next_index, self._count = first, 0, 1
+
+    def add(self, candidate: _Candidate) -> None:
+        self._count += 1
+        if self._count == 2:
+            self._next, self._next_index = candidate, 1
+        elif self._count == 2 * self._next_index + 1:
+            self.middle, self._next, self._next_index = self._next, candidate, self._count - 1
+
+
+class MeaningGate:
+    """Decides for each window whether there is something new to say and the stream has settled enough to say it.
+
+    - A change becomes *pending* with the window whose smoothed embedding falls below `speak_below` (cosine to what was
+      last said), and is dropped if a later one rises above `forget_above` before it was said.
+    - It becomes *ready* once the last `calm_windows` are calm, or after `longest_wait`; `settle` seconds later the
+      window of that time is said.
+    - The picture's coming to rest and its beginning to move are changes of their own, ready at once whatever the
+      embedding, with `settle_resting` or `settle_moving` to wait. What was ready before such a turn and would now never
+      be said is said by the window in its middle.
+    - Nothing is said within `least_hold` of the caption before; between turns that grows by `hold_growth` with every
+      caption.
+    - Before anything was said, the first window is a pending change.
+
+    Windows are encoded only where a decision depends on their embedding: those that are said, and those that are
+    compared with what was said, every `look_every` seconds. The gate holds the latest window (with those that smoothing
+    and calm look back on) and at most two older ones that it may still say.
+
+    Raises:
+        VljEdgeError: settings that contradict each other.
+    """
+
+    def __init__(self, settings: MeaningGateSettings) -> None:
         highest = max(settings.speak_below, settings.speak_below_at_rest)
         if settings.smoothing < 1 or settings.calm_windows < 1 or settings.forget_above < highest:
             raise VljEdgeError(
@@ -89,109 +102,112 @@ class MeaningGate:
                 "speak_below nor speak_below_at_rest exceeds: calibrate it again"
             )
         self._settings = settings
-        self._recent: deque[Callable[[], Encoded]] = deque(maxlen=max(settings.smoothing, settings.calm_windows))
-        self._times: deque[float] = deque(maxlen=settings.smoothing)
-        self._said: Embedding | None = None
+        self._recent: deque[ClipWindow] = deque(maxlen=max(settings.smoothing, settings.calm_windows))
+        self._last_said: Embedding | None = None
         self._said_at = -np.inf
-        self._looked_at = -np.inf
+        self._compared_at = -np.inf
         self._pending_since: float | None = None
-        self._ready: list[Offered] = []  # since the pending change is ready
+        self._ready: _ReadyCandidates | None = None
         self._resting: bool | None = None
-        self._turned = False  # the picture has come to rest or begun to move, and nothing was said since
-        self._added = 0  # texts since the one that followed the last turn
-        self._latest: Offered | None = None
+        self._turned = False  # the picture came to rest or began to move, and nothing was said since
+        self._said_since_turn = 0  # captions after the one that followed the last turn
+        self._latest: _Candidate | None = None
 
-    def offer(self, time: float, encode: Callable[[], Encoded], resting: bool | None = None) -> Change | None:
-        """Take the next window: what to say now, or None.
+    @property
+    def last_said(self) -> Embedding | None:
+        """The embedding that was last put into words, float32 [embedding]; None before the first."""
+        return self._last_said
+
+    def offer(self, window: ClipWindow) -> Change | None:
+        """Take the next window; return the change to put into words now, if there is one.
 
         Args:
-            time: seconds, increasing.
-            encode: makes its embedding. It is called once, now or with a later window, or never.
-            resting: is the picture at rest? None: not watched.
+            window: its time must be later than that of the window before.
         """
-        self._times.append(time)
-        self._recent.append(cache(encode))
-        smoothed = list(self._recent)[-self._settings.smoothing :]
-        self._latest = window = Offered(self._times, smoothed, resting)
+        self._recent.append(window)
+        self._latest = candidate = _Candidate(tuple(self._recent)[-self._settings.smoothing :])
         if not self._settings.enabled:
-            return self._say(time, window)
-        over = self._turn(time, resting) if resting != self._resting else None
-        self._update_pending(window)
+            return self._say(candidate, window.time)
+        cut_off = self._turn(window) if window.at_rest != self._resting else None
+        self._update_pending(candidate)
         if self._pending_since is None:
-            return over
-        held = time - self._said_at >= self._hold()
-        waited = time - self._pending_since >= self._settings.longest_wait
-        if self._turned or self._ready or (held and (waited or self._calm())):
-            self._ready.append(window)
-        if self._ready and held and time - self._ready[0].time >= self._settle():
-            return self._say(time, window)
-        return over
+            return cut_off
+        held = window.time - self._said_at >= self._hold()
+        waited = window.time - self._pending_since >= self._settings.longest_wait
+        if self._ready is not None:
+            self._ready.add(candidate)
+        elif self._turned or (held and (waited or self._is_calm())):
+            self._ready = _ReadyCandidates(candidate)
+        if self._ready is not None and held and window.time - self._ready.since >= self._settle():
+            return self._say(candidate, window.time)
+        return cut_off
+
+    def flush(self) -> Change | None:
+        """Return the change that is still pending at the end of the stream, or None."""
+        if self._latest is None or self._pending_since is None:
+            return None
+        time = self._latest.time
+        return self._say(self._latest, time) if time - self._said_at >= self._settings.least_hold else None
 
     def _hold(self) -> float:
-        """Seconds that must pass after the last text before the pending change may be said."""
-        growth = 0.0 if self._turned else self._settings.hold_growth * self._added
+        """Seconds that must pass after the last caption before the pending change may be said."""
+        growth = 0.0 if self._turned else self._settings.hold_growth * self._said_since_turn
         return self._settings.least_hold * (1 + growth)
 
     def _settle(self) -> float:
-        """Seconds between the moment at which the pending change was ready and the window that is said."""
+        """Seconds between the moment at which the pending change became ready and the window that is said."""
         if not self._turned or self._resting is None:
             return self._settings.settle
         return self._settings.settle_resting if self._resting else self._settings.settle_moving
 
-    def _turn(self, time: float, resting: bool | None) -> Change | None:
-        """The picture has come to rest or begun to move. Returns what was ready and would now never be said."""
-        over = None
-        if self._ready and time - self._said_at >= self._settings.least_hold:
-            over = self._say(time, self._ready[(len(self._ready) - 1) // 2])
-        self._resting, self._turned, self._pending_since, self._ready = resting, True, time, []
-        return over
+    def _turn(self, window: ClipWindow) -> Change | None:
+        """Note that the picture came to rest or began to move; return what was ready and would now never be said."""
+        cut_off = None
+        if self._ready is not None and window.time - self._said_at >= self._settings.least_hold:
+            cut_off = self._say(self._ready.middle, window.time)
+        self._resting, self._turned, self._pending_since, self._ready = window.at_rest, True, window.time, None
+        return cut_off
 
-    def cosine_to_said(self, embedding: Embedding) -> float | None:
-        """How near an embedding is to what was last said, -1..1; None before anything was said."""
-        return None if self._said is None else _cosine(embedding, self._said)
-
-    def flush(self) -> Change | None:
-        """At the end of the stream: the change that is pending still and can never calm, or None."""
-        if self._latest is None or self._pending_since is None:
-            return None
-        time = self._latest.time
-        return self._say(time, self._latest) if time - self._said_at >= self._settings.least_hold else None
-
-    def _update_pending(self, window: Offered) -> None:
-        if self._said is None or self._turned:  # whatever it means
-            self._pending_since = window.time if self._pending_since is None else self._pending_since
+    def _update_pending(self, candidate: _Candidate) -> None:
+        if self._last_said is None or self._turned:  # whatever the embedding
+            self._pending_since = candidate.time if self._pending_since is None else self._pending_since
         elif self._pending_since is None:
             below = self._settings.speak_below_at_rest if self._resting else self._settings.speak_below
-            if below > -1 and self._looks(window.time) and _cosine(window.encoded.embedding, self._said) < below:
-                self._pending_since = window.time
-        elif _cosine(window.encoded.embedding, self._said) > self._settings.forget_above:
-            self._pending_since, self._ready = None, []
+            if below > -1 and self._comparison_is_due(candidate.time) and self._similarity(candidate) < below:
+                self._pending_since = candidate.time
+        elif self._similarity(candidate) > self._settings.forget_above:
+            self._pending_since, self._ready = None, None
 
-    def _looks(self, time: float) -> bool:
-        """Is it time to compare a window with what was said?"""
-        pause = self._settings.look_every * (1 + self._settings.hold_growth * self._added)
-        due = time - self._looked_at >= pause
+    def _comparison_is_due(self, time: float) -> bool:
+        pause = self._settings.look_every * (1 + self._settings.hold_growth * self._said_since_turn)
+        due = time - self._compared_at >= pause
         if due:
-            self._looked_at = time
+            self._compared_at = time
         return due
 
-    def _calm(self) -> bool:
+    def _is_calm(self) -> bool:
         if len(self._recent) < self._settings.calm_windows:
             return False
         if self._settings.calm_windows == 1:
             return True
         windows = list(self._recent)[-self._settings.calm_windows :]
-        mean = np.mean([window().embedding for window in windows], axis=0)
+        mean = np.mean([window.encoded.embedding for window in windows], axis=0)
         return bool(1 - mean @ mean <= self._settings.calm_variance)
 
-    def _say(self, time: float, window: Offered) -> Change:
-        said = window.encoded
-        similarity = None if self._said is None else _cosine(said.embedding, self._said)
-        self._said, self._said_at, self._looked_at = said.embedding, time, time
-        self._added = 0 if self._turned else self._added + 1
-        self._pending_since, self._ready, self._turned = None, [], False
-        return Change(said.embedding, similarity, window.first, window.time, window.resting, said.kept)
+    def _similarity(self, candidate: _Candidate) -> float:
+        assert self._last_said is not None
+        return cosine(candidate.encoded.embedding, self._last_said)
+
+    def _say(self, candidate: _Candidate, now: float) -> Change:
+        similarity = None if self._last_said is None else self._similarity(candidate)
+        encoded, windows = candidate.encoded, candidate.windows
+        self._last_said, self._said_at, self._compared_at = encoded.embedding, now, now
+        self._said_since_turn = 0 if self._turned else self._said_since_turn + 1
+        self._pending_since, self._ready, self._turned = None, None, False
+        first, last = windows[0], windows[-1]
+        return Change(encoded.embedding, similarity, first.time, last.time, last.at_rest, encoded.on_device)
 
 
-def _cosine(a: Embedding, b: Embedding) -> float:
-    return min(1.0, max(-1.0, float(a @ b)))  # rounding can leave the range
+def cosine(a: Embedding, b: Embedding) -> float:
+    """Return the cosine of two unit vectors, -1..1; rounding could otherwise leave that range."""
+    return min(1.0, max(-1.0, float(a @ b)))

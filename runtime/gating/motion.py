@@ -1,6 +1,4 @@
-"""The three gates, each of which skips the work behind it, and what the second one watches besides meaning: whether the
-picture is at rest. The second asks the first: it has a window encoded only where its decision hangs on what that means.
-Settings and their units are in vlj_edge.bundle."""
+"""Whether the picture stands still in a clip: what happens usually begins where it moves and ends where it rests."""
 
 from __future__ import annotations
 
@@ -15,15 +13,15 @@ from vlj_edge import bundle
 from ..video.preprocess import SampledFrame
 
 
-def at_rest(pictures: Sequence[SampledFrame], settings: bundle.RestSettings, frames_per_second: float) -> bool | None:
-    """Does the picture stand still in the middle of this clip? None where nobody looks.
+def at_rest(frames: Sequence[SampledFrame], settings: bundle.RestSettings, frames_per_second: float) -> bool | None:
+    """Return whether the picture stands still in the middle of a clip; None where that is not watched.
 
-    It does when the middle lies in a stretch of at least `seconds`, or as much of that as the clip can show, in which
-    no two neighbouring samples differ. One change that stands alone is a cut to another still picture, not movement.
+    It does when the middle lies in a stretch of at least `settings.seconds`, or as much of that as the clip can show,
+    in which no two neighbouring samples differ. A single change that stands alone is a cut to another still picture.
     """
-    if not settings.enabled or len(pictures) < 2:
+    if not settings.enabled or len(frames) < 2:
         return None
-    luminance = np.stack([picture.luminance for picture in pictures])
+    luminance = np.stack([frame.luminance for frame in frames])
     cells = np.abs(np.diff(luminance, axis=0)) > settings.changed
     moved = cells.mean(axis=(1, 2)) >= settings.cells
     moved[1:-1] &= moved[:-2] | moved[2:]

@@ -1,6 +1,4 @@
-"""The three gates, each of which skips the work behind it, and what the second one watches besides meaning: whether the
-picture is at rest. The second asks the first: it has a window encoded only where its decision hangs on what that means.
-Settings and their units are in vlj_edge.bundle."""
+"""The scene gate: skips the encoder while the picture is that of the clip last encoded."""
 
 from __future__ import annotations
 
@@ -14,12 +12,11 @@ from ..video.preprocess import THUMBNAIL, SampledFrame
 
 
 class SceneGate:
-    """Has the picture changed since the clip that was last encoded?
+    """Tells whether the picture has changed since the clip that was last encoded.
 
-    Two clips are the same when their frames look the same one by one, sample against sample. That is what the encoder
-    gets, so nothing else can make its output the same: a still clip after one with movement in it differs from it in
-    the frames that moved, and two still clips differ when their pictures do. The comparison is with the clip that was
-    last ENCODED, or a scene that changes a little from clip to clip would never be seen to change.
+    Two clips are the same when their frames look the same one by one, which is all that the encoder gets: a still clip
+    after one with movement differs from it in the frames that moved. The comparison is with the clip last *encoded*;
+    against the clip before, slow drift would never add up to a change.
     """
 
     def __init__(self, settings: bundle.SceneGateSettings, frames: int) -> None:
@@ -29,10 +26,14 @@ class SceneGate:
         self._difference = np.empty_like(self._encoded)
         self._first = True
 
-    def changed(self, pictures: Sequence[SampledFrame]) -> bool:
-        """Must this clip be encoded? When the answer is yes, it is what later clips are compared with."""
-        for cells, picture in zip(self._now, pictures, strict=True):
-            cells[...] = picture.luminance
+    def changed(self, frames: Sequence[SampledFrame]) -> bool:
+        """Return whether this clip must be encoded; if so, later clips are compared with it.
+
+        Args:
+            frames: the sampled frames of the clip, oldest first.
+        """
+        for cells, frame in zip(self._now, frames, strict=True):
+            cells[...] = frame.luminance
         if self._settings.enabled and not self._first and not self._differs():
             return False
         self._first = False

@@ -151,7 +151,7 @@ def here(model: Model, query: str, jobs: int = 1) -> Encode:
                 yield see_video(model, video, query)
             return
         stop = threading.Event()
-        models = [model.alike(threads=1) for _ in range(min(jobs, len(videos)))]
+        models = [model.copy(threads=1) for _ in range(min(jobs, len(videos)))]
         waiting: SimpleQueue[Video] = SimpleQueue()
         for video in videos:
             waiting.put(video)

@@ -85,13 +85,13 @@ def compare_backends(
     rows.append(_chain_row(manifest, *embeddings))
     texts = []
     if DECODER in manifest.engines:
-        texts = [(reference._say(a)[0], other._say(b)[0]) for a, b in zip(*embeddings, strict=True)]
+        texts = [(reference.chain.decode(a)[0], other.chain.decode(b)[0]) for a, b in zip(*embeddings, strict=True)]
     return Comparison(rows, texts)
 
 
 def _record(model: Model, clips: list[npt.NDArray[np.float32]]) -> dict[str, list[dict[str, Array]]]:
     """What each engine is given when the reference runs on the clips: engine -> inputs of each case."""
-    encoder, _, predictor = model._encoder
+    encoder, _, predictor = model.chain.vision
     recorded: dict[str, list[dict[str, Array]]] = {name: [] for name in model.manifest.engines}
     for clip in clips:
         _embedding(model, clip)
@@ -101,7 +101,7 @@ def _record(model: Model, clips: list[npt.NDArray[np.float32]]) -> dict[str, lis
             say = model.manifest.engines[DECODER]
             case = {t.name: np.zeros(t.shape, t.dtype) for t in say.inputs}
             recorded[DECODER].append(case | {"embedding": predictor.outputs["embedding"].astype(np.float32)})
-    engine, tokens = model._text_encoder
+    engine, tokens = model.chain.text_encoder
     for text in ("a robot arm opens a drawer", "nothing moves"):
         ids, mask = tokens.encode(text, cut=True)
         recorded["text_encoder"].append({"text_ids": ids, "text_mask": mask})
@@ -154,8 +154,8 @@ def _chain_row(manifest: Manifest, ours: list[Array], theirs: list[Array]) -> Co
 
 
 def _embedding(model: Model, clip: npt.NDArray[np.float32]) -> Array:
-    encoder, _, predictor = model._encoder
-    query_ids, query_mask = model._query_tokens.encode(model.manifest.default_query)
+    encoder, _, predictor = model.chain.vision
+    query_ids, query_mask = model.chain.query(model.manifest.default_query)
     encoder.inputs["pixels"][...] = clip
     predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = query_ids, query_mask
     encoder.run()

@@ -238,14 +238,14 @@ def _ratio(ours: Values, theirs: Values) -> dict[str, float]:
 
 def _warm_up(model: Model, runs: int) -> None:
     """The first runs of an engine allocate and choose; nobody's window should pay for them."""
-    encoder, _, predictor = model._encoder
+    encoder, _, predictor = model.chain.vision
     for _ in range(runs):
         encoder.run()
         predictor.run()
         predictor.wait()
     if "decoder" in model.manifest.engines:
         for _ in range(runs):
-            model._say(np.full(model.manifest.embedding, model.manifest.embedding**-0.5, np.float32))
+            model.chain.decode(np.full(model.manifest.embedding, model.manifest.embedding**-0.5, np.float32))
 
 
 def _rows(probe: Probe) -> list[StageRow]:

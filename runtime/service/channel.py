@@ -150,7 +150,7 @@ class Channel:
         Raises:
             VljEdgeError: the model cannot be asked that, such gates cannot be, or labels that cannot be told apart.
         """
-        self._model.check(query, gates)
+        self._model.validate(query, gates)
         if labels:
             label_bank_of(self._model, tuple(labels))
         changed = {"query": query, "gates": gates, "labels": None if labels is None else tuple(labels)}

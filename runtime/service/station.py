@@ -24,7 +24,7 @@ class Station:
     """Channels that share one model, and the outlets that all their events go to.
 
     Args:
-        model: a shared one (Model(shared=True)).
+        model: what all sources are narrated with.
         heard: is told of every event, by the channel's thread, before the outlets are.
         keep_trying: sources that are not there yet are waited for.
         see: is told of every window, with what was wanted and the unix time, by the thread that encodes.
@@ -66,7 +66,7 @@ class Station:
         """
         wanted = _by_name(sources)
         for each in sources:
-            self.model.check(each.query, each.gates)
+            self.model.validate(each.query, each.gates)
             _ = each.labels and label_bank_of(self.model, each.labels)
         for name, channel in list(self.channels.items()):
             if name not in wanted or wanted[name].uri != channel.wanted.uri:

@@ -3,80 +3,86 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from queue import SimpleQueue
-from typing import TypeVar
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from .cancellation import WAKE, Cancellation, Cancelled
 
 Item = TypeVar("Item")
 
-_PATIENCE = 5.0  # seconds for a thread to notice that nobody wants more: a camera's read can block for good
+
+@dataclass(frozen=True)
+class _End:
+    """The last entry of a queue: what ended the iteration, None if it simply ended."""
+
+    error: BaseException | None = None
 
 
 def prefetch(
-    items: Iterable[Item], room: int, dropped: Callable[[], None] | None = None
+    items: Iterable[Item], room: int, cancellation: Cancellation, on_drop: Callable[[], None] | None = None
 ) -> Generator[Item, None, None]:
-    """The same items in the same order, made by a thread of its own before they are asked for.
+    """Yield the same items in the same order, made by a thread of its own before they are asked for.
 
-    Ctrl-C may strike the consumer anywhere, so nothing here holds a lock in Python: SimpleQueue's get and put are
-    whole, or have not happened.
+    The thread starts with the first item that is asked for and ends with the iteration or the cancellation. Ctrl-C may
+    strike the consumer anywhere, so nothing here holds a lock in Python: a get or put of SimpleQueue has happened or
+    has not.
 
     Args:
-        room: items that may wait. When they do, the thread waits as well;
-        dropped: or, where this is given, the oldest item gives way to the new one and this is called.
+        room: items that may wait. When as many do, the thread waits as well,
+        on_drop: or, where this is given, the oldest item makes room for the new one and this is called.
 
     Raises:
-        Whatever the iteration raised, after everything before it has come out.
+        Cancelled: the run is being closed.
+        BaseException: whatever the iteration raised, after everything before it was yielded.
     """
-    waiting: deque[Item] = deque()
-    news: SimpleQueue[bool] = SimpleQueue()  # True for an item, False for the end
+    ready: SimpleQueue[Any] = SimpleQueue()
     places: SimpleQueue[None] = SimpleQueue()
-    stop = threading.Event()
-    failures: list[BaseException] = []
     for _ in range(room):
         places.put(None)
 
     def work() -> None:
+        end = _End()
         iterator = iter(items)
         try:
             for item in iterator:
-                if dropped is None:
+                cancellation.check()
+                if on_drop is None:
                     places.get()
-                elif len(waiting) >= room:
-                    _drop_oldest(waiting, dropped)
-                if stop.is_set():
-                    break
-                waiting.append(item)
-                news.put(True)
+                    cancellation.check()
+                elif ready.qsize() >= room:
+                    _drop_oldest(ready, on_drop)
+                ready.put(item)
+        except Cancelled:
+            pass
         except BaseException as error:  # raised again where the items are used
-            failures.append(error)
+            end = _End(error)
         finally:
             close = getattr(iterator, "close", None)  # a generator is closed by the thread that ran it
             if close is not None:
                 close()
-            news.put(False)
+            ready.put(end)
 
-    thread = threading.Thread(target=work, name="vlj-edge ahead", daemon=True)
-    thread.start()
-    try:
-        while news.get():
-            try:
-                item = waiting.popleft()
-            except IndexError:  # it was dropped
-                continue
+    cancellation.start(threading.Thread(target=work, name="vlj-edge prefetch", daemon=True), ready, places)
+    while True:
+        entry = ready.get()
+        cancellation.check()
+        if isinstance(entry, _End):
+            if entry.error is not None:
+                raise entry.error
+            return
+        if on_drop is None:
             places.put(None)
-            yield item
-        if failures:
-            raise failures[0]
-    finally:
-        stop.set()
-        places.put(None)
-        thread.join(_PATIENCE)
+        yield entry
 
 
-def _drop_oldest(waiting: deque[Item], dropped: Callable[[], None]) -> None:
+def _drop_oldest(ready: SimpleQueue[Any], on_drop: Callable[[], None]) -> None:
     try:
-        waiting.popleft()
-    except IndexError:  # it was taken just now
+        oldest = ready.get_nowait()
+    except Empty:  # it was taken just now
         return
-    dropped()
+    if oldest is WAKE:
+        ready.put(WAKE)
+    else:
+        on_drop()

@@ -61,5 +61,8 @@ class Source(ABC):
     def frames(self) -> Iterator[Frame]:
         """The frames; called once."""
 
+    def interrupt(self) -> None:  # noqa: B027 (most sources never wait)
+        """Make a read that is in progress end soon. Any thread, any number of times; close() follows."""
+
     def close(self) -> None:  # noqa: B027 (most sources have nothing to close)
         """Let go of the device or file. May be called twice."""

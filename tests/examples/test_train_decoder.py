@@ -49,7 +49,7 @@ def test_a_decoder_trained_on_text_alone_says_the_texts(tmp_path: Path) -> None:
     sources = WeightSources(shipped_weights(), decoder=tmp_path / "decoder")
     exported = export_bundle(sources, preset("nano"), tmp_path / "bundle")
     model = vlj_edge.load(exported.bundle)
-    said = [model._say(model.embed_text(text))[0] for text in TEXTS]
+    said = [model.chain.decode(model.embed_text(text))[0] for text in TEXTS]
     assert sum(text == own for text, own in zip(said, TEXTS, strict=True)) >= 3, said
 
 

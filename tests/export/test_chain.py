@@ -52,7 +52,7 @@ def clips(pictures: Path) -> list[torch.Tensor]:
 
 
 def torch_embedding(parts: Parts, model: Model, clip: torch.Tensor) -> torch.Tensor:
-    ids, mask = model._query_tokens.encode(TINY.default_query)
+    ids, mask = model.chain.query(TINY.default_query)
     tokens = parts["vision_encoder"](clip)
     embedding: torch.Tensor = parts["predictor"](tokens, torch.from_numpy(ids), torch.from_numpy(mask))
     return embedding
@@ -69,7 +69,7 @@ def test_embeddings_of_a_source_are_those_of_torch(parts: Parts, model: Model, p
 
 def test_texts_of_a_source_are_those_of_torch(parts: Parts, model: Model, pictures: Path) -> None:
     said = [narration.text for narration in model.narrate(pictures, every_window=True)]
-    _, tokens = model._decoder
+    _, tokens = model.chain.decoder
     expected = [
         tokens.decode(parts["decoder"].generate(torch_embedding(parts, model, clip), TINY.decoder_end))
         for clip in clips(pictures)
@@ -79,7 +79,7 @@ def test_texts_of_a_source_are_those_of_torch(parts: Parts, model: Model, pictur
 
 
 def test_embeddings_of_texts_are_those_of_torch(parts: Parts, model: Model) -> None:
-    _, tokens = model._text_encoder
+    _, tokens = model.chain.text_encoder
     for text in ("nothing moves", "the arm"):
         expected = parts["text_encoder"](*(torch.from_numpy(x) for x in tokens.encode(text)))[0].numpy()
         cosine = float(model.embed_text(text) @ expected)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import vlj_edge
-import vlj_edge.runtime.model as model_module
+import vlj_edge.runtime.chain as chain_module
 from tests.runtime import tiny_bundle as by_hand
 from tests.runtime.tiny_bundle import BLACK, BLUE, GREEN, RED
 from vlj_edge import VljEdgeError, bundle
@@ -96,13 +96,13 @@ def counts(totals: Totals) -> dict[str, int]:
 def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each engine has been opened."""
     count: Counter[str] = Counter()
-    real = model_module.open_engine
+    real = chain_module.open_engine
 
     def spy(directory: Path, manifest: bundle.Manifest, name: str, **options: Any) -> Any:
         count[name] += 1
         return real(directory, manifest, name, **options)
 
-    monkeypatch.setattr(model_module, "open_engine", spy)
+    monkeypatch.setattr(chain_module, "open_engine", spy)
     return count
 
 
@@ -299,10 +299,10 @@ def test_every_window_decodes_each(model: Model) -> None:
     narrator = model.narrate(Pictures(colours), every_window=True)
     found = list(narrator)
     embeddings = list(model.embed(Pictures(colours), every_window=True))
-    decoder, tokens = model._decoder
+    decoder, tokens = model.chain.decoder
     assert [(n.start, n.end) for n in found] == [(e.window.start, e.window.end) for e in embeddings]
     for narration, item in zip(found, embeddings, strict=True):
-        ids, _ = model_module.decode(decoder, item.embedding, by_hand.END, by_hand.CAPACITY)
+        ids, _ = chain_module.decode(decoder, item.embedding, by_hand.END, by_hand.CAPACITY)
         assert narration.text == tokens.decode(ids)
     assert found[0].similarity is None
     totals = narrator.totals
@@ -463,7 +463,7 @@ def test_interrupt_in_the_decoder_leaves_the_counts_right(step_by_step: Model, m
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(model_module, "decode", interrupted)
+    monkeypatch.setattr(chain_module, "decode", interrupted)
     source = Pictures(scenes((RED, 16)))
     narrator = step_by_step.narrate(source, gates=GATES)
     with pytest.raises(KeyboardInterrupt):
@@ -527,7 +527,7 @@ def test_bad_source_and_bad_query_are_errors_of_the_call(model: Model, call: str
 
 def test_embedding_that_is_not_a_number_is_refused(model: Model) -> None:
     found = model.embed(Pictures(scenes((RED, 4))))
-    _, _, predictor = model._encoder
+    _, _, predictor = model.chain.vision
     predictor.run = lambda: predictor.outputs["embedding"].fill(np.nan)  # type: ignore[method-assign]
     with pytest.raises(VljEdgeError, match="the predictor gave values that are not numbers"):
         next(found)
@@ -596,9 +596,9 @@ def test_an_error_ends_the_threads_before_it_lets_go_of_the_source(
         raise VljEdgeError("the card is gone")
 
     if stage == "decode":
-        monkeypatch.setattr(model_module, "decode", broken)
+        monkeypatch.setattr(chain_module, "decode", broken)
     else:
-        monkeypatch.setattr(model._encoder[2], "run", broken)
+        monkeypatch.setattr(model.chain.vision[2], "run", broken)
     before = threading.active_count()
     source = Slow(scenes((RED, 200), (BLUE, 200)))
     with pytest.raises(VljEdgeError, match="the card is gone"):
@@ -623,7 +623,7 @@ class Live(Pictures):
 
 
 def test_a_slow_device_takes_the_newest_window_of_a_camera(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder, _, _ = model._encoder
+    encoder, _, _ = model.chain.vision
     begun, ended = threading.Event(), threading.Event()
     real = encoder.run
 
@@ -680,8 +680,8 @@ def test_memory_does_not_grow_with_the_stream(tiny_bundle: Path, overlap: bool) 
 
 
 def test_engines_keep_their_buffers(model: Model) -> None:
-    encoder, _, predictor = model._encoder
-    decoder, _ = model._decoder
+    encoder, _, predictor = model.chain.vision
+    decoder, _ = model.chain.decoder
     before = [a.ctypes.data for e in (encoder, predictor, decoder) for a in (*e.inputs.values(), *e.outputs.values())]
     list(model.narrate(Pictures(scenes((RED, 16), (BLUE, 16))), every_window=True))
     after = [a.ctypes.data for e in (encoder, predictor, decoder) for a in (*e.inputs.values(), *e.outputs.values())]

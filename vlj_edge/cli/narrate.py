@@ -67,7 +67,7 @@ def narrate(
         raise click.UsageError("--srt, --vtt, --record and --every-window are for one source")
     for name, path in (("--srt", srt), ("--vtt", vtt), ("--log", outlets["log"])):
         _spare(sources, name, path)
-    model = Model(bundle or nano_bundle(), backend, engines=engines, shared=several)
+    model = Model(bundle or nano_bundle(), backend, engines=engines)
     with _opened(outlets) as opened:
         if several:
             _narrate_all(model, named(sources, query), as_json, opened)

@@ -59,7 +59,7 @@ def serve(sources: tuple[str, ...], config: Path | None, **given: Any) -> None:
     if not sources and not read.sources:
         raise click.UsageError("name a SOURCE, or a --config with [[source]]")
     token = _token(options)
-    model = Model(Path(options["bundle"]) if "bundle" in options else nano_bundle(), shared=True)
+    model = Model(Path(options["bundle"]) if "bundle" in options else nano_bundle())
     _log(options.get("log_format", "text"))
     _run(model, sources, config, options, token)
 
@@ -138,7 +138,7 @@ def _wanted(
     saved = read_profile(Path(options["profile"])) if "profile" in options else {}
     found = [with_profile(each, saved, standard) for each in found]
     for each in found:
-        model.check(each.query, each.gates)
+        model.validate(each.query, each.gates)
     return found
 
 

@@ -104,7 +104,7 @@ def test_open_vljepa_and_its_encoders_become_a_bundle_without_a_decoder(checkpoi
     saved = torch.load(checkpoints / "best.pt", weights_only=True)["model_state_dict"]
     theirs = Gemma3TextModel(Gemma3TextConfig(**GEMMA)).eval()
     theirs.load_state_dict({k.removeprefix("y_encoder.model."): v for k, v in saved.items() if "y_encoder.model" in k})
-    ids, mask = model._text_encoder[1].encode("nothing moves")
+    ids, mask = model.chain.text_encoder[1].encode("nothing moves")
     with torch.no_grad():
         hidden = theirs(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).last_hidden_state
         weight = torch.from_numpy(mask)[..., None].float()
@@ -146,7 +146,7 @@ def test_the_nearest_caption_is_a_decoder_too(tiny_weights: Path, tmp_path: Path
         scores = bank @ window.embedding
         assert scores[known.index(narration.text)] > scores.max() - 0.02, "the bank is fp32, this is int8w"
     for text in known:
-        assert model._say(model.embed_text(text))[0] == text, "a caption's own embedding leads to it"
+        assert model.chain.decode(model.embed_text(text))[0] == text, "a caption's own embedding leads to it"
     (bundle / "captions.txt").write_text("\n".join(["something else"] * 5))
     with pytest.raises(VljEdgeError, match=r"captions\.txt is not the file that was exported"):
         vlj_edge.load(bundle).narrate(np_pictures(tmp_path))

@@ -65,7 +65,7 @@ def test_a_bank_is_read_as_it_was_written_without_the_text_encoder(
     found = load_bank(path, fresh)
     assert (found.labels, found.space) == (bank.labels, bank.space)
     np.testing.assert_array_equal(found.embeddings, bank.embeddings)
-    assert "_text_encoder" not in vars(fresh) and os.listdir(tmp_path) == ["bank.npz"]
+    assert "text_encoder" not in fresh.chain._loaded and os.listdir(tmp_path) == ["bank.npz"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "empty", "missing", "pickle", "fewer labels"])
@@ -207,7 +207,7 @@ def test_questions_are_answered_by_the_nearest_choice(
 ) -> None:
     video = make_video([(RED, 3)])
     encoded: list[int] = []
-    encoder = model._encoder[0]
+    encoder = model.chain.vision[0]
     real = encoder.run
     monkeypatch.setattr(encoder, "run", lambda: encoded.append(1) or real())
     questions = ["what colour is it", "describe", "is it red"]

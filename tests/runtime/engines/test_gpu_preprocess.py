@@ -25,7 +25,7 @@ def test_it_says_and_embeds_the_same(board: Make, video: Path, half: bool, every
     here = board(half=half)
     ours, theirs = Model(here.bundle, backend="tensorrt", pixels_on_card=True), here.model()
     for model in (ours, theirs):
-        assert isinstance(model._encoder[1], GpuPreprocessor if model is ours else CpuPreprocessor)
+        assert isinstance(model.chain.vision[1], GpuPreprocessor if model is ours else CpuPreprocessor)
     assert list(ours.narrate(video, every_window=every_window)) == list(
         theirs.narrate(video, every_window=every_window)
     )
@@ -46,7 +46,7 @@ def test_the_host_sends_frames_and_gets_thumbnails(board: Make, video: Path) -> 
     assert frames >= passed.totals.windows and after["start"] == 2 * frames, "a frame is seen once, its thumbnail too"
     assert after["copy_in"] == after["copy_out"] == frames
     assert not any(after[what] for what in ("pinned", "capture", "kernel"))
-    assert "pixels" not in model._encoder[0].inputs, "the encoder's graph copies nothing in"
+    assert "pixels" not in model.chain.vision[0].inputs, "the encoder's graph copies nothing in"
 
 
 def test_memory_of_pictures_is_used_again(board: Make, video: Path) -> None:
@@ -63,13 +63,13 @@ def test_memory_of_pictures_is_used_again(board: Make, video: Path) -> None:
 def test_frames_of_several_sizes(board: Make) -> None:
     here = board()
     model = Model(here.bundle, backend="tensorrt", pixels_on_card=True)
-    host = here.model()._encoder[1]
+    host = here.model().chain.vision[1]
     rng = np.random.default_rng(0)
     for shape in ((48, 64, 3), (61, 90, 3), (48, 64, 3)):
         image = rng.integers(0, 256, shape, np.uint8)
-        np.testing.assert_allclose(model._encoder[1].see(image).luminance, host.see(image).luminance, atol=1e-6)
+        np.testing.assert_allclose(model.chain.vision[1].see(image).luminance, host.see(image).luminance, atol=1e-6)
     with pytest.raises(VljEdgeError, match="scale the camera down"):
-        model._encoder[1].see(np.zeros((4000, 6000, 3), np.uint8))
+        model.chain.vision[1].see(np.zeros((4000, 6000, 3), np.uint8))
 
 
 def test_only_tensorrt_makes_pixels_on_the_card(board: Make) -> None:
@@ -77,7 +77,7 @@ def test_only_tensorrt_makes_pixels_on_the_card(board: Make) -> None:
     with pytest.raises(VljEdgeError, match="made on the card by TensorRT alone"):
         Model(here.bundle, backend="onnxruntime", pixels_on_card=True)
     model = here.model()
-    encoder = model._encoder[0]
+    encoder = model.chain.vision[0]
     here.card.sm = "sm72"
     with pytest.raises(VljEdgeError, match="not for sm72"):
         gpu_preprocessor(encoder, model.manifest.preprocess)

@@ -122,8 +122,8 @@ def test_visual_tokens_and_caches_never_come_to_the_host(
     here = board(aliased=aliased)
     model = here.model()
     list(model.narrate(video))
-    encoder, _, predictor = model._encoder
-    decoder, _ = model._decoder
+    encoder, _, predictor = model.chain.vision
+    decoder, _ = model.chain.decoder
     assert (list(encoder.inputs), list(encoder.outputs)) == (["pixels"], [])
     assert (list(predictor.inputs), list(predictor.outputs)) == (["query_ids", "query_mask"], ["embedding"])
     assert (list(decoder.inputs), list(decoder.outputs)) == (["token", "position"], ["next_token"])

@@ -45,7 +45,7 @@ def test_the_best_of_what_was_tried_is_kept_and_used(own: Path, monkeypatch: pyt
         return open_engine(*arguments, **options)
 
     monkeypatch.setattr(model, "open_engine", spy)
-    _ = Model(own)._encoder
+    _ = Model(own).chain.vision
     best = tried[0].tuning
     assert [wanted[0][key] for key in ("backend", "threads", "spin", "bf16")] == [
         best.backend,
@@ -53,7 +53,7 @@ def test_the_best_of_what_was_tried_is_kept_and_used(own: Path, monkeypatch: pyt
         best.spin,
         best.bf16,
     ]
-    _ = Model(own, threads=3)._encoder
+    _ = Model(own, threads=3).chain.vision
     assert wanted[-1]["threads"] == 3 and "spin" not in wanted[-1], "what is asked for goes before what was measured"
 
 

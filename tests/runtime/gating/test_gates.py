@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -11,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlj_edge import VljEdgeError, bundle
+from vlj_edge.results import Window
 from vlj_edge.runtime.gating.caption_memory import CaptionMemory
-from vlj_edge.runtime.gating.meaning import Encoded, MeaningGate
+from vlj_edge.runtime.gating.clip_window import ClipWindow, Encoded
+from vlj_edge.runtime.gating.meaning import Change, MeaningGate
 from vlj_edge.runtime.gating.motion import at_rest
 from vlj_edge.runtime.gating.scene import SceneGate
 from vlj_edge.runtime.video.preprocess import THUMBNAIL, CroppedFrame
@@ -42,8 +43,13 @@ def at_angle(degrees: float) -> np.ndarray:
     return vector
 
 
-def meaning(embedding: np.ndarray) -> Callable[[], Encoded]:
-    return lambda: Encoded(embedding)
+def window_at(time: float, embedding: np.ndarray, resting: bool | None = None) -> ClipWindow:
+    """A window whose centre is `time`."""
+    return ClipWindow(Window(round(time / STEP), time - 0.5, time + 0.5), [], resting, lambda _: Encoded(embedding))
+
+
+def offer(gate: MeaningGate, time: float, embedding: np.ndarray, resting: bool | None = None) -> Change | None:
+    return gate.offer(window_at(time, embedding, resting))
 
 
 # --- scene gate
@@ -196,7 +202,7 @@ def streams(draw: st.DrawFn) -> list[np.ndarray]:
 
 def spoken(settings: bundle.MeaningGateSettings, stream: list[np.ndarray]) -> list[int]:
     gate = MeaningGate(settings)
-    return [index for index, embedding in enumerate(stream) if gate.offer(index * STEP, meaning(embedding)) is not None]
+    return [index for index, embedding in enumerate(stream) if offer(gate, index * STEP, embedding) is not None]
 
 
 @given(settings_of_meaning, streams())
@@ -204,7 +210,7 @@ def test_texts_are_never_closer_than_the_least_hold(
     settings: bundle.MeaningGateSettings, stream: list[np.ndarray]
 ) -> None:
     gate = MeaningGate(settings)
-    times = [index * STEP for index, e in enumerate(stream) if gate.offer(index * STEP, meaning(e)) is not None]
+    times = [index * STEP for index, e in enumerate(stream) if offer(gate, index * STEP, e) is not None]
     if gate.flush() is not None:
         times.append((len(stream) - 1) * STEP)
     assert all(b - a >= settings.least_hold for a, b in pairwise(times))
@@ -226,7 +232,7 @@ def test_pending_change_is_said_within_the_longest_wait(
             pending_since = time
         elif pending_since is not None and similarity is not None and similarity > settings.forget_above:
             pending_since = None
-        change = gate.offer(time, meaning(embedding))
+        change = offer(gate, time, embedding)
         if change is not None:
             assert pending_since is not None  # nothing is said that was not a change
             assert change.similarity == (None if similarity is None else pytest.approx(similarity, abs=1e-5))
@@ -242,7 +248,7 @@ def test_pending_change_is_said_within_the_longest_wait(
 def test_constant_stream_speaks_once(settings: bundle.MeaningGateSettings, length: int) -> None:
     gate = MeaningGate(replace(settings, calm_variance=max(settings.calm_variance, 1e-6)))
     embedding = unit(np.arange(1, SIZE + 1))
-    changes = [gate.offer(index * STEP, meaning(embedding)) for index in range(length)]
+    changes = [offer(gate, index * STEP, embedding) for index in range(length)]
     changes.append(gate.flush())
     assert sum(change is not None for change in changes) == 1
 
@@ -252,7 +258,7 @@ def test_disabled_meaning_gate_speaks_always(settings: bundle.MeaningGateSetting
     gate = MeaningGate(replace(settings, enabled=False, smoothing=1))
     before = None
     for index, embedding in enumerate(stream):
-        change = gate.offer(index * STEP, meaning(embedding))
+        change = offer(gate, index * STEP, embedding)
         assert change is not None
         np.testing.assert_allclose(change.embedding, embedding, atol=1e-6)
         cosine = None if before is None else pytest.approx(float(change.embedding @ before), abs=1e-5)
@@ -316,9 +322,7 @@ def test_what_is_said_has_settled() -> None:
 
 def spoken_watching(settings: bundle.MeaningGateSettings, resting: list[bool], stream: list[np.ndarray]) -> list[int]:
     gate, windows = MeaningGate(settings), enumerate(zip(stream, resting, strict=True))
-    return [
-        index for index, (embedding, rest) in windows if gate.offer(index * STEP, meaning(embedding), rest) is not None
-    ]
+    return [index for index, (embedding, rest) in windows if offer(gate, index * STEP, embedding, rest) is not None]
 
 
 def test_coming_to_rest_and_beginning_to_move_are_said_whatever_the_embedding() -> None:
@@ -357,7 +361,7 @@ def test_rest_that_is_over_before_it_settled_is_said_by_its_middle() -> None:
     settings = replace(PLAIN, settle_moving=1.5, settle_resting=1.5)  # three windows
     resting = [False] * 5 + [True] * 3 + [False] * 5
     gate = MeaningGate(settings)
-    changes = [gate.offer(index * STEP, meaning(at_angle(10 * index)), rest) for index, rest in enumerate(resting)]
+    changes = [offer(gate, index * STEP, at_angle(10 * index), rest) for index, rest in enumerate(resting)]
     said = {index: change for index, change in enumerate(changes) if change is not None}
     assert list(said) == [3, 8, 11]
     assert (said[8].first, said[8].last) == (6 * STEP, 6 * STEP)
@@ -374,7 +378,7 @@ def test_a_change_is_about_a_window_that_was_offered_of_late(
     gate = MeaningGate(settings)
     resting = np.repeat(np.random.default_rng(seed).random(len(stream)) < 0.5, 3)[: len(stream)].tolist()
     for index, (embedding, rest) in enumerate(zip(stream, resting, strict=True)):
-        change = gate.offer(index * STEP, meaning(embedding), rest)
+        change = offer(gate, index * STEP, embedding, rest)
         if change is not None:
             assert change.first == change.last <= index * STEP
             hold = settings.least_hold * (1 + settings.hold_growth * len(stream))
@@ -398,16 +402,15 @@ def encoded_by(
     """The windows that the gate has encoded, in the order in which it does."""
     asked: list[int] = []
 
-    def window(index: int) -> Callable[[], Encoded]:
-        def encode() -> Encoded:
-            asked.append(index)
-            return Encoded(stream[index])
-
-        return encode
+    def encode(index: int) -> Encoded:
+        asked.append(index)
+        return Encoded(stream[index])
 
     gate = MeaningGate(settings)
     for index in range(len(stream)):
-        gate.offer(index * STEP, window(index), resting[index] if resting else None)
+        rest = resting[index] if resting else None
+        times = Window(index, index * STEP - 0.5, index * STEP + 0.5)
+        gate.offer(ClipWindow(times, [], rest, lambda _, index=index: encode(index)))
     return asked
 
 
@@ -441,23 +444,23 @@ def test_a_window_is_encoded_at_most_once(
 
 def test_smoothing_is_a_mean_of_unit_length() -> None:
     gate = MeaningGate(replace(PLAIN, smoothing=2))
-    gate.offer(0.0, meaning(at_angle(0)))
-    change = gate.offer(0.5, meaning(at_angle(10)))
+    offer(gate, 0.0, at_angle(0))
+    change = offer(gate, 0.5, at_angle(10))
     assert change is not None
     np.testing.assert_allclose(change.embedding, at_angle(5), atol=1e-6)
 
 
 def test_opposite_embeddings_do_not_make_nonsense_of_the_mean() -> None:
     gate = MeaningGate(replace(PLAIN, smoothing=2, longest_wait=0))
-    gate.offer(0.0, meaning(at_angle(0)))
-    change = gate.offer(0.5, meaning(-at_angle(0)))
+    offer(gate, 0.0, at_angle(0))
+    change = offer(gate, 0.5, -at_angle(0))
     assert change is not None
     assert np.isfinite(change.embedding).all()
 
 
 def test_end_of_stream_says_what_is_pending() -> None:
     gate = MeaningGate(PLAIN)
-    said = [gate.offer(index * STEP, meaning(e)) for index, e in enumerate([at_angle(0), at_angle(0), at_angle(90)])]
+    said = [offer(gate, index * STEP, e) for index, e in enumerate([at_angle(0), at_angle(0), at_angle(90)])]
     assert said[2] is None  # not calm yet
     change = gate.flush()
     assert change is not None

@@ -20,7 +20,7 @@ QUERY = "what colour is it"
 
 
 def test_what_was_seen_is_found(tiny_bundle: Path, make_video: Callable[..., Path], tmp_path: Path) -> None:
-    model = Model(tiny_bundle, shared=True)
+    model = Model(tiny_bundle)
     film = make_video([(RED, 3), (BLUE, 3)])
     remember = Recorder(Store(tmp_path / "seen", model.manifest, QUERY, write=True), QUERY, pause=0.05)
     sources = [SourceSettings("door", str(film), QUERY), SourceSettings("other", str(film), "describe")]
@@ -43,7 +43,7 @@ def test_what_was_seen_is_found(tiny_bundle: Path, make_video: Callable[..., Pat
 def test_a_store_that_cannot_be_written_is_tried_again(
     tiny_bundle: Path, make_video: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = Model(tiny_bundle, shared=True)
+    model = Model(tiny_bundle)
     store = Store(tmp_path / "seen", model.manifest, QUERY, write=True)
     real, failures = store.put, [1, 1]
 

@@ -85,9 +85,7 @@ def test_nothing_grows_and_nothing_is_lost(tiny_bundle: Path, tmp_path: Path, mo
     answers = Answers()
     log = SinkQueue("log", JsonLinesFile(tmp_path / "log.jsonl", most_bytes=200_000, keep=10_000), retry=True)
     web = SinkQueue("web", Webhook(answers.address), capacity=64, retry=True, pauses=(0.05, 0.2))
-    station = Station(
-        Model(tiny_bundle, shared=True), [SourceSettings(n, n) for n in "abc"], [log, web], keep_trying=True
-    )
+    station = Station(Model(tiny_bundle), [SourceSettings(n, n) for n in "abc"], [log, web], keep_trying=True)
     station.start()
     seen: list[tuple[float, int, int]] = []
     begun = time.monotonic()

@@ -29,7 +29,7 @@ Film = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def model(tiny_bundle: Path) -> Model:
-    return Model(tiny_bundle, shared=True)
+    return Model(tiny_bundle)
 
 
 class Camera(Source):
@@ -154,8 +154,8 @@ def test_the_nearest_label_is_told(model: Model, make_video: Film) -> None:
 def test_four_cameras_on_a_slow_chain_take_turns(
     tiny_bundle: Path, cameras: dict[str, Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = Model(tiny_bundle, shared=True)
-    encoder = slow._encoder[0]
+    slow = Model(tiny_bundle)
+    encoder = slow.chain.vision[0]
     real = encoder.run
     monkeypatch.setattr(encoder, "run", lambda: (time.sleep(0.1), real())[1])
     names = "abcd"

@@ -99,7 +99,7 @@ Serve = Callable[..., Served]
 
 @pytest.fixture(scope="session")
 def model(tiny_bundle: Path) -> Model:
-    return Model(tiny_bundle, shared=True)
+    return Model(tiny_bundle)
 
 
 @pytest.fixture

@@ -1,0 +1,249 @@
+"""The engines of a bundle, joined: encode, predict, embed_text, decode.
+
+Every engine writes into buffers of its own that are allocated once, so two threads must never be inside one at the same
+time: each method takes a lock, first come, first served, and copies its result out before it lets go. There are two
+locks, since the decoder works on one window while the encoder works on the next.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge.bundle import DECODER, Manifest
+from vlj_edge.errors import VljEdgeError
+
+from .engines.base import Engine, open_engine
+from .engines.tensorrt.preprocess import gpu_preprocessor
+from .gating.clip_window import Embedding, Encoded
+from .profiling.probe import Probe, TimedEngine
+from .stream.fair_lock import FairLock
+from .video.preprocess import CpuPreprocessor, Preprocessor, SampledFrame
+from .words.decode import decode, nearest_caption, read_captions
+from .words.tokenizer import FixedLengthTokenizer
+
+Result = TypeVar("Result")
+Query: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]  # token ids and mask, each [1, length]
+Caption: TypeAlias = tuple[str, int]  # a text, and how often the decoder engine ran for it
+
+
+class Vision(NamedTuple):
+    """From frames to embeddings. The encoder's visual tokens are the predictor's input: the same memory."""
+
+    encoder: Engine
+    preprocessor: Preprocessor
+    predictor: Engine
+
+
+class Chain:
+    """The engines of one bundle on one backend. Each is verified and loaded when it is first needed.
+
+    Args:
+        directory: the bundle.
+        engine_options: fields of engines.base.EngineRequest: backend, threads, spin, bf16, engines.
+        probe: notes when each stage is at work; None: nothing is measured.
+        gpu_pixels: resize and normalise frames with this project's CUDA kernel (TensorRT only).
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        manifest: Manifest,
+        engine_options: dict[str, Any],
+        probe: Probe | None = None,
+        gpu_pixels: bool = False,
+    ) -> None:
+        self.directory, self.manifest, self.probe = directory, manifest, probe
+        self._engine_options, self._gpu_pixels = engine_options, gpu_pixels
+        self._vision_lock = FairLock()  # encoder and predictor
+        self._text_lock = FairLock()  # decoder and text encoder, which share a stream on a card
+        self._loading = threading.RLock()
+        self._loaded: dict[str, Any] = {}
+        self._closed = False
+
+    @property
+    def vision(self) -> Vision:
+        """The encoder, what fills its input, and the predictor."""
+        return self._load_once("vision", self._load_vision)
+
+    @property
+    def decoder(self) -> tuple[Engine, FixedLengthTokenizer]:
+        """The decoder of a bundle whose decoder is a language model, and its tokenizer.
+
+        Raises:
+            VljEdgeError: the bundle has no decoder.
+        """
+        return self._load_once("decoder", self._load_decoder)
+
+    @property
+    def text_encoder(self) -> tuple[Engine, FixedLengthTokenizer]:
+        """The text encoder and its tokenizer."""
+        return self._load_once("text_encoder", lambda: (self._open("text_encoder"), self._tokenizer("text_encoder")))
+
+    @property
+    def makes_words(self) -> bool:
+        """Whether the bundle has a decoder or a bank of captions."""
+        return DECODER in self.manifest.engines
+
+    def load(self, words: bool = False) -> None:
+        """Load what a run needs, so that a file that cannot be used is an error now and not at the first window.
+
+        Args:
+            words: load the decoder or the caption bank as well.
+
+        Raises:
+            VljEdgeError: a file is not the one that was exported, or the backend cannot load it.
+        """
+        _ = self.vision
+        if words:
+            _ = self._captioner
+
+    def query(self, text: str | None) -> Query:
+        """Return the tokens of a question to the predictor; None: the bundle's default question.
+
+        Raises:
+            VljEdgeError: the text is empty or too long.
+        """
+        tokenizer = self._load_once("query", lambda: self._tokenizer("query"))
+        return tokenizer.encode(self.manifest.default_query if text is None else text)
+
+    def encode(
+        self, frames: Sequence[SampledFrame], queries: Sequence[Query], on_device: bool = False
+    ) -> list[Encoded]:
+        """Encode a clip once and predict one embedding a query.
+
+        Args:
+            frames: as many as the clip has, from `vision.preprocessor`.
+            on_device: keep each embedding where it was made as well, for decode().
+
+        Raises:
+            VljEdgeError: the backend failed, or an embedding is not finite.
+        """
+        encoder, preprocessor, predictor = self.vision
+        with self._vision_lock:
+            self.timed("normalise", preprocessor.fill)(frames)
+            encoder.run()
+            return [self._predict(predictor, query, on_device) for query in queries]
+
+    def decode(self, embedding: object) -> Caption:
+        """Return the text of an embedding, and how often the decoder engine ran for it.
+
+        Args:
+            embedding: float32 [embedding], unit length, or Encoded.on_device.
+
+        Raises:
+            VljEdgeError: the bundle has no decoder, or the backend failed.
+        """
+        captioner = self._captioner
+        with self._text_lock:
+            return captioner(embedding)
+
+    def embed_text(self, text: str) -> Embedding:
+        """Return the embedding of a text, float32 [embedding], unit length.
+
+        Raises:
+            VljEdgeError: the text is empty or too long, or the backend failed.
+        """
+        engine, tokenizer = self.text_encoder
+        ids, mask = tokenizer.encode(text)
+        with self._text_lock:
+            engine.inputs["text_ids"][...], engine.inputs["text_mask"][...] = ids, mask
+            engine.run()
+            return _read_embedding(engine, "text_encoder")
+
+    def text_ids(self, text: str) -> bytes:
+        """Return what the text encoder sees of a text: texts with the same ids have the same embedding.
+
+        Raises:
+            VljEdgeError: the text is empty or too long.
+        """
+        ids, _ = self.text_encoder[1].encode(text)
+        return ids.tobytes()
+
+    def close(self) -> None:
+        """Let go of all engines. Threads that are inside one finish; later calls fail."""
+        self._closed = True
+        self._loaded = {}
+
+    def timed(self, stage: str, action: Callable[..., Result]) -> Callable[..., Result]:
+        """Return the same function, measured as `stage` where there is a probe."""
+        return action if self.probe is None else self.probe.timed(stage, action)
+
+    def _predict(self, predictor: Engine, query: Query, on_device: bool) -> Encoded:
+        predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = query
+        predictor.run()
+        kept = predictor.keep("embedding") if on_device else None
+        return Encoded(_read_embedding(predictor, "predictor"), kept)
+
+    @property
+    def _captioner(self) -> Callable[[object], Caption]:
+        return self._load_once("captioner", self._load_captioner)
+
+    def _load_once(self, name: str, load: Callable[[], Result]) -> Result:
+        """Load under a lock, so that two threads never load the same engine twice."""
+        loaded: Result | None = self._loaded.get(name)
+        if loaded is not None:
+            return loaded
+        with self._loading:
+            if self._closed:
+                raise VljEdgeError(f"the model of {self.directory} is closed: load it again with vlj_edge.load()")
+            if name not in self._loaded:
+                self._loaded[name] = load()
+            fresh: Result = self._loaded[name]
+            return fresh
+
+    def _load_vision(self) -> Vision:
+        encoder = self._open("vision_encoder", outputs_read=())
+        predictor = self._open("predictor", inputs_from={"visual_tokens": encoder}, outputs_read=("embedding",))
+        preprocess = self.manifest.preprocess
+        if self._gpu_pixels:
+            engine: Any = getattr(encoder, "engine", encoder)
+            return Vision(encoder, gpu_preprocessor(engine, preprocess), predictor)
+        return Vision(encoder, CpuPreprocessor(encoder.inputs["pixels"], preprocess), predictor)
+
+    def _load_decoder(self) -> tuple[Engine, FixedLengthTokenizer]:
+        if not self.makes_words:
+            raise VljEdgeError(
+                f"{self.directory} has no decoder, so it makes embeddings and no texts: export it with --decoder"
+            )
+        decoder = self._open(DECODER, given=("embedding",), outputs_read=("next_token",))
+        return decoder, self._tokenizer(DECODER)
+
+    def _load_captioner(self) -> Callable[[object], Caption]:
+        if self.manifest.captions is not None:
+            bank = self._open(DECODER, given=("embedding",))
+            captions = read_captions(self.directory, self.manifest, self.manifest.captions)
+            return lambda embedding: (nearest_caption(bank, embedding, captions), 1)
+        decoder, tokenizer = self.decoder
+        spec = self.manifest.tokenizers[DECODER]
+
+        def caption(embedding: object) -> Caption:
+            ids, runs = decode(decoder, embedding, spec.end, spec.length)
+            return tokenizer.decode(ids), runs
+
+        return caption
+
+    def _open(self, name: str, inputs_from: dict[str, Engine] | None = None, **request: Any) -> Engine:
+        sources = {key: getattr(engine, "engine", engine) for key, engine in (inputs_from or {}).items()}
+        engine = open_engine(
+            self.directory, self.manifest, name, inputs_from=sources, **self._engine_options, **request
+        )
+        if self.probe is None:
+            return engine
+        return TimedEngine(engine, name, self.probe, waited_for=request.get("outputs_read") != ())
+
+    def _tokenizer(self, name: str) -> FixedLengthTokenizer:
+        return FixedLengthTokenizer(self.directory, self.manifest, name)
+
+
+def _read_embedding(engine: Engine, name: str) -> Embedding:
+    engine.wait()
+    embedding: Embedding = engine.outputs["embedding"][0].copy()
+    if not np.isfinite(embedding).all():
+        raise VljEdgeError(f"the {name} gave values that are not numbers: export the bundle without --fp16")
+    return embedding

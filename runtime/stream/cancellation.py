@@ -1,0 +1,60 @@
+"""How the threads of one run are told to stop, and waited for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from queue import SimpleQueue
+from typing import Any
+
+WAKE: Any = object()  # put into queues that a thread may be waiting at, so that it looks at the cancellation
+
+
+class Cancelled(BaseException):
+    """Raised inside the threads of a run that is being closed; no caller ever sees it.
+
+    A BaseException, so that no `except Exception` of a source on the way takes it for an error of its own.
+    """
+
+
+class Cancellation:
+    """A stop request shared by all threads of one run, and the list of those threads."""
+
+    def __init__(self) -> None:
+        self._requested = threading.Event()
+        self._queues: list[SimpleQueue[Any]] = []
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def requested(self) -> bool:
+        """True once cancel() was called."""
+        return self._requested.is_set()
+
+    def check(self) -> None:
+        """Return while the run goes on.
+
+        Raises:
+            Cancelled: cancel() was called.
+        """
+        if self._requested.is_set():
+            raise Cancelled
+
+    def start(self, thread: threading.Thread, *queues: SimpleQueue[Any]) -> None:
+        """Start a thread of the run; `queues` are those that somebody may wait at because of it."""
+        self._queues += queues
+        self._threads.append(thread)
+        thread.start()
+
+    def cancel(self) -> None:
+        """Ask all threads to stop and wake those that wait. Returns at once; may be called from any thread."""
+        self._requested.set()
+        for queue in list(self._queues):
+            queue.put(WAKE)
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the threads to end; return whether all of them did, the calling one left out."""
+        until = time.monotonic() + seconds
+        for thread in list(self._threads):
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads if thread is not threading.current_thread())
