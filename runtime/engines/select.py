@@ -1,4 +1,4 @@
-"""Which backend runs a bundle here: the best that works, said in one line and never changed in silence."""
+"""Choose the backend that runs a bundle on this machine."""
 
 from __future__ import annotations
 
@@ -14,66 +14,80 @@ from .base import backend_module
 from .tensorrt.device import driver_found, open_device
 from .tuning import Tuning, read_tuning
 
-_SHARED = "; a text decoder by ONNX Runtime, since OpenVINO does not read the operators of its cache"
-_ON_THE_WAY = ("vision_encoder", "predictor", DECODER)  # of a frame; a text encoder may be left unbuilt
+_DESCRIPTIONS = {
+    "onnxruntime": "ONNX Runtime on the CPU",
+    # OpenVINO does not read the operators of a text decoder's cache.
+    "openvino": "OpenVINO on the CPU, a text decoder by ONNX Runtime",
+    "tensorrt": "TensorRT",
+}
+_ENGINES_OF_A_FRAME = ("vision_encoder", "predictor", DECODER)  # must be built; the text encoder may be missing
 
 
 @dataclass(frozen=True)
 class SelectedBackend:
-    """A name of engine.BACKENDS, the line that says why, and what `vlj-edge tune` found best for it, if it was run."""
+    """The backend that runs a bundle.
+
+    Attributes:
+        name: a key of BACKENDS in base.py.
+        description: the backend and the device, such as "ONNX Runtime on the CPU".
+        reason: why this backend was chosen.
+        warning: set if a faster backend works on this machine but the bundle has no engines for it.
+        tuning: settings that `vlj-edge tune` measured for this bundle on this machine; None if it was not run.
+    """
 
     name: str
-    line: str
+    description: str
+    reason: str
+    warning: str | None = None
     tuning: Tuning | None = None
 
 
 def select_backend(
-    directory: Path, manifest: Manifest, insisted: str | None = None, engines: Path | None = None
+    directory: Path, manifest: Manifest, requested: str | None = None, engines: Path | None = None
 ) -> SelectedBackend:
-    """TensorRT where it works and the bundle's engines were built for this card; otherwise what `vlj-edge tune` found
-    best on this CPU, and ONNX Runtime where it was not run.
+    """Select TensorRT if it works and the bundle has engines for this card, else what `vlj-edge tune` found fastest on
+    this CPU, else ONNX Runtime.
 
     Args:
-        insisted: a backend that the caller wants whatever there is.
-        engines: a folder of built engines; naming one is asking for TensorRT.
+        requested: use this backend whatever else is available.
+        engines: a folder of built TensorRT engines; implies TensorRT.
 
     Raises:
         VljEdgeError: no backend has that name, TensorRT is installed on a machine with a card and does not work, or it
-            lacks engines and ONNX Runtime is not installed.
+            has no engines and ONNX Runtime is not installed.
     """
-    if insisted is not None:
-        backend_module(insisted)
-        if engines is not None and insisted != "tensorrt":
-            raise VljEdgeError(f"--engines names TensorRT engines, which {insisted} does not run: leave one out")
-        return _on_the_cpu(directory, manifest, insisted, "as asked for")
+    if requested is not None:
+        backend_module(requested)
+        if engines is not None and requested != "tensorrt":
+            raise VljEdgeError(f"--engines names TensorRT engines, which {requested} does not run: leave one out")
+        tuning = read_tuning(directory, manifest) if requested != "tensorrt" else None
+        if tuning is not None and tuning.backend != requested:
+            tuning = None
+        return SelectedBackend(requested, _DESCRIPTIONS[requested], "as requested", tuning=tuning)
     if engines is not None:
-        return SelectedBackend("tensorrt", f"TensorRT, with the engines in {engines}")
+        return SelectedBackend("tensorrt", "TensorRT", f"with the engines in {engines}")
     if not installed():
-        return _on_the_cpu(directory, manifest, None, "TensorRT is not installed")
+        return _select_on_cpu(directory, manifest, "TensorRT is not installed")
     if not driver_found():  # such as a machine that only builds ahead of time
-        return _on_the_cpu(directory, manifest, None, "there is no NVIDIA driver for TensorRT to run on")
+        return _select_on_cpu(directory, manifest, "there is no NVIDIA driver for TensorRT to run on")
     trt, device = import_tensorrt(), open_device()
-    here = RuntimeId(trt.package, trt.version, device.sm, device.name)
+    runtime = RuntimeId(trt.package, trt.version, device.sm, device.name)
     try:
-        for name in (name for name in _ON_THE_WAY if name in manifest.engines):
-            find_built(directory, manifest, name, here)
+        for name in (name for name in _ENGINES_OF_A_FRAME if name in manifest.engines):
+            find_built(directory, manifest, name, runtime)
     except VljEdgeError as error:
         if not can_be_found("onnxruntime"):  # JetPack 6: nothing else could run it
             raise
-        return _on_the_cpu(directory, manifest, None, f"{trt.package} {trt.version} is here, but {error}")
-    return SelectedBackend("tensorrt", f"{trt.package} {trt.version} on {device.name}")
+        warning = f"{trt.package} {trt.version} works on this machine, but {error}"
+        return _select_on_cpu(directory, manifest, "there are no TensorRT engines for this card", warning)
+    return SelectedBackend("tensorrt", f"{trt.package} {trt.version} on {device.name}", "its engines are built")
 
 
-def _on_the_cpu(directory: Path, manifest: Manifest, insisted: str | None, why: str) -> SelectedBackend:
-    """ONNX Runtime or OpenVINO: what was insisted on, or what was measured. `insisted` may be TensorRT as well."""
-    tuning = read_tuning(directory, manifest) if insisted != "tensorrt" else None
-    if insisted is not None:
-        if tuning is not None and tuning.backend != insisted:
-            tuning = None
-        return SelectedBackend(insisted, f"{insisted}, {why}{_SHARED if insisted == 'openvino' else ''}", tuning)
-    if tuning is not None and tuning.backend == "openvino":
-        how = "in bf16" if tuning.bf16 else "in the bundle's precision"
-        return SelectedBackend(
-            "openvino", f"OpenVINO on the CPU {how}, as vlj-edge tune measured: {why}{_SHARED}", tuning
-        )
-    return SelectedBackend("onnxruntime", f"ONNX Runtime on the CPU: {why}", tuning)
+def _select_on_cpu(directory: Path, manifest: Manifest, reason: str, warning: str | None = None) -> SelectedBackend:
+    """OpenVINO if `vlj-edge tune` measured that it is the fastest, else ONNX Runtime."""
+    tuning = read_tuning(directory, manifest)
+    name = "onnxruntime"
+    if tuning is not None:
+        name = tuning.backend
+        reason = f"vlj-edge tune found it fastest{' with bf16' if tuning.bf16 else ''}; {reason}"
+    return SelectedBackend(name, _DESCRIPTIONS[name], reason, warning, tuning)

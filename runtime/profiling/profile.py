@@ -160,7 +160,7 @@ def profile(
     rows = _rows(probe)
     return Profile(
         bundle=str(model.directory),
-        backend=model.backend.line,
+        backend=model.backend.description,
         rows=rows,
         totals=run.totals,
         cpu_seconds=cpu,

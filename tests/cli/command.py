@@ -62,7 +62,7 @@ def start(*arguments: str | Path, command: Sequence[str] = COMMAND, cwd: Path | 
 
 def error_of(done: Done) -> str:
     """The one line of a command that failed as a command should."""
-    said = after_backend(done.stderr)
+    said = after_backend_warning(done.stderr)
     assert "Traceback" not in said, said
     assert said.count("\n") == 1, said
     assert said.startswith("error: "), said
@@ -70,9 +70,9 @@ def error_of(done: Done) -> str:
     return said.strip()
 
 
-def after_backend(stderr: str) -> str:
-    """What came on stderr after the one line with which a command that runs engines begins."""
-    return re.sub(r"\Abackend: [^\n]+\n", "", stderr)
+def after_backend_warning(stderr: str) -> str:
+    """Return stderr without its first line if that is the warning that a card in this machine lacks its engines."""
+    return re.sub(r"\Awarning: [^\n]+ vlj-edge build[^\n]*\n", "", stderr)
 
 
 def json_lines(text: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import vlj_edge as package
-from tests.cli.command import OPTIONAL, after_backend, error_of, python, vlj_edge, vlj_edge_without
+from tests.cli.command import OPTIONAL, after_backend_warning, error_of, python, vlj_edge, vlj_edge_without
 
 COMMANDS = (
     "narrate",
@@ -82,7 +82,7 @@ def test_narrate_says_which_extra_to_install(missing: str, video: Path, tiny_bun
 def test_narrate_runs_without_what_only_export_needs(video: Path, tiny_bundle: Path) -> None:
     only_export = [name for name in OPTIONAL if name not in ("cv2", "onnxruntime")]
     done = vlj_edge_without(only_export, "narrate", video, "--bundle", tiny_bundle)
-    assert (done.returncode, after_backend(done.stderr)) == (0, "")
+    assert (done.returncode, after_backend_warning(done.stderr)) == (0, "")
 
 
 @pytest.mark.parametrize("name", ["inspect", "verify"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import COMMAND, after_backend, error_of, json_lines, start, vlj_edge
+from tests.cli.command import COMMAND, after_backend_warning, error_of, json_lines, start, vlj_edge
 from tests.cli.conftest import write_video
 from tests.cli.srt import Cue, read_srt
 from tests.runtime.tiny_bundle import BLACK, BLUE, RED
@@ -19,7 +19,7 @@ TEXTS = ["a red screen", "blue", "green light glows"]  # of the video, in order
 def test_narrate_says_what_changes_and_ends_with_totals(video: Path, tiny_bundle: Path) -> None:
     done = vlj_edge("narrate", video, "--bundle", tiny_bundle)
     *spoken, totals = done.stdout.splitlines()
-    assert (done.returncode, after_backend(done.stderr)) == (0, "")
+    assert (done.returncode, after_backend_warning(done.stderr)) == (0, "")
     assert [line.split(" s  ")[1] for line in spoken] == TEXTS
     times = [float(line.split(" s  ")[0]) for line in spoken]
     assert times == sorted(times)
@@ -28,9 +28,14 @@ def test_narrate_says_what_changes_and_ends_with_totals(video: Path, tiny_bundle
         assert part in totals
 
 
+def test_verbose_prints_the_backend_and_the_reason(video: Path, tiny_bundle: Path) -> None:
+    done = vlj_edge("narrate", video, "--bundle", tiny_bundle, "--backend", "onnxruntime", "-v")
+    assert done.returncode == 0 and done.stderr.startswith("backend: ONNX Runtime on the CPU (")
+
+
 def test_every_json_line_that_speaks_has_start_end_and_text(video: Path, tiny_bundle: Path) -> None:
     done = vlj_edge("narrate", video, "--bundle", tiny_bundle, "--json")
-    assert (done.returncode, after_backend(done.stderr)) == (0, "")
+    assert (done.returncode, after_backend_warning(done.stderr)) == (0, "")
     spoken, totals = json_lines(done.stdout)
     assert [line["text"] for line in spoken] == TEXTS
     assert all(0 <= line["start"] < line["end"] <= 9.5 for line in spoken)
@@ -105,7 +110,7 @@ def test_ctrl_c_ends_with_totals_and_130(
     # not communicate(), which reads past what readline() has buffered
     rest, errors = running.stdout.read(), running.stderr.read()
     assert running.wait(timeout=60) == 130
-    assert after_backend(errors).strip() == ""
+    assert after_backend_warning(errors).strip() == ""
     *spoken, totals = (first + rest).splitlines()
     assert all(any(text in line for text in TEXTS) for line in spoken)
     assert "totals" in totals if form == "json" else " windows, " in totals
@@ -130,7 +135,7 @@ def test_a_reader_that_leaves_causes_no_traceback(long_video: Path, tiny_bundle:
     assert running.stdout is not None and running.stderr is not None
     assert "a red screen" in running.stdout.readline()
     running.stdout.close()  # | head -1
-    assert after_backend(running.stderr.read()) == ""
+    assert after_backend_warning(running.stderr.read()) == ""
     assert running.wait(timeout=60) == 1
 
 

@@ -36,7 +36,7 @@ def test_every_engine_computes_what_onnx_runtime_does(bundle: Path) -> None:
 
 
 def test_it_is_chosen_and_narrates_the_same(bundle: Path) -> None:
-    ours = vlj_edge("narrate", DEMO, "--bundle", bundle, "--json")
+    ours = vlj_edge("narrate", DEMO, "--bundle", bundle, "--json", "-v")
     assert ours.returncode == 0 and ours.stderr.startswith("backend: tensorrt"), ours.stderr
     theirs = vlj_edge("narrate", DEMO, "--bundle", bundle, "--json", "--backend", "onnxruntime")
     said, expected = ([line["text"] for line in json_lines(done.stdout)[0]] for done in (ours, theirs))

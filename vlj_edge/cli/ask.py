@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from .options import EngineOptions, bundle_option, engine_options, json_lines_option, load_model
+
 
 @click.command()
 @click.argument("source")
@@ -16,14 +18,21 @@ import click
     multiple=True,
     help="Answers with commas between: one --choices for all questions, or one for each; yes,no when there is none.",
 )
-@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle directory; the nano bundle when not named.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def ask(source: str, questions: tuple[str, ...], choices: tuple[str, ...], bundle: Path | None, as_json: bool) -> None:
+@bundle_option
+@engine_options
+@json_lines_option
+def ask(
+    source: str,
+    questions: tuple[str, ...],
+    choices: tuple[str, ...],
+    bundle: Path | None,
+    engine_options: EngineOptions,
+    as_json: bool,
+) -> None:
     """Answer QUESTIONS about SOURCE, each with the choice that is nearest to what the model predicts.
 
     SOURCE is a video file or a folder of images. It is encoded once, however many questions there are.
     """
-    import vlj_edge
     from vlj_edge.runtime.embedding.ask import answer_questions
     from vlj_edge.runtime.embedding.labels import read_labels
 
@@ -32,7 +41,7 @@ def ask(source: str, questions: tuple[str, ...], choices: tuple[str, ...], bundl
     lists = [read_labels(each) for each in choices]
     if len(lists) == 1:
         lists *= len(questions)
-    model = vlj_edge.load(bundle)
+    model = load_model(bundle, engine_options)
     for answer in answer_questions(model, source, questions, lists or None):
         if as_json:
             click.echo(json.dumps(answer.as_dict(), ensure_ascii=False))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .options import bundle_argument
+
 if TYPE_CHECKING:
     from vlj_edge.export.tensorrt.build import BuildResult
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@bundle_argument
 @click.option("--target", "target_name", help="A recipe (jetson-orin, rtx, ...), or sm86 and the like: build ahead.")
 @click.option("--engine", "names", multiple=True, help="Only this engine; may be repeated.")
 @click.option("--workspace", type=int, metavar="MB", help="Scratch memory that the engines may plan with.")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .options import EngineOptions, bundle_option, engine_options, json_lines_option, load_model
+
 if TYPE_CHECKING:
     from ..results import Classification
 
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="How many labels to show.")
 @click.option("--none-below", type=click.FloatRange(-1, 1), help="Cosine below which it is none of these.")
 @click.option("--stream", is_flag=True, help="Speak whenever the answer changes, in place of once for all.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle directory; the nano bundle when not named.")
+@bundle_option
+@engine_options
 @click.option("--query", help="What the model is asked; the bundle's own question about labels when not named.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_lines_option
 def classify(
     source: str,
     given: str | None,
@@ -34,6 +37,7 @@ def classify(
     none_below: float | None,
     stream: bool,
     bundle: Path | None,
+    engine_options: EngineOptions,
     query: str | None,
     as_json: bool,
 ) -> None:
@@ -41,7 +45,6 @@ def classify(
 
     SOURCE is a video file, a folder of images, or a camera (0, /dev/video0, v4l2:///dev/video0).
     """
-    import vlj_edge
     from vlj_edge.runtime.embedding.classify import classify, watch
     from vlj_edge.runtime.embedding.labels import load_bank, make_bank, read_labels
 
@@ -52,7 +55,7 @@ def classify(
         raise click.UsageError("give either --labels or --bank")
     if bank is not None and templates:
         raise click.UsageError("--template is for --labels: a bank's wordings were chosen when it was made")
-    model = vlj_edge.load(bundle)
+    model = load_model(bundle, engine_options)
     if bank is not None:
         known = load_bank(bank, model)
     else:

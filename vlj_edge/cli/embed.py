@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .options import EngineOptions, bundle_option, engine_options, load_model
+
 if TYPE_CHECKING:
     from vlj_edge.runtime.embedding.writers import EmbeddingWriter, Shorten
     from vlj_edge.runtime.model import Model
@@ -46,8 +48,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--novel-below", type=click.FloatRange(-1, 1), help="A window is new where its cosines are below this.")
 @click.option("--events", is_flag=True, help="On stdout only events: another nearest label, or something new.")
 @click.option("--query", help="What the model is asked; the bundle's own question when not named.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle directory; the nano bundle when not named.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads; 1 needs the least energy.")
+@bundle_option
+@engine_options
 def embed(
     source: str,
     kind: str,
@@ -63,23 +65,22 @@ def embed(
     events: bool,
     query: str | None,
     bundle: Path | None,
-    threads: int | None,
+    engine_options: EngineOptions,
 ) -> None:
     """Embeddings of SOURCE, and no words: a vector a window, or only what is new.
 
-    SOURCE is a video file, a folder of images, or a camera (0, /dev/video0, v4l2:///dev/video0).
+    SOURCE is a video file, a folder of images, or a camera (0, /dev/video0, v4l2:///dev/video0). --threads 1 needs the
+    least energy.
     """
     _check(kind, out, ring, form, bank, novel_below, events)
     from vlj_edge.runtime.embedding.labels import load_bank
     from vlj_edge.runtime.embedding.novelty import Novelty, notice
     from vlj_edge.runtime.embedding.quantize import parse_format
-    from vlj_edge.runtime.model import Model
 
-    from ..bundle import nano_bundle
     from .interrupts import held_back
 
     parse_format(form or "float16")
-    model = Model(bundle or nano_bundle(), threads=threads)
+    model = load_model(bundle, engine_options)
     manifest = model.manifest
     known = load_bank(bank, model) if bank is not None else None
     novelty = Novelty(novel_below, manifest.embedding) if novel_below is not None else None

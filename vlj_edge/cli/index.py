@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .options import EngineOptions, bundle_option, engine_options, load_model
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,12 +26,8 @@ if TYPE_CHECKING:
 @click.option("--prune", is_flag=True, help="Forget videos that are no longer there.")
 @click.option("--cluster", help="Scheduler of a Dask cluster that looks at the videos, such as tcp://10.0.0.1:8786.")
 @click.option("--query", help="What the model is asked; the bundle's own question about labels when not named.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle directory; the nano bundle when not named.")
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    help="One video at a time, with so many CPU threads.",
-)
+@bundle_option
+@engine_options
 def index(
     paths: tuple[Path, ...],
     uri: str,
@@ -38,21 +36,20 @@ def index(
     cluster: str | None,
     query: str | None,
     bundle: Path | None,
-    threads: int | None,
+    engine_options: EngineOptions,
 ) -> None:
     """Store the moments of the videos at PATHS: files, and folders with all below them.
 
-    What is stored and has not changed is passed over, so that it may be interrupted and run again.
+    What is stored and has not changed is passed over, so that it may be interrupted and run again. On the CPU
+    several videos are encoded at once; with --threads, one at a time.
     """
     from vlj_edge.runtime.library import Store
     from vlj_edge.runtime.library.index import find_videos, here
     from vlj_edge.runtime.library.index import prune as forget
-    from vlj_edge.runtime.model import Model
 
-    from ..bundle import nano_bundle
     from ..errors import VljEdgeError
 
-    model = Model(bundle or nano_bundle(), threads=threads)
+    model = load_model(bundle, engine_options)
     find_videos(paths)  # a path that is not there is an error before anything is made
     with Store(uri, model.manifest, query, write=True) as store:
         if prune:
@@ -63,7 +60,7 @@ def index(
 
             encode = on(cluster, model, store.query)
         else:
-            several = model.backend.name != "tensorrt" and threads is None
+            several = model.backend.name != "tensorrt" and engine_options.threads is None
             encode = here(model, store.query, jobs=len(os.sched_getaffinity(0)) if several else 1)
         failed = _run(store, encode, paths, follow)
     if failed:

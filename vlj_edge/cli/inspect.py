@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .options import bundle_argument
+
 if TYPE_CHECKING:
     from ..bundle import Manifest, TensorSpec
 
 
 @click.command()
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@bundle_argument
 @click.option("--json", "as_json", is_flag=True, help="The manifest as it is.")
 def inspect(bundle: Path | None, as_json: bool) -> None:
     """Show engines, preprocessing, gates, parity and build receipt of BUNDLE (the nano bundle when not named)."""

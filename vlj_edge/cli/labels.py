@@ -6,13 +6,18 @@ from pathlib import Path
 
 import click
 
+from .options import EngineOptions, bundle_option, engine_options, load_model
+
 
 @click.command()
 @click.argument("given", metavar="LABELS")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The bank to write (.npz).")
 @click.option("--template", "templates", multiple=True, help='Wording with {} for the label, such as "a video of {}".')
-@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle directory; the nano bundle when not named.")
-def labels(given: str, out: Path, templates: tuple[str, ...], bundle: Path | None) -> None:
+@bundle_option
+@engine_options
+def labels(
+    given: str, out: Path, templates: tuple[str, ...], bundle: Path | None, engine_options: EngineOptions
+) -> None:
     """Embed LABELS (with commas between, or a file with one a line) and write them to a bank.
 
     vlj-edge classify --bank and vlj-edge embed --bank read it.
@@ -20,11 +25,10 @@ def labels(given: str, out: Path, templates: tuple[str, ...], bundle: Path | Non
     from rich.console import Console
     from rich.progress import Progress
 
-    import vlj_edge
     from vlj_edge.runtime.embedding.labels import make_bank, read_labels, save_bank
 
     names = read_labels(given)
-    model = vlj_edge.load(bundle)
+    model = load_model(bundle, engine_options)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("labels", total=len(names))

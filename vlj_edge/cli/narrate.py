@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .options import EngineOptions, bundle_option, engine_options, load_model
 from .sink_options import open_outlets, tell_missed, with_outlets
 
 if TYPE_CHECKING:
@@ -24,21 +25,19 @@ if TYPE_CHECKING:
 
     from ..results import Totals
 
-_ENGINES = "A folder of TensorRT engines that were built elsewhere and that you trust."
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle directory; the nano bundle when not named.")
+@bundle_option
 @click.option("--query", help="What the model is asked; the bundle's own question when not named.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: the texts, then the totals.")
 @click.option("--srt", type=_FILE, help="Write subtitles to this file as well.")
 @click.option("--vtt", type=_FILE, help="The same as WebVTT.")
 @click.option("--record", type=_FILE, help="Write the video with its texts in it, in parts of a minute: NAME-0001.mp4.")
 @with_outlets
-@click.option("--backend", help="onnxruntime, openvino or tensorrt, in place of the best that works here.")
-@click.option("--engines", type=click.Path(path_type=Path, exists=True, file_okay=False), help=_ENGINES)
+@engine_options
 @click.option("--every-window", is_flag=True, help="Decode every window with all gates off: the baseline.")
 def narrate(
     sources: tuple[str, ...],
@@ -48,8 +47,7 @@ def narrate(
     srt: Path | None,
     vtt: Path | None,
     record: Path | None,
-    backend: str | None,
-    engines: Path | None,
+    engine_options: EngineOptions,
     every_window: bool,
     **outlets: Any,
 ) -> None:
@@ -58,16 +56,12 @@ def narrate(
     SOURCE is a video file, a folder of images, a camera (0, /dev/video0, v4l2:///dev/video0, csi://0), a stream
     (rtsp://, http://), or - for JPEGs on stdin. Several, as NAME=SOURCE, take turns.
     """
-    from vlj_edge.runtime.model import Model
-
-    from ..bundle import nano_bundle
-
     several = len(sources) > 1
     if several and (srt or vtt or record or every_window):
         raise click.UsageError("--srt, --vtt, --record and --every-window are for one source")
     for name, path in (("--srt", srt), ("--vtt", vtt), ("--log", outlets["log"])):
         _spare(sources, name, path)
-    model = Model(bundle or nano_bundle(), backend, engines=engines)
+    model = load_model(bundle, engine_options)
     with _opened(outlets) as opened:
         if several:
             _narrate_all(model, named(sources, query), as_json, opened)
@@ -105,7 +99,6 @@ def _narrate_one(
             outlets.append(SinkQueue("record", film))
         narrations = model.narrate(source, query=query, every_window=every_window)
         cleanup.callback(narrations.close)
-        click.echo(f"backend: {model.backend.line}", err=True)
         if vtt is not None:
             outlets.append(SinkQueue("vtt", VttFile(vtt), retry=True))
         subtitles = SrtWriter(cleanup.enter_context(srt.open("w", encoding="utf-8"))) if srt else None
@@ -139,7 +132,6 @@ def _narrate_all(model: Model, sources: list[SourceSettings], as_json: bool, out
             click.echo(json.dumps(event.as_dict(), ensure_ascii=False) if as_json else line)
 
     station = Station(model, sources, outlets, heard=show)
-    click.echo(f"backend: {model.backend.line}", err=True)
     try:
         station.start()
         station.wait()

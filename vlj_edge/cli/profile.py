@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .options import EngineOptions, bundle_argument, engine_options, load_model
+
 if TYPE_CHECKING:
     from vlj_edge.runtime.profiling.profile import Profile
 
@@ -16,7 +18,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@bundle_argument
 @click.argument("source", required=False)
 @click.option(
     "--against", type=click.Path(path_type=Path), help="Another bundle: both run in turn, ratios are printed."
@@ -24,8 +26,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--rounds", default=5, show_default=True, help="Of each bundle, with --against.")
 @click.option("--every-window", is_flag=True, help="All gates off: every window is encoded and decoded.")
 @click.option("--no-overlap", is_flag=True, help="One step after the other, in one thread.")
-@click.option("--backend", help="onnxruntime, openvino or tensorrt, in place of the best that works here.")
-@click.option("--threads", type=int, help="CPU threads of the engines.")
+@engine_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--md", "as_md", is_flag=True, help="A Markdown table.")
 @click.option("--html", "html", type=_FILE, help="Write a page with distributions, a timeline and the drift.")
@@ -37,8 +38,7 @@ def profile(
     rounds: int,
     every_window: bool,
     no_overlap: bool,
-    backend: str | None,
-    threads: int | None,
+    engine_options: EngineOptions,
     as_json: bool,
     as_md: bool,
     html: Path | None,
@@ -48,7 +48,7 @@ def profile(
 
     Without SOURCE, a minute is drawn in which something moves every other four seconds. Without BUNDLE, nano.
     """
-    from vlj_edge.runtime.model import NO_GATES, Model
+    from vlj_edge.runtime.model import NO_GATES
     from vlj_edge.runtime.profiling import report as views
     from vlj_edge.runtime.profiling.probe import Probe
     from vlj_edge.runtime.profiling.profile import compare_profiles, profile
@@ -59,17 +59,20 @@ def profile(
 
     directory = bundle or nano_bundle()
     gates = NO_GATES if every_window else None
-    options: dict[str, Any] = {"backend": backend, "threads": threads, "overlap": not no_overlap}
     if against is not None:
         if html or trace_to or as_md:
             raise VljEdgeError("--against prints ratios: leave --html, --trace and --md out, or profile one bundle")
-        _print_ratios(
-            compare_profiles(directory, against, source or SyntheticSource, rounds, gates=gates, **options), as_json
-        )
+        options: dict[str, Any] = {
+            "backend": engine_options.backend,
+            "engines": engine_options.engines,
+            "threads": engine_options.threads,
+            "overlap": not no_overlap,
+        }
+        ratios = compare_profiles(directory, against, source or SyntheticSource, rounds, gates=gates, **options)
+        _print_ratios(ratios, as_json)
         return
     probe = Probe()
-    model = Model(directory, probe=probe, **options)
-    click.echo(f"backend: {model.backend.line}", err=True)
+    model = load_model(directory, engine_options, probe=probe, overlap=not no_overlap)
     found = profile(model, source or SyntheticSource(), probe, gates=gates)
     if html is not None:
         html.write_text(views.page(found, probe, model.manifest.gates.meaning.speak_below), encoding="utf-8")

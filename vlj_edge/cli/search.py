@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .options import EngineOptions, bundle_option, engine_options, json_lines_option, load_model
+
 if TYPE_CHECKING:
     from ..results import Moment
 
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="How many moments.")
 @click.option("--thumbnails", type=click.Path(path_type=Path, file_okay=False), help="A picture of each, here.")
 @click.option("--cut", "clips", type=click.Path(path_type=Path, file_okay=False), help="A clip of each, here.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle directory; the nano bundle when not named.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@bundle_option
+@engine_options
+@json_lines_option
 def search(
     text: str | None,
     uri: str,
@@ -30,21 +33,20 @@ def search(
     thumbnails: Path | None,
     clips: Path | None,
     bundle: Path | None,
+    engine_options: EngineOptions,
     as_json: bool,
 ) -> None:
     """Find the moments of a store that TEXT describes, the nearest first."""
     from vlj_edge.runtime.library import Store, embedding_at
     from vlj_edge.runtime.library import search as find
     from vlj_edge.runtime.library.pictures import cut, thumbnail
-    from vlj_edge.runtime.model import Model
 
-    from ..bundle import nano_bundle
     from ..errors import VljEdgeError
 
     if (text is None) == (similar is None):
         raise click.UsageError("give either a text or --similar")
     wanted = _place(similar) if similar is not None else None
-    model = Model(bundle or nano_bundle())
+    model = load_model(bundle, engine_options)
     store = Store(uri, model.manifest)
     if wanted is not None:
         embedding, itself = embedding_at(model, store, *wanted)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .options import bundle_option, report_backend, verbose_option
 from .sink_options import open_outlets, tell_missed, with_outlets
 
 if TYPE_CHECKING:
@@ -35,13 +36,14 @@ _ENDING = 3  # seconds for open connections, once the server is to end
 @click.option("--port", type=click.IntRange(0, 65535), help="[default: 8765]")
 @click.option("--token", envvar="VLJ_EDGE_TOKEN", help="What a browser or program must know.")
 @click.option("--token-file", type=_FILE, help="The token is in this file.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle directory; the nano bundle when not named.")
+@bundle_option
 @click.option("--query", help="What the model is asked; the bundle's own question when not named.")
 @click.option("--store", help="Keep what is seen in this store, and search it from the page.")
 @click.option("--profile", type=_FILE, help="Where the page saves settings; read at the start.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Of what is logged on stderr.  [default: text]")
 @with_outlets
-def serve(sources: tuple[str, ...], config: Path | None, **given: Any) -> None:
+@verbose_option
+def serve(sources: tuple[str, ...], config: Path | None, verbose: bool, **given: Any) -> None:
     """Narrate SOURCEs (as NAME=SOURCE, or an address alone) for good, and show it on a page.
 
     Sources that are not there are waited for. SIGTERM ends it once the text at work is finished.
@@ -60,6 +62,7 @@ def serve(sources: tuple[str, ...], config: Path | None, **given: Any) -> None:
         raise click.UsageError("name a SOURCE, or a --config with [[source]]")
     token = _token(options)
     model = Model(Path(options["bundle"]) if "bundle" in options else nano_bundle())
+    report_backend(model.backend, verbose)
     _log(options.get("log_format", "text"))
     _run(model, sources, config, options, token)
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 
+from .options import bundle_argument
+
 
 @click.command()
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@bundle_argument
 def tune(bundle: Path | None) -> None:
     """Try backends, threads, spinning and bf16 with BUNDLE (nano when not named); keep the best in its engines/ folder.
 

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .options import bundle_argument, engines_option
+
 if TYPE_CHECKING:
     from vlj_edge.runtime.profiling.backends_diff import Comparison
 
 
 @click.command()
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@bundle_argument
 @click.option("--backend", help="Also compare this backend (tensorrt) with ONNX Runtime, on --source.")
 @click.option("--source", type=click.Path(path_type=Path), help="A video whose clips are compared.")
-@click.option("--engines", type=click.Path(path_type=Path, exists=True, file_okay=False), help="As for narrate.")
+@engines_option
 def verify(bundle: Path | None, backend: str | None, source: Path | None, engines: Path | None) -> None:
     """Hash every file of BUNDLE (the nano bundle when not named) and compare with its manifest.
 

@@ -73,7 +73,7 @@ def test_engines_read_each_others_memory_and_the_hosts(nano: tuple[Path, Manifes
 def test_what_has_a_cache_is_onnx_runtimes(nano: tuple[Path, Manifest]) -> None:
     directory, manifest = nano
     assert isinstance(open_engine(directory, manifest, "decoder", backend="openvino"), OrtEngine)
-    assert "a text decoder by ONNX Runtime" in Model(directory, backend="openvino").backend.line
+    assert "a text decoder by ONNX Runtime" in Model(directory, backend="openvino").backend.description
 
 
 def test_a_precision_that_it_would_not_keep_is_refused(nano: tuple[Path, Manifest]) -> None:

@@ -58,25 +58,26 @@ def test_without_tensorrt_it_is_onnx_runtime(machine: Any, own: Path) -> None:
     assert select_backend(own, read_manifest(own)).name == "onnxruntime"
     machine(driver=False)  # a machine that builds ahead of time
     chosen = select_backend(own, read_manifest(own))
-    assert chosen.name == "onnxruntime" and "no NVIDIA driver" in chosen.line
+    assert chosen.name == "onnxruntime" and "no NVIDIA driver" in chosen.reason and chosen.warning is None
 
 
 def test_tensorrt_runs_once_its_engines_are_built(machine: Any, own: Path) -> None:
     machine()
     chosen = select_backend(own, read_manifest(own))
-    assert chosen.name == "onnxruntime" and "tensorrt 10.3.0 is here" in chosen.line and "vlj-edge build" in chosen.line
+    assert (chosen.name, chosen.description) == ("onnxruntime", "ONNX Runtime on the CPU")
+    assert chosen.warning is not None and "tensorrt 10.3.0" in chosen.warning and "vlj-edge build" in chosen.warning
     build(own, "vision_encoder", "predictor")
     assert select_backend(own, read_manifest(own)).name == "onnxruntime", "the decoder is on the way of a frame too"
     build(own, "decoder")
     chosen = select_backend(own, read_manifest(own))
-    assert (chosen.name, chosen.line) == ("tensorrt", "tensorrt 10.3.0 on Orin")
+    assert (chosen.name, chosen.description, chosen.warning) == ("tensorrt", "tensorrt 10.3.0 on Orin", None)
 
 
 def test_engines_of_another_version_are_said_and_not_run(machine: Any, own: Path) -> None:
     machine()
     build(own, "vision_encoder", "predictor", "decoder", runtime=RuntimeId("tensorrt", "10.13.2", "sm87", "Orin"))
     chosen = select_backend(own, read_manifest(own))
-    assert chosen.name == "onnxruntime" and "run vlj-edge build" in chosen.line
+    assert chosen.name == "onnxruntime" and chosen.warning is not None and "vlj-edge build" in chosen.warning
 
 
 def test_where_nothing_else_runs_missing_engines_are_an_error(machine: Any, own: Path) -> None:
@@ -99,11 +100,11 @@ def test_broken_tensorrt_is_an_error_unless_another_backend_is_asked_for(machine
 def test_what_is_asked_for_is_taken_or_refused(machine: Any, own: Path) -> None:
     machine(packages=())
     manifest = read_manifest(own)
-    assert select_backend(own, manifest, "tensorrt").line == "tensorrt, as asked for"
+    assert select_backend(own, manifest, "tensorrt").name == "tensorrt"
     assert select_backend(own, manifest, engines=Path("elsewhere")).name == "tensorrt"
     with pytest.raises(VljEdgeError, match="choose one of onnxruntime, openvino, tensorrt"):
         select_backend(own, manifest, "abacus")
-    with pytest.raises(VljEdgeError, match="which onnxruntime does not run"):
+    with pytest.raises(VljEdgeError, match="onnxruntime"):
         select_backend(own, manifest, "onnxruntime", Path("elsewhere"))
 
 

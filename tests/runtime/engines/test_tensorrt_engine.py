@@ -338,7 +338,7 @@ def test_engines_from_elsewhere_run_when_they_are_named(
     elsewhere = Path(shutil.move(folder, tmp_path / "elsewhere"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another machine"))
     model = Model(here.bundle, engines=elsewhere)
-    assert model.backend.name == "tensorrt" and str(elsewhere) in model.backend.line
+    assert model.backend.name == "tensorrt" and str(elsewhere) in model.backend.reason
     assert [event.text for event in model.narrate(video)]
 
 

@@ -151,8 +151,8 @@ def test_openvinos_choice_goes_with_its_version(own: Path, monkeypatch: pytest.M
     tuning._write(own, manifest, tuning.TuningResult(chosen, 1.0, 2.0, 1.0))
     assert read_tuning(own, manifest) == chosen
     model = Model(own)
-    assert model.backend.name == "openvino" and "as vlj-edge tune measured" in model.backend.line
-    assert "a text decoder by ONNX Runtime" in model.backend.line
+    assert model.backend.name == "openvino" and "vlj-edge tune" in model.backend.reason
+    assert "a text decoder by ONNX Runtime" in model.backend.description
     assert Model(own, backend="onnxruntime").backend.tuning is None
     for version in (None, "2031.1"):
         monkeypatch.setattr(tuning, "_openvino_version", lambda version=version: version)

@@ -1,0 +1,82 @@
+"""Options that several commands share: each is defined once, so that it has one spelling and one meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.engines.select import SelectedBackend
+    from vlj_edge.runtime.model import Model
+
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+_BACKENDS = "onnxruntime, openvino or tensorrt, in place of the fastest that works here."
+
+bundle_argument = click.argument("bundle", required=False, type=click.Path(path_type=Path))
+bundle_option = click.option(
+    "--bundle", type=click.Path(path_type=Path), help="Bundle directory; the built-in nano bundle if not given."
+)
+engines_option = click.option(
+    "--engines", type=_FOLDER, help="A folder of TensorRT engines that were built elsewhere and that you trust."
+)
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Also print which backend runs the engines and why."
+)
+json_lines_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How the engines of a command are run: --backend, --engines, --threads and -v."""
+
+    backend: str | None
+    engines: Path | None
+    threads: int | None
+    verbose: bool
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --backend, --engines, --threads and -v to a command, which gets them as one `engine_options`."""
+
+    @click.option("--backend", help=_BACKENDS)
+    @engines_option
+    @click.option("--threads", type=click.IntRange(1), help="CPU threads of the engines; all cores if not given.")
+    @verbose_option
+    @wraps(command)
+    def with_engine_options(
+        *args: Any, backend: str | None, engines: Path | None, threads: int | None, verbose: bool, **kwargs: Any
+    ) -> Any:
+        return command(*args, engine_options=EngineOptions(backend, engines, threads, verbose), **kwargs)
+
+    return with_engine_options
+
+
+def load_model(bundle: Path | None, options: EngineOptions, **settings: Any) -> Model:
+    """Open a bundle (nano if None) as the options ask and report the backend.
+
+    Args:
+        settings: further arguments of Model.
+
+    Raises:
+        VljEdgeError: the bundle or the backend cannot be used.
+    """
+    from vlj_edge.runtime.model import Model
+
+    from ..bundle import nano_bundle
+
+    model = Model(bundle or nano_bundle(), options.backend, options.threads, options.engines, **settings)
+    report_backend(model.backend, options.verbose)
+    return model
+
+
+def report_backend(backend: SelectedBackend, verbose: bool) -> None:
+    """Print on stderr a warning if a faster backend lacks its engines, and with -v the backend and the reason."""
+    if verbose:
+        click.echo(f"backend: {backend.description} ({backend.reason})", err=True)
+    if backend.warning is not None:
+        click.echo(f"warning: {backend.warning}", err=True)
