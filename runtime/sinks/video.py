@@ -240,6 +240,10 @@ class Filmed(Source):
             yield frame
         self.incomplete = self._source.incomplete
 
+    def interrupt(self) -> None:
+        """See Source."""
+        self._source.interrupt()
+
     def close(self) -> None:
         """See Source."""
         self._source.close()

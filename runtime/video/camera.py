@@ -1,4 +1,8 @@
-"""Live sources: cameras, RTSP and HTTP streams, read by a process of their own that can be killed and started again."""
+"""Live sources: cameras, RTSP and HTTP streams.
+
+Each is read by a process of its own (camera_process.py), because a read that hangs can only be ended by killing the
+process it runs in. A reader that ends or gives no frames is replaced by a new one.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,22 +27,23 @@ from .source import Frame, Source
 CameraState = Literal["connecting", "live", "lost", "ended"]
 
 _READER = (sys.executable, "-m", "vlj_edge.runtime.video.camera_process")
-# Seconds between two tries, doubled each time, half of it by chance. The longest is short enough for a camera that was
-# away for half a minute to be narrated again within five seconds of its return; what stays away costs less later.
+# Seconds between two tries, doubled each time, with jitter. The longest is short enough for a camera that was away for
+# half a minute to give frames again within five seconds of its return; after many tries the pause grows.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 1.5
-_PATIENT_AFTER, _PATIENT_PAUSE = 60, 10.0  # tries
+_PATIENT_AFTER, _PATIENT_PAUSE = 60, 10.0  # tries, seconds
+_CLOSING = 0.4  # seconds to wait for a killed process, and for a thread that reads from it
 
 
 @dataclass(frozen=True)
 class CameraAddress:
-    """What a reader opens.
+    """What a reader process opens.
 
     Attributes:
-        shown: its name, without credentials.
-        place: what OpenCV's VideoCapture takes.
-        backend: of OpenCV: ANY, V4L2, FFMPEG or GSTREAMER.
-        environment: that the reader gets besides.
-        remedy: what to do when it gives no picture.
+        shown: the address without credentials, for messages.
+        place: the first argument of OpenCV's VideoCapture.
+        backend: OpenCV's video backend: ANY, V4L2, FFMPEG or GSTREAMER.
+        environment: variables set in the reader process.
+        remedy: what to do when it gives no frame, for the error.
     """
 
     shown: str
@@ -48,25 +54,24 @@ class CameraAddress:
 
 
 class CameraSource(Source):
-    """A live source. Whoever is late gets the newest frame, and the lag cannot grow; a source that is lost is opened
-    again, for as long as it takes.
+    """A live source. A slow consumer gets the newest frame, so the lag cannot grow. A source that is lost is opened
+    again until it comes back.
 
     Args:
-        every: seconds; pictures need not come more often.
-        stale: seconds without a frame after which the reader is killed and started again.
-        opening: seconds for the first frame, after which the source is taken not to be there.
-        keep_trying: wait for a source that is not there yet, in place of an error.
-        told: is told of every change of state, by the thread that iterates.
-        reader: the command that reads.
+        every: seconds between two frames at least; frames in between are skipped.
+        stale: seconds without a frame after which the reader process is killed and started again.
+        opening: seconds to wait for the first frame.
+        keep_trying: wait for a source that is not there yet, instead of raising an error.
+        on_state: called with the new state after every change, by the thread that iterates.
+        reader: the command line of the reader process.
 
     Attributes:
         state: "connecting", "live", "lost" or "ended".
-        dropped: frames that were replaced by newer ones before they were taken.
-        restarts: of the reader.
-        bad: frames that could not be decoded.
+        dropped: frames that were replaced by newer ones before they were read.
+        restarts: how often the reader process was started again.
 
     Raises:
-        VljEdgeError: there is no picture.
+        VljEdgeError: the source gives no frame.
     """
 
     live = True
@@ -78,175 +83,211 @@ class CameraSource(Source):
         stale: float = 5.0,
         opening: float = 15.0,
         keep_trying: bool = False,
-        told: Callable[[CameraState], None] = lambda state: None,
+        on_state: Callable[[CameraState], None] = lambda state: None,
         reader: Sequence[str] = _READER,
     ) -> None:
         self.address, self._every, self._stale, self._opening = address, every, stale, opening
-        self._told, self._command = told, tuple(reader)
+        self._on_state, self._command = on_state, tuple(reader)
         self.state: CameraState = "connecting"
         self.period = 1 / 30
         self.dropped = self.restarts = self._bad_before = 0
         self._reader: _ReaderProcess | None = None
-        self._stop, self._iterating = threading.Event(), False
+        self._stop = threading.Event()
         self._origin: float | None = None
         self._first: SharedFrame | None = None
-        if not keep_trying:
-            self._reader = _ReaderProcess(address, every, self._command)
-            self._first = self._reader.next(opening)
+        if keep_trying:
+            return
+        try:
+            self._first = self._start_reader().next(opening)
             if self._first is None:
-                self.close()
                 raise VljEdgeError(f"{address.shown} gives no picture: {address.remedy}")
+        except BaseException:  # also Ctrl-C while it is waited for
+            self.close()
+            raise
 
     @property
     def origin(self) -> float | None:
-        """time.monotonic() of the first frame; None: there was none yet."""
+        """time.monotonic() of the first frame; None before it."""
         return self._origin
 
     @property
     def recording(self) -> bool:
-        """It says how many frames it has: it is no live source."""
-        return self._reader is not None and self._reader.count > 0
+        """True if the source knows its number of frames, and so is a recording, not live."""
+        return self._reader is not None and self._reader.frame_count > 0
 
     @property
     def bad(self) -> int:
-        """Frames that could not be decoded."""
-        return self._bad_before + (self._reader.slots.bad if self._reader is not None else 0)
+        """Number of frames that could not be decoded."""
+        reader = self._reader
+        return self._bad_before + (reader.bad if reader is not None else 0)
 
     def frames(self) -> Iterator[Frame]:
-        """See Source. Ends when the source is closed."""
+        """See Source. Ends when the source is interrupted or closed."""
         failures = 0
-        self._iterating = True
         try:
             while not self._stop.is_set():
-                for taken in self._pictures():
+                for shared in self._frames_of_one_reader():
                     failures = 0
-                    yield self._frame(taken)
+                    yield self._frame(shared)
                 if self._stop.is_set():
                     break
-                self._let_go("lost")
+                self._close_reader()
+                self._set_state("lost")
                 longest = _LONGEST_PAUSE if failures < _PATIENT_AFTER else _PATIENT_PAUSE
                 pause = min(_FIRST_PAUSE * 2**failures, longest)
                 failures = min(failures + 1, 100)
                 self._stop.wait(pause * random.uniform(0.5, 1))
         finally:
-            self._let_go("ended")
+            self._close_reader()
+            self._set_state("ended")
+
+    def interrupt(self) -> None:
+        """See Source. Kills the reader process."""
+        self._stop.set()
+        reader = self._reader
+        if reader is not None:
+            reader.kill()
 
     def close(self) -> None:
         """See Source."""
         self._stop.set()
         reader = self._reader
         if reader is not None:
-            reader.kill()  # who waits for its frames sees that at once, and lets go of it
-            if not self._iterating:
-                reader.close()
+            reader.close()
 
-    def _pictures(self) -> Iterator[SharedFrame]:
-        """Of one reader, until it gives none any more."""
-        wait = self._stale
-        if self._reader is None:
-            self._reader, wait = _ReaderProcess(self.address, self._every, self._command), self._opening
+    def _start_reader(self) -> _ReaderProcess:
+        reader = self._reader = _ReaderProcess(self.address, self._every, self._command)
+        if self._stop.is_set():  # interrupt() came before it could see this process
+            reader.kill()
+        return reader
+
+    def _frames_of_one_reader(self) -> Iterator[SharedFrame]:
+        """Yield frames until the reader process ends, hangs or is killed."""
+        reader, patience = self._reader, self._stale
+        if reader is None:
             self.restarts += self._origin is not None
-        taken, self._first = self._first, None
-        before = 0
+            reader, patience = self._start_reader(), self._opening
+        shared, self._first = self._first, None
+        last = 0
         while not self._stop.is_set():
-            taken = taken or self._reader.next(wait, self._stop)
-            if taken is None:
+            shared = shared or reader.next(patience, self._stop)
+            if shared is None:
                 return
-            self._be("live")
-            self.period, wait = self._reader.period, self._stale
-            self.dropped += taken.number - before - 1
-            before = taken.number
-            yield taken
-            taken = None
+            self._set_state("live")
+            self.period, patience = reader.period, self._stale
+            self.dropped += shared.number - last - 1
+            last = shared.number
+            yield shared
+            shared = None
 
-    def _frame(self, taken: SharedFrame) -> Frame:
-        self._origin = taken.time if self._origin is None else self._origin
-        return Frame(taken.time - self._origin, taken.image)
+    def _frame(self, shared: SharedFrame) -> Frame:
+        self._origin = shared.time if self._origin is None else self._origin
+        return Frame(shared.time - self._origin, shared.image)
 
-    def _let_go(self, state: CameraState) -> None:
-        if self._reader is not None:
-            self._bad_before += self._reader.slots.bad
-            self._reader.kill()
-            self._reader.close()
-            self._reader = None
-        self._be(state)
+    def _close_reader(self) -> None:
+        reader = self._reader
+        if reader is not None:
+            reader.close()
+            self._bad_before, self._reader = self._bad_before + reader.bad, None
 
-    def _be(self, state: CameraState) -> None:
+    def _set_state(self, state: CameraState) -> None:
         if state != self.state:
             self.state = state
-            self._told(state)
+            self._on_state(state)
 
 
 class _ReaderProcess:
-    """One reader process.
+    """The parent's side of one reader process. kill() and close() may be called from any thread, repeatedly.
 
     Attributes:
-        period: seconds between two frames, as the source says.
-        count: of frames that it has; 0 for what is live.
+        period: nominal seconds between two frames, as reported by the source.
+        frame_count: number of frames in the source; 0 for a live one.
+        bad: number of frames that could not be decoded, as of the last call of next().
     """
 
     def __init__(self, address: CameraAddress, every: float, command: Sequence[str]) -> None:
-        self.period, self.count = 1 / 30, 0.0
+        self.period, self.frame_count, self.bad = 1 / 30, 0.0, 0
         self._text = b""
-        self._ended = False
-        memory = create_shared_memory()
-        self._news, theirs = os.pipe()
-        os.set_blocking(self._news, False)
-        try:
-            self.slots = SharedFrames(memory)
-            self._process = subprocess.Popen(
-                [*command, str(memory), str(theirs)],
-                pass_fds=(memory, theirs),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # what FFmpeg writes there may quote the address
-            )
-        finally:
-            os.close(memory)
-            os.close(theirs)
-        wanted = {
+        self._ended = self._closed = False
+        self._newest = 0  # number of the last frame returned
+        self._reading = threading.Lock()  # held while the pipe and the shared memory are in use
+        request = {
             "place": address.place,
             "backend": address.backend,
             "environment": address.environment,
             "every": every,
             "parent": os.getpid(),
         }
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(wanted).encode())
-            self._process.stdin.close()
-        except BrokenPipeError:  # it has died already, which next() will see
-            pass
-        self._taken = 0
+        with ExitStack() as on_error, ExitStack() as childs_ends:
+            memory = create_shared_memory()
+            childs_ends.callback(os.close, memory)
+            self._news, childs_news = os.pipe()
+            on_error.callback(os.close, self._news)
+            childs_ends.callback(os.close, childs_news)
+            os.set_blocking(self._news, False)
+            self._frames = SharedFrames(memory)
+            on_error.callback(self._frames.close)
+            self._process = subprocess.Popen(
+                [*command, str(memory), str(childs_news)],
+                pass_fds=(memory, childs_news),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # what FFmpeg writes there may quote the address
+            )
+            on_error.callback(self._end_process)
+            assert self._process.stdin is not None
+            with suppress(BrokenPipeError), self._process.stdin as stdin:  # it has died already, as next() will find
+                stdin.write(json.dumps(request).encode())
+            self._resources = on_error.pop_all()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_resources"):
+            self.close()
 
     def next(self, patience: float, stop: threading.Event | None = None) -> SharedFrame | None:
-        """The newest frame that is not taken yet; None: none came for `patience` seconds, the reader ended, or stop."""
+        """Return the newest frame that was not returned yet, waiting for one if need be.
+
+        None if none came for `patience` seconds, the process ended or was killed, or `stop` is set.
+        """
         until = time.monotonic() + patience
-        while stop is None or not stop.is_set():
-            taken = self.slots.take(self._taken)
-            if taken is not None:
-                self._taken = taken.number
-                return taken
-            left = until - time.monotonic()
-            if self._ended or left <= 0:
-                return None
-            if select.select([self._news], [], [], min(left, 0.2))[0]:
-                self._hear()
+        with self._reading:
+            while stop is None or not stop.is_set():
+                if self._closed:
+                    return None
+                shared = self._frames.read_newest(self._newest)
+                self.bad = self._frames.bad
+                if shared is not None:
+                    self._newest = shared.number
+                    return shared
+                left = until - time.monotonic()
+                if self._ended or left <= 0:
+                    return None
+                # A process that is killed closes its end of the pipe, which ends the wait at once. One that hangs in
+                # a driver cannot be killed: hence the short waits.
+                if select.select([self._news], [], [], min(left, 0.2))[0]:
+                    self._read_news()
         return None
 
     def kill(self) -> None:
-        """End it, whatever it is at."""
+        """Kill the process, which ends a wait in next()."""
         self._process.kill()
-        self._process.wait()
 
     def close(self) -> None:
-        """Let go of what it used. It must have been killed."""
-        if self._news >= 0:
-            os.close(self._news)
-            self._news = -1
-            self.slots.close()
+        """Kill the process and release the pipe and the shared memory."""
+        self._end_process()
+        if self._reading.acquire(timeout=_CLOSING):
+            try:
+                self._closed = True
+                self._resources.close()
+            finally:
+                self._reading.release()
 
-    def _hear(self) -> None:
+    def _end_process(self) -> None:
+        self.kill()
+        with suppress(subprocess.TimeoutExpired):  # it hangs in a driver
+            self._process.wait(_CLOSING)
+
+    def _read_news(self) -> None:
         raw = os.read(self._news, 65536)
         if not raw:
             self._ended = True
@@ -254,7 +295,7 @@ class _ReaderProcess:
         for line in lines:
             word, *numbers = line.decode().split()
             if word == "open":
-                rate, self.count = float(numbers[0]), float(numbers[1])
+                rate, self.frame_count = float(numbers[0]), float(numbers[1])
                 self.period = 1 / rate if 1e-3 < rate <= 1000 else 1 / 30
             elif word in ("end", "closed"):
                 self._ended = True

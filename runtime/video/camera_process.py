@@ -1,7 +1,7 @@
-"""The process that reads one live source: python -m vlj_edge.runtime.video.camera_process MEMORY NEWS < ADDRESS
+"""The process that reads one live source: python -m vlj_edge.runtime.video.camera_process MEMORY NEWS < REQUEST
 
-A read that blocks for good can then be ended, which no thread allows. Frames go into shared memory (slots.Slots),
-and a byte into a pipe for each. The address comes by stdin: an argument can be read by every user of the machine.
+MEMORY and NEWS are file descriptors: frames are written into that shared memory (shared_frames.py), and a line into
+that pipe after each. The request is JSON on stdin, because arguments can be read by every user of the machine.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from .opencv import import_opencv
 from .shared_frames import MOST_PIXELS, SharedFrames
 from .source import Image
 
-_BAD_IN_A_ROW = 30  # frames that cannot be read, after which the source is taken to have ended
+_BAD_IN_A_ROW = 30  # unreadable frames in a row after which the source counts as ended
 
 
 def main() -> None:
-    """Read until the source ends, or whoever started this does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal: the parent ends this one
-    slots, news = SharedFrames(int(sys.argv[1])), int(sys.argv[2])
-    address = json.load(sys.stdin)
-    threading.Thread(target=_end_with, args=(address["parent"],), daemon=True).start()
-    os.environ.update(address["environment"])
-    capture = _open(address)
+    """Read until the source or the parent process ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches this process too: the parent ends it
+    frames, news = SharedFrames(int(sys.argv[1])), int(sys.argv[2])
+    request = json.load(sys.stdin)
+    threading.Thread(target=_exit_with_parent, args=(request["parent"],), daemon=True).start()
+    os.environ.update(request["environment"])
+    capture = _open(request)
     if not capture.isOpened():
-        return _say(news, "closed")
+        return _send(news, "closed")
     cv2 = import_opencv()
-    _say(news, f"open {capture.get(cv2.CAP_PROP_FPS)} {capture.get(cv2.CAP_PROP_FRAME_COUNT)}")
-    os.set_blocking(news, False)  # a parent that is late misses bytes, not frames: the slots hold the newest
-    _read(capture, slots, news, address["every"])
+    _send(news, f"open {capture.get(cv2.CAP_PROP_FPS)} {capture.get(cv2.CAP_PROP_FRAME_COUNT)}")
+    os.set_blocking(news, False)  # a parent that does not read the pipe still finds the newest frame in the memory
+    _read(capture, frames, news, request["every"])
     os.set_blocking(news, True)
-    _say(news, "end")
+    _send(news, "end")
 
 
-def _open(address: dict[str, Any]) -> Any:
+def _open(request: dict[str, Any]) -> Any:
     cv2 = import_opencv()
-    backend = getattr(cv2, f"CAP_{address['backend']}")
-    capture = cv2.VideoCapture(address["place"], backend)
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the least delay, where the backend knows of it
+    backend = getattr(cv2, f"CAP_{request['backend']}")
+    capture = cv2.VideoCapture(request["place"], backend)
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the least delay, where the backend supports it
     return capture
 
 
-def _read(capture: Any, slots: SharedFrames, news: int, every: float) -> None:
-    """Every frame is decoded, as the next one needs it; it becomes a picture only as often as somebody may look."""
+def _read(capture: Any, frames: SharedFrames, news: int, every: float) -> None:
+    """Decode every frame, since the next one depends on it; convert and publish one every `every` seconds."""
     due, bad = 0.0, 0
     while bad < _BAD_IN_A_ROW:
         if not capture.grab():
@@ -62,10 +62,10 @@ def _read(capture: Any, slots: SharedFrames, news: int, every: float) -> None:
         good, image = capture.retrieve()
         if not good or image is None or image.size == 0:
             bad += 1
-            slots.count_bad()
+            frames.count_bad()
             continue
         due, bad = max(due + every, now), 0
-        slots.put(now, _fitting(image))
+        frames.write(now, _to_bgr(image))
         try:
             os.write(news, b"f\n")
         except BlockingIOError:
@@ -74,8 +74,8 @@ def _read(capture: Any, slots: SharedFrames, news: int, every: float) -> None:
             return
 
 
-def _fitting(image: Image) -> Image:
-    """BGR, and no larger than a slot."""
+def _to_bgr(image: Image) -> Image:
+    """Convert to BGR, and scale down to at most MOST_PIXELS."""
     cv2 = import_opencv()
     if image.ndim == 2 or image.shape[2] == 1:
         image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
@@ -89,15 +89,18 @@ def _fitting(image: Image) -> Image:
     return image
 
 
-def _end_with(parent: int) -> None:
-    """When the process that started this one is gone. (Linux's own signal for that, PR_SET_PDEATHSIG, comes when the
-    thread is gone that did, and a source outlives the threads that read it.)"""
+def _exit_with_parent(parent: int) -> None:
+    """Exit when the parent process is gone.
+
+    (Linux's signal for that, PR_SET_PDEATHSIG, comes when the thread that started this process ends; a source may
+    outlive that thread.)
+    """
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
 
 
-def _say(news: int, line: str) -> None:
+def _send(news: int, line: str) -> None:
     os.write(news, f"{line}\n".encode())
 
 

@@ -1,14 +1,11 @@
-"""What frames come from: the interface of a source, video files, folders of images. uris.py opens them.
-
-Timestamps are seconds from the first frame. What cannot be opened, or has no picture in it, is an error at once. What
-breaks off later ends normally with `incomplete` set, so that everything before the break is still narrated.
-"""
+"""Video files, and image files in order."""
 
 from __future__ import annotations
 
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,23 +24,37 @@ def natural_order(path: Path) -> list[tuple[int, str]]:
 
 
 class ImageFiles(Source):
-    """Image files at a steady rate."""
+    """Image files as the frames of a video, at a fixed frame rate.
+
+    Raises:
+        VljEdgeError: the first file cannot be read.
+    """
 
     def __init__(self, paths: Sequence[Path], frames_per_second: float) -> None:
         self._cv2 = import_opencv()
-        self._paths = paths
+        self._paths, self._stop = paths, threading.Event()
         self.period = 1 / frames_per_second
         if self._read(paths[0]) is None:
-            raise VljEdgeError(self._unreadable(paths[0]))
+            raise VljEdgeError(_unreadable(paths[0]))
 
     def frames(self) -> Iterator[Frame]:
         """See Source."""
         for index, path in enumerate(self._paths):
+            if self._stop.is_set():
+                return
             image = self._read(path)
             if image is None:
-                self.incomplete = self._unreadable(path)
+                self.incomplete = _unreadable(path)
                 return
             yield Frame(index * self.period, image)
+
+    def interrupt(self) -> None:
+        """See Source."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """See Source."""
+        self._stop.set()
 
     def _read(self, path: Path) -> Image | None:
         try:
@@ -52,26 +63,35 @@ class ImageFiles(Source):
             return None
         return image
 
-    @staticmethod
-    def _unreadable(path: Path) -> str:
-        return f"{path} cannot be read as an image: remove it, or save it again"
+
+def _unreadable(path: Path) -> str:
+    return f"{path} cannot be read as an image: remove it, or save it again"
 
 
 class VideoFile(Source):
     """A video file, decoded by OpenCV. Every frame is read; none is dropped for being late.
 
-    Most frames' pictures are never asked for, and turning one into BGR takes as long as decoding it. So it is done for
-    the newest frame when asked; an older one's is read again.
+    Converting a frame to BGR takes as long as decoding it, and most frames are never sampled. So only `Frame.image`
+    converts: at once for the newest frame, while an older one is decoded again by a second capture.
+
+    Args:
+        path: of the file, or a URL that FFmpeg reads.
+        shown: its name in messages; the path if None.
+
+    Raises:
+        VljEdgeError: the file has no frame that can be read.
     """
 
     def __init__(self, path: Path | str, shown: str | None = None) -> None:
         cv2 = import_opencv()
         self._path, self._shown = path, shown or str(path)
         self._position, self._count = cv2.CAP_PROP_POS_MSEC, cv2.CAP_PROP_FRAME_COUNT
+        self._stop, self._closed = threading.Event(), False
         self._capture = cv2.VideoCapture(str(path))
-        self._grabbed = 0  # frames; -1: none is at hand
-        self._second: Any = None  # the file once more, for pictures that are asked for late
+        self._grabbed = 0  # number of the frame that the capture can convert; -1: none
+        self._second: Any = None  # the second capture
         self._second_grabbed = 0
+        # Held in every call of a capture: one that is released under another thread's read aborts the process.
         self._reading = threading.Lock()
         self.period = _period(self._capture.get(cv2.CAP_PROP_FPS), 25.0)
         first = self._read()
@@ -87,12 +107,16 @@ class VideoFile(Source):
         """See Source."""
         origin, image = self._first
         now = 0.0
-        yield Frame(now, image)
+        if not self._stop.is_set():
+            yield Frame(now, image)
         while (position := self._grab()) is not None:
             # The file's own time wherever it moves on; some files have none, or start again where they were joined.
             now = position - origin if 0 < position - origin - now < 3600 else now + self.period
             yield Frame(now, partial(self._picture, self._grabbed))
-        declared = self._capture.get(self._count) * self.period
+        with self._locked():
+            if self._stop.is_set():
+                return
+            declared = self._capture.get(self._count) * self.period
         missing = declared - now - self.period
         # Counts are estimates in some containers: only what is beyond their error is a loss.
         if missing > max(0.5, 0.05 * declared):
@@ -101,12 +125,19 @@ class VideoFile(Source):
                 "copy or record it again"
             )
 
+    def interrupt(self) -> None:
+        """See Source. A read that FFmpeg is in, such as of a URL that hangs, goes on in its thread."""
+        self._stop.set()
+
     def close(self) -> None:
-        """See Source."""
-        # Releasing a capture under another thread's read aborts the process: then it is left to the process's end.
-        if self._reading.acquire(timeout=1.0):
-            self._capture.release()
-            self._reading.release()
+        """See Source. The captures are released once the read that is in progress returns.
+
+        Images of frames that were read before can still be asked for: the file is opened again for each.
+        """
+        self._stop.set()
+        self._closed = True
+        if self._reading.acquire(timeout=0.5):
+            self._unlock()
 
     def _read(self) -> tuple[float, Image] | None:
         position = self._grab()
@@ -116,8 +147,10 @@ class VideoFile(Source):
         return (position, image) if good else None
 
     def _grab(self) -> float | None:
-        """Decode the next frame: its time in the file, seconds."""
-        with self._reading:
+        """Decode the next frame and return its time in the file, seconds; None after the last or an interruption."""
+        with self._locked():
+            if self._stop.is_set():
+                return None
             if not self._capture.grab():
                 self._grabbed = -1  # the last frame is gone with it
                 return None
@@ -125,8 +158,10 @@ class VideoFile(Source):
             return float(self._capture.get(self._position)) / 1000
 
     def _picture(self, number: int) -> Image:
-        with self._reading:
-            good, image = self._capture.retrieve() if number == self._grabbed else self._read_again(number)
+        """Return frame `number` in BGR."""
+        with self._locked():
+            at_hand = number == self._grabbed and not self._closed
+            good, image = self._capture.retrieve() if at_hand else self._read_again(number)
         if not good:
             raise VljEdgeError(
                 f"frame {number} of {self._shown} cannot be read: it is damaged, copy or record it again"
@@ -142,6 +177,23 @@ class VideoFile(Source):
                 return False, None
             self._second_grabbed += 1
         return self._second.retrieve()  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._reading.acquire()
+        try:
+            yield
+        finally:
+            self._unlock()
+
+    def _unlock(self) -> None:
+        """Release the lock; after close(), the captures as well."""
+        try:
+            if self._closed:
+                self._capture.release()
+                self._second = None
+        finally:
+            self._reading.release()
 
 
 def _period(frames_per_second: float, otherwise: float) -> float:

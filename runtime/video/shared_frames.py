@@ -1,6 +1,7 @@
-"""Shared memory between a reader process and the one that looks: three frames, of which the newest whole one is taken.
+"""Frames in memory that two processes share: one writes, the other reads the newest complete frame.
 
-A writer that is killed in the midst of a frame leaves that slot with a number that does not fit, and no lock held.
+There are three slots and no lock, so a writer can be killed at any time. A slot's frame number stands before and after
+its pixels, and the two differ in a frame that was not written to its end.
 """
 
 from __future__ import annotations
@@ -8,21 +9,22 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 MOST_PIXELS = 3840 * 2160  # of a frame; memory is taken as it is used
-_COUNT = 3  # one is written, one is read, one is the newest
+_COUNT = 3  # slots: one that is being written, one that is being read, and the newest
 _STATE = struct.Struct("<QQ")  # number of the newest frame, from 1 on; frames that could not be decoded
-_SLOT = struct.Struct("<QdIIQ")  # number, monotonic seconds, height, width, number again: both fit when it is whole
+_SLOT = struct.Struct("<QdIIQ")  # number, time.monotonic(), height, width, number again
 _HEAD = 64
 _SLOT_SIZE = _HEAD + MOST_PIXELS * 3
 
 
 class SharedFrame(NamedTuple):
-    """A frame out of a slot: its number, seconds (time.monotonic()), uint8 [height, width, 3] BGR."""
+    """One frame: its number, counted from 1; time.monotonic() of its capture; uint8 [height, width, 3] BGR."""
 
     number: int
     time: float
@@ -30,44 +32,46 @@ class SharedFrame(NamedTuple):
 
 
 def create_shared_memory() -> int:
-    """A file descriptor of memory for Slots. It goes when the last process lets go of it, and has no name to leak."""
+    """Return a file descriptor of memory for SharedFrames, which is freed when the last process closes it."""
     descriptor = os.memfd_create("vlj-edge frames")
-    os.ftruncate(descriptor, _HEAD + _COUNT * _SLOT_SIZE)
+    try:
+        os.ftruncate(descriptor, _HEAD + _COUNT * _SLOT_SIZE)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
 class SharedFrames:
-    """Frames in the memory of a descriptor; one process puts, one takes."""
+    """Frames in the memory behind a file descriptor, which the caller still owns; one process writes, one reads."""
 
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, _HEAD + _COUNT * _SLOT_SIZE)
 
-    def put(self, time: float, image: npt.NDArray[np.uint8]) -> None:
-        """Add the newest frame, uint8 [height, width, 3] BGR of at most MOST_PIXELS."""
+    def write(self, time: float, image: npt.NDArray[np.uint8]) -> None:
+        """Write a frame, uint8 [height, width, 3] BGR of at most MOST_PIXELS, over the oldest one."""
         newest, bad = _STATE.unpack_from(self._memory)
         number = newest + 1
         at = _HEAD + number % _COUNT * _SLOT_SIZE
         height, width = image.shape[:2]
         _SLOT.pack_into(self._memory, at, number, time, height, width, 0)
-        room = np.frombuffer(self._memory, np.uint8, height * width * 3, at + _HEAD)
-        room[...] = image.reshape(-1)
-        del room  # the memory cannot be let go of under an array
+        self._pixels(at, height, width)[...] = image
         _SLOT.pack_into(self._memory, at, number, time, height, width, number)
         _STATE.pack_into(self._memory, 0, number, bad)
 
     def count_bad(self) -> None:
-        """One frame more that could not be decoded."""
+        """Add one to the number of frames that could not be decoded."""
         newest, bad = _STATE.unpack_from(self._memory)
         _STATE.pack_into(self._memory, 0, newest, bad + 1)
 
     @property
     def bad(self) -> int:
-        """Frames that could not be decoded."""
+        """Number of frames that could not be decoded."""
         return int(_STATE.unpack_from(self._memory)[1])
 
-    def take(self, after: int) -> SharedFrame | None:
-        """The newest frame, if it is newer than that number."""
-        for _ in range(_COUNT):  # written over meanwhile: then there is a newer one
+    def read_newest(self, after: int) -> SharedFrame | None:
+        """Return a copy of the newest frame; None if its number is not above `after`."""
+        for _ in range(_COUNT):  # a frame that is overwritten while it is read has a successor to read
             newest, _ = _STATE.unpack_from(self._memory)
             if newest <= after:
                 return None
@@ -75,13 +79,15 @@ class SharedFrames:
             number, time, height, width, again = _SLOT.unpack_from(self._memory, at)
             if not number == again == newest or height * width > MOST_PIXELS:
                 continue
-            room = np.frombuffer(self._memory, np.uint8, height * width * 3, at + _HEAD)
-            image = room.reshape(height, width, 3).copy()
-            del room
+            image = self._pixels(at, height, width).copy()
             if _SLOT.unpack_from(self._memory, at) == (number, time, height, width, number):
                 return SharedFrame(number, time, image)
         return None
 
     def close(self) -> None:
-        """Let go of the memory."""
-        self._memory.close()
+        """Release the memory."""
+        with suppress(BufferError):  # an interrupted copy still refers to it: it is released with that
+            self._memory.close()
+
+    def _pixels(self, at: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+        return np.frombuffer(self._memory, np.uint8, height * width * 3, at + _HEAD).reshape(height, width, 3)

@@ -1,7 +1,7 @@
-"""What frames come from: the interface of a source, video files, folders of images. uris.py opens them.
+"""The interface of a source of frames.
 
-Timestamps are seconds from the first frame. What cannot be opened, or has no picture in it, is an error at once. What
-breaks off later ends normally with `incomplete` set, so that everything before the break is still narrated.
+A source that cannot be opened, or has no frame, raises an error when it is made. One that breaks off later ends
+normally with `incomplete` set, so that the frames before the break are still processed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ Image: TypeAlias = npt.NDArray[np.uint8]
 
 
 class Frame:
-    """One frame: seconds since the source's first frame, and its picture, or what makes it when it is asked for."""
+    """One frame.
+
+    Args:
+        time: seconds since the source's first frame.
+        image: uint8 [height, width, 3], BGR, or a function that decodes it when it is first needed.
+    """
 
     def __init__(self, time: float, image: Image | Callable[[], Image]) -> None:
         self.time, self._image = time, image
@@ -25,20 +30,25 @@ class Frame:
     @property
     def image(self) -> Image:
         """uint8 [height, width, 3], BGR."""
-        image = self._image  # once: another thread may ask for it at the same time
+        image = self._image  # read once: another thread may ask for it at the same time
         if callable(image):
             image = self._image = image()
         return image
 
 
 class Source(ABC):
-    """One pass over frames in order of time; also a context manager. Subclass it for a camera of your own.
+    """One pass over the frames of a video or camera, in order of time; also a context manager.
+
+    Subclass it for a camera of your own: give `period` and `frames()`, and where a read can block or something is to be
+    released, `interrupt()` and `close()`. These two may be called from any thread, at any time and repeatedly, while
+    another thread is in `frames()`; they return within a second. Whoever uses a source calls interrupt(), waits for the
+    thread that reads, and then calls close(), which is also called if that thread does not end.
 
     Attributes:
-        period: seconds between two frames, nominally; the last frame is taken to last as long.
-        live: frames come when they come; what there is no time for is passed over.
-        seconds: end of the last frame that was given.
-        incomplete: once iteration has ended, why it ended too early, one line; None if all was read.
+        period: nominal seconds between two frames; the last frame counts as lasting so long.
+        live: frames arrive in real time, and those there is no time for are skipped.
+        seconds: end of the last frame that was read, seconds from the start.
+        incomplete: once iteration has ended: why it ended too early, in one line; None if everything was read.
     """
 
     period: float
@@ -59,10 +69,10 @@ class Source(ABC):
 
     @abstractmethod
     def frames(self) -> Iterator[Frame]:
-        """The frames; called once."""
+        """Yield the frames. Called once."""
 
-    def interrupt(self) -> None:  # noqa: B027 (most sources never wait)
-        """Make a read that is in progress end soon. Any thread, any number of times; close() follows."""
+    def interrupt(self) -> None:  # noqa: B027 (optional)
+        """Make frames() end soon, also while it waits for a frame. It yields nothing more from then on."""
 
-    def close(self) -> None:  # noqa: B027 (most sources have nothing to close)
-        """Let go of the device or file. May be called twice."""
+    def close(self) -> None:  # noqa: B027 (optional)
+        """Release the device or file. Implies interrupt()."""

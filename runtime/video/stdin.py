@@ -1,4 +1,4 @@
-"""Pictures that another program writes to a pipe: JPEGs one after the other (MJPEG), or raw ones of one size."""
+"""Frames that another program writes to a pipe: JPEGs one after the other (MJPEG), or raw frames of one size."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from .source import Frame, Image, Source
 
 FORMATS = {"bgr24": 3.0, "rgb24": 3.0, "gray": 1.0, "yuv420p": 1.5}  # bytes a pixel, by FFmpeg's names
 _START = re.compile(rb"\xff\xd8\xff")
-# An end mark may also be part of a thumbnail: what ends a picture is one before the next picture, or before the
-# boundary that multipart streams have between them.
+# The thumbnail in a JPEG has an end mark too. The JPEG's own is the one before the next JPEG, or before the boundary of
+# a multipart stream.
 _END = re.compile(rb"\xff\xd9(?=\xff\xd8\xff|\r?\n?--)")
 _LONGEST_MARK = 7
 _MOST_BYTES = 64_000_000  # of one JPEG
+_POLL = 0.1  # seconds between two looks at whether the source was interrupted
 
 
 class StdinSource(Source):
-    """Frames from a file descriptor.
+    """Frames from a file descriptor, which stays open.
 
     Args:
-        size: width and height of raw pictures; None: JPEGs.
-        rate: frames a second, which gives their times; None: they come when they come, as from a camera.
-        format: of raw pictures: bgr24, rgb24, gray or yuv420p.
+        size: width and height of raw frames; None for JPEGs.
+        rate: frames a second, from which their times follow; None for a live source, whose times are those of arrival.
+        format: pixel format of raw frames: bgr24, rgb24, gray or yuv420p.
 
     Attributes:
-        bad: pictures that could not be decoded; they are passed over.
+        bad: number of frames that could not be decoded and were skipped.
 
     Raises:
-        VljEdgeError: no picture comes.
+        VljEdgeError: the pipe ends before a first frame, or the arguments do not fit.
     """
 
     def __init__(self, descriptor: int, size: tuple[int, int] | None, rate: float | None, format: str) -> None:
@@ -49,8 +50,8 @@ class StdinSource(Source):
         self.live, self.period, self.bad = rate is None, 1 / (rate or 25.0), 0
         self._buffer = bytearray()
         self._stop = threading.Event()
-        self._pictures = self._raw() if size is not None else self._jpegs()
-        first = next(self._pictures, None)
+        self._images = self._raw() if size is not None else self._jpegs()
+        first = next(self._images, None)
         if first is None:
             raise VljEdgeError(
                 "stdin gives no picture: write JPEGs to it, such as ffmpeg -i VIDEO -f mjpeg - | vlj-edge narrate -"
@@ -60,9 +61,16 @@ class StdinSource(Source):
     def frames(self) -> Iterator[Frame]:
         """See Source."""
         origin = time.monotonic()
-        yield Frame(0.0, self._first)
-        for number, image in enumerate(self._pictures, 1):
+        if not self._stop.is_set():
+            yield Frame(0.0, self._first)
+        for number, image in enumerate(self._images, 1):
+            if self._stop.is_set():
+                return
             yield Frame(number / self._rate if self._rate else time.monotonic() - origin, image)
+
+    def interrupt(self) -> None:
+        """See Source."""
+        self._stop.set()
 
     def close(self) -> None:
         """See Source."""
@@ -92,22 +100,25 @@ class StdinSource(Source):
 
     def _jpegs(self) -> Iterator[Image]:
         while True:
-            start = self._find(_START, 0)
+            start = self._find(_START)
             if start < 0:
                 return
             del self._buffer[:start]
-            last = self._find(_END, 0)
+            last = self._find(_END)
+            if self._stop.is_set():
+                return
             end = last + 2 if last >= 0 else len(self._buffer)
             raw = bytes(self._buffer[:end])
             del self._buffer[:end]
             try:
                 with PIL.Image.open(io.BytesIO(raw), formats=["JPEG"]) as picture:
                     yield np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
-            except (OSError, SyntaxError, ValueError):  # what Pillow raises for a damaged one
+            except (OSError, SyntaxError, ValueError):  # raised by Pillow for damaged data
                 self.bad += 1
 
-    def _find(self, mark: re.Pattern[bytes], at: int) -> int:
-        """Where a mark is, reading on until it comes; -1: the pipe has ended."""
+    def _find(self, mark: re.Pattern[bytes]) -> int:
+        """Read until the buffer holds a mark and return its index; -1 if the pipe ended or this was interrupted."""
+        at = 0
         while (found := mark.search(self._buffer, at)) is None:
             at = max(at, len(self._buffer) - _LONGEST_MARK)
             if len(self._buffer) > _MOST_BYTES:
@@ -117,11 +128,11 @@ class StdinSource(Source):
         return found.start()
 
     def _fill(self, count: int) -> bool:
-        """Read until so many bytes are there; False: the pipe has ended before, or this was closed."""
+        """Read until the buffer holds `count` bytes; False if the pipe ended or this was interrupted before."""
         while len(self._buffer) < count:
             if self._stop.is_set():
                 return False
-            if not select.select([self._descriptor], [], [], 0.2)[0]:
+            if not select.select([self._descriptor], [], [], _POLL)[0]:
                 continue
             raw = os.read(self._descriptor, 1 << 20)
             if not raw:

@@ -34,7 +34,7 @@ def open_source(
     uri: str | Path | int,
     frames_per_second: float = 4.0,
     keep_trying: bool = False,
-    told: Callable[[CameraState], None] = lambda state: None,
+    on_state: Callable[[CameraState], None] = lambda state: None,
 ) -> Source:
     """Open what a URI names.
 
@@ -49,7 +49,7 @@ def open_source(
 
     Args:
         frames_per_second: that are wanted; a folder's images follow one another at this rate.
-        keep_trying, told: as of capture.Live; for live sources alone.
+        keep_trying, on_state: see CameraSource; they apply to live sources only.
 
     Raises:
         VljEdgeError: nothing there, nothing that can be read, or no frame in it.
@@ -61,7 +61,7 @@ def open_source(
     if address is None:
         path = unquote(urlsplit(text).path) if text.startswith("file://") else text
         return _open_path(Path(path).expanduser(), frames_per_second)
-    live = CameraSource(address, 1 / (4 * frames_per_second), keep_trying=keep_trying, told=told)
+    live = CameraSource(address, 1 / (4 * frames_per_second), keep_trying=keep_trying, on_state=on_state)
     if live.recording:  # every frame of it counts, and it comes as fast as it is read
         live.close()
         return VideoFile(str(address.place), address.shown)

@@ -90,7 +90,7 @@ def _narrate_one(
     from .interrupts import held_back
 
     name = without_credentials(uri)
-    source = open_source(uri, model.manifest.clip.frames_per_second, told=lambda state: _tell(name, state))
+    source = open_source(uri, model.manifest.clip.frames_per_second, on_state=lambda state: _tell(name, state))
     with ExitStack() as cleanup:
         cleanup.callback(source.close)
         if record is not None:

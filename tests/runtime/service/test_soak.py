@@ -33,8 +33,8 @@ SPEED = 8
 READER = """
 import json, os, random, sys, time
 import numpy as np
-from vlj_edge.runtime.video.shared_frames import Slots
-slots, news, _ = Slots(int(sys.argv[1])), int(sys.argv[2]), json.load(sys.stdin)
+from vlj_edge.runtime.video.shared_frames import SharedFrames
+frames, news, _ = SharedFrames(int(sys.argv[1])), int(sys.argv[2]), json.load(sys.stdin)
 chance, began = random.Random(os.getpid()), time.monotonic()
 os.write(news, b"open 8 0\\n")
 colours = [(0, 0, 255), (0, 255, 0), (255, 0, 0)]
@@ -44,7 +44,7 @@ while True:
     for _ in range(chance.randrange(16, 80)):
         now = began + (time.monotonic() - began) * 8
         now -= 0.5 if fault > 0.97 and chance.random() < 0.2 else 0  # back in time
-        slots.put(now, np.full((*size, 3), colour, np.uint8))
+        frames.write(now, np.full((*size, 3), colour, np.uint8))
         os.write(news, b"f\\n")
         time.sleep(1 / 64)
     if fault < 0.04:
@@ -54,7 +54,7 @@ while True:
     elif fault < 0.10:
         os.kill(os.getpid(), 11)
     elif fault < 0.14:
-        slots.count_bad()
+        frames.count_bad()
     elif fault < 0.16:
         os.write(news, b"end\\n")
         break
@@ -79,7 +79,7 @@ def test_nothing_grows_and_nothing_is_lost(tiny_bundle: Path, tmp_path: Path, mo
     monkeypatch.setenv("READER", READER)
 
     def open_source(uri: str, rate: float, keep_trying: bool, told: object) -> CameraSource:
-        return CameraSource(CameraAddress(uri, uri), stale=0.6, keep_trying=True, told=told, reader=[str(script)])  # type: ignore[arg-type]
+        return CameraSource(CameraAddress(uri, uri), stale=0.6, keep_trying=True, on_state=told, reader=[str(script)])  # type: ignore[arg-type]
 
     monkeypatch.setattr(channels, "open_source", open_source)
     answers = Answers()
