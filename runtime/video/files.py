@@ -149,9 +149,8 @@ class VideoFile(Source):
     def _grab(self) -> float | None:
         """Decode the next frame and return its time in the file, seconds; None after the last or an interruption."""
         with self._locked():
-            if self._stop.is_set():
-                return None
-            if not self._capture.grab():
+            good = not self._stop.is_set() and self._capture.grab()
+            if not good or self._stop.is_set():
                 self._grabbed = -1  # the last frame is gone with it
                 return None
             self._grabbed += 1
