@@ -1,20 +1,26 @@
 # make demo: narrate the video in examples/media.  make test: the tests.  Both make their own virtual environment.
+# make test-all: what make test leaves out.  make dist: the wheel and the sdist, in dist/.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 
-.PHONY: demo test test-fast lint wheel-demo results kernels gpu clean
+.PHONY: demo test test-all lint dist wheel-demo results kernels gpu clean
 
 demo: $(VENV)/.demo
 	$(BIN)/vlj-edge narrate examples/media/demo.mp4
 
-test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+# Tests run in this many processes, each with engines on one thread (tests/conftest.py).
+WORKERS ?= 2
 
-test-fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+# What `make test` leaves out: models at full depth, the long soak, engines for every card, the lowest versions of what
+# pyproject.toml allows, other Python versions, the sdist. Run it after `make test`.
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow --durations=20
 
 # mypy follows directories, not setuptools' package-dir map: show it the tree as it is installed.
 lint: $(VENV)/.dev
@@ -32,6 +38,12 @@ wheel-demo:
 	build/wheel/venv/bin/pip install -q "$$(ls build/wheel/*.whl)[cpu]"
 	cp examples/media/demo.mp4 build/wheel/
 	cd build/wheel && venv/bin/vlj-edge verify && venv/bin/vlj-edge narrate demo.mp4
+
+dist: $(VENV)/.dev
+	rm -rf dist build/lib build/bdist.*
+	$(BIN)/python -m build -q
+	$(BIN)/python -c "import glob, os; [w] = glob.glob('dist/*.whl'); assert os.path.getsize(w) < 60e6, w"
+	ls -l dist
 
 results: $(VENV)/.dev
 	$(BIN)/python results/regenerate.py

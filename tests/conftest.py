@@ -1,27 +1,147 @@
-"""Fixtures that more than one folder uses."""
+"""Fixtures that more than one folder uses, and the rules that every test keeps.
+
+- Engines, torch and BLAS run on one thread, so that tests in parallel processes do not fight over cores.
+- A test that needs a package which is not installed is skipped, wherever the import fails.
+- A test leaves no thread, child process or signal handler behind, and the whole run no file in the repository.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # before anything imports numpy or torch
+    os.environ.setdefault(_name, "1")
+
+import importlib.util
+import json
+import subprocess
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
-from tests.runtime import tiny_bundle as by_hand
+from tests.leftovers import Leftovers
 from vlj_edge.runtime.video.opencv import import_opencv
 
 # The same examples every time, and no verdict that depends on how busy the machine is.
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
+REPOSITORY = Path(__file__).parents[1]
 Colour = tuple[int, int, int]
+
+
+def _missing_package(error: BaseException | None) -> str | None:
+    """The third-party package that is not installed and made `error` happen, or None."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            package = error.name.partition(".")[0]
+            if package not in ("vlj_edge", "tests") and importlib.util.find_spec(package) is None:
+                return package
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _skip_without_package(error: Exception) -> None:
+    if (package := _missing_package(error)) is not None and not (REPOSITORY / f"{package}.py").exists():
+        pytest.skip(f"{package} is not installed", allow_module_level=True)
+
+
+class _Module(pytest.Module):
+    """A test file, skipped if a package that it imports is not installed."""
+
+    def _importtestmodule(self) -> Any:
+        try:
+            return super()._importtestmodule()  # type: ignore[misc]
+        except self.CollectError as error:
+            _skip_without_package(error)
+            raise
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+    return _Module.from_parent(parent, path=module_path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    try:
+        yield
+    except Exception as error:
+        _skip_without_package(error)
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    try:
+        yield
+    except Exception as error:
+        _skip_without_package(error)
+        raise
+
+
+def _files_git_would_add() -> set[str]:
+    done = subprocess.run(["git", "status", "--porcelain"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return set(done.stdout.splitlines())
+
+
+_changed_before: set[str] = set()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):
+        _changed_before.update(_files_git_would_add())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):
+        return
+    if left := _files_git_would_add() - _changed_before:
+        print(f"\nfiles in the repository that were not there before the tests: {sorted(left)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a thread, a child process, a signal handler or another working directory behind."""
+    before = Leftovers.now()
+    yield
+    left = before.new_ones()
+    assert not left, f"left behind: {left}"
+
+
+@pytest.fixture(scope="session")
+def shared_by_workers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], Any]], Path]:
+    """shared_by_workers(name, make) -> a directory that `make(directory)` filled once for all processes of this run.
+
+    `make` gets a path that does not exist yet. Its directory is for reading only.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    root = tmp_path_factory.getbasetemp()
+    root = (root.parent if worker else root) / "shared"
+    root.mkdir(exist_ok=True)
+
+    def get(name: str, make: Callable[[Path], Any]) -> Path:
+        with FileLock(root / f"{name}.lock"):
+            done, directory = root / f"{name}.json", root / name
+            if not done.exists():
+                make(directory)
+                done.write_text(json.dumps({"made by": worker}))
+        return directory
+
+    return get
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of tests/runtime/tiny_bundle.py, for reading only: its embeddings and texts are known by hand."""
+    from tests.runtime import tiny_bundle as by_hand
+
     return by_hand.build(tmp_path_factory.mktemp("bundles") / "by-hand")
 
 

@@ -169,9 +169,13 @@ def backend_module(backend: str) -> str:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: os.cpu_count() ignores taskset and container limits, and more threads than cores
-    are slower than one."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use, at most OMP_NUM_THREADS if that is set.
+
+    os.cpu_count() ignores taskset and container limits, and more threads than cores are slower than one.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
 
 
 def allocate(path: Path, spec: EngineSpec, shared: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
