@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,11 +151,11 @@ while True:
     for _ in range(5):
         writer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
-        writer.stdout.readline()
-        time.sleep(float(rng.uniform(0.01, 0.1)))
+        told = [writer.stdout.readline() for _ in range(2 + int(rng.integers(500)))]  # its start, then what it wrote
         writer.send_signal(signal.SIGKILL)
-        told = writer.stdout.read().split("\n")[:-1]
+        told += writer.stdout.read().split("\n")[:-1]  # the last may be cut
         writer.wait()
+        writer.stdout.close()
         found = [record.number for record in read_records(path)]
         assert told and found[-1] >= int(told[-1])
         check(path, list(range(found[-1] - len(found) + 1, found[-1] + 1)), layout)
