@@ -22,6 +22,7 @@ class Cancellation:
 
     def __init__(self) -> None:
         self._requested = threading.Event()
+        self._starting = threading.Lock()  # no thread starts after cancel() has asked those that had
         self._queues: list[SimpleQueue[Any]] = []
         self._threads: list[threading.Thread] = []
 
@@ -40,21 +41,28 @@ class Cancellation:
             raise Cancelled
 
     def start(self, thread: threading.Thread, *queues: SimpleQueue[Any]) -> None:
-        """Start a thread of the run; `queues` are those that somebody may wait at because of it."""
-        self._queues += queues
-        self._threads.append(thread)
-        thread.start()
+        """Start a thread of the run; `queues` are those that somebody may wait at because of it.
+
+        Raises:
+            Cancelled: cancel() was called; the thread has not started.
+        """
+        with self._starting:
+            self.check()
+            thread.start()
+            self._threads.append(thread)
+            self._queues += queues
 
     def cancel(self) -> None:
         """Ask all threads to stop and wake those that wait. Returns at once; may be called from any thread."""
         self._requested.set()
-        for queue in list(self._queues):
-            queue.put(WAKE)
+        with self._starting:
+            for queue in self._queues:
+                queue.put(WAKE)
 
     def join(self, seconds: float) -> bool:
         """Wait for the threads to end; return whether all of them did, the calling one left out."""
         until = time.monotonic() + seconds
-        for thread in list(self._threads):
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, until - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads if thread is not threading.current_thread())
+        others = [thread for thread in self._threads if thread is not threading.current_thread()]
+        for thread in others:
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in others)

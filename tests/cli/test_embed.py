@@ -120,7 +120,7 @@ def test_what_was_embedded_before_an_interruption_is_kept(video: Path, tiny_bund
 def test_neither_decoder_nor_text_encoder_is_loaded(video: Path, tiny_bundle: Path, bank: Path) -> None:
     program = """
 import sys
-from vlj_edge.runtime import model as pipeline
+from vlj_edge.runtime import chain as pipeline
 from vlj_edge.runtime.engines import base as engine
 real, opened = engine.open_engine, []
 def watched(directory, manifest, name, **wanted):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.cli.command import error_of, vlj_edge
 from vlj_edge.bundle import read_manifest, verify_bundle
-from vlj_edge.runtime import model
+from vlj_edge.runtime import chain
 from vlj_edge.runtime.engines import tuning
 from vlj_edge.runtime.engines.base import open_engine, usable_cores
 from vlj_edge.runtime.engines.tuning import Tuning, read_tuning, tune
@@ -44,7 +44,7 @@ def test_the_best_of_what_was_tried_is_kept_and_used(own: Path, monkeypatch: pyt
         wanted.append(options)
         return open_engine(*arguments, **options)
 
-    monkeypatch.setattr(model, "open_engine", spy)
+    monkeypatch.setattr(chain, "open_engine", spy)
     _ = Model(own).chain.vision
     best = tried[0].tuning
     assert [wanted[0][key] for key in ("backend", "threads", "spin", "bf16")] == [

@@ -21,7 +21,6 @@ from vlj_edge.runtime.service.channel import ResumableSource, SourceSettings
 from vlj_edge.runtime.service.station import Station
 from vlj_edge.runtime.sinks.base import Event
 from vlj_edge.runtime.sinks.queue import SinkQueue
-from vlj_edge.runtime.stream.fair_lock import FairLock
 from vlj_edge.runtime.video.source import Frame, Source
 
 Film = Callable[..., Path]
@@ -230,31 +229,6 @@ def test_frames_that_go_back_in_time_are_skipped_and_counted() -> None:
 
     tap = ResumableSource(Jumps())
     assert [frame.time for frame in tap.frames()] == [0.0, 0.25, 0.5, 0.75] and tap.skipped == 3
-
-
-def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
-    turns, order, holding = FairLock(), [], threading.Event()
-
-    def work(number: int) -> None:
-        with turns:
-            order.append(number)
-
-    def hold() -> None:
-        with turns:
-            holding.set()
-            wait_for(lambda: len(turns._waiting) == 5)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    holding.wait()
-    threads = []
-    for number in range(5):
-        threads.append(threading.Thread(target=work, args=(number,)))
-        threads[-1].start()
-        wait_for(lambda number=number: len(turns._waiting) >= number + 1 or not holder.is_alive())
-    for thread in (holder, *threads):
-        thread.join(5)
-    assert order == [0, 1, 2, 3, 4] and not turns._taken
 
 
 def wait_for(true: Callable[[], object], seconds: float = 20.0) -> None:

@@ -1,0 +1,89 @@
+"""FairLock: one holder at a time, served in the order of asking, whatever interrupts whom."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from vlj_edge.runtime.stream.fair_lock import FairLock
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.002)
+
+
+def test_threads_are_served_in_the_order_in_which_they_asked() -> None:
+    lock, order, holding = FairLock(), list[int](), threading.Event()
+
+    def work(number: int) -> None:
+        with lock:
+            order.append(number)
+
+    def hold() -> None:
+        with lock:
+            holding.set()
+            wait_for(lambda: len(lock._queue) == 6)
+
+    threads = [threading.Thread(target=hold)]
+    threads[0].start()
+    holding.wait(10)
+    for number in range(5):
+        threads.append(threading.Thread(target=work, args=(number,)))
+        threads[-1].start()
+        wait_for(lambda number=number: len(lock._queue) >= number + 2 or order)
+    for thread in threads:
+        thread.join(10)
+    assert order == [0, 1, 2, 3, 4] and not lock._queue
+
+
+def test_only_one_holds_it() -> None:
+    lock, inside, most = FairLock(), 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(200):
+            with lock:
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert most == 1 and not lock._queue
+
+
+def test_ctrl_c_while_waiting_gives_the_place_up() -> None:
+    lock, release = FairLock(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            release.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    wait_for(lambda: lock._queue)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt), lock:
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+        release.set()
+    holder.join(10)
+    timer.join(10)
+    with lock:
+        assert len(lock._queue) == 1
+    assert not lock._queue
