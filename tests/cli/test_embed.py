@@ -127,7 +127,7 @@ def watched(directory, manifest, name, **wanted):
     opened.append(name)
     return real(directory, manifest, name, **wanted)
 pipeline.open_engine = watched
-from vlj_edge.cli import cli
+from vlj_edge.cli.group import cli
 cli.main(sys.argv[1:], standalone_mode=False)
 assert opened == ["vision_encoder", "predictor"], opened
 assert not {"torch", "onnx", "transformers"} & set(sys.modules)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Done, error_of, python, start, vlj_edge
-from vlj_edge.cli import main
+from vlj_edge.cli.group import run as run_command
 from vlj_edge.presets import PRESETS
 
 # The command with a preset of tiny dimensions, and optionally a limit (bytes) on every file that is written: then the
@@ -46,11 +46,9 @@ def export(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
     def run(*arguments: str | Path, preset: str = "tiny") -> Done:
         call = ["export", *map(str, arguments), "--preset", preset]
         capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(call)
+        code = run_command(call)
         out, err = capfd.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Done(call, ended.value.code, out, err)
+        return Done(call, code, out, err)
 
     return run
 

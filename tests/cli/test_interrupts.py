@@ -1,26 +1,78 @@
-"""Ctrl-C: at once outside a held-back block, at its end inside one."""
+"""Ctrl-C and SIGTERM end a command with exit code 130 and without a traceback, whenever they come."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
+from tests.cli.command import Done, python, start
 from vlj_edge.cli.interrupts import catch, held_back
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-@pytest.fixture(autouse=True)
+_INTERRUPTED_IMPORT = """
+import os, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Interrupting())
+from vlj_edge.cli import main
+main()
+"""
+
+_COMMAND = """
+import os, signal, time
+from vlj_edge.cli import group, main
+from vlj_edge.cli.interrupts import held_back
+
+def hang():
+    started = False
+    while True:
+        try:
+            started = started or print("started", flush=True) is None
+            time.sleep(60)
+        except KeyboardInterrupt:
+            pass
+
+class Interrupted:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):
+            pass
+
+@group.cli.command()
+def command():
+    {body}
+
+main(["command"])
+"""
+
+
+def command(body: str) -> list[str]:
+    return [sys.executable, "-c", _COMMAND.format(body=body)]
+
+
+@pytest.fixture
 def caught() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before, hook = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
     catch()
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+    sys.unraisablehook = hook
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("caught")
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_held_back_block_is_done_whole(number: signal.Signals) -> None:
     done = []
     with pytest.raises(KeyboardInterrupt), held_back():
@@ -34,8 +86,37 @@ def test_a_held_back_block_is_done_whole(number: signal.Signals) -> None:
         done.append("not struck again")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("caught")
+@pytest.mark.parametrize("number", SIGNALS)
 def test_elsewhere_it_strikes_at_once(number: signal.Signals) -> None:
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), number)
         pytest.fail("the signal did not strike")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("module", ["vlj_edge.cli.group", "click", "vlj_edge.cli.verify", "vlj_edge.bundle", "numpy"])
+def test_an_import_is_interrupted_without_a_traceback(module: str, number: int) -> None:
+    done: Done = python(_INTERRUPTED_IMPORT.format(module=module, number=int(number)), "labels", "x", "--out", "x.npz")
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")
+
+
+@pytest.mark.parametrize("body", ["hang()", "with held_back(): hang()"], ids=["anywhere", "held back"])
+def test_a_command_that_hangs_is_ended_by_further_signals(body: str) -> None:
+    running = start(command=command(body))
+    try:
+        assert running.stdout is not None and running.stdout.readline() == "started\n"
+        for _ in range(3):
+            running.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                running.wait(timeout=1)
+        assert running.wait(timeout=60) == 130
+        assert running.stderr is not None and running.stderr.read().strip() == ""
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def test_an_interruption_that_python_ignores_comes_again() -> None:
+    done = subprocess.run(command("Interrupted(); time.sleep(60)"), capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr.strip()) == (130, "")

@@ -1,41 +1,77 @@
-"""Ctrl-C and SIGTERM: raised as KeyboardInterrupt, but never in the middle of a line that is being written.
+"""Ctrl-C and SIGTERM (with which systemd stops a service): exit code 130, no traceback, and no half-written line.
 
-Python raises it between any two instructions, and a text stream that is struck while it writes loses what it held.
+There are three phases. While Python imports, and after the command has ended, a signal ends the process at once. While
+the command runs, the first raises KeyboardInterrupt, so that totals are still written; the next ends the process at
+once. Python raises KeyboardInterrupt between any two instructions, also in the middle of writing a line, which loses
+the line: `held_back` delays it.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
-_held_back = 0
-_struck = False
+_MOST_HELD_BACK = 2  # signals that a held-back block may delay, in case it never ends
+_received = 0
+_held_back = 0  # blocks that are running, one inside another
+_pending = False
+
+
+def exit_at_once() -> None:
+    """From now on, both signals end the process without any clean-up."""
+    _handle(lambda number, frame: os._exit(130))
 
 
 def catch() -> None:
-    """From now on, both signals interrupt (systemd stops a service with the second: totals are still written)."""
-    signal.signal(signal.SIGINT, _strike)
-    signal.signal(signal.SIGTERM, _strike)
+    """From now on, the first signal raises KeyboardInterrupt in the main thread and the next ends the process."""
+    global _received, _pending
+    _received, _pending = 0, False
+    sys.unraisablehook = _retry_ignored
+    _handle(_interrupt)
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """What is done in the block is done whole; an interruption comes at its end."""
-    global _held_back, _struck
+    """Delay KeyboardInterrupt to the end of the block."""
+    global _held_back, _pending
     _held_back += 1
     try:
         yield
     finally:
         _held_back -= 1
-        if _struck and not _held_back:
-            _struck = False
+        if _pending and not _held_back:
+            _pending = False
             raise KeyboardInterrupt
 
 
-def _strike(number: int, frame: object) -> None:
-    global _struck
-    if _held_back:
-        _struck = True
-    else:
+def _handle(handler: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _received, _pending
+    _received += 1
+    if _received > (_MOST_HELD_BACK if _held_back else 1):
+        os._exit(130)
+    if not _held_back:
         raise KeyboardInterrupt
+    _pending = True
+
+
+def _retry_ignored(unraisable: sys.UnraisableHookArgs) -> None:
+    """Interrupt again a little later if Python had to ignore it, in a destructor or an import's callback."""
+    global _received
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    _received -= 1
+    again = threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    again.daemon = True
+    again.start()

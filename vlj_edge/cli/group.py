@@ -1,0 +1,66 @@
+"""The group of all commands, and how their errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from .. import VljEdgeError, __version__
+from .ask import ask
+from .build import build
+from .classify import classify
+from .embed import embed
+from .export import export
+from .index import index
+from .inspect import inspect
+from .labels import labels
+from .narrate import narrate
+from .profile import profile
+from .search import search
+from .serve import serve
+from .tune import tune
+from .verify import verify
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vlj-edge")
+def cli() -> None:
+    """VL-JEPA on the device: one embedding per clip window, words only when the meaning changes.
+
+    A bundle holds a model as files that run without torch. The one that is part of this package, nano, is used where no
+    other is named.
+
+    Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 it failed, 2 the call was wrong, 130
+    interrupted.
+    """
+
+
+USING_MODELS = (narrate, serve, embed, classify, ask, labels, index, search)
+MAKING_BUNDLES = (export, build, inspect, verify, profile, tune)
+for command in (*USING_MODELS, *MAKING_BUNDLES):
+    cli.add_command(command)
+
+
+def run(arguments: list[str] | None) -> int:
+    """Run a command and return its exit code; errors are written to stderr, one line each."""
+    try:
+        cli.main(arguments, prog_name="vlj-edge", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except VljEdgeError as error:
+        click.echo(f"error: {error}", err=True)
+        return 1
+    except BrokenPipeError:
+        # The reader of stdout has gone (| head). Without another stdout, Python reports that once more as it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {where}{error.strerror or error}: check the path, its permissions and the disk", err=True)
+        return 1
+    return 0
