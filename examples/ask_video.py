@@ -1,4 +1,4 @@
-"""Put questions to a video, each with a choice of answers. It is encoded once for all of them.
+"""Ask questions about a video, each with a choice of answers. The video is encoded once for all of them.
 
 python examples/ask_video.py examples/media/demo.mp4 "Is the door open or closed?" "the door is open,the door is closed"
 """
@@ -6,9 +6,13 @@ python examples/ask_video.py examples/media/demo.mp4 "Is the door open or closed
 import sys
 
 import vlj_edge
-from vlj_edge.runtime.embedding.ask import ask
+
+if len(sys.argv) < 4 or len(sys.argv) % 2:
+    print("usage: ask_video.py VIDEO [QUESTION ANSWER,ANSWER,...]... (prints the likeliest answer)", file=sys.stderr)
+    sys.exit(2)
 
 video, *pairs = sys.argv[1:]
-questions, choices = pairs[::2], [each.split(",") for each in pairs[1::2]]
-for answer in ask(vlj_edge.load(), video, questions, choices):
-    print(f"{answer.question}  {answer.choice}  ({answer.guesses[0].score:.2f})")
+questions, choices = pairs[::2], [answers.split(",") for answers in pairs[1::2]]
+with vlj_edge.load() as model:
+    for answer in vlj_edge.answer_questions(model, video, questions, choices):
+        print(f"{answer.question}  {answer.choice}  ({answer.guesses[0].score:.2f})")

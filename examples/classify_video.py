@@ -6,12 +6,15 @@ python examples/classify_video.py examples/media/demo.mp4 "opens the drawer" "cl
 import sys
 
 import vlj_edge
-from vlj_edge.runtime.embedding.classify import watch
-from vlj_edge.runtime.embedding.labels import make_bank
+
+if len(sys.argv) < 3:
+    print("usage: classify_video.py VIDEO LABEL... (prints which label the video shows, and when)", file=sys.stderr)
+    sys.exit(2)
 
 video, *labels = sys.argv[1:]
-model = vlj_edge.load()
-bank = make_bank(model, labels)  # save_bank() and load_bank() keep it for a device without the text encoder
-settings = model.manifest.labels
-for answer in watch(model.embed(video, query=settings.query or None), bank, settings):
-    print(f"{answer.start:6.1f} s  {answer.label or 'none of these'}  ({answer.guesses[0].score:.2f})")
+with vlj_edge.load() as model:
+    bank = vlj_edge.make_bank(model, labels)  # save_bank() keeps it for a device without the text encoder
+    settings = model.manifest.labels
+    windows = model.embed(video, query=settings.query or None)
+    for answer in vlj_edge.watch(windows, bank, settings):
+        print(f"{answer.start:6.1f} s  {answer.label or 'none of these'}  ({answer.guesses[0].score:.2f})")

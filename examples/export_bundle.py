@@ -1,15 +1,18 @@
-"""Export the trained nano weights in fp16 from Python, as `vlj-edge export --fp16 --out DIR` does.
+"""Export the trained nano weights in fp16 from Python, as `vlj-edge export --fp16 --out DIRECTORY` does.
 
-python examples/export_bundle.py DIR
+python examples/export_bundle.py nano-fp16
 """
 
 import sys
 from pathlib import Path
 
-from vlj_edge.export.bundle import export_bundle
-from vlj_edge.export.weights.sources import shipped_weights
-from vlj_edge.presets import preset
+import vlj_edge
 
-exported = export_bundle(shipped_weights(), preset("nano"), Path(sys.argv[1]), precision="fp16", progress=print)
+if len(sys.argv) != 2:
+    print("usage: export_bundle.py DIRECTORY (exports nano in fp16 to a new bundle there)", file=sys.stderr)
+    sys.exit(2)
+
+weights, nano = vlj_edge.shipped_weights(), vlj_edge.preset("nano")
+exported = vlj_edge.export_bundle(weights, nano, Path(sys.argv[1]), precision="fp16", progress=print)
 for row in exported.parity:
     print(f"{row.engine}: lowest cosine to torch {row.cosine:.6f} over {row.cases} cases")
