@@ -1,14 +1,33 @@
-"""`vlj_edge` offers the whole public API, imported lazily; its examples and those of docs/python.md run as written."""
+"""`vlj_edge` offers the whole public API, imported lazily; its examples run as they stand in docstrings and docs."""
 
 from __future__ import annotations
 
 import ast
+import doctest
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import vlj_edge
+
+ROOT = Path(__file__).parents[1]
+CLASSES = [name for name in vlj_edge.__all__ if name[0].isupper() and name != "VljEdgeError"]
+
+
+@pytest.fixture
+def beside_the_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with what examples read: `examples/`, `video.mp4` and the folder `videos`."""
+    demo = ROOT / "examples" / "media" / "demo.mp4"
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "video.mp4").symlink_to(demo)
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "demo.mp4").symlink_to(demo)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -26,11 +45,35 @@ def test_every_public_name_can_be_imported() -> None:
 def test_type_checkers_and_python_see_the_same_names() -> None:
     source = Path(inspect.getfile(vlj_edge)).read_text(encoding="utf-8")
     guarded = next(node for node in ast.parse(source).body if isinstance(node, ast.If))
-    seen = {
-        (f"{'.' if each.level else 'vlj_edge.'}{each.module}".replace("vlj_edge.vlj_edge", ""), alias.name)
+    imported = {
+        (f".{each.module}".replace(".vlj_edge", ""), alias.name)
         for each in guarded.body
         if isinstance(each, ast.ImportFrom)
         for alias in each.names
     }
-    assert seen == {(module, name) for module, names in vlj_edge._LAZY.items() for name in names}
-    assert {name for _, name in seen} <= {*vlj_edge.__all__}
+    assert imported == {(module, name) for module, names in vlj_edge._LAZY.items() for name in names}
+    assert {name for _, name in imported} <= {*vlj_edge.__all__}
+
+
+def test_no_example_looks_inside_the_package() -> None:
+    for path in (ROOT / "examples").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "vlj_edge." in text and "from vlj_edge" not in text and "import vlj_edge." not in text, path.name
+
+
+@pytest.mark.parametrize("name", ["vlj_edge", *CLASSES])
+def test_the_example_of_a_public_class_runs(name: str, beside_the_examples: Path) -> None:
+    found = vlj_edge if name == "vlj_edge" else getattr(vlj_edge, name)
+    text = inspect.getdoc(found) or ""
+    assert ">>>" in text, f"{name} has no example in its docstring"
+    example = doctest.DocTestParser().get_doctest(text, {}, name, None, None)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    told: list[str] = []
+    assert runner.run(example, out=told.append).failed == 0, "".join(told)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/library.md"])
+def test_the_python_of_a_page_runs(page: str, beside_the_examples: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    exec(compile("\n".join(blocks), page, "exec"), {"__name__": "__main__"})

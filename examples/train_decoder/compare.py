@@ -20,19 +20,20 @@ from cider import Cider  # noqa: E402
 from figures import interval  # noqa: E402
 from provenance import provenance  # noqa: E402
 
+import vlj_edge  # noqa: E402
 from vlj_edge.bundle import MANIFEST, nano_bundle, seal  # noqa: E402
-from vlj_edge.runtime.model import Model  # noqa: E402
 
 
 def embeddings_of(video: Path, seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    """Centres (n,) and embeddings (n, 384) of one window a second."""
-    seen = list(Model(nano_bundle()).embed(video, every_window=True))
+    """Return the centres (n,), seconds, and embeddings (n, 384) of one window a second."""
+    with vlj_edge.load() as model:
+        seen = list(model.embed(video, every_window=True))
     centres = np.array([item.window.centre for item in seen])
     chosen = np.unique([int(np.abs(centres - second).argmin()) for second in np.arange(1, seconds)])
     return centres[chosen], np.stack([seen[i].embedding for i in chosen])
 
 
-def score(model: Model, streams: list[dict[str, Any]]) -> dict[str, Any]:
+def score(model: vlj_edge.Model, streams: list[dict[str, Any]]) -> dict[str, Any]:
     """CIDEr of every event against the text nearest to its middle, and the time that a text takes."""
     cider = Cider([event["captions"] for stream in streams for event in stream["events"]])
     scores, group, tokens, seconds, texts = [], [], 0, [], 0
@@ -79,7 +80,7 @@ def main(bundles: tuple[Path, ...], streams: Path, count: int, out: Path) -> Non
     report = provenance(" ".join(["python compare.py", *sys.argv[1:]]))
     report |= {"streams": len(described), "events": sum(len(stream["events"]) for stream in described)}
     for directory in (nano_bundle(), *bundles):
-        model = Model(directory)
+        model = vlj_edge.load(directory)
         figures = {"bundle": seal(directory / MANIFEST).sha256} | score(model, described)
         figures["cider_of_shuffled_embeddings"] = score(model, shuffled(described))["cider"]["value"]
         report["nano" if directory == nano_bundle() else directory.name] = figures

@@ -80,6 +80,13 @@ def test_build_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(lines) == 8 and sum("3 of 3 attention operators fused" in line for line in lines) == 2  # the decoder's
 
 
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_without_its_arguments_an_example_prints_its_usage(path: Path) -> None:
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == "" and done.stderr.startswith(f"usage: {path.name} ") and done.stderr.count("\n") == 1
+
+
 def test_every_example_is_run_here() -> None:
     tested = Path(__file__).read_text(encoding="utf-8")
     for program in EXAMPLES.glob("*.py"):
