@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from .errors import VljEdgeError
 
 if TYPE_CHECKING:
-    from vlj_edge.export.bundle import Exported, export_bundle
-    from vlj_edge.export.tensorrt.build import BuildResult
+    from vlj_edge.export.bundle import export_bundle
+    from vlj_edge.export.tensorrt.build import BuildResult as _BuildResult
     from vlj_edge.export.weights.sources import shipped_weights
     from vlj_edge.runtime.embedding.ask import answer_questions
     from vlj_edge.runtime.embedding.classify import classify, watch
@@ -53,9 +53,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Answer",
-    "BuildResult",
     "Classification",
-    "Exported",
     "Frame",
     "Guess",
     "Indexed",
@@ -102,8 +100,7 @@ __all__ = [
 # Module -> the public names imported from it on first use; the same as the imports for type checkers above.
 _LAZY = {
     ".bundle.embedding_space": ("embedding_space",),
-    ".export.bundle": ("Exported", "export_bundle"),
-    ".export.tensorrt.build": ("BuildResult",),
+    ".export.bundle": ("export_bundle",),
     ".export.weights.sources": ("shipped_weights",),
     ".presets": ("preset",),
     ".results": (
@@ -169,7 +166,7 @@ def load(bundle: str | Path | None = None, backend: str | None = None, engines: 
     return Model(Path(bundle) if bundle is not None else nano_bundle(), backend=backend, engines=engines)
 
 
-def build_engines(bundle: str | Path, card: str) -> list[BuildResult]:
+def build_engines(bundle: str | Path, card: str) -> list[_BuildResult]:
     """Build a bundle's TensorRT engines ahead of time, for a card that this machine does not need to have.
 
     `vlj-edge build` also builds for the card in this machine. Engines that are current are kept.

@@ -11,7 +11,13 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Window:
-    """One clip window of a source. Times in seconds from the start of the source."""
+    """One clip window of a source. Times in seconds from the start of the source.
+
+    Example:
+        >>> from vlj_edge import Window
+        >>> Window(index=2, start=1.0, end=3.0).centre
+        2.0
+    """
 
     index: int
     start: float
@@ -30,6 +36,13 @@ class WindowEmbedding:
     Attributes:
         encoded: False where the scene gate found the picture unchanged and the last embedding stands.
         at_rest: the picture stands still in the middle of the window; None where that was not watched.
+
+    Example:
+        >>> import vlj_edge
+        >>> with vlj_edge.load() as model:
+        ...     item = next(model.embed("examples/media/demo.mp4"))
+        >>> item.embedding.shape, item.window.end, item.encoded
+        ((384,), 2.0, True)
     """
 
     window: Window
@@ -44,6 +57,13 @@ class WindowAnswers:
 
     Attributes:
         encoded: as of WindowEmbedding.
+
+    Example:
+        >>> import vlj_edge
+        >>> with vlj_edge.load() as model:
+        ...     item = next(model.ask("examples/media/demo.mp4", ["What happens?", "Which object is moved?"]))
+        >>> item.embeddings.shape
+        (2, 384)
     """
 
     window: Window
@@ -61,6 +81,14 @@ class WindowReport:
         spoke: there was something to say.
         embedding: float32 [embedding], unit length; None where the window was not encoded.
         label: the nearest of those that a station watches for; None where none are, or the window was not encoded.
+
+    Example:
+        >>> import vlj_edge
+        >>> reports = []
+        >>> with vlj_edge.load() as model:
+        ...     texts = list(model.narrate("examples/media/demo.mp4", watch=reports.append))
+        >>> len(reports), sum(report.spoke for report in reports) >= len(texts)
+        (158, True)
     """
 
     window: Window
@@ -79,6 +107,12 @@ class Narration:
         text: what the decoder, or the caption memory, makes of the embedding.
         origin: "decoder" when the decoder engine ran, "memory" when the text was known from before.
         similarity: cosine to the embedding of what was said before; None for the first.
+
+    Example:
+        >>> from vlj_edge import Narration
+        >>> event = Narration(start=4.0, end=6.0, text="a drawer is opened", origin="decoder")
+        >>> f"{event.centre} s: {event.text}"
+        '5.0 s: a drawer is opened'
     """
 
     start: float
@@ -99,7 +133,13 @@ class Narration:
 
 @dataclass(frozen=True)
 class Guess:
-    """A label or choice, its score (0..1, all together 1), and the cosine that the score is made of."""
+    """A label or choice, its score (0..1, all together 1), and the cosine that the score is made of.
+
+    Example:
+        >>> from vlj_edge import Guess
+        >>> Guess("opens the drawer", score=0.9, cosine=0.61).label
+        'opens the drawer'
+    """
 
     label: str
     score: float
@@ -113,6 +153,12 @@ class Classification:
     Attributes:
         label: the nearest label, or None for none of them.
         guesses: the nearest labels, the nearest first, whether or not one of them is the answer.
+
+    Example:
+        >>> from vlj_edge import Classification, Guess
+        >>> nothing_fits = Classification(0.0, 2.0, label=None, guesses=(Guess("opens the drawer", 1.0, 0.12),))
+        >>> nothing_fits.label or "none of these"
+        'none of these'
     """
 
     start: float
@@ -127,7 +173,16 @@ class Classification:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a question about a stretch of a source, seconds; `guesses` are all choices, the nearest first."""
+    """The answer to a question about a stretch of a source, seconds; `guesses` are all choices, the nearest first.
+
+    Example:
+        >>> import vlj_edge
+        >>> choices = ["the drawer is open", "the drawer is closed"]
+        >>> with vlj_edge.load() as model:
+        ...     [answer] = vlj_edge.answer_questions(model, "examples/media/demo.mp4", ["Which is it?"], [choices])
+        >>> answer.choice in choices, answer.end
+        (True, 80.5)
+    """
 
     question: str
     choice: str
@@ -148,6 +203,12 @@ class Moment:
         file: absolute path.
         score: cosine (-1..1) of the nearest window in it.
         best_start, best_end: of that window.
+
+    Example:
+        >>> from vlj_edge import Moment
+        >>> moment = Moment("/videos/kitchen.mp4", start=9.5, end=13.0, score=0.5612, best_start=10.0, best_end=12.0)
+        >>> moment.as_dict()["score"]
+        0.5612
     """
 
     file: str
@@ -175,6 +236,11 @@ class Totals:
         decoder_tokens: calls of the decoder engine, over all texts.
         memory_hits: texts that came from the caption memory.
         said: texts that left the pipeline.
+
+    Example:
+        >>> from vlj_edge import Totals
+        >>> Totals(windows=100, decoder_runs=20).decodes_saved
+        5.0
     """
 
     video_seconds: float = 0.0

@@ -27,6 +27,13 @@ class LabelBank:
     Attributes:
         embeddings: float32 [labels, embedding], rows of unit length.
         space: that they lie in (vlj_edge.bundle.embedding_space).
+
+    Example:
+        >>> import vlj_edge
+        >>> with vlj_edge.load() as model:
+        ...     bank = vlj_edge.make_bank(model, ["opens the drawer", "closes the door"])
+        >>> bank.labels, bank.embeddings.shape
+        (('opens the drawer', 'closes the door'), (2, 384))
     """
 
     labels: tuple[str, ...]

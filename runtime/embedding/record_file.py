@@ -36,6 +36,11 @@ class Layout:
         width: numbers of each vector.
         space: that they lie in (vlj_edge.bundle.embedding_space).
         slots: records that a ring holds; 0: a stream, which grows.
+
+    Example:
+        >>> from vlj_edge import Layout
+        >>> Layout("int8", width=384, space="0" * 16, slots=100).record_size
+        420
     """
 
     form: str
@@ -50,7 +55,13 @@ class Layout:
 
 
 class Record(NamedTuple):
-    """One embedding: its number from 0 on, seconds from the source's start, unix time, label's number or -1."""
+    """One embedding: its number from 0 on, seconds from the source's start, unix time, label's number or -1.
+
+    Example:
+        >>> from vlj_edge import Record
+        >>> Record(number=7, time=3.5, clock=1.7e9, label=-1, embedding=None).time
+        3.5
+    """
 
     number: int
     time: float
@@ -67,6 +78,17 @@ class RecordFile:
 
     Raises:
         VljEdgeError: another process writes to it, it holds something else, or there is no room.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> import vlj_edge
+        >>> layout = vlj_edge.Layout("float16", width=3, space="0" * 16, slots=2)
+        >>> with vlj_edge.RecordFile(Path("ring.vlj"), layout) as ring:
+        ...     for second in range(3):
+        ...         ring.write(time=second, clock=0.0, embedding=np.array([1, 0, 0], np.float32))
+        >>> [record.number for record in vlj_edge.read_records(Path("ring.vlj"))]
+        [1, 2]
     """
 
     def __init__(self, path: Path, layout: Layout, sync: bool = False) -> None:

@@ -22,6 +22,12 @@ class Frame:
     Args:
         time: seconds since the source's first frame.
         image: uint8 [height, width, 3], BGR, or a function that decodes it when it is first needed.
+
+    Example:
+        >>> import numpy as np
+        >>> from vlj_edge import Frame
+        >>> Frame(time=0.04, image=np.zeros((480, 640, 3), np.uint8)).image.shape
+        (480, 640, 3)
     """
 
     def __init__(self, time: float, image: Image | Callable[[], Image]) -> None:
@@ -49,6 +55,20 @@ class Source(ABC):
         live: frames arrive in real time, and those there is no time for are skipped.
         seconds: end of the last frame that was read, seconds from the start.
         incomplete: once iteration has ended: why it ended too early, in one line; None if everything was read.
+
+    Example:
+        >>> import numpy as np
+        >>> import vlj_edge
+        >>> class Grey(vlj_edge.Source):
+        ...     period = 0.25
+        ...
+        ...     def frames(self):
+        ...         for number in range(20):
+        ...             yield vlj_edge.Frame(number * self.period, np.full((96, 96, 3), 128, np.uint8))
+        >>> with vlj_edge.load() as model:
+        ...     windows = sum(1 for _ in model.embed(Grey()))
+        >>> windows
+        7
     """
 
     period: float
