@@ -1,273 +1,218 @@
-"""Several sources at once: one chain, in fair turns; each has gates, settings and numbers of its own.
+"""The life of one source in a station: opened, narrated run after run, stopped.
 
-channel -> source -> Tap -> Model.narrate -> Event -> outlets
-
-A channel outlives passes over its source: its settings may change, and its camera may be lost and come back. Each time
-a new pass begins, with gates that know nothing, so that something is said at once.
+A run ends when the channel's settings change, when a live source pauses for long, or with the source. The next one
+begins with the next frame, and with gates that remember nothing, so that there is a caption at once.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from vlj_edge.bundle import GateSettings
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Narration, Totals, WindowReport
+from vlj_edge.results import Narration, WindowReport
 
-from ..embedding.labels import LabelBank, make_bank
+from ..embedding.labels import LabelBank
 from ..model import Model
 from ..sinks.base import Event
 from ..stream.run import Run
 from ..video.camera import CameraSource, CameraState
-from ..video.source import Frame, Source
 from ..video.uri import open_source
+from .resumable import ResumableSource, SourceRun
+from .settings import SourceSettings
+from .statistics import ChannelStatistics
 
-See: TypeAlias = "Callable[[SourceSettings, float, WindowReport], None]"
+OnReport: TypeAlias = "Callable[[SourceSettings, float, WindowReport], None]"
 
-_GAP = 3.0  # seconds without a frame after which what comes is a new beginning
-_REMEMBERED = 600  # looks of a channel that are kept, five minutes of two a second
-_DELAYS = 512  # delays that percentiles are made of
-_STUCK = 60.0  # seconds without a window, although pictures come, after which a channel is taken to hang
+_STUCK_AFTER = 60.0  # seconds with frames and without a window
+_SOURCE_GRACE = 0.3  # seconds for a source to return from a read after interrupt(), and again after close()
+_CAPTION_GRACE = 10.0  # seconds for a caption that is being decoded
 
 
 @dataclass(frozen=True)
-class SourceSettings:
-    """A source that is to be narrated.
+class ChannelContext:
+    """What all channels of a station share.
 
     Attributes:
-        name: unique; what its events are called.
-        uri: as of uris.open_source().
-        query, gates: None: the bundle's.
-        labels: of which the nearest is told with every window that is encoded.
+        label_bank: returns the embeddings of labels.
+        on_event: called with every caption, by the channel's thread.
+        on_report: called with the settings of the run, the unix time and the report of every window, by the thread that
+            encodes.
+        keep_trying: wait for sources that are not there yet.
     """
 
-    name: str
-    uri: str
-    query: str | None = None
-    gates: GateSettings | None = None
-    labels: tuple[str, ...] = ()
+    model: Model
+    label_bank: Callable[[tuple[str, ...]], LabelBank]
+    on_event: Callable[[Event], None]
+    on_report: OnReport
+    keep_trying: bool
 
-
-class ResumableSource(Source):
-    """One source for many passes: each begins where the one before was cut, with times from its own first frame.
-
-    Attributes:
-        latest, latest_at: the newest frame, and the time.monotonic() at which it came.
-        offset: seconds from the source's first frame to that of this pass.
-        skipped: frames that were older than the one before them.
-    """
-
-    def __init__(self, source: Source) -> None:
-        self.source, self.live, self.period = source, source.live, source.period
-        self.latest: Frame | None = None
-        self.offset, self.ended, self.latest_at, self.skipped = 0.0, False, 0.0, 0
-        self._frames = iter(source)
-        self._held: Frame | None = None
-        self._cut = threading.Event()
-
-    def cut(self) -> None:
-        """End this pass."""
-        self._cut.set()
-
-    def frames(self) -> Iterator[Frame]:
-        """See Source."""
-        self._cut.clear()
-        first: float | None = None
-        while not self._cut.is_set():
-            frame, self._held = self._held or next(self._frames, None), None
-            if frame is None:
-                self.ended, self.incomplete = True, self.source.incomplete
-                return
-            if self.live and self.latest is not None and frame.time < self.latest.time:
-                self.skipped += 1  # it goes back in time
-                continue
-            before, self.latest = self.latest, frame
-            self.latest_at = time.monotonic()
-            if self.live and first is not None and before is not None and frame.time - before.time > _GAP:
-                self._held = frame
-                return
-            if first is None:
-                first = self.offset = frame.time
-            self.period = self.source.period
-            yield Frame(frame.time - first, frame.image)
+    def check(self, settings: SourceSettings) -> None:
+        """Raises VljEdgeError: the model cannot be used with these settings, or labels that it cannot tell apart."""
+        self.model.validate(settings.query, settings.gates)
+        if settings.labels:
+            self.label_bank(settings.labels)
 
 
 class Channel:
-    """One source of a station. What is read of it from other threads is a number, or replaced as a whole.
+    """One source of a station, in a thread of its own.
 
     Attributes:
-        wanted: with the settings that hold now.
-        state: of a live source; "live" and "ended" of others.
-        error: why it ended, if that was no good reason; one line.
-        looks: (seconds in the source, Look) of the last windows.
-        last: the newest event.
-        label: the nearest of the wanted labels, as of the last window that was encoded; None: there are none.
+        settings: replaced as a whole, never changed: a run lasts as long as these are the ones it was started with.
+        state: of a live source; "live", then "ended" for others.
+        error: why it ended, one line; None if all was read.
+        last_event: the newest caption, or None.
+        label: the label nearest to the last encoded window; None where there are no labels.
+        statistics: counters and window reports.
     """
 
-    def __init__(
-        self,
-        wanted: SourceSettings,
-        model: Model,
-        emit: Callable[[Event], None],
-        keep_trying: bool,
-        see: See,
-    ) -> None:
-        self.wanted, self._model, self._emit, self._keep_trying = wanted, model, emit, keep_trying
-        self._see = see
+    def __init__(self, settings: SourceSettings, context: ChannelContext) -> None:
+        self.settings, self._context = settings, context
         self.state: CameraState = "connecting"
         self.error: str | None = None
-        self.last: Event | None = None
+        self.last_event: Event | None = None
         self.label: str | None = None
-        self._bank: LabelBank | None = None
-        self.looks: deque[tuple[float, WindowReport]] = deque(maxlen=_REMEMBERED)
-        self._delays: deque[float] = deque(maxlen=_DELAYS)
-        self._passed = Totals()
-        self._pass: Run[Narration] | None = None
-        self._tap: ResumableSource | None = None
-        self._number, self._counting = 0, threading.Lock()
-        self._looked_at = time.monotonic()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name=f"channel {wanted.name}", daemon=True)
+        self.statistics = ChannelStatistics()
+        self._source: ResumableSource | None = None
+        self._frames: SourceRun | None = None
+        self._run: Run[Narration] | None = None
+        self._updating, self._stopping = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._work, name=f"channel {settings.name}", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Open the source and begin, in a thread."""
         self._thread.start()
 
-    def change(
-        self, query: str | None = None, gates: GateSettings | None = None, labels: Sequence[str] | None = None
-    ) -> None:
-        """Go on with other settings; None leaves one as it is.
+    def edit(self, change: Callable[[SourceSettings], SourceSettings]) -> None:
+        """Replace the settings by what `change` makes of them. Changes from several threads come one after the other.
 
         Raises:
-            VljEdgeError: the model cannot be asked that, such gates cannot be, or labels that cannot be told apart.
+            VljEdgeError: settings that the model cannot be used with; nothing changes.
         """
-        self._model.validate(query, gates)
-        if labels:
-            label_bank_of(self._model, tuple(labels))
-        changed = {"query": query, "gates": gates, "labels": None if labels is None else tuple(labels)}
-        given: dict[str, Any] = {name: value for name, value in changed.items() if value is not None}
-        self.settle(replace(self.wanted, **given))
+        with self._updating:
+            settings = change(self.settings)
+            self._context.check(settings)
+            self.settings = settings
 
-    def settle(self, wanted: SourceSettings) -> None:
-        """Go on as wanted, from a new pass on. It must have been checked."""
-        self.wanted = wanted
-        if self._tap is not None:
-            self._tap.cut()
+    def apply(self, settings: SourceSettings) -> None:
+        """Replace the settings. Raises as edit()."""
+        self.edit(lambda _: settings)
 
-    def stuck(self) -> bool:
-        """Pictures have come for longer than a minute, and no window was dealt with."""
-        tap = self._tap
-        return tap is not None and tap.live and tap.latest_at - self._looked_at > _STUCK
-
-    def picture(self) -> npt.NDArray[np.uint8] | None:
-        """The newest frame, uint8 [height, width, 3] BGR; None: there was none yet."""
-        frame = self._tap.latest if self._tap is not None else None
+    def latest_image(self) -> npt.NDArray[np.uint8] | None:
+        """Return the newest frame, uint8 [height, width, 3] BGR, or None before the first."""
+        frame = self._source.latest if self._source is not None else None
         return None if frame is None else frame.image
 
     def counts(self) -> dict[str, Any]:
-        """Plain numbers of all passes together, and how old a window's newest sample is once it was
-        dealt with, seconds."""
-        with self._counting:
-            totals = self._passed if self._pass is None else sum_totals(self._passed, self._pass.totals)
-        source = self._tap.source if self._tap is not None else None
-        delays = sorted(self._delays)
-        found = totals.as_dict() | {"events": self._number, "bad_frames": getattr(source, "bad", 0)}
-        found["bad_frames"] += self._tap.skipped if self._tap is not None else 0
+        """Return the channel's statistics and the source's own counters, as plain numbers."""
+        found = self.statistics.counts()
+        found["events"] = 0 if self.last_event is None else self.last_event.number
+        source, skipped = (None, 0) if self._source is None else (self._source.source, self._source.skipped)
+        found["bad_frames"] = getattr(source, "bad", 0) + skipped
         if isinstance(source, CameraSource):
             found |= {"frames_dropped": source.dropped, "restarts": source.restarts}
-        for share in (50, 95, 99):
-            found[f"delay_p{share}"] = round(delays[(len(delays) - 1) * share // 100], 3) if delays else None
         return found
 
+    def is_stuck(self) -> bool:
+        """Return whether a live source has given frames for over a minute from which no window was made."""
+        source = self._source
+        return (
+            source is not None
+            and source.source.live
+            and source.latest_at - self.statistics.last_window_at > _STUCK_AFTER
+        )
+
+    def request_stop(self) -> None:
+        """Let the channel end soon. Returns at once."""
+        self._stopping.set()
+        if self._source is not None:
+            self._source.source.interrupt()
+
     def stop(self) -> None:
-        """End, whatever is at work; join() waits for it."""
-        self._stop.set()
-        tap = self._tap
-        if tap is not None:
-            tap.cut()
-            tap.source.close()
+        """Stop within a second, whatever the source does; only a caption that is being decoded is waited for."""
+        self.request_stop()
+        source, frames, run = self._source, self._frames, self._run
+        if source is None or frames is None or run is None:  # the source is still being opened
+            self.join(_SOURCE_GRACE)
+            return
+        # Both of these may block for as long as the source does, so each gets a thread that can be left behind.
+        for close in (source.source.close, run.close):
+            if frames.finished.wait(_SOURCE_GRACE):
+                self.join(_CAPTION_GRACE)
+                return
+            threading.Thread(target=close, name="close source", daemon=True).start()
+        self.join(_SOURCE_GRACE)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Has it ended?"""
-        self._thread.join(timeout)
+        """Wait until the channel has ended; return whether it has, or was never started."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def _work(self) -> None:
         try:
-            rate = self._model.manifest.clip.frames_per_second
-            source = open_source(self.wanted.uri, rate, self._keep_trying, self._be)
-            tap = self._tap = ResumableSource(source)
+            rate = self._context.model.manifest.clip.frames_per_second
+            source = open_source(self.settings.uri, rate, self._context.keep_trying, self._set_state)
+            self._source = ResumableSource(source)
             if not source.live:
-                self._be("live")
-            while not self._stop.is_set() and not tap.ended:
-                self._run(tap)
+                self._set_state("live")
+            while not self._stopping.is_set() and not self._source.ended:
+                self._narrate(self._source, self.settings)
         except VljEdgeError as error:
             self.error = str(error)
         except Exception as error:  # one source that fails must not end the others, and a thread has no caller to tell
-            self.error = f"{self.wanted.name} failed inside vlj-edge ({error!r}): please report it"
+            self.error = f"{self.settings.name} failed inside vlj-edge ({error!r}): please report it"
         finally:
-            if self._tap is not None:
-                self._tap.source.close()
-            self._be("ended")
+            if self._source is not None:
+                self._source.close()
+            self._set_state("ended")
 
-    def _run(self, tap: ResumableSource) -> None:
-        with_settings = self.wanted
-        self._know(with_settings.labels)
-        look = partial(self._look, with_settings)
-        narrations = self._model.narrate(tap, with_settings.query, gates=with_settings.gates, watch=look)
-        with self._counting:
-            self._pass = narrations
-        try:
-            for narration in narrations:
-                shifted = replace(narration, start=narration.start + tap.offset, end=narration.end + tap.offset)
-                self._number += 1
-                self.last = Event(self.wanted.name, shifted, time.time(), self._number)
-                self._emit(self.last)
-        finally:
-            narrations.close()
-            with self._counting:
-                self._passed, self._pass = sum_totals(self._passed, narrations.totals), None
-
-    def _know(self, labels: tuple[str, ...]) -> None:
-        """Have the bank of these labels."""
-        self._bank = label_bank_of(self._model, labels) if labels else None
-        if self._bank is None:
+    def _narrate(self, source: ResumableSource, settings: SourceSettings) -> None:
+        """Narrate until these are no longer the channel's settings, or the run ends otherwise."""
+        frames = source.next_run(lambda: self.settings is settings and not self._stopping.is_set())
+        bank = self._context.label_bank(settings.labels) if settings.labels else None
+        if bank is None:
             self.label = None
+        watch = partial(self._report, settings, frames, bank)
+        run = self._context.model.narrate(frames, settings.query, gates=settings.gates, watch=watch)
+        self._frames, self._run = frames, run
+        self.statistics.start_run(run)
+        try:
+            for narration in run:
+                self._emit(replace(narration, start=narration.start + frames.offset, end=narration.end + frames.offset))
+        finally:
+            run.close()
+            self.statistics.end_run()
 
-    def _look(self, with_settings: SourceSettings, look: WindowReport) -> None:
-        tap = self._tap
-        if tap is None:
-            return
-        self._looked_at = time.monotonic()
-        self._see(with_settings, time.time(), look)
-        if self._bank is not None and look.embedding is not None:
-            self.label = self._bank.labels[int((self._bank.embeddings @ look.embedding).argmax())]
-            look = replace(look, label=self.label)
-        self.looks.append((look.window.centre + tap.offset, replace(look, embedding=None)))
-        origin = getattr(tap.source, "origin", None)
-        if origin is not None:
-            newest = look.window.end - 1 / self._model.manifest.clip.frames_per_second  # sample of the window
-            self._delays.append(time.monotonic() - (origin + tap.offset + newest))
+    def _emit(self, narration: Narration) -> None:
+        number = 1 if self.last_event is None else self.last_event.number + 1
+        self.last_event = Event(self.settings.name, narration, time.time(), number)
+        self._context.on_event(self.last_event)
 
-    def _be(self, state: CameraState) -> None:
+    def _report(
+        self, settings: SourceSettings, frames: SourceRun, bank: LabelBank | None, report: WindowReport
+    ) -> None:
+        self._context.on_report(settings, time.time(), report)
+        if bank is not None and report.embedding is not None:
+            self.label = bank.labels[int((bank.embeddings @ report.embedding).argmax())]
+            report = replace(report, label=self.label)
+        centre = report.window.centre + frames.offset
+        self.statistics.add_report(centre, replace(report, embedding=None), self._delay(frames, report))
+
+    def _delay(self, frames: SourceRun, report: WindowReport) -> float | None:
+        """Return the age of the window's newest sample, seconds; None where the source's clock is unknown."""
+        origin: float | None = getattr(self._source and self._source.source, "origin", None)
+        if origin is None:
+            return None
+        newest = report.window.end - 1 / self._context.model.manifest.clip.frames_per_second
+        return time.monotonic() - (origin + frames.offset + newest)
+
+    def _set_state(self, state: CameraState) -> None:
         self.state = state
-
-
-@lru_cache(maxsize=16)
-def label_bank_of(model: Model, labels: tuple[str, ...]) -> LabelBank:
-    """Made once: when settings are checked, and not again by each pass and channel that has them."""
-    return make_bank(model, labels)
-
-
-def sum_totals(one: Totals, other: Totals) -> Totals:
-    """Sums of all counts."""
-    return Totals(**{name: value + getattr(other, name) for name, value in vars(one).items()})

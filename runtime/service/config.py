@@ -1,6 +1,6 @@
-"""What vlj-edge serve is told in a file: TOML, every option, checked before anything is started.
+"""The configuration file of vlj-edge serve (TOML), and the settings that its page saves (JSON).
 
-An error names the line: whoever edits the file on a board in a corner has no debugger.
+Errors name the line: whoever edits the file on a remote board has little else to go by.
 """
 
 from __future__ import annotations
@@ -12,75 +12,100 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vlj_edge.atomic_write import atomic_write
-from vlj_edge.bundle import CaptionMemorySettings, GateSettings, MeaningGateSettings, RestSettings, SceneGateSettings
-from vlj_edge.errors import VljEdgeError, require
+from vlj_edge.bundle import GateSettings
+from vlj_edge.errors import VljEdgeError, require, without_credentials
+from vlj_edge.schema import FieldPath, SchemaError, parse
 
-from .channel import SourceSettings
-
-_KINDS: dict[str, type] = {
-    "bundle": str,
-    "host": str,
-    "port": int,
-    "token_file": str,
-    "store": str,
-    "profile": str,
-    "query": str,
-    "log": str,
-    "log_bytes": int,
-    "mqtt": str,
-    "webhook": str,
-    "say": str,
-    "log_format": str,
-}
-_GATES = {
-    "scene": SceneGateSettings,
-    "meaning": MeaningGateSettings,
-    "memory": CaptionMemorySettings,
-    "rest": RestSettings,
-}
-
-
-@dataclass(frozen=True)
-class Config:
-    """A file's content.
-
-    Attributes:
-        options: by name, without those that are not in the file.
-        sources: in the file's order; their gates are settings in place of the bundle's, those not named as there.
-    """
-
-    options: dict[str, Any] = field(default_factory=dict)
-    sources: tuple[SourceConfig, ...] = ()
+from .settings import SourceSettings
 
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """One [[source]]: gates are {gate: {setting: value}}."""
+    """One [[source]].
+
+    Attributes:
+        gates: checked, but only those settings that the file names count.
+    """
 
     name: str
     uri: str = field(repr=False)
     query: str | None = None
     labels: tuple[str, ...] = ()
-    gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    gates: GateSettings = field(default_factory=GateSettings)
 
-    def wanted(self, standard: GateSettings, query: str | None = None) -> SourceSettings:
-        """With what the file does not say taken from a bundle's gates."""
-        changed = {
-            gate: replace(getattr(standard, gate), **settings)  # checked when the file was read
-            for gate, settings in self.gates.items()
-        }
-        gates = replace(standard, **changed) if changed else None
-        return SourceSettings(self.name, self.uri, self.query or query, gates, self.labels)
+
+@dataclass(frozen=True)
+class FileOptions:
+    """What the file may hold; option names are those of the command line, with underscores."""
+
+    bundle: str | None = None
+    host: str | None = None
+    port: int | None = None
+    token_file: str | None = None
+    store: str | None = None
+    profile: str | None = None
+    query: str | None = None
+    log: str | None = None
+    log_bytes: int | None = None
+    mqtt: str | None = None
+    webhook: str | None = None
+    say: str | None = None
+    log_format: Literal["text", "json"] | None = None
+    source: tuple[SourceConfig, ...] = ()
+
+
+@dataclass(frozen=True)
+class SavedSettings:
+    """The settings of one source as they were saved; None for the default."""
+
+    query: str | None = None
+    labels: tuple[str, ...] = ()
+    gates: GateSettings | None = None
+
+
+class Config:
+    """A configuration file's content.
+
+    Attributes:
+        options: values by name, only those that the file has.
+    """
+
+    def __init__(self, raw: Mapping[str, Any] | None = None, parsed: FileOptions | None = None) -> None:
+        raw, self._parsed = raw or {}, parsed or FileOptions()
+        self.options = {name: value for name, value in vars(self._parsed).items() if name in raw and name != "source"}
+        self._raw_sources: list[dict[str, Any]] = raw.get("source", [])
+
+    @property
+    def source_names(self) -> list[str]:
+        """Names of the sources, in the file's order."""
+        return [source.name for source in self._parsed.source]
+
+    def sources(self, default_gates: GateSettings, query: str | None = None) -> list[SourceSettings]:
+        """Return the settings of the sources, in the file's order.
+
+        Args:
+            default_gates: the bundle's; they hold for what the file does not name.
+            query: of sources that have none.
+        """
+        found = []
+        for source, raw in zip(self._parsed.source, self._raw_sources, strict=True):
+            changed = {}
+            for gate, named in raw.get("gates", {}).items():
+                values = getattr(source.gates, gate)
+                changed[gate] = replace(getattr(default_gates, gate), **{name: getattr(values, name) for name in named})
+            gates = replace(default_gates, **changed) if changed else None
+            found.append(SourceSettings(source.name, source.uri, source.query or query, gates, source.labels))
+        return found
 
 
 def read_config(path: Path) -> Config:
-    """Read a file.
+    """Read a configuration file.
 
     Raises:
-        VljEdgeError: it cannot be read, is not TOML, or says something that is not known, with the line.
+        VljEdgeError: it cannot be read, is not TOML, or holds an unknown option or a wrong value; with the line.
     """
     toml = require("tomllib" if sys.version_info >= (3, 11) else "tomli", "serve")
     try:
@@ -88,60 +113,65 @@ def read_config(path: Path) -> Config:
         raw: dict[str, Any] = toml.loads(text)
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be read ({error.strerror}): check the path") from error
-    except ValueError as error:  # of TOML, or of UTF-8
-        raise VljEdgeError(f"{path} is not TOML ({error}): mend that line") from error
-    check = _Check(path, text)
-    tables = raw.pop("source", [])
-    if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
-        raise check.wrong("source", "sources are tables: write [[source]]")
-    for name, value in raw.items():
-        if name not in _KINDS:
-            raise check.wrong(name, f"'{name}' is not known: it is one of {', '.join(_KINDS)}, or [[source]]")
-        check.kind(name, value, _KINDS[name])
-    if raw.get("log_format", "text") not in ("text", "json"):
-        raise check.wrong("log_format", "log_format is 'text' or 'json'")
-    sources = tuple(_source(check, number, table) for number, table in enumerate(tables))
-    names = [source.name for source in sources]
-    for number, name in enumerate(names):
-        if name in names[:number]:
-            raise check.wrong("name", f"two sources are called '{name}': name each differently", number)
-    return Config(raw, sources)
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise VljEdgeError(f"{path} is not TOML ({error}): correct that line") from error
+    try:
+        parsed = parse(FileOptions, raw)
+        _check_sources(parsed.source)
+    except SchemaError as error:
+        line = _line_of(text.splitlines(), error.path)
+        raise VljEdgeError(f"{path}, line {line}: {without_credentials(str(error))}: correct it") from error
+    return Config(raw, parsed)
 
 
-def read_profile(path: Path) -> dict[str, dict[str, Any]]:
-    """Settings that were saved, by source: {"query": ..., "gates": {gate: {setting: value}}}. None were: empty.
+def _check_sources(sources: tuple[SourceConfig, ...]) -> None:
+    for index, source in enumerate(sources):
+        for name in ("name", "uri"):
+            if not getattr(source, name):
+                raise SchemaError(("source", index, name), "is empty")
+        if source.name in [earlier.name for earlier in sources[:index]]:
+            raise SchemaError(("source", index, "name"), f"is '{source.name}', as of another source")
+        if not all(label.strip() for label in source.labels):
+            raise SchemaError(("source", index, "labels"), "has an empty label")
+
+
+def _line_of(lines: list[str], path: FieldPath) -> int:
+    """Return the line number of a field, or of the [[source]] that lacks it."""
+    source = path[1] if path[:1] == ("source",) and len(path) > 1 else None
+    names = [step for step in path[0 if source is None else 2 :] if isinstance(step, str)]
+    at, section = -1, 1
+    for number, line in enumerate(lines, 1):
+        if re.match(r"\s*\[\[\s*source\s*\]\]", line):
+            at += 1
+            section = number if at == source else section
+        inside = at == source if source is not None else at == -1
+        if inside and names and re.search(rf"(^|[\s.\[\"'{{,]){re.escape(names[-1])}[\"'\]]?\s*(=|\]|$)", line):
+            return number
+    return section
+
+
+def read_profile(path: Path) -> dict[str, SavedSettings]:
+    """Return the settings that the page saved, by the source's name; empty if the file does not exist.
 
     Raises:
-        VljEdgeError: it cannot be read, or holds something else.
+        VljEdgeError: it cannot be read or holds something else.
     """
     if not path.exists():
         return {}
     try:
-        raw: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        for saved in raw.values():
-            if not isinstance(saved.get("query"), (str, type(None))):
-                raise ValueError("a query is no text")
-            if not all(isinstance(label, str) for label in saved.get("labels") or ()):
-                raise ValueError("a label is no text")
-            _ = {gate: _GATES[gate](**settings) for gate, settings in (saved.get("gates") or {}).items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return parse(dict[str, SavedSettings], json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
         raise VljEdgeError(f"{path} holds no saved settings ({error}): remove it, or save them again") from error
-    return raw
 
 
 def save_profile(path: Path, sources: Sequence[SourceSettings]) -> None:
-    """Write the settings that hold now, whole or not at all. Addresses are not in it.
+    """Write the present settings, whole or not at all, without the sources' addresses.
 
     Raises:
-        VljEdgeError: it cannot be written.
+        VljEdgeError: the file cannot be written.
     """
     raw = {
-        wanted.name: {
-            "query": wanted.query,
-            "labels": wanted.labels,
-            "gates": dataclasses.asdict(wanted.gates) if wanted.gates is not None else None,
-        }
-        for wanted in sources
+        source.name: dataclasses.asdict(SavedSettings(source.query, source.labels, source.gates)) for source in sources
     }
     try:
         with atomic_write(path) as stream:
@@ -150,72 +180,14 @@ def save_profile(path: Path, sources: Sequence[SourceSettings]) -> None:
         raise VljEdgeError(f"{path} cannot be written ({error.strerror}): check the folder and the disk") from error
 
 
-def with_profile(
-    wanted: SourceSettings, profile: Mapping[str, Mapping[str, Any]], standard: GateSettings
-) -> SourceSettings:
-    """A source with the settings that were saved for it."""
-    saved = profile.get(wanted.name)
+def with_profile(settings: SourceSettings, profile: Mapping[str, SavedSettings]) -> SourceSettings:
+    """Return a source's settings with those that were saved for it in their place."""
+    saved = profile.get(settings.name)
     if saved is None:
-        return wanted
-    gates = wanted.gates
-    if saved.get("gates"):
-        gates = replace(standard, **{gate: _GATES[gate](**settings) for gate, settings in saved["gates"].items()})
-    labels = tuple(saved["labels"]) if saved.get("labels") else wanted.labels
-    return replace(wanted, query=saved.get("query") or wanted.query, gates=gates, labels=labels)
-
-
-def _source(check: _Check, number: int, table: dict[str, Any]) -> SourceConfig:
-    for name in table:
-        if name not in ("name", "uri", "query", "labels", "gates"):
-            raise check.wrong(
-                name, f"'{name}' is not known of a source: it has name, uri, query, labels and gates", number
-            )
-    for name in ("name", "uri"):
-        if not table.get(name):
-            raise check.wrong("", f"a source has no {name}: add {name} = '...'", number)
-    for name in ("name", "uri", "query"):
-        check.kind(name, table.get(name, ""), str, number)
-    labels = table.get("labels", [])
-    if not isinstance(labels, list) or not all(isinstance(label, str) and label.strip() for label in labels):
-        raise check.wrong("labels", "labels are texts in brackets: labels = ['opens', 'closes']", number)
-    gates = table.get("gates", {})
-    check.kind("gates", gates, dict, number)
-    for gate, settings in gates.items():
-        if gate not in _GATES or not isinstance(settings, dict):
-            raise check.wrong(gate, f"'{gate}' is no gate: write [source.gates.meaning] and settings below it", number)
-        known = {each.name: type(each.default) for each in dataclasses.fields(_GATES[gate])}
-        for name, value in settings.items():
-            if name not in known:
-                raise check.wrong(name, f"'{name}' is no setting of the {gate} gate: it has {', '.join(known)}", number)
-            check.kind(name, value, (int, float) if known[name] is float else known[name], number)
-    return SourceConfig(table["name"], table["uri"], table.get("query"), tuple(labels), gates)
-
-
-class _Check:
-    """Says in which line of a file something is wrong."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        self._path, self._lines = path, text.splitlines()
-
-    def kind(self, name: str, value: Any, wanted: type | tuple[type, ...], source: int | None = None) -> None:
-        """Raises VljEdgeError: the value is of another kind."""
-        kinds = wanted if isinstance(wanted, tuple) else (wanted,)
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            told = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
-            raise self.wrong(name, f"{name} is {told.get(kinds[-1], 'a table')}", source)
-
-    def wrong(self, name: str, message: str, source: int | None = None) -> VljEdgeError:
-        """The error, with the line in which a name stands, of the n-th source or outside of them."""
-        number = self._line(name, source)
-        return VljEdgeError(f"{self._path}, line {number}: {message}")
-
-    def _line(self, name: str, source: int | None) -> int:
-        at, begun = -1, 1
-        for number, line in enumerate(self._lines, 1):
-            if re.match(r"\s*\[\[\s*source\s*\]\]", line):
-                at += 1
-                begun = number if at == source else begun
-            within = at == source if source is not None else at == -1
-            if within and name and re.search(rf"(^|[\s.\[\"'{{,]){re.escape(name)}[\"'\]]?\s*(=|\]|$)", line):
-                return number
-        return begun
+        return settings
+    return replace(
+        settings,
+        query=saved.query or settings.query,
+        gates=saved.gates or settings.gates,
+        labels=saved.labels or settings.labels,
+    )

@@ -1,4 +1,4 @@
-"""What cameras have shown, kept in a store: a minute of a source is a video of its own, without pictures."""
+"""Keeps what cameras have shown in a library: each minute of a source becomes a video of its own, without pictures."""
 
 from __future__ import annotations
 
@@ -11,48 +11,49 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import WindowReport
 
 from ..library.store import Store, Video, VideoMoments, moments_of
-from .channel import SourceSettings
+from .settings import SourceSettings
 
-_TIDY_EVERY = 60  # minutes that are stored, after which the many small files are made few
-_MOST = 100_000  # looks that wait while the store cannot be written; the oldest are forgotten first
+_WRITES_PER_TIDY = 60  # after so many writes the store's small files are merged
+_MAX_WAITING = 100_000  # windows of a source that wait while the store cannot be written; the oldest are dropped first
 
 
 class Recorder:
-    """Collects the windows that were encoded, and stores them once a minute in a thread of its own.
+    """Collects encoded windows and writes them to a store in a thread of its own.
 
     Args:
-        store: one that may be written. What was asked another question than it is left out.
-        default_query: what a source is asked that names no query.
-        pause: seconds from one time to the next.
+        store: opened for writing. Windows of sources that are asked another query than the store's are left out.
+        default_query: the query of sources that name none.
+        pause: seconds between two writes.
 
     Attributes:
-        stored, lost: moments, and windows.
-        last_error: one line; None: there was none.
+        stored: number of moments written.
+        lost: number of windows dropped.
+        last_error: one line, or None.
     """
 
     def __init__(self, store: Store, default_query: str, pause: float = 60.0) -> None:
-        self._store, self._default, self._pause = store, default_query, pause
+        self._store, self._default_query, self._pause = store, default_query, pause
         self.stored = self.lost = 0
         self.last_error: str | None = None
         self._waiting: dict[str, list[tuple[float, WindowReport]]] = {}
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._writes = 0
-        self._thread = threading.Thread(target=self._work, name="remember", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._thread.start()
 
-    def see(self, wanted: SourceSettings, clock: float, look: WindowReport) -> None:
-        """A window of a source, and the unix time at which it was dealt with. Any thread may call it."""
-        if look.embedding is None or (wanted.query or self._default) != self._store.query:
+    def add(self, settings: SourceSettings, clock: float, report: WindowReport) -> None:
+        """Add a window of a source; `clock` is the unix time of its end. May be called from any thread."""
+        if report.embedding is None or (settings.query or self._default_query) != self._store.query:
             return
         with self._lock:
-            waiting = self._waiting.setdefault(wanted.name, [])
-            waiting.append((clock, look))
-            if len(waiting) > _MOST:
+            waiting = self._waiting.setdefault(settings.name, [])
+            waiting.append((clock, report))
+            if len(waiting) > _MAX_WAITING:
                 del waiting[0]
                 self.lost += 1
 
     def close(self) -> None:
-        """Store what waits. May be called twice."""
+        """Write what waits and close the store. May be called twice."""
         self._stop.set()
         self._thread.join(30.0)
 
@@ -65,31 +66,35 @@ class Recorder:
     def _write(self) -> None:
         with self._lock:
             taken, self._waiting = self._waiting, {}
-        for source, looks in taken.items():
+        for source, reports in taken.items():
             try:
-                moments = a_minute(source, looks)
+                moments = to_video(source, reports)
                 if moments is None:
                     continue
                 self._store.put(moments)
                 self.stored += len(moments.start)
                 self._writes += 1
-                if self._writes % _TIDY_EVERY == 0:
+                if self._writes % _WRITES_PER_TIDY == 0:
                     self._store.tidy()
-            except VljEdgeError as error:  # a full disk: they wait for the next time
+            except VljEdgeError as error:  # a full disk: these windows wait for the next write
                 self.last_error = str(error)
                 logging.warning("%s", error)
                 with self._lock:
-                    self._waiting[source] = (looks + self._waiting.get(source, []))[-_MOST:]
+                    self._waiting[source] = (reports + self._waiting.get(source, []))[-_MAX_WAITING:]
 
 
-def a_minute(source: str, looks: list[tuple[float, WindowReport]]) -> VideoMoments | None:
-    """As a video that is called after the source and the time (UTC) of its beginning, with seconds from there on."""
-    first, look = looks[0]
-    begun = first - (look.window.end - look.window.start)
-    name = datetime.fromtimestamp(begun, timezone.utc).isoformat(timespec="milliseconds")
+def to_video(source: str, reports: list[tuple[float, WindowReport]]) -> VideoMoments | None:
+    """Return windows as a video named after the source and the UTC time of its beginning; None where nothing is kept.
+
+    Args:
+        reports: unix time of a window's end, and its report; at least one.
+    """
+    first_clock, first = reports[0]
+    start = first_clock - (first.window.end - first.window.start)
+    name = datetime.fromtimestamp(start, timezone.utc).isoformat(timespec="milliseconds")
     windows = [
-        (max(0.0, clock - begun - (look.window.end - look.window.start)), clock - begun, look.embedding)
-        for clock, look in looks
-        if look.embedding is not None
+        (max(0.0, clock - start - (report.window.end - report.window.start)), clock - start, report.embedding)
+        for clock, report in reports
+        if report.embedding is not None
     ]
     return moments_of(Video(f"{source} {name}", 0, time.time_ns()), windows)

@@ -1,107 +1,113 @@
-"""Several sources at once: one chain, in fair turns; each has gates, settings and numbers of its own.
-
-channel -> source -> Tap -> Model.narrate -> Event -> outlets
-
-A channel outlives passes over its source: its settings may change, and its camera may be lost and come back. Each time
-a new pass begins, with gates that know nothing, so that something is said at once.
-"""
+"""Several sources behind one model, which they take turns at: the set of channels, and how it is changed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
-from vlj_edge.errors import VljEdgeError
-
+from ..embedding.labels import LabelBank, make_bank
 from ..model import Model
 from ..sinks.base import Event
 from ..sinks.queue import SinkQueue
-from .channel import Channel, See, SourceSettings, label_bank_of
-
-_PATIENCE = 10.0  # seconds for a channel's thread to end
+from .channel import Channel, ChannelContext, OnReport
+from .settings import SourceSettings, by_name
 
 
 class Station:
-    """Channels that share one model, and the outlets that all their events go to.
+    """Channels that share one model, and the sinks that all their events go to.
 
     Args:
-        model: what all sources are narrated with.
-        heard: is told of every event, by the channel's thread, before the outlets are.
-        keep_trying: sources that are not there yet are waited for.
-        see: is told of every window, with what was wanted and the unix time, by the thread that encodes.
+        sources: with names that are unique.
+        on_event: called with every caption before the sinks are, by the channel's thread.
+        on_report: called with the settings, the unix time and the report of every window, by the thread that encodes.
+        keep_trying: wait for sources that are not there yet.
+
+    Attributes:
+        channels: by name; replaced as a whole when the configuration changes.
 
     Raises:
-        VljEdgeError: two sources have one name.
+        VljEdgeError: two sources have the same name.
     """
 
     def __init__(
         self,
         model: Model,
         sources: Sequence[SourceSettings],
-        outlets: Sequence[SinkQueue] = (),
-        heard: Callable[[Event], None] = lambda event: None,
+        sinks: Sequence[SinkQueue] = (),
+        on_event: Callable[[Event], None] = lambda event: None,
         keep_trying: bool = False,
-        see: See = lambda wanted, clock, look: None,
+        on_report: OnReport = lambda settings, clock, report: None,
     ) -> None:
-        _ = _by_name(sources)
-        self.model, self.outlets, self._heard = model, list(outlets), heard
-        self._keep_trying, self._see = keep_trying, see
-        self.channels = {wanted.name: Channel(wanted, model, self._emit, keep_trying, see) for wanted in sources}
+        self.model, self.sinks, self._on_event = model, list(sinks), on_event
+
+        @lru_cache(maxsize=16)
+        def label_bank(labels: tuple[str, ...]) -> LabelBank:
+            return make_bank(model, labels)
+
+        self._context = ChannelContext(model, label_bank, self._emit, on_report, keep_trying)
+        self.channels = {name: Channel(each, self._context) for name, each in by_name(sources).items()}
+        self._changing, self._stopped = threading.Lock(), False
 
     def start(self) -> None:
-        """Begin with all sources."""
+        """Start all channels."""
         for channel in self.channels.values():
             channel.start()
 
     def wait(self, pause: float = 0.2) -> None:
-        """Until all sources have ended. May be interrupted."""
+        """Return once all channels have ended; looks every `pause` seconds, so that Ctrl-C gets through."""
         while not all(channel.join(pause) for channel in self.channels.values()):
             pass
 
-    def become(self, sources: Sequence[SourceSettings]) -> None:
-        """Go on with other sources: those that are no longer named are ended, new ones begin, and where only settings
-        differ they are changed.
+    def reconfigure(self, sources: Sequence[SourceSettings]) -> None:
+        """Apply a new configuration: stop what it does not name, start what is new, change settings where they differ.
+
+        A source whose address differs is stopped and started.
 
         Raises:
-            VljEdgeError: settings that cannot be; everything goes on as before.
+            VljEdgeError: settings that cannot be used; everything goes on as before.
         """
-        wanted = _by_name(sources)
+        settings = by_name(sources)
         for each in sources:
-            self.model.validate(each.query, each.gates)
-            _ = each.labels and label_bank_of(self.model, each.labels)
-        for name, channel in list(self.channels.items()):
-            if name not in wanted or wanted[name].uri != channel.wanted.uri:
-                channel.stop()
-                del self.channels[name]
-        for name, each in wanted.items():
-            if name not in self.channels:
-                self.channels[name] = Channel(each, self.model, self._emit, self._keep_trying, self._see)
-                self.channels[name].start()
-            elif each != self.channels[name].wanted:
-                self.channels[name].settle(each)
+            self._context.check(each)
+        with self._changing:
+            if self._stopped:
+                return
+            kept = {
+                name: channel
+                for name, channel in self.channels.items()
+                if name in settings and settings[name].uri == channel.settings.uri
+            }
+            _stop_all(channel for name, channel in self.channels.items() if name not in kept)
+            self.channels = {name: kept.get(name) or Channel(each, self._context) for name, each in settings.items()}
+            for name, channel in self.channels.items():
+                if name not in kept:
+                    channel.start()
+                elif settings[name] != channel.settings:
+                    channel.apply(settings[name])
 
-    def sick(self) -> str | None:
-        """The name of a source that has pictures and makes nothing of them; None: all is well."""
-        return next((name for name, channel in self.channels.items() if channel.stuck()), None)
+    def stuck_source(self) -> str | None:
+        """Return the name of a source whose frames become no windows, or None."""
+        return next((name for name, channel in self.channels.items() if channel.is_stuck()), None)
 
     def stop(self) -> None:
-        """End all sources, then the outlets, which hand on what they hold. May be called twice."""
-        for channel in self.channels.values():
-            channel.stop()
-        for channel in self.channels.values():
-            channel.join(_PATIENCE)
-        for outlet in self.outlets:
-            outlet.close()
+        """Stop all channels, then close the sinks, which deliver what they hold. May be called twice."""
+        with self._changing:
+            self._stopped = True
+            _stop_all(self.channels.values())
+        for sink in self.sinks:
+            sink.close()
 
     def _emit(self, event: Event) -> None:
-        self._heard(event)
-        for outlet in self.outlets:
-            outlet.put(event)
+        self._on_event(event)
+        for sink in self.sinks:
+            sink.put(event)
 
 
-def _by_name(sources: Sequence[SourceSettings]) -> dict[str, SourceSettings]:
-    found: dict[str, SourceSettings] = {}
-    for wanted in sources:
-        if wanted.name in found:
-            raise VljEdgeError(f"two sources are called '{wanted.name}': name each differently, as NAME=SOURCE")
-        found[wanted.name] = wanted
-    return found
+def _stop_all(channels: Iterable[Channel]) -> None:
+    """Stop channels at the same time, so that one that hangs delays no other."""
+    stopping = list(channels)
+    if stopping:
+        with ThreadPoolExecutor(len(stopping), "stop") as pool:
+            list(pool.map(Channel.stop, stopping))

@@ -1,4 +1,4 @@
-"""What systemd wants to hear of a service: that it is ready, that it lives, that it stops (sd_notify(3))."""
+"""Messages to systemd: the service is ready, alive, stopping (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from collections.abc import Callable
 
 
 def notify(message: str) -> None:
-    """Tell systemd, such as "READY=1". Does nothing where systemd has not started this."""
+    """Send systemd a message such as "READY=1". Does nothing where systemd did not start this process."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    place = "\0" + address[1:] if address.startswith("@") else address  # an abstract one
+    path = "\0" + address[1:] if address.startswith("@") else address  # "@" stands for an abstract socket
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
-        out.connect(place)
+        out.connect(path)
         out.send(message.encode())
 
 
-def watchdog(healthy: Callable[[], bool], stop: threading.Event) -> threading.Thread | None:
-    """Tell systemd twice in its interval that all is well, for as long as it is; a service that is silent is started
-    again. None: systemd does not ask for that."""
+def start_watchdog(healthy: Callable[[], bool], stop: threading.Event) -> threading.Thread | None:
+    """Start a thread that reports to systemd twice per watchdog interval while `healthy()` holds.
+
+    systemd restarts a service that stays silent. Returns None where systemd has set no interval (WatchdogSec).
+    """
     interval = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
     if not interval or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None

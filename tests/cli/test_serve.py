@@ -111,7 +111,7 @@ def test_it_serves_reads_its_file_again_and_ends(
     served.wait(lambda: sources_of(served.state())["b"]["counts"]["events"] == 1)
     config.write_text("port = 'x'")
     served.process.send_signal(signal.SIGHUP)
-    served.wait(lambda: "settings were not read again" in served.errors.read_text())
+    served.wait(lambda: "serve.toml" in served.errors.read_text())
     assert sources_of(served.state()).keys() == {"a", "b"}, "a mistake changes nothing"
 
     assert served.end() == 0
@@ -135,19 +135,19 @@ def test_a_token_guards_it(serve: Callable[..., Served], films: dict[str, Path],
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "named"),
     [
-        ((), 2, "name a SOURCE"),
-        (("0", "--host", "0.0.0.0"), 1, "0.0.0.0 can be reached by others: add --token-file"),
-        (("0", "--token", "short"), 1, "fewer than 16 characters"),
-        (("--config", "none.toml"), 1, "none.toml cannot be read"),
-        (("0", "--store", "/proc/none"), 1, "/proc/none cannot be made"),
-        (("0", "0"), 1, "two sources are called '0'"),
+        ((), 2, "SOURCE"),
+        (("0", "--host", "0.0.0.0"), 1, "--token-file"),
+        (("0", "--token", "short"), 1, "16 characters"),
+        (("--config", "none.toml"), 1, "none.toml"),
+        (("0", "--store", "/proc/none"), 1, "/proc/none"),
+        (("0", "0"), 1, "'0'"),
     ],
 )
 def test_wrong_calls_are_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, named: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = vlj_edge("serve", *arguments)
-    assert done.returncode == code and told in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == code and named in done.stderr and "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -10,20 +11,22 @@ from pathlib import Path
 import pytest
 
 from vlj_edge.bundle import GateSettings
-from vlj_edge.runtime.service.config import _KINDS, read_config
+from vlj_edge.runtime.service.config import FileOptions, read_config
 
 SERVE = Path(__file__).parents[2] / "examples" / "serve"
 
 
 def test_the_config_is_right_and_so_is_what_it_comments_out(tmp_path: Path) -> None:
     config = read_config(SERVE / "serve.toml")
-    assert [source.name for source in config.sources] == ["bench"]
+    assert config.source_names == ["bench"]
     text = re.sub(r"^# (?=[\w\[])", "", (SERVE / "serve.toml").read_text().partition("\n")[2], flags=re.M)
     (tmp_path / "all.toml").write_text(text)
     whole = read_config(tmp_path / "all.toml")
-    assert [source.name for source in whole.sources] == ["bench", "door"]
-    assert whole.options.keys() == _KINDS.keys(), "every option is there"
-    gates = whole.sources[1].wanted(GateSettings()).gates
+    assert whole.source_names == ["bench", "door"]
+    assert {*whole.options, "source"} == {each.name for each in dataclasses.fields(FileOptions)}, (
+        "every option is there"
+    )
+    gates = whole.sources(GateSettings())[1].gates
     assert gates is not None and gates.meaning.speak_below == 0.9
 
 

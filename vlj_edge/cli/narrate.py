@@ -1,4 +1,4 @@
-"""vlj-edge narrate: sources in, lines of time and text out."""
+"""vlj-edge narrate: sources in, captions with their times out."""
 
 from __future__ import annotations
 
@@ -8,37 +8,49 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from .narrate_output import format_counts, format_totals, print_state
 from .options import EngineOptions, bundle_option, engine_options, load_model
 from .sink_options import open_outlets, tell_missed, with_outlets
+from .source_names import parse_sources
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.model import Model
-    from vlj_edge.runtime.service.channel import SourceSettings
+    from vlj_edge.runtime.service.settings import SourceSettings
     from vlj_edge.runtime.sinks.base import Event
+    from vlj_edge.runtime.sinks.files import SrtWriter
     from vlj_edge.runtime.sinks.queue import SinkQueue
-    from vlj_edge.runtime.sinks.video import AnnotatedVideo
-    from vlj_edge.runtime.video.source import Source
+    from vlj_edge.runtime.stream.run import Run
 
-    from ..results import Totals
+    from ..results import Narration
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class _Files(NamedTuple):
+    """Files that only the narration of one source writes."""
+
+    srt: Path | None
+    vtt: Path | None
+    record: Path | None
 
 
 @click.command()
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @bundle_option
-@click.option("--query", help="What the model is asked; the bundle's own question when not named.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: the texts, then the totals.")
-@click.option("--srt", type=_FILE, help="Write subtitles to this file as well.")
-@click.option("--vtt", type=_FILE, help="The same as WebVTT.")
-@click.option("--record", type=_FILE, help="Write the video with its texts in it, in parts of a minute: NAME-0001.mp4.")
+@click.option("--query", help="What the model is asked.  [default: the bundle's query]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: the captions, then the totals.")
+@click.option("--srt", type=_FILE, help="Also write SRT subtitles to this file.")
+@click.option("--vtt", type=_FILE, help="Also write WebVTT subtitles to this file.")
+@click.option(
+    "--record", type=_FILE, help="Also write the video with its captions, in parts of a minute: NAME-0001.mp4."
+)
 @with_outlets
 @engine_options
-@click.option("--every-window", is_flag=True, help="Decode every window with all gates off: the baseline.")
+@click.option("--every-window", is_flag=True, help="Decode every window, with all gates off: the baseline.")
 def narrate(
     sources: tuple[str, ...],
     bundle: Path | None,
@@ -49,9 +61,9 @@ def narrate(
     record: Path | None,
     engine_options: EngineOptions,
     every_window: bool,
-    **outlets: Any,
+    **sink_options: Any,
 ) -> None:
-    """Say what happens in SOURCE, when it changes.
+    """Print a caption of what happens in SOURCE whenever it changes.
 
     SOURCE is a video file, a folder of images, a camera (0, /dev/video0, v4l2:///dev/video0, csi://0), a stream
     (rtsp://, http://), or - for JPEGs on stdin. Several, as NAME=SOURCE, take turns.
@@ -59,161 +71,117 @@ def narrate(
     several = len(sources) > 1
     if several and (srt or vtt or record or every_window):
         raise click.UsageError("--srt, --vtt, --record and --every-window are for one source")
-    for name, path in (("--srt", srt), ("--vtt", vtt), ("--log", outlets["log"])):
-        _spare(sources, name, path)
+    for option, path in (("--srt", srt), ("--vtt", vtt), ("--log", sink_options["log"])):
+        _refuse_to_overwrite(sources, option, path)
     model = load_model(bundle, engine_options)
-    with _opened(outlets) as opened:
+    with _open_sinks(sink_options) as sinks:
         if several:
-            _narrate_all(model, named(sources, query), as_json, opened)
+            _narrate_several(model, parse_sources(sources, query), as_json, sinks)
         else:
-            _narrate_one(model, sources[0], query, as_json, srt, vtt, record, every_window, opened)
+            _narrate_one(model, sources[0], query, every_window, as_json, _Files(srt, vtt, record), sinks)
 
 
 def _narrate_one(
     model: Model,
     uri: str,
     query: str | None,
-    as_json: bool,
-    srt: Path | None,
-    vtt: Path | None,
-    record: Path | None,
     every_window: bool,
-    outlets: list[SinkQueue],
+    as_json: bool,
+    files: _Files,
+    sinks: list[SinkQueue],
 ) -> None:
-    from vlj_edge.runtime.sinks.base import Event
-    from vlj_edge.runtime.sinks.console import json_line, plain_line
     from vlj_edge.runtime.sinks.files import SrtWriter, VttFile
     from vlj_edge.runtime.sinks.queue import SinkQueue
+    from vlj_edge.runtime.sinks.video import AnnotatedVideo, Filmed
     from vlj_edge.runtime.video.uri import open_source
 
     from ..errors import without_credentials
-    from .interrupts import held_back
 
     name = without_credentials(uri)
-    source = open_source(uri, model.manifest.clip.frames_per_second, on_state=lambda state: _tell(name, state))
+    source = open_source(uri, model.manifest.clip.frames_per_second, on_state=lambda state: print_state(name, state))
     with ExitStack() as cleanup:
         cleanup.callback(source.close)
-        if record is not None:
-            source, film = _recorded(source, record)
-            cleanup.callback(film.close)
-            outlets.append(SinkQueue("record", film))
-        narrations = model.narrate(source, query=query, every_window=every_window)
-        cleanup.callback(narrations.close)
-        if vtt is not None:
-            outlets.append(SinkQueue("vtt", VttFile(vtt), retry=True))
-        subtitles = SrtWriter(cleanup.enter_context(srt.open("w", encoding="utf-8"))) if srt else None
-        try:
-            for number, narration in enumerate(narrations, 1):
-                with held_back():
-                    click.echo(json_line(narration) if as_json else plain_line(narration))
-                    if subtitles:
-                        subtitles.add(narration)
-                    for outlet in outlets:
-                        outlet.put(Event(name, narration, time.time(), number))
-        finally:  # also after Ctrl-C or a source that broke off
+        if files.record is not None:
+            video = AnnotatedVideo(files.record, source.period)
+            cleanup.callback(video.close)
+            source = Filmed(source, video)
+            sinks.append(SinkQueue("record", video))
+        run = model.narrate(source, query=query, every_window=every_window)
+        cleanup.callback(run.close)
+        if files.vtt is not None:
+            sinks.append(SinkQueue("vtt", VttFile(files.vtt), retry=True))
+        subtitles = SrtWriter(cleanup.enter_context(files.srt.open("w", encoding="utf-8"))) if files.srt else None
+        _write_captions(run, name, as_json, subtitles, sinks)
+
+
+def _write_captions(
+    run: Run[Narration], name: str, as_json: bool, subtitles: SrtWriter | None, sinks: list[SinkQueue]
+) -> None:
+    """Hand the captions of a run to stdout, subtitles and sinks; then print its totals, also after an interruption."""
+    from vlj_edge.runtime.sinks.base import Event
+    from vlj_edge.runtime.sinks.console import json_line, plain_line
+
+    from .interrupts import held_back
+
+    try:
+        for number, narration in enumerate(run, 1):
             with held_back():
+                click.echo(json_line(narration) if as_json else plain_line(narration))
                 if subtitles:
-                    subtitles.finish(narrations.totals.video_seconds)
-                click.echo(_totals_json(narrations.totals) if as_json else _totals_line(narrations.totals))
+                    subtitles.add(narration)
+                for sink in sinks:
+                    sink.put(Event(name, narration, time.time(), number))
+    finally:
+        with held_back():
+            if subtitles:
+                subtitles.finish(run.totals.video_seconds)
+            click.echo(format_totals(run.totals, as_json))
 
 
-def _narrate_all(model: Model, sources: list[SourceSettings], as_json: bool, outlets: list[SinkQueue]) -> None:
+def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool, sinks: list[SinkQueue]) -> None:
     from vlj_edge.runtime.service.station import Station
     from vlj_edge.runtime.sinks.console import plain_line
 
     from ..errors import VljEdgeError
 
-    width = max(len(wanted.name) for wanted in sources)
+    width = max(len(source.name) for source in sources)
     printing = threading.Lock()  # each source has a thread of its own
 
-    def show(event: Event) -> None:
+    def print_event(event: Event) -> None:
         line = f"{event.source:{width}}  {plain_line(event.narration)}"
         with printing:
             click.echo(json.dumps(event.as_dict(), ensure_ascii=False) if as_json else line)
 
-    station = Station(model, sources, outlets, heard=show)
+    station = Station(model, sources, sinks, on_event=print_event)
     try:
         station.start()
         station.wait()
     finally:
         station.stop()
-        for channel in station.channels.values():
-            counts = {"source": channel.wanted.name} | channel.counts()
-            click.echo(json.dumps({"totals": counts}) if as_json else _counts_line(channel.wanted.name, counts))
-    failed = [channel for channel in station.channels.values() if channel.error is not None]
-    for channel in failed:
-        click.echo(f"warning: {channel.wanted.name}: {channel.error}", err=True)
+        for name, channel in station.channels.items():
+            click.echo(format_counts(name, channel.counts(), as_json))
+    failed = {name: channel.error for name, channel in station.channels.items() if channel.error is not None}
+    for name, error in failed.items():
+        click.echo(f"warning: {name}: {error}", err=True)
     if failed:
         raise VljEdgeError(f"{len(failed)} of {len(sources)} sources could not be narrated to their end: see above")
 
 
-def named(sources: tuple[str, ...], query: str | None) -> list[SourceSettings]:
-    """NAME=SOURCE, or the source alone, which is then its name as far as it may be shown."""
-    from vlj_edge.runtime.service.channel import SourceSettings
-
-    from ..errors import without_credentials
-
-    found = []
-    for given in sources:
-        name, mark, uri = given.partition("=")
-        plain = not mark or any(
-            c in name for c in "/:?."
-        )  # a=b.mp4 has a name; rtsp://host/?a=b and ./a=b.mp4 have none
-        found.append(
-            SourceSettings(without_credentials(given), given, query) if plain else SourceSettings(name, uri, query)
-        )
-    return found
-
-
-def _spare(sources: tuple[str, ...], option: str, path: Path | None) -> None:
+def _refuse_to_overwrite(sources: tuple[str, ...], option: str, path: Path | None) -> None:
     from ..errors import VljEdgeError
 
     for source in sources:
         if path and path.exists() and Path(source).exists() and path.samefile(source):
-            raise VljEdgeError(
-                f"{option} {path} is what is to be narrated, and would be overwritten: name another file"
-            )
+            raise VljEdgeError(f"{option} {path} would overwrite the source: name another file")
 
 
 @contextmanager
-def _opened(outlets: dict[str, Any]) -> Iterator[list[SinkQueue]]:
-    opened = open_outlets(**outlets)
+def _open_sinks(options: dict[str, Any]) -> Iterator[list[SinkQueue]]:
+    """Open the sinks that options name; close them at the end, with those that were added to the list meanwhile."""
+    sinks = open_outlets(**options)
     try:
-        yield opened
+        yield sinks
     finally:
-        for outlet in opened:
-            outlet.close()
-        tell_missed(opened)
-
-
-def _recorded(source: Source, path: Path) -> tuple[Source, AnnotatedVideo]:
-    from vlj_edge.runtime.sinks.video import AnnotatedVideo, Filmed
-
-    film = AnnotatedVideo(path, source.period)
-    return Filmed(source, film), film
-
-
-def _tell(name: str, state: str) -> None:
-    lines = {"lost": "gives no picture, trying again", "live": "is there"}
-    if state in lines:
-        click.echo(f"{name} {lines[state]}", err=True)
-
-
-def _totals_json(totals: Totals) -> str:
-    return json.dumps({"totals": totals.as_dict()})
-
-
-def _totals_line(totals: Totals) -> str:
-    saved = f"{totals.decodes_saved:.1f}x fewer than" if totals.decoder_runs else "against"
-    return (
-        f"{totals.windows} windows, {totals.encoder_runs} encoder runs, {totals.decoder_runs} decoder runs"
-        f" ({saved} decoding every window), {totals.video_seconds:.1f} s of video"
-        f" at {totals.real_time_factor:.1f}x real time"
-    )
-
-
-def _counts_line(name: str, counts: dict[str, Any]) -> str:
-    return (
-        f"{name}: {counts['windows']} windows ({counts['windows_dropped']} dropped), {counts['encoder_runs']} encoder"
-        f" runs, {counts['decoder_runs']} decoder runs, {counts['video_seconds']:.1f} s of video"
-    )
+        for sink in sinks:
+            sink.close()
+        tell_missed(sinks)

@@ -1,4 +1,4 @@
-"""vlj-edge serve: cameras in, a page to watch, an API, and texts to other systems; for weeks."""
+"""vlj-edge serve: narrates sources for weeks, with a page to watch, an API, and captions to other systems."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,37 +17,39 @@ import click
 
 from .options import bundle_option, report_backend, verbose_option
 from .sink_options import open_outlets, tell_missed, with_outlets
+from .source_names import parse_sources
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.model import Model
-    from vlj_edge.runtime.service.channel import See, SourceSettings
+    from vlj_edge.runtime.service.channel import OnReport
     from vlj_edge.runtime.service.config import Config
     from vlj_edge.runtime.service.http.broadcast import Broadcaster
+    from vlj_edge.runtime.service.settings import SourceSettings
     from vlj_edge.runtime.service.station import Station
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _LOCAL = ("127.0.0.1", "localhost", "::1")
-_ENDING = 3  # seconds for open connections, once the server is to end
+_SHUTDOWN_SECONDS = 3  # for open connections
 
 
 @click.command()
 @click.argument("sources", metavar="[SOURCE...]", nargs=-1)
 @click.option("--config", type=_FILE, help="Read sources and options from this TOML file; read again on SIGHUP.")
-@click.option("--host", help="Address to listen at; others than this machine's own need a token.  [default: 127.0.0.1]")
+@click.option("--host", help="Address to listen at; one that others can reach needs a token.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="[default: 8765]")
-@click.option("--token", envvar="VLJ_EDGE_TOKEN", help="What a browser or program must know.")
-@click.option("--token-file", type=_FILE, help="The token is in this file.")
+@click.option("--token", envvar="VLJ_EDGE_TOKEN", help="Secret that a browser or program must present.")
+@click.option("--token-file", type=_FILE, help="Read the token from this file.")
 @bundle_option
-@click.option("--query", help="What the model is asked; the bundle's own question when not named.")
-@click.option("--store", help="Keep what is seen in this store, and search it from the page.")
-@click.option("--profile", type=_FILE, help="Where the page saves settings; read at the start.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), help="Of what is logged on stderr.  [default: text]")
+@click.option("--query", help="What the model is asked.  [default: the bundle's query]")
+@click.option("--store", help="Keep embeddings in this library, and search it from the page.")
+@click.option("--profile", type=_FILE, help="File in which the page saves settings; read at the start.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log on stderr.  [default: text]")
 @with_outlets
 @verbose_option
 def serve(sources: tuple[str, ...], config: Path | None, verbose: bool, **given: Any) -> None:
-    """Narrate SOURCEs (as NAME=SOURCE, or an address alone) for good, and show it on a page.
+    """Narrate SOURCEs (as NAME=SOURCE, or an address alone) until stopped, and show them on a page.
 
-    Sources that are not there are waited for. SIGTERM ends it once the text at work is finished.
+    Sources that are not there yet are waited for. SIGTERM ends it once the caption being decoded is finished.
     """
     from vlj_edge.runtime.model import Model
     from vlj_edge.runtime.service.config import Config, read_config
@@ -56,57 +59,68 @@ def serve(sources: tuple[str, ...], config: Path | None, verbose: bool, **given:
 
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         require(module, "serve")
-    read = read_config(config) if config is not None else Config()
-    options = read.options | {name: value for name, value in given.items() if value is not None}
-    if not sources and not read.sources:
+    file = read_config(config) if config is not None else Config()
+    options = file.options | {name: value for name, value in given.items() if value is not None}
+    if not sources and not file.source_names:
         raise click.UsageError("name a SOURCE, or a --config with [[source]]")
-    token = _token(options)
+    token = _read_token(options)
     model = Model(Path(options["bundle"]) if "bundle" in options else nano_bundle())
     report_backend(model.backend, verbose)
-    _log(options.get("log_format", "text"))
-    _run(model, sources, config, options, token)
+    _set_up_logging(options.get("log_format", "text"))
+
+    def read_sources() -> list[SourceSettings]:
+        return _read_sources(model, sources, config, options)
+
+    _run(model, read_sources, options, token)
 
 
 def _run(
-    model: Model, sources: tuple[str, ...], config: Path | None, options: dict[str, Any], token: str | None
+    model: Model, read_sources: Callable[[], list[SourceSettings]], options: dict[str, Any], token: str | None
 ) -> None:
-    from vlj_edge.runtime.service.http.app import LOCAL, Broadcaster, Options, build_app
+    from vlj_edge.runtime.service.http.app import LOCAL_HOSTS, Broadcaster, ServerOptions, build_app
     from vlj_edge.runtime.service.station import Station
 
-    def wanted() -> list[SourceSettings]:
-        return _wanted(model, sources, config, options)
-
     log = Path(options["log"]) if "log" in options else None
-    outlets = open_outlets(log, *(options.get(name) for name in ("log_bytes", "mqtt", "webhook", "say")))
+    sinks = open_outlets(log, *(options.get(name) for name in ("log_bytes", "mqtt", "webhook", "say")))
     with ExitStack() as cleanup:
-        cleanup.callback(tell_missed, outlets)
-        for outlet in outlets:
-            cleanup.callback(outlet.close)
-        attached, see = _attached(model, options, cleanup)
-        hub = Broadcaster()
-        station = Station(model, wanted(), outlets, heard=hub.heard, keep_trying=True, see=see)
+        cleanup.callback(tell_missed, sinks)
+        for sink in sinks:
+            cleanup.callback(sink.close)
+        on_report = _open_recorder(model, options, cleanup)
+        broadcaster = Broadcaster()
+        station = Station(
+            model, read_sources(), sinks, on_event=broadcaster.publish_event, keep_trying=True, on_report=on_report
+        )
         host = options.get("host", "127.0.0.1")
-        hosts = LOCAL if host in _LOCAL else ("*",)
-        app = build_app(station, hub, Options(token=token, hosts=hosts, **attached))
-        _reload_on_hangup(station, wanted)
-        _serve(app, host, options.get("port", 8765), station, hub)
+        hosts = LOCAL_HOSTS if host in _LOCAL else ("*",)
+        app = build_app(station, broadcaster, ServerOptions(token, hosts, **_page_options(model, options)))
+        _reload_on_hangup(station, read_sources)
+        _serve_until_stopped(app, host, options.get("port", 8765), station, broadcaster)
 
 
-def _serve(app: Any, host: str, port: int, station: Station, hub: Broadcaster) -> None:
-    """Until SIGTERM or Ctrl-C."""
+def _serve_until_stopped(app: Any, host: str, port: int, station: Station, broadcaster: Broadcaster) -> None:
+    """Run station and server until SIGTERM or Ctrl-C."""
     import uvicorn
 
-    from vlj_edge.runtime.service.systemd import notify, watchdog
+    from vlj_edge.runtime.service.systemd import notify, start_watchdog
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            # In a thread, since it waits for a lock, which a signal handler must not.
+            threading.Thread(target=broadcaster.close).start()
+            super().handle_exit(sig, frame)
 
     stopping = threading.Event()
-    settings = uvicorn.Config(app, host, port, log_config=None, access_log=False, timeout_graceful_shutdown=_ENDING)
-    server = _server(settings, hub)
+    settings = uvicorn.Config(
+        app, host, port, log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS
+    )
+    server = Server(settings)
     station.start()
     try:
-        watchdog(lambda: station.sick() is None, stopping)
+        start_watchdog(lambda: station.stuck_source() is None, stopping)
         notify("READY=1")
         logging.info("http://%s:%s", host, port)
-        with suppress(KeyboardInterrupt):  # it raises again what it has ended for, and that is how this ends well
+        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has shut down
             server.run()
     finally:
         notify("STOPPING=1")
@@ -114,50 +128,43 @@ def _serve(app: Any, host: str, port: int, station: Station, hub: Broadcaster) -
         station.stop()
 
 
-def _server(settings: Any, hub: Broadcaster) -> Any:
-    """A server whose pages let go of it when it is to end."""
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        def handle_exit(self, sig: int, frame: Any) -> None:
-            threading.Thread(target=hub.close).start()  # it waits for a lock, which a handler must not
-            super().handle_exit(sig, frame)
-
-    return Server(settings)
-
-
-def _wanted(
-    model: Model, sources: tuple[str, ...], config: Path | None, options: dict[str, Any]
+def _read_sources(
+    model: Model, arguments: tuple[str, ...], config: Path | None, options: dict[str, Any]
 ) -> list[SourceSettings]:
-    """Of the command line and of the file, as it is now, with the settings that were saved."""
+    """Return the sources of the command line and of the file as it is now, with the settings that were saved."""
     from vlj_edge.runtime.service.config import Config, read_config, read_profile, with_profile
 
-    from .narrate import named
-
-    read: Config = read_config(config) if config is not None else Config()
+    file: Config = read_config(config) if config is not None else Config()
     query = options.get("query")
-    standard = model.manifest.gates
-    found = [*named(sources, query), *(source.wanted(standard, query) for source in read.sources)]
     saved = read_profile(Path(options["profile"])) if "profile" in options else {}
-    found = [with_profile(each, saved, standard) for each in found]
-    for each in found:
-        model.validate(each.query, each.gates)
+    found = [*parse_sources(arguments, query), *file.sources(model.manifest.gates, query)]
+    found = [with_profile(settings, saved) for settings in found]
+    for settings in found:
+        model.validate(settings.query, settings.gates)
     return found
 
 
-def _attached(model: Model, options: dict[str, Any], cleanup: ExitStack) -> tuple[dict[str, Any], See]:
-    """What the page may use besides: the store, and where settings are saved; and what keeps windows in that store."""
+def _open_recorder(model: Model, options: dict[str, Any], cleanup: ExitStack) -> OnReport:
+    """Return what receives window reports: a recorder that writes to --store, or nothing."""
+    if "store" not in options:
+        return lambda settings, clock, report: None
+    from vlj_edge.runtime.library import Store
+    from vlj_edge.runtime.service.recorder import Recorder
+
+    default_query = model.manifest.default_query
+    query = options.get("query") or default_query  # embeddings of different queries cannot be compared
+    recorder = Recorder(Store(options["store"], model.manifest, query, write=True), default_query)
+    cleanup.callback(recorder.close)
+    return recorder.add
+
+
+def _page_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the store that the page searches, and the function that saves its settings, where there are any."""
     found: dict[str, Any] = {}
-    see: See = lambda wanted, clock, look: None  # noqa: E731
     if "store" in options:
         from vlj_edge.runtime.library import Store
-        from vlj_edge.runtime.service.recorder import Recorder
 
-        default = model.manifest.default_query
-        asked = options.get("query") or default  # what cameras are asked: other embeddings cannot be compared
-        remember = Recorder(Store(options["store"], model.manifest, asked, write=True), default)
-        cleanup.callback(remember.close)
-        found["store"], see = Store(options["store"], model.manifest), remember.see
+        found["store"] = Store(options["store"], model.manifest)
     if "profile" in options:
         from vlj_edge.runtime.service.config import save_profile
 
@@ -168,10 +175,10 @@ def _attached(model: Model, options: dict[str, Any], cleanup: ExitStack) -> tupl
             return path.name
 
         found["save"] = save
-    return found, see
+    return found
 
 
-def _token(options: dict[str, Any]) -> str | None:
+def _read_token(options: dict[str, Any]) -> str | None:
     from ..errors import VljEdgeError
 
     token: str | None = options.get("token")
@@ -185,26 +192,26 @@ def _token(options: dict[str, Any]) -> str | None:
         raise VljEdgeError("the token has fewer than 16 characters: make one with openssl rand -hex 16")
     host = options.get("host", "127.0.0.1")
     if host not in _LOCAL and token is None:
-        raise VljEdgeError(f"{host} can be reached by others: add --token-file FILE, or leave --host out")
+        raise VljEdgeError(f"{host} can be reached by other machines: add --token-file FILE, or leave --host out")
     return token
 
 
-def _reload_on_hangup(station: Station, wanted: Any) -> None:
-    """SIGHUP: other sources and settings, as the file has them now. One that is wrong changes nothing."""
+def _reload_on_hangup(station: Station, read_sources: Callable[[], list[SourceSettings]]) -> None:
+    """On SIGHUP apply the configuration as it is now; if anything in it is wrong, nothing changes."""
     from ..errors import VljEdgeError
 
     def reload() -> None:
         try:
-            station.become(wanted())
+            station.reconfigure(read_sources())
             logging.info("settings were read again: %s", ", ".join(station.channels))
         except VljEdgeError as error:
             logging.error("settings were not read again: %s", error)
 
-    # not in the handler itself, which strikes anywhere
+    # In a thread: a signal handler may interrupt code that holds a lock.
     signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload, daemon=True).start())
 
 
-def _log(form: str) -> None:
+def _set_up_logging(form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     if form == "json":
         handler.setFormatter(_JsonLines())
@@ -215,7 +222,7 @@ def _log(form: str) -> None:
 
 
 class _JsonLines(logging.Formatter):
-    """One object a line."""
+    """Formats each record as one JSON object on a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         return json.dumps(

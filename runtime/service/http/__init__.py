@@ -1,1 +1,5 @@
-"""The HTTP side of a station: a live page, an API, and metrics. app.py builds it, and alone needs vlj-edge[serve]."""
+"""The HTTP side of a station: live page, API, metrics, and who may use them. app.py builds the application.
+
+Needs vlj-edge[serve]; only vlj_edge/cli/serve.py imports it. What narrates belongs in the folder above, and the page
+itself is vlj_edge/pages/live.html.
+"""

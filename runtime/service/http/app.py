@@ -1,4 +1,4 @@
-"""The application: which routes there are, what stands before them, and how errors are told."""
+"""The application: its routes, the middleware before them, and how errors are answered."""
 
 from __future__ import annotations
 
@@ -22,113 +22,117 @@ from ..station import Station
 from . import clip_routes, live_routes
 from .auth import AuthMiddleware
 from .broadcast import Broadcaster
-from .options import LOCAL, Options, ServerState, server_state
-from .redact import line_of
+from .redact import safe_line
 from .schemas import Problem
+from .state import LOCAL_HOSTS, ServerOptions, ServerState, make_state
 
-__all__ = ["LOCAL", "Broadcaster", "Options", "build_app"]
+__all__ = ["LOCAL_HOSTS", "Broadcaster", "ServerOptions", "build_app"]
 
-_POWER_EVERY = 5.0  # seconds that power is the mean of
+_POWER_INTERVAL = 5.0  # seconds that a power reading averages
 _REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 401, 403, 413, 422)}
 
 
-def build_app(station: Station, hub: Broadcaster, options: Options) -> FastAPI:
-    """The application of one station.
+def build_app(station: Station, broadcaster: Broadcaster, options: ServerOptions) -> FastAPI:
+    """Return the application of one station.
 
     Args:
-        hub: that the station was made with: Station(heard=hub.heard). Close it before the server ends, or its clients
-            keep that from ending.
+        broadcaster: the one the station reports to: Station(on_event=broadcaster.publish_event). Close it before the
+            server ends: its clients' streams would keep the server from ending.
     """
-    desk = server_state(station, hub, options)
+    server = make_state(station, broadcaster, options)
     app = FastAPI(
         title="vlj-edge",
         version=vlj_edge.__version__,
-        docs_url=None,  # they load from a CDN
+        docs_url=None,  # these pages load scripts from a CDN
         redoc_url=None,
         redirect_slashes=False,
         responses=_REFUSALS,
-        lifespan=_lifespan(desk),
+        lifespan=_lifespan(server),
     )
     app.add_middleware(AuthMiddleware, options=options)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(VljEdgeError, _mendable)
-    app.add_exception_handler(Exception, _failed)
-    token = [Depends(HTTPBearer(auto_error=False))]  # for the description; the guard has asked for it already
-    for part in (
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid_request)
+    app.add_exception_handler(VljEdgeError, _answer_user_error)
+    app.add_exception_handler(Exception, _answer_internal_error)
+    token = [Depends(HTTPBearer(auto_error=False))]  # only for the OpenAPI description: AuthMiddleware checks it
+    for routes in (
         live_routes.state,
-        live_routes.pictures,
+        live_routes.images,
         live_routes.events,
         live_routes.settings,
         clip_routes.clips,
         clip_routes.library,
     ):
-        app.include_router(part(desk), dependencies=token)
-    app.include_router(live_routes.health(desk))
+        app.include_router(routes(server), dependencies=token)
+    app.include_router(live_routes.health(server))
     page = resources.files("vlj_edge").joinpath("pages").joinpath("live.html").read_text(encoding="utf-8")
 
     # Not response_class=HTMLResponse: FastAPI would describe refusals as HTML, too.
     html: dict[int | str, dict[str, Any]] = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
 
     @app.get("/", response_class=Response, responses=html, dependencies=token)
-    def live() -> Response:
-        """The page."""
+    def live_page() -> Response:
+        """The live page."""
         nonce = secrets.token_urlsafe(16)
-        return HTMLResponse(page.replace("{{NONCE}}", nonce), headers={"Content-Security-Policy": _policy(nonce)})
+        headers = {"Content-Security-Policy": _content_security_policy(nonce)}
+        return HTMLResponse(page.replace("{{NONCE}}", nonce), headers=headers)
 
     return app
 
 
-def _lifespan(desk: ServerState) -> Any:
+def _lifespan(server: ServerState) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(desk.hub.watch(desk.station)), asyncio.create_task(_read_power(desk))]
+        tasks = [
+            asyncio.create_task(server.broadcaster.watch(server.station)),
+            asyncio.create_task(_read_power(server)),
+        ]
         try:
             yield
         finally:
-            desk.closing.set()
-            desk.hub.close()
+            server.closing.set()
+            server.broadcaster.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.to_thread(desk.gauge.stop)
-            desk.workers.shutdown(wait=False, cancel_futures=True)
+            await asyncio.to_thread(server.power_meter.stop)
+            server.workers.shutdown(wait=False, cancel_futures=True)
 
     return lifespan
 
 
-async def _read_power(desk: ServerState) -> None:
+async def _read_power(server: ServerState) -> None:
     while True:
         with suppress(VljEdgeError, OSError):
-            await asyncio.to_thread(desk.gauge.read)
-        await asyncio.sleep(_POWER_EVERY)
+            await asyncio.to_thread(server.power_meter.read)
+        await asyncio.sleep(_POWER_INTERVAL)
 
 
-def _policy(nonce: str) -> str:
+def _content_security_policy(nonce: str) -> str:
     return (
         f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self' data:;"
         " connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
     )
 
 
-async def _refused(_: Request, error: Exception) -> JSONResponse:
+async def _answer_http_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    lines = {404: "there is nothing here: /openapi.json lists what there is", 405: "that cannot be done here"}
-    plain = error.detail in ("Not Found", "Method Not Allowed")
-    line = lines[error.status_code] if plain else error.detail
+    lines = {404: "no such address: /openapi.json lists all of them", 405: "this address does not allow that method"}
+    by_framework = error.detail in ("Not Found", "Method Not Allowed")
+    line = lines[error.status_code] if by_framework else error.detail
     return JSONResponse({"error": line}, error.status_code, error.headers)
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
+async def _answer_invalid_request(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:]) or "the request"
-    return JSONResponse({"error": line_of(f"{where[:100]}: {first['msg']}")}, 422)
+    return JSONResponse({"error": safe_line(f"{where[:100]}: {first['msg']}")}, 422)
 
 
-async def _mendable(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"error": line_of(error)}, 422)
+async def _answer_user_error(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": safe_line(error)}, 422)
 
 
-async def _failed(_: Request, error: Exception) -> JSONResponse:
+async def _answer_internal_error(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": f"vlj-edge failed inside ({type(error).__name__}): please report it"}, 500)

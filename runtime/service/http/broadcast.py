@@ -1,4 +1,4 @@
-"""What happens, handed to every page that listens; one that does not read holds nobody up."""
+"""Server-sent events for every page that listens; a page that does not read delays nobody."""
 
 from __future__ import annotations
 
@@ -16,41 +16,40 @@ from vlj_edge.results import WindowReport
 from ...sinks.base import Event
 from ..channel import Channel
 from ..station import Station
-from .redact import line_of
+from .redact import safe_line
 
-MOST_CLIENTS = 32
-_LOOK_EVERY = 0.25  # seconds
-_COMMENT_EVERY = 15.0  # seconds of silence, after which proxies begin to take a connection for dead
+MAX_CLIENTS = 32
+_POLL_INTERVAL = 0.25  # seconds between two looks at the channels
+_KEEP_ALIVE = 15.0  # seconds of silence, after which proxies begin to take a connection for dead
 
 
 class Client:
-    """One page that listens. Messages wait in a queue with an end: beyond it the oldest go, and are counted."""
+    """One page that listens. Its messages wait in a bounded queue, from which the oldest are dropped and counted."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, capacity: int) -> None:
         self.queue: deque[bytes] = deque()
-        self.dropped, self._room = 0, room
+        self._capacity = capacity
         self._wake, self._loop = asyncio.Event(), asyncio.get_running_loop()
 
     def put(self, message: bytes) -> int:
-        """Queue it, from any thread, under the hub's lock. How many gave way to it?"""
+        """Queue a message and return the number of messages dropped for it. Any thread, with the broadcaster's lock."""
         self.queue.append(message)
-        gone = 0
-        while len(self.queue) > self._room:
+        dropped = 0
+        while len(self.queue) > self._capacity:
             self.queue.popleft()
-            gone += 1
-        self.dropped += gone
+            dropped += 1
         self.wake()
-        return gone
+        return dropped
 
     def wake(self) -> None:
-        """There is something to see to."""
+        """Let wait() return. May be called from any thread."""
         try:
             self._loop.call_soon_threadsafe(self._wake.set)
-        except RuntimeError:  # its loop has ended, and it with it
+        except RuntimeError:  # its event loop has ended
             self.queue.clear()
 
     async def wait(self, seconds: float) -> None:
-        """Until there is, or so long."""
+        """Wait for wake(), at most so long."""
         try:
             await asyncio.wait_for(self._wake.wait(), seconds)
         except asyncio.TimeoutError:
@@ -59,135 +58,122 @@ class Client:
 
 
 class Broadcaster:
-    """Gathers texts, looks and states, and hands them on as server-sent events.
+    """Sends captions, window reports and states of a station's sources to all clients.
 
     Args:
-        kept: texts that a new client is given first.
-        room: messages that wait for one client.
+        kept: number of captions that a new client is sent first.
+        capacity: number of messages that wait for one client.
 
     Attributes:
-        names: gives, of sources by their names, what may be shown.
-        dropped: messages that clients were too slow for, of all clients there were.
+        shown_names: returns what may be shown of the sources' names, by name.
+        dropped: number of messages that clients were too slow for, over all clients.
     """
 
-    def __init__(self, kept: int = 50, room: int = 256) -> None:
-        self.names: Callable[[], dict[str, str]] = dict
+    def __init__(self, kept: int = 50, capacity: int = 256) -> None:
+        self.shown_names: Callable[[], dict[str, str]] = dict
         self.dropped = 0
-        self._room = room
+        self._capacity = capacity
         self._kept: deque[tuple[int, bytes]] = deque(maxlen=kept)
         self._clients: set[Client] = set()
         self._lock = threading.Lock()
-        self._number, self._epoch = 0, f"{time.time_ns():x}"  # numbers of another run must not be taken for ours
+        # The epoch marks this run of the server: event ids of an earlier one mean nothing.
+        self._number, self._epoch = 0, f"{time.time_ns():x}"
         self._closed = False
 
     @property
     def clients(self) -> int:
-        """That listen now."""
+        """Number of clients that listen now."""
         return len(self._clients)
 
     @property
-    def full(self) -> bool:
-        """Are there as many as may be?"""
-        return len(self._clients) >= MOST_CLIENTS
+    def is_full(self) -> bool:
+        """Whether no further client is accepted."""
+        return len(self._clients) >= MAX_CLIENTS
 
-    def heard(self, event: Event) -> None:
-        """Hand on a text. For Station(heard=...): any thread may call it, and it never waits."""
-        shown = self.names().get(event.source, without_credentials(event.source))
+    def publish_event(self, event: Event) -> None:
+        """Send a caption. For Station(on_event=...): any thread may call it, and it never waits for a client."""
+        shown = self.shown_names().get(event.source, without_credentials(event.source))
         data = event.as_dict() | {"source": shown}
         with self._lock:
             self._number += 1
-            message = _message("narration", data, f"{self._epoch}-{self._number}")
+            message = _format_message("narration", data, f"{self._epoch}-{self._number}")
             self._kept.append((self._number, message))
-            self._hand_on(message)
+            self._send(message)
 
-    def tell(self, kind: str, data: dict[str, Any]) -> None:
-        """Hand on something that is worth nothing later."""
+    def publish(self, kind: str, data: dict[str, Any]) -> None:
+        """Send a message that later clients do not need."""
         with self._lock:
-            self._hand_on(_message(kind, data))
+            self._send(_format_message(kind, data))
 
     def close(self) -> None:
-        """End all clients' streams; there will be no others. Call it before the server is told to end."""
+        """End all clients' streams. Call it before the server is told to end."""
         with self._lock:
             self._closed = True
             for client in self._clients:
                 client.wake()
 
-    async def follow(self, last: str | None = None) -> AsyncGenerator[bytes, None]:
-        """The stream of one client.
+    async def stream(self, last_id: str | None = None) -> AsyncGenerator[bytes, None]:
+        """Yield the messages for one client, kept captions first.
 
         Args:
-            last: the id of the last text that it has seen; None: it has seen none.
+            last_id: the id of the last caption that the client has received, if any.
         """
-        client = Client(self._room)
+        client = Client(self._capacity)
         with self._lock:
-            seen = self._seen(last)
-            before = [message for number, message in self._kept if number > seen]
+            received = self._number_of(last_id)
+            kept = [message for number, message in self._kept if number > received]
             self._clients.add(client)
         try:
-            yield b"".join([b"retry: 2000\n\n", *before])
+            yield b"".join([b"retry: 2000\n\n", *kept])
             while not self._closed:
-                await client.wait(_COMMENT_EVERY)
+                await client.wait(_KEEP_ALIVE)
                 with self._lock:
                     waiting = list(client.queue)
                     client.queue.clear()
                 if not self._closed:
-                    yield b"".join(waiting) or b": still here\n\n"
+                    yield b"".join(waiting) or b": keep-alive\n\n"
         finally:
             with self._lock:
                 self._clients.discard(client)
 
     async def watch(self, station: Station) -> None:
-        """Gather looks and states, for as long as this is not cancelled."""
-        seen: dict[str, tuple[float, WindowReport] | None] = {}
-        states: dict[str, tuple[str, str | None]] = {}
+        """Publish window reports and changes of state of all channels, until this is cancelled."""
+        seen: dict[Channel, int] = {}
+        states: dict[Channel, tuple[str, str | None]] = {}
         while True:
-            shown = self.names()
-            for name, channel in list(station.channels.items()):  # a station may become another meanwhile
-                fresh = fresh_looks(channel, seen.get(name))
-                seen[name] = fresh[-1] if fresh else seen.get(name)
-                for time_, look in fresh if self._clients else ():
-                    self.tell("look", look_dict(shown.get(name, name), time_, look))
+            channels, shown = station.channels, self.shown_names()
+            for name, channel in channels.items():
+                count, reports = channel.statistics.reports_after(seen.get(channel, 0))
+                seen[channel] = count
+                for seconds, report in reports if self._clients else ():
+                    self.publish("look", report_as_dict(shown.get(name, name), seconds, report))
                 state = (str(channel.state), channel.error)
-                if states.get(name) != state:
-                    states[name] = state
-                    error = None if channel.error is None else line_of(channel.error)
-                    self.tell("state", {"source": shown.get(name, name), "state": state[0], "error": error})
-            await asyncio.sleep(_LOOK_EVERY)
+                if states.get(channel) != state:
+                    states[channel] = state
+                    error = None if channel.error is None else safe_line(channel.error)
+                    self.publish("state", {"source": shown.get(name, name), "state": state[0], "error": error})
+            for gone in seen.keys() - set(channels.values()):
+                del seen[gone], states[gone]
+            await asyncio.sleep(_POLL_INTERVAL)
 
-    def _hand_on(self, message: bytes) -> None:
+    def _send(self, message: bytes) -> None:
         for client in self._clients:
             self.dropped += client.put(message)
 
-    def _seen(self, last: str | None) -> int:
-        epoch, _, number = (last or "").partition("-")
+    def _number_of(self, event_id: str | None) -> int:
+        epoch, _, number = (event_id or "").partition("-")
         return int(number) if epoch == self._epoch and number.isascii() and number.isdigit() else 0
 
 
-def look_dict(source: str, at: float, look: WindowReport) -> dict[str, Any]:
-    """Plain JSON types."""
-    cosine = None if look.cosine is None else round(float(look.cosine), 4)
-    return {"source": source, "time": round(at, 3), "cosine": cosine, "resting": look.resting, "spoke": look.spoke} | (
-        {"label": look.label} if look.label is not None else {}
-    )
+def report_as_dict(source: str, seconds: float, report: WindowReport) -> dict[str, Any]:
+    """Return a window report as plain JSON types."""
+    cosine = None if report.cosine is None else round(float(report.cosine), 4)
+    found = {"source": source, "time": round(seconds, 3), "cosine": cosine}
+    found |= {"resting": report.resting, "spoke": report.spoke}
+    return found | ({"label": report.label} if report.label is not None else {})
 
 
-def looks_of(channel: Channel) -> list[tuple[float, WindowReport]]:
-    """All that are kept. Its thread may be adding one."""
-    while True:
-        try:
-            return list(channel.looks)
-        except RuntimeError:  # it changed while it was copied
-            continue
-
-
-def fresh_looks(channel: Channel, seen: tuple[float, WindowReport] | None) -> list[tuple[float, WindowReport]]:
-    """Those after that one."""
-    looks = looks_of(channel)
-    start = next((at + 1 for at in range(len(looks) - 1, -1, -1) if looks[at] is seen), 0)
-    return looks[start:]
-
-
-def _message(kind: str, data: dict[str, Any], number: str | None = None) -> bytes:
-    named = f"id: {number}\n" if number is not None else ""
-    # JSON has no line ends in it, so that no text can end a message
-    return f"{named}event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode("utf-8", "replace")
+def _format_message(kind: str, data: dict[str, Any], event_id: str | None = None) -> bytes:
+    head = f"id: {event_id}\n" if event_id is not None else ""
+    # JSON has no line breaks, so that no caption can end a message.
+    return f"{head}event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode("utf-8", "replace")

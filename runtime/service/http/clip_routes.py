@@ -1,174 +1,180 @@
-"""Routes that are asked something: of an uploaded clip, or of the library."""
+"""Routes for uploaded clips (embed, classify, ask) and for searching the library."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, HTTPException, Query, Request
 
+from vlj_edge.results import Answer, Classification
+
 from ...embedding.ask import answer_questions
 from ...embedding.classify import classify
 from ...embedding.labels import make_bank
 from ...library import search
-from .options import ServerState, told
-from .schemas import Answered, Classified, Embedded, Embeddings, Found, Moments, Problem
-from .uploads import TooLong, in_time, opened, received, scratch
+from .schemas import EmbeddedWindow, Embeddings, Moments, Problem
+from .state import ServerState, user_errors_as_422
+from .uploads import TookTooLong, check_time, open_clip, receive_clip, temporary_folder
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-_MOST_WINDOWS = 1000  # whose embeddings one answer carries
-_MOST_LABELS, _LONGEST_LABEL, _LONGEST_QUESTION = 100, 200, 500
+_MAX_WINDOWS = 1000  # windows whose embeddings one response carries
+_MAX_LABELS, _MAX_LABEL_LENGTH, _MAX_QUESTION_LENGTH = 100, 200, 500
 _FAILURES: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (408, 503)}
 
 
-def clips(desk: ServerState) -> APIRouter:
-    """Uploads."""
+def clips(server: ServerState) -> APIRouter:
+    """Return the routes that take an uploaded clip."""
     router = APIRouter(responses=_FAILURES)
 
     @router.post("/api/embed", openapi_extra=_form())
     async def embed_clip(request: Request) -> Embeddings:
         """The embedding of every window of a clip."""
-        return await worked_on(desk, request, lambda fields: partial(_embed, desk))
+        return await process_clip(server, request, lambda fields: partial(_embed, server))
 
     @router.post("/api/classify", openapi_extra=_form(labels="separated by commas"))
-    async def classify_clip(request: Request) -> Classified:
+    async def classify_clip(request: Request) -> Classification:
         """Which of some labels a clip shows."""
 
-        def prepare(fields: dict[str, str]) -> Callable[[Path, float], Classified]:
-            return partial(_classify, desk, _listed(fields, "labels", 1))
+        def prepare(fields: dict[str, str]) -> Callable[[Path, float], Classification]:
+            return partial(_classify, server, _split_list(fields, "labels", 1))
 
-        return await worked_on(desk, request, prepare)
+        return await process_clip(server, request, prepare)
 
-    @router.post("/api/ask", openapi_extra=_form(question="to the clip", choices="of answers, separated by commas"))
-    async def ask_clip(request: Request) -> Answered:
+    @router.post("/api/ask", openapi_extra=_form(question="about the clip", choices="of answers, separated by commas"))
+    async def ask_clip(request: Request) -> Answer:
         """Which of some answers to a question a clip shows."""
 
-        def prepare(fields: dict[str, str]) -> Callable[[Path, float], Answered]:
+        def prepare(fields: dict[str, str]) -> Callable[[Path, float], Answer]:
             question = " ".join(fields.get("question", "").split())
-            if not 0 < len(question) <= _LONGEST_QUESTION:
-                raise HTTPException(422, f"question must have 1 to {_LONGEST_QUESTION} characters: send it as a field")
-            return partial(_ask, desk, question, _listed(fields, "choices", 2))
+            if not 0 < len(question) <= _MAX_QUESTION_LENGTH:
+                raise HTTPException(
+                    422, f"question must have 1 to {_MAX_QUESTION_LENGTH} characters: send it as a field"
+                )
+            return partial(_ask, server, question, _split_list(fields, "choices", 2))
 
-        return await worked_on(desk, request, prepare)
+        return await process_clip(server, request, prepare)
 
     return router
 
 
-def library(desk: ServerState) -> APIRouter:
-    """Search."""
+def library(server: ServerState) -> APIRouter:
+    """Return the route that searches the library."""
     router = APIRouter()
 
     @router.get("/api/search", responses={404: {"model": Problem}})
-    def find(
+    def search_library(
         text: Annotated[str, Query(min_length=1, max_length=500)], top: Annotated[int, Query(ge=1, le=100)] = 10
     ) -> Moments:
-        """The moments of the library that a text describes."""
-        store = desk.options.store
+        """The moments of the library that a text describes, the nearest first."""
+        store = server.options.store
         if store is None:
-            raise HTTPException(404, "there is no library to search: start the server with a store")
-        with told(), desk.searches:
-            moments = search(store, desk.model.embed_text(text), top)
-        shown = [moment.as_dict() | {"file": Path(moment.file).name} for moment in moments]
-        return Moments(moments=[Found(**each) for each in shown])
+            raise HTTPException(404, "there is no library to search: start the server with --store")
+        with user_errors_as_422(), server.searches:
+            moments = search(store, server.model.embed_text(text), top)
+        return Moments(
+            moments=[replace(each, file=Path(each.file).name, score=round(each.score, 4)) for each in moments]
+        )
 
     return router
 
 
-async def worked_on(
-    desk: ServerState, request: Request, prepare: Callable[[dict[str, str]], Callable[[Path, float], Answer]]
-) -> Answer:
-    """Receive a clip and work on it in a thread, which has the file removed and the place given back when it ends, be
-    that after the answer.
+async def process_clip(
+    server: ServerState, request: Request, prepare: Callable[[dict[str, str]], Callable[[Path, float], Result]]
+) -> Result:
+    """Receive a clip and process it in a thread, which removes the file and gives the slot back when it ends, even if
+    that is after the response.
 
     Args:
-        prepare: makes of the form's fields what is done with the file, until a time.
+        prepare: takes the form's fields and returns what processes the file until a time.monotonic().
 
     Raises:
-        HTTPException: 503 all places are taken, or it took too long; otherwise see received().
+        HTTPException: 503 all slots are taken or it took too long; otherwise as receive_clip().
     """
-    desk.clips.take()
-    folder = scratch()
+    server.clips.take()
+    folder = temporary_folder()
 
-    def tidy() -> None:
+    def clean_up() -> None:
         folder.cleanup()
-        desk.clips.give_back()
+        server.clips.release()
 
+    options = server.options
     try:
-        path, fields = await received(request, Path(folder.name), desk.options.most_upload, desk.options.patience)
-        work = prepare(fields)
+        path, fields = await receive_clip(request, Path(folder.name), options.max_upload, options.patience)
+        process = prepare(fields)
     except BaseException:
-        tidy()
+        clean_up()
         raise
 
-    def run() -> Answer:
+    def run() -> Result:
         try:
-            with told(path):
-                return work(path, time.monotonic() + desk.options.most_seconds)
+            with user_errors_as_422(path):
+                return process(path, time.monotonic() + options.max_seconds)
         finally:
-            tidy()
+            clean_up()
 
-    running = asyncio.get_running_loop().run_in_executor(desk.workers, run)
-    too_long = HTTPException(503, f"the clip takes longer than {desk.options.most_seconds:g} s: send a shorter one")
-    done, _ = await asyncio.wait({running}, timeout=desk.options.most_seconds)
+    running = asyncio.get_running_loop().run_in_executor(server.workers, run)
+    too_long = HTTPException(503, f"the clip takes longer than {options.max_seconds:g} s: send a shorter one")
+    done, _ = await asyncio.wait({running}, timeout=options.max_seconds)
     if not done:
-        running.add_done_callback(lambda late: late.exception())  # nobody else asks for it
+        running.add_done_callback(lambda late: late.exception())  # or asyncio logs that nobody asked for it
         raise too_long
     try:
         return running.result()
     except HTTPException as error:
-        raise too_long if isinstance(error.__context__, TooLong) else error from None
+        raise too_long if isinstance(error.__context__, TookTooLong) else error from None
 
 
-def _embed(desk: ServerState, path: Path, until: float) -> Embeddings:
-    found: list[Embedded] = []
-    windows = desk.model.embed(opened(path, until, desk.closing))
+def _embed(server: ServerState, path: Path, until: float) -> Embeddings:
+    found: list[EmbeddedWindow] = []
+    windows = server.model.embed(open_clip(path, until, server.closing))
     try:
         for item in windows:
-            if len(found) == _MOST_WINDOWS:
-                raise HTTPException(422, f"the clip has more than {_MOST_WINDOWS} windows: send a shorter one")
+            if len(found) == _MAX_WINDOWS:
+                raise HTTPException(422, f"the clip has more than {_MAX_WINDOWS} windows: send a shorter one")
             values = [round(float(value), 6) for value in item.embedding]
             window = item.window
-            found.append(Embedded(start=window.start, end=window.end, encoded=item.encoded, embedding=values))
+            found.append(EmbeddedWindow(start=window.start, end=window.end, encoded=item.encoded, embedding=values))
     finally:
         windows.close()
     return Embeddings(windows=found)
 
 
-def _classify(desk: ServerState, labels: list[str], path: Path, until: float) -> Classified:
-    given = desk.model.manifest.labels
-    source = opened(path, until, desk.closing)
-    with source:
-        bank = make_bank(desk.model, labels, progress=lambda done: in_time(until, desk.closing))
-        windows = desk.model.embed(source, query=given.query or None)
+def _classify(server: ServerState, labels: list[str], path: Path, until: float) -> Classification:
+    settings = server.model.manifest.labels
+    with open_clip(path, until, server.closing) as source:
+        bank = make_bank(server.model, labels, progress=lambda done: check_time(until, server.closing))
+        windows = server.model.embed(source, query=settings.query or None)
         try:
-            return Classified(**classify(windows, bank, given).as_dict())
+            return classify(windows, bank, settings)
         finally:
             windows.close()
 
 
-def _ask(desk: ServerState, question: str, choices: list[str], path: Path, until: float) -> Answered:
-    with opened(path, until, desk.closing) as source:
-        return Answered(**answer_questions(desk.model, source, [question], [choices])[0].as_dict())
+def _ask(server: ServerState, question: str, choices: list[str], path: Path, until: float) -> Answer:
+    with open_clip(path, until, server.closing) as source:
+        return answer_questions(server.model, source, [question], [choices])[0]
 
 
-def _listed(fields: dict[str, str], name: str, least: int) -> list[str]:
-    """Never the name of a file, as a list on the command line may be."""
+def _split_list(fields: dict[str, str], name: str, at_least: int) -> list[str]:
+    """Return the texts in a field. Unlike on the command line, a text never names a file of this machine."""
     found = [" ".join(each.split()) for each in fields.get(name, "").split(",") if each.strip()]
-    if not least <= len(found) <= _MOST_LABELS or any(len(each) > _LONGEST_LABEL for each in found):
-        texts = f"{least} to {_MOST_LABELS} texts of at most {_LONGEST_LABEL} characters"
-        raise HTTPException(422, f"{name} must be {texts}: send them as a field, with commas between")
+    if not at_least <= len(found) <= _MAX_LABELS or any(len(each) > _MAX_LABEL_LENGTH for each in found):
+        texts = f"{at_least} to {_MAX_LABELS} texts of at most {_MAX_LABEL_LENGTH} characters"
+        raise HTTPException(422, f"{name} must be {texts}: send them as a field, separated by commas")
     if len(set(found)) < len(found):
         raise HTTPException(422, f"{name} has one text twice: name each once")
     return found
 
 
 def _form(**fields: str) -> dict[str, Any]:
-    """How the body looks, for the description: it is read as it comes, and FastAPI does not see it."""
+    """Return the OpenAPI description of a form, which FastAPI does not see: uploads.py reads the body as it comes."""
     properties: dict[str, Any] = {"clip": {"type": "string", "format": "binary", "description": "a video file"}}
     properties |= {name: {"type": "string", "description": what} for name, what in fields.items()}
     schema = {"type": "object", "properties": properties, "required": list(properties)}

@@ -1,4 +1,4 @@
-"""Numbers as Prometheus asks for them: read when it asks, and kept nowhere."""
+"""Metrics for Prometheus, read from the station whenever they are asked for."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from .options import ServerState
-from .readings import counts_of, memory_megabytes
+from .readings import memory_megabytes
+from .state import ServerState
 
-# Name in Channel.counts() -> name of the metric, and what it counts.
+# Name in Channel.counts() -> name and description of the metric.
 _COUNTED = {
-    "windows": ("windows", "Clip windows seen."),
-    "windows_dropped": ("windows_dropped", "Windows that a newer one replaced before there was time for them."),
+    "windows": ("windows", "Clip windows processed."),
+    "windows_dropped": ("windows_dropped", "Windows replaced by a newer one before they were encoded."),
     "encoder_runs": ("encoder_runs", "Runs of the vision encoder."),
     "predictor_runs": ("predictor_runs", "Runs of the predictor."),
-    "decoder_runs": ("decoder_runs", "Runs of the decoder, one a text."),
-    "memory_hits": ("memory_hits", "Texts that came from the caption memory."),
-    "frames_dropped": ("frames_dropped", "Frames that were replaced by newer ones."),
-    "restarts": ("source_restarts", "Times that a source was opened again."),
+    "decoder_runs": ("decoder_runs", "Runs of the decoder, one per caption."),
+    "memory_hits": ("memory_hits", "Captions taken from the caption memory."),
+    "frames_dropped": ("frames_dropped", "Frames replaced by newer ones before they were read."),
+    "restarts": ("source_restarts", "Times a source was reopened."),
     "bad_frames": ("bad_frames", "Frames that could not be decoded."),
-    "events": ("events", "Texts said."),
-    "video_seconds": ("video_seconds", "Seconds of video seen."),
+    "events": ("events", "Captions."),
+    "video_seconds": ("video_seconds", "Seconds of video processed."),
 }
-_OUTLETS = {"delivered": "Events that an outlet handed on.", "missed": "Events that an outlet lost."}
+_SINKS = {"delivered": "Captions that a sink delivered.", "missed": "Captions that a sink lost."}
 _STATES = ("connecting", "live", "lost", "ended")
 
 
-def registry_of(desk: ServerState) -> CollectorRegistry:
-    """Of one server; not the global one, which two servers in a process would share."""
+def make_registry(server: ServerState) -> CollectorRegistry:
+    """Return a registry for one server; the global one would be shared by two servers in a process."""
     registry = CollectorRegistry()
-    registry.register(_Numbers(desk))
+    registry.register(_StationCollector(server))
     return registry
 
 
-class _Numbers(Collector):
-    def __init__(self, desk: ServerState) -> None:
-        self._desk = desk
+class _StationCollector(Collector):
+    def __init__(self, server: ServerState) -> None:
+        self._server = server
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._of_sources()
-        yield from self._of_outlets()
-        yield from self._of_process()
+        yield from self._collect_sources()
+        yield from self._collect_sinks()
+        yield from self._collect_process()
 
-    def _of_sources(self) -> Iterator[Metric]:
-        counts = {name: counts_of(channel) for name, channel in self._desk.channels.items()}
+    def _collect_sources(self) -> Iterator[Metric]:
+        counts = {name: channel.counts() for name, channel in self._server.channels.items()}
         for key, (name, what) in _COUNTED.items():
             counter = CounterMetricFamily(f"vlj_edge_{name}", what, labels=["source"])
             for source, found in counts.items():
@@ -56,7 +56,7 @@ class _Numbers(Collector):
             yield counter
         delay = GaugeMetricFamily(
             "vlj_edge_delay_seconds",
-            "Age of a window once it has been dealt with, of the last 512.",
+            "Age of a window's newest frame once it is processed, over the last 512 windows.",
             labels=["source", "quantile"],
         )
         for source, found in counts.items():
@@ -64,42 +64,46 @@ class _Numbers(Collector):
                 if found[f"delay_p{share}"] is not None:
                     delay.add_metric([source, f"{share / 100:g}"], found[f"delay_p{share}"])
         yield delay
-        yield self._states()
+        yield self._collect_states()
 
-    def _states(self) -> Metric:
-        states = GaugeMetricFamily("vlj_edge_source_state", "1 for the state it is in.", labels=["source", "state"])
-        for source, channel in self._desk.channels.items():
+    def _collect_states(self) -> Metric:
+        states = GaugeMetricFamily("vlj_edge_source_state", "1 for the present state.", labels=["source", "state"])
+        for source, channel in self._server.channels.items():
             for state in _STATES:
                 states.add_metric([source, state], float(channel.state == state))
         return states
 
-    def _of_outlets(self) -> Iterator[Metric]:
-        states = [outlet.state() for outlet in self._desk.station.outlets]
-        for key, what in _OUTLETS.items():
+    def _collect_sinks(self) -> Iterator[Metric]:
+        states = _with_unique_names([sink.state() for sink in self._server.station.sinks])
+        for key, what in _SINKS.items():
             counter = CounterMetricFamily(f"vlj_edge_outlet_{key}", what, labels=["outlet"])
-            for state in _one_each(states):
+            for state in states:
                 counter.add_metric([state["name"]], state[key])
             yield counter
-        queued = GaugeMetricFamily("vlj_edge_outlet_queued", "Events that wait for an outlet.", labels=["outlet"])
-        for state in _one_each(states):
+        queued = GaugeMetricFamily("vlj_edge_outlet_queued", "Captions that wait for a sink.", labels=["outlet"])
+        for state in states:
             queued.add_metric([state["name"]], state["queued"])
         yield queued
 
-    def _of_process(self) -> Iterator[Metric]:
-        desk = self._desk
-        yield GaugeMetricFamily("vlj_edge_clients", "Pages that listen.", value=desk.hub.clients)
-        yield GaugeMetricFamily("vlj_edge_viewers", "Moving pictures that are looked at.", value=desk.viewers.taken)
+    def _collect_process(self) -> Iterator[Metric]:
+        server = self._server
+        yield GaugeMetricFamily("vlj_edge_clients", "Pages that listen to events.", value=server.broadcaster.clients)
+        yield GaugeMetricFamily("vlj_edge_viewers", "Open video streams.", value=server.viewers.taken)
         yield CounterMetricFamily(
-            "vlj_edge_client_messages_dropped", "Messages that pages were too slow for.", value=desk.hub.dropped
+            "vlj_edge_client_messages_dropped",
+            "Messages dropped because a page was too slow.",
+            value=server.broadcaster.dropped,
         )
         yield GaugeMetricFamily("vlj_edge_memory_bytes", "Resident memory.", value=memory_megabytes() * 1e6)
-        yield GaugeMetricFamily("vlj_edge_uptime_seconds", "Since the server began.", value=monotonic() - desk.started)
-        if desk.gauge.power.watts is not None:
-            yield GaugeMetricFamily("vlj_edge_power_watts", "Mean power.", value=desk.gauge.power.watts)
+        yield GaugeMetricFamily(
+            "vlj_edge_uptime_seconds", "Time since the start of the server.", value=monotonic() - server.started
+        )
+        if server.power_meter.power.watts is not None:
+            yield GaugeMetricFamily("vlj_edge_power_watts", "Mean power.", value=server.power_meter.power.watts)
 
 
-def _one_each(states: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Two outlets of one name would be one metric twice, which Prometheus refuses: the second is numbered."""
+def _with_unique_names(states: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Number the second of two sinks with the same name: Prometheus refuses the same metric twice."""
     seen: dict[str, int] = {}
     found = []
     for state in states:

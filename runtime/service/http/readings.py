@@ -1,4 +1,4 @@
-"""What is read of the process and the machine: memory, power, and a channel's counts."""
+"""Readings of the process and the machine, and the health of a channel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import resource
 import sys
 from pathlib import Path
-from typing import Any
 
 from ...profiling.power import Meter, Power
 from ..channel import Channel
@@ -14,28 +13,32 @@ from ..channel import Channel
 _STATM = Path("/proc/self/statm")
 
 
-class Gauge:
-    """Power, as the mean since the reading before."""
+class PowerMeter:
+    """Measures power, each time as the mean since the reading before.
+
+    Attributes:
+        power: the latest reading.
+    """
 
     def __init__(self) -> None:
         self.power = Power(None, None, "unknown", None)
         self._meter: Meter | None = None
 
     def read(self) -> None:
-        """Take a reading, and begin the next. One thread at a time."""
+        """Take a reading and begin the next. One thread at a time."""
         self.stop()
         self._meter = Meter()
         self._meter.__enter__()
 
     def stop(self) -> None:
-        """Take the last one."""
+        """Take the last reading."""
         if self._meter is not None:
             self._meter.__exit__()
             self.power, self._meter = self._meter.power, None
 
 
 def memory_megabytes() -> float:
-    """Resident memory of this process; its highest where the system does not say what it is now."""
+    """Return the resident memory of this process; its peak where the system does not report the present value."""
     try:
         return round(int(_STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
     except (OSError, ValueError, IndexError):
@@ -43,24 +46,10 @@ def memory_megabytes() -> float:
         return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)
 
 
-def counts_of(channel: Channel) -> dict[str, Any]:
-    """channel.counts(), whose pass may end, and whose delays may grow, while they are read."""
-    for _ in range(20):
-        try:
-            return channel.counts()
-        except (AttributeError, RuntimeError):
-            continue
-    return channel.counts()
-
-
-def trouble(channel: Channel) -> str | None:
-    """Why a channel does not work; None: it works, or has come to its end."""
+def channel_problem(channel: Channel) -> str | None:
+    """Return why a channel does not work, or None if it works or has been read to its end."""
     if channel.error is not None:
         return channel.error
-    if channel.stuck():
-        return "pictures come, and nothing is made of them: start vlj-edge again"
-    try:
-        dead = channel.join(0)
-    except RuntimeError:  # it has not begun yet
-        return None
-    return "its thread has died: start vlj-edge again" if dead and channel.state != "ended" else None
+    if channel.is_stuck():
+        return "frames arrive, but no window is processed: restart vlj-edge"
+    return None

@@ -11,21 +11,21 @@ from vlj_edge.errors import VljEdgeError, without_credentials
 _PATH = re.compile(r"(?<![\w:/*@.~-])(?!/dev/)~?/(?:[^\s/'\"]+/)*([^\s/'\"]+)")  # absolute, and no part of a URI
 
 
-def shown_names(names: Iterable[str]) -> dict[str, str]:
-    """Name -> what is shown of it; still no two the same."""
+def safe_names(names: Iterable[str]) -> dict[str, str]:
+    """Return for each name what may be shown of it. No two are the same."""
     found: dict[str, str] = {}
     for name in names:
         plain = without_credentials(name) if "://" in name else Path(name).name or name
-        number, one = 1, plain
-        while one in found.values():
+        number, unique = 1, plain
+        while unique in found.values():
             number += 1
-            one = f"{plain} {number}"
-        found[name] = one
+            unique = f"{plain} {number}"
+        found[name] = unique
     return found
 
 
-def line_of(error: object, clip: Path | None = None) -> str:
-    """One line that names no folder of this machine, and no credentials."""
+def safe_line(error: object, clip: Path | None = None) -> str:
+    """Return an error as one line without folders of this machine and credentials, `clip` as "the clip"."""
     text = str(error)
     if clip is not None:
         text = text.replace(str(clip), "the clip").replace(clip.name, "clip")

@@ -1,23 +1,26 @@
-"""What comes in and goes out, as the OpenAPI description shows it."""
+"""Request and response schemas that are not already dataclasses of vlj_edge.results."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from vlj_edge.results import Moment, Narration
 
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 
 
 class Problem(BaseModel):
-    """What is wrong, with what, and what to do: one line."""
+    """One line: what is wrong, with what, and what to do."""
 
     error: str
 
 
-class Settings(BaseModel):
-    """What to go on with; what is left out stays as it is."""
+class SettingsChange(BaseModel):
+    """New settings of a source; what is left out stays as it is."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -29,18 +32,16 @@ class Settings(BaseModel):
     labels: Annotated[list[Label], Field(max_length=100)] | None = None
 
 
-class Said(BaseModel):
-    """The newest text."""
+@dataclass(frozen=True, kw_only=True)
+class LastCaption(Narration):
+    """The newest caption of a source: `number` counts them, `clock` is the unix time at which it was made."""
 
     number: int
     clock: float
-    start: float
-    end: float
-    text: str
 
 
 class SourceState(BaseModel):
-    """One source."""
+    """One source: its settings, its counters and its newest caption."""
 
     name: str
     state: str
@@ -51,11 +52,11 @@ class SourceState(BaseModel):
     threshold: float
     gates: dict[str, dict[str, Any]]
     counts: dict[str, float | int | None]
-    last: Said | None
+    last: LastCaption | None
 
 
-class Watts(BaseModel):
-    """Power, where the system says it."""
+class PowerReading(BaseModel):
+    """Power and temperature; null where the system does not report them."""
 
     watts: float | None
     celsius: float | None
@@ -63,13 +64,13 @@ class Watts(BaseModel):
 
 
 class State(BaseModel):
-    """Everything at a glance."""
+    """The state of the server and of all its sources."""
 
     version: str
     preset: str
     uptime: float
     memory_megabytes: float
-    power: Watts
+    power: PowerReading
     clients: int
     store: bool
     saves: bool
@@ -77,30 +78,19 @@ class State(BaseModel):
 
 
 class Saved(BaseModel):
-    """The file's name, without its folder."""
+    """Name of the file that settings were saved in, without its folder."""
 
     saved: str
 
 
-class Found(BaseModel):
-    """A moment of the library."""
-
-    file: str
-    start: float
-    end: float
-    score: float
-    best_start: float
-    best_end: float
-
-
 class Moments(BaseModel):
-    """The nearest first."""
+    """Moments of the library, the nearest first."""
 
-    moments: list[Found]
+    moments: list[Moment]
 
 
-class Embedded(BaseModel):
-    """One window of a clip."""
+class EmbeddedWindow(BaseModel):
+    """One window of a clip and its embedding; `encoded` is false where the picture had not changed."""
 
     start: float
     end: float
@@ -111,37 +101,10 @@ class Embedded(BaseModel):
 class Embeddings(BaseModel):
     """All windows of a clip."""
 
-    windows: list[Embedded]
-
-
-class Ranked(BaseModel):
-    """A label or choice."""
-
-    label: str
-    score: float
-    cosine: float
-
-
-class Classified(BaseModel):
-    """What a clip shows; null for none of the labels."""
-
-    start: float
-    end: float
-    label: str | None
-    guesses: list[Ranked]
-
-
-class Answered(BaseModel):
-    """What a clip answers."""
-
-    question: str
-    choice: str
-    guesses: list[Ranked]
-    start: float
-    end: float
+    windows: list[EmbeddedWindow]
 
 
 class Health(BaseModel):
-    """All is well."""
+    """Every source works, or has been read to its end."""
 
     status: str

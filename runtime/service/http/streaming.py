@@ -1,4 +1,4 @@
-"""Answers without an end, and clients that stop reading them."""
+"""Responses without an end, and clients that stop reading them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import suppress
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-TRANSPORT = "vlj_edge.transport"  # in a request's scope: the connection, where the server shows it (guard.py)
+TRANSPORT = "vlj_edge.transport"  # key in a request's scope for its connection, set in auth.py
 
 
-class Streamed(Response):
-    """Sends pieces as they come, until there are no more, the client goes, or it has taken nothing for `patience`.
+class StreamingResponse(Response):
+    """Sends pieces until there are no more, the client leaves, or it has taken nothing for `patience` seconds.
 
     Args:
-        at_end: is called however it ends.
+        at_end: called however it ends.
     """
 
     def __init__(
@@ -32,16 +32,17 @@ class Streamed(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        gone, sent = asyncio.ensure_future(_until_gone(receive)), asyncio.ensure_future(self._send(scope, send))
+        left = asyncio.ensure_future(_wait_for_disconnect(receive))
+        sent = asyncio.ensure_future(self._send(scope, send))
         try:
-            await asyncio.wait({gone, sent}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({left, sent}, return_when=asyncio.FIRST_COMPLETED)
             if sent.done():
                 sent.result()
         finally:
-            for task in (gone, sent):
+            for task in (left, sent):
                 task.cancel()
-            await asyncio.gather(gone, sent, return_exceptions=True)
-            with suppress(RuntimeError):  # it is at work still where this task was itself cancelled
+            await asyncio.gather(left, sent, return_exceptions=True)
+            with suppress(RuntimeError):  # it is still running where this task was itself cancelled
                 await self._pieces.aclose()
             self._at_end()
 
@@ -53,7 +54,7 @@ class Streamed(Response):
                 body = {"type": "http.response.body", "body": piece, "more_body": True}
                 await asyncio.wait_for(send(body), self._patience)
         except asyncio.TimeoutError:
-            # Closing waits until all is sent, which it never will be.
+            # An orderly close would wait until all is sent, which it never will be.
             transport = scope.get(TRANSPORT)
             if transport is not None:
                 transport.abort()
@@ -61,6 +62,6 @@ class Streamed(Response):
         await asyncio.wait_for(send({"type": "http.response.body", "body": b"", "more_body": False}), self._patience)
 
 
-async def _until_gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

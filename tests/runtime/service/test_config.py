@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -15,9 +14,9 @@ from hypothesis import strategies as st
 
 from vlj_edge import VljEdgeError
 from vlj_edge.bundle import GateSettings, MeaningGateSettings
-from vlj_edge.runtime.service.channel import SourceSettings
 from vlj_edge.runtime.service.config import read_config, read_profile, save_profile, with_profile
-from vlj_edge.runtime.service.systemd import notify, watchdog
+from vlj_edge.runtime.service.settings import SourceSettings
+from vlj_edge.runtime.service.systemd import notify, start_watchdog
 
 GOOD = """\
 # a board in a corner
@@ -50,7 +49,7 @@ def write(path: Path, text: str) -> Path:
 def test_every_option_is_read(tmp_path: Path) -> None:
     config = read_config(write(tmp_path, GOOD))
     assert config.options["port"] == 8080 and config.options["log_bytes"] == 10**6
-    door, hall = (source.wanted(GateSettings(), "asked") for source in config.sources)
+    door, hall = config.sources(GateSettings(), "asked")
     assert (
         door.labels == ("opens", "closes")
         and door.query == "Describe the video."
@@ -58,37 +57,41 @@ def test_every_option_is_read(tmp_path: Path) -> None:
         and hall.gates is None
     )
     assert door.gates == GateSettings(meaning=replace(MeaningGateSettings(), speak_below=0.9, longest_wait=2))
-    assert "secret" not in repr(config.sources)
+    assert "secret" not in repr(config._parsed.source)
 
 
 @pytest.mark.parametrize(
-    ("line", "wrong", "told"),
+    ("line", "wrong", "at", "names"),
     [
-        (3, 'port = "8080"', "line 3: port is a whole number"),
-        (3, "port = true", "line 3: port is a whole number"),
-        (2, "host = 1", "line 2: host is a text in quotes"),
-        (4, 'tokenfile = "x"', "line 4: 'tokenfile' is not known: it is one of bundle, host"),
-        (4, 'log_format = "xml"', "line 4: log_format is 'text' or 'json'"),
-        (9, "", "line 8: a source has no name: add name"),
-        (9, "name = 1", "line 9: name is a text in quotes"),
-        (12, "labels = 'opens'", "line 12: labels are texts in brackets"),
-        (11, 'question = "?"', "line 11: 'question' is not known of a source"),
-        (13, "[source.gates.sense]", "line 13: 'sense' is no gate"),
-        (14, "speak_under = 0.9", "line 14: 'speak_under' is no setting of the meaning gate: it has enabled"),
-        (14, 'speak_below = "low"', "line 14: speak_below is a number"),
-        (15, "smoothing = 1.5", "line 15: smoothing is a whole number"),
-        (18, 'name = "door"', "line 18: two sources are called 'door'"),
-        (19, "", "line 17: a source has no uri: add uri"),
-        (9, 'name = "door', "is not TOML (...line 9"),
+        (3, 'port = "8080"', 3, "port"),
+        (3, "port = true", 3, "port"),
+        (2, "host = 1", 2, "host"),
+        (4, 'tokenfile = "x"', 4, "tokenfile"),
+        (4, 'log_format = "xml"', 4, "log_format"),
+        (9, "", 8, "name"),
+        (9, "name = 1", 9, "name"),
+        (9, 'name = ""', 9, "name"),
+        (12, "labels = 'opens'", 12, "labels"),
+        (12, "labels = ['opens', 5]", 12, "labels"),
+        (12, "labels = [' ']", 12, "labels"),
+        (11, 'question = "?"', 11, "question"),
+        (13, "[source.gates.sense]", 13, "sense"),
+        (14, "speak_under = 0.9", 14, "speak_under"),
+        (14, 'speak_below = "low"', 14, "speak_below"),
+        (15, "smoothing = 1.5", 15, "smoothing"),
+        (18, 'name = "door"', 18, "door"),
+        (19, "", 17, "uri"),
+        (9, 'name = "door', 9, "TOML"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, line: int, wrong: str, told: str) -> None:
+def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, line: int, wrong: str, at: int, names: str) -> None:
     lines = GOOD.splitlines()
     lines[line - 1] = wrong
     with pytest.raises(VljEdgeError) as caught:
         read_config(write(tmp_path, "\n".join(lines)))
-    assert all(part in str(caught.value) for part in told.split("..."))
-    assert "secret" not in str(caught.value)
+    message = str(caught.value)
+    assert "serve.toml" in message and f"line {at}" in message and names in message
+    assert "secret" not in message
 
 
 @given(st.text(max_size=80))
@@ -109,23 +112,20 @@ def test_settings_are_saved_and_read_again(tmp_path: Path) -> None:
     )
     assert "secret" not in (tmp_path / "p.json").read_text()
     saved = read_profile(tmp_path / "p.json")
-    assert with_profile(SourceSettings("a", "1"), saved, GateSettings()) == SourceSettings(
-        "a", "1", "what?", gates, ("x",)
-    )
-    assert with_profile(SourceSettings("b", "1", "q"), saved, GateSettings()) == SourceSettings("b", "1", "q")
-    assert with_profile(SourceSettings("c", "1"), saved, GateSettings()) == SourceSettings("c", "1")
+    assert with_profile(SourceSettings("a", "1"), saved) == SourceSettings("a", "1", "what?", gates, ("x",))
+    assert with_profile(SourceSettings("b", "1", "q"), saved) == SourceSettings("b", "1", "q")
+    assert with_profile(SourceSettings("c", "1"), saved) == SourceSettings("c", "1")
     assert read_profile(tmp_path / "none.json") == {}
     for damage in ("{", "[]", '{"a": {"gates": {"sense": {}}}}', '{"a": {"gates": {"meaning": {"x": 1}}}}', '{"a": 3}'):
         (tmp_path / "p.json").write_text(damage)
-        with pytest.raises(VljEdgeError, match=r"p\.json holds no saved settings"):
+        with pytest.raises(VljEdgeError, match=r"p\.json"):
             read_profile(tmp_path / "p.json")
-    with pytest.raises(VljEdgeError, match="cannot be written"):
+    with pytest.raises(VljEdgeError, match=r"p\.json"):
         save_profile(tmp_path / "none" / "p.json", [])
-    assert json.loads(json.dumps(saved)) == saved
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_systemd_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
+def test_systemd_is_notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
     address = f"@vlj-edge-{os.getpid()}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind("\0" + address[1:] if abstract else address)
@@ -133,11 +133,11 @@ def test_systemd_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ab
         monkeypatch.setenv("NOTIFY_SOCKET", address)
         notify("READY=1")
         assert systemd.recv(100) == b"READY=1"
-        assert watchdog(lambda: True, threading.Event()) is None, "it was not asked for"
+        assert start_watchdog(lambda: True, threading.Event()) is None, "it was not asked for"
         monkeypatch.setenv("WATCHDOG_USEC", "40000")
         healthy, stop = threading.Event(), threading.Event()
         healthy.set()
-        thread = watchdog(healthy.is_set, stop)
+        thread = start_watchdog(healthy.is_set, stop)
         assert thread is not None and systemd.recv(100) == b"WATCHDOG=1" == systemd.recv(100)
         healthy.clear()
         systemd.settimeout(0.3)

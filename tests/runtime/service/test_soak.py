@@ -20,7 +20,7 @@ import pytest
 
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service import channel as channels
-from vlj_edge.runtime.service.channel import SourceSettings
+from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station
 from vlj_edge.runtime.sinks.files import JsonLinesFile
 from vlj_edge.runtime.sinks.queue import SinkQueue
@@ -114,7 +114,8 @@ def test_nothing_grows_and_nothing_is_lost(
     lines = [json.loads(line) for path in tmp_path.glob("log.jsonl*") for line in path.read_text().splitlines()]
     for name, channel in station.channels.items():
         numbers = sorted(line["number"] for line in lines if line["source"] == name)
-        assert channel.last is not None and numbers == list(range(1, channel.last.number + 1)), "each exactly once"
+        last = channel.last_event
+        assert last is not None and numbers == list(range(1, last.number + 1)), "each exactly once"
         assert channel.error is None
     state = web.state()
     assert state["delivered"] + state["missed"] == len(lines) and state["delivered"] > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from vlj_edge.bundle import GateSettings, MeaningGateSettings, SceneGateSettings
 from vlj_edge.results import WindowReport
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service import channel as channels
-from vlj_edge.runtime.service.channel import ResumableSource, SourceSettings
+from vlj_edge.runtime.service.resumable import ResumableSource
+from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station
 from vlj_edge.runtime.sinks.base import Event
 from vlj_edge.runtime.sinks.queue import SinkQueue
@@ -77,7 +78,7 @@ def test_each_says_what_it_says_alone(model: Model, tiny_bundle: Path, make_vide
         "c": make_video([(BLUE, 5)], name="c.avi"),
     }
     heard: list[Event] = []
-    run(Station(model, [SourceSettings(name, str(path)) for name, path in films.items()], heard=heard.append))
+    run(Station(model, [SourceSettings(name, str(path)) for name, path in films.items()], on_event=heard.append))
     alone = Model(tiny_bundle)
     for name, path in films.items():
         events = [event for event in heard if event.source == name]
@@ -88,7 +89,7 @@ def test_each_says_what_it_says_alone(model: Model, tiny_bundle: Path, make_vide
 def test_one_that_cannot_be_read_does_not_end_the_others(model: Model, make_video: Film, tmp_path: Path) -> None:
     heard: list[Event] = []
     sources = [SourceSettings("good", str(make_video([(RED, 3)]))), SourceSettings("bad", str(tmp_path / "none.mp4"))]
-    station = Station(model, sources, heard=heard.append)
+    station = Station(model, sources, on_event=heard.append)
     run(station)
     assert [event.narration.text for event in heard] == ["a red screen"]
     assert "none.mp4 does not exist" in (station.channels["bad"].error or "")
@@ -100,17 +101,17 @@ def test_a_query_and_gates_change_while_it_runs(model: Model, cameras: dict[str,
     station = Station(model, [SourceSettings("cam", "cam", query="describe")])
     channel = station.channels["cam"]
     station.start()
-    wait_for(lambda: channel.last is not None)
-    first = channel.last
+    wait_for(lambda: channel.last_event is not None)
+    first = channel.last_event
     assert first is not None and first.narration.text == "a red screen"
-    with pytest.raises(VljEdgeError, match="the text is empty"):
-        channel.change(query=" ")
-    with pytest.raises(VljEdgeError, match="the meaning gate needs smoothing"):
-        channel.change(gates=GateSettings(meaning=replace(MeaningGateSettings(), smoothing=0)))
-    channel.change(query="what colour is it")
-    wait_for(lambda: channel.last is not first)
-    second = channel.last
-    assert second is not None and second.number == 2 and channel.wanted.query == "what colour is it"
+    with pytest.raises(VljEdgeError, match="empty"):
+        channel.edit(lambda now: replace(now, query=" "))
+    with pytest.raises(VljEdgeError, match="smoothing"):
+        channel.edit(lambda now: replace(now, gates=GateSettings(meaning=MeaningGateSettings(smoothing=0))))
+    channel.edit(lambda now: replace(now, query="what colour is it"))
+    wait_for(lambda: channel.last_event is not first)
+    second = channel.last_event
+    assert second is not None and second.number == 2 and channel.settings.query == "what colour is it"
     assert second.narration.start > first.narration.start, "its times go on"
     given = camera.given
     wait_for(lambda: camera.given > given + 5)
@@ -122,32 +123,39 @@ def test_a_query_and_gates_change_while_it_runs(model: Model, cameras: dict[str,
 def test_what_comes_after_a_gap_is_a_new_beginning(model: Model, cameras: dict[str, Source]) -> None:
     cameras["cam"] = Camera([RED, RED], gap_before=500.0)
     heard: list[Event] = []
-    station = Station(model, [SourceSettings("cam", "cam")], heard=heard.append)
+    station = Station(model, [SourceSettings("cam", "cam")], on_event=heard.append)
     run(station)
     assert [event.narration.text for event in heard] == ["a red screen"] * 2
     assert heard[0].narration.start < 2 < 500 < heard[1].narration.start
     assert station.channels["cam"].counts()["windows"] < 20, "the gap was not filled with windows"
 
 
-def test_looks_show_the_drift_and_what_spoke(model: Model, make_video: Film) -> None:
+def test_reports_show_cosines_and_captions(model: Model, make_video: Film) -> None:
     station = Station(model, [SourceSettings("a", str(make_video([(RED, 3), (BLUE, 3)])))])
     run(station)
-    looks = list(station.channels["a"].looks)
-    times, spoke = [time for time, _ in looks], [look.spoke for _, look in looks]
-    assert times == sorted(times) and sum(spoke) == 2
-    cosines = [look.cosine for _, look in looks if look.cosine is not None]
+    statistics = station.channels["a"].statistics
+    count, reports = statistics.reports_after(0)
+    times = [seconds for seconds, _ in reports]
+    assert times == sorted(times) and sum(report.spoke for _, report in reports) == 2
+    cosines = [report.cosine for _, report in reports if report.cosine is not None]
     assert min(cosines) < 0 < 0.99 < max(cosines) <= 1
-    assert isinstance(looks[0][1], WindowReport)
+    assert isinstance(reports[0][1], WindowReport) and count == len(reports) == statistics.counts()["windows"]
+    assert statistics.reports_after(count - 2) == (count, reports[-2:]) and statistics.reports_after(count) == (
+        count,
+        [],
+    )
 
 
-def test_the_nearest_label_is_told(model: Model, make_video: Film) -> None:
+def test_the_nearest_label_is_reported(model: Model, make_video: Film) -> None:
     labels = ("red", "green", "blue")
     station = Station(model, [SourceSettings("a", str(make_video([(RED, 3), (BLUE, 3)])), labels=labels)])
     run(station)
-    told = [look.label for _, look in station.channels["a"].looks if look.label is not None]
-    assert told[0] == "red" and told[-1] == "blue" == station.channels["a"].label and set(told) == {"red", "blue"}
-    with pytest.raises(VljEdgeError, match="the label 'red' is there twice"):
-        station.channels["a"].change(labels=["red", "red"])
+    channel = station.channels["a"]
+    nearest = [report.label for _, report in channel.statistics.reports_after(0)[1] if report.label is not None]
+    assert nearest[0] == "red" and nearest[-1] == "blue" == channel.label and set(nearest) == {"red", "blue"}
+    with pytest.raises(VljEdgeError, match="'red'"):
+        channel.edit(lambda now: replace(now, labels=("red", "red")))
+    assert channel.settings.labels == labels
 
 
 def test_four_cameras_on_a_slow_chain_take_turns(
@@ -195,40 +203,40 @@ def test_outlets_get_every_event_once(model: Model, make_video: Film) -> None:
 
 
 def test_names_are_unique(model: Model) -> None:
-    with pytest.raises(VljEdgeError, match="two sources are called 'a'"):
+    with pytest.raises(VljEdgeError, match="'a'"):
         Station(model, [SourceSettings("a", "0"), SourceSettings("a", "1")])
 
 
-def test_a_tap_goes_on_where_it_was_cut() -> None:
-    class Count(Source):
-        live, period = True, 0.25
+class Count(Source):
+    """A live source whose frames are numbered."""
 
-        def frames(self) -> Iterator[Frame]:
-            for number in range(100):
-                yield Frame(number / 4, np.full((1, 1, 3), number, np.uint8))
+    live, period = True, 0.25
 
-    tap = ResumableSource(Count())
-    first = []
-    for frame in tap.frames():
+    def __init__(self, times: Sequence[float]) -> None:
+        self._times = times
+
+    def frames(self) -> Iterator[Frame]:
+        for number, seconds in enumerate(self._times):
+            yield Frame(seconds, np.full((1, 1, 3), number, np.uint8))
+
+
+def test_a_run_begins_where_the_one_before_stopped() -> None:
+    resumable = ResumableSource(Count([number / 4 for number in range(100)]))
+    first: list[Frame] = []
+    first_run = resumable.next_run(lambda: len(first) < 10)
+    for frame in first_run.frames():
         first.append(frame)
-        if len(first) == 10:
-            tap.cut()
-    second = list(tap.frames())
-    assert [frame.time for frame in first] == [n / 4 for n in range(10)]
-    assert second[0].time == 0 and tap.offset == 2.5 and tap.ended
+    second_run = resumable.next_run(lambda: True)
+    second = list(second_run.frames())
+    assert [frame.time for frame in first] == [n / 4 for n in range(10)] and first_run.offset == 0
+    assert second[0].time == 0 and second_run.offset == 2.5 and resumable.ended
     assert [int(frame.image[0, 0, 0]) for frame in (*first, *second)] == list(range(100))
 
 
 def test_frames_that_go_back_in_time_are_skipped_and_counted() -> None:
-    class Jumps(Source):
-        live, period = True, 0.25
-
-        def frames(self) -> Iterator[Frame]:
-            for time_ in (0.0, 0.25, 0.1, 0.2, 0.5, 0.4, 0.75):
-                yield Frame(time_, np.zeros((1, 1, 3), np.uint8))
-
-    tap = ResumableSource(Jumps())
-    assert [frame.time for frame in tap.frames()] == [0.0, 0.25, 0.5, 0.75] and tap.skipped == 3
+    resumable = ResumableSource(Count([0.0, 0.25, 0.1, 0.2, 0.5, 0.4, 0.75]))
+    frames = resumable.next_run(lambda: True).frames()
+    assert [frame.time for frame in frames] == [0.0, 0.25, 0.5, 0.75] and resumable.skipped == 3
 
 
 def wait_for(true: Callable[[], object], seconds: float = 20.0) -> None:

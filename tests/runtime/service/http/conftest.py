@@ -19,8 +19,8 @@ import uvicorn
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED, YELLOW
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service import channel as channels
-from vlj_edge.runtime.service.channel import SourceSettings
-from vlj_edge.runtime.service.http.app import Broadcaster, Options, build_app
+from vlj_edge.runtime.service.http.app import Broadcaster, ServerOptions, build_app
+from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station
 from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.video.source import Frame, Source
@@ -37,14 +37,14 @@ class Camera(Source):
     def __init__(self, colours: Sequence[Colour] = COLOURS, seconds: float = 3.0, speed: float = 4) -> None:
         self._colours, self._frames, self._speed = colours, round(seconds / self.period), speed
         self._stop = threading.Event()
-        self.told: Callable[[str], None] = lambda state: None
+        self.set_state: Callable[[str], None] = lambda state: None
 
     def frames(self) -> Iterator[Frame]:
         number = 0
         while not self._stop.wait(self.period / self._speed):
             image = np.full((60, 80, 3), self._colours[number // self._frames % len(self._colours)], np.uint8)
             image[50:, : 1 + number % 79] ^= 48  # a bar that grows: little to the model, plain to the eye
-            self.told("live")
+            self.set_state("live")
             yield Frame(number * self.period, image)
             number += 1
 
@@ -56,11 +56,11 @@ class Served:
     """A station behind a server in a thread."""
 
     def __init__(
-        self, model: Model, sources: list[SourceSettings], options: Options, outlets: list[SinkQueue], port: int
+        self, model: Model, sources: list[SourceSettings], options: ServerOptions, sinks: list[SinkQueue], port: int
     ) -> None:
-        self.hub, self.options = Broadcaster(), options
-        self.station = Station(model, sources, outlets, heard=self.hub.heard)
-        self.app = build_app(self.station, self.hub, options)
+        self.broadcaster, self.options = Broadcaster(), options
+        self.station = Station(model, sources, sinks, on_event=self.broadcaster.publish_event)
+        self.app = build_app(self.station, self.broadcaster, options)
         config = uvicorn.Config(self.app, port=port, log_level="error", timeout_graceful_shutdown=5)
         self._server = uvicorn.Server(config)
         self._socket = socket.create_server(("127.0.0.1", port))
@@ -81,7 +81,7 @@ class Served:
         self.station.stop()
 
     def stop_serving(self) -> None:
-        self.hub.close()
+        self.broadcaster.close()
         self._server.should_exit = True
         self._thread.join(20)
         assert not self._thread.is_alive(), "the server does not end"
@@ -90,7 +90,7 @@ class Served:
         return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
     def last(self, name: str = "cam") -> str | None:
-        event = self.station.channels[name].last
+        event = self.station.channels[name].last_event
         return None if event is None else event.narration.text
 
 
@@ -108,11 +108,11 @@ def cameras(monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
     made: dict[str, Source] = {}
     real = channels.open_source
 
-    def open_source(uri: str, rate: float, keep_trying: bool, told: Callable[[str], None]) -> Source:
+    def open_source(uri: str, rate: float, keep_trying: bool, set_state: Callable[[str], None]) -> Source:
         source = made.get(uri)
         if isinstance(source, Camera):
-            source.told = told
-        return source or real(uri, rate, keep_trying, told)
+            source.set_state = set_state
+        return source or real(uri, rate, keep_trying, set_state)
 
     monkeypatch.setattr(channels, "open_source", open_source)
     return made
@@ -120,14 +120,14 @@ def cameras(monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
 
 @pytest.fixture
 def serve(model: Model, cameras: dict[str, Source]) -> Iterator[Serve]:
-    """serve(Wanted..., outlets=[...], port=0, option=value...) -> a server that runs; with a camera for no source."""
+    """serve(SourceSettings..., sinks=[...], port=0, option=value...) -> a running server, of one camera by default."""
     running: list[Served] = []
 
-    def start(*sources: SourceSettings, outlets: Sequence[SinkQueue] = (), port: int = 0, **options: Any) -> Served:
+    def start(*sources: SourceSettings, sinks: Sequence[SinkQueue] = (), port: int = 0, **options: Any) -> Served:
         if not sources:
             cameras["cam"] = Camera()
             sources = (SourceSettings("cam", "cam"),)
-        running.append(Served(model, list(sources), Options(**options), list(outlets), port))
+        running.append(Served(model, list(sources), ServerOptions(**options), list(sinks), port))
         return running[-1].start()
 
     yield start

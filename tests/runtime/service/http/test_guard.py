@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.runtime.service.http.conftest import Serve
-from vlj_edge.runtime.service.http.redact import line_of, shown_names
+from vlj_edge.runtime.service.http.redact import safe_line, safe_names
 
 ROUTES = ("/", "/api/state", "/api/events", "/metrics", "/openapi.json", "/api/sources/cam/picture.jpg", "/nothing")
 
@@ -65,7 +65,7 @@ def test_another_name_for_this_machine_is_refused(serve: Serve, host: str) -> No
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "http://localhost"])
 def test_another_sites_page_changes_nothing(serve: Serve, origin: str) -> None:
     served = serve()
-    before = served.station.channels["cam"].wanted
+    before = served.station.channels["cam"].settings
     with served.client(Origin=origin) as client:
         assert client.put("/api/sources/cam/settings", json={"query": "what"}).status_code == 403
         for path in ("/api/settings/save", "/api/embed", "/api/ask"):
@@ -74,7 +74,7 @@ def test_another_sites_page_changes_nothing(serve: Serve, origin: str) -> None:
         assert client.options("/api/state", headers={"Access-Control-Request-Method": "PUT"}).status_code == 405
     with served.client(**{"Sec-Fetch-Site": "cross-site"}) as client:
         assert client.post("/api/settings/save").status_code == 403
-    assert served.station.channels["cam"].wanted is before
+    assert served.station.channels["cam"].settings is before
     with served.client(Origin=served.url) as client:
         assert client.put("/api/sources/cam/settings", json={"query": "what"}).status_code == 200
 
@@ -96,20 +96,21 @@ def test_the_page_may_load_only_itself(serve: Serve) -> None:
 
 
 def test_what_is_shown_of_an_error() -> None:
-    assert line_of("/home/me/a b.mp4 is gone") == "a b.mp4 is gone"
-    assert line_of("/home/me/none.mp4 does not exist: check '/x/y'") == "none.mp4 does not exist: check 'y'"
-    assert line_of("rtsp://***@host/stream/1 gives no picture") == "rtsp://***@host/stream/1 gives no picture"
-    assert line_of("rtsp://a:b@host/1 is gone") == "rtsp://***@host/1 is gone"
-    assert line_of("camera /dev/video0 gives none") == "camera /dev/video0 gives none"
+    assert safe_line("/home/me/a b.mp4 is gone") == "a b.mp4 is gone"
+    assert safe_line("/home/me/none.mp4 does not exist: check '/x/y'") == "none.mp4 does not exist: check 'y'"
+    assert safe_line("rtsp://***@host/stream/1 gives no picture") == "rtsp://***@host/stream/1 gives no picture"
+    assert safe_line("rtsp://a:b@host/1 is gone") == "rtsp://***@host/1 is gone"
+    assert safe_line("camera /dev/video0 gives none") == "camera /dev/video0 gives none"
     clip = Path("/tmp/vlj-edge-clip-1/clip.mp4")
     assert (
-        line_of(f"{clip} has none: ffmpeg -i clip.mp4 video.mp4", clip) == "the clip has none: ffmpeg -i clip video.mp4"
+        safe_line(f"{clip} has none: ffmpeg -i clip.mp4 video.mp4", clip)
+        == "the clip has none: ffmpeg -i clip video.mp4"
     )
 
 
 def test_no_two_names_are_the_same() -> None:
     names = ["/a/x.mp4", "/b/x.mp4", "rtsp://u:p@h/1", "rtsp://v:q@h/1", "cam"]
-    assert list(shown_names(names).values()) == ["x.mp4", "x.mp4 2", "rtsp://***@h/1", "rtsp://***@h/1 2", "cam"]
+    assert list(safe_names(names).values()) == ["x.mp4", "x.mp4 2", "rtsp://***@h/1", "rtsp://***@h/1 2", "cam"]
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from schemathesis.specs.openapi import checks as found
 from tests.runtime.service.http.conftest import Camera, Served, wait_for
 from tests.runtime.tiny_bundle import RED
 from vlj_edge.runtime.model import Model
-from vlj_edge.runtime.service.channel import SourceSettings
-from vlj_edge.runtime.service.http.app import Broadcaster, Options, build_app
+from vlj_edge.runtime.service.http.app import Broadcaster, ServerOptions, build_app
+from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station
 from vlj_edge.runtime.video.source import Source
 
@@ -27,7 +27,7 @@ CODES = {"200", "400", "401", "403", "413", "422"}
 @pytest.fixture
 def served(model: Model, cameras: dict[str, Source]) -> Iterator[Served]:
     cameras["cam"] = Camera([RED])
-    options = Options(token="right", save=lambda wanted: "kitchen.toml", most_upload=50_000)
+    options = ServerOptions(token="right", save=lambda wanted: "kitchen.toml", max_upload=50_000)
     running = Served(model, [SourceSettings("cam", "cam")], options, [], 0).start()
     wait_for(running.last)
     yield running
@@ -35,7 +35,7 @@ def served(model: Model, cameras: dict[str, Source]) -> Iterator[Served]:
 
 
 def test_every_answer_is_described(model: Model) -> None:
-    paths = build_app(Station(model, []), Broadcaster(), Options()).openapi()["paths"]
+    paths = build_app(Station(model, []), Broadcaster(), ServerOptions()).openapi()["paths"]
     for path, methods in paths.items():
         for method, described in methods.items():
             codes = set(described["responses"])

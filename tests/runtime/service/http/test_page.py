@@ -16,8 +16,8 @@ from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from vlj_edge.bundle import GateSettings, MeaningGateSettings
 from vlj_edge.runtime.library import Store, here, index
 from vlj_edge.runtime.model import Model
-from vlj_edge.runtime.service.channel import SourceSettings
 from vlj_edge.runtime.service.http.app import Broadcaster
+from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.video.source import Source
 
 pytestmark = pytest.mark.slow
@@ -181,11 +181,11 @@ def test_a_text_is_never_taken_for_markup(serve: Serve, page: Page) -> None:
     served = serve()
     page.goto(served.url)
     expect(page.locator("#texts li").first).to_be_visible(timeout=PATIENCE)
-    event = served.station.channels["cam"].last
-    assert event is not None and isinstance(served.hub, Broadcaster)
+    event = served.station.channels["cam"].last_event
+    assert event is not None and isinstance(served.broadcaster, Broadcaster)
     object.__setattr__(event.narration, "text", "<b id=bad onclick=alert(1)>bold</b>\n\nevent: state\ndata: {}")
     object.__setattr__(event, "number", 99)
-    served.hub.heard(event)
+    served.broadcaster.publish_event(event)
     expect(page.locator("#texts li").filter(has_text="<b id=bad")).to_have_count(1, timeout=PATIENCE)
     assert page.locator("#bad").count() == 0
 

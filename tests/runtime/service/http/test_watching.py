@@ -17,8 +17,8 @@ from tests.runtime.service.http.conftest import Camera, Serve, messages, wait_fo
 from tests.runtime.tiny_bundle import BLUE, RED
 from vlj_edge import VljEdgeError
 from vlj_edge.bundle import GateSettings, MeaningGateSettings
-from vlj_edge.runtime.service.channel import SourceSettings
-from vlj_edge.runtime.service.http import broadcast as hubs
+from vlj_edge.runtime.service.http import broadcast
+from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.sinks.base import Event
 from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.video.source import Source
@@ -94,7 +94,7 @@ def test_as_many_look_as_may(serve: Serve) -> None:
         opened = [client.stream("GET", "/api/sources/cam/video.mjpg") for _ in range(8)]
         assert all(each.__enter__().status_code == 200 for each in opened)
         answer = client.get("/api/sources/cam/video.mjpg")
-        assert answer.status_code == 503 and "8 look already" in answer.json()["error"]
+        assert answer.status_code == 503 and "8 viewers" in answer.json()["error"]
         for each in opened:
             each.__exit__(None, None, None)
 
@@ -134,7 +134,7 @@ def test_events_come_as_they_happen_and_the_last_texts_first(serve: Serve) -> No
     assert first["number"] == 1, "the id of another run says nothing"
 
 
-def test_a_source_that_changes_its_state_is_told(serve: Serve) -> None:
+def test_a_change_of_state_is_published(serve: Serve) -> None:
     served = serve()
     wait_for(served.last)
     with served.client() as client, client.stream("GET", "/api/events") as answer:
@@ -151,14 +151,14 @@ def test_a_client_that_stops_reading_holds_nothing_up_and_is_ended(serve: Serve)
         lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         lazy.connect(("127.0.0.1", served.port))
         lazy.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        wait_for(lambda: served.hub.clients == 1)
+        wait_for(lambda: served.broadcaster.clients == 1)
         wait_for(served.last)
         large = {"source": "cam", "text": "x" * 100_000}
         for _ in range(500):  # more than all buffers between, and than its queue
-            served.hub.tell("look", large)
-        assert served.hub.dropped > 0
+            served.broadcaster.publish("look", large)
+        assert served.broadcaster.dropped > 0
         before = served.station.channels["cam"].counts()["windows"]
-        wait_for(lambda: served.hub.clients == 0)
+        wait_for(lambda: served.broadcaster.clients == 0)
         wait_for(lambda: served.station.channels["cam"].counts()["windows"] > before)
         assert metric(served.url, "vlj_edge_client_messages_dropped_total") > 0
 
@@ -172,12 +172,12 @@ def test_a_client_that_stops_reading_holds_nothing_up_and_is_ended(serve: Serve)
 
 
 def test_as_many_listen_as_may(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hubs, "MOST_CLIENTS", 1)
+    monkeypatch.setattr(broadcast, "MAX_CLIENTS", 1)
     served = serve()
     with served.client() as client, client.stream("GET", "/api/events"):
-        wait_for(lambda: served.hub.clients == 1)
+        wait_for(lambda: served.broadcaster.clients == 1)
         assert client.get("/api/events").status_code == 503
-    wait_for(lambda: served.hub.clients == 0)
+    wait_for(lambda: served.broadcaster.clients == 0)
 
 
 def test_a_server_ends_under_its_clients(serve: Serve) -> None:
@@ -190,7 +190,7 @@ def test_a_server_ends_under_its_clients(serve: Serve) -> None:
         ended.set()
 
     threading.Thread(target=listen, daemon=True).start()
-    wait_for(lambda: served.hub.clients == 1)
+    wait_for(lambda: served.broadcaster.clients == 1)
     served.stop_serving()
     assert ended.wait(20)
 
@@ -200,7 +200,7 @@ def test_a_station_that_becomes_another_is_shown_as_it_is(serve: Serve, cameras:
     served = serve(SourceSettings("old", "old"))
     wait_for(lambda: served.last("old"))
     with served.client() as client, client.stream("GET", "/api/events") as answer:
-        served.station.become([SourceSettings("new", "new")])
+        served.station.reconfigure([SourceSettings("new", "new")])
         kinds = set()
         for kind, data, _ in messages(answer):
             if data["source"] == "new":
@@ -220,17 +220,17 @@ def test_a_changed_query_and_threshold_change_what_is_said(serve: Serve, cameras
     served = serve(SourceSettings("cam", "cam", gates=silent))
     channel = served.station.channels["cam"]
     wait_for(served.last)
-    first = channel.last
+    first = channel.last_event
     with served.client() as client:
         answer = client.put("/api/sources/cam/settings", json={"query": "what colour is it"})
         assert answer.status_code == 200 and answer.json()["query"] == "what colour is it"
-        wait_for(lambda: channel.last is not first)
+        wait_for(lambda: channel.last_event is not first)
         answer = client.put("/api/sources/cam/settings", json={"speak_below": 0.95, "least_hold": 0, "longest_wait": 1})
         meaning = answer.json()["gates"]["meaning"]
         assert answer.json()["threshold"] == 0.95 and meaning["longest_wait"] == 1
         assert meaning["forget_above"] == 0.95 and meaning["speak_below_at_rest"] == -1
-        assert channel.wanted.gates is not None and channel.wanted.gates.meaning.speak_below == 0.95
-        assert channel.wanted.query == "what colour is it"
+        assert channel.settings.gates is not None and channel.settings.gates.meaning.speak_below == 0.95
+        assert channel.settings.query == "what colour is it"
         lower = client.put("/api/sources/cam/settings", json={"speak_below": 0.5}).json()["gates"]["meaning"]
         assert lower["forget_above"] == 0.92, "back to what it began with"
 
@@ -244,7 +244,7 @@ def test_labels_are_watched_for(serve: Serve, cameras: dict[str, Source]) -> Non
         assert found["labels"] == ["red", "blue", "green"]
         wait_for(lambda: channel.label is not None)
         assert client.get("/api/state").json()["sources"][0]["label"] in found["labels"]
-        wait_for(lambda: any(look.label is not None for _, look in list(channel.looks)))
+        wait_for(lambda: any(report.label is not None for _, report in channel.statistics.reports_after(0)[1]))
         assert client.put("/api/sources/cam/settings", json={"labels": []}).json()["labels"] == []
         wait_for(lambda: channel.label is None)
 
@@ -270,7 +270,7 @@ def test_thresholds_keep_their_distance(serve: Serve, cameras: dict[str, Source]
 )  # fmt: skip
 def test_wrong_settings_are_refused_in_one_line(serve: Serve, wrong: object) -> None:
     served = serve()
-    before = served.station.channels["cam"].wanted
+    before = served.station.channels["cam"].settings
     with served.client() as client:
         kind = {"Content-Type": "application/json"}
         answer = client.put("/api/sources/cam/settings", content=json.dumps(wrong), headers=kind)
@@ -283,7 +283,7 @@ def test_wrong_settings_are_refused_in_one_line(serve: Serve, wrong: object) -> 
         chunks = (b"x" * 10_000 for _ in range(20))
         large = client.put("/api/sources/cam/settings", content=chunks, headers=kind)
         assert large.status_code == 413
-    assert served.station.channels["cam"].wanted is before
+    assert served.station.channels["cam"].settings is before
 
 
 def test_settings_are_saved(serve: Serve, tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_metrics_are_what_prometheus_reads(serve: Serve, cameras: dict[str, Sour
     served = serve(
         SourceSettings("cam", "cam"),
         SourceSettings('b"\\', 'b"\\'),
-        outlets=[SinkQueue("log", _Keeps()), SinkQueue("log", _Keeps())],
+        sinks=[SinkQueue("log", _Keeps()), SinkQueue("log", _Keeps())],
     )
     wait_for(lambda: served.station.channels["cam"].counts()["events"] >= 2 and served.last('b"\\'))
     for name in ("windows", "encoder_runs", "decoder_runs", "events"):

@@ -1,0 +1,146 @@
+"""What a server allows, and what all of its routes share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from fastapi import HTTPException
+
+from vlj_edge.bundle import GateSettings
+from vlj_edge.errors import VljEdgeError
+
+from ...library import Store
+from ...model import Model
+from ..channel import Channel
+from ..settings import SourceSettings
+from ..station import Station
+from .broadcast import Broadcaster
+from .images import LatestJpeg
+from .readings import PowerMeter
+from .redact import safe_line, safe_names
+
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+MAX_VIEWERS = 8  # video streams at the same time
+MAX_CLIPS = 2  # uploads at the same time
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """What a server allows.
+
+    Attributes:
+        token: required of every request; None if none is.
+        hosts: names that a request's Host header may have, without the port; "*" for any.
+        max_upload: bytes of one upload.
+        max_seconds: of work on one upload.
+        store: searched by /api/search; None if there is none.
+        save: saves the settings of all sources and returns the file's name; None if they cannot be saved.
+        patience: seconds within which a client must take, or send, the next piece.
+    """
+
+    token: str | None = None
+    hosts: tuple[str, ...] = LOCAL_HOSTS
+    max_upload: int = 100_000_000
+    max_seconds: float = 30.0
+    store: Store | None = None
+    save: Callable[[list[SourceSettings]], str] | None = None
+    patience: float = 15.0
+
+
+class Slots:
+    """Limits how many requests of a kind are served at the same time."""
+
+    def __init__(self, limit: int, refusal: str) -> None:
+        self.taken, self._limit, self._refusal = 0, limit, refusal
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        """Take a slot. Raises HTTPException: 503, all are taken."""
+        with self._lock:
+            if self.taken >= self._limit:
+                raise HTTPException(503, f"{self._refusal}: try again later")
+            self.taken += 1
+
+    def release(self) -> None:
+        """Give a slot back."""
+        with self._lock:
+            self.taken -= 1
+
+
+@dataclass
+class ServerState:
+    """What the routes share.
+
+    Attributes:
+        first_gates: the gates that each channel had before they were first changed here.
+        closing: set when the server ends.
+        started: time.monotonic() of the start.
+    """
+
+    station: Station
+    broadcaster: Broadcaster
+    options: ServerOptions
+    model: Model
+    first_gates: WeakKeyDictionary[Channel, GateSettings] = field(default_factory=WeakKeyDictionary)
+    jpegs: WeakKeyDictionary[Channel, LatestJpeg] = field(default_factory=WeakKeyDictionary)
+    power_meter: PowerMeter = field(default_factory=PowerMeter)
+    viewers: Slots = field(default_factory=lambda: Slots(MAX_VIEWERS, f"{MAX_VIEWERS} viewers are connected"))
+    clips: Slots = field(default_factory=lambda: Slots(MAX_CLIPS, f"{MAX_CLIPS} clips are being processed"))
+    searches: threading.Lock = field(default_factory=threading.Lock)
+    workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(MAX_CLIPS, "clip"))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    closing: threading.Event = field(default_factory=threading.Event)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def channels(self) -> dict[str, Channel]:
+        """The channels there are now, by the names that may be shown."""
+        channels = self.station.channels
+        shown = safe_names(channels)
+        return {shown[name]: channel for name, channel in channels.items()}
+
+    def channel(self, name: str) -> Channel:
+        """Return the channel of that name. Raises HTTPException: 404."""
+        channels = self.channels
+        if name not in channels:
+            raise HTTPException(404, "no source has this name: /api/state lists them")
+        return channels[name]
+
+    def latest_jpeg(self, name: str) -> LatestJpeg:
+        """Return the JPEG maker of the channel of that name. Raises HTTPException: 404."""
+        channel = self.channel(name)
+        with self.lock:
+            if channel not in self.jpegs:
+                self.jpegs[channel] = LatestJpeg(channel)
+            return self.jpegs[channel]
+
+    def gates_of(self, settings: SourceSettings) -> GateSettings:
+        """Return the gates that these settings mean."""
+        return settings.gates or self.model.manifest.gates
+
+    def first_gates_of(self, channel: Channel) -> GateSettings:
+        """Return the gates that the channel had before they were first changed here."""
+        with self.lock:
+            return self.first_gates.setdefault(channel, self.gates_of(channel.settings))
+
+
+def make_state(station: Station, broadcaster: Broadcaster, options: ServerOptions) -> ServerState:
+    """Return the state of a new server, and let the broadcaster name sources as the server does."""
+    broadcaster.shown_names = lambda: safe_names(station.channels)
+    return ServerState(station, broadcaster, options, station.model)
+
+
+@contextmanager
+def user_errors_as_422(clip: Path | None = None) -> Iterator[None]:
+    """Turn a VljEdgeError into an answer: 422 with its line, in which `clip` is called "the clip"."""
+    try:
+        yield
+    except VljEdgeError as error:
+        raise HTTPException(422, safe_line(error, clip)) from None

@@ -1,0 +1,42 @@
+"""The settings of one source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vlj_edge.bundle import GateSettings
+from vlj_edge.errors import VljEdgeError
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """One source and how it is narrated.
+
+    Attributes:
+        name: unique in a station; events carry it.
+        uri: as for vlj_edge.runtime.video.uri.open_source.
+        query: what the predictor is asked; None for the bundle's default query.
+        gates: None for the bundle's.
+        labels: the nearest is reported with each encoded window.
+    """
+
+    name: str
+    uri: str
+    query: str | None = None
+    gates: GateSettings | None = None
+    labels: tuple[str, ...] = ()
+
+
+def by_name(sources: Sequence[SourceSettings]) -> dict[str, SourceSettings]:
+    """Return the sources by their names, in the same order.
+
+    Raises:
+        VljEdgeError: two sources have the same name.
+    """
+    found: dict[str, SourceSettings] = {}
+    for settings in sources:
+        if settings.name in found:
+            raise VljEdgeError(f"two sources are called '{settings.name}': name each differently, as NAME=SOURCE")
+        found[settings.name] = settings
+    return found

@@ -1,0 +1,79 @@
+"""Counters, delays and the last window reports of one channel, over all its runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Any
+
+from vlj_edge.results import Narration, Totals, WindowReport
+
+from ..stream.run import Run
+
+_MAX_REPORTS = 600  # five minutes at two windows a second
+_MAX_DELAYS = 512  # the percentiles are those of the last so many windows
+_PERCENTILES = (50, 95, 99)
+
+
+class ChannelStatistics:
+    """Written by the channel's threads and read by any.
+
+    Attributes:
+        last_window_at: the time.monotonic() of the last report, or of the beginning.
+    """
+
+    def __init__(self) -> None:
+        self.last_window_at = time.monotonic()
+        self._lock = threading.Lock()
+        self._earlier_runs = Totals()
+        self._run: Run[Narration] | None = None
+        self._reports: deque[tuple[float, WindowReport]] = deque(maxlen=_MAX_REPORTS)
+        self._delays: deque[float] = deque(maxlen=_MAX_DELAYS)
+        self._report_count = 0
+
+    def start_run(self, run: Run[Narration]) -> None:
+        """Count a run from now on."""
+        with self._lock:
+            self._run = run
+
+    def end_run(self) -> None:
+        """Keep the counts of the run that has ended."""
+        with self._lock:
+            if self._run is not None:
+                self._earlier_runs, self._run = sum_totals(self._earlier_runs, self._run.totals), None
+
+    def add_report(self, seconds: float, report: WindowReport, delay: float | None) -> None:
+        """Add the report of a window.
+
+        Args:
+            seconds: the window's centre, from the source's first frame.
+            delay: seconds from the window's newest sample to now; None where unknown.
+        """
+        with self._lock:
+            self.last_window_at = time.monotonic()
+            self._reports.append((seconds, report))
+            self._report_count += 1
+            if delay is not None:
+                self._delays.append(delay)
+
+    def reports_after(self, number: int) -> tuple[int, list[tuple[float, WindowReport]]]:
+        """Return how many reports there were so far, and those after the first `number` of them that are still kept."""
+        with self._lock:
+            fresh = min(self._report_count - number, len(self._reports))
+            return self._report_count, list(self._reports)[len(self._reports) - fresh :]
+
+    def counts(self) -> dict[str, Any]:
+        """Return the totals of all runs, and `delay_p50`, `delay_p95` and `delay_p99` in seconds (None: unknown)."""
+        with self._lock:
+            totals = self._earlier_runs if self._run is None else sum_totals(self._earlier_runs, self._run.totals)
+            delays = sorted(self._delays)
+        found = totals.as_dict()
+        for share in _PERCENTILES:
+            found[f"delay_p{share}"] = round(delays[(len(delays) - 1) * share // 100], 3) if delays else None
+        return found
+
+
+def sum_totals(one: Totals, other: Totals) -> Totals:
+    """Return the sums of all counts."""
+    return Totals(**{name: value + getattr(other, name) for name, value in vars(one).items()})

@@ -1,0 +1,40 @@
+"""What narrate prints besides captions: totals, counts, and changes of a source's state."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ..results import Totals
+
+
+def print_state(name: str, state: str) -> None:
+    """Print on stderr that a live source was lost or is back."""
+    lines = {"lost": "gives no picture, trying again", "live": "is there"}
+    if state in lines:
+        click.echo(f"{name} {lines[state]}", err=True)
+
+
+def format_totals(totals: Totals, as_json: bool) -> str:
+    """Return the last line for one source."""
+    if as_json:
+        return json.dumps({"totals": totals.as_dict()})
+    saved = f"{totals.decodes_saved:.1f}x fewer than" if totals.decoder_runs else "against"
+    return (
+        f"{totals.windows} windows, {totals.encoder_runs} encoder runs, {totals.decoder_runs} decoder runs"
+        f" ({saved} decoding every window), {totals.video_seconds:.1f} s of video"
+        f" at {totals.real_time_factor:.1f}x real time"
+    )
+
+
+def format_counts(name: str, counts: dict[str, Any], as_json: bool) -> str:
+    """Return the last line for one of several sources."""
+    if as_json:
+        return json.dumps({"totals": {"source": name} | counts})
+    return (
+        f"{name}: {counts['windows']} windows ({counts['windows_dropped']} dropped), {counts['encoder_runs']} encoder"
+        f" runs, {counts['decoder_runs']} decoder runs, {counts['video_seconds']:.1f} s of video"
+    )
