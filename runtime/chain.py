@@ -113,19 +113,25 @@ class Chain:
         return tokenizer.encode(self.manifest.default_query if text is None else text)
 
     def encode(
-        self, frames: Sequence[SampledFrame], queries: Sequence[Query], on_device: bool = False
+        self,
+        frames: Sequence[SampledFrame],
+        queries: Sequence[Query],
+        on_device: bool = False,
+        check: Callable[[], None] = lambda: None,
     ) -> list[Encoded]:
         """Encode a clip once and predict one embedding a query.
 
         Args:
             frames: as many as the clip has, from `vision.preprocessor`.
             on_device: keep each embedding where it was made as well, for decode().
+            check: raises where the clip is no longer wanted, which may be found out while waiting for the engines.
 
         Raises:
             VljEdgeError: the backend failed, or an embedding is not finite.
         """
         encoder, preprocessor, predictor = self.vision
         with self._vision_lock:
+            check()
             self.timed("normalise", preprocessor.fill)(frames)
             encoder.run()
             return [self._predict(predictor, query, on_device) for query in queries]

@@ -42,29 +42,18 @@ def prefetch(
     for _ in range(room):
         places.put(None)
 
-    def work() -> None:
-        end = _End()
-        iterator = iter(items)
-        try:
-            for item in iterator:
-                cancellation.check()
-                if on_drop is None:
-                    places.get()
-                    cancellation.check()
-                elif ready.qsize() >= room:
-                    _drop_oldest(ready, on_drop)
-                ready.put(item)
-        except Cancelled:
-            pass
-        except BaseException as error:  # raised again where the items are used
-            end = _End(error)
-        finally:
-            close = getattr(iterator, "close", None)  # a generator is closed by the thread that ran it
-            if close is not None:
-                close()
-            ready.put(end)
+    def put(item: Item) -> None:
+        if on_drop is None:
+            places.get()
+            cancellation.check()
+        elif ready.qsize() >= room:
+            _drop_oldest(ready, on_drop)
+        ready.put(item)
 
-    cancellation.start(threading.Thread(target=work, name="vlj-edge prefetch", daemon=True), ready, places)
+    worker = threading.Thread(
+        target=lambda: ready.put(_work(items, put, cancellation)), name="vlj-edge prefetch", daemon=True
+    )
+    cancellation.start(worker, ready, places)
     while True:
         entry = ready.get()
         cancellation.check()
@@ -75,6 +64,25 @@ def prefetch(
         if on_drop is None:
             places.put(None)
         yield entry
+
+
+def _work(items: Iterable[Item], put: Callable[[Item], None], cancellation: Cancellation) -> _End:
+    """Put every item; return what ended that."""
+    try:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                cancellation.check()
+                put(item)
+        finally:
+            close = getattr(iterator, "close", None)  # a generator is closed by the thread that ran it
+            if close is not None:
+                close()
+    except Cancelled:
+        return _End()
+    except BaseException as error:  # raised again where the items are used
+        return _End(error)
+    return _End()
 
 
 def _drop_oldest(ready: SimpleQueue[Any], on_drop: Callable[[], None]) -> None:

@@ -1,3 +1,5 @@
+"""The meaning gate: what is put into words, and which windows are encoded for it."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -9,168 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.runtime.gating.windows import SIZE, STEP, at_angle, offer, unit, window_at
 from vlj_edge import VljEdgeError, bundle
 from vlj_edge.results import Window
-from vlj_edge.runtime.gating.caption_memory import CaptionMemory
 from vlj_edge.runtime.gating.clip_window import ClipWindow, Encoded
-from vlj_edge.runtime.gating.meaning import Change, MeaningGate
-from vlj_edge.runtime.gating.motion import at_rest
-from vlj_edge.runtime.gating.scene import SceneGate
-from vlj_edge.runtime.video.preprocess import THUMBNAIL, CroppedFrame
-
-SIZE = 8
-STEP = 0.5  # seconds between windows
-
-
-def picture(luminance: float | np.ndarray) -> CroppedFrame:
-    return CroppedFrame(np.zeros((3, 1, 1), np.uint8), np.full((THUMBNAIL, THUMBNAIL), luminance, np.float32))
-
-
-def with_dot(column: int) -> CroppedFrame:
-    """A still background with something 8 x 8 cells large on it."""
-    cells = np.full((THUMBNAIL, THUMBNAIL), 0.5, np.float32)
-    cells[8:16, column : column + 8] = 1.0
-    return picture(cells)
-
-
-def unit(vector: np.ndarray) -> np.ndarray:
-    return np.asarray(vector / np.linalg.norm(vector), np.float32)
-
-
-def at_angle(degrees: float) -> np.ndarray:
-    vector = np.zeros(SIZE, np.float32)
-    vector[:2] = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return vector
-
-
-def window_at(time: float, embedding: np.ndarray, resting: bool | None = None) -> ClipWindow:
-    """A window whose centre is `time`."""
-    return ClipWindow(Window(round(time / STEP), time - 0.5, time + 0.5), [], resting, lambda _: Encoded(embedding))
-
-
-def offer(gate: MeaningGate, time: float, embedding: np.ndarray, resting: bool | None = None) -> Change | None:
-    return gate.offer(window_at(time, embedding, resting))
-
-
-# --- scene gate
-
-
-def test_first_clip_is_encoded_and_an_equal_one_is_not() -> None:
-    gate = SceneGate(bundle.SceneGateSettings(), 4)
-    assert gate.changed([picture(0)] * 4)
-    assert not gate.changed([picture(0)] * 4)
-
-
-def test_slow_drift_is_seen() -> None:
-    # from clip to clip it stays far below the threshold, so that a gate that compares neighbours sleeps for ever
-    settings = bundle.SceneGateSettings(changed=0.06)
-    gate = SceneGate(settings, 4)
-    encoded = [step for step in range(100) if gate.changed([picture(0.1 + 0.0048 * step)] * 4)]
-    # every 13 steps: 0.0624 is the first that is above 0.06
-    assert encoded == list(range(0, 100, 13))
-
-
-def test_still_clip_after_movement_is_not_taken_for_the_moving_one() -> None:
-    gate = SceneGate(bundle.SceneGateSettings(), 4)
-    moving = [with_dot(column) for column in (0, 4, 8, 12)]
-    assert gate.changed(moving)
-    assert gate.changed([moving[-1]] * 4)  # same newest frame, but it has stopped
-    assert not gate.changed([moving[-1]] * 4)
-
-
-def test_movement_after_a_still_clip_is_seen_even_if_it_returns() -> None:
-    gate = SceneGate(bundle.SceneGateSettings(), 4)
-    still = [with_dot(4)] * 4
-    assert gate.changed(still)
-    assert gate.changed([with_dot(4), with_dot(12), with_dot(12), with_dot(4)])  # same first and last frame
-
-
-def test_movement_that_goes_on_is_encoded_every_time() -> None:
-    gate = SceneGate(bundle.SceneGateSettings(), 4)
-    track = [with_dot(column % 24) for column in range(0, 96, 3)]
-    assert all(gate.changed(track[start : start + 4]) for start in range(0, len(track) - 4, 2))
-
-
-@given(st.integers(0, 40))
-def test_number_of_changed_cells_decides(count: int) -> None:
-    settings = bundle.SceneGateSettings(changed=0.1, cells=20 / THUMBNAIL**2)
-    gate = SceneGate(settings, 2)
-    gate.changed([picture(0.2)] * 2)
-    cells = np.full(THUMBNAIL**2, 0.2, np.float32)
-    cells[:count] = 0.4
-    one_frame = [picture(0.2), picture(cells.reshape(THUMBNAIL, THUMBNAIL))]
-    assert gate.changed(one_frame) == (count >= 20)
-
-
-def test_disabled_scene_gate_encodes_everything() -> None:
-    gate = SceneGate(bundle.SceneGateSettings(enabled=False), 2)
-    assert all(gate.changed([picture(0)] * 2) for _ in range(5))
-
-
-@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40))
-def test_a_clip_is_skipped_exactly_when_it_equals_the_last_encoded_one(levels: list[float]) -> None:
-    settings = bundle.SceneGateSettings(changed=0.06)
-    gate = SceneGate(settings, 1)
-    encoded: float | None = None
-    for level in levels:
-        wanted = encoded is None or abs(np.float32(level) - np.float32(encoded)) > 0.06
-        assert gate.changed([picture(level)]) == wanted
-        encoded = level if wanted else encoded
-
-
-# --- rest
-
-REST = bundle.RestSettings(changed=0.03, cells=0.004, seconds=1.0)
-
-
-def clip_of(moves: list[bool]) -> list[CroppedFrame]:
-    """A clip whose neighbouring samples differ where this says so."""
-    columns = np.cumsum([0, *moves]) % 20
-    return [with_dot(int(column)) for column in columns]
-
-
-@pytest.mark.parametrize(
-    ("moves", "resting"),
-    [
-        ("_______", True),
-        ("MMMMMMM", False),
-        ("____MMM", True),  # 1 s of stillness, and the middle lies in it
-        ("MMM____", True),
-        ("MM___MM", False),  # too short
-        ("MM____M", True),
-        ("M______", True),
-        ("MMMM___", False),  # it moves in the middle
-        ("___M___", True),  # a cut to another still picture
-        ("___MM__", False),
-        ("_M_____", True),
-    ],
-)
-def test_a_clip_is_at_rest_when_its_middle_is(moves: str, resting: bool) -> None:
-    assert at_rest(clip_of([move == "M" for move in moves]), REST, 4.0) is resting
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=15), st.floats(0.1, 3.0))
-def test_rest_against_a_plain_account_of_it(moves: list[bool], seconds: float) -> None:
-    kept = [
-        move and (i in (0, len(moves) - 1) or moves[i - 1] or moves[i + 1])  # alone: a cut
-        for i, move in enumerate(moves)
-    ]
-    first = last = middle = len(moves) // 2
-    while first > 0 and not kept[first - 1]:
-        first -= 1
-    while last + 1 < len(moves) and not kept[last + 1]:
-        last += 1
-    needed = min(seconds * 4, len(moves))
-    wanted = not kept[middle] and last - first + 1 >= needed
-    assert at_rest(clip_of(moves), replace(REST, seconds=seconds), 4.0) is wanted
-
-
-def test_rest_is_not_looked_for_where_it_is_off_or_there_is_one_picture() -> None:
-    assert at_rest(clip_of([False] * 7), replace(REST, enabled=False), 4.0) is None
-    assert at_rest([picture(0.5)], REST, 4.0) is None
-
-
-# --- meaning gate
+from vlj_edge.runtime.gating.meaning import MeaningGate, _Candidate, _ReadyCandidates
 
 settings_of_meaning = st.builds(
     bundle.MeaningGateSettings,
@@ -476,66 +321,17 @@ def test_no_windows_nothing_to_flush() -> None:
     "change", [{"smoothing": 0}, {"calm_windows": 0}, {"forget_above": 0.5}, {"speak_below_at_rest": 0.95}]
 )
 def test_settings_that_make_no_sense_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(VljEdgeError, match="the meaning gate needs"):
+    with pytest.raises(VljEdgeError, match="calibrate"):
         MeaningGate(replace(PLAIN, **change))
 
 
-# --- caption memory
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 30)), max_size=80), st.integers(1, 8))
-def test_memory_is_a_bounded_lru(steps: list[tuple[bool, int]], capacity: int) -> None:
-    basis = np.eye(31, dtype=np.float32)
-    memory = CaptionMemory(bundle.CaptionMemorySettings(same=0.97, capacity=capacity), 31)
-    model: dict[int, str] = {}  # in order of use
-    for number, (put, key) in enumerate(steps):
-        known = memory.recall(basis[key])
-        assert known == model.get(key)
-        if known is not None:
-            model[key] = model.pop(key)
-        elif put:
-            memory.put(basis[key], f"{key} {number}")
-            model[key] = f"{key} {number}"
-            if len(model) > capacity:
-                del model[next(iter(model))]
-        assert len(memory) == len(model) <= capacity
-
-
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0.9, 0.97, 1.0]))
-def test_what_was_put_is_recalled_and_nothing_below_the_threshold(seed: int, same: float) -> None:
-    rng = np.random.default_rng(seed)
-    memory = CaptionMemory(bundle.CaptionMemorySettings(same=same, capacity=64), SIZE)
-    stored = [unit(rng.normal(size=SIZE)) for _ in range(20)]
-    for index, embedding in enumerate(stored):
-        memory.put(embedding, str(index))
-    for index, embedding in enumerate(stored):
-        assert memory.recall(embedding) == str(index)
-    for _ in range(20):
-        query = unit(rng.normal(size=SIZE) + stored[0] * rng.uniform(0, 20))
-        similarities = np.array([query @ embedding for embedding in stored])
-        if abs(similarities.max() - same) > 1e-5:
-            wanted = str(similarities.argmax()) if similarities.max() >= same else None
-            assert memory.recall(query) == wanted
-
-
-def test_a_resting_picture_has_memories_of_its_own() -> None:
-    memory = CaptionMemory(bundle.CaptionMemorySettings(same=0.99, same_at_rest=0.5), SIZE)
-    memory.put(at_angle(0), "it moves", False)
-    memory.put(at_angle(90), "nothing moves", True)
-    assert memory.recall(at_angle(90), True) is None, "said once, it may be an error"
-    memory.put(at_angle(89), "it moves", True)
-    memory.put(at_angle(91), "nothing moves", True)
-    assert memory.recall(at_angle(40), True) == "nothing moves"  # cosine 0.64, though "it moves" is nearer
-    assert memory.recall(at_angle(20), True) is None
-    assert memory.recall(at_angle(85), False) is None
-    assert memory.recall(at_angle(1), False) == memory.recall(at_angle(1)) == "it moves", "unwatched: it may move"
-
-
-@pytest.mark.parametrize(
-    "settings", [bundle.CaptionMemorySettings(enabled=False), bundle.CaptionMemorySettings(capacity=0)]
-)
-def test_memory_that_is_off_remembers_nothing(settings: bundle.CaptionMemorySettings) -> None:
-    memory = CaptionMemory(settings, SIZE)
-    memory.put(at_angle(0), "text")
-    assert memory.recall(at_angle(0)) is None
-    assert len(memory) == 0
+@given(st.integers(1, 400))
+def test_of_ready_candidates_the_middle_is_known_though_two_are_held(count: int) -> None:
+    windows = [window_at(index * STEP, at_angle(0)) for index in range(count)]
+    ready = _ReadyCandidates(_Candidate((windows[0],)))
+    for window in windows[1:]:
+        ready.add(_Candidate((window,)))
+    index = windows.index(ready.middle.windows[-1])
+    exact = (count - 1) // 2
+    assert index == exact if count <= 6 else count / 4 - 1 <= index <= exact
+    assert ready.since == 0
