@@ -1,11 +1,11 @@
-"""Our CUDA kernels beside torch's attention on the card at hand.
+"""This project's CUDA kernels beside torch's attention, on an NVIDIA GPU.
 
-python benchmarks/cuda_kernels.py [--rounds 30]      (an NVIDIA card; torch for CUDA; pycuda or cuda-python)
+python benchmarks/cuda_kernels.py [--rounds 30]      (torch for CUDA; pycuda or cuda-python)
 
-Attention against, in one run: flash attention after RoPE as transformers writes it, the same compiled by torch, and
-flash attention with no RoPE at all. Inputs are rotated through more memory than the card's cache; medians of events,
-in both orders. Beside each figure the two floors: its bytes at the card's measured copy bandwidth, its products at the
-rate of a large torch.matmul. A speed counts for nothing unless the outputs agree: the error is in the same row.
+In one run, attention is compared with: flash attention after RoPE as transformers writes it, the same compiled by
+torch, and flash attention without RoPE. Each round uses another copy of the input, together larger than the GPU's
+cache. Times are medians of CUDA events, measured in both orders. Each row also has two lower bounds (its bytes at the
+measured copy bandwidth, its products at the rate of a large torch.matmul) and the relative error to attention in fp32.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from transformers.models.vjepa2.modeling_vjepa2 import rotate_queries_or_keys
 
-from vlj_edge.cuda import kernels
+from vlj_edge.cuda.attention import attention_launch, axes_table, halves_table
+from vlj_edge.cuda.pixels import pixels_launch, resize_weights
 from vlj_edge.export.models import rope
 from vlj_edge.presets import preset
 from vlj_edge.runtime.engines.tensorrt.device import Buffer, open_device
@@ -39,7 +40,7 @@ def buffer(tensor: torch.Tensor) -> Buffer:
 
 
 def medians(rounds: int, actions: dict[str, Callable[[int], Any]]) -> dict[str, float]:
-    """Microseconds of each, by events, in turn and in both orders; an action is told which copy of its input it is."""
+    """Return the median microseconds of each action, which is called with the number of the input's copy to use."""
     for action in actions.values():
         for copy in range(3):
             action(copy)
@@ -57,7 +58,7 @@ def medians(rounds: int, actions: dict[str, Callable[[int], Any]]) -> dict[str, 
 
 
 def rates(rounds: int) -> tuple[float, float]:
-    """Bytes a second of a copy (read and written), and fp16 operations a second of a matrix product."""
+    """Return bytes per second of a copy (read and written) and fp16 operations per second of a matrix product."""
     a, b = (torch.empty(512 << 20, dtype=torch.uint8, device="cuda") for _ in range(2))
     m = torch.randn(8192, 8192, dtype=torch.float16, device="cuda")
     took = medians(rounds, {"copy": lambda _: b.copy_(a), "product": lambda _: m @ m})
@@ -77,24 +78,27 @@ def vision_rope(tokens: int) -> Callable[[torch.Tensor], torch.Tensor]:
     return rotate
 
 
-def attention(tokens: int, heads: int, kv_heads: int, rounds: int, ours: Kernels) -> dict[str, Any]:
+def attention(tokens: int, heads: int, kv_heads: int, rounds: int, kernels: Kernels) -> dict[str, Any]:
+    """Time and compare attention: V-JEPA 2's where every head has its own keys, else Llama's. Nothing is masked."""
     width, by_axes = (heads + 2 * kv_heads) * HEAD_DIM, heads == kv_heads
     copies = max(CACHE // (2 * tokens * width), 2)
     qkv = torch.randn(copies, 1, tokens, width, dtype=torch.float16, device="cuda")
     out = torch.empty(1, tokens, heads * HEAD_DIM, dtype=torch.float16, device="cuda")
     if by_axes:
         cos, sin = rope.vjepa_tables(tokens // SIDE**2, SIDE, SIDE, HEAD_DIM)
-        table = kernels.axes_turns(cos.numpy(), sin.numpy(), SIDE, SIDE)
+        table = axes_table(cos.numpy(), sin.numpy(), SIDE, SIDE)
         rotate = vision_rope(tokens)
-        turn = lambda q, k: (rotate(q), rotate(k))  # noqa: E731
+        rotate_both = lambda q, k: (rotate(q), rotate(k))  # noqa: E731
     else:
         cos, sin = (t[0] for t in rope.llama_tables(preset("vl-jepa-1.6b").predictor, tokens))
-        table = kernels.halves_turns(cos.numpy(), sin.numpy())
+        table = halves_table(cos.numpy(), sin.numpy())
         both = [torch.cat((t, t), -1)[None].half().cuda() for t in (cos, sin)]
-        turn = lambda q, k: apply_rotary_pos_emb(q, k, *both)  # noqa: E731
-    turns = torch.from_numpy(table).cuda()
+        rotate_both = lambda q, k: apply_rotary_pos_emb(q, k, *both)  # noqa: E731
+    inputs = [torch.from_numpy(table).cuda()]
+    if not by_axes:
+        inputs.append(torch.ones(1, tokens, dtype=torch.uint8, device="cuda"))  # the key mask
     rotation: Any = "axes" if by_axes else "halves"
-    launch = kernels.attention(
+    launch = attention_launch(
         rotation,
         "float16",
         batch=1,
@@ -107,7 +111,7 @@ def attention(tokens: int, heads: int, kv_heads: int, rounds: int, ours: Kernels
     stream = torch.cuda.current_stream().cuda_stream
 
     def fused(copy: int) -> None:
-        ours.start(launch, (buffer(qkv[copy % copies]), buffer(turns)), (buffer(out),), stream)
+        kernels.start(launch, (buffer(qkv[copy % copies]), *map(buffer, inputs)), (buffer(out),), stream)
 
     def parts(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return x.view(1, tokens, -1, HEAD_DIM).transpose(1, 2).split((heads, kv_heads, kv_heads), dim=1)
@@ -116,25 +120,25 @@ def attention(tokens: int, heads: int, kv_heads: int, rounds: int, ours: Kernels
         q, k, v = parts(x)
         return scaled_dot_product_attention(q, k, v, enable_gqa=not by_axes).transpose(1, 2).flatten(2)
 
-    def turned(x: torch.Tensor) -> torch.Tensor:
+    def with_rope(x: torch.Tensor) -> torch.Tensor:
         q, k, v = parts(x)
-        q, k = turn(q, k)
+        q, k = rotate_both(q, k)
         return scaled_dot_product_attention(q, k, v, enable_gqa=not by_axes).transpose(1, 2).flatten(2)
 
-    compiled = torch.compile(turned)
+    compiled = torch.compile(with_rope)
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         took = medians(
             rounds,
             {
                 "ours": fused,
-                "rope and flash": lambda i: turned(qkv[i % copies]),
+                "rope and flash": lambda i: with_rope(qkv[i % copies]),
                 "the same compiled": lambda i: compiled(qkv[i % copies]),
                 "flash without rope": lambda i: plain(qkv[i % copies]),
             },
         )
     fused(0)
     with sdpa_kernel(SDPBackend.MATH):
-        expected = turned(qkv[0].float())
+        expected = with_rope(qkv[0].float())
     error = float((out - expected).norm() / expected.norm())
     moved = qkv[0].nbytes + out.nbytes
     return {
@@ -145,25 +149,25 @@ def attention(tokens: int, heads: int, kv_heads: int, rounds: int, ours: Kernels
     }
 
 
-def pixels(width: int, height: int, rounds: int, ours: Kernels) -> dict[str, Any]:
-    """A packed frame on the card to the large preset's fp16 input."""
+def pixels(width: int, height: int, rounds: int, kernels: Kernels) -> dict[str, Any]:
+    """Time the conversion of a BGR frame in GPU memory to the fp16 input of vl-jepa-1.6b."""
     preprocess = preset("vl-jepa-1.6b").preprocess
     left, top, right, bottom = crop_box(width, height, preprocess)
-    across = kernels.resize_weights(width, left, right, preprocess.crop)
-    down = kernels.resize_weights(height, top, bottom, preprocess.crop)
-    launch = kernels.pixels("bgr", "float16", stride=3 * width, height=height, across=across, down=down)
-    copies = max(CACHE // launch.inputs[0], 2)
-    frames = torch.randint(0, 256, (copies, launch.inputs[0]), dtype=torch.uint8, device="cuda")
+    across = resize_weights(width, left, right, preprocess.crop)
+    down = resize_weights(height, top, bottom, preprocess.crop)
+    launch = pixels_launch("bgr", "float16", stride=3 * width, height=height, across=across, down=down)
+    copies = max(CACHE // launch.input_bytes[0], 2)
+    frames = torch.randint(0, 256, (copies, launch.input_bytes[0]), dtype=torch.uint8, device="cuda")
     tables = [torch.from_numpy(array).cuda() for array in (across, down, normalisation(preprocess))]
-    out = torch.empty(launch.outputs[0], dtype=torch.uint8, device="cuda")
+    out = torch.empty(launch.output_bytes[0], dtype=torch.uint8, device="cuda")
     stream = torch.cuda.current_stream().cuda_stream
 
     def run(copy: int) -> None:
-        given = (buffer(frames[copy % copies]), *map(buffer, tables))
-        ours.start(launch, given, (buffer(out), None), stream)
+        inputs = (buffer(frames[copy % copies]), *map(buffer, tables))
+        kernels.start(launch, inputs, (buffer(out), None), stream)
 
     took = medians(rounds, {"ours": run})
-    used = 3 * round(right - left) * round(bottom - top)  # bytes of the frame that the crop is made of
+    used = 3 * round(right - left) * round(bottom - top)  # bytes of the frame under the crop
     return {"microseconds": took, "bytes": used + out.nbytes, "operations": 0}
 
 
@@ -171,9 +175,9 @@ def pixels(width: int, height: int, rounds: int, ours: Kernels) -> dict[str, Any
 @click.option("--rounds", default=30, show_default=True)
 def main(rounds: int) -> None:
     if not torch.cuda.is_available():
-        raise SystemExit("error: torch finds no NVIDIA card here: run this where one is, with torch for CUDA")
+        raise SystemExit("error: torch finds no NVIDIA GPU: run this on a machine with one, with torch for CUDA")
     torch.cuda.init()
-    ours = Kernels(open_device())
+    kernels = Kernels(open_device())
     bandwidth, products = rates(rounds)
     found: dict[str, Any] = {
         "card": torch.cuda.get_device_name(),
@@ -185,9 +189,9 @@ def main(rounds: int) -> None:
     }
     for tokens, heads, kv_heads in VISION + PREDICTOR:
         name = f"attention, {tokens} tokens, {heads} heads, {kv_heads} of keys"
-        found[name] = attention(tokens, heads, kv_heads, rounds, ours)
+        found[name] = attention(tokens, heads, kv_heads, rounds, kernels)
     for width, height in ((1280, 720), (1920, 1080), (3840, 2160)):
-        found[f"pixels, {width} x {height}"] = pixels(width, height, rounds, ours)
+        found[f"pixels, {width} x {height}"] = pixels(width, height, rounds, kernels)
     for row in (row for row in found.values() if isinstance(row, dict)):
         row["floor_of_bytes_microseconds"] = round(row.pop("bytes") / bandwidth * 1e6, 2)
         row["floor_of_products_microseconds"] = round(row.pop("operations") / products * 1e6, 2)

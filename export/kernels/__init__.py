@@ -1,1 +1,4 @@
-"""The CUDA kernels: their sources, and what compiles them."""
+"""The CUDA kernels' sources and the command that compiles them (compile.py).
+
+The compiled kernels, and the Python that says how each is launched, are in vlj_edge/cuda.
+"""

@@ -1,7 +1,8 @@
-"""`make kernels`: every kernel for every card, with nvcc alone; no card is needed.
+"""`make kernels`: compile every kernel for every GPU generation with nvcc. No GPU is needed.
 
-Writes vlj_edge/kernels.tar.xz, which the package ships, its seal kernels.json, and results/kernels.json: registers,
-shared memory and spills of each. Spills in the attention are an error: its registers are what it lives on.
+Writes vlj_edge/cuda/kernels.tar.xz, which the package ships, its seal kernels.json beside it, and results/kernels.json:
+registers, shared memory and spills of every kernel. An attention kernel that spills registers is an error: its speed
+depends on keeping queries and sums in registers.
 """
 
 from __future__ import annotations
@@ -27,46 +28,55 @@ from vlj_edge.errors import VljEdgeError
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "results" / "kernels.json"
-SOURCES = ("attention", "gate", "pixels")
-# Turing, A100, desktop Ampere, Orin, Ada, Hopper, Blackwell (data centre, Thor, desktop, Spark)
+SOURCES = ("attention", "pixels")
+# Turing, A100, desktop Ampere, Orin, Ada, Hopper, Blackwell (data center, Thor, desktop, Spark)
 CARDS = ("sm75", "sm80", "sm86", "sm87", "sm89", "sm90", "sm100", "sm110", "sm120", "sm121")
-PORTABLE = ("sm75", "sm80")  # what TensorRT is given: PTX, which it compiles for its card (tensorrt.plugin.aot_impl)
+PTX_CARDS = ("sm75", "sm80")  # TensorRT takes PTX and compiles it for the GPU at hand (tensorrt.plugin.aot_impl)
 _FLAGS = ("-std=c++17", "-O3", "-Werror", "all-warnings")
 _ENTRY = re.compile(
     r"Compiling entry function '(?P<name>\w+)'.*?(?P<spilled>\d+) bytes spill stores, (?P<reloaded>\d+) bytes spill"
-    r" loads.*?Used (?P<registers>\d+) registers(?:.*?(?P<shared>\d+) bytes smem)?[^\n]*",
+    r" loads.*?Used (?P<registers>\d+) registers(?:[^\n]*?(?P<shared>\d+) bytes smem)?",
     re.DOTALL,
 )
 
 
 def nvcc() -> str:
-    """The compiler.
+    """Return the path of the CUDA compiler.
 
     Raises:
-        VljEdgeError: it is not installed.
+        VljEdgeError: nvcc is not on the PATH.
     """
     found = shutil.which("nvcc")
     if found is None:
-        raise VljEdgeError("there is no nvcc: install the CUDA toolkit 13 and put its bin folder on the PATH")
+        raise VljEdgeError("nvcc is not on the PATH: install the CUDA toolkit 13 and add its bin folder to the PATH")
     return found
 
 
-def version() -> str:
-    """nvcc's, "13.0.88"."""
-    said = subprocess.run([nvcc(), "--version"], check=True, capture_output=True, text=True).stdout
-    return said.rpartition("V")[2].split()[0]
+def nvcc_version() -> str:
+    """Return nvcc's version, such as "13.0.88"."""
+    shown = subprocess.run([nvcc(), "--version"], check=True, capture_output=True, text=True).stdout
+    return shown.rpartition("V")[2].split()[0]
 
 
 def source_hashes() -> dict[str, str]:
-    """sha256 of every source file: what the shipped archive must have been made of."""
+    """Return the sha256 of every source file by name; the seal of the shipped archive holds the same."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(HERE.glob("*.cu*"))}
 
 
 def compile_one(source: str, card: str, kind: str = "cubin") -> tuple[bytes, dict[str, dict[str, int]]]:
-    """A source for a card: the code, and what ptxas says of each kernel in it.
+    """Compile one source for one GPU generation.
+
+    Args:
+        source: a name of SOURCES.
+        card: a name of CARDS.
+        kind: "cubin" or "ptx".
+
+    Returns:
+        The code, and for every kernel in it the "registers", "shared" memory, "spilled" and "reloaded" bytes that
+        ptxas reports (empty for PTX).
 
     Raises:
-        VljEdgeError: nvcc refuses, or the attention spills.
+        VljEdgeError: nvcc fails, or an attention kernel spills registers.
     """
     number = card.removeprefix("sm")
     target = f"-arch=sm_{number}" if kind == "cubin" else f"-arch=compute_{number}"
@@ -75,59 +85,63 @@ def compile_one(source: str, card: str, kind: str = "cubin") -> tuple[bytes, dic
         command = [nvcc(), *_FLAGS, target, f"-{kind}", "-Xptxas", "-v", "-o", str(out), f"{source}.cu"]
         done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
         if done.returncode:
-            raise VljEdgeError(f"nvcc refuses {source}.cu for {card}: {done.stderr.strip()[:2000]}")
+            raise VljEdgeError(f"nvcc cannot compile {source}.cu for {card}: {done.stderr.strip()[:2000]}")
         code = out.read_bytes()
     report = {
         found["name"]: {key: int(found[key] or 0) for key in ("registers", "shared", "spilled", "reloaded")}
         for found in _ENTRY.finditer(done.stderr)
     }
-    spilling = [name for name, said in report.items() if source == "attention" and said["spilled"] + said["reloaded"]]
+    spilling = [name for name, used in report.items() if source == "attention" and used["spilled"] + used["reloaded"]]
     if spilling:
-        raise VljEdgeError(f"{', '.join(spilling)} spills registers on {card}: shrink its tile (attention.cu, Shape)")
+        raise VljEdgeError(f"{', '.join(spilling)} spills registers on {card}: shrink its tile (attention.cu, Tiling)")
     return code, report
 
 
 def main() -> None:
-    """Compile all, and write the archive, its seal and the report."""
+    """Compile all kernels; write the archive, its seal and the report."""
     jobs = [(source, card, "cubin") for source in SOURCES for card in CARDS]
-    jobs += [("attention", card, "ptx") for card in PORTABLE]
+    jobs += [("attention", card, "ptx") for card in PTX_CARDS]
     with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(lambda job: compile_one(*job), jobs))
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w") as archive:
-        for (source, card, kind), (code, _) in zip(jobs, made, strict=True):
-            member = tarfile.TarInfo(
-                f"{source}.{card}.{kind}"
-            )  # no times and owners: the same sources, the same archive
-            member.size = len(code)
-            archive.addfile(member, io.BytesIO(code))
-    packed = lzma.compress(raw.getvalue(), preset=9)
+        compiled = list(pool.map(lambda job: compile_one(*job), jobs))
+    codes = {".".join(job): code for job, (code, _) in zip(jobs, compiled, strict=True)}
+    packed = lzma.compress(_tar(codes), preset=9)
     ARCHIVE.write_bytes(packed)
     seal = {
         "sha256": hashlib.sha256(packed).hexdigest(),
         "cards": CARDS,
-        "nvcc": version(),
+        "nvcc": nvcc_version(),
         "sources": source_hashes(),
     }
     SEAL.write_text(json.dumps(seal, indent=1) + "\n", encoding="utf-8")
     kernels: dict[str, dict[str, Any]] = {}
-    for (_, card, _), (_, report) in zip(jobs, made, strict=True):
-        for name, said in report.items():
-            kernels.setdefault(name, {})[card] = said
-    found = _provenance() | {"archive_bytes": len(packed), "kernels": kernels}
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    most = max(said["registers"] for name, cards in kernels.items() if "attention" in name for said in cards.values())
+    for (_, card, _), (_, report) in zip(jobs, compiled, strict=True):
+        for name, used in report.items():
+            kernels.setdefault(name, {})[card] = used
+    results = _provenance() | {"archive_bytes": len(packed), "kernels": kernels}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    most = max(used["registers"] for name, cards in kernels.items() if "attention" in name for used in cards.values())
     summary = f"{len(kernels)} kernels for {len(CARDS)} cards, {len(packed) / 1e6:.2f} MB"
     print(f"{summary}; attention: {most} registers, no spills")
 
 
+def _tar(members: dict[str, bytes]) -> bytes:
+    """Return a tar archive without times and owners: the same code gives the same bytes."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as archive:
+        for name, code in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(code)
+            archive.addfile(member, io.BytesIO(code))
+    return raw.getvalue()
+
+
 def _provenance() -> dict[str, Any]:
-    """What every file under results/ says of itself."""
+    """Return the fields that every file under results/ has: command, machine, versions and commit."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=HERE)
     return {
         "command": "make kernels",
         "machine": {"processor": platform.machine(), "python": platform.python_version()},
-        "versions": {"vlj-edge": importlib.metadata.version("vlj-edge"), "nvcc": version()},
+        "versions": {"vlj-edge": importlib.metadata.version("vlj-edge"), "nvcc": nvcc_version()},
         "commit": commit.stdout.strip() or "unknown",
     }
 

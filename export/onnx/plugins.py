@@ -1,8 +1,8 @@
-"""The two operators of the fused flavour, which ONNX does not have: our attention kernel as TensorRT plugins.
+"""The fused flavour's two operators, which ONNX does not have: this project's attention kernel as TensorRT plugins.
 
-export/models/fused.py puts them into graphs and export/tensorrt/fused_attention.py tells TensorRT what they are; both
-ask here, and through it the kernel's contract. TensorRT's parser takes a node that it does not know for the plugin
-whose name is the node's type (onnx-tensorrt, onnxOpImporters.cpp, FallbackPluginImporter).
+export/models/fused.py puts them into graphs, and export/tensorrt/fused_attention.py registers them with TensorRT, whose
+parser takes an unknown node for the plugin with the name of the node's type (onnx-tensorrt, onnxOpImporters.cpp,
+FallbackPluginImporter).
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vlj_edge.cuda import kernels
+from vlj_edge.cuda.attention import Rotation, attention_launch
+from vlj_edge.cuda.launch import Launch
 
-DOMAIN = "vlj_edge"  # of the node in ONNX, and the plugin's namespace in TensorRT
-ENGINES = ("vision_encoder", "predictor")  # that have bidirectional attention of ours; the others stay as in native
+DOMAIN = "vlj_edge"  # the node's domain in ONNX, and the plugin's namespace in TensorRT
+ENGINES = ("vision_encoder", "predictor")  # their attention is bidirectional; the other engines are those of native
 
 
 @dataclass(frozen=True)
@@ -22,49 +23,47 @@ class Plugin:
 
     Attributes:
         name: of the node's type and of the plugin.
-        inputs: qkv, 16-bit [1, tokens, (heads + 2 kv_heads) * head_dim]; turns, float32 [n, 4], a constant
-            (kernels.axes_turns, halves_turns); and seen, int32 [1, ceil(tokens / 4)]: four keys a value, a byte each,
-            since TensorRT hands plugins neither bool nor uint8 (PluginTensorDesc::type, TensorRT 10.14).
-        attributes: lists of int32: heads, of the queries and of the keys; picture, rows and columns of tokens.
+        rotation: of the kernel.
+        inputs: names, in the node's order. qkv, float16 or bfloat16 [1, tokens, (heads + 2 * kv_heads) * head_dim];
+            rotary, a constant, float32 [entries, 4], of vlj_edge.cuda.attention; and key_mask, int32
+            [1, ceil(tokens / 4)], whose bytes are 1 for a key that is attended to. (TensorRT passes neither bool nor
+            uint8 to plugins: PluginTensorDesc::type, TensorRT 10.14.)
+        attributes: names of int32 lists: heads, the number of query and of key heads; picture, the rows and columns of
+            tokens in a frame.
     """
 
     name: str
-    rotation: kernels.Rotation
+    rotation: Rotation
     inputs: tuple[str, ...]
     attributes: tuple[str, ...]
 
-    @property
-    def masked(self) -> bool:
-        """Are there keys that are padding?"""
-        return "seen" in self.inputs
 
-
-AXES = Plugin("AttentionByAxes", "axes", ("qkv", "turns"), ("heads", "picture"))
-HALVES = Plugin("AttentionByHalves", "halves", ("qkv", "turns", "seen"), ("heads",))
+AXES = Plugin("AttentionByAxes", "axes", ("qkv", "rotary"), ("heads", "picture"))
+HALVES = Plugin("AttentionByHalves", "halves", ("qkv", "rotary", "key_mask"), ("heads",))
 
 
 def launch(
     plugin: Plugin, dtype: str, qkv: Sequence[int], heads: Sequence[int], picture: Sequence[int] | None = None
-) -> kernels.Launch:
-    """How the kernel is started for a node.
+) -> Launch:
+    """Return the kernel launch of a node.
 
     Args:
         dtype: "float16" or "bfloat16".
-        qkv: its shape.
+        qkv: shape of the first input.
+        heads, picture: the node's attributes.
 
     Raises:
-        VljEdgeError: the kernel does not serve this; it says what it serves.
+        VljEdgeError: the kernel does not support this; the message says what it supports.
     """
     batch, tokens, width = qkv
-    queries, keys = heads
-    return kernels.attention(
+    query_heads, key_heads = heads
+    return attention_launch(
         plugin.rotation,
         dtype,
         batch=batch,
         tokens=tokens,
-        heads=queries,
-        kv_heads=keys,
-        head_dim=width // (queries + 2 * keys),
+        heads=query_heads,
+        kv_heads=key_heads,
+        head_dim=width // (query_heads + 2 * key_heads),
         grid=None if picture is None else (picture[0], picture[1]),
-        masked=plugin.masked,
     )

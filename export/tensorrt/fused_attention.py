@@ -1,8 +1,8 @@
-"""This project's attention inside TensorRT engines: quick-deployable plugins, compiled ahead (from TensorRT 10.9).
+"""This project's attention kernel as TensorRT plugins, through tensorrt.plugin and its ahead-of-time (AOT) interface.
 
-What aot_impl hands over, the kernel's PTX, TensorRT puts into the engine, which then runs without Python and without a
-plugin library. TensorRT-RTX and TensorRT 10.3 (JetPack 6) have no such interface. Its rules are in NVIDIA's own
-tensorrt/plugin/{_lib,_validate,_plugin_class,_tensor}.py, read in 10.13.3 and 11.4.0.
+TensorRT stores the PTX that aot_impl returns in the engine, which then runs without Python and without a plugin
+library. The interface exists from TensorRT 10.9; TensorRT-RTX and TensorRT 10.3 (JetPack 6) do not have it. Its rules
+are those of NVIDIA's tensorrt/plugin/{_lib,_validate,_plugin_class,_tensor}.py, versions 10.13.3 and 11.4.0.
 """
 
 from __future__ import annotations
@@ -15,40 +15,47 @@ from typing import Any
 import numpy as np
 
 from vlj_edge.bundle import EngineSpec
-from vlj_edge.cuda import cubins, kernels
+from vlj_edge.cuda import cubins
+from vlj_edge.cuda.launch import check_dtype
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.tensorrt_package import TensorRtPackage
 
 from ..onnx.plugins import AXES, DOMAIN, HALVES, Plugin, launch
 from .network import quiet
 
-# nvcc 13 writes .version 9.0, which what comes with CUDA 12 (TensorRT 10.9 to 10.12) does not read. The code needs no
-# more than this: ptxas makes the same bytes of both (tests/export/tensorrt/test_fused_attention.py).
+# nvcc 13 writes ".version 9.0", which the compiler in TensorRT 10.9 to 10.12 (CUDA 12) rejects. The kernels need only
+# this version: ptxas makes the same code of both (tests/export/tensorrt/test_fused_attention.py).
 _PTX_VERSION = "7.0"
 _DTYPES = {"HALF": "float16", "BF16": "bfloat16"}
-_TYPES = {"HALF": "FP16", "BF16": "BF16"}  # as AutoTuneCombination spells them
-# A list of int32, as an annotation. Not NDArray: TensorRT 10.13 looks for ndarray in it, which newer NumPy hides.
-_LIST = np.ndarray[Any, np.dtype[np.int32]]
+_COMBINATION_TYPES = {"HALF": "FP16", "BF16": "BF16"}  # names of the types in AutoTuneCombination
+# The annotation of an int32 list. Not NDArray: TensorRT 10.13 searches the annotation for "ndarray", which NDArray no
+# longer shows in newer NumPy.
+_INT32_LIST = np.ndarray[Any, np.dtype[np.int32]]
 _ENTRY = re.compile(r"(?=^\.visible \.entry )", re.MULTILINE)
 
-# TensorRT's registry is the process's and takes a name once: what is built for is looked up when a kernel is wanted.
+# TensorRT's registry is global and accepts each name once, so the GPU that an engine is built for is kept here and read
+# when TensorRT asks for the kernel.
 _building_for: dict[str, str] = {}
 
 
 def register(trt: TensorRtPackage, spec: EngineSpec, sm: str) -> None:
-    """Make the plugins of an engine's graph known to TensorRT, before the graph is parsed. May be called again.
+    """Register the plugins with TensorRT, before an engine's graph is parsed. May be called again, for another GPU.
+
+    Args:
+        spec: of the engine.
+        sm: compute capability of the GPU that the engine is built for, such as "sm86".
 
     Raises:
-        VljEdgeError: this TensorRT has no such plugins, the graph wants one that this version does not have, or there
-            is no code for the card.
+        VljEdgeError: this TensorRT has no AOT plugins, the graph needs a plugin that this version of vlj-edge does not
+            have, or the kernel does not run on the GPU.
     """
     unknown = set(spec.plugins) - {AXES.name, HALVES.name}
     if unknown:
-        raise VljEdgeError(f"{spec.file} wants {', '.join(sorted(unknown))}, which this vlj-edge has not: upgrade it")
+        raise VljEdgeError(f"{spec.file} needs {', '.join(sorted(unknown))}, which this vlj-edge lacks: upgrade it")
     interface = _interface(trt)
-    cubins.ptx("attention", sm)  # raises
+    cubins.ptx("attention", sm)  # raises if there is none
     if spec.precision.endswith("bf16"):
-        kernels.check_dtype("bfloat16", sm)
+        check_dtype("bfloat16", sm)
     for plugin in (AXES, HALVES):
         if not _is_registered(interface, plugin):
             _register(interface, plugin)
@@ -56,28 +63,32 @@ def register(trt: TensorRtPackage, spec: EngineSpec, sm: str) -> None:
 
 
 def one_kernel(ptx: str, name: str) -> str:
-    """The PTX of one kernel out of a source's: an engine holds it once a layer, and nobody wants 23 others with it.
+    """Return the PTX of a single kernel: an engine stores it once per layer, without the source's other kernels.
+
+    Args:
+        ptx: of a whole source.
+        name: of the kernel.
 
     Raises:
-        VljEdgeError: the kernel is not in it.
+        VljEdgeError: the PTX does not contain the kernel.
     """
     head, *entries = _ENTRY.split(ptx)
     target = re.search(r"^\.target \S+$", head, re.MULTILINE)
     body = next((entry for entry in entries if entry.startswith(f".visible .entry {name}(")), None)
     if body is None or target is None:
-        raise VljEdgeError(f"{cubins.ARCHIVE} has no {name}: install vlj-edge again")
+        raise VljEdgeError(f"{cubins.ARCHIVE} does not contain {name}: install vlj-edge again")
     return f".version {_PTX_VERSION}\n{target.group()}\n.address_size 64\n\n{body}"
 
 
 def _interface(trt: TensorRtPackage) -> Any:
-    """The module tensorrt.plugin, where it can compile ahead."""
+    """Return the module tensorrt.plugin, if it has the AOT interface."""
     found = None
     if trt.package == "tensorrt":  # TensorRT-RTX has none
-        with suppress(ImportError), quiet():  # it warns that it is experimental
+        with suppress(ImportError), quiet():  # importing it logs a warning that it is experimental
             found = importlib.import_module("tensorrt.plugin")
     if not all(hasattr(found, name) for name in ("register", "autotune", "aot_impl", "KernelLaunchParams")):
         raise VljEdgeError(
-            f"{trt.package} {trt.version} takes no kernels of others (TensorRT does from 10.9): export the bundle with"
+            f"{trt.package} {trt.version} has no AOT plugins (TensorRT has them from 10.9): export the bundle with"
             " --flavour native"
         )
     return found
@@ -88,70 +99,74 @@ def _is_registered(interface: Any, plugin: Plugin) -> bool:
 
 
 def _register(interface: Any, plugin: Plugin) -> None:
-    """Three functions a plugin. TensorRT reads their parameters' names, and their annotations as classes."""
+    """Register the three functions of a plugin: output shape, types, kernel. TensorRT goes by the names of their
+    parameters, and needs their annotations as classes, not as the strings that this module's own would be."""
     tensor, outputs = interface.TensorDesc, tuple[interface.TensorDesc]
-    attributes = dict.fromkeys(plugin.attributes, _LIST)
+    attributes = dict.fromkeys(plugin.attributes, _INT32_LIST)
     inputs = dict.fromkeys(plugin.inputs, tensor)
-    described, tuned, compiled = _axes(interface) if plugin is AXES else _halves(interface)
-    described.__annotations__ = {**inputs, **attributes, "return": tensor}
-    tuned.__annotations__ = {**inputs, "outputs": outputs, "return": list[interface.AutoTuneCombination]}
+    describe, autotune, compile_ahead = _axes(interface) if plugin is AXES else _halves(interface)
+    describe.__annotations__ = {**inputs, **attributes, "return": tensor}
+    autotune.__annotations__ = {**inputs, "outputs": outputs, "return": list[interface.AutoTuneCombination]}
     returned = tuple[bytes, bytes, interface.KernelLaunchParams, interface.SymIntExprs]
-    compiled.__annotations__ = {**inputs, **attributes, "outputs": outputs, "tactic": int, "return": returned}
+    compile_ahead.__annotations__ = {**inputs, **attributes, "outputs": outputs, "tactic": int, "return": returned}
     name = f"{DOMAIN}::{plugin.name}"
-    interface.register(name)(described)
-    interface.autotune(name)(tuned)
-    interface.aot_impl(name)(compiled)
+    interface.register(name)(describe)
+    interface.autotune(name)(autotune)
+    interface.aot_impl(name)(compile_ahead)
 
 
 def _axes(interface: Any) -> tuple[Any, Any, Any]:
-    def described(qkv, turns, heads, picture):  # type: ignore[no-untyped-def]
+    def describe(qkv, rotary, heads, picture):  # type: ignore[no-untyped-def]
         return _output(qkv, heads)
 
-    def tuned(qkv, turns, outputs):  # type: ignore[no-untyped-def]
+    def autotune(qkv, rotary, outputs):  # type: ignore[no-untyped-def]
         return _types(interface, qkv, ("FP32",))
 
-    def compiled(qkv, turns, heads, picture, outputs, tactic):  # type: ignore[no-untyped-def]
+    def compile_ahead(qkv, rotary, heads, picture, outputs, tactic):  # type: ignore[no-untyped-def]
         return _compiled(interface, AXES, qkv, heads, picture)
 
-    return described, tuned, compiled
+    return describe, autotune, compile_ahead
 
 
 def _halves(interface: Any) -> tuple[Any, Any, Any]:
-    def described(qkv, turns, seen, heads):  # type: ignore[no-untyped-def]
+    def describe(qkv, rotary, key_mask, heads):  # type: ignore[no-untyped-def]
         return _output(qkv, heads)
 
-    def tuned(qkv, turns, seen, outputs):  # type: ignore[no-untyped-def]
+    def autotune(qkv, rotary, key_mask, outputs):  # type: ignore[no-untyped-def]
         return _types(interface, qkv, ("FP32", "INT32"))
 
-    def compiled(qkv, turns, seen, heads, outputs, tactic):  # type: ignore[no-untyped-def]
+    def compile_ahead(qkv, rotary, key_mask, heads, outputs, tactic):  # type: ignore[no-untyped-def]
         return _compiled(interface, HALVES, qkv, heads, None)
 
-    return described, tuned, compiled
+    return describe, autotune, compile_ahead
 
 
 def _output(qkv: Any, heads: Any) -> Any:
     queries, keys = (int(count) for count in heads)
     output = qkv.like()
-    # In symbols, since TensorRT asks for types before it knows any shape.
+    # Symbolic, because TensorRT asks for this before shapes are known.
     output.shape_expr[2] = qkv.shape_expr[2] // (queries + 2 * keys) * queries
     return output
 
 
 def _types(interface: Any, qkv: Any, others: tuple[str, ...]) -> list[Any]:
-    """The network is strongly typed: of what the kernel serves, the one combination that the graph has."""
-    own = _TYPES.get(qkv.dtype.name)
+    """Return the one combination of input and output types that the graph has: the network is strongly typed."""
+    own = _COMBINATION_TYPES.get(qkv.dtype.name)
     if own is None:
-        raise VljEdgeError(f"the attention kernel computes in fp16 and bf16, not in {qkv.dtype.name}: export it again")
+        raise VljEdgeError(
+            f"the attention kernel computes in fp16 and bf16, not in {qkv.dtype.name}: export with --precision fp16"
+        )
     return [interface.AutoTuneCombination(", ".join((own, *others, own)), "LINEAR")]
 
 
 def _compiled(interface: Any, plugin: Plugin, qkv: Any, heads: Any, picture: Any) -> tuple[bytes, bytes, Any, Any]:
-    """Kernel, code, blocks and threads, and the integers between inputs and outputs in the kernel's parameters."""
-    numbers = [[int(number) for number in given] for given in (heads, () if picture is None else picture)]
-    started = launch(plugin, _DTYPES[qkv.dtype.name], [int(n) for n in qkv.shape], numbers[0], numbers[1] or None)
+    """Return the kernel's name, its PTX, its grid and block, and its integer arguments."""
+    head_counts = [int(count) for count in heads]
+    grid = None if picture is None else [int(count) for count in picture]
+    started = launch(plugin, _DTYPES[qkv.dtype.name], [int(size) for size in qkv.shape], head_counts, grid)
     code = one_kernel(cubins.ptx("attention", _building_for["sm"]), started.name)
-    how = interface.KernelLaunchParams()
-    how.grid_x, how.grid_y, how.grid_z = started.grid
-    how.block_x, how.shared_mem = started.threads, 0  # all shared memory is static
+    params = interface.KernelLaunchParams()
+    params.grid_x, params.grid_y, params.grid_z = started.grid
+    params.block_x, params.shared_mem = started.threads, 0  # all shared memory is static
     integers = interface.SymIntExprs.from_tuple([interface.SymInt32(number) for number in started.integers])
-    return started.name.encode(), code.encode(), how, integers
+    return started.name.encode(), code.encode(), params, integers

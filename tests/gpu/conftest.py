@@ -1,4 +1,4 @@
-"""Everything here needs an NVIDIA card, and skips itself with the reason where there is none."""
+"""The tests in this folder need an NVIDIA GPU and are skipped, with the reason, where there is none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlj_edge.runtime.engines.tensorrt.device import Device, driver_found, open_
 @pytest.fixture(scope="session")
 def card() -> Device:
     if not driver_found():
-        pytest.skip("there is no NVIDIA driver here")
+        pytest.skip("no NVIDIA driver is installed")
     try:
         return open_device()
     except VljEdgeError as error:

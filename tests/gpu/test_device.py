@@ -1,4 +1,4 @@
-"""The device module on a real card: memory, copies, events, and a graph with a kernel of ours in it."""
+"""The device module on a real GPU: memory, copies, events, and a CUDA graph that launches a kernel."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ COUNT = 1000
 
 @pytest.fixture
 def launch_twice(card: Device, tmp_path: Path) -> Any:
-    """launch_twice(buffer, stream): queue the kernel, by the driver's own interface."""
+    """launch_twice(buffer, stream) queues the kernel through the driver API."""
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     if not Path(nvcc).exists():
-        pytest.skip("nvcc is not here to compile the kernel")
+        pytest.skip("nvcc, which compiles the kernel, is not installed")
     source, binary = tmp_path / "twice.cu", tmp_path / "twice.cubin"
     source.write_text(KERNEL)
     architecture = card.sm.replace("sm", "sm_")
@@ -48,7 +48,7 @@ def launch_twice(card: Device, tmp_path: Path) -> Any:
     return launch
 
 
-def test_memory_is_zero_and_copies_come_back(card: Device) -> None:
+def test_new_memory_is_zero_and_copies_return_the_same(card: Device) -> None:
     stream = card.stream()
     buffer, other = card.allocate(4 * COUNT), card.allocate(4 * COUNT)
     there, back = card.pinned((COUNT,), np.float32), card.pinned((COUNT,), np.float32)
@@ -70,7 +70,7 @@ def test_memory_is_zero_and_copies_come_back(card: Device) -> None:
     assert card.free_memory() >= free
 
 
-def test_a_graph_replays_what_was_captured(card: Device, launch_twice: Any) -> None:
+def test_a_graph_replays_the_captured_work(card: Device, launch_twice: Any) -> None:
     stream, buffer = card.stream(), card.allocate(4 * COUNT)
     there, back = card.pinned((COUNT,), np.float32), card.pinned((COUNT,), np.float32)
     there[...] = np.arange(COUNT)
@@ -88,10 +88,10 @@ def test_a_graph_replays_what_was_captured(card: Device, launch_twice: Any) -> N
     graph = card.end_capture(stream)
     back[...] = -1
     card.synchronise(stream)
-    assert (back == -1).all(), "captured work is not done"
+    assert (back == -1).all(), "capturing does not run the work"
     first, last = card.event(), card.event()
     for factor in (1, 3, 5):
-        there[...] = factor * np.arange(COUNT)  # the graph reads what the host has written since
+        there[...] = factor * np.arange(COUNT)  # the graph reads the pinned memory's current content
         card.record(first, stream)
         card.launch(graph, stream)
         card.record(last, stream)
@@ -100,7 +100,7 @@ def test_a_graph_replays_what_was_captured(card: Device, launch_twice: Any) -> N
         assert card.milliseconds(first, last) >= 0
 
 
-def test_too_much_memory_is_one_line(card: Device) -> None:
+def test_too_much_memory_is_an_error(card: Device) -> None:
     with pytest.raises(VljEdgeError, match="no memory left for"):
         card.allocate(1 << 50)
     card.free(card.allocate(1 << 20))

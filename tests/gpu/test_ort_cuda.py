@@ -1,4 +1,4 @@
-"""nano's engines on ONNX Runtime's CUDA provider beside its CPU."""
+"""nano's engines on ONNX Runtime's CUDA provider, compared with its CPU provider."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
 @pytest.mark.parametrize("name", ["vision_encoder", "predictor", "text_encoder", "decoder"])
-def test_the_cuda_provider_computes_what_the_cpu_does(card: Device, name: str) -> None:
+def test_the_cuda_provider_agrees_with_the_cpu(card: Device, name: str) -> None:
     if PROVIDERS[0] not in ort.get_available_providers():
         pytest.skip("this onnxruntime has no CUDA provider: pip install onnxruntime-gpu")
     spec = read_manifest(nano_bundle()).engines[name]
@@ -27,8 +27,8 @@ def test_the_cuda_provider_computes_what_the_cpu_does(card: Device, name: str) -
         engine = OrtEngine(path, spec, {}, None, providers)
         rng = np.random.default_rng(0)
         for tensor in spec.inputs:
-            whole = np.issubdtype(np.dtype(tensor.dtype), np.floating)
-            values = rng.normal(size=tensor.shape) * 0.5 if whole else np.ones(tensor.shape)
+            floating = np.issubdtype(np.dtype(tensor.dtype), np.floating)
+            values = rng.normal(size=tensor.shape) * 0.5 if floating else np.ones(tensor.shape)
             engine.inputs[tensor.name][...] = 0 if tensor.name == "position" else values
         engine.run()
         engine.wait()

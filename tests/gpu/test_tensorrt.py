@@ -1,4 +1,4 @@
-"""TensorRT or TensorRT-RTX on a real card: built, compared engine by engine, and narrating."""
+"""TensorRT or TensorRT-RTX on a real GPU: build, compare engine by engine, narrate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEMO = Path(__file__).parents[2] / "examples" / "media" / "demo.mp4"
 @pytest.fixture(scope="module", params=["fp32", "fp16"])
 def bundle(request: pytest.FixtureRequest, card: Device, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not installed():
-        pytest.skip("no TensorRT is installed")
+        pytest.skip("neither TensorRT nor TensorRT-RTX is installed")
     out = tmp_path_factory.mktemp("gpu") / request.param
     if request.param == "fp32":
         shutil.copytree(nano_bundle(), out, ignore=shutil.ignore_patterns("engines"))
@@ -30,14 +30,14 @@ def bundle(request: pytest.FixtureRequest, card: Device, tmp_path_factory: pytes
     return out
 
 
-def test_every_engine_computes_what_onnx_runtime_does(bundle: Path) -> None:
+def test_every_engine_agrees_with_onnx_runtime(bundle: Path) -> None:
     done = vlj_edge("verify", bundle, "--backend", "tensorrt", "--source", DEMO)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_it_is_chosen_and_narrates_the_same(bundle: Path) -> None:
+def test_it_is_the_default_and_narrates_the_same(bundle: Path) -> None:
     ours = vlj_edge("narrate", DEMO, "--bundle", bundle, "--json", "-v")
     assert ours.returncode == 0 and ours.stderr.startswith("backend: tensorrt"), ours.stderr
     theirs = vlj_edge("narrate", DEMO, "--bundle", bundle, "--json", "--backend", "onnxruntime")
-    said, expected = ([line["text"] for line in json_lines(done.stdout)[0]] for done in (ours, theirs))
-    assert said == expected
+    texts, expected = ([line["text"] for line in json_lines(done.stdout)[0]] for done in (ours, theirs))
+    assert texts == expected

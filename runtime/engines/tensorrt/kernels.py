@@ -1,23 +1,24 @@
-"""Our CUDA kernels on the card: each is loaded once, and started only with what it serves."""
+"""Launching this project's CUDA kernels from Python."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from vlj_edge.cuda import cubins, kernels
+from vlj_edge.cuda import cubins
+from vlj_edge.cuda.launch import Launch, check_dtype
 from vlj_edge.errors import VljEdgeError
 
 from .device import Buffer, Device
 
-_ALIGNED = 16  # bytes: what the kernels read and write at once
+_ALIGNMENT = 16  # bytes that the kernels read and write at once
 
 
 class Kernels:
-    """The kernels of one card.
+    """The kernels of one GPU. Each is loaded when it is first launched.
 
     Raises:
-        VljEdgeError: none was compiled for this card.
+        VljEdgeError: no kernel was compiled for this GPU.
     """
 
     def __init__(self, device: Device) -> None:
@@ -25,38 +26,35 @@ class Kernels:
         self._loaded: dict[str, Any] = {}
         cubins.card_of(device.sm)
 
-    def start(
-        self, launch: kernels.Launch, inputs: Sequence[Buffer], outputs: Sequence[Buffer | None], stream: int
-    ) -> None:
-        """Queue a kernel.
+    def start(self, launch: Launch, inputs: Sequence[Buffer], outputs: Sequence[Buffer | None], stream: int) -> None:
+        """Queue a kernel on a stream.
 
         Args:
-            launch: of vlj_edge.cuda.kernels.
-            inputs, outputs: in the order of the kernel's parameters. An output that is None is not written, where the
-                kernel says that it may be null.
+            launch: of vlj_edge.cuda.attention or vlj_edge.cuda.pixels, which name its inputs and outputs.
+            inputs, outputs: in that order. None for an output that may be None and is not to be written.
 
         Raises:
-            VljEdgeError: a buffer is too small or not aligned, the card cannot compute in the kernel's type, or the
-                driver refuses.
+            VljEdgeError: a buffer is missing, too small or misaligned, the GPU cannot compute in the kernel's type, or
+                the driver reports an error.
         """
-        for what, given, sizes in (("input", inputs, launch.inputs), ("output", outputs, launch.outputs)):
-            if len(given) != len(sizes):
-                raise VljEdgeError(f"{launch.name} has {len(sizes)} {what}s, not {len(given)}: give each a buffer")
-            for number, (buffer, size) in enumerate(zip(given, sizes, strict=True)):
+        for kind, buffers, sizes in (("input", inputs, launch.input_bytes), ("output", outputs, launch.output_bytes)):
+            if len(buffers) != len(sizes):
+                raise VljEdgeError(f"{launch.name} has {len(sizes)} {kind}s, not {len(buffers)}: pass one buffer each")
+            for number, (buffer, size) in enumerate(zip(buffers, sizes, strict=True)):
                 if buffer is not None:
-                    _check(f"{what} {number} of {launch.name}", buffer, size)
+                    _check(f"{kind} {number} of {launch.name}", buffer, size)
         if launch.name not in self._loaded:
-            kernels.check_dtype("bfloat16" if "bf16" in launch.name else "float16", self._device.sm)
+            check_dtype("bfloat16" if "bf16" in launch.name else "float16", self._device.sm)
             code = cubins.cubin(launch.source, self._device.sm)
             self._loaded[launch.name] = self._device.load_kernel(code, launch.name)
         arguments = (*inputs, *launch.integers, *outputs)
         self._device.start(self._loaded[launch.name], launch.grid, launch.threads, arguments, stream)
 
 
-def _check(what: str, buffer: Buffer, size: int) -> None:
+def _check(name: str, buffer: Buffer, size: int) -> None:
     if buffer.size < size:
-        raise VljEdgeError(f"{what} has {buffer.size} bytes where the kernel needs {size}: allocate more")
-    if buffer.address % _ALIGNED or not buffer.address:
+        raise VljEdgeError(f"{name} has {buffer.size} bytes where the kernel needs {size}: allocate more")
+    if buffer.address % _ALIGNMENT or not buffer.address:
         raise VljEdgeError(
-            f"{what} lies at {buffer.address:#x}, which is no multiple of {_ALIGNED}: allocate it by itself"
+            f"{name} is at address {buffer.address:#x}, not a multiple of {_ALIGNMENT}: allocate it separately"
         )

@@ -1,7 +1,7 @@
-"""Frames to the encoder's input on the card: the processor copies a frame into pinned memory, and that is all.
+"""Preprocessing on the GPU: the CPU only copies a frame into pinned memory and gets the scene gate's thumbnail back.
 
-What comes out is what runtime/video/preprocess.py makes of the same frame, bit for bit (Pillow 13 takes pictures that
-are taller than wide in the other order: one level of 255 apart). The scene gate's thumbnail comes back, 4 KB a frame.
+The result equals that of runtime/video/preprocess.py bit for bit, except for frames that are taller than wide: Pillow
+13 resizes those in the opposite order, and a value can differ by one level of 255.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vlj_edge.cuda import kernels
+from vlj_edge.cuda.launch import Launch
+from vlj_edge.cuda.pixels import luminance_launch, pixels_launch, resize_weights
 from vlj_edge.presets import Preprocess
 
 from ...video.preprocess import THUMBNAIL, crop_box, normalisation
@@ -24,11 +25,11 @@ from .kernels import Kernels
 
 @dataclass(frozen=True, eq=False)
 class GpuFrame:
-    """One sampled frame as the scene gate sees it, its pixels where the encoder wants them. Compared by identity.
+    """One sampled frame: its thumbnail for the scene gate, and its pixels in GPU memory. Compared by identity.
 
     Attributes:
         luminance: float32 [THUMBNAIL, THUMBNAIL], 0..1.
-        pixels: [3, crop, crop], normalised, on the card.
+        pixels: [3, crop, crop], normalised, of the type of the encoder's input.
     """
 
     luminance: npt.NDArray[np.float32]
@@ -37,20 +38,21 @@ class GpuFrame:
 
 @dataclass(frozen=True)
 class _FrameSize:
-    """What a size of frame needs: its memory, and how it is weighed."""
+    """Buffers, resize weights and launch for frames of one size."""
 
     pinned: npt.NDArray[np.uint8]
     frame: Buffer
     across: Buffer
     down: Buffer
-    launch: kernels.Launch
+    launch: Launch
 
 
 class GpuPreprocessor:
-    """The encoder's `pixels` input on the card and which picture each of its slots holds. See preprocess.ClipPixels.
+    """Fills the encoder's input [1, frames, 3, crop, crop] in GPU memory. It remembers which frame each slot of the
+    input holds, and copies only the others.
 
     Raises:
-        VljEdgeError: the kernels do not serve this card.
+        VljEdgeError: the kernels were not compiled for this GPU.
     """
 
     def __init__(self, session: Session, encoder: TrtEngine, preprocess: Preprocess) -> None:
@@ -62,61 +64,62 @@ class GpuPreprocessor:
         self._dtype, self._frames = np.dtype(spec.dtype).name, spec.shape[1]
         self._clip = encoder.buffers[spec.name]
         self._encoder_stream = encoder.stream
-        encoder.bind(spec.name, self._clip)  # the host has no part in it any more
-        self._slot = self._clip.size // self._frames
+        encoder.bind(spec.name, self._clip)  # no longer copied from the host
+        self._slot_bytes = self._clip.size // self._frames
         self._held: list[GpuFrame | None] = [None] * self._frames
         self._spare: list[Buffer] = []
         self._sizes: dict[tuple[int, ...], _FrameSize] = {}
         side = preprocess.crop
         self._norm = self._constant(normalisation(preprocess))
-        weights = kernels.resize_weights(side, 0, side, THUMBNAIL, box=True)
-        self._weights, self._thumbnail = self._constant(weights), kernels.luminance(side, weights)
+        weights = resize_weights(side, 0, side, THUMBNAIL, box=True)
+        self._thumbnail_weights, self._thumbnail_launch = self._constant(weights), luminance_launch(side, weights)
         self._bytes = device.allocate(3 * side * side)
-        self._cells = device.allocate(4 * THUMBNAIL * THUMBNAIL)
-        self._read = device.pinned((THUMBNAIL, THUMBNAIL), np.float32)
-        self._lock = threading.Lock()  # the sources of a shared model see in threads of their own
+        self._luminance = device.allocate(4 * THUMBNAIL * THUMBNAIL)
+        self._pinned_luminance = device.pinned((THUMBNAIL, THUMBNAIL), np.float32)
+        self._lock = threading.Lock()  # several streams may share a model, each with a thread that reads frames
 
     def see(self, image: npt.NDArray[np.uint8]) -> GpuFrame:
         """Resize the short side, crop the centre, normalise, and make the thumbnail.
 
         Args:
-            image: uint8 [height, width, 3], BGR as OpenCV gives it.
+            image: uint8 [height, width, 3], BGR.
 
         Raises:
-            VljEdgeError: a frame that the kernel does not serve, or the card refuses.
+            VljEdgeError: the frame is too large for the kernel, or the GPU reports an error.
         """
         device, stream = self._session.device, self._stream
         self._session.enter()
         with self._lock:
             size = self._sizes.get(image.shape) or self._new_size(image.shape)
-            pixels = Kept(self._spare.pop() if self._spare else device.allocate(self._slot), self._spare)
+            pixels = Kept(self._spare.pop() if self._spare else device.allocate(self._slot_bytes), self._spare)
             size.pinned[...] = image
             device.copy_in(size.frame, size.pinned, stream)
-            given = (size.frame, size.across, size.down, self._norm)
-            self._kernels.start(size.launch, given, (pixels.buffer, self._bytes), stream)
-            self._kernels.start(self._thumbnail, (self._bytes, self._weights), (self._cells,), stream)
-            device.copy_out(self._read, self._cells, stream)
+            inputs = (size.frame, size.across, size.down, self._norm)
+            self._kernels.start(size.launch, inputs, (pixels.buffer, self._bytes), stream)
+            thumbnail_inputs = (self._bytes, self._thumbnail_weights)
+            self._kernels.start(self._thumbnail_launch, thumbnail_inputs, (self._luminance,), stream)
+            device.copy_out(self._pinned_luminance, self._luminance, stream)
             device.synchronise(stream)
-            return GpuFrame(self._read.copy(), pixels)
+            return GpuFrame(self._pinned_luminance.copy(), pixels)
 
-    def fill(self, pictures: Sequence[GpuFrame]) -> None:
-        """Make the slots hold `pictures`, in order, before the encoder's next run. All is copied within the card, and
-        done before the host has that run's embedding: until then the caller holds on to the pictures."""
+    def fill(self, frames: Sequence[GpuFrame]) -> None:
+        """Make the encoder's input hold these frames, in order, from its next run on. The copies are queued on the
+        encoder's stream: the caller must keep the frames until that run's output has arrived."""
         self._session.enter()
-        for number, picture in enumerate(pictures):
-            if self._held[number] is not picture:
-                target = self._clip.part(number * self._slot, self._slot)
-                self._session.device.copy(target, picture.pixels.buffer, self._encoder_stream)
-                self._held[number] = picture
+        for slot, frame in enumerate(frames):
+            if self._held[slot] is not frame:
+                target = self._clip.part(slot * self._slot_bytes, self._slot_bytes)
+                self._session.device.copy(target, frame.pixels.buffer, self._encoder_stream)
+                self._held[slot] = frame
 
     def _new_size(self, shape: tuple[int, ...]) -> _FrameSize:
         height, width, _ = shape
         left, top, right, bottom = crop_box(width, height, self._preprocess)
-        across = kernels.resize_weights(width, left, right, self._preprocess.crop)
-        down = kernels.resize_weights(height, top, bottom, self._preprocess.crop)
-        launch = kernels.pixels("bgr", self._dtype, stride=3 * width, height=height, across=across, down=down)
+        across = resize_weights(width, left, right, self._preprocess.crop)
+        down = resize_weights(height, top, bottom, self._preprocess.crop)
+        launch = pixels_launch("bgr", self._dtype, stride=3 * width, height=height, across=across, down=down)
         device = self._session.device
-        frame = device.allocate(launch.inputs[0])
+        frame = device.allocate(launch.input_bytes[0])
         size = _FrameSize(device.pinned(shape, np.uint8), frame, self._constant(across), self._constant(down), launch)
         self._sizes[shape] = size
         return size
@@ -131,9 +134,9 @@ class GpuPreprocessor:
 
 
 def gpu_preprocessor(encoder: TrtEngine, preprocess: Preprocess) -> GpuPreprocessor:
-    """For an encoder of this process's card.
+    """Return the preprocessor for an encoder of this process's GPU session.
 
     Raises:
-        VljEdgeError: the kernels do not serve the card.
+        VljEdgeError: the kernels were not compiled for this GPU.
     """
     return GpuPreprocessor(session(), encoder, preprocess)

@@ -1,8 +1,7 @@
-// The kernels as a library for the processor. Arguments come as cuLaunchKernel takes them: an array of pointers to them.
+// The kernels as a library for the CPU. Arguments are passed as to cuLaunchKernel: an array of pointers to them.
 #include "on_host.hpp"
 
 #include "attention.cu"
-#include "gate.cu"
 #include "pixels.cu"
 
 #include <map>
@@ -21,17 +20,17 @@ template <typename... Arguments>
 Call call(void (*kernel)(Arguments...)) { return call(kernel, std::index_sequence_for<Arguments...>{}); }
 
 #define NAMED(name) {#name, call(name)}
-#define OF_WIDTH(kind, element) NAMED(kind##_##element##_32), NAMED(kind##_##element##_64), NAMED(kind##_##element##_128)
-#define OF_TYPE(kind) OF_WIDTH(kind, fp16), OF_WIDTH(kind, bf16)
+#define ATTENTION_DTYPES(kind) \
+    NAMED(kind##_fp16_32), NAMED(kind##_fp16_64), NAMED(kind##_bf16_32), NAMED(kind##_bf16_64)
 
 const std::map<std::string, Call> KERNELS{
-    NAMED(pixels_bgr_fp32), NAMED(pixels_rgb_fp32), NAMED(pixels_nv12_fp32), NAMED(pixels_bgr_fp16), NAMED(pixels_rgb_fp16),
-    NAMED(pixels_nv12_fp16), NAMED(luminance), NAMED(gate_step), NAMED(gate_say), OF_TYPE(attention_axes), OF_TYPE(attention_axes_masked), OF_TYPE(attention_halves), OF_TYPE(attention_halves_masked),
+    ATTENTION_DTYPES(attention_axes), ATTENTION_DTYPES(attention_halves), NAMED(pixels_bgr_fp32), NAMED(pixels_bgr_fp16),
+    NAMED(pixels_nv12_fp32), NAMED(pixels_nv12_fp16), NAMED(luminance),
 };
 
 }  // namespace
 
-// Returns 0, or 1 with the reason.
+// Returns 0, or 1 with the error's text in `why`.
 extern "C" int launch(
     const char* name, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned seed, void** arguments, char* why, size_t room) {
     try {

@@ -1,11 +1,12 @@
-// A block of threads on the processor, for the kernels' own source: every thread is a context of its own, which runs until
-// it meets the others. Warp-wide instructions are computed from what all 32 lanes brought, laid out as the PTX ISA says.
+// Emulates thread blocks on the CPU, for the kernels' unchanged source. Every thread is a ucontext that runs until it waits for
+// others: at a barrier, or in a warp-wide instruction, which is computed from the arguments of all 32 lanes in the layout that
+// the PTX ISA defines.
 //
-// What a card would let pass, or punish with wrong numbers, is an error here:
-// - shared memory begins as NaNs, and so does what an asynchronous copy will overwrite, until the thread waits for it;
-// - one warp runs ahead as far as it can, which one is drawn, so that a barrier that is missing shows;
-// - lanes that meet in different instructions, a barrier that some threads never reach, 16-byte accesses that are not
-//   aligned, shared addresses outside the shared memory.
+// Mistakes that a GPU would accept silently are made visible:
+// - shared memory starts as NaNs, and the target of an asynchronous copy holds NaNs until the thread waits for the copy;
+// - a warp chosen at random runs as far ahead as it can, so that a missing barrier changes the result;
+// - errors are: lanes in different warp-wide instructions, a barrier that some threads never reach, misaligned 16-byte
+//   accesses, addresses outside shared memory, a copy that no thread waits for.
 #pragma once
 
 #include <ucontext.h>
@@ -39,15 +40,15 @@ namespace host {
 constexpr size_t STACK = 256 << 10, SHARED_MEMORY = 48 << 10;
 enum class State { READY, AT_BARRIER, AT_WARP, DONE };
 
-struct Copy { void* to; const void* from; bool there; };
+struct Copy { void* to; const void* from; bool valid; };
 
 struct Thread {
     ucontext_t context;
     std::vector<char> stack = std::vector<char>(STACK);
     State state = State::READY;
-    const char* meeting = "";
-    void* brought = nullptr;
-    void (*together)(Thread*) = nullptr;  // what the warp does once all its lanes have arrived: given its first lane
+    const char* instruction = "";  // the warp-wide one that it waits in
+    void* argument = nullptr;
+    void (*execute)(Thread*) = nullptr;  // called with the warp's first lane once all lanes have arrived
     std::vector<Copy> copies;
     Dimensions index;
 };
@@ -88,16 +89,16 @@ inline void yield(State state) {
     swapcontext(&block->running->context, &block->scheduler);
 }
 
-// Meet the other lanes of the warp, all of which bring something to the same instruction.
-inline void meet(const char* instruction, void* brought, void (*together)(Thread*)) {
-    block->running->meeting = instruction;
-    block->running->brought = brought;
-    block->running->together = together;
+// A warp-wide instruction: wait for the other lanes, then have `execute` run on the arguments of all.
+inline void warp_instruction(const char* name, void* argument, void (*execute)(Thread*)) {
+    block->running->instruction = name;
+    block->running->argument = argument;
+    block->running->execute = execute;
     yield(State::AT_WARP);
 }
 
-template <typename What>
-What& brought(Thread* warp, int lane) { return *static_cast<What*>(warp[lane].brought); }
+template <typename Argument>
+Argument& argument(Thread* warp, int lane) { return *static_cast<Argument*>(warp[lane].argument); }
 
 inline void enter() {
     block->body();
@@ -107,9 +108,9 @@ inline void enter() {
 
 inline void run_warp(Thread* warp) {
     for (int lane = 1; lane < 32; ++lane)
-        if (std::strcmp(warp[lane].meeting, warp[0].meeting))
-            throw std::runtime_error(std::string("lanes meet in ") + warp[0].meeting + " and " + warp[lane].meeting);
-    warp[0].together(warp);
+        if (std::strcmp(warp[lane].instruction, warp[0].instruction))
+            throw std::runtime_error(std::string("lanes of a warp are in ") + warp[0].instruction + " and " + warp[lane].instruction);
+    warp[0].execute(warp);
     for (int lane = 0; lane < 32; ++lane) warp[lane].state = State::READY;
 }
 
@@ -117,7 +118,7 @@ inline bool all(Thread* first, size_t count, State state) {
     return std::all_of(first, first + count, [=](const Thread& thread) { return thread.state == state; });
 }
 
-// Every thread of a warp that can run, in an order drawn anew, and then what they met for.
+// Run every thread of a warp that is ready, in random order, then the instruction they wait in.
 inline void advance(Thread* warp, std::mt19937& random) {
     size_t order[32];
     for (size_t i = 0; i < 32; ++i) order[i] = i;
@@ -135,7 +136,7 @@ inline bool can_run(Thread* warp) {
     return std::any_of(warp, warp + 32, [](const Thread& thread) { return thread.state == State::READY; });
 }
 
-// One warp runs far ahead of the others, as far as it can, so that a barrier that is missing shows.
+// Run one block to its end. A random warp runs as far as it can before another one does.
 inline void run_block(std::mt19937& random) {
     auto& threads = block->threads;
     std::vector<Thread*> warps;
@@ -151,12 +152,12 @@ inline void run_block(std::mt19937& random) {
         } else if (all(&threads[0], threads.size(), State::AT_BARRIER)) {
             for (auto& thread : threads) thread.state = State::READY;
         } else {
-            throw std::runtime_error("threads wait for others that never come");
+            throw std::runtime_error("deadlock: some threads never reach the barrier");
         }
     }
 }
 
-// kernel<<<grid, size>>>(): block after block.
+// kernel<<<grid, size>>>(), one block after the other.
 inline void launch(Dimensions grid, unsigned size, unsigned seed, const std::function<void()>& kernel) {
     static Block memory;
     std::mt19937 random(seed);
@@ -166,7 +167,7 @@ inline void launch(Dimensions grid, unsigned size, unsigned seed, const std::fun
     for (block_index.z = 0; block_index.z < grid.z; ++block_index.z)
         for (block_index.y = 0; block_index.y < grid.y; ++block_index.y)
             for (block_index.x = 0; block_index.x < grid.x; ++block_index.x) {
-                if (size % 32) throw std::runtime_error("blocks are of whole warps");
+                if (size % 32) throw std::runtime_error("a block consists of whole warps");
                 memory.threads.resize(size);
                 memory.body = kernel;
                 memory.failure.clear();
@@ -184,7 +185,7 @@ inline void launch(Dimensions grid, unsigned size, unsigned seed, const std::fun
                 }
                 run_block(random);
                 for (auto& thread : memory.threads)
-                    if (!thread.copies.empty()) throw std::runtime_error("a copy that nobody waited for");
+                    if (!thread.copies.empty()) throw std::runtime_error("a copy that no thread waited for");
             }
 }
 
@@ -196,7 +197,7 @@ inline void launch(Dimensions grid, unsigned size, unsigned seed, const std::fun
 #define gridDim host::grid_size
 
 inline void __syncthreads() { host::yield(host::State::AT_BARRIER); }
-inline void __syncwarp() { host::meet("syncwarp", nullptr, [](host::Thread*) {}); }
+inline void __syncwarp() { host::warp_instruction("syncwarp", nullptr, [](host::Thread*) {}); }
 inline uint32_t __umulhi(uint32_t a, uint32_t b) { return static_cast<uint64_t>(a) * b >> 32; }
 inline float __fmul_rn(float a, float b) { volatile float product = a * b; return product; }
 inline float __fadd_rn(float a, float b) { volatile float sum = a + b; return sum; }
@@ -206,16 +207,16 @@ using std::min;
 inline uint32_t bits_of(float value) { uint32_t bits; std::memcpy(&bits, &value, 4); return bits; }
 inline float float_of(uint32_t bits) { float value; std::memcpy(&value, &bits, 4); return value; }
 
-// sum += a b of 16 x 8 x 16, fragments as in the PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type"
+// mma.m16n8k16: sum += a b, with fragments as in the PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type"
 struct Fragments { float* sum; const uint32_t* a; uint32_t b[2]; };
 
 template <typename Element>
 void multiply_matrices(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     Fragments mine{sum, a, {b0, b1}};
-    host::meet("mma", &mine, [](host::Thread* warp) {
+    host::warp_instruction("mma", &mine, [](host::Thread* warp) {
         float a[16][16], b[16][8];
         for (int lane = 0; lane < 32; ++lane) {
-            const Fragments& from = host::brought<Fragments>(warp, lane);
+            const Fragments& from = host::argument<Fragments>(warp, lane);
             const int group = lane / 4, pair = lane % 4 * 2;
             for (int i = 0; i < 4; ++i) {
                 const float2 values = Element::unpack(from.a[i]);
@@ -230,29 +231,29 @@ void multiply_matrices(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uin
         }
         for (int lane = 0; lane < 32; ++lane)
             for (int i = 0; i < 4; ++i) {
-                float& sum = host::brought<Fragments>(warp, lane).sum[i];
+                float& sum = host::argument<Fragments>(warp, lane).sum[i];
                 for (int k = 0; k < 16; ++k) sum += a[lane / 4 + i / 2 * 8][k] * b[k][lane % 4 * 2 + i % 2];
             }
     });
 }
 
-struct Half {
+struct Fp16 {
     static uint16_t narrow(float value) { _Float16 half = value; uint16_t bits; std::memcpy(&bits, &half, 2); return bits; }
     static float widen(uint16_t bits) { _Float16 half; std::memcpy(&half, &bits, 2); return half; }
     static uint32_t pack(float low, float high) { return narrow(low) | static_cast<uint32_t>(narrow(high)) << 16; }
     static float2 unpack(uint32_t packed) { return {widen(packed & 0xFFFF), widen(packed >> 16)}; }
-    static void multiply(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) { multiply_matrices<Half>(sum, a, b0, b1); }
+    static void multiply(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) { multiply_matrices<Fp16>(sum, a, b0, b1); }
 };
 
-#define HAS_BRAIN 1
-struct Brain {
-    static uint32_t narrow(float value) {  // to the nearest, ties to even
+#define HAS_BF16 1
+struct Bf16 {
+    static uint32_t narrow(float value) {  // round to nearest, ties to even
         const uint32_t bits = bits_of(value);
         return std::isnan(value) ? 0x7FFF : (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
     }
     static uint32_t pack(float low, float high) { return narrow(low) | narrow(high) << 16; }
     static float2 unpack(uint32_t packed) { return {float_of(packed << 16), float_of(packed & 0xFFFF0000u)}; }
-    static void multiply(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) { multiply_matrices<Brain>(sum, a, b0, b1); }
+    static void multiply(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) { multiply_matrices<Bf16>(sum, a, b0, b1); }
 };
 
 struct Loaded { uint32_t* to; const void* row; };
@@ -261,16 +262,16 @@ template <bool TRANSPOSED>
 void load_four(uint32_t (&to)[4], const void* row) {
     Loaded mine{to, row};
     host::check_shared(row, 16);
-    host::meet(TRANSPOSED ? "ldmatrix.trans" : "ldmatrix", &mine, [](host::Thread* warp) {
+    host::warp_instruction(TRANSPOSED ? "ldmatrix.trans" : "ldmatrix", &mine, [](host::Thread* warp) {
         for (int lane = 0; lane < 32; ++lane)
             for (int matrix = 0; matrix < 4; ++matrix) {
                 uint16_t values[2];
                 for (int i = 0; i < 2; ++i) {
                     const int row = TRANSPOSED ? lane % 4 * 2 + i : lane / 4, column = TRANSPOSED ? lane / 4 : lane % 4 * 2 + i;
-                    const void* from = host::brought<Loaded>(warp, matrix * 8 + row).row;
+                    const void* from = host::argument<Loaded>(warp, matrix * 8 + row).row;
                     values[i] = static_cast<const uint16_t*>(from)[column];
                 }
-                host::brought<Loaded>(warp, lane).to[matrix] = values[0] | static_cast<uint32_t>(values[1]) << 16;
+                host::argument<Loaded>(warp, lane).to[matrix] = values[0] | static_cast<uint32_t>(values[1]) << 16;
             }
     });
 }
@@ -278,31 +279,31 @@ void load_four(uint32_t (&to)[4], const void* row) {
 inline void load_matrices(uint32_t (&to)[4], const void* row) { load_four<false>(to, row); }
 inline void load_matrices_transposed(uint32_t (&to)[4], const void* row) { load_four<true>(to, row); }
 
-inline void copy_async(void* to, const void* from, bool there) {
+inline void copy_async(void* to, const void* from, bool valid) {
     host::check_shared(to, 16);
-    if (there && reinterpret_cast<uintptr_t>(from) % 16) host::fail("an asynchronous copy from an address that is not aligned");
+    if (valid && reinterpret_cast<uintptr_t>(from) % 16) host::fail("an asynchronous copy from an address that is not aligned");
     std::memset(to, 0xFF, 16);
-    host::block->running->copies.push_back({to, from, there});
+    host::block->running->copies.push_back({to, from, valid});
 }
 
 inline void wait_for_copies() {
     for (const host::Copy& copy : host::block->running->copies) {
-        if (copy.there) std::memcpy(copy.to, copy.from, 16);
+        if (copy.valid) std::memcpy(copy.to, copy.from, 16);
         else std::memset(copy.to, 0, 16);
     }
     host::block->running->copies.clear();
 }
 
-inline float power_of_two(float x) { return std::exp2(x); }
+inline float exp2_approx(float x) { return std::exp2(x); }
 
 struct Exchanged { float value, got; int bits; };
 
-inline float from_lane(float value, int bits) {
+inline float shuffle_xor(float value, int bits) {
     Exchanged mine{value, 0, bits};
-    host::meet("shfl", &mine, [](host::Thread* warp) {
+    host::warp_instruction("shfl", &mine, [](host::Thread* warp) {
         for (int lane = 0; lane < 32; ++lane) {
-            auto& to = host::brought<Exchanged>(warp, lane);
-            to.got = host::brought<Exchanged>(warp, lane ^ to.bits).value;
+            auto& to = host::argument<Exchanged>(warp, lane);
+            to.got = host::argument<Exchanged>(warp, lane ^ to.bits).value;
         }
     });
     return mine.got;
@@ -310,12 +311,12 @@ inline float from_lane(float value, int bits) {
 
 struct Voted { bool condition; uint32_t all; };
 
-inline uint32_t lanes_where(bool condition) {
+inline uint32_t warp_ballot(bool condition) {
     Voted mine{condition, 0};
-    host::meet("vote", &mine, [](host::Thread* warp) {
+    host::warp_instruction("vote", &mine, [](host::Thread* warp) {
         uint32_t all = 0;
-        for (int lane = 0; lane < 32; ++lane) all |= static_cast<uint32_t>(host::brought<Voted>(warp, lane).condition) << lane;
-        for (int lane = 0; lane < 32; ++lane) host::brought<Voted>(warp, lane).all = all;
+        for (int lane = 0; lane < 32; ++lane) all |= static_cast<uint32_t>(host::argument<Voted>(warp, lane).condition) << lane;
+        for (int lane = 0; lane < 32; ++lane) host::argument<Voted>(warp, lane).all = all;
     });
     return mine.all;
 }
