@@ -1,4 +1,4 @@
-"""Pixels made on the card: the stand-in for one runs the kernels' own source."""
+"""Preprocessing on the GPU. The fake GPU runs the kernels' own source on the CPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Make = Callable[..., Board]
 
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("every_window", [False, True])
-def test_it_says_and_embeds_the_same(board: Make, video: Path, half: bool, every_window: bool) -> None:
+def test_texts_and_embeddings_equal_those_of_the_cpu_path(board: Make, video: Path, half: bool, every_window: bool) -> None:
     here = board(half=half)
     ours, theirs = Model(here.bundle, backend="tensorrt", pixels_on_card=True), here.model()
     for model in (ours, theirs):
@@ -33,7 +33,7 @@ def test_it_says_and_embeds_the_same(board: Make, video: Path, half: bool, every
         np.testing.assert_array_equal(a.embedding, b.embedding)
 
 
-def test_the_host_sends_frames_and_gets_thumbnails(board: Make, video: Path) -> None:
+def test_each_frame_is_one_copy_in_and_one_thumbnail_out(board: Make, video: Path) -> None:
     here = board()
     model = Model(here.bundle, backend="tensorrt", pixels_on_card=True)
     list(model.embed(video, every_window=True))
@@ -43,16 +43,16 @@ def test_the_host_sends_frames_and_gets_thumbnails(board: Make, video: Path) -> 
     list(passed)
     after = card.counted - before
     frames = after["start"] // 2
-    assert frames >= passed.totals.windows and after["start"] == 2 * frames, "a frame is seen once, its thumbnail too"
+    assert frames >= passed.totals.windows and after["start"] == 2 * frames, "two kernels a frame, and each frame once"
     assert after["copy_in"] == after["copy_out"] == frames
     assert not any(after[what] for what in ("pinned", "capture", "kernel"))
-    assert "pixels" not in model.chain.vision[0].inputs, "the encoder's graph copies nothing in"
+    assert "pixels" not in model.chain.vision[0].inputs, "the encoder's graph copies no pixels in"
 
 
-def test_memory_of_pictures_is_used_again(board: Make, video: Path) -> None:
+def test_memory_of_frames_is_reused(board: Make, video: Path) -> None:
     here = board()
     model = Model(here.bundle, backend="tensorrt", pixels_on_card=True, overlap=False)
-    for _ in range(2):  # in the second pass the encoder's input still holds pictures of the first
+    for _ in range(2):  # in the second run the encoder's input still holds frames of the first
         list(model.embed(video, every_window=True))
     allocated = here.card.counted["allocate"]
     for _ in range(3):
@@ -68,11 +68,11 @@ def test_frames_of_several_sizes(board: Make) -> None:
     for shape in ((48, 64, 3), (61, 90, 3), (48, 64, 3)):
         image = rng.integers(0, 256, shape, np.uint8)
         np.testing.assert_allclose(model.chain.vision[1].see(image).luminance, host.see(image).luminance, atol=1e-6)
-    with pytest.raises(VljEdgeError, match="scale the camera down"):
+    with pytest.raises(VljEdgeError, match="6000 pixels"):
         model.chain.vision[1].see(np.zeros((4000, 6000, 3), np.uint8))
 
 
-def test_only_tensorrt_makes_pixels_on_the_card(board: Make) -> None:
+def test_other_backends_and_unknown_gpus_are_errors(board: Make) -> None:
     here = board()
     with pytest.raises(VljEdgeError, match="TensorRT"):
         Model(here.bundle, backend="onnxruntime", pixels_on_card=True)
