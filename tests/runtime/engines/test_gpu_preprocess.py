@@ -21,7 +21,9 @@ Make = Callable[..., Board]
 
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("every_window", [False, True])
-def test_texts_and_embeddings_equal_those_of_the_cpu_path(board: Make, video: Path, half: bool, every_window: bool) -> None:
+def test_texts_and_embeddings_equal_those_of_the_cpu_path(
+    board: Make, video: Path, half: bool, every_window: bool
+) -> None:
     here = board(half=half)
     ours, theirs = Model(here.bundle, backend="tensorrt", pixels_on_card=True), here.model()
     for model in (ours, theirs):
