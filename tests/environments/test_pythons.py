@@ -1,0 +1,22 @@
+"""The other Python versions that pyproject.toml allows, with the newest versions of what a device installs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.environments.environment import Environment, find_python
+
+VERSIONS = [version for version in ("3.10", "3.11", "3.12", "3.13") if version != "{}.{}".format(*sys.version_info[:2])]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_needs_no_torch_passes(version: str, sdist: Path, tmp_path: Path) -> None:
+    if (python := find_python(version)) is None:
+        pytest.skip(f"there is no Python {version} here")
+    found = Environment(python, sdist, tmp_path).test("-m", "not slow", "tests")
+    assert found["passed"] > 500
