@@ -54,9 +54,9 @@ def _skip_without_package(error: Exception) -> None:
 class _Module(pytest.Module):
     """A test file, skipped if a package that it imports is not installed."""
 
-    def _importtestmodule(self) -> Any:
+    def _getobj(self) -> Any:
         try:
-            return super()._importtestmodule()  # type: ignore[misc]
+            return super()._getobj()
         except self.CollectError as error:
             _skip_without_package(error)
             raise

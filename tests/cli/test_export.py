@@ -157,7 +157,6 @@ def test_a_place_that_cannot_be_written_is_one_line(export: Export, weights: Pat
     assert str(tmp_path / "file" / "out") in error_of(export(weights, "--out", tmp_path / "file" / "out"))
 
 
-@pytest.mark.slow
 def test_an_exported_bundle_verifies_and_narrates(weights: Path, video: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = export_tiny(weights, "--out", out)

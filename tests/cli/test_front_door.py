@@ -91,9 +91,15 @@ def test_a_bundle_is_looked_at_without_any_extra(name: str, tiny_bundle: Path) -
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("missing", "extra"), [("torch", "export"), ("onnx", "export"), ("onnxscript", "export"), ("onnxruntime", "cpu")]
+    ("missing", "extra"),
+    [
+        ("torch", "export"),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)  # torch is imported before them
+            for each in (("onnx", "export"), ("onnxscript", "export"), ("onnxruntime", "cpu"))
+        ),
+    ],
 )
 def test_export_says_which_extra_to_install(missing: str, extra: str, tmp_path: Path) -> None:
     done = vlj_edge_without([missing], "export", tmp_path, "--out", tmp_path / "out")

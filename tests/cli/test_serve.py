@@ -93,7 +93,6 @@ def films(make_video: Callable[..., Path]) -> dict[str, Path]:
     }
 
 
-@pytest.mark.slow
 def test_it_serves_reads_its_file_again_and_ends(
     serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path, tmp_path: Path
 ) -> None:
@@ -120,7 +119,6 @@ def test_it_serves_reads_its_file_again_and_ends(
     assert "Traceback" not in served.errors.read_text()
 
 
-@pytest.mark.slow
 def test_a_token_guards_it(serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path) -> None:
     served = serve(films["a"], "--bundle", tiny_bundle, "--log-format", "json", VLJ_EDGE_TOKEN=TOKEN)
     served.wait(lambda: served.get("/healthz"))

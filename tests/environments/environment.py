@@ -89,8 +89,6 @@ class Environment:
 
     def test(self, *arguments: str) -> dict[str, int]:
         """Run pytest in the unpacked sdist -> how many passed, were skipped, ...; fail if one does."""
-        said = run(self.python, "-m", "pytest", "-p", "no:cacheprovider", "-q", *_WITHOUT_XDIST, *arguments, cwd=self.project)
+        pytest_here = (self.python, "-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=--strict-markers", "-q")
+        said = run(*pytest_here, *arguments, cwd=self.project)
         return {word: int(number) for number, word in re.findall(r"(\d+) (passed|skipped)", said.splitlines()[-1])}
-
-
-_WITHOUT_XDIST = ("-o", "addopts=--strict-markers")

@@ -30,7 +30,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return export_bundle(WeightSources(shipped_weights()), preset("nano"), out, precision="fp16", flavour="fused")
 
 
-@pytest.mark.slow
 def test_a_fused_bundle_says_what_was_measured(bundle: Exported) -> None:
     manifest = verify_bundle(bundle.bundle)
     assert {name: spec.plugins for name, spec in manifest.engines.items() if spec.plugins} == {
@@ -44,21 +43,18 @@ def test_a_fused_bundle_says_what_was_measured(bundle: Exported) -> None:
     assert "predictor: fused, for TensorRT alone (AttentionByHalves); the cosine is that of its native graph" in shown
 
 
-@pytest.mark.slow
 def test_what_is_not_tensorrt_refuses_it_in_one_line(bundle: Exported) -> None:
     said = vlj_edge("narrate", DEMO, "--bundle", bundle.bundle, "--backend", "onnxruntime")
     assert said.returncode == 1 and said.stdout == ""
     assert re.fullmatch(r".*encoder\.onnx has this project's CUDA kernel in it, .*--flavour native.*\n", said.stderr)
 
 
-@pytest.mark.slow
 def test_verify_reads_it_and_compares_nothing_with_it(bundle: Exported) -> None:
     assert vlj_edge("verify", bundle.bundle).returncode == 0
     said = vlj_edge("verify", bundle.bundle, "--backend", "onnxruntime", "--source", DEMO)
     assert said.returncode == 1 and "--flavour native" in said.stderr and said.stderr.count("\n") == 1
 
 
-@pytest.mark.slow
 def test_tensorrt_rtx_says_native(bundle: Exported) -> None:
     pytest.importorskip("tensorrt_rtx")
     trt, manifest = import_tensorrt("tensorrt_rtx"), read_manifest(bundle.bundle)
@@ -68,7 +64,6 @@ def test_tensorrt_rtx_says_native(bundle: Exported) -> None:
     assert build_engines(bundle.bundle, manifest, trt, ahead, names=["decoder"])[0].ours == 0
 
 
-@pytest.mark.slow
 def test_another_kernel_is_another_engine(bundle: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an engine's receipt must agree with, by engine: the kernels' archive counts where they are in it."""
     asked: dict[str, dict[str, Any]] = {}

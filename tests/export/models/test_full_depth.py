@@ -43,8 +43,7 @@ from vlj_edge.export.weights import checkpoints
 from vlj_edge.export.weights.text_encoders import load_text_backbone
 from vlj_edge.presets import Preset, preset, variant
 
-pytestmark = pytest.mark.slow
-
+slow = pytest.mark.slow
 LARGE, BASE = preset("vl-jepa-1.6b"), preset("vl-jepa-base")
 LLAMA_LAYERS = 16  # of Llama-3.2-1B, of which the predictor takes the last 8
 SMALL_VOCABULARY = 1000  # no width depends on it, and embeddings are most of what these models weigh
@@ -87,18 +86,19 @@ def clip_of(chosen: Preset) -> Tensor:
     return torch.randn(1, chosen.clip.frames, 3, chosen.preprocess.crop, chosen.preprocess.crop)
 
 
-def test_vjepa2_vitl_at_full_depth() -> None:
-    theirs = vjepa2(LARGE.vision.layers)
-    ours, clip = encoder_of(theirs, LARGE), clip_of(LARGE)
+@pytest.mark.parametrize("layers", [2, pytest.param(LARGE.vision.layers, marks=slow)])
+def test_vjepa2_vitl(layers: int) -> None:
+    chosen, theirs = replace(LARGE, vision=replace(LARGE.vision, layers=layers)), vjepa2(layers)
+    ours, clip = encoder_of(theirs, chosen), clip_of(chosen)
     with watched(theirs.encoder.layer) as stream:
         expected = theirs(pixel_values_videos=clip, skip_predictor=True).last_hidden_state
-    stream.check(LARGE.vision.layers)
+    stream.check(layers)
     assert expected.shape == (1, 2048, 1024) and likeness(expected) < 0.8
     assert lowest_cosine(ours(clip), expected) > LOWEST_COSINE
 
     # What one layer adds, in units of its own scale: in the sum with x an approximate GELU would nearly pass.
     x = loud_and_quiet(2048, LARGE.vision.width)
-    added, block = theirs.encoder.layer[11](x)[0] - x, ours.blocks[11]
+    added, block = theirs.encoder.layer[layers // 2 - 1](x)[0] - x, ours.blocks[layers // 2 - 1]
     assert difference(block(x, ours.cos, ours.sin, ours.swap) - x, added) < LARGEST_DIFFERENCE
     cos, sin = rope.vjepa_tables(8, 16, 16, 64, squeezed_patch=16)  # V-JEPA 2.1's: interleaved and not tiled
     assert difference(block(x, cos[:, None], sin[:, None], ours.swap) - x, added) > 1000 * LARGEST_DIFFERENCE
@@ -166,6 +166,7 @@ def padded_query(real: int) -> tuple[Tensor, Tensor]:
     return ids, torch.arange(LARGE.query_tokens)[None] < real
 
 
+@slow
 def test_the_last_half_of_llama_at_full_width(tmp_path: Path) -> None:
     chosen = with_layers(LARGE, LARGE.predictor.layers)
     theirs = llama_in_shards(tmp_path, LLAMA_LAYERS, chosen.predictor.layers)
@@ -279,6 +280,7 @@ def text() -> Tensor:
     return torch.randperm(SMALL_VOCABULARY - 1)[None, :TEXT_LENGTH] + 1
 
 
+@slow
 def test_embeddinggemma_beyond_its_window(tmp_path: Path) -> None:
     theirs = gemma([f"{'full' if i in (5, 11, 17, 23) else 'sliding'}_attention" for i in range(24)])
     head = nn.Linear(768, LARGE.embedding)
@@ -333,6 +335,7 @@ def vjepa21_weights(layers: int) -> vjepa21.Weights:
 
 
 @pytest.mark.parametrize(("frames", "size"), [(16, 256), (4, 384), (1, 384)], ids=["video", "large", "image"])
+@slow
 def test_vjepa21_vitb_at_full_depth(frames: int, size: int) -> None:
     chosen = variant(BASE, frames=frames, size=size)
     weights = vjepa21_weights(chosen.vision.layers)

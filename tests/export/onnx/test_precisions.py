@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,6 +30,7 @@ from vlj_edge.export.weights.sources import WeightSources, open_weights
 from vlj_edge.presets import VisionEncoder, preset
 
 CLIPS = [probe_clip(TINY, seed).numpy() for seed in range(12)]
+SEEN = ("fp32", "fp16", "int8-fp16", "int4w")  # exported by tests that are not slow
 YOUNG = {"Attention", "RMSNormalization", "RotaryEmbedding", "TensorScatter", "Gelu"}
 
 
@@ -40,6 +42,10 @@ WHOLE = replace(
     predictor=replace(TINY.predictor, mlp=96),
     decoder=replace(TINY.decoder, width=64, mlp=96),
 )
+
+
+def slow(precision: str) -> Any:
+    return pytest.param(precision, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +87,7 @@ def test_fp16_is_refused_for_embeddinggemma(wanted: str) -> None:
     assert allowed["text_encoder"] == "bf16" and allowed["decoder"] == "fp16"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", [name for name in PRECISIONS if name not in ("fp32", "fp16")])
+@pytest.mark.parametrize("precision", ["int8-fp16", "int4w", *(slow(name) for name in PRECISIONS if name not in SEEN)])
 def test_every_precision_is_what_it_says(precision: str, whole_weights: Path, tmp_path: Path) -> None:
     exported = export(whole_weights, tmp_path / "bundle", precision)
     how = PRECISIONS[precision]
@@ -104,8 +109,7 @@ def test_every_precision_is_what_it_says(precision: str, whole_weights: Path, tm
         assert abs(np.linalg.norm(model.embed_text("nothing moves")) - 1) < 1e-3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", slow("fp16"), slow("int8")])
 def test_the_portable_flavour_has_no_young_operator_and_the_same_parity(
     precision: str, whole_weights: Path, tmp_path: Path
 ) -> None:

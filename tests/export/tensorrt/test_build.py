@@ -21,7 +21,7 @@ from vlj_edge.export.tensorrt import network as networks
 from vlj_edge.export.tensorrt.build import build_engines, compute_capability
 from vlj_edge.export.tensorrt.int8_blocks import without_int8_blocks
 from vlj_edge.export.weights.sources import WeightSources, shipped_weights
-from vlj_edge.presets import preset
+from vlj_edge.presets import Preset, preset
 from vlj_edge.runtime.video.clips import spread_clips
 from vlj_edge.tensorrt_package import TensorRtPackage, import_tensorrt
 
@@ -60,16 +60,38 @@ def nano(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return export
 
 
+def paper(vision: int, predictor: int, decoder: int) -> Preset:
+    """The paper's model with so many layers; below its own depth with a small vocabulary."""
+    whole = preset("vl-jepa-1.6b")
+    if predictor == whole.predictor.layers:
+        return whole
+    return replace(
+        whole,
+        vision=replace(whole.vision, layers=vision),
+        predictor=replace(whole.predictor, layers=predictor, vocabulary=1000),
+        decoder=replace(whole.decoder, layers=decoder, vocabulary=1000),
+    )
+
+
 def ahead(trt: TensorRtPackage, sm: str) -> RuntimeId:
     return RuntimeId(trt.package, trt.version, sm, None)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp16", "int8", "int8-fp16", "int4w-fp16", "bf16"])
-def test_all_four_engines_of_nano_for_three_cards(nano: Any, trt: TensorRtPackage, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("precision", "cards"),
+    [
+        *(("fp16", CARDS[:1]), ("int8-fp16", CARDS[:1])),
+        *(
+            pytest.param(precision, CARDS, marks=pytest.mark.slow)
+            for precision in ("fp16", "int8", "int8-fp16", "int4w-fp16", "bf16")
+        ),
+    ],
+)
+def test_all_four_engines_of_nano(nano: Any, trt: TensorRtPackage, precision: str, cards: tuple[str, ...]) -> None:
     bundle = nano(precision)
     manifest = read_manifest(bundle)
-    for sm in CARDS:
+    shutil.rmtree(bundle / "engines", ignore_errors=True)
+    for sm in cards:
         built = build_engines(bundle, manifest, trt, ahead(trt, sm))
         assert [engine.name for engine in built] == list(manifest.engines) and set(manifest.engines) == set(
             ENGINE_NAMES
@@ -95,19 +117,23 @@ def test_the_portable_flavour_builds_without_an_attention_operator(nano: Any, tr
     assert [engine.attention for engine in built] == [0, 0, 0, 0]
 
 
-@pytest.mark.slow
-def test_the_paper_s_engines_at_random_weights(tmp_path: Path, trt: TensorRtPackage) -> None:
+@pytest.mark.parametrize("layers", [(1, 1, 1), pytest.param((24, 8, 30), marks=pytest.mark.slow)], ids=["one", "all"])
+def test_the_paper_s_engines_at_random_weights(
+    tmp_path: Path, trt: TensorRtPackage, layers: tuple[int, int, int]
+) -> None:
     out = tmp_path / "bundle"
-    sources = WeightSources(random=0)
-    chosen = "fp16,text_encoder=bf16"
-    export_bundle(sources, preset("vl-jepa-1.6b"), out, precision=chosen, check_parity=False)
-    manifest = read_manifest(out)
     names = ("vision_encoder", "predictor", "decoder")
+    export_bundle(
+        WeightSources(random=0),
+        paper(*layers),
+        out,
+        precision="fp16,text_encoder=bf16",
+        check_parity=False,
+    )
+    manifest = read_manifest(out)
     built = build_engines(out, manifest, trt, ahead(trt, "sm89"), names=names)
     assert [(engine.name, engine.attention, engine.decomposed) for engine in built] == [
-        ("vision_encoder", 24, 0),
-        ("predictor", 8, 0),
-        ("decoder", 30, 0),
+        (name, count, 0) for name, count in zip(names, layers, strict=True)
     ]
     for engine in built:
         onnx_bytes = sum(s.bytes for file, s in manifest.files.items() if file.startswith(f"{engine.name}.onnx"))

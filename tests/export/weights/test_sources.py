@@ -90,7 +90,6 @@ def sources(checkpoints: Path, **changes: Any) -> WeightSources:
     )
 
 
-@pytest.mark.slow
 def test_open_vljepa_and_its_encoders_become_a_bundle_without_a_decoder(checkpoints: Path, tmp_path: Path) -> None:
     exported = export_bundle(sources(checkpoints), PAPER, tmp_path / "bundle")
     manifest = verify_bundle(exported.bundle)
@@ -129,7 +128,6 @@ def test_a_decoder_of_its_own_dimensions_can_be_added(checkpoints: Path, tmp_pat
     assert isinstance(list(vlj_edge.load(exported.bundle).narrate(np_pictures(tmp_path), every_window=True)), list)
 
 
-@pytest.mark.slow
 def test_the_nearest_caption_is_a_decoder_too(tiny_weights: Path, tmp_path: Path) -> None:
     captions = tmp_path / "captions.txt"
     captions.write_text("\n".join([*TEXTS, "", TEXTS[0], "  two   spaces "]))
