@@ -42,14 +42,14 @@ class Served:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
         if token is not None:
             request.add_header("Authorization", f"Bearer {token}")
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.read()
 
     def state(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.get("/api/state"))
         return found
 
-    def wait(self, true: Callable[[], Any], seconds: float = 30) -> Any:
+    def wait(self, true: Callable[[], Any], seconds: float = 120) -> Any:
         until = time.monotonic() + seconds
         while True:
             try:
@@ -64,7 +64,7 @@ class Served:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(120)
 
 
 @pytest.fixture

@@ -212,12 +212,12 @@ def test_a_slow_device_takes_the_newest_window_of_a_camera(model: Model, monkeyp
             for frame in super().frames():
                 yield frame
                 if frame.time > 1:  # the first window is whole
-                    begun.wait(10)
+                    begun.wait(120)
             ended.set()
 
     def run() -> None:  # the first encoding takes as long as the whole recording
         begun.set()
-        ended.wait(10)
+        ended.wait(120)
         real()
 
     monkeypatch.setattr(encoder, "run", run)

@@ -32,7 +32,7 @@ from vlj_edge.runtime.stream.run import Run
 from vlj_edge.runtime.video.source import Frame, Source
 
 DEMO = Path(__file__).parents[2] / "examples" / "media" / "demo.mp4"
-PROMPT = 5.0  # seconds; closing takes less than one, and a busy machine may take its time
+PROMPT = 20.0  # seconds; closing takes less than one, and a busy machine may take its time
 COLOURS = (RED, BLUE, GREEN)
 
 
@@ -102,7 +102,7 @@ def nothing_runs() -> None:
     assert not workers()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it never came"

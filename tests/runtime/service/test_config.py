@@ -145,6 +145,6 @@ def test_systemd_is_notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ab
             while True:
                 systemd.recv(100)
         stop.set()
-        thread.join(5)
+        thread.join(120)
     monkeypatch.delenv("NOTIFY_SOCKET")
     notify("READY=1")

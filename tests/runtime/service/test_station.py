@@ -239,7 +239,7 @@ def test_frames_that_go_back_in_time_are_skipped_and_counted() -> None:
     assert [frame.time for frame in frames] == [0.0, 0.25, 0.5, 0.75] and resumable.skipped == 3
 
 
-def wait_for(true: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(true: Callable[[], object], seconds: float = 120) -> None:
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until, "it never came"

@@ -37,7 +37,7 @@ class Sink:
         self.threads.add(threading.current_thread().name)
         self.attempts.append(event.number)
         self.busy.set()
-        self.gate.wait(30)
+        self.gate.wait(120)
         self._fails(event)
         self.taken.append(event.number)
 
@@ -47,7 +47,7 @@ class Sink:
 
 
 def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end, "it never came to that"
         time.sleep(0.002)
@@ -59,7 +59,7 @@ def held(capacity: int) -> tuple[Sink, SinkQueue]:
     sink.gate.clear()
     outlet = SinkQueue("held", sink, capacity)
     outlet.put(event(0))
-    assert sink.busy.wait(20)
+    assert sink.busy.wait(120)
     return sink, outlet
 
 
@@ -190,7 +190,7 @@ def test_close_tries_at_once_in_the_middle_of_a_pause() -> None:
     outlet = SinkQueue("web", sink, retry=True, pauses=(3600, 3600))
     outlet.put(event(0))
     until(lambda: outlet.failed == 1)
-    outlet.close(timeout=20)
+    outlet.close(timeout=120)
     assert sink.taken == [0]
 
 
@@ -214,7 +214,7 @@ def test_a_sink_that_hangs_is_interrupted_where_it_can_be() -> None:
     sink.gate.clear()
     outlet = SinkQueue("speech", sink)
     outlet.put(event(0))
-    assert sink.busy.wait(20)
+    assert sink.busy.wait(120)
     outlet.close(timeout=0.05)
     until(lambda: sink.closed == 1)
 

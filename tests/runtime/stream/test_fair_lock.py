@@ -12,7 +12,7 @@ import pytest
 from vlj_edge.runtime.stream.fair_lock import FairLock
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it never came"
@@ -33,13 +33,13 @@ def test_threads_are_served_in_the_order_in_which_they_asked() -> None:
 
     threads = [threading.Thread(target=hold)]
     threads[0].start()
-    holding.wait(10)
+    holding.wait(120)
     for number in range(5):
         threads.append(threading.Thread(target=work, args=(number,)))
         threads[-1].start()
         wait_for(lambda number=number: len(lock._queue) >= number + 2 or order)
     for thread in threads:
-        thread.join(10)
+        thread.join(120)
     assert order == [0, 1, 2, 3, 4] and not lock._queue
 
 
@@ -59,7 +59,7 @@ def test_only_one_holds_it() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert most == 1 and not lock._queue
 
 
@@ -68,7 +68,7 @@ def test_ctrl_c_while_waiting_gives_the_place_up() -> None:
 
     def hold() -> None:
         with lock:
-            release.wait(20)
+            release.wait(120)
 
     holder = threading.Thread(target=hold)
     holder.start()
@@ -82,8 +82,8 @@ def test_ctrl_c_while_waiting_gives_the_place_up() -> None:
     finally:
         signal.signal(signal.SIGINT, before)
         release.set()
-    holder.join(10)
-    timer.join(10)
+    holder.join(120)
+    timer.join(120)
     with lock:
         assert len(lock._queue) == 1
     assert not lock._queue

@@ -41,7 +41,7 @@ def test_no_more_is_made_than_there_is_room_for() -> None:
     time.sleep(0.2)
     assert len(made) <= 5, "one was taken, three wait, one more is in the hand"
     cancellation.cancel()
-    assert cancellation.join(10)
+    assert cancellation.join(120)
     assert len(made) <= 6
 
 
@@ -74,7 +74,7 @@ def test_cancelling_closes_the_items_in_the_thread_that_ran_them_and_ends_it() -
     running = prefetch(items(), 2, cancellation)
     next(running)
     cancellation.cancel()
-    assert cancellation.join(10)
+    assert cancellation.join(120)
     assert threading.active_count() == before
     with pytest.raises(Cancelled):
         next(running)

@@ -174,7 +174,7 @@ def test_a_file_is_not_let_go_of_under_a_read(monkeypatch: pytest.MonkeyPatch) -
             self.reading = True
             if self.index == 1:
                 in_read.set()
-                go_on.wait(10)
+                go_on.wait(120)
             self.reading = False
             return super().grab()
 
@@ -186,11 +186,11 @@ def test_a_file_is_not_let_go_of_under_a_read(monkeypatch: pytest.MonkeyPatch) -
     source = VideoFile(Path("x.mp4"))
     reader = threading.Thread(target=lambda: list(source))
     reader.start()
-    assert in_read.wait(10)
+    assert in_read.wait(120)
     source.close()  # a read that does not come back is left to the process's end
     assert not capture.released
     go_on.set()
-    reader.join(10)
+    reader.join(120)
     source.close()
     assert capture.released and not capture.released_under_a_read
 

@@ -83,7 +83,7 @@ class Served:
     def stop_serving(self) -> None:
         self.broadcaster.close()
         self._server.should_exit = True
-        self._thread.join(20)
+        self._thread.join(120)
         assert not self._thread.is_alive(), "the server does not end"
 
     def client(self, **headers: str) -> httpx.Client:
@@ -149,7 +149,7 @@ def messages(response: httpx.Response) -> Iterator[tuple[str, dict[str, Any], st
             number = None
 
 
-def wait_for(true: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_for(true: Callable[[], object], seconds: float = 120) -> None:
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until, "it never came"
