@@ -84,7 +84,7 @@ def test_a_changed_archive_is_not_loaded(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @needs_nvcc
-@pytest.mark.parametrize("card", ["sm75", "sm87", "sm110"])
+@pytest.mark.parametrize("card", ["sm87", *(pytest.param(card, marks=pytest.mark.slow) for card in ("sm75", "sm110"))])
 def test_the_sources_compile(card: str) -> None:
     """For three of the ten; the same nvcc gives the same code, byte for byte."""
     for source in compiling.SOURCES:
