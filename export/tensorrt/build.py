@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vlj_edge.bundle import FileSeal, Manifest, verify_file
-from vlj_edge.bundle.engine_cache import Receipt, RuntimeId, is_current, publish, read_report, sources_of
+from vlj_edge.bundle.engine_cache import Receipt, RuntimeId, engine_sources, is_up_to_date, read_report, store_engine
 from vlj_edge.cuda import cubins
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.memory import require_memory
@@ -77,7 +77,7 @@ def build_engines(
         options: dict[str, Any] = {"workspace_mb": workspace_mb, "ahead_of_time": runtime.device is None}
         if manifest.engines[name].plugins:  # our kernel lies in the engine: another one is another engine
             options["kernels"] = cubins.seal()["sha256"]
-        again = not force and is_current(directory, manifest, name, runtime, options)
+        again = not force and is_up_to_date(directory, manifest, name, runtime, options)
         if not again:
             progress(f"building {name} for {runtime.sm}")
             _build(directory, manifest, name, trt, runtime, options)
@@ -90,7 +90,7 @@ def _build(
     directory: Path, manifest: Manifest, name: str, trt: TensorRtPackage, runtime: RuntimeId, options: dict[str, Any]
 ) -> None:
     spec = manifest.engines[name]
-    sources = sources_of(manifest, name)
+    sources = engine_sources(manifest, name)
     path, *_ = [verify_file(directory, file, manifest) for file in sources]  # the graph; its weights lie beside it
     size = sum(manifest.files[file].bytes for file in sources)
     require_memory(_MEMORY_A_BYTE * size, f"building {name}", "close programs, or export it with --precision int4w")
@@ -112,7 +112,7 @@ def _build(
             "ours": len(plugin_layers(network)),
         }
     unsealed = Receipt(name, "", FileSeal(0, ""), sources, options, runtime, report)
-    publish(directory, unsealed, memoryview(plan))
+    store_engine(directory, unsealed, memoryview(plan))
 
 
 def _serialise(

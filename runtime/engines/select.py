@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlj_edge.bundle import DECODER, Manifest
-from vlj_edge.bundle.engine_cache import RuntimeId, find_built
+from vlj_edge.bundle.engine_cache import RuntimeId, find_engine
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.tensorrt_package import can_be_found, import_tensorrt, installed
 
@@ -74,7 +74,7 @@ def select_backend(
     runtime = RuntimeId(trt.package, trt.version, device.sm, device.name)
     try:
         for name in (name for name in _ENGINES_OF_A_FRAME if name in manifest.engines):
-            find_built(directory, manifest, name, runtime)
+            find_engine(directory, manifest, name, runtime)
     except VljEdgeError as error:
         if not can_be_found("onnxruntime"):  # JetPack 6: nothing else could run it
             raise

@@ -17,11 +17,11 @@ from vlj_edge.bundle.engine_cache import (
     BuiltEngine,
     Receipt,
     RuntimeId,
-    find_built,
-    is_current,
-    publish,
-    read_built,
-    sources_of,
+    engine_sources,
+    find_engine,
+    is_up_to_date,
+    read_engine,
+    store_engine,
 )
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.targets import TARGETS, target, with_gates
@@ -47,32 +47,32 @@ def bundle(tmp_path: Path, tiny_bundle: Path) -> tuple[Path, Manifest]:
 
 
 def put(directory: Path, manifest: Manifest, runtime: RuntimeId = CARD, plan: bytes = b"plan", **others: Any) -> Path:
-    sources = sources_of(manifest, "predictor")
+    sources = engine_sources(manifest, "predictor")
     receipt = Receipt("predictor", "", FileSeal(0, ""), sources, OPTIONS, runtime, {"layers": 3})
-    return publish(directory, replace(receipt, **others), plan)
+    return store_engine(directory, replace(receipt, **others), plan)
 
 
 def test_what_was_built_is_found_and_the_bundle_stays_valid(bundle: tuple[Path, Manifest]) -> None:
     directory, manifest = bundle
     path = put(directory, manifest, plan=b"first")
     assert path.parent == directory / BUILT_ENGINES / "orin-nvgpu-sm87-tensorrt-10.3.0"
-    assert read_built(find_built(directory, manifest, "predictor", CARD)) == b"first"
+    assert read_engine(find_engine(directory, manifest, "predictor", CARD)) == b"first"
     put(directory, manifest, plan=b"second")
-    assert read_built(find_built(directory, manifest, "predictor", CARD)) == b"second"
+    assert read_engine(find_engine(directory, manifest, "predictor", CARD)) == b"second"
     assert len(list(path.parent.glob("*.engine"))) == 1, "the one that was replaced is gone"
-    assert is_current(directory, manifest, "predictor", CARD, OPTIONS)
-    assert not is_current(directory, manifest, "predictor", CARD, {"workspace_mb": None})
+    assert is_up_to_date(directory, manifest, "predictor", CARD, OPTIONS)
+    assert not is_up_to_date(directory, manifest, "predictor", CARD, {"workspace_mb": None})
     verify_bundle(directory)
 
 
 def test_an_engine_built_ahead_serves_every_card_of_its_capability(bundle: tuple[Path, Manifest]) -> None:
     directory, manifest = bundle
     put(directory, manifest, AHEAD, b"ahead")
-    assert read_built(find_built(directory, manifest, "predictor", CARD_3060)) == b"ahead"
+    assert read_engine(find_engine(directory, manifest, "predictor", CARD_3060)) == b"ahead"
     with pytest.raises(VljEdgeError, match="vlj-edge build"):
-        find_built(directory, manifest, "predictor", replace(CARD_3060, sm="sm89"))
+        find_engine(directory, manifest, "predictor", replace(CARD_3060, sm="sm89"))
     put(directory, manifest, CARD_3060, b"own")
-    assert read_built(find_built(directory, manifest, "predictor", CARD_3060)) == b"own", "the card's own comes first"
+    assert read_engine(find_engine(directory, manifest, "predictor", CARD_3060)) == b"own", "the card's own comes first"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_what_was_built_from_or_for_something_else_is_refused(
     directory, manifest = bundle
     put(directory, manifest, **change)
     with pytest.raises(VljEdgeError, match=message) as error:
-        find_built(directory, manifest, "predictor", CARD)
+        find_engine(directory, manifest, "predictor", CARD)
     assert "vlj-edge build" in str(error.value)
 
 
@@ -103,10 +103,10 @@ def test_an_engine_from_elsewhere_has_to_be_named(
         if home == "elsewhere":
             put(directory, manifest, replace(CARD, sm="sm72"))
         with pytest.raises(VljEdgeError, match="--engines"):
-            find_built(directory, manifest, "predictor", CARD)
-        assert read_built(find_built(directory, manifest, "predictor", CARD, engines=folder)) == b"plan"
+            find_engine(directory, manifest, "predictor", CARD)
+        assert read_engine(find_engine(directory, manifest, "predictor", CARD, engines=folder)) == b"plan"
     with pytest.raises(VljEdgeError, match="this is"):
-        find_built(directory, manifest, "predictor", replace(CARD, version="10.13.2"), engines=folder)
+        find_engine(directory, manifest, "predictor", replace(CARD, version="10.13.2"), engines=folder)
 
 
 def test_a_damaged_key_is_said(bundle: tuple[Path, Manifest], tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_no_field_of_a_receipt_can_be_changed(tmp_path_factory: pytest.TempPathF
     raw[where] = data.draw(values.filter(lambda value: value != raw[where]))
     path.write_text(json.dumps(raw))
     with pytest.raises(VljEdgeError):
-        find_built(directory, manifest, "predictor", CARD)
+        find_engine(directory, manifest, "predictor", CARD)
 
 
 @given(place=st.integers(0, 63), value=st.integers(0, 255))
@@ -145,10 +145,10 @@ def test_no_byte_of_an_engine_can_be_changed(tmp_path_factory: pytest.TempPathFa
 
     found = BuiltEngine(path, FileSeal(64, hashlib.sha256(plan).hexdigest()))
     if value == plan[place]:
-        assert read_built(found) == plan
+        assert read_engine(found) == plan
     else:
         with pytest.raises(VljEdgeError, match="not the engine that was built"):
-            read_built(found)
+            read_engine(found)
 
 
 def test_missing_and_linked_engines_are_refused(bundle: tuple[Path, Manifest], tmp_path: Path) -> None:
@@ -156,13 +156,13 @@ def test_missing_and_linked_engines_are_refused(bundle: tuple[Path, Manifest], t
     path = put(directory, manifest)
     moved = path.rename(tmp_path / "moved.engine")
     with pytest.raises(VljEdgeError, match="missing or a link"):
-        read_built(find_built(directory, manifest, "predictor", CARD))
+        read_engine(find_engine(directory, manifest, "predictor", CARD))
     path.symlink_to(moved)
     with pytest.raises(VljEdgeError, match="missing or a link"):
-        read_built(find_built(directory, manifest, "predictor", CARD))
+        read_engine(find_engine(directory, manifest, "predictor", CARD))
 
 
-def _publish_often(directory: Path, letter: bytes, times: int) -> None:
+def _store_often(directory: Path, letter: bytes, times: int) -> None:
     manifest = read_manifest(directory)
     for number in range(times):
         put(directory, manifest, plan=letter * 100_000 + str(number).encode())
@@ -172,20 +172,20 @@ def test_two_builders_at_once_leave_one_whole_engine(bundle: tuple[Path, Manifes
     directory, manifest = bundle
     put(directory, manifest, plan=b"before")
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_publish_often, args=(directory, letter, 30)) for letter in (b"a", b"b")]
+    writers = [context.Process(target=_store_often, args=(directory, letter, 30)) for letter in (b"a", b"b")]
     for writer in writers:
         writer.start()
     read = 0
     while any(writer.is_alive() for writer in writers):
         try:
-            content = read_built(find_built(directory, manifest, "predictor", CARD))
+            content = read_engine(find_engine(directory, manifest, "predictor", CARD))
         except VljEdgeError as error:
             assert "missing" in str(error)  # replaced between the receipt and the engine: said, never mixed
             continue
         assert content == b"before" or set(content[:100_000]) in ({ord("a")}, {ord("b")})
         read += 1
     assert [writer.exitcode for writer in writers] == [0, 0] and read
-    assert read_built(find_built(directory, manifest, "predictor", CARD))[-2:] == b"29"
+    assert read_engine(find_engine(directory, manifest, "predictor", CARD))[-2:] == b"29"
     assert len(list((directory / BUILT_ENGINES / CARD.folder).glob("*.engine"))) == 1
 
 

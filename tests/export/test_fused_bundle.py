@@ -73,7 +73,7 @@ def test_another_kernel_is_another_engine(bundle: Exported, monkeypatch: pytest.
         return True
 
     report = {"megabytes": 1.0, "seconds": 1.0, "layers": 1, "attention": 0, "decomposed": 0, "unfolded": 0}
-    monkeypatch.setattr(building, "is_current", current)
+    monkeypatch.setattr(building, "is_up_to_date", current)
     monkeypatch.setattr(building, "read_report", lambda *_: report)
     here = RuntimeId("tensorrt", "11.4", "sm110", "Thor")
     build_engines(bundle.bundle, read_manifest(bundle.bundle), TensorRtPackage(object(), "tensorrt", "11.4"), here)

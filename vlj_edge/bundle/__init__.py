@@ -1,8 +1,8 @@
-"""The bundle: the only thing that passes between export and runtime.
+"""The bundle: the directory that export writes and the runtime runs, the only thing that passes between them.
 
-A directory with `manifest.json`, one ONNX file an engine and the tokenizers. The manifest holds the size and sha256 of
-every file; `engines/` (built on this device) is outside it. Belongs here: the manifest's types, reading and checking
-them, gate settings, and the cache of built engines. Does not: making a bundle (export) or running one (runtime).
+It holds manifest.json, one ONNX file an engine and the tokenizers; the manifest lists every file with size and sha256.
+Here: the manifest's types, reading and checking it, gate settings, and engines built from a bundle. Not here: making a
+bundle (export), running one (runtime).
 """
 
 from .gate_settings import (

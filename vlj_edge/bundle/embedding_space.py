@@ -1,4 +1,4 @@
-"""Which embeddings may be compared: those that the same weights have made."""
+"""Which embeddings may be compared with each other: those of the same weights."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from .manifest import Manifest
 
 
 def embedding_space(manifest: Manifest) -> str:
-    """A name for the space that a bundle's embeddings lie in, 16 hexadecimal digits.
+    """Return an identifier of the space that a bundle's embeddings lie in, 16 hexadecimal digits.
 
-    It is the weights' name and not the files': the same weights at another precision, or as another flavour, make
-    embeddings that can be compared. A bundle whose receipt names no weights is compared with itself alone.
+    It identifies the weights, not the files: bundles of the same weights in another precision or flavour share it. If
+    the receipt names no weights, it identifies the files.
     """
-    weights = manifest.receipt.get("weights")
-    made_of = weights or {name: seal.sha256 for name, seal in manifest.files.items()}
-    told = [manifest.preset, manifest.embedding, made_of, manifest.receipt.get("random_weights")]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    weights = manifest.receipt.get("weights") or {name: seal.sha256 for name, seal in manifest.files.items()}
+    identity = [manifest.preset, manifest.embedding, weights, manifest.receipt.get("random_weights")]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,19 +1,16 @@
-"""Engines that were built from a bundle: engines/<device>-<version>/, a file and a receipt for each.
+"""TensorRT engines built from a bundle: engines/<device>-<package>-<version>/ holds a file and a JSON receipt for each.
 
-A serialised engine is code: it is hashed before it is deserialised, and one whose receipt this machine did not sign is
-refused unless its folder is named. The receipt says what it was built from and for; what does not match is not loaded.
+A serialised engine is code. Its file is hashed before TensorRT gets it, and it is refused unless its receipt says that
+it was built from this bundle for this device, and is signed by this machine or lies in a folder that the user named.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
-import os
 import re
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,19 +19,19 @@ from ..atomic_write import atomic_write
 from ..errors import VljEdgeError
 from ..schema import parse
 from .manifest import BUILT_ENGINES, FileSeal, Manifest, seal
-
-_KEY_BYTES = 32
+from .signature import is_signed, sign
 
 
 @dataclass(frozen=True)
 class RuntimeId:
-    """What an engine runs on.
+    """What an engine runs on: an engine built for another one cannot be used.
 
     Attributes:
         package: "tensorrt" or "tensorrt_rtx".
-        version: of that package.
-        sm: compute capability, "sm87".
-        device: the card's own name; None for an engine that was built ahead of time, for every card with this sm.
+        version: of the package.
+        sm: compute capability, such as "sm87".
+        device: the card's name as its driver gives it; None: every card with this compute capability, for an engine
+            that was built ahead of time.
     """
 
     package: str
@@ -44,20 +41,23 @@ class RuntimeId:
 
     @property
     def folder(self) -> str:
-        """The folder's name below engines/: "orin-sm87-tensorrt-10.3.0", "sm86-tensorrt_rtx-1.7.1"."""
+        """The folder's name in engines/: "orin-sm87-tensorrt-10.3.0", "sm86-tensorrt_rtx-1.7.1"."""
         device = re.sub(r"[^a-z0-9]+", "-", self.device.lower()).strip("-") + "-" if self.device else ""
         return f"{device}{self.sm}-{self.package}-{self.version}"
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What an engine was built from, for and with. See the fields of facts/tensorrt-and-onnx.md's cache key.
+    """What an engine was built from, for what, and how.
 
     Attributes:
-        sources: file of the bundle -> sha256, the ONNX file and its weights.
+        engine: its name in the manifest.
+        file: name of the engine's file, which lies beside the receipt.
+        sealed: the file's size and sha256.
+        sources: file of the bundle -> sha256, for the ONNX file and its external weights.
         options: what the builder was asked for.
-        report: seconds, layers, attention and so on, for people.
-        signature: HMAC-SHA256 of everything else under this machine's key, hex.
+        report: seconds, layers, attention and so on; shown to users, never compared.
+        signature: HMAC-SHA256 of all other fields, hex.
     """
 
     engine: str
@@ -70,41 +70,54 @@ class Receipt:
     signature: str = ""
     version: Literal[1] = 1
 
+    def signed_content(self) -> bytes:
+        """Return what the signature covers: every field except itself."""
+        signed = {name: value for name, value in asdict(self).items() if name != "signature"}
+        return json.dumps(signed, sort_keys=True).encode()
+
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """An engine whose receipt fits; the file itself has not been read yet."""
+    """An engine whose receipt fits. Its file has not been read yet and must be `sealed`."""
 
     path: Path
     sealed: FileSeal
 
 
-def sources_of(manifest: Manifest, name: str) -> dict[str, str]:
-    """The bundle's files that an engine is built from, and their sha256."""
+def engine_sources(manifest: Manifest, name: str) -> dict[str, str]:
+    """Return the files of the bundle that an engine is built from, and their sha256."""
     file = manifest.engines[name].file
     return {part: manifest.files[part].sha256 for part in (file, f"{file}.data") if part in manifest.files}
 
 
-def publish(directory: Path, receipt: Receipt, plan: memoryview | bytes) -> Path:
-    """Store an engine and its receipt. What was there stays whole until both are; two writers do not mix.
+def store_engine(directory: Path, receipt: Receipt, plan: memoryview | bytes) -> Path:
+    """Write an engine and its receipt into a bundle's folder of built engines, in place of an older one.
+
+    Readers find the old engine or the new one, never a mixture; of several writers, one wins.
+
+    Args:
+        directory: the bundle.
+        receipt: its `file`, `sealed` and `signature` are filled in here.
+        plan: the serialised engine.
 
     Returns:
-        The engine's file. The receipt is signed here, its `file` and `sealed` are filled in here.
+        The engine's file.
 
     Raises:
-        VljEdgeError: the bundle cannot be written to.
+        VljEdgeError: the bundle or the signing key cannot be written.
     """
     folder = directory / BUILT_ENGINES / receipt.runtime.folder
     sha256 = hashlib.sha256(plan).hexdigest()
-    path = folder / f"{receipt.engine}-{sha256[:16]}.engine"  # by content: a reader never finds another's bytes
+    path = folder / f"{receipt.engine}-{sha256[:16]}.engine"  # named by content: never overwritten with other bytes
     receipt = replace(receipt, file=path.name, sealed=FileSeal(len(plan), sha256))
-    receipt = replace(receipt, signature=_sign(receipt, _machine_key()))
+    receipt = replace(receipt, signature=sign(receipt.signed_content()))
     text = json.dumps(asdict(receipt), indent=1, ensure_ascii=False) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
-            _replace(path, plan)
-            _replace(folder / f"{receipt.engine}.json", text.encode())
+        with _locked(folder):
+            for target, content in ((path, plan), (folder / f"{receipt.engine}.json", text.encode())):
+                with atomic_write(target) as stream:
+                    stream.write(content)
             for old in folder.glob(f"{receipt.engine}-*.engine"):
                 if old != path:
                     old.unlink()
@@ -116,20 +129,23 @@ def publish(directory: Path, receipt: Receipt, plan: memoryview | bytes) -> Path
     return path
 
 
-def find_built(
+def find_engine(
     directory: Path, manifest: Manifest, name: str, runtime: RuntimeId, engines: Path | None = None
 ) -> BuiltEngine:
-    """The engine that was built from this bundle's graph for this card and version.
+    """Find the engine that was built from this bundle for this card and TensorRT version.
 
     Args:
-        engines: a folder of engines that were built elsewhere, which the caller has chosen to trust; its receipts need
-            not be signed by this machine. None: the bundle's own folders, for this card, then for its sm.
+        directory: the bundle.
+        name: of the engine, in the manifest.
+        engines: a folder of engines that were built elsewhere and that the user trusts: signatures are not checked.
+            None: the bundle's folders for this card, then for its compute capability.
 
     Raises:
-        VljEdgeError: there is none, it was built from another graph, for another card or version, or elsewhere.
+        VljEdgeError: there is none; it was built from another graph, or for another card or version; or it is not
+            signed by this machine.
     """
-    ahead = replace(runtime, device=None)
-    folders = [engines] if engines is not None else [directory / BUILT_ENGINES / r.folder for r in (runtime, ahead)]
+    any_card = replace(runtime, device=None)
+    folders = [engines] if engines is not None else [directory / BUILT_ENGINES / r.folder for r in (runtime, any_card)]
     receipts = [folder / f"{name}.json" for folder in folders]
     path = next((path for path in receipts if path.is_file()), None)
     if path is None:
@@ -138,16 +154,16 @@ def find_built(
             if engines is None
             else f"{engines} holds no {name}.json: name a folder that vlj-edge build made"
         )
-    receipt = _read(path)
-    if receipt.engine != name or receipt.sources != sources_of(manifest, name):
+    receipt = _read_receipt(path)
+    if receipt.engine != name or receipt.sources != engine_sources(manifest, name):
         raise VljEdgeError(
             f"{path}: built from another graph than {directory} holds now: run vlj-edge build {directory}"
         )
-    if receipt.runtime not in (runtime, ahead):
+    if receipt.runtime not in (runtime, any_card):
         raise VljEdgeError(
             f"{path}: built for {receipt.runtime.folder}, and this is {runtime.folder}: run vlj-edge build {directory}"
         )
-    if engines is None and not _signed_here(receipt):
+    if engines is None and not is_signed(receipt.signed_content(), receipt.signature):
         raise VljEdgeError(
             f"{path}: this engine was not built on this machine, and engines are code: run vlj-edge build {directory},"
             f" or if you trust whoever built it, name it with --engines {path.parent}"
@@ -155,99 +171,61 @@ def find_built(
     return BuiltEngine(path.parent / receipt.file, receipt.sealed)
 
 
-def read_built(found: BuiltEngine) -> bytes:
-    """The engine's bytes, hashed after they were read: these, and no others, may be deserialised.
+def read_engine(found: BuiltEngine) -> bytes:
+    """Return the engine's bytes, which were hashed after they were read: only these may be deserialised.
 
     Raises:
-        VljEdgeError: missing, a link, or not the file that the receipt speaks of.
+        VljEdgeError: the file is missing, a link, or not the one of the receipt.
     """
     missing = VljEdgeError(f"{found.path} is missing or a link: run vlj-edge build on the bundle")
     if found.path.is_symlink() or not found.path.is_file():
         raise missing
     try:
         content = found.path.read_bytes()
-    except FileNotFoundError:  # another process has just put a newer one in its place
+    except FileNotFoundError:  # another process has replaced it with a newer one
         raise missing from None
     if FileSeal(len(content), hashlib.sha256(content).hexdigest()) != found.sealed:
         raise VljEdgeError(f"{found.path} is not the engine that was built: run vlj-edge build on the bundle")
     return content
 
 
-def is_current(directory: Path, manifest: Manifest, name: str, runtime: RuntimeId, options: dict[str, Any]) -> bool:
-    """Is an engine there that this machine built with these options, whole and from this graph?"""
+def is_up_to_date(directory: Path, manifest: Manifest, name: str, runtime: RuntimeId, options: dict[str, Any]) -> bool:
+    """Return whether the bundle holds an intact engine that was built here, from this graph, with these options."""
     path = directory / BUILT_ENGINES / runtime.folder / f"{name}.json"
     try:
-        found = find_built(directory, manifest, name, runtime)
-        return path.is_file() and _read(path).options == options and seal(found.path) == found.sealed
+        found = find_engine(directory, manifest, name, runtime)
+        return path.is_file() and _read_receipt(path).options == options and seal(found.path) == found.sealed
     except (VljEdgeError, OSError):
         return False
 
 
 def read_report(directory: Path, name: str, runtime: RuntimeId) -> dict[str, Any]:
-    """What the receipt says for people.
+    """Return the report in an engine's receipt.
 
     Raises:
-        VljEdgeError: no receipt there, or a damaged one.
+        VljEdgeError: the receipt is missing or damaged.
     """
-    return _read(directory / BUILT_ENGINES / runtime.folder / f"{name}.json").report
+    return _read_receipt(directory / BUILT_ENGINES / runtime.folder / f"{name}.json").report
 
 
-def _read(path: Path) -> Receipt:
+def _read_receipt(path: Path) -> Receipt:
     try:
         if path.is_symlink():
             raise ValueError("it is a link")
         receipt = parse(Receipt, json.loads(path.read_text(encoding="utf-8")))
         if Path(receipt.file).name != receipt.file:
-            raise ValueError(f"its file is {receipt.file!r}, which is not beside it")
+            raise ValueError(f"file is {receipt.file!r}, not a name")
         return receipt
     except (OSError, ValueError, RecursionError) as error:
         raise VljEdgeError(f"{path} is no receipt of an engine ({error}): run vlj-edge build on the bundle") from error
 
 
-def _sign(receipt: Receipt, key: bytes) -> str:
-    signed = {name: value for name, value in asdict(receipt).items() if name != "signature"}
-    return hmac.new(key, json.dumps(signed, sort_keys=True).encode(), hashlib.sha256).hexdigest()
-
-
-def _signed_here(receipt: Receipt) -> bool:
-    ours = _sign(receipt, _machine_key(make=False))
-    return hmac.compare_digest(receipt.signature.encode(errors="replace"), ours.encode())
-
-
-def _machine_key(make: bool = True) -> bytes:
-    """The secret under which this user signs the engines that were built here; 0600, made when first needed."""
-    path = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "vlj-edge" / "machine.key"
-    try:
-        if make and not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            scratch = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-            with os.fdopen(os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
-                stream.write(secrets.token_bytes(_KEY_BYTES))
-            with suppress(FileExistsError):  # another process was first: its key is the machine's
-                os.link(scratch, path)
-            scratch.unlink()
-        key = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise VljEdgeError(
-            f"{path} cannot be used ({error.strerror or error}): engines are signed with it; set XDG_DATA_HOME to a"
-            " folder that you may write to"
-        ) from error
-    if make and len(key) != _KEY_BYTES:
-        raise VljEdgeError(f"{path} is damaged: remove it, and build the engines again")
-    return key if len(key) == _KEY_BYTES else secrets.token_bytes(_KEY_BYTES)  # without a key nothing was signed here
-
-
-def _replace(path: Path, content: memoryview | bytes) -> None:
-    with atomic_write(path) as stream:
-        stream.write(content)
-
-
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One writer at a time in a folder; the system lets go of the lock when a process dies."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time write to a folder; the system releases the lock when a process dies."""
     try:
         import fcntl
-    except ImportError:  # not a Unix: replacing files whole is what is left
+    except ImportError:  # not a Unix: only the atomic replacing of files remains
         yield
         return
     with (folder / ".lock").open("w") as lock:

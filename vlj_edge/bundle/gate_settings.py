@@ -1,9 +1,4 @@
-"""The bundle: the only thing that passes between export and runtime.
-
-A directory with `manifest.json`, one ONNX file an engine and the tokenizers. The manifest signs every file with size
-and sha256; `engines/` (built on this device) is outside what it signs. Reading is strict: what does not match is
-refused.
-"""
+"""Settings of the gates and of labels, as the manifest stores them. The gates themselves are in runtime/gating."""
 
 from __future__ import annotations
 
@@ -14,11 +9,14 @@ from ..schema import Positive
 
 @dataclass(frozen=True)
 class SceneGateSettings:
-    """Skip the encoder while the picture stays that of the frame last encoded.
+    """When to skip the vision encoder: while the clip shows the same picture as the one that was last encoded.
+
+    Pictures are compared as thumbnails of their luminance, cell by cell.
 
     Attributes:
-        changed: luminance difference (0..1) above which a thumbnail cell has changed.
-        cells: fraction (0..1) of cells that must have changed for the scene to have.
+        enabled: False encodes every window.
+        changed: luminance difference, 0..1, above which a cell counts as changed.
+        cells: fraction of changed cells, 0..1, from which on the scene counts as changed.
     """
 
     enabled: bool = True
@@ -28,12 +26,15 @@ class SceneGateSettings:
 
 @dataclass(frozen=True)
 class RestSettings:
-    """When does the picture stand still? What happens usually ends where it comes to rest, and begins where it moves.
+    """When the picture counts as being at rest, that is, nothing in it moves.
+
+    Events tend to end where movement stops and to begin where it starts; the meaning gate uses both moments.
 
     Attributes:
-        changed: luminance difference (0..1) between neighbouring samples above which a thumbnail cell has moved.
-        cells: fraction (0..1) of cells that must move for the picture to.
-        seconds: a picture that stands still for less is not at rest.
+        enabled: False: rest is not detected.
+        changed: luminance difference, 0..1, between neighbouring samples above which a thumbnail cell counts as moved.
+        cells: fraction of moved cells, 0..1, from which on the picture counts as moving.
+        seconds: the shortest time without movement that counts as rest.
     """
 
     enabled: bool = True
@@ -44,25 +45,32 @@ class RestSettings:
 
 @dataclass(frozen=True)
 class MeaningGateSettings:
-    """Skip the decoder while the meaning stays what was last said, or has not settled. All cosines in -1..1.
+    """When to skip the decoder: while the meaning is that of the last text, or has not settled.
+
+    A change becomes pending when the cosine between a window's embedding and that of the last text falls below a
+    threshold. It is dropped if the cosine rises above a higher threshold first (hysteresis). It is ready once the
+    embeddings are calm, and is turned into text some time later. Cosines are -1..1, times are seconds.
 
     Attributes:
-        smoothing: windows averaged into the embedding that is compared and decoded (1: none).
-        calm_windows, calm_variance: the last `calm_windows` embeddings are calm when their mean squared distance to
-            their mean is at most this (1 - |mean|^2 for unit vectors; for 2 windows (1 - cosine) / 2).
-        speak_below: a change is pending once the cosine to what was last said falls below this,
-        speak_below_at_rest: or, while the picture is at rest, below this: little can happen in a still picture,
-        forget_above: and is dropped again if it rises above this before it was said (hysteresis). Nothing falls below a
-            threshold of -1, so where one has it no window is encoded to be compared.
-        look_every: seconds between two windows that are compared with what was said, as long as they mean the same;
-            those between are not encoded. 0: every window. It grows as least_hold does.
-        least_hold: seconds that must pass between two texts.
-        hold_growth: share of least_hold and of look_every that is added to them with every further text of one
-            movement, or of one rest: the longer it goes on, the less there is to add.
-        longest_wait: seconds after which a pending change is said even if the stream has not calmed.
-        settle: seconds between the moment at which a change is ready and the window that is said: by then it shows
-            nothing of what was before.
-        settle_moving, settle_resting: the same after the picture has begun to move, or has come to rest.
+        enabled: False makes a text of every window.
+        smoothing: number of windows, from 1, whose mean embedding is compared and decoded.
+        calm_windows: number of windows, from 1, that must be calm before a text.
+        calm_variance: those windows are calm if their mean squared distance to their mean is at most this: 1 - |mean|^2
+            of unit vectors, for two windows (1 - cosine) / 2.
+        speak_below: cosine below which a change becomes pending. -1 turns the comparison off: no window is encoded for
+            it.
+        speak_below_at_rest: the same while the picture is at rest, where little can happen.
+        forget_above: cosine above which a pending change is dropped; at least as high as the two above.
+        look_every: time between two windows that are compared with the last text while nothing is pending; the windows
+            between them are not encoded. 0 compares every window.
+        least_hold: the shortest time between two texts.
+        hold_growth: fraction of least_hold and look_every by which both grow with every further text between two turns
+            from movement to rest or back: the longer one state lasts, the less there is to add.
+        longest_wait: time after which a pending change is ready even if the embeddings are not calm.
+        settle: time between the moment a change is ready and the window that is decoded, which then shows nothing of
+            the scene before.
+        settle_moving: the same if the change is that the picture has begun to move.
+        settle_resting: the same if the change is that the picture has come to rest.
     """
 
     enabled: bool = True
@@ -83,13 +91,14 @@ class MeaningGateSettings:
 
 @dataclass(frozen=True)
 class CaptionMemorySettings:
-    """Say from memory what was said before, where the nearest stored embedding is near enough (cosine).
+    """When to skip the decoder although there is something to say: an earlier text with nearly the same embedding fits.
 
     Attributes:
-        same: at or above this, the stored text stands for the embedding,
-        same_at_rest: or at or above this, where the picture is at rest and was when the text was made, which has to
-            have been made twice: what stands for every rest that looks alike must not rest on one error.
-        capacity: texts.
+        enabled: False decodes every text.
+        same: cosine, -1..1, from which on an earlier text is used again.
+        same_at_rest: the same while the picture is at rest. Only texts made at rest are considered, and only if at
+            least two of them agree: a text that is reused at every similar rest must not depend on one error.
+        capacity: number of texts that are kept.
     """
 
     enabled: bool = True
@@ -100,7 +109,7 @@ class CaptionMemorySettings:
 
 @dataclass(frozen=True)
 class GateSettings:
-    """The gates' settings; the bundle carries the defaults that were calibrated with its weights."""
+    """The settings of all gates. A bundle carries those that were calibrated with its weights."""
 
     scene: SceneGateSettings = SceneGateSettings()
     meaning: MeaningGateSettings = MeaningGateSettings()
@@ -110,13 +119,13 @@ class GateSettings:
 
 @dataclass(frozen=True)
 class LabelSettings:
-    """How windows are compared with the texts that a person gives: labels, and choices of an answer.
+    """How windows are compared with texts that a user gives: labels, and the choices of a question.
 
     Attributes:
-        query: what the predictor is asked about labels; empty: the default query.
-        templates: a label's embedding is the mean of these wordings', in which "{}" stands for the label.
-        temperature: cosines divided by it go through a softmax, and the scores mean how often they are right.
-        none_below: cosine (-1..1) below which not even the nearest label is shown.
+        query: the query that the predictor gets for labels; empty: the bundle's default query.
+        templates: wordings of a label, with "{}" in its place; a label's embedding is their mean.
+        temperature: cosines are divided by it before the softmax, so that scores are the probability of being right.
+        none_below: if even the nearest label has a lower cosine, -1..1, the answer is none of them.
     """
 
     query: str = ""

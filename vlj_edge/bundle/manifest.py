@@ -1,8 +1,6 @@
-"""The bundle: the only thing that passes between export and runtime.
+"""The types of a bundle's manifest.json, and writing it. Reading and checking it is in validate.py.
 
-A directory with `manifest.json`, one ONNX file an engine and the tokenizers. The manifest signs every file with size
-and sha256; `engines/` (built on this device) is outside what it signs. Reading is strict: what does not match is
-refused.
+The names of the fields are the names in the JSON file.
 """
 
 from __future__ import annotations
@@ -21,13 +19,13 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 ENGINE_NAMES = ("vision_encoder", "predictor", "decoder", "text_encoder")
 TOKENIZER_NAMES = ("query", "decoder", "text_encoder")
-DECODER = "decoder"  # the engine and tokenizer that a bundle may go without: it then gives embeddings and no texts
-BUILT_ENGINES = "engines"  # what `vlj-edge build` makes on a device; never signed
+DECODER = "decoder"  # the engine and the tokenizer that a bundle may lack: it then gives embeddings and no texts
+BUILT_ENGINES = "engines"  # the folder of TensorRT engines built on a device, which the manifest does not list
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output of an engine. `dtype` is a numpy name ("float32", "int64", "bool")."""
+    """One input or output of an engine; `dtype` is numpy's name, except for bfloat16."""
 
     name: str
     dtype: Literal["float32", "float16", "bfloat16", "int64", "int32", "bool"]
@@ -36,17 +34,17 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """One engine file.
+    """One engine: an ONNX file and what is known of it.
 
     Attributes:
-        file: ONNX file, relative to the bundle.
-        precision: what its matrices are computed in: "fp32", "fp16", "bf16", or "int8", int8 by int8; "int8w" and
-            "int4w" are fp32 arithmetic on weights that are stored as integers. With "-fp16" the rest is fp16.
+        file: path of the ONNX file, relative to the bundle.
+        precision: of the matrix products: "fp32", "fp16", "bf16" or "int8" (int8 by int8); "int8w" and "int4w" compute
+            in fp32 with weights that are stored as integers. A suffix "-fp16" means that the rest is fp16.
         opset: ONNX opset of the default domain.
-        in_place: output name -> input name, for outputs that must be bound to the input's own buffer (the KV cache).
-        kept_fp32: with fp16, the operators that stay in fp32 and why, one sentence each.
-        plugins: operators of the graph that are this project's own and not ONNX's: TensorRT alone runs it, and
-            `vlj-edge build` brings them (the fused flavour).
+        in_place: output name -> name of the input whose buffer it must be bound to (the key-value cache).
+        kept_fp32: with fp16: the operators that stay in fp32 and why, one sentence each.
+        plugins: operators that are this project's own and not ONNX's. Only TensorRT runs such an engine, with plugins
+            that `vlj-edge build` brings (the fused flavour).
     """
 
     file: str
@@ -61,18 +59,26 @@ class EngineSpec:
 
 @dataclass(frozen=True)
 class TokenizerSpec:
-    """A tokenizers JSON file and the ids that the runtime must know. `length` is the engine's fixed token count."""
+    """A tokenizer in the JSON format of the tokenizers library.
+
+    Attributes:
+        file: relative to the bundle.
+        length: number of token ids that the engine takes; the decoder's: the most that a text can have.
+        pad: id of the padding token.
+        end: id at which the decoder stops; None for the others.
+        text_prefix: put before every text (EmbeddingGemma's task prompts).
+    """
 
     file: str
     length: Count
     pad: int
-    end: int | None = None  # the decoder stops here
-    text_prefix: str = ""  # put before every text (EmbeddingGemma's task prompts)
+    end: int | None = None
+    text_prefix: str = ""
 
 
 @dataclass(frozen=True)
 class FileSeal:
-    """Size in bytes and sha256 (hex) of a file."""
+    """What a file is checked against: its size in bytes and its sha256 in hex."""
 
     bytes: int
     sha256: str
@@ -80,7 +86,22 @@ class FileSeal:
 
 @dataclass(frozen=True)
 class Manifest:
-    """manifest.json, schema version 1. A decoder is a language model with a tokenizer, a bank of captions, or none."""
+    """The content of manifest.json.
+
+    Attributes:
+        preset: name of the model's dimensions (vlj_edge.presets).
+        embedding: width of the embeddings.
+        default_query: the query that the predictor gets if the user gives none.
+        engines: by ENGINE_NAMES; more are allowed.
+        tokenizers: by TOKENIZER_NAMES.
+        gates: defaults, calibrated with the weights.
+        files: path relative to the bundle -> what it is checked against, for every file except the manifest.
+        receipt: how the bundle was made: weights, commit, command, versions.
+        parity: how near the engines are to torch, with figures.
+        captions: file of texts, one a line, of which the decoder engine chooses the nearest; None: the decoder is a
+            language model, or there is none.
+        prefix: file of axes on which shortened embeddings keep the most (runtime/embedding/quantize.py).
+    """
 
     preset: str
     embedding: Count
@@ -93,16 +114,14 @@ class Manifest:
     files: dict[str, FileSeal]
     receipt: dict[str, Any]
     parity: dict[str, Any]
-    captions: str | None = None  # a file of texts, one a line, of which the decoder engine chooses the nearest
+    captions: str | None = None
     labels: LabelSettings = field(default_factory=LabelSettings)
-    prefix: str | None = (
-        None  # a file of axes, on which shortened embeddings keep the most (runtime/embedding/quantize.py)
-    )
+    prefix: str | None = None
     schema_version: int = SCHEMA_VERSION
 
 
 def seal(path: Path) -> FileSeal:
-    """Hash a file without reading it whole into memory."""
+    """Return a file's size and sha256, without reading it into memory whole."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(1 << 20):
@@ -111,11 +130,11 @@ def seal(path: Path) -> FileSeal:
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write manifest.json. The caller has sealed the files already."""
+    """Write manifest.json; `manifest.files` must hold the seals of all other files already."""
     text = json.dumps(asdict(manifest), indent=2, ensure_ascii=False)
     (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def nano_bundle() -> Path:
-    """The directory of the bundle that ships inside the package and runs when none is named."""
+    """Return the directory of the bundle that is part of this package and is used when no other is named."""
     return Path(__file__).parents[1] / "nano"

@@ -1,4 +1,4 @@
-"""Are a loaded file's inputs and outputs those of the manifest? Every backend and builder asks the same way."""
+"""Compare a loaded file's inputs and outputs with the manifest's; used by every backend and by the builder."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ def check_tensors(
     path: Path,
     specs: Iterable[TensorSpec],
     found: Mapping[str, tuple[str, Sequence[int | str | None]]],
-    whose: str,
+    reader: str,
     remedy: str,
 ) -> None:
     """Compare names, dtypes and shapes.
 
     Args:
-        found: name -> dtype, as numpy calls it or in the reader's own word, and shape.
-        whose: word it is: "the file", "the engine".
-        remedy: what to do about it.
+        specs: from the manifest.
+        found: name -> dtype (numpy's name, or the reader's own if numpy has none) and shape.
+        reader: where `found` comes from, for the error: "the file", "the engine".
+        remedy: what the user can do, for the error.
 
     Raises:
-        VljEdgeError: the first tensor, by name, that differs or is on one side alone.
+        VljEdgeError: a tensor differs, or only one side has it. The first of them by name is reported.
     """
-    wanted = {spec.name: f"{spec.dtype}{list(spec.shape)}" for spec in specs}
-    has = {name: f"{dtype}{list(shape)}" for name, (dtype, shape) in found.items()}
-    for name in sorted(wanted.keys() | has.keys()):
-        if wanted.get(name) != has.get(name):
+    expected = {spec.name: f"{spec.dtype}{list(spec.shape)}" for spec in specs}
+    actual = {name: f"{dtype}{list(shape)}" for name, (dtype, shape) in found.items()}
+    for name in sorted(expected.keys() | actual.keys()):
+        if expected.get(name) != actual.get(name):
             raise VljEdgeError(
-                f"{path}: the manifest says {name} is {wanted.get(name, 'absent')}, {whose} says"
-                f" {has.get(name, 'absent')}: {remedy}"
+                f"{path}: the manifest says {name} is {expected.get(name, 'absent')}, {reader} says"
+                f" {actual.get(name, 'absent')}: {remedy}"
             )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vlj_edge.bundle import EngineSpec, TensorSpec
-from vlj_edge.bundle.engine_cache import RuntimeId, find_built, read_built
+from vlj_edge.bundle.engine_cache import RuntimeId, find_engine, read_engine
 from vlj_edge.bundle.tensor_check import check_tensors
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.tensorrt_package import import_tensorrt
@@ -236,8 +236,8 @@ def load(wanted: EngineRequest) -> TrtEngine:
         VljEdgeError: TensorRT or the card does not work, no engine was built for it, or it is not the one that was.
     """
     here = session()
-    found = find_built(wanted.directory, wanted.manifest, wanted.name, here.runtime_id, wanted.engines)
-    return TrtEngine(here, found.path, read_built(found), wanted)
+    found = find_engine(wanted.directory, wanted.manifest, wanted.name, here.runtime_id, wanted.engines)
+    return TrtEngine(here, found.path, read_engine(found), wanted)
 
 
 def _read(wanted: EngineRequest) -> set[str]:

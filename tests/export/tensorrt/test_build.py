@@ -14,7 +14,7 @@ import onnxruntime as ort
 import pytest
 
 from vlj_edge.bundle import ENGINE_NAMES, read_manifest
-from vlj_edge.bundle.engine_cache import BuiltEngine, RuntimeId, find_built, read_built
+from vlj_edge.bundle.engine_cache import BuiltEngine, RuntimeId, find_engine, read_engine
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.export.bundle import export_bundle
 from vlj_edge.export.tensorrt import network as networks
@@ -104,7 +104,7 @@ def test_all_four_engines_of_nano(nano: Any, trt: TensorRtPackage, precision: st
             whole = engine.name == "decoder" or engine.precision.endswith("16")
             assert engine.decomposed == (0 if whole else layers)
         card = replace(ahead(trt, sm), device="a card")
-        plans = [read_built(find_built(bundle, manifest, name, card)) for name in manifest.engines]
+        plans = [read_engine(find_engine(bundle, manifest, name, card)) for name in manifest.engines]
         assert all(plan[:4] != b"\0" * 4 for plan in plans)
     again = build_engines(bundle, manifest, trt, ahead(trt, CARDS[0]))
     assert all(engine.again for engine in again), "what is current is not built a second time"
@@ -218,8 +218,8 @@ def test_a_plan_is_whole(nano: Any, trt: TensorRtPackage) -> None:
     """What was published is what the builder gave, to the byte: its header is TensorRT's own."""
     bundle = nano("fp16")
     build_engines(bundle, read_manifest(bundle), trt, ahead(trt, "sm75"), names=["decoder"])
-    found = find_built(bundle, read_manifest(bundle), "decoder", replace(ahead(trt, "sm75"), device="T4"))
-    assert isinstance(found, BuiltEngine) and len(read_built(found)) == found.path.stat().st_size > 5_000_000
+    found = find_engine(bundle, read_manifest(bundle), "decoder", replace(ahead(trt, "sm75"), device="T4"))
+    assert isinstance(found, BuiltEngine) and len(read_engine(found)) == found.path.stat().st_size > 5_000_000
 
 
 def test_without_a_card_tensorrt_says_where_to_build(monkeypatch: pytest.MonkeyPatch, trt: TensorRtPackage) -> None:

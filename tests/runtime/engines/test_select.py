@@ -11,7 +11,7 @@ import pytest
 
 from vlj_edge import tensorrt_package as trt_module
 from vlj_edge.bundle import FileSeal, read_manifest
-from vlj_edge.bundle.engine_cache import Receipt, RuntimeId, publish, sources_of
+from vlj_edge.bundle.engine_cache import Receipt, RuntimeId, engine_sources, store_engine
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.engines import select
 from vlj_edge.runtime.engines.select import select_backend
@@ -50,7 +50,9 @@ def own(tmp_path: Path) -> Path:
 def build(bundle: Path, *names: str, runtime: RuntimeId = HERE) -> None:
     manifest = read_manifest(bundle)
     for name in names:
-        publish(bundle, Receipt(name, "", FileSeal(0, ""), sources_of(manifest, name), {}, runtime, {}), b"plan")
+        store_engine(
+            bundle, Receipt(name, "", FileSeal(0, ""), engine_sources(manifest, name), {}, runtime, {}), b"plan"
+        )
 
 
 def test_without_tensorrt_it_is_onnx_runtime(machine: Any, own: Path) -> None:

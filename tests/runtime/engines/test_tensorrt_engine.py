@@ -18,7 +18,7 @@ from tests.runtime.engines import fake_card
 from tests.runtime.engines.fake_card import BrokenRule, FakeCard, FakeTensorRT
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from vlj_edge.bundle import EngineSpec, FileSeal, Manifest, read_manifest
-from vlj_edge.bundle.engine_cache import Receipt, RuntimeId, publish, sources_of
+from vlj_edge.bundle.engine_cache import Receipt, RuntimeId, engine_sources, store_engine
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.engines.base import open_engine
 from vlj_edge.runtime.engines.tensorrt import engine as adapter
@@ -57,7 +57,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
             plan = f"plan of {name}".encode()
             trt.plans[plan] = (bundle / spec.file, spec)
             here = replace(RuntimeId("tensorrt", trt.__version__, card.sm, card.name), **built_for)
-            publish(bundle, Receipt(name, "", FileSeal(0, ""), sources_of(manifest, name), {}, here, {}), plan)
+            store_engine(bundle, Receipt(name, "", FileSeal(0, ""), engine_sources(manifest, name), {}, here, {}), plan)
         monkeypatch.setattr(adapter, "import_tensorrt", lambda: TensorRtPackage(trt, "tensorrt", trt.__version__))
         monkeypatch.setattr(adapter, "open_device", lambda: card)
         adapter.session.cache_clear()
