@@ -22,6 +22,7 @@ from .engines.base import Engine, open_engine
 from .engines.tensorrt.preprocess import gpu_preprocessor
 from .gating.clip_window import Embedding, Encoded
 from .profiling.probe import Probe, TimedEngine
+from .stream.cancellation import Cancellation
 from .stream.fair_lock import FairLock
 from .video.preprocess import CpuPreprocessor, Preprocessor, SampledFrame
 from .words.decode import decode, nearest_caption, read_captions
@@ -117,21 +118,21 @@ class Chain:
         frames: Sequence[SampledFrame],
         queries: Sequence[Query],
         on_device: bool = False,
-        check: Callable[[], None] = lambda: None,
+        cancellation: Cancellation | None = None,
     ) -> list[Encoded]:
         """Encode a clip once and predict one embedding a query.
 
         Args:
             frames: as many as the clip has, from `vision.preprocessor`.
             on_device: keep each embedding where it was made as well, for decode().
-            check: raises where the clip is no longer wanted, which may be found out while waiting for the engines.
+            cancellation: of the run that the clip belongs to; cancelling interrupts the engines.
 
         Raises:
             VljEdgeError: the backend failed, or an embedding is not finite.
+            Cancelled: the run was cancelled before the engines began.
         """
         encoder, preprocessor, predictor = self.vision
-        with self._vision_lock:
-            check()
+        with self._vision_lock, (cancellation or Cancellation()).interrupting(encoder.interrupt, predictor.interrupt):
             self.timed("normalise", preprocessor.fill)(frames)
             encoder.run()
             return [self._predict(predictor, query, on_device) for query in queries]

@@ -347,7 +347,7 @@ class _RunState:
         unchanged, the last embeddings stand."""
         is_new = self._has_changed(frames)
         if is_new:
-            self._latest = self._chain.encode(frames, self._queries, self._on_device, self.cancellation.check)
+            self._latest = self._chain.encode(frames, self._queries, self._on_device, self.cancellation)
             self.totals.encoder_runs += 1
             self.totals.predictor_runs += len(self._queries)
         return self._latest, is_new

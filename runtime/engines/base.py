@@ -54,6 +54,9 @@ class Engine(Protocol):
             VljEdgeError: the backend failed.
         """
 
+    def interrupt(self) -> None:
+        """Make a run() that another thread is in fail soon, where the backend can; otherwise do nothing."""
+
     def keep(self, output: str) -> object | None:
         """Put an output by where it was made, for give() of another engine, however much later. Between run() and
         wait(). None: there is no place for it, or the host's copy is as near.
@@ -78,6 +81,9 @@ class HostMemoryEngine:
 
     def wait(self) -> None:
         """See Engine.wait: run() has waited."""
+
+    def interrupt(self) -> None:
+        """See Engine.interrupt."""
 
     def keep(self, output: str) -> None:
         """See Engine.keep: the host's copy is the only one."""

@@ -37,6 +37,7 @@ class OrtEngine(HostMemoryEngine):
     ) -> None:
         ort = require("onnxruntime", "cpu")
         self._path = path
+        self._options = ort.RunOptions()
         self._session = _session(ort, path, spec.precision, threads, providers, spin)
         for specs, nodes in ((spec.inputs, self._session.get_inputs()), (spec.outputs, self._session.get_outputs())):
             check_tensors(path, specs, _tensors(nodes), "the file", "export the bundle again")
@@ -49,12 +50,17 @@ class OrtEngine(HostMemoryEngine):
 
     def run(self) -> None:
         """See Engine.run."""
+        self._options.terminate = False
         try:
-            self._session.run_with_iobinding(self._binding)
+            self._session.run_with_iobinding(self._binding, self._options)
         except Exception as error:  # onnxruntime's exception types share no base class below Exception
             raise VljEdgeError(
                 f"{self._path} failed while running ({_one_line(error)}): free memory and try again, or export it again"
             ) from error
+
+    def interrupt(self) -> None:
+        """See Engine.interrupt: the run ends before its next node."""
+        self._options.terminate = True
 
 
 def load(wanted: EngineRequest) -> OrtEngine:

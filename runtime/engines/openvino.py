@@ -47,6 +47,10 @@ class OpenVinoEngine(HostMemoryEngine):
                 f"{self._path} failed while running ({_one_line(error)}): free memory, or use --backend onnxruntime"
             ) from error
 
+    def interrupt(self) -> None:
+        """See Engine.interrupt."""
+        self._request.cancel()
+
 
 def load(wanted: EngineRequest) -> Engine:
     """Verify and load an engine; what has a cache is loaded by ONNX Runtime (see above).

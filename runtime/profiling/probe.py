@@ -153,6 +153,10 @@ class TimedEngine:
             self._note_stage()
             self._note_device()
 
+    def interrupt(self) -> None:
+        """See Engine.interrupt."""
+        self.engine.interrupt()
+
     def keep(self, output: str) -> object | None:
         """See Engine.keep."""
         return self.engine.keep(output)

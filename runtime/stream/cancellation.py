@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
 
@@ -22,8 +24,9 @@ class Cancellation:
 
     def __init__(self) -> None:
         self._requested = threading.Event()
-        self._starting = threading.Lock()  # no thread starts after cancel() has asked those that had
+        self._changing = threading.Lock()  # nothing is added after cancel() has asked what there was
         self._queues: list[SimpleQueue[Any]] = []
+        self._interrupts: list[Callable[[], None]] = []
         self._threads: list[threading.Thread] = []
 
     @property
@@ -46,18 +49,37 @@ class Cancellation:
         Raises:
             Cancelled: cancel() was called; the thread has not started.
         """
-        with self._starting:
+        with self._changing:
             self.check()
             thread.start()
             self._threads.append(thread)
             self._queues += queues
 
+    @contextmanager
+    def interrupting(self, *interrupts: Callable[[], None]) -> Iterator[None]:
+        """In the block, cancel() calls these, from its own thread, to end work that checks nothing by itself.
+
+        Raises:
+            Cancelled: cancel() was called before.
+        """
+        with self._changing:
+            self.check()
+            self._interrupts += interrupts
+        try:
+            yield
+        finally:
+            with self._changing:  # none is being called any more
+                for interrupt in interrupts:
+                    self._interrupts.remove(interrupt)
+
     def cancel(self) -> None:
         """Ask all threads to stop and wake those that wait. Returns at once; may be called from any thread."""
         self._requested.set()
-        with self._starting:
+        with self._changing:
             for queue in self._queues:
                 queue.put(WAKE)
+            for interrupt in self._interrupts:
+                interrupt()
 
     def join(self, seconds: float) -> bool:
         """Wait for the threads to end; return whether all of them did, the calling one left out."""

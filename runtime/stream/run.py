@@ -28,9 +28,8 @@ class Run(Iterator[Item], Generic[Item]):
 
     Results come out as soon as they are decided. The run is closed by its end, an error, Ctrl-C, leaving `with`,
     `break` in a for loop (nothing refers to it any more), close() from any thread, or the end of the process. Closing
-    takes less than a second, whatever the source does, and ends its threads and the source. Only two things can outlast
-    it: a read that a Source of the caller's own never returns from, in a thread that holds nothing else; and an engine
-    that is computing, whose buffers stay locked until it is done.
+    takes less than a second, whatever the source does, and ends its threads and the source. Only a
+    read that a Source of the caller's own never returns from can outlast it, in a thread that holds nothing else.
 
     Example:
         >>> import vlj_edge
@@ -72,7 +71,9 @@ class Run(Iterator[Item], Generic[Item]):
                 return next(self._items)
         except Cancelled:  # closed by another thread, which does the rest
             raise StopIteration from None
-        except BaseException:  # the end, an error or Ctrl-C: nothing comes after it
+        except BaseException as error:  # the end, an error or Ctrl-C: nothing comes after it
+            if isinstance(error, Exception) and self._cancellation.requested:  # what was interrupted may fail
+                raise StopIteration from None
             self.close()
             raise
 

@@ -418,3 +418,48 @@ def test_a_live_source_leaves_nothing_in_a_queue(model: Model) -> None:
     finally:
         tracemalloc.stop()
     assert long - short < 20_000, "1,500 windows later"
+
+
+def test_an_engine_that_computes_is_interrupted(model: Model) -> None:
+    vision = model.chain.vision
+    interrupted, real = threading.Event(), vision.encoder.run
+
+    def run() -> None:
+        assert interrupted.wait(60), "nobody interrupted it"
+        raise VljEdgeError("terminated")
+
+    vision.encoder.run, vision.encoder.interrupt = run, interrupted.set  # type: ignore[method-assign]
+    for live in (False, True):
+        interrupted.clear()
+        embedded = model.embed(Colours(live=live, pause=0.001))
+        timer = threading.Timer(0.2, embedded.close)
+        timer.start()
+        assert list(embedded) == []
+        timer.join(PROMPT)
+        assert interrupted.is_set()
+        nothing_runs()
+    vision.encoder.run = real  # type: ignore[method-assign]
+    assert next(model.embed(Colours(colours=(RED,)))).encoded
+
+
+def test_onnx_runtime_ends_a_run_that_is_interrupted(nano: Model) -> None:
+    encoder = nano.chain.vision.encoder
+    encoder.run()
+    ended: list[str] = []
+
+    def work() -> None:
+        try:
+            for _ in range(500):
+                encoder.run()
+            ended.append("it was never interrupted")
+        except VljEdgeError as error:
+            ended.append(str(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while thread.is_alive():
+        encoder.interrupt()
+        time.sleep(0.001)
+    thread.join()
+    assert "terminate" in ended[0]
+    encoder.run()

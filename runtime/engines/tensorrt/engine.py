@@ -161,6 +161,9 @@ class TrtEngine:
         self._session.enter()
         self._session.device.wait(self._done)
 
+    def interrupt(self) -> None:
+        """See Engine.interrupt: a launch on the card cannot be taken back, and takes milliseconds."""
+
     def keep(self, output: str) -> Kept | None:
         """See Engine.keep. All places are allocated at the first call; while none is free there is None."""
         device, source = self._session.device, self.buffers[output]
