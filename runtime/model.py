@@ -284,7 +284,7 @@ class Model:
     def _windows(self, run: _RunState) -> Generator[tuple[Window, list[SampledFrame]], None, None]:
         """Yield every window of a file; of a live source those for which there is time, always the newest."""
         clip, source = self.manifest.clip, run.source
-        crop = self.chain.timed("preprocess", self.chain.vision.preprocessor.see)
+        crop = self.chain.timed("preprocess", self.chain.vision.preprocessor.crop)
         captured: Iterator[Frame] = _until_cancelled(source, run.cancellation)
         if self._probe is not None:
             captured = self._probe.each("capture", captured)

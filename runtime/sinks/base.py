@@ -1,5 +1,4 @@
-"""A sink in a thread of its own, behind a bounded queue: one that is slow or fails stops neither the narration nor the
-other sinks."""
+"""The interface of a sink, and the event that it is given."""
 
 from __future__ import annotations
 
@@ -11,8 +10,8 @@ from vlj_edge.errors import VljEdgeError, without_credentials
 from vlj_edge.results import Narration
 
 
-class Refused(VljEdgeError):
-    """The sink will never take this event, however often it is tried."""
+class EventRefused(VljEdgeError):
+    """The sink will never accept this event, however often it is tried."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +20,8 @@ class Event:
 
     Attributes:
         source: name of the source.
-        clock: unix time at which it was said, seconds.
-        number: runs on within the source; whoever receives an event twice knows it by this.
+        clock: unix time at which the text was produced, seconds.
+        number: counts up within the source, so that a receiver recognises an event that arrives twice.
     """
 
     source: str
@@ -31,30 +30,34 @@ class Event:
     number: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON types: source, number and clock, then the fields of Narration."""
+        """Return plain JSON types: source, number and clock, then the fields of Narration."""
         return {"source": self.source, "number": self.number, "clock": self.clock} | self.narration.as_dict()
 
 
 class Sink(Protocol):
-    """Takes events, one at a time, and is closed by the thread that they came from.
+    """Takes events one at a time. All calls but interrupt() come from one thread.
 
-    Three attributes are looked at where a sink has them: `missed`, how many of the events that it took it could not
-    hand on after all; `last_error`, one line; and the method interrupt(), which makes a take()
-    that still runs end soon.
+    A sink may also have `missed`, the number of events that it accepted and could not deliver after all; `last_error`,
+    one line; and a method interrupt(), callable from any thread, that makes a write() in progress end soon.
     """
 
-    def take(self, event: Event) -> None:
-        """The next event. Raises VljEdgeError or OSError if it could not be handed on, Refused if it never can be."""
+    def write(self, event: Event) -> None:
+        """Deliver an event; may block.
+
+        Raises:
+            VljEdgeError, OSError: it was not delivered, and may be tried again.
+            EventRefused: it never can be.
+        """
 
     def close(self) -> None:
-        """Nothing comes any more."""
+        """Finish and release what the sink holds. No event comes afterwards."""
 
 
 def split_address(url: str) -> tuple[SplitResult, str | None, int | None]:
-    """A sink's address in its parts, with its host and port.
+    """Return a sink's address in its parts, with its host and port.
 
     Raises:
-        VljEdgeError: it is none. The message has no credentials in it.
+        VljEdgeError: the address is malformed. The message contains no credentials.
     """
     try:
         parts = urlsplit(url)
@@ -62,8 +65,3 @@ def split_address(url: str) -> tuple[SplitResult, str | None, int | None]:
     except ValueError:  # its message quotes what may be a password
         shown = without_credentials(url)
         raise VljEdgeError(f"no address ({shown}): check host and port, and write %40 for @ in a password") from None
-
-
-def _printable(text: str | None) -> str | None:
-    """On one line, without credentials."""
-    return without_credentials(str(VljEdgeError(text))) if text else None

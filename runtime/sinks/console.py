@@ -1,4 +1,4 @@
-"""Where texts go: lines for people, JSON lines for programs, subtitles. Times are those of the window's centre."""
+"""Texts as lines for a terminal: plain ones for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from vlj_edge.results import Narration, Totals
 
 
 def plain_line(narration: Narration) -> str:
-    """`  12.5 s  a drawer is opened`, without a line break."""
+    """Return `  12.5 s  a drawer is opened`, without a line break; the time is the window's centre."""
     return f"{narration.centre:6.1f} s  {one_line(narration.text)}"
 
 
 def json_line(item: Narration | Totals) -> str:
-    """One JSON object on one line, without a line break."""
+    """Return a JSON object on one line, without a line break."""
     return json.dumps(item.as_dict(), ensure_ascii=False, allow_nan=False)
 
 
 def one_line(text: str) -> str:
+    """Replace each run of white space, line breaks included, by one space."""
     return " ".join(text.split())

@@ -70,7 +70,7 @@ class Mqtt:
         self._client.connect_async(broker.host, broker.port, keepalive=30)
         self._client.loop_start()
 
-    def take(self, event: Event) -> None:
+    def write(self, event: Event) -> None:
         """See Sink. Returns before the broker has it.
 
         Raises:

@@ -1,4 +1,4 @@
-"""A sink in a thread of its own, behind a bounded queue: one that is slow or fails stops neither the narration nor the
+"""A bounded queue and a thread in front of a sink, so that one that is slow or fails delays neither the caller nor the
 other sinks."""
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ import time
 from collections import deque
 from typing import Any
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, without_credentials
 
-from .base import Event, Refused, Sink, _printable
+from .base import Event, EventRefused, Sink
 
-CLOSING_SECONDS = 10.0  # for a sink's own close(), once the queue is done with
+CLOSING_SECONDS = 10.0  # for the sink's own close(), after the queue is empty or given up
 
 
 class SinkQueue:
-    """Hands events to a sink, in their order, from a thread of its own.
+    """Hands events to a sink, in order, from a thread of its own.
 
     Args:
-        name: what state() and the thread are called.
-        capacity: how many events wait at most; beyond it the oldest is dropped and counted as missed.
-        retry: an event that fails stays and is tried again, after pauses that double with jitter; what comes meanwhile
-            waits behind it. Otherwise it is missed.
-        pauses: the first pause and the longest, seconds.
+        name: name of the sink in state().
+        capacity: events that wait at most. When the queue is full, the oldest is dropped and counted as missed.
+        retry: try an event that failed again, after pauses that double with jitter; later events wait behind it.
+            Without, it is counted as missed.
+        pauses: the first and the longest pause, seconds.
 
     Attributes:
-        failed: how many times the sink raised; with `retry` an event can fail often and arrive.
+        failed: how often the sink raised; with `retry` an event may fail several times and still arrive.
     """
 
     def __init__(
@@ -42,19 +42,19 @@ class SinkQueue:
             raise VljEdgeError(f"{name}: a queue of {capacity} events holds nothing: give 1 or more")
         self.failed = 0
         self._name, self._sink, self._capacity, self._retry, self._pauses = name, sink, capacity, retry, pauses
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # guards what follows
         self._queue: deque[Event] = deque()
-        self._current: Event | None = None  # with the sink just now, and no longer in the queue
-        self._delivered = self._missed = self._in_a_row = 0
+        self._current: Event | None = None  # being delivered, and no longer in the queue
+        self._delivered = self._missed = self._failures_in_a_row = 0
         self._error: str | None = None
-        self._resume = 0.0  # no attempt before then, by time.monotonic()
-        self._deadline: float | None = None  # set by close()
-        self._drained = threading.Event()  # all was delivered, or given up
-        self._thread = threading.Thread(target=self._work, name=f"outlet {name}", daemon=True)
+        self._not_before = 0.0  # time.monotonic() of the next attempt
+        self._deadline: float | None = None  # time.monotonic(), set by close()
+        self._drained = threading.Event()  # every event was delivered or counted as missed
+        self._thread = threading.Thread(target=self._work, name=f"sink {name}", daemon=True)
         self._thread.start()
 
     def put(self, event: Event) -> None:
-        """Queue an event; never waits for the sink. After close() it is missed."""
+        """Queue an event, without waiting for the sink. After close() it is counted as missed."""
         with self._changed:
             if self._deadline is not None:
                 self._missed += 1
@@ -64,22 +64,22 @@ class SinkQueue:
             self._changed.notify_all()
 
     def close(self, timeout: float = 5.0) -> None:
-        """Deliver what waits for at most `timeout` seconds, count the rest as missed, and close the sink.
+        """Deliver what is queued for at most `timeout` seconds, count the rest as missed, and close the sink.
 
-        A sink that hangs is left to its thread, which closes it if it ever comes back. May be called twice.
+        A sink that hangs stays with its thread, which closes it if it ever returns. May be called repeatedly.
         """
         with self._changed:
             if self._deadline is None:
                 self._deadline = time.monotonic() + timeout
-                self._resume = 0.0  # one attempt at once, whatever pause was going on
+                self._not_before = 0.0  # one attempt at once, even in the middle of a pause
             self._changed.notify_all()
         if not self._drained.wait(timeout):
             self._give_up()
-        # A sink that hangs in take() is not waited for any longer; one that closes has still things to finish.
+        # Do not wait any longer for a sink that hangs in write(); but let one that is closing finish its file.
         self._thread.join(CLOSING_SECONDS if self._current is None else 0.5)
 
     def state(self) -> dict[str, Any]:
-        """Plain JSON types: name, queued (with the one that is being delivered), delivered, missed, last_error."""
+        """Return plain JSON types: name, queued (with the one in delivery), delivered, missed, last_error."""
         with self._changed:
             lost = int(getattr(self._sink, "missed", 0))
             return {
@@ -87,42 +87,43 @@ class SinkQueue:
                 "queued": len(self._queue) + (self._current is not None and not self._drained.is_set()),
                 "delivered": self._delivered - lost,
                 "missed": self._missed + lost,
-                "last_error": _printable(getattr(self._sink, "last_error", None)) or self._error,
+                "last_error": _safe_line(getattr(self._sink, "last_error", None)) or self._error,
             }
 
     def _work(self) -> None:
         while (event := self._next()) is not None:
-            self._settle(event, self._attempt(event))
+            self._record(event, self._deliver(event))
         self._give_up()
         try:
             self._sink.close()
-        except Exception as error:  # of a sink somebody else wrote; there is nobody left to raise it to
-            self._fail(error)
+        except Exception as error:  # the caller of close() may be gone
+            self._record_failure(error)
 
     def _next(self) -> Event | None:
-        """The event to try, once it is time; None when nothing more is to be done."""
+        """Wait for the next event and for its time; None when the queue is closed and empty, or out of time."""
         with self._changed:
             while True:
                 now = time.monotonic()
                 if self._deadline is not None and (not self._queue or now >= self._deadline):
                     return None
-                if self._queue and now >= self._resume:
+                if self._queue and now >= self._not_before:
                     self._current = self._queue.popleft()
                     return self._current
-                until = min(self._resume, self._deadline or self._resume)
+                until = min(self._not_before, self._deadline or self._not_before)
                 self._changed.wait(until - now if self._queue else None)
 
-    def _attempt(self, event: Event) -> Exception | None:
+    def _deliver(self, event: Event) -> Exception | None:
         try:
-            self._sink.take(event)
-        except Exception as error:  # whatever it is, the thread must go on
+            self._sink.write(event)
+        except Exception as error:  # any: the thread must go on
             return error
         return None
 
-    def _settle(self, event: Event, error: Exception | None) -> None:
-        again = self._retry and isinstance(error, (VljEdgeError, OSError)) and not isinstance(error, Refused)
+    def _record(self, event: Event, error: Exception | None) -> None:
+        """Count the outcome of an attempt, and put the event back if it is to be tried again."""
+        again = self._retry and isinstance(error, (VljEdgeError, OSError)) and not isinstance(error, EventRefused)
         if error is not None:
-            self._fail(error)
+            self._record_failure(error)
         with self._changed:
             self._current = None
             if self._drained.is_set():  # close() has counted it as missed
@@ -131,16 +132,24 @@ class SinkQueue:
                 self._delivered += 1
             elif again:
                 self._queue.appendleft(event)
-                self._drop_oldest()  # which is this one, where the queue has filled up meanwhile
-                self._resume = time.monotonic() + self._pause()
+                self._drop_oldest()  # which is this one, if the queue has filled up meanwhile
+                self._not_before = time.monotonic() + self._pause()
             else:
                 self._missed += 1
-            self._in_a_row = self._in_a_row + 1 if again else 0
+            self._failures_in_a_row = self._failures_in_a_row + 1 if again else 0
+
+    def _record_failure(self, error: Exception) -> None:
+        expected = isinstance(error, (VljEdgeError, OSError))
+        line = _safe_line(str(error) if expected else f"{type(error).__name__}: {error}") or type(error).__name__
+        with self._changed:
+            self.failed += 1
+            self._error = line
 
     def _pause(self) -> float:
+        """Return the seconds to wait before the next attempt."""
         first, longest = self._pauses
-        # Jitter, so that many devices do not come back to one server at the same moment.
-        return float(min(first * 2 ** min(self._in_a_row, 30), longest) * random.uniform(0.5, 1.0))
+        # Jitter keeps many devices from returning to one server at the same moment.
+        return float(min(first * 2 ** min(self._failures_in_a_row, 30), longest) * random.uniform(0.5, 1.0))
 
     def _drop_oldest(self) -> None:
         while len(self._queue) > self._capacity:
@@ -160,9 +169,7 @@ class SinkQueue:
         if hangs and interrupt is not None:
             interrupt()
 
-    def _fail(self, error: Exception) -> None:
-        known = isinstance(error, (VljEdgeError, OSError))
-        line = _printable(str(error) if known else f"{type(error).__name__}: {error}") or type(error).__name__
-        with self._changed:
-            self.failed += 1
-            self._error = line
+
+def _safe_line(text: str | None) -> str | None:
+    """Return the text on one line and without credentials."""
+    return without_credentials(str(VljEdgeError(text))) if text else None

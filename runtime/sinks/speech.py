@@ -1,5 +1,4 @@
-"""Events to a web server, and texts to a command that speaks them. Both take as long as it takes: put an Outlet around
-them."""
+"""Texts to a command that speaks them."""
 
 from __future__ import annotations
 
@@ -13,18 +12,23 @@ from contextlib import suppress
 from vlj_edge.errors import VljEdgeError
 
 from .base import Event
+from .console import one_line
 
 SPEAKING_SECONDS = 30.0
 
 
 class Speech:
-    """Runs a command for each text, which it gets on stdin, and instead of an argument that is `{}`; without a shell.
+    """Runs a command for each text, without a shell.
 
-    take() lasts until the command ends, or is killed after half a minute. In an Outlet of capacity 1 a new text so
-    waits for the one that is being spoken, and of those that wait only the newest is spoken.
+    The command gets the text on stdin, and in place of an argument `{}`. write() returns when it ends. In a queue of
+    capacity 1 the newest text waits for the one that is being spoken, and older ones are dropped.
+
+    Args:
+        command: split as a shell would.
+        timeout: seconds after which a command that still runs is killed.
 
     Raises:
-        VljEdgeError: the command is not there, or cannot be read as one.
+        VljEdgeError: the command is not installed, or its quotes do not match.
     """
 
     def __init__(self, command: str, timeout: float = SPEAKING_SECONDS) -> None:
@@ -37,16 +41,16 @@ class Speech:
         self._timeout = timeout
         self._running: subprocess.Popen[bytes] | None = None
 
-    def take(self, event: Event) -> None:
+    def write(self, event: Event) -> None:
         """See Sink.
 
         Raises:
-            VljEdgeError: the command cannot be run, failed, or was killed.
+            VljEdgeError: the command cannot be run, failed, or took too long.
         """
-        text = " ".join(event.narration.text.replace("\0", " ").split())
+        text = one_line(event.narration.text.replace("\0", " "))
         if not text:
             return
-        argument = f" {text}" if text.startswith("-") else text  # a text is no option
+        argument = f" {text}" if text.startswith("-") else text  # so that it is not taken for an option
         name = self._command[0]
         try:
             running = subprocess.Popen(
@@ -76,7 +80,7 @@ class Speech:
             raise VljEdgeError(f"{name} failed (exit code {running.returncode}): run it by hand to see why")
 
     def interrupt(self) -> None:
-        """Kill the command that is running. Does nothing when none is."""
+        """Kill the command if it is running. Callable from any thread."""
         running = self._running
         if running is not None and running.poll() is None:
             with suppress(OSError):

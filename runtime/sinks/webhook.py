@@ -1,5 +1,4 @@
-"""Events to a web server, and texts to a command that speaks them. Both take as long as it takes: put an Outlet around
-them."""
+"""Events to a web server, one POST request each."""
 
 from __future__ import annotations
 
@@ -14,20 +13,20 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from vlj_edge.errors import VljEdgeError, without_credentials
 
-from .base import Event, Refused, split_address
+from .base import Event, EventRefused, split_address
 
-_LATER = (408, 429)  # the client errors that say "not now"
+_TRY_LATER = (408, 429)  # Request Timeout, Too Many Requests
 
 
 class Webhook:
     """POSTs each event, as Event.as_dict(), in JSON.
 
-    A user and password in the address are sent as Basic authentication. Errors name the server alone: the path, too, of
-    a webhook is often its secret.
+    A user and password in the address are sent as Basic authentication. Errors name only the server, because the path
+    of a webhook is often a secret.
 
     Args:
         url: http:// or https://
-        timeout: seconds without an answer.
+        timeout: seconds to wait for the server at each step.
 
     Raises:
         VljEdgeError: the address cannot be used.
@@ -45,12 +44,12 @@ class Webhook:
         self._timeout = timeout
         self._opener = urllib.request.build_opener(_SameScheme)
 
-    def take(self, event: Event) -> None:
+    def write(self, event: Event) -> None:
         """See Sink.
 
         Raises:
-            VljEdgeError: not delivered this time: no connection, no answer, the server's fault.
-            Refused: the server will not have it (4xx), or sends elsewhere.
+            VljEdgeError: no connection, no answer in time, or an error of the server (5xx).
+            EventRefused: the server refuses the event (4xx), or redirects to another scheme.
         """
         data = json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
         request = urllib.request.Request(self._url, data, self._headers, method="POST")
@@ -58,28 +57,32 @@ class Webhook:
             self._opener.open(request, timeout=self._timeout).close()
         except urllib.error.HTTPError as error:
             error.close()
-            raise self._answered(error.code) from None
+            raise self._status_error(error.code) from None
         except urllib.error.URLError as error:
-            raise self._failed(error.reason) from None
+            raise self._connection_error(error.reason) from None
         except (OSError, http.client.HTTPException) as error:
-            raise self._failed(error) from None
+            raise self._connection_error(error) from None
 
     def close(self) -> None:
         """See Sink."""
 
-    def _answered(self, code: int) -> VljEdgeError:
-        if code >= 500 or code in _LATER:
+    def _status_error(self, code: int) -> VljEdgeError:
+        if code >= 500 or code in _TRY_LATER:
             return VljEdgeError(f"HTTP {code} from {self._server}: look at the server's log")
-        return Refused(f"HTTP {code}, the event is refused by {self._server}: check the address and its credentials")
+        return EventRefused(
+            f"HTTP {code}, the event is refused by {self._server}: check the address and its credentials"
+        )
 
-    def _failed(self, reason: object) -> VljEdgeError:
+    def _connection_error(self, reason: object) -> VljEdgeError:
         why = str(getattr(reason, "strerror", None) or reason) or type(reason).__name__
         return VljEdgeError(f"no delivery ({why}) to {self._server}: check that it is up and can be reached")
 
 
 class _SameScheme(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect with the event still in it (urllib would make an empty GET of it), and never to another
-    scheme; the password does not go to another server."""
+    """Follows a redirect with the same POST (urllib would send a GET without the event), but not to another scheme.
+
+    Credentials are not sent to another server.
+    """
 
     http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302  # Python 3.10 lacks it
 
@@ -96,16 +99,17 @@ class _SameScheme(urllib.request.HTTPRedirectHandler):
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if new.scheme != old.scheme:
             fp.close()
-            raise Refused(
+            raise EventRefused(
                 f"a redirect from {old.scheme}://{old.netloc} to {new.scheme}:// is not followed: give that address"
             )
-        if code == 303:  # it has been taken; what there is to see is elsewhere
+        if code == 303:  # See Other: the event was accepted
             return super().redirect_request(req, fp, code, msg, headers, newurl)
         kept = {k: v for k, v in req.headers.items() if k != "Authorization" or new.netloc == old.netloc}
         return urllib.request.Request(newurl, req.data, kept, req.origin_req_host, unverifiable=True, method="POST")
 
 
 def _server(url: str) -> tuple[str, int | None]:
+    """Return host and port of a web address that can be used."""
     shown = without_credentials(url)
     parts, host, port = split_address(url)
     if parts.scheme not in ("http", "https") or not host:

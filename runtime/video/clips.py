@@ -1,4 +1,4 @@
-"""Whole clips of a source, as the encoder would get them: to set int8 scales, or to measure on."""
+"""Clips of a video as encoder inputs, for calibrating int8 scales and for measurements."""
 
 from __future__ import annotations
 
@@ -20,23 +20,22 @@ from .uri import open_source
 def spread_clips(
     source: str | Path | Source, clip: Clip, preprocess: Preprocess, most: int
 ) -> list[npt.NDArray[np.float32]]:
-    """At most `most` clips, float32 [1, frames, 3, crop, crop], normalised, evenly spread over a source that ends.
+    """Return at most `most` clips, evenly spread over a source that ends.
+
+    Each is float32 [1, frames, 3, crop, crop], normalised.
 
     Raises:
-        VljEdgeError: the source cannot be read, or holds no frame.
+        VljEdgeError: the source cannot be read, or has no frame.
     """
-    with_frames = source if isinstance(source, Source) else open_source(source, clip.frames_per_second)
-    try:
-        pictures = samples(with_frames, clip, partial(crop_and_resize, preprocess=preprocess), with_frames.period)
-        found = [held for _, held in windows(pictures, clip)]
-    finally:
-        with_frames.close()
+    with source if isinstance(source, Source) else open_source(source, clip.frames_per_second) as opened:
+        cropped = samples(opened, clip, partial(crop_and_resize, preprocess=preprocess), opened.period)
+        found = [frames for _, frames in windows(cropped, clip)]
     if not found:
         raise VljEdgeError(f"{source} holds no frame: name a video")
     pixels = np.empty((1, clip.frames, 3, preprocess.crop, preprocess.crop), np.float32)
-    filling = CpuPreprocessor(pixels, preprocess)
+    preprocessor = CpuPreprocessor(pixels, preprocess)
     clips = []
     for index in np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int)):
-        filling.fill(found[index])
+        preprocessor.fill(found[index])
         clips.append(pixels.copy())
     return clips

@@ -1,7 +1,7 @@
 """From frames at any rate to clip windows at the clip's rate.
 
-Sample j is taken at time j / frames_per_second and shows the latest frame that is not younger. Window k is the samples
-k * stride ... k * stride + frames - 1. Times are compared in whole microseconds, so that 29.97 frames a second cannot
+Sample j shows the latest frame at or before time j / frames_per_second. Window k consists of the samples k * stride ...
+k * stride + frames - 1. Times are compared as fractions of whole microseconds, so that 29.97 frames a second cannot
 round a frame past its sample.
 """
 
@@ -28,18 +28,18 @@ Sample = TypeVar("Sample")
 def samples(
     frames: Iterable[Frame],
     clip: Clip,
-    see: Callable[[npt.NDArray[np.uint8]], Sample],
+    crop: Callable[[npt.NDArray[np.uint8]], Sample],
     period: float = 0.0,
 ) -> Iterator[Sample]:
-    """What `see` makes of the frame that each sample shows; item j is sample j. `see` runs once for a frame.
+    """Yield crop(image) of the frame that each sample shows. crop() runs once for each frame that is sampled.
 
-    A slower source is repeated, a faster one dropped. A frame is chosen when the next one has passed the sample's time,
-    and the last one when the source ends, so nothing beyond the next frame is waited for.
+    Frames of a slower source are repeated, some of a faster one skipped. A sample comes out with the first frame after
+    its time, or when the source ends.
 
     Args:
         frames: in order of time; samples before the first frame show the first frame.
-        period: seconds between two frames, nominally: for so long the last frame is on, as none follows that could
-            tell, and a picture is asked for before the next frame where that is likely to pass a sample.
+        period: nominal seconds between two frames. The last frame counts as lasting so long. It is also used to guess
+            which frames will be sampled, whose images are decoded before the next frame is read.
     """
     rate = _rate(clip)
     taken, early, slack = 0, True, 0.0
@@ -47,8 +47,8 @@ def samples(
     for frame in frames:
         due = ceil(_exact(frame.time) * rate)  # samples before this frame
         if latest is not None and due > taken:
-            slack = slack if early else period / 2  # it lasted longer than its rate says, and others may
-            yield from repeat(see(latest.image), due - taken)
+            slack = slack if early else period / 2  # it was shown for longer than `period`, and others may be
+            yield from repeat(crop(latest.image), due - taken)
             taken = due
         latest = frame
         early = (frame.time + period + slack) * clip.frames_per_second > taken
@@ -58,18 +58,18 @@ def samples(
         end = _exact(latest.time + period)
         due = max(ceil(end * rate), floor(_exact(latest.time) * rate) + 1)
         if due > taken:
-            yield from repeat(see(latest.image), due - taken)
+            yield from repeat(crop(latest.image), due - taken)
 
 
-def windows(seen: Iterable[Sample], clip: Clip) -> Iterator[tuple[Window, list[Sample]]]:
-    """Every clip window of the samples, as soon as its last sample is there.
+def windows(samples: Iterable[Sample], clip: Clip) -> Iterator[tuple[Window, list[Sample]]]:
+    """Yield each clip window with its samples, as soon as the last of them is there.
 
-    A source that is shorter than a clip gives one window in which the last sample is repeated, as V-JEPA 2 shows an
-    image as a clip (arXiv 2506.09985). The samples of a stride that was begun are left out.
+    A source shorter than a clip gives one window in which the last sample is repeated, as V-JEPA 2 treats an image as a
+    clip (arXiv 2506.09985). Samples after the last whole window are left out.
     """
     recent: deque[Sample] = deque(maxlen=clip.frames)
     count = 0
-    for item in seen:
+    for item in samples:
         recent.append(item)
         count += 1
         if count >= clip.frames and (count - clip.frames) % clip.stride == 0:
@@ -79,7 +79,7 @@ def windows(seen: Iterable[Sample], clip: Clip) -> Iterator[tuple[Window, list[S
 
 
 def window(index: int, clip: Clip) -> Window:
-    """The times of window `index`, each from integers, so that no error adds up in a long stream."""
+    """Return window `index` with its times, each computed from integers so that no error adds up in a long stream."""
     rate, first = _rate(clip), index * clip.stride
     return Window(index, float(first / rate), float((first + clip.frames) / rate))
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 import pytest
 
 from tests.cli.command import Done, python, start
-from vlj_edge.cli.interrupts import catch, held_back
+from vlj_edge.cli.interrupts import install_handlers, interrupts_deferred
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -32,7 +32,7 @@ main()
 _COMMAND = """
 import os, signal, time
 from vlj_edge.cli import group, main
-from vlj_edge.cli.interrupts import held_back
+from vlj_edge.cli.interrupts import interrupts_deferred
 
 def hang():
     started = False
@@ -62,36 +62,36 @@ def command(body: str) -> list[str]:
 
 
 @pytest.fixture
-def caught() -> Iterator[None]:
+def handlers() -> Iterator[None]:
     before, hook = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
-    catch()
+    install_handlers()
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
     sys.unraisablehook = hook
 
 
-@pytest.mark.usefixtures("caught")
+@pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_held_back_block_is_done_whole(number: signal.Signals) -> None:
+def test_a_deferring_block_runs_to_its_end(number: signal.Signals) -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), held_back():
+    with pytest.raises(KeyboardInterrupt), interrupts_deferred():
         os.kill(os.getpid(), number)
         done.append("first")
-        with held_back():
+        with interrupts_deferred():
             done.append("inner")
         done.append("last")
     assert done == ["first", "inner", "last"]
-    with held_back():
-        done.append("not struck again")
+    with interrupts_deferred():
+        done.append("not interrupted again")
 
 
-@pytest.mark.usefixtures("caught")
+@pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize("number", SIGNALS)
-def test_elsewhere_it_strikes_at_once(number: signal.Signals) -> None:
+def test_elsewhere_it_interrupts_at_once(number: signal.Signals) -> None:
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), number)
-        pytest.fail("the signal did not strike")
+        pytest.fail("the signal did not interrupt")
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -101,7 +101,7 @@ def test_an_import_is_interrupted_without_a_traceback(module: str, number: int) 
     assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")
 
 
-@pytest.mark.parametrize("body", ["hang()", "with held_back(): hang()"], ids=["anywhere", "held back"])
+@pytest.mark.parametrize("body", ["hang()", "with interrupts_deferred(): hang()"], ids=["anywhere", "deferred"])
 def test_a_command_that_hangs_is_ended_by_further_signals(body: str) -> None:
     running = start(command=command(body))
     try:

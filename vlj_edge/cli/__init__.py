@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from .interrupts import catch, exit_at_once
+from .interrupts import exit_at_once, install_handlers
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     exit_at_once()
     from .group import run
 
-    catch()
+    install_handlers()
     code = run(arguments)
     exit_at_once()  # what Python does at the end cannot be interrupted without a traceback
     sys.exit(code)

@@ -49,7 +49,7 @@ def classify(
     from vlj_edge.runtime.embedding.labels import load_bank, make_bank, read_labels
 
     from ..errors import VljEdgeError
-    from .interrupts import held_back
+    from .interrupts import interrupts_deferred
 
     if (given is None) == (bank is None):
         raise click.UsageError("give either --labels or --bank")
@@ -69,7 +69,7 @@ def classify(
             return
         said = 0
         for answer in watch(items, known, settings, top):
-            with held_back():
+            with interrupts_deferred():
                 click.echo(_line(answer, as_json, stream))
             said += 1
         if not said:

@@ -77,7 +77,7 @@ def embed(
     from vlj_edge.runtime.embedding.novelty import Novelty, notice
     from vlj_edge.runtime.embedding.quantize import parse_format
 
-    from .interrupts import held_back
+    from .interrupts import interrupts_deferred
 
     parse_format(form or "float16")
     model = load_model(bundle, engine_options)
@@ -95,7 +95,7 @@ def embed(
             if on_change and not noticed.item.encoded:
                 continue
             kept += 1
-            with held_back():
+            with interrupts_deferred():
                 for sink in sinks:
                     sink.take(noticed)
     totals = items.totals

@@ -3,7 +3,7 @@
 There are three phases. While Python imports, and after the command has ended, a signal ends the process at once. While
 the command runs, the first raises KeyboardInterrupt, so that totals are still written; the next ends the process at
 once. Python raises KeyboardInterrupt between any two instructions, also in the middle of writing a line, which loses
-the line: `held_back` delays it.
+the line: `interrupts_deferred` delays it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-_MOST_HELD_BACK = 2  # signals that a held-back block may delay, in case it never ends
+_MOST_DEFERRED = 2  # signals that a deferring block may delay, in case it never ends
 _received = 0
-_held_back = 0  # blocks that are running, one inside another
+_deferring = 0  # blocks that are running, one inside another
 _pending = False
 
 
@@ -28,7 +28,7 @@ def exit_at_once() -> None:
     _handle(lambda number, frame: os._exit(130))
 
 
-def catch() -> None:
+def install_handlers() -> None:
     """From now on, the first signal raises KeyboardInterrupt in the main thread and the next ends the process."""
     global _received, _pending
     _received, _pending = 0, False
@@ -37,15 +37,15 @@ def catch() -> None:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def interrupts_deferred() -> Iterator[None]:
     """Delay KeyboardInterrupt to the end of the block."""
-    global _held_back, _pending
-    _held_back += 1
+    global _deferring, _pending
+    _deferring += 1
     try:
         yield
     finally:
-        _held_back -= 1
-        if _pending and not _held_back:
+        _deferring -= 1
+        if _pending and not _deferring:
             _pending = False
             raise KeyboardInterrupt
 
@@ -58,9 +58,9 @@ def _handle(handler: Any) -> None:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     global _received, _pending
     _received += 1
-    if _received > (_MOST_HELD_BACK if _held_back else 1):
+    if _received > (_MOST_DEFERRED if _deferring else 1):
         os._exit(130)
-    if not _held_back:
+    if not _deferring:
         raise KeyboardInterrupt
     _pending = True
 

@@ -14,15 +14,15 @@ import click
 
 from .narrate_output import format_counts, format_totals, print_state
 from .options import EngineOptions, bundle_option, engine_options, load_model
-from .sink_options import open_outlets, tell_missed, with_outlets
+from .sink_options import open_sinks, sink_options, warn_of_missed_events
 from .source_names import parse_sources
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.model import Model
     from vlj_edge.runtime.service.settings import SourceSettings
     from vlj_edge.runtime.sinks.base import Event
-    from vlj_edge.runtime.sinks.files import SrtWriter
     from vlj_edge.runtime.sinks.queue import SinkQueue
+    from vlj_edge.runtime.sinks.subtitles import SrtWriter
     from vlj_edge.runtime.stream.run import Run
 
     from ..results import Narration
@@ -48,7 +48,7 @@ class _Files(NamedTuple):
 @click.option(
     "--record", type=_FILE, help="Also write the video with its captions, in parts of a minute: NAME-0001.mp4."
 )
-@with_outlets
+@sink_options
 @engine_options
 @click.option("--every-window", is_flag=True, help="Decode every window, with all gates off: the baseline.")
 def narrate(
@@ -90,9 +90,9 @@ def _narrate_one(
     files: _Files,
     sinks: list[SinkQueue],
 ) -> None:
-    from vlj_edge.runtime.sinks.files import SrtWriter, VttFile
     from vlj_edge.runtime.sinks.queue import SinkQueue
-    from vlj_edge.runtime.sinks.video import AnnotatedVideo, Filmed
+    from vlj_edge.runtime.sinks.subtitles import SrtWriter, VttFile
+    from vlj_edge.runtime.sinks.video import AnnotatedVideoWriter, RecordedSource
     from vlj_edge.runtime.video.uri import open_source
 
     from ..errors import without_credentials
@@ -102,9 +102,9 @@ def _narrate_one(
     with ExitStack() as cleanup:
         cleanup.callback(source.close)
         if files.record is not None:
-            video = AnnotatedVideo(files.record, source.period)
+            video = AnnotatedVideoWriter(files.record, source.period)
             cleanup.callback(video.close)
-            source = Filmed(source, video)
+            source = RecordedSource(source, video)
             sinks.append(SinkQueue("record", video))
         run = model.narrate(source, query=query, every_window=every_window)
         cleanup.callback(run.close)
@@ -121,18 +121,18 @@ def _write_captions(
     from vlj_edge.runtime.sinks.base import Event
     from vlj_edge.runtime.sinks.console import json_line, plain_line
 
-    from .interrupts import held_back
+    from .interrupts import interrupts_deferred
 
     try:
         for number, narration in enumerate(run, 1):
-            with held_back():
+            with interrupts_deferred():
                 click.echo(json_line(narration) if as_json else plain_line(narration))
                 if subtitles:
                     subtitles.add(narration)
                 for sink in sinks:
                     sink.put(Event(name, narration, time.time(), number))
     finally:
-        with held_back():
+        with interrupts_deferred():
             if subtitles:
                 subtitles.finish(run.totals.video_seconds)
             click.echo(format_totals(run.totals, as_json))
@@ -178,10 +178,10 @@ def _refuse_to_overwrite(sources: tuple[str, ...], option: str, path: Path | Non
 @contextmanager
 def _open_sinks(options: dict[str, Any]) -> Iterator[list[SinkQueue]]:
     """Open the sinks that options name; close them at the end, with those that were added to the list meanwhile."""
-    sinks = open_outlets(**options)
+    sinks = open_sinks(**options)
     try:
         yield sinks
     finally:
         for sink in sinks:
             sink.close()
-        tell_missed(sinks)
+        warn_of_missed_events(sinks)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import bundle_option, report_backend, verbose_option
-from .sink_options import open_outlets, tell_missed, with_outlets
+from .sink_options import open_sinks, sink_options, warn_of_missed_events
 from .source_names import parse_sources
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _SHUTDOWN_SECONDS = 3  # for open connections
 @click.option("--store", help="Keep embeddings in this library, and search it from the page.")
 @click.option("--profile", type=_FILE, help="File in which the page saves settings; read at the start.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log on stderr.  [default: text]")
-@with_outlets
+@sink_options
 @verbose_option
 def serve(sources: tuple[str, ...], config: Path | None, verbose: bool, **given: Any) -> None:
     """Narrate SOURCEs (as NAME=SOURCE, or an address alone) until stopped, and show them on a page.
@@ -81,9 +81,9 @@ def _run(
     from vlj_edge.runtime.service.station import Station
 
     log = Path(options["log"]) if "log" in options else None
-    sinks = open_outlets(log, *(options.get(name) for name in ("log_bytes", "mqtt", "webhook", "say")))
+    sinks = open_sinks(log, *(options.get(name) for name in ("log_bytes", "mqtt", "webhook", "say")))
     with ExitStack() as cleanup:
-        cleanup.callback(tell_missed, sinks)
+        cleanup.callback(warn_of_missed_events, sinks)
         for sink in sinks:
             cleanup.callback(sink.close)
         on_report = _open_recorder(model, options, cleanup)

@@ -1,4 +1,4 @@
-"""Where texts go besides the terminal: the options that narrate and serve share."""
+"""The options of narrate and serve for where texts go besides the terminal."""
 
 from __future__ import annotations
 
@@ -22,54 +22,54 @@ _OPTIONS = (
 )
 
 
-def with_outlets(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options to a command; it gets log, log_bytes, mqtt, webhook and say."""
+def sink_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a command, which gets them as log, log_bytes, mqtt, webhook and say."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def open_outlets(
+def open_sinks(
     log: Path | None, log_bytes: int | None, mqtt: str | None, webhook: str | None, say: str | None
 ) -> list[SinkQueue]:
-    """An outlet for each that is named.
+    """Open a sink for each option that was given, in a queue of its own.
 
     Raises:
-        VljEdgeError: one that cannot be opened, or whose package is not installed.
+        VljEdgeError: a sink cannot be opened, or the package it needs is not installed.
     """
     from vlj_edge.runtime.sinks.queue import SinkQueue
 
     if log_bytes is not None and log is None:
         raise click.UsageError("--log-bytes is for --log: name the file")
-    outlets: list[SinkQueue] = []
+    queues: list[SinkQueue] = []
     try:
         if log is not None:
             from vlj_edge.runtime.sinks.files import JsonLinesFile
 
-            outlets.append(SinkQueue("log", JsonLinesFile(log, log_bytes), retry=True))
+            queues.append(SinkQueue("log", JsonLinesFile(log, log_bytes), retry=True))
         if mqtt is not None:
             from vlj_edge.runtime.sinks.mqtt import Mqtt
 
-            outlets.append(SinkQueue("mqtt", Mqtt(mqtt), retry=True))
+            queues.append(SinkQueue("mqtt", Mqtt(mqtt), retry=True))
         if webhook is not None:
             from vlj_edge.runtime.sinks.webhook import Webhook
 
-            outlets.append(SinkQueue("webhook", Webhook(webhook), retry=True))
+            queues.append(SinkQueue("webhook", Webhook(webhook), retry=True))
         if say is not None:
             from vlj_edge.runtime.sinks.speech import Speech
 
-            outlets.append(SinkQueue("say", Speech(say), capacity=1))  # what is not spoken in time is old
+            queues.append(SinkQueue("say", Speech(say), capacity=1))  # only the newest text is worth speaking
     except BaseException:
-        for outlet in outlets:
-            outlet.close()
+        for queue in queues:
+            queue.close()
         raise
-    return outlets
+    return queues
 
 
-def tell_missed(outlets: list[SinkQueue]) -> None:
-    """On stderr, what did not arrive."""
-    for outlet in outlets:
-        state = outlet.state()
+def warn_of_missed_events(queues: list[SinkQueue]) -> None:
+    """Print a warning on stderr for each sink that missed texts."""
+    for queue in queues:
+        state = queue.state()
         if state["missed"]:
             why = f": {state['last_error']}" if state["last_error"] else ""
             click.echo(f"warning: {state['name']} missed {state['missed']} of the texts{why}", err=True)

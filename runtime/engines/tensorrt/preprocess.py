@@ -78,7 +78,7 @@ class GpuPreprocessor:
         self._pinned_luminance = device.pinned((THUMBNAIL, THUMBNAIL), np.float32)
         self._lock = threading.Lock()  # several streams may share a model, each with a thread that reads frames
 
-    def see(self, image: npt.NDArray[np.uint8]) -> GpuFrame:
+    def crop(self, image: npt.NDArray[np.uint8]) -> GpuFrame:
         """Resize the short side, crop the centre, normalise, and make the thumbnail.
 
         Args:

@@ -69,9 +69,9 @@ def test_frames_of_several_sizes(board: Make) -> None:
     rng = np.random.default_rng(0)
     for shape in ((48, 64, 3), (61, 90, 3), (48, 64, 3)):
         image = rng.integers(0, 256, shape, np.uint8)
-        np.testing.assert_allclose(model.chain.vision[1].see(image).luminance, host.see(image).luminance, atol=1e-6)
+        np.testing.assert_allclose(model.chain.vision[1].crop(image).luminance, host.crop(image).luminance, atol=1e-6)
     with pytest.raises(VljEdgeError, match="6000 pixels"):
-        model.chain.vision[1].see(np.zeros((4000, 6000, 3), np.uint8))
+        model.chain.vision[1].crop(np.zeros((4000, 6000, 3), np.uint8))
 
 
 def test_other_backends_and_unknown_gpus_are_errors(board: Make) -> None:

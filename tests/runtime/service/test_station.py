@@ -183,14 +183,14 @@ def test_outlets_get_every_event_once(model: Model, make_video: Film) -> None:
         def __init__(self) -> None:
             self.events: list[Event] = []
 
-        def take(self, event: Event) -> None:
+        def write(self, event: Event) -> None:
             self.events.append(event)
 
         def close(self) -> None:
             pass
 
     class Fails(Keeps):
-        def take(self, event: Event) -> None:
+        def write(self, event: Event) -> None:
             raise OSError("the disk is gone")
 
     keeps, fails = Keeps(), Fails()

@@ -4,52 +4,34 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Narration
-from vlj_edge.runtime.sinks.base import Event
-from vlj_edge.runtime.sinks.files import JsonLinesFile, VttFile
+from vlj_edge.runtime.sinks.files import JsonLinesFile
+from vlj_edge.runtime.sinks.subtitles import VttFile
 
-
-def event(number: int, text: str = "a drawer", centre: float | None = None) -> Event:
-    centre = float(number) if centre is None else centre
-    return Event("door", Narration(centre - 1, centre + 1, text, "decoder"), 1.7e9, number)
+from .events import event, file_size_limit
 
 
 def numbers(path: Path) -> list[int]:
     return [json.loads(line)["number"] for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@contextmanager
-def room(size: int) -> Iterator[None]:
-    """No file can grow beyond `size` bytes: the last write is cut short, the next fails."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_lines_are_there_at_once_and_appended(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     sink = JsonLinesFile(path)
-    sink.take(event(1, "Tür\nzu"))
+    sink.write(event(1, "Tür\nzu"))
     assert json.loads(path.read_text(encoding="utf-8")) == event(1, "Tür\nzu").as_dict()
     sink.close()
     sink.close()
     again = JsonLinesFile(path)
-    again.take(event(2))
+    again.write(event(2))
     again.close()
     assert numbers(path) == [1, 2]
 
@@ -58,7 +40,7 @@ def test_one_write_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     sink = JsonLinesFile(tmp_path / "events.jsonl")
     real, written = os.write, []
     monkeypatch.setattr(os, "write", lambda file, data: written.append(bytes(data)) or real(file, data))
-    sink.take(event(1, "x" * 100_000))
+    sink.write(event(1, "x" * 100_000))
     monkeypatch.undo()
     sink.close()
     assert len(written) == 1 and written[0].endswith(b"\n")
@@ -68,7 +50,7 @@ def test_a_torn_tail_is_completed(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"number": 1}\n{"num', encoding="utf-8")
     sink = JsonLinesFile(path)
-    sink.take(event(2))
+    sink.write(event(2))
     sink.close()
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[:2] == ['{"number": 1}', '{"num'] and json.loads(lines[2])["number"] == 2 and len(lines) == 3
@@ -86,7 +68,7 @@ def test_a_killed_writer_leaves_whole_lines(tmp_path: Path, least: int) -> None:
         "from vlj_edge.runtime.sinks.files import JsonLinesFile\n"
         "sink = JsonLinesFile(sys.argv[1])\n"
         "for n in itertools.count():\n"
-        "    sink.take(Event('door', Narration(n, n + 1, 'x' * 3000, 'decoder'), 1.7e9, n))\n"
+        "    sink.write(Event('door', Narration(n, n + 1, 'x' * 3000, 'decoder'), 1.7e9, n))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", writer, str(path)])
     end = time.monotonic() + 60
@@ -99,7 +81,7 @@ def test_a_killed_writer_leaves_whole_lines(tmp_path: Path, least: int) -> None:
     whole = before[: before.rfind(b"\n") + 1].splitlines()
     assert [json.loads(line)["number"] for line in whole] == list(range(len(whole)))
     sink = JsonLinesFile(path)
-    sink.take(event(-1))
+    sink.write(event(-1))
     sink.close()
     assert json.loads(path.read_bytes().splitlines()[-1])["number"] == -1
 
@@ -109,7 +91,7 @@ def test_rotation_keeps_so_many_and_never_splits_a_line(tmp_path: Path) -> None:
     most = 3 * (len(json.dumps(event(10).as_dict())) + 1)
     sink = JsonLinesFile(path, most_bytes=most, keep=2)
     for number in range(10, 21):
-        sink.take(event(number, centre=10.0))
+        sink.write(event(number, centre=10.0))
     sink.close()
     assert numbers(path) == [19, 20]
     assert numbers(tmp_path / "events.jsonl.1") == [16, 17, 18]
@@ -121,7 +103,7 @@ def test_rotation_counts_what_was_there_and_may_keep_nothing(tmp_path: Path) -> 
     path = tmp_path / "events.jsonl"
     path.write_text("{}\n" * 100, encoding="utf-8")
     sink = JsonLinesFile(path, most_bytes=150, keep=0)
-    sink.take(event(1))
+    sink.write(event(1))
     sink.close()
     assert numbers(path) == [1] and list(tmp_path.iterdir()) == [path]
 
@@ -130,8 +112,8 @@ def test_rotation_goes_on_after_one_that_was_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     (tmp_path / "events.jsonl.2").write_text("{}\n", encoding="utf-8")  # killed before path became path.1
     sink = JsonLinesFile(path, most_bytes=1, keep=3)
-    sink.take(event(1))
-    sink.take(event(2))
+    sink.write(event(1))
+    sink.write(event(2))
     sink.close()
     assert numbers(path) == [2] and numbers(tmp_path / "events.jsonl.1") == [1]
     assert (tmp_path / "events.jsonl.3").read_text(encoding="utf-8") == "{}\n"
@@ -142,9 +124,9 @@ def test_a_full_disk_is_told_and_room_is_used_again(tmp_path: Path) -> None:
     path.symlink_to("/dev/full")
     sink = JsonLinesFile(path)
     with pytest.raises(VljEdgeError, match=r"events\.jsonl cannot be written .No space left on device.: free space"):
-        sink.take(event(1))
+        sink.write(event(1))
     path.unlink()
-    sink.take(event(2))
+    sink.write(event(2))
     sink.close()
     assert numbers(path) == [2]
 
@@ -152,11 +134,11 @@ def test_a_full_disk_is_told_and_room_is_used_again(tmp_path: Path) -> None:
 def test_a_line_that_does_not_fit_whole_is_not_there_at_all(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     sink = JsonLinesFile(path)
-    sink.take(event(1))
-    with room(path.stat().st_size + 20), pytest.raises(VljEdgeError, match="free space"):
-        sink.take(event(2))
+    sink.write(event(1))
+    with file_size_limit(path.stat().st_size + 20), pytest.raises(VljEdgeError, match="free space"):
+        sink.write(event(2))
     assert numbers(path) == [1]
-    sink.take(event(2))
+    sink.write(event(2))
     sink.close()
     assert numbers(path) == [1, 2]
 
@@ -165,43 +147,3 @@ def test_a_line_that_does_not_fit_whole_is_not_there_at_all(tmp_path: Path) -> N
 def test_a_file_that_cannot_be_is_told_at_once(tmp_path: Path, kind: type) -> None:
     with pytest.raises(VljEdgeError, match=r"nowhere.* cannot be written .No such file or directory"):
         kind(tmp_path / "nowhere" / "events")
-
-
-def test_vtt_from_centre_to_centre_and_the_last_to_its_windows_end(tmp_path: Path) -> None:
-    path = tmp_path / "video.vtt"
-    path.write_text("of an earlier run", encoding="utf-8")
-    sink = VttFile(path)
-    assert path.read_text(encoding="utf-8") == "WEBVTT\n\n"
-    sink.take(event(1, "first\n\nline", 1.0))
-    sink.take(event(2, 'a < b && "c" --> d', 3661.0625))
-    first = "WEBVTT\n\n00:00:01.000 --> 01:01:01.062\nfirst line\n\n"
-    assert path.read_text(encoding="utf-8") == first
-    sink.close()
-    sink.close()
-    last = '01:01:01.062 --> 01:01:02.062\na &lt; b &amp;&amp; "c" --&gt; d\n\n'
-    assert path.read_text(encoding="utf-8") == first + last
-
-
-def test_vtt_leaves_out_empty_texts_and_no_cue_is_backwards(tmp_path: Path) -> None:
-    sink = VttFile(tmp_path / "video.vtt")
-    for number, (text, centre) in enumerate([(" \n", 1.0), ("x", 5.0), ("y", 4.0)]):
-        sink.take(event(number, text, centre))
-    sink.close()
-    lines = (tmp_path / "video.vtt").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if "-->" in line] == [
-        "00:00:05.000 --> 00:00:05.001",
-        "00:00:04.000 --> 00:00:05.000",
-    ]
-
-
-def test_vtt_loses_no_cue_to_a_full_disk(tmp_path: Path) -> None:
-    path = tmp_path / "video.vtt"
-    sink = VttFile(path)
-    sink.take(event(1, "one"))
-    with room(len("WEBVTT\n\n") + 10), pytest.raises(VljEdgeError, match="free space"):
-        sink.take(event(2, "two"))
-    sink.take(event(2, "two"))
-    sink.close()
-    text = path.read_text(encoding="utf-8")
-    assert text.count("WEBVTT") == 1 and text.count("-->") == 2
-    assert "00:00:01.000 --> 00:00:02.000\none\n" in text and "00:00:02.000 --> 00:00:03.000\ntwo\n" in text

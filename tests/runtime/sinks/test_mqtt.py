@@ -121,9 +121,9 @@ def listener(broker: Broker) -> Iterator[Listener]:
 @needs_broker
 def test_events_state_and_availability(broker: Broker, listener: Listener) -> None:
     sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home/edge/")
-    sink.take(event(1, text="Tür zu"))
-    sink.take(event(2))
-    sink.take(event(1, source="door 2", text="still"))
+    sink.write(event(1, text="Tür zu"))
+    sink.write(event(2))
+    sink.write(event(1, source="door 2", text="still"))
     until(lambda: listener.numbers() == [1, 2] and listener.numbers("home/edge/door-2/narration") == [1])
     told = [json.loads(text) for topic, text, _ in listener.heard if topic == "home/edge/front-door/narration"]
     assert told == [event(1, text="Tür zu").as_dict(), event(2).as_dict()]
@@ -144,8 +144,8 @@ def test_home_assistant_finds_each_source_once(broker: Broker, listener: Listene
     sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home/edge")
     until(lambda: listener.last("home/edge/status") == "online")
     for number in range(3):
-        sink.take(event(number))
-    sink.take(event(0, source="Hof"))
+        sink.write(event(number))
+    sink.write(event(0, source="Hof"))
     until(lambda: listener.numbers("home/edge/hof/narration"))
     sink.close()
     configs = [(topic, text) for topic, text, _ in listener.heard if topic.startswith("homeassistant/")]
@@ -167,18 +167,18 @@ def test_home_assistant_finds_each_source_once(broker: Broker, listener: Listene
 def test_nothing_is_lost_while_the_broker_is_away(broker: Broker, listener: Listener) -> None:
     sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home/edge")
     for number in range(5):
-        sink.take(event(number))
+        sink.write(event(number))
     until(lambda: len(listener.numbers()) == 5)
     # What was retained last is on the disk, so the listener's subscription is too.
     until(lambda: broker.database.exists() and b"text 4" in broker.database.read_bytes())
     broker.kill()
     for number in range(5, 60):  # more than are in flight at once
-        sink.take(event(number))
+        sink.write(event(number))
     until(lambda: sink.last_error is not None)
     broker.start()
     until(lambda: len(set(listener.numbers())) == 60)
     for number in range(60, 65):
-        sink.take(event(number))
+        sink.write(event(number))
     until(lambda: len(set(listener.numbers())) == 65)
     sink.close()
     assert list(dict.fromkeys(listener.numbers())) == list(range(65))  # once each by their numbers, and in order
@@ -189,10 +189,10 @@ def test_nothing_is_lost_while_the_broker_is_away(broker: Broker, listener: List
 @needs_broker
 def test_what_is_retained_comes_back_to_a_broker_that_forgot_it(broker: Broker) -> None:
     sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home/edge")
-    sink.take(event(1))
+    sink.write(event(1))
     time.sleep(0.1)
     broker.kill()
-    sink.take(event(2))
+    sink.write(event(2))
     broker.database.unlink(missing_ok=True)
     broker.start()
     late = Listener(broker, "late")
@@ -234,7 +234,7 @@ def test_a_broker_that_was_not_there_at_the_start(tmp_path: Path) -> None:
     broker = Broker(tmp_path)
     broker.kill()
     sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home/edge")
-    sink.take(event(1))
+    sink.write(event(1))
     until(lambda: "cannot be reached" in (sink.last_error or ""))
     broker.start()
     late = Listener(broker, "late")
@@ -258,7 +258,7 @@ def test_user_and_password(tmp_path: Path) -> None:
     assert "other" not in str(wrong.last_error)
     wrong.close()
     right = Mqtt(f"mqtt://anna:ge%40heim@127.0.0.1:{broker.port}/home/edge")
-    right.take(event(1))
+    right.write(event(1))
     until(lambda: listener.numbers() == [1])
     right.close()
     listener.stop()

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ImageFont
 
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration
 from vlj_edge.runtime.sinks.base import Event
 from vlj_edge.runtime.sinks.queue import SinkQueue
-from vlj_edge.runtime.sinks.video import MOST_LINES, AnnotatedVideo, _font, _mask, _plain, _wrap, with_text
+from vlj_edge.runtime.sinks.video import AnnotatedVideoWriter
 from vlj_edge.runtime.video.opencv import import_opencv
 
 
@@ -42,25 +41,25 @@ def segments(folder: Path) -> dict[str, int]:
 
 
 def test_segments_of_so_many_seconds(tmp_path: Path) -> None:
-    video = AnnotatedVideo(tmp_path / "out.mp4", 0.1, segment_seconds=1.0)
+    video = AnnotatedVideoWriter(tmp_path / "out.mp4", 0.1, segment_seconds=1.0)
     for index in range(25):
-        video.frame(index * 0.1, picture())
+        video.write_frame(index * 0.1, picture())
         names = [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")]
         assert len(names) == index // 10  # none has its name before it is finished
     video.close()
     video.close()
-    video.frame(2.5, picture())
+    video.write_frame(2.5, picture())
     assert segments(tmp_path) == {"out-0001.mp4": 10, "out-0002.mp4": 10, "out-0003.mp4": 5}
 
 
 def test_the_standing_text_is_drawn_from_the_moment_it_is_said(tmp_path: Path) -> None:
-    video = AnnotatedVideo(tmp_path / "out.mp4", 0.1)
-    video.frame(0.0, picture())
+    video = AnnotatedVideoWriter(tmp_path / "out.mp4", 0.1)
+    video.write_frame(0.0, picture())
     outlet = SinkQueue("video", video)
     outlet.put(event("a drawer is opened"))
     while outlet.state()["delivered"] < 1:
         time.sleep(0.002)
-    video.frame(0.1, picture())
+    video.write_frame(0.1, picture())
     outlet.close()
     before, after = frames(tmp_path / "out-0001.mp4")
     assert np.abs(before.astype(int) - picture()).max() < 20
@@ -69,17 +68,17 @@ def test_the_standing_text_is_drawn_from_the_moment_it_is_said(tmp_path: Path) -
 
 
 def test_gaps_are_filled_and_long_ones_begin_a_segment(tmp_path: Path) -> None:
-    video = AnnotatedVideo(tmp_path / "out.mp4", 0.1, segment_seconds=2.0)
+    video = AnnotatedVideoWriter(tmp_path / "out.mp4", 0.1, segment_seconds=2.0)
     for at in (0.0, 0.1, 0.5, 0.6, 100.0, 100.1, 0.2):  # a source may begin anew
-        video.frame(at, picture())
+        video.write_frame(at, picture())
     video.close()
     assert segments(tmp_path) == {"out-0001.mp4": 7, "out-0002.mp4": 3}
 
 
 def test_frames_of_another_size_and_odd_sizes(tmp_path: Path) -> None:
-    video = AnnotatedVideo(tmp_path / "out.mp4", 0.1)
+    video = AnnotatedVideoWriter(tmp_path / "out.mp4", 0.1)
     for width, height in ((65, 49), (640, 480), (20, 10)):
-        video.frame(0.0, picture(width, height))
+        video.write_frame(0.0, picture(width, height))
     video.close()
     found = frames(tmp_path / "out-0001.mp4")
     assert len(found) == 3 and len({image.shape for image in found}) == 1
@@ -87,15 +86,15 @@ def test_frames_of_another_size_and_odd_sizes(tmp_path: Path) -> None:
 
 def test_a_later_run_goes_on_counting(tmp_path: Path) -> None:
     for _ in range(2):
-        video = AnnotatedVideo(tmp_path / "a.b.mp4", 0.1)
-        video.frame(0.0, picture())
+        video = AnnotatedVideoWriter(tmp_path / "a.b.mp4", 0.1)
+        video.write_frame(0.0, picture())
         video.close()
     assert segments(tmp_path) == {"a.b-0001.mp4": 1, "a.b-0002.mp4": 1}
 
 
 def test_without_frames_there_is_no_file(tmp_path: Path) -> None:
-    video = AnnotatedVideo(tmp_path / "out.mp4", 0.1)
-    video.take(event("x"))
+    video = AnnotatedVideoWriter(tmp_path / "out.mp4", 0.1)
+    video.write(event("x"))
     video.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -104,10 +103,10 @@ def test_without_frames_there_is_no_file(tmp_path: Path) -> None:
 def test_killed_at_any_moment_what_was_finished_plays(tmp_path: Path, moment: int) -> None:
     writer = (
         "import itertools, sys\nimport numpy as np\n"
-        "from vlj_edge.runtime.sinks.video import AnnotatedVideo\n"
-        "video = AnnotatedVideo(sys.argv[1], 0.1, segment_seconds=2.0)\n"
+        "from vlj_edge.runtime.sinks.video import AnnotatedVideoWriter\n"
+        "video = AnnotatedVideoWriter(sys.argv[1], 0.1, segment_seconds=2.0)\n"
         "for n in itertools.count():\n"
-        "    video.frame(n * 0.1, np.full((48, 64, 3), n % 256, np.uint8))\n"
+        "    video.write_frame(n * 0.1, np.full((48, 64, 3), n % 256, np.uint8))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", writer, str(tmp_path / "out.mp4")])
     end = time.monotonic() + 60
@@ -122,61 +121,17 @@ def test_killed_at_any_moment_what_was_finished_plays(tmp_path: Path, moment: in
     assert {len(frames(path)) for path in finished} == {20}
 
 
-def test_a_segment_that_is_spoilt_is_told_and_the_next_is_written(tmp_path: Path) -> None:
-    video = AnnotatedVideo(tmp_path / "out.mp4", 0.1, segment_seconds=0.2)
-    video.frame(0.0, picture())
+def test_a_segment_that_cannot_be_written_is_reported_and_the_next_is_written(tmp_path: Path) -> None:
+    video = AnnotatedVideoWriter(tmp_path / "out.mp4", 0.1, segment_seconds=0.2)
+    video.write_frame(0.0, picture())
     (tmp_path / ".out-0001.mp4").unlink()  # as little is there when the disk was full
-    with pytest.raises(VljEdgeError, match=r"segment 1 of .*out cannot be written .* free space"):
-        video.frame(1.0, picture())
-    video.frame(1.1, picture())
+    with pytest.raises(VljEdgeError, match=r"segment 1 of .*out.* free space"):
+        video.write_frame(1.0, picture())
+    video.write_frame(1.1, picture())
     video.close()
     assert segments(tmp_path) == {"out-0002.mp4": 1}
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(VljEdgeError, match="nowhere is no folder"):
-        AnnotatedVideo(tmp_path / "nowhere" / "out.mp4", 0.1)
-
-
-def test_the_caller_keeps_its_picture() -> None:
-    image = picture()
-    with_text(image, "a text")
-    assert (image == picture()).all()
-
-
-@pytest.mark.parametrize("size", [(64, 48), (320, 240), (1920, 1080), (48, 640), (5, 3)])
-@pytest.mark.parametrize("text", ["Tür - öffnet sich, façade, łódź", "日本語", "x" * 500, "word " * 200])
-def test_any_text_fits_any_picture(size: tuple[int, int], text: str) -> None:
-    drawn = with_text(picture(*size), text)
-    assert drawn.shape == (size[1], size[0], 3) and drawn.dtype == np.uint8
-
-
-def test_the_text_grows_with_the_picture() -> None:
-    small, large = _mask("a drawer", 320, 240), _mask("a drawer", 1920, 1080)
-    assert (large > 0.5).sum() > 8 * (small > 0.5).sum()
-
-
-@pytest.mark.skipif(not _font(20)[1], reason="this system has none of the fonts in sinks_video.FONTS")
-def test_latin_letters_are_drawn() -> None:
-    assert (_mask("Tür", 320, 240) != _mask("Tur", 320, 240)).any()
-    assert (_mask("ü", 320, 240) != _mask("\ufffe", 320, 240)).any()  # which no font has
-
-
-def test_without_a_font_for_them_letters_lose_their_marks(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _plain("Größe, façade, łódź, naïve \u2013 日") == "Grosse, facade, lodz, naive - ?"
-    monkeypatch.setattr("vlj_edge.runtime.sinks.video._font", lambda size: (ImageFont.load_default(size), False))
-    _mask.cache_clear()
-    assert (_mask("Tür", 320, 240) == _mask("Tur", 320, 240)).all()
-    _mask.cache_clear()
-
-
-def test_lines_break_between_words_and_the_end_is_marked() -> None:
-    font = ImageFont.load_default(20)
-    width = 200
-    text = "the robot arm reaches for the drawer"
-    lines = _wrap(text, font, width)
-    assert " ".join(lines) == text and len(lines) > 1
-    cut = _wrap("drawer " * 50 + "x" * 100, font, width)
-    assert len(cut) == MOST_LINES and cut[-1].endswith("...")
-    assert "".join(_wrap("x" * 40, font, width)) == "x" * 40
-    assert all(font.getlength(line) <= width for line in (*lines, *cut))
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(VljEdgeError, match="nowhere"):
+        AnnotatedVideoWriter(tmp_path / "nowhere" / "out.mp4", 0.1)

@@ -17,7 +17,7 @@ import pytest
 
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration
-from vlj_edge.runtime.sinks.base import Event, Refused
+from vlj_edge.runtime.sinks.base import Event, EventRefused
 from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.sinks.speech import Speech
 from vlj_edge.runtime.sinks.webhook import Webhook
@@ -87,7 +87,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def test_an_event_is_posted_as_json(server: Server) -> None:
     sink = Webhook(server.url("/hook?room=1"))
-    sink.take(event(1, "Tür zu"))
+    sink.write(event(1, "Tür zu"))
     sink.close()
     ((method, path, headers, body),) = server.got
     assert (method, path, headers["Content-Type"]) == ("POST", "/hook?room=1", "application/json")
@@ -95,7 +95,7 @@ def test_an_event_is_posted_as_json(server: Server) -> None:
 
 
 def test_user_and_password_go_into_the_header(server: Server) -> None:
-    Webhook(server.url(user="anna:ge%40heim@")).take(event(1))
+    Webhook(server.url(user="anna:ge%40heim@")).write(event(1))
     assert base64.b64decode(server.got[0][2]["Authorization"].split()[1]) == b"anna:ge@heim"
 
 
@@ -114,8 +114,8 @@ def test_a_server_that_comes_later(server: Server) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(VljEdgeError, match=r"Connection refused.* to http://127\.0\.0\.1:") as told:
-            Webhook(f"http://anna:geheim@127.0.0.1:{taken.getsockname()[1]}/secret/path").take(event(1))
-    assert not isinstance(told.value, Refused)
+            Webhook(f"http://anna:geheim@127.0.0.1:{taken.getsockname()[1]}/secret/path").write(event(1))
+    assert not isinstance(told.value, EventRefused)
     assert "geheim" not in str(told.value) and "secret" not in str(told.value)
 
 
@@ -137,36 +137,36 @@ def test_no_answer_is_a_failure_that_can_pass() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         with pytest.raises(VljEdgeError, match="timed out") as told:
-            Webhook(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout=0.05).take(event(1))
-    assert not isinstance(told.value, Refused)
+            Webhook(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout=0.05).write(event(1))
+    assert not isinstance(told.value, EventRefused)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_keeps_the_event(server: Server, status: int) -> None:
     server.answers = [(status, "/elsewhere")]
-    Webhook(server.url(user="anna:geheim@")).take(event(1))
+    Webhook(server.url(user="anna:geheim@")).write(event(1))
     assert [(method, path) for method, path, _, _ in server.got] == [("POST", "/hook"), ("POST", "/elsewhere")]
     assert server.numbers() == [1, 1] and "Authorization" in server.got[1][2]
 
 
 def test_a_redirect_to_another_server_goes_without_the_password(server: Server) -> None:
     server.answers = [(307, f"http://localhost:{server.server_port}/elsewhere")]
-    Webhook(server.url(user="anna:geheim@")).take(event(1))
+    Webhook(server.url(user="anna:geheim@")).write(event(1))
     assert server.numbers() == [1, 1] and "Authorization" not in server.got[1][2]
 
 
 @pytest.mark.parametrize("place", ["https://127.0.0.1:1/", "ftp://127.0.0.1/x", "file:///etc/passwd"])
 def test_a_redirect_to_another_scheme_is_refused(server: Server, place: str) -> None:
     server.answers = [(307, place)]
-    with pytest.raises(Refused):
-        Webhook(server.url()).take(event(1))
+    with pytest.raises(EventRefused):
+        Webhook(server.url()).write(event(1))
     assert len(server.got) == 1
 
 
 def test_redirects_in_a_circle_end(server: Server) -> None:
     server.answers = [(307, "/hook")] * 50
-    with pytest.raises(Refused, match="HTTP 307"):
-        Webhook(server.url()).take(event(1))
+    with pytest.raises(EventRefused, match="HTTP 307"):
+        Webhook(server.url()).write(event(1))
 
 
 @pytest.mark.parametrize(
@@ -198,21 +198,21 @@ def spoken(folder: Path) -> list[str]:
 
 def test_the_command_gets_the_text_on_stdin(tmp_path: Path) -> None:
     sink = Speech(f"tee {shlex.quote(str(tmp_path / 'two words'))}")
-    sink.take(event(1, "Tür\nzu"))
+    sink.write(event(1, "Tür\nzu"))
     sink.close()
     assert (tmp_path / "two words").read_text(encoding="utf-8") == "Tür zu"
 
 
 def test_the_command_gets_the_text_as_an_argument_and_no_shell_sees_it(tmp_path: Path) -> None:
     sink = Speech(speaker(tmp_path, 'printf "%s\\n" "$@" > "$0"') + " --word {} x{}")
-    sink.take(event(1, "a; touch $(b) `c`"))
+    sink.write(event(1, "a; touch $(b) `c`"))
     assert spoken(tmp_path) == ["--word", "a; touch $(b) `c`", "x{}"]
-    sink.take(event(1, "--version"))
+    sink.write(event(1, "--version"))
     assert spoken(tmp_path)[1] == " --version"
 
 
 def test_an_empty_text_is_not_spoken(tmp_path: Path) -> None:
-    Speech(speaker(tmp_path, 'echo x > "$0"')).take(event(1, " \n"))
+    Speech(speaker(tmp_path, 'echo x > "$0"')).write(event(1, " \n"))
     assert spoken(tmp_path) == []
 
 
@@ -232,7 +232,7 @@ def test_of_those_that_wait_only_the_newest_is_spoken(tmp_path: Path) -> None:
 def test_a_command_that_does_not_end_is_killed_with_its_children(tmp_path: Path) -> None:
     sink = Speech(speaker(tmp_path, 'sleep 600 & echo $! > "$0"; wait'), timeout=0.5)
     with pytest.raises(VljEdgeError, match="was killed"):
-        sink.take(event(1))
+        sink.write(event(1))
     child = Path(f"/proc/{spoken(tmp_path)[0]}/cmdline")
     until(lambda: not child.exists() or not child.read_bytes())  # gone, or dead and not yet collected
 
@@ -248,8 +248,8 @@ def test_closing_ends_a_command_that_goes_on(tmp_path: Path) -> None:
 
 def test_a_command_that_fails_is_told() -> None:
     with pytest.raises(VljEdgeError, match="exit code 3"):
-        Speech("sh -c 'exit 3'").take(event(1))
-    Speech("true").take(event(1, "x" * 200_000))  # one that does not read does not fail
+        Speech("sh -c 'exit 3'").write(event(1))
+    Speech("true").write(event(1, "x" * 200_000))  # one that does not read does not fail
 
 
 @pytest.mark.parametrize("command", ["", "no-such-command-here -x", "sh -c 'open"])

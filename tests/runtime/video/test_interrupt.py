@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vlj_edge import VljEdgeError
-from vlj_edge.runtime.sinks.video import AnnotatedVideo, Filmed
+from vlj_edge.runtime.sinks.video import AnnotatedVideoWriter, RecordedSource
 from vlj_edge.runtime.video import camera, files
 from vlj_edge.runtime.video.files import ImageFiles, VideoFile
 from vlj_edge.runtime.video.opencv import import_opencv
@@ -184,13 +184,13 @@ def test_stdin_is_closed_while_nothing_comes(delay: float, order: tuple[str, ...
 def test_an_interrupted_source_gives_no_more_frames(make_video: Callable[..., Path], tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     import_opencv().imwrite(str(path), np.zeros((4, 6, 3), np.uint8))
-    video = AnnotatedVideo(tmp_path / "out.mp4", 1 / 30)
+    video = AnnotatedVideoWriter(tmp_path / "out.mp4", 1 / 30)
     for source in (
         SyntheticSource(),
         ImageFiles([path] * 99, 4),
         VideoFile(make_video([((0, 0, 255), 2)])),
         fake_camera(tmp_path, "frames(10**6)"),
-        Filmed(SyntheticSource(), video),
+        RecordedSource(SyntheticSource(), video),
     ):
         with source:
             frames = iter(source)

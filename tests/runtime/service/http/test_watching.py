@@ -327,7 +327,7 @@ def metric(url: str, wanted: str, **labels: str) -> float:
 
 
 class _Keeps:
-    def take(self, event: Event) -> None:
+    def write(self, event: Event) -> None:
         pass
 
     def close(self) -> None:

@@ -1,0 +1,26 @@
+"""Events for these tests, and a disk that is full."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vlj_edge.results import Narration
+from vlj_edge.runtime.sinks.base import Event
+
+
+def event(number: int, text: str = "a drawer", centre: float | None = None) -> Event:
+    centre = float(number) if centre is None else centre
+    return Event("door", Narration(centre - 1, centre + 1, text, "decoder"), 1.7e9, number)
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file can grow beyond `size` bytes: the last write is cut short, the next fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
