@@ -27,7 +27,7 @@ CODES = {"200", "400", "401", "403", "413", "422"}
 @pytest.fixture
 def served(model: Model, cameras: dict[str, Source]) -> Iterator[Served]:
     cameras["cam"] = Camera([RED])
-    options = ServerOptions(token="right", save=lambda wanted: "kitchen.toml", max_upload=50_000)
+    options = ServerOptions(token="right", save=lambda sources: "kitchen.toml", max_upload=50_000)
     running = Served(model, [SourceSettings("cam", "cam")], options, [], 0).start()
     wait_for(running.last)
     yield running

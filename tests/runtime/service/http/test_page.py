@@ -59,7 +59,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def moves(page: Page) -> bool:
-    picture = page.locator("#picture")
+    picture = page.locator("#video")
     first = picture.screenshot()
     return picture.screenshot() != first
 
@@ -67,23 +67,24 @@ def moves(page: Page) -> bool:
 def test_it_moves_and_tells_without_being_loaded_again(serve: Serve, page: Page) -> None:
     served = serve()
     page.goto(served.url)
-    wait_for(lambda: page.evaluate("document.getElementById('picture').naturalWidth > 0"))
+    wait_for(lambda: page.evaluate("document.getElementById('video').naturalWidth > 0"))
     wait_for(lambda: moves(page))
-    lines = page.locator("#texts li")
+    lines = page.locator("#captions li")
     expect(lines.first).to_be_visible(timeout=PATIENCE)
     page.evaluate("window.untouched = true")
     before = lines.count()
-    wait_for(lambda: page.evaluate(f"document.querySelectorAll('#texts li').length > {before}"))
+    wait_for(lambda: page.evaluate(f"document.querySelectorAll('#captions li').length > {before}"))
     assert page.evaluate("window.untouched")
-    expect(page.locator("#state")).to_contain_text("live, asked: describe", timeout=PATIENCE)
-    page.wait_for_selector("#drift .drift", state="attached")
-    page.wait_for_selector("#drift .threshold", state="attached")
-    page.wait_for_selector("#drift .spoke", state="attached")
-    expect(page.locator("#facts")).to_contain_text("encoder runs a minute")
+    expect(page.locator("#state")).to_contain_text("live, query: describe", timeout=PATIENCE)
+    page.wait_for_selector("#cosine .cosine", state="attached")
+    page.wait_for_selector("#cosine .threshold", state="attached")
+    page.wait_for_selector("#cosine .caption", state="attached")
+    expect(page.locator("#facts")).to_contain_text("encoder runs per minute")
     expect(page.locator("#library")).to_be_hidden()
     expect(page.locator("#save")).to_be_hidden()
     if os.environ.get("VLJ_EDGE_SCREENSHOTS") == "1":
-        wait_for(lambda: page.evaluate("document.querySelectorAll('#drift .spoke').length > 4"))
+        wait_for(lambda: page.evaluate("document.querySelectorAll('#cosine .caption').length > 4"))
+        wait_for(lambda: page.evaluate("source(chosen).samples.length > 2"))
         picture_of(page, "serve-desktop.png")
 
 
@@ -96,10 +97,10 @@ def test_it_fits_a_phone(serve: Serve, cameras: dict[str, Source], page: Page, s
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
     page.goto(served.url)
     expect(page.locator("#sources button")).to_have_count(3, timeout=PATIENCE)
-    expect(page.locator("#texts li").first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#captions li").first).to_be_visible(timeout=PATIENCE)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     if os.environ.get("VLJ_EDGE_SCREENSHOTS") == "1" and scheme == "dark":
-        wait_for(lambda: page.evaluate("document.querySelectorAll('#drift .spoke').length > 3"))
+        wait_for(lambda: page.evaluate("document.querySelectorAll('#cosine .caption').length > 3"))
         picture_of(page, "serve-phone.png")
 
 
@@ -110,9 +111,9 @@ def test_each_source_has_its_own(serve: Serve, cameras: dict[str, Source], page:
     expect(page.locator("#now")).to_have_text("a red screen", timeout=PATIENCE)
     page.get_by_role("button", name="blue").click()
     expect(page.locator("#now")).to_have_text("blue", timeout=PATIENCE)
-    expect(page.locator("#texts li")).to_have_count(1)
+    expect(page.locator("#captions li")).to_have_count(1)
     assert page.get_by_role("button", name="blue").get_attribute("aria-pressed") == "true"
-    assert "/api/sources/blue/video.mjpg" in (page.locator("#picture").get_attribute("src") or "")
+    assert "/api/sources/blue/video.mjpg" in (page.locator("#video").get_attribute("src") or "")
 
 
 def test_another_query_changes_the_text_and_is_saved(serve: Serve, cameras: dict[str, Source], page: Page) -> None:
@@ -120,34 +121,34 @@ def test_another_query_changes_the_text_and_is_saved(serve: Serve, cameras: dict
     saved: list[list[SourceSettings]] = []
     silent = GateSettings(meaning=MeaningGateSettings(speak_below=-1, speak_below_at_rest=-1))
     served = serve(
-        SourceSettings("cam", "cam", gates=silent), save=lambda wanted: (saved.append(wanted), "kitchen.toml")[1]
+        SourceSettings("cam", "cam", gates=silent), save=lambda sources: (saved.append(sources), "kitchen.toml")[1]
     )
     page.goto(served.url)
-    lines = page.locator("#texts li")
+    lines = page.locator("#captions li")
     expect(lines).to_have_count(1, timeout=PATIENCE)
-    page.get_by_label("What is asked").fill("what colour is it")
-    page.get_by_label("Least hold, s").fill("0.25")
+    page.get_by_label("Query").fill("what colour is it")
+    page.get_by_label("Minimum between captions, s").fill("0.25")
     page.get_by_role("button", name="Apply").click()
-    expect(page.locator("#settings-told")).to_have_text("applied", timeout=PATIENCE)
+    expect(page.locator("#settings-message")).to_have_text("applied", timeout=PATIENCE)
     expect(lines).to_have_count(2, timeout=PATIENCE)
     expect(page.locator("#state")).to_contain_text("what colour is it", timeout=PATIENCE)
     page.get_by_role("button", name="Save").click()
-    expect(page.locator("#settings-told")).to_have_text("saved in kitchen.toml", timeout=PATIENCE)
-    wanted = saved[0][0]
-    assert wanted.query == "what colour is it" and wanted.gates is not None and wanted.gates.meaning.least_hold == 0.25
+    expect(page.locator("#settings-message")).to_have_text("saved in kitchen.toml", timeout=PATIENCE)
+    kept = saved[0][0]
+    assert kept.query == "what colour is it" and kept.gates is not None and kept.gates.meaning.least_hold == 0.25
 
 
 def test_a_clip_is_classified_and_asked(serve: Serve, make_video: Film, page: Page) -> None:
     served, clip = serve(), make_video([(GREEN, 3)])
     page.goto(served.url)
     page.get_by_label("Video file").set_input_files(clip)
-    page.get_by_label("Labels, with commas between").fill("red, green")
+    page.get_by_label("Labels, separated by commas").fill("red, green")
     page.get_by_role("button", name="Send").click()
-    expect(page.locator("#clip-told")).to_have_text("green", timeout=PATIENCE)
+    expect(page.locator("#clip-message")).to_have_text("green", timeout=PATIENCE)
     expect(page.locator("#clip-results li")).to_have_count(2)
-    page.get_by_label("What to do").select_option("ask")
+    page.get_by_label("Action").select_option("ask")
     page.get_by_label("Question").fill("what colour is it")
-    page.get_by_label("Choices, with commas between").fill("green, blue")
+    page.get_by_label("Choices, separated by commas").fill("green, blue")
     page.get_by_role("button", name="Send").click()
     expect(page.locator("#clip-results li")).to_contain_text(["green", "blue"], timeout=PATIENCE)
 
@@ -158,7 +159,7 @@ def test_the_library_is_searched(serve: Serve, model: Model, make_video: Film, p
         list(index(writing, here(model, "describe"), [film]))
     served = serve(store=Store(uri, model.manifest))
     page.goto(served.url)
-    page.get_by_label("What to find").fill("blue")
+    page.get_by_label("Description").fill("blue")
     page.get_by_role("button", name="Search").click()
     expect(page.locator("#search-results li")).to_contain_text("<img src=x>.avi", timeout=PATIENCE)
 
@@ -168,7 +169,7 @@ def test_a_lost_connection_is_shown_and_comes_back(serve: Serve, browser: Browse
     with browser.new_context() as context:
         page = context.new_page()
         page.goto(first.url)
-        expect(page.locator("#texts li").first).to_be_visible(timeout=PATIENCE)
+        expect(page.locator("#captions li").first).to_be_visible(timeout=PATIENCE)
         expect(page.locator("#lost")).to_be_hidden()
         first.stop()
         expect(page.locator("#lost")).to_be_visible(timeout=PATIENCE)
@@ -180,13 +181,13 @@ def test_a_lost_connection_is_shown_and_comes_back(serve: Serve, browser: Browse
 def test_a_text_is_never_taken_for_markup(serve: Serve, page: Page) -> None:
     served = serve()
     page.goto(served.url)
-    expect(page.locator("#texts li").first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#captions li").first).to_be_visible(timeout=PATIENCE)
     event = served.station.channels["cam"].last_event
     assert event is not None and isinstance(served.broadcaster, Broadcaster)
     object.__setattr__(event.narration, "text", "<b id=bad onclick=alert(1)>bold</b>\n\nevent: state\ndata: {}")
     object.__setattr__(event, "number", 99)
     served.broadcaster.publish_event(event)
-    expect(page.locator("#texts li").filter(has_text="<b id=bad")).to_have_count(1, timeout=PATIENCE)
+    expect(page.locator("#captions li").filter(has_text="<b id=bad")).to_have_count(1, timeout=PATIENCE)
     assert page.locator("#bad").count() == 0
 
 
@@ -194,10 +195,10 @@ def test_the_link_with_the_token_opens_it(serve: Serve, page: Page) -> None:
     served = serve(token="right")
     page.goto(f"{served.url}/?token=right")
     assert page.url == f"{served.url}/"
-    expect(page.locator("#texts li").first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#captions li").first).to_be_visible(timeout=PATIENCE)
     wait_for(lambda: moves(page))
 
 
 def picture_of(page: Page, name: str) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=IMAGES / name, full_page=True)
+    (IMAGES / name).write_bytes(page.screenshot(full_page=True))

@@ -1,4 +1,4 @@
-"""The profile's page in a real browser: what it shows is what --json says, and it asks nobody for anything."""
+"""The profile's page in a real browser: what it shows is what --json says, and it loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def page(browser: Browser, measured: Any, request: pytest.FixtureRequest) -> Ite
     assert complaints == [] and asked == [measured[0].as_uri()]
 
 
-def test_its_table_is_the_profile_s(page: Page, measured: Any) -> None:
+def test_its_table_shows_the_profile(page: Page, measured: Any) -> None:
     _, found, _, _ = measured
     rows = [row.inner_text().split("\t") for row in page.locator("#stages tr").all()[1:]]
     stages = json.loads(json.dumps(found.as_dict()))["stages"]
@@ -67,19 +67,19 @@ def test_its_table_is_the_profile_s(page: Page, measured: Any) -> None:
     summary = found.as_dict()["summary"]
     assert facts["peak memory, MB"] == f"{summary['peak_megabytes']:.0f}"
     assert facts["frame age, p95 ms"] == "unknown", "of a file"
-    assert facts["decodes a minute of video"] == f"{summary['decodes_a_minute']:.1f}"
+    assert facts["decoder runs per minute of video"] == f"{summary['decodes_a_minute']:.1f}"
 
 
-def test_it_draws_what_was_noted(page: Page, measured: Any) -> None:
+def test_it_draws_what_was_measured(page: Page, measured: Any) -> None:
     _, found, probe, threshold = measured
     lanes = page.locator("#timeline svg > text").all_text_contents()
     for lane in ("capture", "vision_encoder", "predictor", "meaning gate", "decoder, first"):
         assert lane in lanes
     assert page.locator("#timeline rect").count() == len(views._stretch(probe.spans))
     assert page.locator("#latency circle").count() == sum(len(values) for values in views._samples(probe).values())
-    assert page.locator("#drift circle").count() == len(found.said)
-    assert f"{threshold}" in page.locator("#drift").inner_html()
-    hovered = [title.inner_html() for title in page.locator("#drift title").all()]
+    assert page.locator("#cosine circle").count() == len(found.said)
+    assert f"{threshold}" in page.locator("#cosine").inner_html()
+    hovered = [title.inner_html() for title in page.locator("#cosine title").all()]
     assert any(text in " ".join(hovered) for _, text in found.said)
 
 
