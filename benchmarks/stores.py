@@ -85,7 +85,7 @@ def our_store(rows: np.ndarray, folder: Path, build: bool) -> Query:
                 some = rows[first : first + BLOCK].astype(np.float32)
                 numbers = np.arange(first, first + len(some), dtype=np.float64)
                 store.put(VideoMoments(Video(f"/{first}", 0, 0), numbers, numbers + 1, some))
-            store.tidy()
+            store.compact()
     reader = Store(folder / "store", manifest)
 
     def query(vector: np.ndarray) -> Ids:

@@ -32,9 +32,10 @@ from tasks import TASKS
 
 from vlj_edge.bundle import nano_bundle
 from vlj_edge.results import Moment
+from vlj_edge.runtime.embedding import quantize
 from vlj_edge.runtime.embedding.labels import LabelBank, make_bank
-from vlj_edge.runtime.embedding.quantize import FORMATS, prefix, read_basis
-from vlj_edge.runtime.library import Store, here, index, search
+from vlj_edge.runtime.embedding.quantize import FORMATS, read_basis
+from vlj_edge.runtime.library import Store, index, local_encoder, search
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.video.source import Frame
 from vlj_edge.runtime.video.synthetic import SyntheticSource
@@ -64,7 +65,7 @@ def forms() -> dict[str, Any]:
     full = embeddings.shape[1]
     basis = read_basis(model.directory, model.manifest)
     for width, form in itertools.product((full, full // 2, full // 4), FORMATS):
-        shorten = partial(prefix, width=width, basis=basis)
+        shorten = partial(quantize.shorten, width=width, basis=basis)
         packed = stored(embeddings, form, width, shorten)
         short = np.stack([shorten(row) for row in bank.embeddings])
         found[f"{form}, {width}"] = {
@@ -107,7 +108,7 @@ def moments() -> dict[str, Any]:
     wanted = events_by_caption()
     with tempfile.TemporaryDirectory() as scratch:
         with Store(Path(scratch) / "store", model.manifest, write=True) as store:
-            list(index(store, here(model, store.query, os.cpu_count() or 1), [STREAMS]))
+            list(index(store, local_encoder(model, store.query, os.cpu_count() or 1), [STREAMS]))
         found: dict[str, Any] = {"sentences": len(wanted), "stored": len(store), "bounds": {}}
         queries = {caption: model.embed_text(caption) for caption in wanted}
         temperature = store.temperature
@@ -216,7 +217,7 @@ def indexing() -> dict[str, Any]:
 
         def whole() -> None:
             with Store(Path(scratch) / str(next(numbers)), model.manifest, query, write=True) as store:
-                done = list(index(store, here(model, query, jobs=os.cpu_count() or 1), paths))
+                done = list(index(store, local_encoder(model, query, jobs=os.cpu_count() or 1), paths))
                 assert sum(each.moments for each in done) == len(clips) == len(store)
 
         seconds = in_turn(5, bare=bare, index=whole)
@@ -248,18 +249,18 @@ def memory() -> dict[str, Any]:
 
 def memory_here(scratch: Path) -> None:
     """What vlj-edge embed --bank --ring --threads 1 does; its labels were made elsewhere."""
-    from vlj_edge.runtime.embedding.novelty import Novelty, notice
+    from vlj_edge.runtime.embedding.novelty import NoveltyDetector, observe
     from vlj_edge.runtime.embedding.writers import RecordWriter
 
     model = Model(nano_bundle(), threads=1)
     width = model.manifest.embedding
     rows = np.random.default_rng(0).normal(size=(50, width)).astype(np.float32)
     bank = LabelBank(tuple(map(str, range(50))), rows / np.linalg.norm(rows, axis=1, keepdims=True), "")
-    ring = RecordWriter(scratch / "ring", model.manifest, "int8", width, partial(prefix, width=width), 10_000)
+    ring = RecordWriter(scratch / "ring", model.manifest, "int8", width, partial(quantize.shorten, width=width), 10_000)
     at: dict[int, float] = {}
     run = model.embed(Slow(WINDOWS / 2 + 2))
-    for count, noticed in enumerate(notice(run, bank, 0.0, Novelty(0.7, width)), 1):
-        ring.take(noticed)
+    for count, observation in enumerate(observe(run, bank, 0.0, NoveltyDetector(0.7, width)), 1):
+        ring.write(observation)
         if count in (1_000, 10_000, WINDOWS):
             at[count] = round(resident(), 2)
         if count == WINDOWS:

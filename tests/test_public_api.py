@@ -15,11 +15,7 @@ import pytest
 import vlj_edge
 
 ROOT = Path(__file__).parents[1]
-CLASSES = [
-    name
-    for name in vlj_edge.__all__
-    if name[0].isupper() and name not in ("VljEdgeError", "Indexed", "Noticed", "Novelty", "Store")
-]
+CLASSES = [name for name in vlj_edge.__all__ if name[0].isupper() and name != "VljEdgeError"]
 
 
 @pytest.fixture

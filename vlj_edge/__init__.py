@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.embedding.ask import answer_questions
     from vlj_edge.runtime.embedding.classify import classify, watch
     from vlj_edge.runtime.embedding.labels import LabelBank, load_bank, make_bank, read_labels, save_bank
-    from vlj_edge.runtime.embedding.novelty import Noticed, Novelty, notice
+    from vlj_edge.runtime.embedding.novelty import NoveltyDetector, Observation, observe
     from vlj_edge.runtime.embedding.record_file import Layout, Record, RecordFile, read_records
-    from vlj_edge.runtime.library.index import Indexed, index
+    from vlj_edge.runtime.library.index import IndexedVideo, index
     from vlj_edge.runtime.library.search import embedding_at, search
     from vlj_edge.runtime.library.store import Store
     from vlj_edge.runtime.model import Model
@@ -56,14 +56,14 @@ __all__ = [
     "Classification",
     "Frame",
     "Guess",
-    "Indexed",
+    "IndexedVideo",
     "LabelBank",
     "Layout",
     "Model",
     "Moment",
     "Narration",
-    "Noticed",
-    "Novelty",
+    "NoveltyDetector",
+    "Observation",
     "Record",
     "RecordFile",
     "Run",
@@ -86,7 +86,7 @@ __all__ = [
     "load",
     "load_bank",
     "make_bank",
-    "notice",
+    "observe",
     "open_source",
     "preset",
     "read_labels",
@@ -118,9 +118,9 @@ _LAZY = {
     ".runtime.embedding.ask": ("answer_questions",),
     ".runtime.embedding.classify": ("classify", "watch"),
     ".runtime.embedding.labels": ("LabelBank", "load_bank", "make_bank", "read_labels", "save_bank"),
-    ".runtime.embedding.novelty": ("Noticed", "Novelty", "notice"),
+    ".runtime.embedding.novelty": ("Observation", "NoveltyDetector", "observe"),
     ".runtime.embedding.record_file": ("Layout", "Record", "RecordFile", "read_records"),
-    ".runtime.library.index": ("Indexed", "index"),
+    ".runtime.library.index": ("IndexedVideo", "index"),
     ".runtime.library.search": ("embedding_at", "search"),
     ".runtime.library.store": ("Store",),
     ".runtime.model": ("Model",),

@@ -1,4 +1,4 @@
-"""Questions with a choice of answers: the question is what the predictor is asked, the answer the nearest choice."""
+"""Answer multiple-choice questions: the question is the predictor's query, the answer the nearest choice."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def answer_questions(
     """Answer questions about a whole source. Every window is encoded once, however many questions there are.
 
     Args:
-        choices: for each question those that it may be answered with; None: yes and no for all.
+        choices: the possible answers, one list a question; None: yes and no for every question.
 
     Raises:
-        VljEdgeError: no question, one without choices, choices that the text encoder cannot tell apart, or a source or
-            bundle that cannot be used.
+        VljEdgeError: there is no question, a question has fewer than two choices, two choices are the same to the text
+            encoder, or the source or the bundle cannot be used.
     """
     choices = [YES_NO] * len(questions) if choices is None else choices
     if len(choices) != len(questions):

@@ -1,4 +1,4 @@
-"""What does a source show, among labels that a person names?"""
+"""Classify a source among labels: once for the whole source, or whenever the answer changes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from .labels import LabelBank
 def classify(
     items: Iterable[WindowEmbedding], bank: LabelBank, settings: bundle.LabelSettings, top: int = 5
 ) -> Classification:
-    """What all windows together show: the labels that are nearest to their mean.
+    """Rank the labels by their cosine to the mean embedding of all windows.
 
     Args:
-        items: what Model.embed(source, query=settings.query or None) gives.
-        settings: the bundle's, Manifest.labels.
+        items: from Model.embed(source, query=settings.query or None).
+        settings: Manifest.labels of the bundle.
+        top: how many labels to return.
 
     Raises:
         VljEdgeError: there is no window.
@@ -41,25 +42,26 @@ def classify(
 def watch(
     items: Iterable[WindowEmbedding], bank: LabelBank, settings: bundle.LabelSettings, top: int = 5, hold: int = 2
 ) -> Iterator[Classification]:
-    """The answer whenever it changes: once another label, or none, has been nearest for `hold` windows in a row.
+    """Yield a classification whenever the answer changes, that is, once another label, or none, has been nearest for
+    `hold` windows in a row.
 
-    Each answer's start is that of the first of those windows, its end that of the last; it stands until the next.
+    A classification starts with the first of those windows, ends with the last, and is valid until the next one.
     """
-    said: str | None = ""  # no label is empty
+    current: str | None = ""  # no label is empty
     leading: str | None = ""
     run: list[WindowEmbedding] = []
     for item in items:
         label = _ranked(bank.embeddings @ item.embedding, bank, settings, 1, 0, 0).label
         run = [*run, item] if run and label == leading else [item]
         leading = label
-        if label != said and len(run) >= hold:
+        if label != current and len(run) >= hold:
             mean = np.mean([each.embedding for each in run], axis=0)
-            said = label
+            current = label
             yield _ranked(bank.embeddings @ mean, bank, settings, top, run[0].window.start, item.window.end)
 
 
 def probabilities(cosines: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float32]:
-    """Softmax of cosines over a temperature, along the last axis."""
+    """Return the softmax of cosines / temperature along the last axis."""
     logits = cosines / temperature
     raised = np.exp(logits - logits.max(-1, keepdims=True))
     shares: npt.NDArray[np.float32] = raised / raised.sum(-1, keepdims=True)
@@ -69,7 +71,7 @@ def probabilities(cosines: npt.NDArray[np.float32], temperature: float) -> npt.N
 def ranking(
     cosines: npt.NDArray[np.float32], bank: LabelBank, temperature: float, top: int | None = None
 ) -> tuple[Guess, ...]:
-    """Labels with their scores, the nearest first; the first `top` of them."""
+    """Return the `top` nearest labels (all if None) with their scores, nearest first."""
     scores = probabilities(cosines, temperature)
     order = np.argsort(-cosines, kind="stable")[:top]
     return tuple(Guess(bank.labels[i], float(scores[i]), float(cosines[i])) for i in order)

@@ -1,4 +1,4 @@
-"""Labels as vectors: made once with the text encoder, kept in a file, and compared with windows without it."""
+"""Label banks: labels embedded once with the text encoder, saved, and compared with windows without it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LabelBank:
 
     Attributes:
         embeddings: float32 [labels, embedding], rows of unit length.
-        space: that they lie in (vlj_edge.bundle.embedding_space).
+        space: identifies the weights that made them (vlj_edge.bundle.embedding_space).
 
     Example:
         >>> import vlj_edge
@@ -41,15 +41,15 @@ class LabelBank:
     space: str
 
 
-def read_labels(given: str) -> list[str]:
-    """The labels that a person names: those in a file, one a line, if there is such a file; otherwise between commas.
+def read_labels(text: str) -> list[str]:
+    """Parse labels: one a line if `text` is the path of a file, otherwise `text` itself, separated by commas.
 
     Raises:
-        VljEdgeError: none, one of them twice, or a file that cannot be read.
+        VljEdgeError: there are no labels, one is repeated, or the file cannot be read.
     """
-    path = Path(given).expanduser()
+    path = Path(text).expanduser()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if _is_file(path) else given.split(",")
+        lines = path.read_text(encoding="utf-8").splitlines() if _is_file(path) else text.split(",")
     except (OSError, ValueError):
         raise VljEdgeError(f"{path} cannot be read as UTF-8 text: give one label a line") from None
     labels = [" ".join(line.split()) for line in lines if line.strip()]
@@ -65,7 +65,11 @@ def _is_file(path: Path) -> bool:
 
 
 def check_labels(labels: Sequence[str]) -> None:
-    """Raises VljEdgeError: there are none, or one is there twice."""
+    """Check that there are labels and that none is repeated.
+
+    Raises:
+        VljEdgeError: there are none, or one is repeated.
+    """
     if not labels:
         raise VljEdgeError("there are no labels: name them with commas between, or a file with one a line")
     seen: set[str] = set()
@@ -81,15 +85,15 @@ def make_bank(
     templates: Sequence[str] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> LabelBank:
-    """Embed labels: each is the mean of its templates' embeddings, of unit length.
+    """Embed labels. A label's embedding is the mean over its templates, scaled to unit length.
 
     Args:
         templates: wordings in which "{}" stands for the label; None: the bundle's.
-        progress: is told how many labels are done.
+        progress: called with the number of labels done.
 
     Raises:
-        VljEdgeError: no label, two that are the same to the text encoder, one that is too long, a template without
-            a place for the label, or a bundle that cannot be used.
+        VljEdgeError: there is no label, two are the same to the text encoder, one is too long, a template lacks "{}",
+            or the bundle cannot be used.
     """
     check_labels(labels)
     templates = model.manifest.labels.templates if templates is None else tuple(templates)
@@ -110,10 +114,10 @@ def make_bank(
 
 
 def save_bank(bank: LabelBank, path: Path) -> None:
-    """Write a bank as a NumPy archive (.npz): `labels` (JSON in UTF-8), `embeddings`, `space`. Whole or not at all.
+    """Write a bank atomically as a NumPy archive (.npz): `labels` (JSON in UTF-8), `embeddings`, `space`.
 
     Raises:
-        VljEdgeError: it cannot be written there.
+        VljEdgeError: the file cannot be written.
     """
     names = np.frombuffer(json.dumps(bank.labels, ensure_ascii=False).encode(), np.uint8)
     space = np.frombuffer(bank.space.encode(), np.uint8)
@@ -125,18 +129,18 @@ def save_bank(bank: LabelBank, path: Path) -> None:
 
 
 def load_bank(path: Path, model: Model) -> LabelBank:
-    """Read a bank that save_bank() wrote. Nothing in it is executed.
+    """Read a bank that save_bank() wrote. Nothing in the file is executed.
 
     Raises:
-        VljEdgeError: no such file, no bank, or one that was made with other weights.
+        VljEdgeError: there is no such file, it is no bank, or it was made with other weights.
     """
     try:
         with np.load(path, allow_pickle=False) as found:
             labels = json.loads(found["labels"].tobytes())
             bank = LabelBank(tuple(labels), found["embeddings"], found["space"].tobytes().decode())
-        atomic_write = all(type(label) is str for label in labels) and bank.embeddings.dtype == np.float32
-        if not atomic_write or bank.embeddings.ndim != 2 or len(labels) != len(bank.embeddings) or not labels:
-            raise ValueError("labels and embeddings do not belong together")
+        valid = all(type(label) is str for label in labels) and bank.embeddings.dtype == np.float32
+        if not valid or bank.embeddings.ndim != 2 or len(labels) != len(bank.embeddings) or not labels:
+            raise ValueError("labels and embeddings do not match")
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise VljEdgeError(f"{path} is no bank of labels ({why}): make one with vlj-edge labels --out") from error

@@ -1,4 +1,4 @@
-"""What a device notices that makes embeddings and no words: another label is nearest, or something is new."""
+"""Events of a stream of embeddings, without words: another label is nearest, or something is new."""
 
 from __future__ import annotations
 
@@ -16,21 +16,30 @@ from .labels import LabelBank
 HOLD = 2  # windows in a row that another label must be nearest, as for classify.watch()
 
 
-class Novelty:
-    """Remembers what was new, and finds new what is unlike all of that.
+class NoveltyDetector:
+    """Remembers the embeddings that were new, and reports embeddings that are unlike all of them.
 
     Args:
-        below: cosine (-1..1) to the nearest of them below which an embedding is new.
-        capacity: embeddings remembered; the oldest is forgotten first, and may then be new again.
-        size: numbers of an embedding.
+        below: an embedding is new if its cosine (-1..1) to every remembered one is below this.
+        size: width of an embedding.
+        capacity: how many embeddings are remembered; the oldest is forgotten first and may then be new again.
+
+    Example:
+        >>> import numpy as np
+        >>> from vlj_edge import NoveltyDetector
+        >>> detector = NoveltyDetector(below=0.7, size=2)
+        >>> detector.update(np.array([1, 0], np.float32))
+        -1.0
+        >>> detector.update(np.array([1, 0], np.float32)) is None
+        True
     """
 
     def __init__(self, below: float, size: int, capacity: int = 256) -> None:
         self._below, self._known, self._count = below, np.zeros((capacity, size), np.float32), 0
 
-    def offer(self, embedding: npt.NDArray[np.float32]) -> float | None:
-        """The cosine to the nearest known embedding (-1 for the first) if this one is new; then it is known. None if it
-        is not new."""
+    def update(self, embedding: npt.NDArray[np.float32]) -> float | None:
+        """Remember an embedding, float32 [size], if it is new, and return its cosine to the nearest remembered one (-1
+        for the first). Return None if it is not new."""
         known = self._known[: self._count]
         nearest = float((known @ embedding).max()) if self._count else -1.0
         if nearest >= self._below:
@@ -41,26 +50,34 @@ class Novelty:
 
 
 @dataclass(frozen=True)
-class Noticed:
-    """One window.
+class Observation:
+    """A window with its nearest label and its event, if any.
 
     Attributes:
-        label: number in the bank of the nearest label; -1: none of them, or there is no bank.
-        name: that label.
+        label_index: index of the nearest label in the bank; -1 if none is near enough or there is no bank.
+        label: that label.
         cosine: to the nearest label, whether or not it is near enough; None without a bank.
-        event: what happened: "label", another one is nearest now; "novel", it is unlike what was seen of late.
-        nearest: of something new, the cosine to what is least unlike it.
+        event: "label" if the nearest label has changed, "novel" if the window is new, None otherwise.
+        nearest: of a new window, the cosine to the nearest remembered embedding.
+
+    Example:
+        >>> import vlj_edge
+        >>> with vlj_edge.load() as model:
+        ...     detector = vlj_edge.NoveltyDetector(0.7, model.manifest.embedding)
+        ...     first = next(vlj_edge.observe(model.embed("video.mp4"), None, 0.0, detector))
+        >>> first.event
+        'novel'
     """
 
     item: WindowEmbedding
-    label: int = -1
-    name: str | None = None
+    label_index: int = -1
+    label: str | None = None
     cosine: float | None = None
     event: Literal["label", "novel"] | None = None
     nearest: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON types, without the embedding and without what is not known."""
+        """Return plain JSON types, without the embedding and without unknown values."""
         window = self.item.window
         found: dict[str, Any] = {
             "time": window.centre,
@@ -69,7 +86,7 @@ class Noticed:
             "encoded": self.item.encoded,
         }
         if self.cosine is not None:
-            found |= {"label": self.name, "cosine": round(self.cosine, 4)}
+            found |= {"label": self.label, "cosine": round(self.cosine, 4)}
         if self.event is not None:
             found |= {"event": self.event}
         if self.nearest is not None:
@@ -77,30 +94,30 @@ class Noticed:
         return found
 
 
-def notice(
-    items: Iterable[WindowEmbedding], bank: LabelBank | None, none_below: float, novelty: Novelty | None
-) -> Iterator[Noticed]:
-    """Every window, and what is to be noticed about it.
+def observe(
+    items: Iterable[WindowEmbedding], bank: LabelBank | None, none_below: float, novelty: NoveltyDetector | None
+) -> Iterator[Observation]:
+    """Yield an observation of every window.
 
     Args:
-        none_below: cosine below which not even the nearest label is meant.
+        none_below: cosine below which even the nearest label does not apply.
     """
-    told: int | None = None
+    reported: int | None = None
     run, leading = 0, -1
     for item in items:
-        label, cosine, event, name = -1, None, None, None
+        index, cosine, event, label = -1, None, None, None
         if bank is not None:
             cosines = bank.embeddings @ item.embedding
             nearest = int(cosines.argmax())
             cosine = float(cosines[nearest])
-            label = nearest if cosine >= none_below else -1
-            name = bank.labels[label] if label >= 0 else None
-            run = run + 1 if label == leading else 1
-            leading = label
-            if label != told and run >= HOLD:
-                told, event = label, "label"
-        new = novelty.offer(item.embedding) if novelty is not None else None
+            index = nearest if cosine >= none_below else -1
+            label = bank.labels[index] if index >= 0 else None
+            run = run + 1 if index == leading else 1
+            leading = index
+            if index != reported and run >= HOLD:
+                reported, event = index, "label"
+        new = novelty.update(item.embedding) if novelty is not None else None
         if new is not None and event is None:
-            yield Noticed(item, label, name, cosine, "novel", new)
+            yield Observation(item, index, label, cosine, "novel", new)
         else:
-            yield Noticed(item, label, name, cosine, "label" if event else None, new)
+            yield Observation(item, index, label, cosine, "label" if event else None, new)

@@ -1,6 +1,6 @@
-"""Embeddings in few bytes: a prefix of them, as float32, float16, int8 with a scale, or one bit a number.
+"""Embeddings in few bytes: shortened, and as float32, float16, int8 with a scale, or one bit a value.
 
-All numbers are little-endian. What the forms cost in agreement is in results/wearable.json.
+All values are little-endian. What each format costs in agreement is in results/wearable.json.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ Vector = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class VectorFormat:
-    """How a vector is written.
+    """How a vector is stored.
 
     Attributes:
-        code: that stands for it in files.
-        size: bytes for a width.
-        pack, unpack: to bytes, and back to float32 of the width.
+        code: identifies the format in a file's header.
+        size: width -> bytes.
+        pack: float32 [width] -> bytes.
+        unpack: bytes and width -> float32 [width].
     """
 
     code: int
@@ -37,8 +38,8 @@ class VectorFormat:
 
 def _pack_int8(vector: Vector) -> bytes:
     scale = max(float(np.abs(vector).max()), 1e-12) / 127
-    numbers: bytes = np.rint(vector / scale).astype(np.int8).tobytes()
-    return struct.pack("<f", scale) + numbers
+    values: bytes = np.rint(vector / scale).astype(np.int8).tobytes()
+    return struct.pack("<f", scale) + values
 
 
 def _unpack_int8(raw: bytes, width: int) -> Vector:
@@ -70,22 +71,22 @@ FORMATS = {
 
 
 def parse_format(name: str) -> VectorFormat:
-    """A form by its name.
+    """Return a format by its name.
 
     Raises:
-        VljEdgeError: no form is called that.
+        VljEdgeError: there is no such format.
     """
     if name not in FORMATS:
-        raise VljEdgeError(f"no form of vectors is called '{name}': choose one of {', '.join(FORMATS)}")
+        raise VljEdgeError(f"no vector format is called '{name}': choose one of {', '.join(FORMATS)}")
     return FORMATS[name]
 
 
 def read_basis(directory: Path, manifest: Manifest) -> Vector | None:
-    """The axes on which a bundle's embeddings are shortened, float32 [embedding, axes], the most telling first, each of
-    unit length; None: it has none, because its embeddings can be cut off as they are, or nobody has fitted any.
+    """Return the axes on which a bundle's embeddings are shortened, float32 [embedding, axes], most informative first,
+    each of unit length; None if the bundle has none: then embeddings are truncated.
 
     Raises:
-        VljEdgeError: the file is not the one that was sealed, or holds something else.
+        VljEdgeError: the file does not match the manifest, or is not an array of axes.
     """
     if manifest.prefix is None:
         return None
@@ -99,22 +100,22 @@ def read_basis(directory: Path, manifest: Manifest) -> Vector | None:
     return np.asarray(basis / np.maximum(np.linalg.norm(basis, axis=0), 1e-12), np.float32)  # int8 has any scale
 
 
-def prefix(vector: Vector, width: int, basis: Vector | None = None) -> Vector:
-    """A vector in `width` numbers, of unit length again; the vector itself if that is all of it.
+def shorten(vector: Vector, width: int, basis: Vector | None = None) -> Vector:
+    """Return a vector shortened to `width` values and scaled to unit length; the vector itself at its full width.
 
     Args:
-        basis: of read_basis(): the numbers are those along its first axes; None: the vector's own first ones.
+        basis: from read_basis(): project on its first `width` axes; None: keep the first `width` values.
 
     Raises:
-        VljEdgeError: the vector is not so long.
+        VljEdgeError: `width` is larger than the vector, or than the number of axes.
     """
     if not 1 <= width <= len(vector):
         raise VljEdgeError(
-            f"a vector of {len(vector)} numbers has no prefix of {width}: give a width up to {len(vector)}"
+            f"a vector of {len(vector)} values cannot be shortened to {width}: give a width up to {len(vector)}"
         )
     if width == len(vector):
         return vector
     if basis is not None and width > basis.shape[1]:
-        raise VljEdgeError(f"this bundle shortens vectors to {basis.shape[1]} numbers or fewer, not to {width}")
+        raise VljEdgeError(f"this bundle shortens vectors to {basis.shape[1]} values or fewer, not to {width}")
     part = vector[:width] if basis is None else vector @ basis[:, :width]
     return np.asarray(part / max(float(np.linalg.norm(part)), 1e-12), np.float32)

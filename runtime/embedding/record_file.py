@@ -1,7 +1,7 @@
-"""Embeddings in a file: a stream that grows, or a ring that never does. docs/embeddings.md describes the bytes.
+"""A file of embeddings: a stream that grows, or a ring of fixed size. docs/embeddings.md describes the bytes.
 
-Every record carries a checksum and has the same size. So a reader needs no index, a record that a power cut tore is
-noticed and left out, and all others stay readable: nothing that was written is ever moved.
+Records have the same size and a checksum each. So a reader needs no index, a record that a power cut left incomplete is
+skipped, and all others stay readable: nothing that was written is ever moved.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from vlj_edge.errors import VljEdgeError
 
-from .quantize import FORMATS, Vector, VectorFormat, parse_format, prefix
+from .quantize import FORMATS, Vector, VectorFormat, parse_format, shorten
 
 _MAGIC = b"vljedge1"
 _HEADER = struct.Struct("<8sBxxxIIQ16s")  # magic, form, width, record size, slots (0: a stream), space; then CRC-32
@@ -29,13 +29,13 @@ HEADER_SIZE = 64
 
 @dataclass(frozen=True)
 class Layout:
-    """What a file of records holds.
+    """The layout of a record file.
 
     Attributes:
-        form: of its vectors (vectors.FORMS).
-        width: numbers of each vector.
-        space: that they lie in (vlj_edge.bundle.embedding_space).
-        slots: records that a ring holds; 0: a stream, which grows.
+        form: format of its vectors, a key of quantize.FORMATS.
+        width: values of each vector.
+        space: identifies the weights that made the embeddings (vlj_edge.bundle.embedding_space).
+        slots: capacity of a ring in records; 0 for a stream.
 
     Example:
         >>> from vlj_edge import Layout
@@ -50,12 +50,12 @@ class Layout:
 
     @property
     def record_size(self) -> int:
-        """Bytes."""
+        """Bytes of one record."""
         return _RECORD.size + parse_format(self.form).size(self.width) + _CRC.size
 
 
 class Record(NamedTuple):
-    """One embedding: its number from 0 on, seconds from the source's start, unix time, label's number or -1.
+    """One embedding: its number from 0 on, seconds from the start of the source, Unix time, and label index or -1.
 
     Example:
         >>> from vlj_edge import Record
@@ -71,13 +71,13 @@ class Record(NamedTuple):
 
 
 class RecordFile:
-    """A file of records that this process alone appends to.
+    """A record file, opened for appending and locked against other writers. A context manager.
 
     Args:
-        sync: have every record on the disk before write() returns, so that a power cut loses none that was written.
+        sync: write() returns only when the record is on the disk, so that a power cut loses no record.
 
     Raises:
-        VljEdgeError: another process writes to it, it holds something else, or there is no room.
+        VljEdgeError: another process writes to the file, it has another layout, or the disk is full.
 
     Example:
         >>> from pathlib import Path
@@ -93,7 +93,7 @@ class RecordFile:
 
     def __init__(self, path: Path, layout: Layout, sync: bool = False) -> None:
         self.path, self.layout, self._sync = path, layout, sync
-        self._form: VectorFormat = parse_format(layout.form)
+        self._format: VectorFormat = parse_format(layout.form)
         if not path.exists():
             _create(path, layout)
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -104,19 +104,19 @@ class RecordFile:
                 raise VljEdgeError(f"{path} is being written by another process: name another file") from error
             found = read_layout(path)
             if found != layout:
-                raise VljEdgeError(f"{path} holds {_told(found)}, not {_told(layout)}: name another file")
+                raise VljEdgeError(f"{path} holds {_describe(found)}, not {_describe(layout)}: name another file")
             self.next = max((record.number for record in read_records(path)), default=-1) + 1
         except BaseException:
             os.close(self._file)
             raise
 
     def write(self, time: float, clock: float, embedding: Vector, label: int = -1) -> None:
-        """Append an embedding, float32 [at least the layout's width]; in a full ring it takes the oldest one's place.
+        """Append an embedding, float32 [at least the layout's width]; a full ring overwrites its oldest record.
 
         Raises:
-            VljEdgeError: the disk is full, or fails.
+            VljEdgeError: the disk is full, or writing fails.
         """
-        vector = self._form.pack(prefix(embedding, self.layout.width))
+        vector = self._format.pack(shorten(embedding, self.layout.width))
         body = _RECORD.pack(self.next, time, clock, label) + vector
         slot = self.next % self.layout.slots if self.layout.slots else self.next
         record, size = body + _CRC.pack(zlib.crc32(body)), self.layout.record_size
@@ -132,7 +132,7 @@ class RecordFile:
         self.next += 1
 
     def close(self) -> None:
-        """Let go of the file. May be called twice."""
+        """Release the file. May be called twice."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -145,10 +145,10 @@ class RecordFile:
 
 
 def read_layout(path: Path) -> Layout:
-    """What a file holds.
+    """Read the layout from a file's header.
 
     Raises:
-        VljEdgeError: it cannot be read, or is no file of records.
+        VljEdgeError: the file cannot be read, or is no record file.
     """
     try:
         with path.open("rb") as stream:
@@ -168,7 +168,7 @@ def read_layout(path: Path) -> Layout:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The records of a file, the oldest first. What was torn is left out; another process may be writing.
+    """Yield the records of a file, oldest first, without incomplete ones. Another process may be writing.
 
     Raises:
         VljEdgeError: as read_layout().
@@ -186,7 +186,7 @@ def read_records(path: Path) -> Iterator[Record]:
         for number, slot in sorted(numbers):
             stream.seek(HEADER_SIZE + slot * size)
             raw = stream.read(size)
-            # written over since: its number is then another one
+            # another number: it was overwritten since
             if _is_whole(raw) and _RECORD.unpack_from(raw)[0] == number:
                 _, time, clock, label = _RECORD.unpack_from(raw)
                 yield Record(number, time, clock, label, form.unpack(raw[_RECORD.size : -_CRC.size], layout.width))
@@ -198,7 +198,7 @@ def _is_whole(raw: bytes) -> bool:
 
 
 def _create(path: Path, layout: Layout) -> None:
-    """Header and empty slots under another name, then the right one: a power cut leaves the file or none."""
+    """Write header and empty slots to a scratch file, then rename it: a power cut leaves a whole file or none."""
     head = _HEADER.pack(
         _MAGIC,
         parse_format(layout.form).code,
@@ -213,11 +213,11 @@ def _create(path: Path, layout: Layout) -> None:
         with scratch.open("wb") as stream:
             stream.write(head)
             stream.flush()
-            if layout.slots:  # all the room that it will ever need, now
+            if layout.slots:  # reserve the space of the whole ring
                 os.posix_fallocate(stream.fileno(), 0, HEADER_SIZE + layout.slots * layout.record_size)
             os.fsync(stream.fileno())
         try:
-            os.link(scratch, path)  # which does not take the place of a file that another process has just made
+            os.link(scratch, path)  # unlike rename, it does not replace a file that another process has just made
         except FileExistsError:
             pass
         except OSError:  # a file system without links, such as FAT
@@ -231,6 +231,6 @@ def _create(path: Path, layout: Layout) -> None:
         raise VljEdgeError(f"{path} cannot be made ({error.strerror or error}): name another place") from error
 
 
-def _told(layout: Layout) -> str:
+def _describe(layout: Layout) -> str:
     kind = f"a ring of {layout.slots}" if layout.slots else "a stream"
     return f"{kind} {layout.form} vectors of {layout.width} in space {layout.space}"

@@ -1,4 +1,4 @@
-"""Where embeddings go: JSON lines, a NumPy archive, a file of records."""
+"""Writers of embeddings: JSON lines, a NumPy archive, a record file."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from vlj_edge.bundle import Manifest
 from vlj_edge.bundle.embedding_space import embedding_space
 from vlj_edge.errors import VljEdgeError
 
-from .novelty import Noticed
+from .novelty import Observation
 from .quantize import Vector
 from .record_file import Layout, RecordFile
 
-Shorten = Callable[[Vector], Vector]  # vectors.prefix() of the width that is wanted
+Shorten = Callable[[Vector], Vector]  # quantize.shorten() with a width and a basis
 
 
 class EmbeddingWriter(Protocol):
-    """Takes every window. close() may be called twice; what was taken before an interruption is kept."""
+    """Writes the observation of every window."""
 
-    def take(self, noticed: Noticed) -> None:
-        """The next window."""
+    def write(self, observation: Observation) -> None:
+        """Write the next window."""
 
     def close(self) -> None:
-        """Nothing comes any more."""
+        """Finish the file. May be called twice, and after an interruption."""
 
 
 class JsonLinesWriter:
-    """One object a line, as Noticed.as_dict(), with the shortened embedding; or events alone, without it."""
+    """Writes one JSON object a line: Observation.as_dict() with the shortened embedding, or only events, without it."""
 
     def __init__(self, stream: IO[str], shorten: Shorten, events: bool) -> None:
         self._stream, self._shorten, self._events = stream, shorten, events
 
-    def take(self, noticed: Noticed) -> None:
-        """See VectorSink."""
-        if self._events and noticed.event is None:
+    def write(self, observation: Observation) -> None:
+        """See EmbeddingWriter."""
+        if self._events and observation.event is None:
             return
-        found = noticed.as_dict()
+        found = observation.as_dict()
         if not self._events:
-            found["embedding"] = [round(float(n), 6) for n in self._shorten(noticed.item.embedding)]
+            found["embedding"] = [round(float(n), 6) for n in self._shorten(observation.item.embedding)]
         self._stream.write(json.dumps(found, ensure_ascii=False) + "\n")
         self._stream.flush()
 
     def close(self) -> None:
-        """See VectorSink."""
+        """See EmbeddingWriter."""
 
 
 class NumpyWriter:
-    """One .npz: `time` float64 [windows] seconds (centres), `embedding` float32 [windows, width], `label` int32
-    [windows], `space`. It is written when it is closed."""
+    """Writes one .npz on close(): `time` float64 [windows] in seconds (window centres), `embedding` float32 [windows,
+    width], `label` int32 [windows] (index in the bank or -1), `space`."""
 
     def __init__(self, path: Path, manifest: Manifest, width: int, shorten: Shorten) -> None:
         self._path, self._space, self._width, self._shorten = path, embedding_space(manifest), width, shorten
@@ -63,17 +63,17 @@ class NumpyWriter:
         self._labels: list[int] = []
         self._closed = False
 
-    def take(self, noticed: Noticed) -> None:
-        """See VectorSink."""
-        self._times.append(noticed.item.window.centre)
-        self._rows.append(self._shorten(noticed.item.embedding))
-        self._labels.append(noticed.label)
+    def write(self, observation: Observation) -> None:
+        """See EmbeddingWriter."""
+        self._times.append(observation.item.window.centre)
+        self._rows.append(self._shorten(observation.item.embedding))
+        self._labels.append(observation.label_index)
 
     def close(self) -> None:
-        """See VectorSink.
+        """See EmbeddingWriter.
 
         Raises:
-            VljEdgeError: it cannot be written.
+            VljEdgeError: the file cannot be written.
         """
         if self._closed:
             return
@@ -93,17 +93,22 @@ class NumpyWriter:
 
 
 class RecordWriter:
-    """A file of records (runtime/embedding/record_file.py): a stream, or a ring of `slots`. Every record is on the disk
-    before the next window is looked at."""
+    """Writes a record file (record_file.py): a stream, or a ring of `slots`. A ring's record is on the disk before the
+    next window is encoded."""
 
     def __init__(self, path: Path, manifest: Manifest, form: str, width: int, shorten: Shorten, slots: int = 0) -> None:
         self._shorten = shorten
         self._file = RecordFile(path, Layout(form, width, embedding_space(manifest), slots), sync=slots > 0)
 
-    def take(self, noticed: Noticed) -> None:
-        """See VectorSink."""
-        self._file.write(noticed.item.window.centre, time.time(), self._shorten(noticed.item.embedding), noticed.label)
+    def write(self, observation: Observation) -> None:
+        """See EmbeddingWriter."""
+        self._file.write(
+            observation.item.window.centre,
+            time.time(),
+            self._shorten(observation.item.embedding),
+            observation.label_index,
+        )
 
     def close(self) -> None:
-        """See VectorSink."""
+        """See EmbeddingWriter."""
         self._file.close()

@@ -18,7 +18,7 @@ from vlj_edge.bundle.embedding_space import embedding_space
 from vlj_edge.errors import VljEdgeError, require
 
 from ..model import Model
-from .index import Encode, EncodedVideo, see_video
+from .index import EncodedVideo, VideoEncoder, encode_video
 from .store import Video, VideoMoments
 
 _AHEAD = 2  # videos that wait for each thread of the cluster, so that none idles
@@ -26,7 +26,7 @@ _PLAIN = ["dask", "msgpack"]  # serializers; pickle is not among them
 _models = threading.local()
 
 
-def on(address: str, model: Model, query: str) -> Encode:
+def cluster_encoder(address: str, model: Model, query: str) -> VideoEncoder:
     """Looks at videos on the cluster of the scheduler at an address, such as tcp://10.0.0.1:8786.
 
     Raises:
@@ -53,7 +53,7 @@ def on(address: str, model: Model, query: str) -> Encode:
         def send() -> None:
             video = next(waiting, None)
             if video is not None:
-                future = client.submit(encode_there, *wanted, list(video), pure=False, retries=2)
+                future = client.submit(encode_on_worker, *wanted, list(video), pure=False, retries=2)
                 sent[future.key] = video
                 running.add(future)
 
@@ -70,7 +70,7 @@ def on(address: str, model: Model, query: str) -> Encode:
     return encode
 
 
-def encode_there(directory: str, space: str, query: str, video: Sequence[Any]) -> dict[str, Any]:
+def encode_on_worker(directory: str, space: str, query: str, video: Sequence[Any]) -> dict[str, Any]:
     """What runs on a worker: a video's moments as plain arrays, or what is wrong as a text."""
     try:
         model = _model(directory)
@@ -78,7 +78,7 @@ def encode_there(directory: str, space: str, query: str, video: Sequence[Any]) -
             raise VljEdgeError(
                 f"the bundle {directory} has other weights on {os.uname().nodename}: copy it there again"
             )
-        seen = see_video(model, Video(*video), query)
+        seen = encode_video(model, Video(*video), query)
     except VljEdgeError as error:
         return {"problem": str(error)}
     found: dict[str, Any] = {"problem": seen.problem or ""}

@@ -16,7 +16,7 @@ import numpy as np
 from vlj_edge.errors import VljEdgeError
 
 from ..model import Model
-from .store import Store, Video, VideoMoments, moments_of
+from .store import Store, Video, VideoMoments, merge_windows
 
 SUFFIXES = frozenset(
     [
@@ -58,13 +58,20 @@ class EncodedVideo:
 
 
 @dataclass(frozen=True)
-class Indexed:
-    """One video that was done.
+class IndexedVideo:
+    """A video that was indexed.
 
     Attributes:
-        moments: that are stored of it.
-        seconds: of video that they cover.
-        problem: as of Seen.
+        moments: number of moments stored of it.
+        seconds: time of the video that they cover.
+        problem: why it could not be read, or not to its end; one line.
+
+    Example:
+        >>> import vlj_edge
+        >>> with vlj_edge.load() as model, vlj_edge.Store("library", model.manifest, write=True) as store:
+        ...     [video] = vlj_edge.index(store, model, ["videos"])
+        >>> video.path.name, video.moments > 0, video.problem
+        ('demo.mp4', True, None)
     """
 
     path: Path
@@ -73,7 +80,7 @@ class Indexed:
     problem: str | None = None
 
 
-class Encode(Protocol):
+class VideoEncoder(Protocol):
     """Looks at videos, here or on other machines, in any order."""
 
     def __call__(self, videos: Sequence[Video]) -> Iterator[EncodedVideo]: ...
@@ -99,7 +106,7 @@ def find_videos(paths: Iterable[str | Path]) -> list[Path]:
     return list(found)
 
 
-def video_of(path: Path) -> Video:
+def stat_video(path: Path) -> Video:
     """What tells whether a file has changed.
 
     Raises:
@@ -112,11 +119,11 @@ def video_of(path: Path) -> Video:
     return Video(str(path), about.st_size, about.st_mtime_ns)
 
 
-def see_video(model: Model, video: Video, query: str, unwanted: Callable[[], bool] = lambda: False) -> EncodedVideo:
+def encode_video(model: Model, video: Video, query: str, cancelled: Callable[[], bool] = lambda: False) -> EncodedVideo:
     """All moments of one video. A file that breaks off gives those before the break, and says so.
 
     Args:
-        unwanted: looked at with every window: give up, nobody waits for this any more.
+        cancelled: looked at with every window: give up, nobody waits for this any more.
     """
     path, problem = Path(video.path), None
     windows: list[tuple[float, float, np.ndarray]] = []
@@ -124,20 +131,20 @@ def see_video(model: Model, video: Video, query: str, unwanted: Callable[[], boo
         items = model.embed(path, query=query)
         try:
             for item in items:
-                if unwanted():
+                if cancelled():
                     return EncodedVideo(path, None, f"{path} was not looked at to its end")
                 windows.append((item.window.start, item.window.end, item.embedding))
         finally:
             items.close()
     except VljEdgeError as error:
         problem = str(error)
-    moments = moments_of(video, windows)
+    moments = merge_windows(video, windows)
     if moments is None:
         problem = problem or f"{path} holds no picture: leave it out"
     return EncodedVideo(path, moments, problem)
 
 
-def here(model: Model, query: str, jobs: int = 1) -> Encode:
+def local_encoder(model: Model, query: str, jobs: int = 1) -> VideoEncoder:
     """Looks at videos in this process.
 
     Args:
@@ -148,7 +155,7 @@ def here(model: Model, query: str, jobs: int = 1) -> Encode:
     def encode(videos: Sequence[Video]) -> Iterator[EncodedVideo]:
         if min(jobs, len(videos)) <= 1:
             for video in videos:
-                yield see_video(model, video, query)
+                yield encode_video(model, video, query)
             return
         stop = threading.Event()
         models = [model.copy(threads=1) for _ in range(min(jobs, len(videos)))]
@@ -160,7 +167,7 @@ def here(model: Model, query: str, jobs: int = 1) -> Encode:
         def work(own: Model) -> None:
             try:
                 while not stop.is_set():
-                    seen.put(see_video(own, waiting.get_nowait(), query, stop.is_set))
+                    seen.put(encode_video(own, waiting.get_nowait(), query, stop.is_set))
             except Empty:
                 pass
             except BaseException as error:  # raised again where the results are used
@@ -185,31 +192,31 @@ def here(model: Model, query: str, jobs: int = 1) -> Encode:
 
 def index(
     store: Store,
-    encode: Encode | Model,
+    encode: VideoEncoder | Model,
     paths: Iterable[str | Path],
-    planned: Callable[[list[Video]], None] = lambda videos: None,
-) -> Iterator[Indexed]:
+    on_plan: Callable[[list[Video]], None] = lambda videos: None,
+) -> Iterator[IndexedVideo]:
     """Store what is new or has changed in files and folders. What is stored stays so, wherever this ends.
 
     Args:
-        encode: a Model, here() for several videos at a time, or cluster.on().
-        planned: is told what will be looked at, first.
+        encode: a Model, local_encoder() for several videos at a time, or cluster.cluster_encoder().
+        on_plan: is told what will be looked at, first.
 
     Raises:
         VljEdgeError: nothing is at a path, or the store cannot be written.
     """
     if isinstance(encode, Model):
-        encode = here(encode, store.query)
-    yield from _store(store, encode, _changed(store, find_videos(paths)), planned)
+        encode = local_encoder(encode, store.query)
+    yield from _store(store, encode, _changed(store, find_videos(paths)), on_plan)
 
 
-def follow(
+def index_continuously(
     store: Store,
-    encode: Encode,
+    encode: VideoEncoder,
     paths: Sequence[str | Path],
-    planned: Callable[[list[Video]], None] = lambda videos: None,
+    on_plan: Callable[[list[Video]], None] = lambda videos: None,
     pause: float = 2.0,
-) -> Iterator[Indexed]:
+) -> Iterator[IndexedVideo]:
     """As index(), and go on with what comes into the folders, once it does not grow any more. Never ends of itself.
 
     Args:
@@ -219,7 +226,7 @@ def follow(
     while True:
         settled = time.time_ns() - int(_SETTLED * 1e9)
         new = [v for v in _changed(store, find_videos(paths)) if v.modified < settled and v not in failed]
-        for done in _store(store, encode, new, planned):
+        for done in _store(store, encode, new, on_plan):
             failed |= {video for video in new if done.problem and video.path == str(done.path)}
             yield done
         time.sleep(pause)
@@ -242,7 +249,7 @@ def _changed(store: Store, paths: Iterable[Path]) -> list[Video]:
     known, new = store.videos(), []
     for path in paths:
         try:
-            video = video_of(path)
+            video = stat_video(path)
         except VljEdgeError:  # gone since it was found
             continue
         if known.get(video.path) != video:
@@ -251,11 +258,11 @@ def _changed(store: Store, paths: Iterable[Path]) -> list[Video]:
 
 
 def _store(
-    store: Store, encode: Encode, videos: list[Video], planned: Callable[[list[Video]], None]
-) -> Iterator[Indexed]:
+    store: Store, encode: VideoEncoder, videos: list[Video], on_plan: Callable[[list[Video]], None]
+) -> Iterator[IndexedVideo]:
     if not videos:
         return
-    planned(videos)
+    on_plan(videos)
     changed = False
     try:
         for seen in encode(videos):
@@ -264,7 +271,7 @@ def _store(
                 store.put(seen.moments)
                 changed = True
                 count, seconds = len(seen.moments.start), float(seen.moments.end[-1])
-            yield Indexed(seen.path, count, seconds, seen.problem)
+            yield IndexedVideo(seen.path, count, seconds, seen.problem)
     finally:
         if changed:
-            store.tidy()
+            store.compact()

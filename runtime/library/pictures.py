@@ -16,7 +16,7 @@ from ..video.source import Frame
 from ..video.uri import open_source
 
 
-def thumbnail(moment: Moment, path: Path, width: int = 320) -> None:
+def write_thumbnail(moment: Moment, path: Path, width: int = 320) -> None:
     """Write the frame in the middle of a moment's best window as a JPEG, at most `width` pixels wide.
 
     Raises:
@@ -33,7 +33,7 @@ def thumbnail(moment: Moment, path: Path, width: int = 320) -> None:
         raise VljEdgeError(f"{path} cannot be written: check the folder and the disk")
 
 
-def cut(moment: Moment, path: Path) -> None:
+def write_clip(moment: Moment, path: Path) -> None:
     """Write a moment as an MP4 (MPEG-4 part 2, which every build of OpenCV has), in the video's own size and rate.
 
     Raises:

@@ -27,7 +27,7 @@ _MOST = 20_000  # windows that are looked through for the moments that were aske
 _REACH = 32
 
 
-def search(store: Store, embedding: Embedding, top: int = 10, without: Hit | None = None) -> list[Moment]:
+def search(store: Store, embedding: Embedding, top: int = 10, exclude: Hit | None = None) -> list[Moment]:
     """The moments that are nearest to an embedding, the nearest first; no two overlap.
 
     A moment is the window that is nearest, with those before and after it for as long as they are at least half as
@@ -36,23 +36,23 @@ def search(store: Store, embedding: Embedding, top: int = 10, without: Hit | Non
     Args:
         embedding: float32 [embedding], unit length: Model.embed_text(), or embedding_at().
         top: moments; fewer where the library has no more.
-        without: leave out what overlaps with this.
+        exclude: leave out what overlaps with this.
     """
     slack = store.temperature * math.log(2)
 
     def around(hit: Hit, reach: int) -> list[Hit]:
-        return store.around(hit, embedding, reach)
+        return store.neighbours(hit, embedding, reach)
 
     count = 8 * top
     while True:
-        hits = store.nearest(embedding, count, without)
-        moments = join(hits, around, slack, top, [without] if without is not None else [])
+        hits = store.nearest(embedding, count, exclude)
+        moments = merge_hits(hits, around, slack, top, [exclude] if exclude is not None else [])
         if len(moments) == top or len(hits) < count or count >= _MOST:
             return moments
         count = min(4 * count, _MOST)  # they are all of few long moments
 
 
-def join(hits: Sequence[Hit], around: Around, slack: float, top: int, taken: Sequence[Hit] = ()) -> list[Moment]:
+def merge_hits(hits: Sequence[Hit], around: Around, slack: float, top: int, taken: Sequence[Hit] = ()) -> list[Moment]:
     """At most `top` moments, the best first: each the best window that is left, and its neighbours for as long as they
     are not more than `slack` (cosine) below it. No two overlap, nor does any with what is taken.
 

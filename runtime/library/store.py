@@ -59,7 +59,7 @@ class VideoMoments:
     embeddings: Vectors
 
 
-def moments_of(video: Video, windows: Iterable[tuple[float, float, Vectors]]) -> VideoMoments | None:
+def merge_windows(video: Video, windows: Iterable[tuple[float, float, Vectors]]) -> VideoMoments | None:
     """The moments of windows (start and end in seconds, embedding), in order; None: there are none. Windows with the
     very same embedding, one after the other, are one moment: the scene gate has let it stand."""
     starts, ends, rows = list[float](), list[float](), list[Vectors]()
@@ -84,16 +84,26 @@ class Hit(NamedTuple):
 
 
 class Store:
-    """A store of one bundle's embeddings.
+    """A store of moments and their embeddings, made by one bundle. A context manager.
 
     Args:
         uri: a folder, or s3://bucket/path and the like; its credentials come from the environment.
-        query: what the model is asked for the embeddings; None: what the store was made with, or the bundle's own.
-        write: make it if it is not there, and be the only process on this machine that changes it.
+        query: the query of the embeddings; None: the store's own, or for a new store the bundle's query for labels.
+        write: create the store if it does not exist, and lock it against other writers on this machine.
 
     Raises:
-        VljEdgeError: no store there, one of other weights or another query, a folder with something else in it,
-            another writer, or LanceDB is not installed.
+        VljEdgeError: there is no store, it was made with other weights or another query, the folder holds other files,
+            another process writes to it, or LanceDB is not installed.
+
+    Example:
+        >>> import vlj_edge
+        >>> with vlj_edge.load() as model, vlj_edge.Store("library", model.manifest, write=True) as store:
+        ...     for video in vlj_edge.index(store, model, ["videos"]):
+        ...         print(video.path.name)
+        ...     moments = vlj_edge.search(store, model.embed_text("the robot arm pulls the drawer open"), top=1)
+        demo.mp4
+        >>> len(moments)
+        1
     """
 
     def __init__(self, uri: str | Path, manifest: Manifest, query: str | None = None, write: bool = False) -> None:
@@ -103,7 +113,7 @@ class Store:
         self._lance, self._arrow = require("lancedb", "store"), require("pyarrow", "store")
         self._lock = _Lock(Path(self.uri)) if write and "://" not in self.uri else None
         try:
-            with self._told("cannot be opened", "check the place and its permissions"):
+            with self._readable_errors("cannot be opened", "check the place and its permissions"):
                 self._database = self._connect(write)
                 self._table = self._open(manifest, query, write)
         except BaseException:
@@ -114,12 +124,12 @@ class Store:
 
     def __len__(self) -> int:
         """Moments."""
-        with self._told("cannot be read", "check the disk"):
+        with self._readable_errors("cannot be read", "check the disk"):
             return int(self._table.count_rows())
 
     def videos(self) -> dict[str, Video]:
         """All videos, by path."""
-        with self._told("cannot be read", "check the disk"):
+        with self._readable_errors("cannot be read", "check the disk"):
             rows = self._table.search().where("number = 0").select(list(Video._fields)).to_arrow().to_pylist()
         return {row["path"]: Video(**row) for row in rows}
 
@@ -138,35 +148,35 @@ class Store:
             "end": moments.end,
             "embedding": arrow.FixedSizeListArray.from_arrays(halves, moments.embeddings.shape[1]),
         }
-        with self._told("cannot be written", "free space; what it held before stays"):
+        with self._readable_errors("cannot be written", "free space; what it held before stays"):
             self._delete(moments.video.path)
             self._table.add(arrow.table(columns, schema=self._table.schema))
 
     def remove(self, path: str) -> None:
         """Forget a video."""
-        with self._told("cannot be written", "check the disk; what it held before stays"):
+        with self._readable_errors("cannot be written", "check the disk; what it held before stays"):
             self._delete(path)
 
-    def nearest(self, embedding: Vectors, count: int, without: Hit | None = None) -> list[Hit]:
+    def nearest(self, embedding: Vectors, count: int, exclude: Hit | None = None) -> list[Hit]:
         """The nearest moments, the nearest first.
 
         Args:
             embedding: float32 [embedding], unit length.
-            without: leave out what overlaps with this.
+            exclude: leave out moments that overlap with this one.
         """
-        with self._told("cannot be searched", "check the disk"):
+        with self._readable_errors("cannot be searched", "check the disk"):
             found = self._table.search(embedding, vector_column_name="embedding").distance_type("cosine").limit(count)
-            if without is not None:
-                path, start, end = _quoted(without.path), without.start, without.end
+            if exclude is not None:
+                path, start, end = _quoted(exclude.path), exclude.start, exclude.end
                 found = found.where(f'NOT (path = {path} AND "end" > {start} AND start < {end})', prefilter=True)
             found = found.nprobes(self._probes()).refine_factor(max(4, -(-_REFINED // count)))
             rows = found.select(["path", "start", "end", "number", "_distance"]).to_arrow().to_pylist()
         return [Hit(row["path"], row["start"], row["end"], 1 - row["_distance"], row["number"]) for row in rows]
 
-    def around(self, hit: Hit, embedding: Vectors, reach: int) -> list[Hit]:
+    def neighbours(self, hit: Hit, embedding: Vectors, reach: int) -> list[Hit]:
         """A hit's moment and so many before and after it in its video, in order, with their cosines to an embedding."""
         place = f"path = {_quoted(hit.path)} AND number >= {hit.number - reach} AND number <= {hit.number + reach}"
-        with self._told("cannot be read", "check the disk"):
+        with self._readable_errors("cannot be read", "check the disk"):
             rows = self._table.search().where(place).select(["number", "start", "end", "embedding"]).to_arrow()
         vectors = np.stack(rows["embedding"].to_numpy(zero_copy_only=False)).astype(np.float32)
         cosines = vectors @ embedding / np.maximum(np.linalg.norm(vectors, axis=1), 1e-6)
@@ -177,7 +187,7 @@ class Store:
     def embedding_at(self, path: str, time: float) -> tuple[Hit, Vectors] | None:
         """The moment of a video that a time (seconds) lies in, and its embedding, float32 [embedding]; None: it has no
         such moment. Where several overlap, the one whose middle is nearest."""
-        with self._told("cannot be read", "check the disk"):
+        with self._readable_errors("cannot be read", "check the disk"):
             found = self._table.search().where(f'path = {_quoted(path)} AND start <= {time} AND "end" >= {time}')
             rows = found.select(["start", "end", "embedding"]).to_arrow().to_pylist()
         if not rows:
@@ -186,13 +196,13 @@ class Store:
         vector = np.asarray(best["embedding"], np.float32)
         return Hit(path, best["start"], best["end"], 1.0), vector / max(float(np.linalg.norm(vector)), 1e-6)
 
-    def tidy(self) -> None:
+    def compact(self) -> None:
         """Make what many small commits left into few files, and index what has become too much to compare one by one.
 
         Raises:
             VljEdgeError: the disk is full, or it cannot be written.
         """
-        with self._told("cannot be written", "free space; what it held before stays"):
+        with self._readable_errors("cannot be written", "free space; what it held before stays"):
             # Without what it was before, or a disk would hold everything twice: nobody else writes there, and readers
             # look for the newest each time. In a bucket others may: its old files go after LanceDB's week.
             with warnings.catch_warnings():
@@ -269,7 +279,7 @@ class Store:
         return max(8, int(self._table.count_rows()) // _TO_A_PART // 8)
 
     @contextmanager
-    def _told(self, what: str, remedy: str) -> Iterator[None]:
+    def _readable_errors(self, what: str, remedy: str) -> Iterator[None]:
         """LanceDB's errors, of many kinds and with a trace of its sources in them, as one line."""
         try:
             yield

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import WindowReport
 
-from ..library.store import Store, Video, VideoMoments, moments_of
+from ..library.store import Store, Video, VideoMoments, merge_windows
 from .settings import SourceSettings
 
 _WRITES_PER_TIDY = 60  # after so many writes the store's small files are merged
@@ -75,7 +75,7 @@ class Recorder:
                 self.stored += len(moments.start)
                 self._writes += 1
                 if self._writes % _WRITES_PER_TIDY == 0:
-                    self._store.tidy()
+                    self._store.compact()
             except VljEdgeError as error:  # a full disk: these windows wait for the next write
                 self.last_error = str(error)
                 logging.warning("%s", error)
@@ -97,4 +97,4 @@ def to_video(source: str, reports: list[tuple[float, WindowReport]]) -> VideoMom
         for clock, report in reports
         if report.embedding is not None
     ]
-    return moments_of(Video(f"{source} {name}", 0, time.time_ns()), windows)
+    return merge_windows(Video(f"{source} {name}", 0, time.time_ns()), windows)

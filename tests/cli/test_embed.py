@@ -120,13 +120,13 @@ def test_what_was_embedded_before_an_interruption_is_kept(video: Path, tiny_bund
 def test_neither_decoder_nor_text_encoder_is_loaded(video: Path, tiny_bundle: Path, bank: Path) -> None:
     program = """
 import sys
-from vlj_edge.runtime import chain as pipeline
+from vlj_edge.runtime import chain
 from vlj_edge.runtime.engines import base as engine
 real, opened = engine.open_engine, []
-def watched(directory, manifest, name, **wanted):
+def watched(directory, manifest, name, **request):
     opened.append(name)
-    return real(directory, manifest, name, **wanted)
-pipeline.open_engine = watched
+    return real(directory, manifest, name, **request)
+chain.open_engine = watched
 from vlj_edge.cli.group import cli
 cli.main(sys.argv[1:], standalone_mode=False)
 assert opened == ["vision_encoder", "predictor"], opened

@@ -74,7 +74,7 @@ def embed(
     """
     _check(kind, out, ring, form, bank, novel_below, events)
     from vlj_edge.runtime.embedding.labels import load_bank
-    from vlj_edge.runtime.embedding.novelty import Novelty, notice
+    from vlj_edge.runtime.embedding.novelty import NoveltyDetector, observe
     from vlj_edge.runtime.embedding.quantize import parse_format
 
     from .interrupts import interrupts_deferred
@@ -83,7 +83,7 @@ def embed(
     model = load_model(bundle, engine_options)
     manifest = model.manifest
     known = load_bank(bank, model) if bank is not None else None
-    novelty = Novelty(novel_below, manifest.embedding) if novel_below is not None else None
+    novelty = NoveltyDetector(novel_below, manifest.embedding) if novel_below is not None else None
     question = query or (manifest.labels.query if known is not None else None) or None
     items = model.embed(source, query=question, pause=every)
     kept = 0
@@ -91,13 +91,13 @@ def embed(
         cleanup.callback(items.close)
         shorten = _shorten(model, width)
         sinks = _sinks(cleanup, manifest, kind, out, ring, keep, form or "float16", width, shorten, events)
-        for noticed in notice(items, known, manifest.labels.none_below, novelty):
-            if on_change and not noticed.item.encoded:
+        for observation in observe(items, known, manifest.labels.none_below, novelty):
+            if on_change and not observation.item.encoded:
                 continue
             kept += 1
             with interrupts_deferred():
                 for sink in sinks:
-                    sink.take(noticed)
+                    sink.write(observation)
     totals = items.totals
     click.echo(
         f"{totals.windows} windows, {totals.encoder_runs} encoder runs, {kept} embeddings,"
@@ -107,16 +107,16 @@ def embed(
 
 
 def _shorten(model: Model, width: int | None) -> Shorten:
-    from vlj_edge.runtime.embedding.quantize import prefix, read_basis
+    from vlj_edge.runtime.embedding.quantize import read_basis, shorten
 
     from ..errors import VljEdgeError
 
     full = model.manifest.embedding
     if width is None or width == full:
-        return partial(prefix, width=full)
+        return partial(shorten, width=full)
     if width > full:
         raise VljEdgeError(f"the embeddings have {full} numbers, not {width}: give a smaller --width")
-    return partial(prefix, width=width, basis=read_basis(model.directory, model.manifest))
+    return partial(shorten, width=width, basis=read_basis(model.directory, model.manifest))
 
 
 def _check(

@@ -14,8 +14,8 @@ from .options import EngineOptions, bundle_option, engine_options, load_model
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vlj_edge.runtime.library import Indexed, Store
-    from vlj_edge.runtime.library.index import Encode
+    from vlj_edge.runtime.library import IndexedVideo, Store
+    from vlj_edge.runtime.library.index import VideoEncoder
     from vlj_edge.runtime.library.store import Video
 
 
@@ -44,7 +44,7 @@ def index(
     several videos are encoded at once; with --threads, one at a time.
     """
     from vlj_edge.runtime.library import Store
-    from vlj_edge.runtime.library.index import find_videos, here
+    from vlj_edge.runtime.library.index import find_videos, local_encoder
     from vlj_edge.runtime.library.index import prune as forget
 
     from ..errors import VljEdgeError
@@ -56,24 +56,24 @@ def index(
             for gone in forget(store, paths):
                 click.echo(f"{gone}: forgotten", err=True)
         if cluster is not None:
-            from vlj_edge.runtime.library.cluster import on
+            from vlj_edge.runtime.library.cluster import cluster_encoder
 
-            encode = on(cluster, model, store.query)
+            encode = cluster_encoder(cluster, model, store.query)
         else:
             several = model.backend.name != "tensorrt" and engine_options.threads is None
-            encode = here(model, store.query, jobs=len(os.sched_getaffinity(0)) if several else 1)
+            encode = local_encoder(model, store.query, jobs=len(os.sched_getaffinity(0)) if several else 1)
         failed = _run(store, encode, paths, follow)
     if failed:
         raise VljEdgeError(f"{failed} of the videos could not be read to their end: see above; all others are stored")
 
 
-def _run(store: Store, encode: Encode, paths: tuple[Path, ...], follow: bool) -> int:
+def _run(store: Store, encode: VideoEncoder, paths: tuple[Path, ...], follow: bool) -> int:
     """How many videos had something wrong."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from vlj_edge.runtime.library.index import follow as go_on
     from vlj_edge.runtime.library.index import index as once
+    from vlj_edge.runtime.library.index import index_continuously as go_on
 
     console = Console(stderr=True)
     started, count, moments, seconds, failed = time.monotonic(), 0, 0, 0.0, 0
@@ -84,7 +84,7 @@ def _run(store: Store, encode: Encode, paths: tuple[Path, ...], follow: bool) ->
         def plan(videos: list[Video]) -> None:
             progress.update(task, total=(count or 0) + len(videos))
 
-        done: Iterator[Indexed] = (go_on if follow else once)(store, encode, paths, planned=plan)
+        done: Iterator[IndexedVideo] = (go_on if follow else once)(store, encode, paths, on_plan=plan)
         try:
             for each in done:
                 count, moments, seconds = count + 1, moments + each.moments, seconds + each.seconds

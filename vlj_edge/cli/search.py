@@ -39,7 +39,7 @@ def search(
     """Find the moments of a store that TEXT describes, the nearest first."""
     from vlj_edge.runtime.library import Store, embedding_at
     from vlj_edge.runtime.library import search as find
-    from vlj_edge.runtime.library.pictures import cut, thumbnail
+    from vlj_edge.runtime.library.pictures import write_clip, write_thumbnail
 
     from ..errors import VljEdgeError
 
@@ -50,7 +50,7 @@ def search(
     store = Store(uri, model.manifest)
     if wanted is not None:
         embedding, itself = embedding_at(model, store, *wanted)
-        moments = find(store, embedding, top, without=itself)
+        moments = find(store, embedding, top, exclude=itself)
     else:
         moments = find(store, model.embed_text(text or ""), top)
     if not moments:
@@ -58,7 +58,10 @@ def search(
     failed = 0
     for rank, moment in enumerate(moments, 1):
         made: dict[str, str] = {}
-        for kind, folder, suffix, write in (("thumbnail", thumbnails, "jpg", thumbnail), ("clip", clips, "mp4", cut)):
+        for kind, folder, suffix, write in (
+            ("thumbnail", thumbnails, "jpg", write_thumbnail),
+            ("clip", clips, "mp4", write_clip),
+        ):
             if folder is None:
                 continue
             folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vlj_edge.results import Window, WindowEmbedding
 from vlj_edge.runtime.embedding.labels import LabelBank
-from vlj_edge.runtime.embedding.novelty import Novelty, notice
+from vlj_edge.runtime.embedding.novelty import NoveltyDetector, observe
 
 BANK = LabelBank(("east", "north"), np.eye(2, dtype=np.float32), "space")
 
@@ -22,9 +22,9 @@ def items(angles: list[float]) -> list[WindowEmbedding]:
 
 
 def test_another_label_is_an_event_once_it_stays() -> None:
-    found = list(notice(items([0, 0, 80, 0, 90, 90, 90, 200, 200]), BANK, 0.0, None))
-    assert [each.label for each in found] == [0, 0, 1, 0, 1, 1, 1, -1, -1]
-    assert [(n, each.name) for n, each in enumerate(found) if each.event == "label"] == [
+    found = list(observe(items([0, 0, 80, 0, 90, 90, 90, 200, 200]), BANK, 0.0, None))
+    assert [each.label_index for each in found] == [0, 0, 1, 0, 1, 1, 1, -1, -1]
+    assert [(n, each.label) for n, each in enumerate(found) if each.event == "label"] == [
         (1, "east"),
         (5, "north"),
         (8, None),
@@ -35,23 +35,23 @@ def test_another_label_is_an_event_once_it_stays() -> None:
 
 
 def test_something_new_is_an_event_once() -> None:
-    found = list(notice(items([0, 5, 90, 95, 0, 180]), None, 0.0, Novelty(0.9, 2)))
+    found = list(observe(items([0, 5, 90, 95, 0, 180]), None, 0.0, NoveltyDetector(0.9, 2)))
     assert [each.event for each in found] == ["novel", None, "novel", None, None, "novel"]
     assert found[0].nearest == -1 and abs(found[2].nearest or 0) < 1e-6
     assert "label" not in found[0].as_dict()
 
 
 def test_both_at_once_is_told_as_the_label_with_how_new_it_is() -> None:
-    [_, second] = notice(items([0, 20]), BANK, 0.0, Novelty(0.99, 2))
+    [_, second] = observe(items([0, 20]), BANK, 0.0, NoveltyDetector(0.99, 2))
     assert second.event == "label" and second.nearest is not None
 
 
 @given(st.lists(st.floats(0, 360), max_size=40), st.floats(-1, 1), st.integers(1, 5))
 def test_novelty_is_distance_from_all_that_is_remembered(angles: list[float], below: float, capacity: int) -> None:
-    novelty, known = Novelty(below, 2, capacity), list[np.ndarray]()
+    novelty, known = NoveltyDetector(below, 2, capacity), list[np.ndarray]()
     for angle in angles:
         nearest = max((float(k @ at(angle)) for k in known[-capacity:]), default=-1.0)
-        found = novelty.offer(at(angle))
+        found = novelty.update(at(angle))
         if abs(nearest - below) < 1e-5:
             return  # rounding decides
         assert (found is not None) == (nearest < below)

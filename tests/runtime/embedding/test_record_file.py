@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 from tests.runtime import tiny_bundle as by_hand
 from vlj_edge import VljEdgeError
 from vlj_edge.bundle import nano_bundle, read_manifest, seal
-from vlj_edge.runtime.embedding.quantize import FORMATS, parse_format, prefix, read_basis
+from vlj_edge.runtime.embedding.quantize import FORMATS, parse_format, read_basis, shorten
 from vlj_edge.runtime.embedding.record_file import HEADER_SIZE, Layout, RecordFile, read_layout, read_records
 
 SPACE = "0123456789abcdef"
@@ -56,12 +55,12 @@ def test_every_form_comes_back_within_its_precision(vector: np.ndarray, name: st
 
 def test_a_prefix_is_of_unit_length() -> None:
     vector = unit(0)
-    assert prefix(vector, 16) is vector
-    part = prefix(vector, 4)
+    assert shorten(vector, 16) is vector
+    part = shorten(vector, 4)
     np.testing.assert_allclose(part, vector[:4] / np.linalg.norm(vector[:4]), atol=1e-6)
     for width in (0, 17):
-        with pytest.raises(VljEdgeError, match="no prefix"):
-            prefix(vector, width)
+        with pytest.raises(VljEdgeError, match="width"):
+            shorten(vector, width)
     with pytest.raises(VljEdgeError, match="choose one of float32, float16, int8, bit"):
         parse_format("int4")
 
@@ -82,7 +81,7 @@ def check(path: Path, numbers: list[int], layout: Layout) -> None:
     for record in found:
         assert (record.time, record.clock) == (record.number / 2, 1e9 + record.number)
         assert record.label == record.number % 3 - 1
-        expected = form.unpack(form.pack(prefix(unit(record.number), layout.width)), layout.width)
+        expected = form.unpack(form.pack(shorten(unit(record.number), layout.width)), layout.width)
         np.testing.assert_array_equal(record.embedding, expected)
 
 
@@ -252,10 +251,10 @@ def test_vectors_are_shortened_on_the_bundles_axes(tmp_path: Path, kind: type) -
     np.testing.assert_allclose(basis, axes[:, :3], atol=0.02)
     vector = unit(1, 4)
     expected = vector @ axes[:, :2]
-    np.testing.assert_allclose(prefix(vector, 2, basis), expected / np.linalg.norm(expected), atol=0.05)
-    assert prefix(vector, 4, basis) is vector and read_basis(directory, replace(manifest, prefix=None)) is None
-    with pytest.raises(VljEdgeError, match="shortens vectors to 2 numbers or fewer, not to 3"):
-        prefix(vector, 3, basis[:, :2])
+    np.testing.assert_allclose(shorten(vector, 2, basis), expected / np.linalg.norm(expected), atol=0.05)
+    assert shorten(vector, 4, basis) is vector and read_basis(directory, replace(manifest, prefix=None)) is None
+    with pytest.raises(VljEdgeError, match="not to 3"):
+        shorten(vector, 3, basis[:, :2])
     np.save(directory / "prefix.npy", np.zeros((5, 2), np.float16))
     damaged = replace(manifest, files=files | {"prefix.npy": seal(directory / "prefix.npy")})
     with pytest.raises(VljEdgeError, match=r"prefix\.npy holds no axes \(its shape is \(5, 2\)\)"):

@@ -26,10 +26,18 @@ from vlj_edge import VljEdgeError
 from vlj_edge.bundle import nano_bundle, read_manifest
 from vlj_edge.results import Moment
 from vlj_edge.runtime.library import Store, embedding_at, find_videos, index, search
+from vlj_edge.runtime.library import cluster as clusters
 from vlj_edge.runtime.library import store as stores
-from vlj_edge.runtime.library.index import EncodedVideo, follow, here, prune, see_video, video_of
-from vlj_edge.runtime.library.pictures import cut, thumbnail
-from vlj_edge.runtime.library.search import join
+from vlj_edge.runtime.library.index import (
+    EncodedVideo,
+    encode_video,
+    index_continuously,
+    local_encoder,
+    prune,
+    stat_video,
+)
+from vlj_edge.runtime.library.pictures import write_clip, write_thumbnail
+from vlj_edge.runtime.library.search import merge_hits
 from vlj_edge.runtime.library.store import Hit, Video, VideoMoments
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.video.uri import open_source
@@ -63,7 +71,7 @@ def store(model: Model, tmp_path: Path) -> Iterator[Store]:
         yield made
 
 
-def moments_of(path: str, count: int, seed: int = 0, width: int = by_hand.EMBEDDING) -> VideoMoments:
+def random_moments(path: str, count: int, seed: int = 0, width: int = by_hand.EMBEDDING) -> VideoMoments:
     rows = np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     start = np.arange(count) / 2
@@ -74,7 +82,7 @@ def moments_of(path: str, count: int, seed: int = 0, width: int = by_hand.EMBEDD
 
 
 def test_every_moment_is_found_where_it_is(model: Model, store: Store, films: Path) -> None:
-    done = {each.path.name: each for each in index(store, here(model, QUERY), [films])}
+    done = {each.path.name: each for each in index(store, local_encoder(model, QUERY), [films])}
     assert set(done) == {"a.avi", "b.avi", "c-broken.mp4"}
     assert done["c-broken.mp4"].moments == 0 and "c-broken.mp4 has no picture" in (done["c-broken.mp4"].problem or "")
     assert done["a.avi"].problem is None and done["a.avi"].seconds == 8.0
@@ -90,7 +98,7 @@ def test_every_moment_is_found_where_it_is(model: Model, store: Store, films: Pa
 
 
 def test_stored_embeddings_are_the_models(model: Model, store: Store, films: Path) -> None:
-    list(index(store, here(model, QUERY), [films / "a.avi"]))
+    list(index(store, local_encoder(model, QUERY), [films / "a.avi"]))
     expected = {item.window.start: item for item in model.embed(films / "a.avi", query=QUERY)}
     hits = store.nearest(model.embed_text("red"), 100)
     assert len(hits) == sum(item.encoded for item in expected.values()) == len(store)
@@ -104,15 +112,15 @@ def test_stored_embeddings_are_the_models(model: Model, store: Store, films: Pat
 def test_several_at_a_time_are_as_one_by_one(model: Model, store: Store, films: Path, tmp_path: Path) -> None:
     for number in range(5):
         shutil.copy(films / ("a.avi" if number % 2 else "below/b.avi"), films / f"more{number}.avi")
-    list(index(store, here(model, QUERY), [films]))
+    list(index(store, local_encoder(model, QUERY), [films]))
     with Store(tmp_path / "several", model.manifest, QUERY, write=True) as several:
-        done = list(index(several, here(model, QUERY, jobs=3), [films]))
+        done = list(index(several, local_encoder(model, QUERY, jobs=3), [films]))
         assert len(done) == 8 and len(several) == len(store) and several.videos() == store.videos()
         for text in ("red", "blue", "green"):
             wanted = model.embed_text(text)
             assert sorted(several.nearest(wanted, 500)) == sorted(store.nearest(wanted, 500))
         before = threading.active_count()
-        stopped = here(model, QUERY, jobs=3)([video_of(path) for path in find_videos([films])])
+        stopped = local_encoder(model, QUERY, jobs=3)([stat_video(path) for path in find_videos([films])])
         next(stopped)
         stopped.close()  # type: ignore[attr-defined]
         assert threading.active_count() <= before
@@ -124,7 +132,7 @@ def test_only_what_has_changed_is_looked_at_again(model: Model, store: Store, fi
     def encode(videos: Sequence[Video]) -> Iterator[EncodedVideo]:
         for video in videos:
             looked.append(Path(video.path).name)
-            yield see_video(model, video, QUERY)
+            yield encode_video(model, video, QUERY)
 
     list(index(store, encode, [films]))
     list(index(store, encode, [films]))
@@ -141,9 +149,9 @@ def test_only_what_has_changed_is_looked_at_again(model: Model, store: Store, fi
 
 
 def test_what_is_gone_is_forgotten_only_when_asked(model: Model, store: Store, films: Path) -> None:
-    list(index(store, here(model, QUERY), [films]))
+    list(index(store, local_encoder(model, QUERY), [films]))
     (films / "a.avi").unlink()
-    list(index(store, here(model, QUERY), [films]))
+    list(index(store, local_encoder(model, QUERY), [films]))
     assert str(films / "a.avi") in store.videos()
     assert prune(store, [films / "below"]) == []
     assert prune(store, [films]) == [str(films / "a.avi")]
@@ -154,7 +162,7 @@ def test_a_folder_that_grows_is_followed(model: Model, store: Store, films: Path
     old = time.time_ns() - 10**10
     for path in find_videos([films]):
         os.utime(path, ns=(old, old))
-    following = follow(store, here(model, QUERY), [films], pause=0.01)
+    following = index_continuously(store, local_encoder(model, QUERY), [films], pause=0.01)
     assert {next(following).path.name for _ in range(3)} == {"a.avi", "b.avi", "c-broken.mp4"}
     new = make_video([(YELLOW, 3)], name="d.avi")
     os.utime(new, ns=(old, old))
@@ -170,7 +178,7 @@ def test_a_growing_file_is_left_alone(model: Model, store: Store, films: Path) -
         os.utime(path)
     aged = films / "below" / "b.avi"
     os.utime(aged, ns=(0, time.time_ns() - 10**10))
-    following = follow(store, here(model, QUERY), [films], planned=asked.append, pause=0.01)
+    following = index_continuously(store, local_encoder(model, QUERY), [films], on_plan=asked.append, pause=0.01)
     assert next(following).path == aged and [Path(v.path).name for v in asked[0]] == ["b.avi"]
     following.close()
 
@@ -178,7 +186,7 @@ def test_a_growing_file_is_left_alone(model: Model, store: Store, films: Path) -
 @pytest.mark.parametrize("name", ["it's; DROP TABLE moments.avi", "Küche 厨房 🎬.avi", "-- x.avi"])
 def test_any_name_will_do(model: Model, store: Store, films: Path, name: str) -> None:
     shutil.move(films / "a.avi", films / name)
-    list(index(store, here(model, QUERY), [films / name]))
+    list(index(store, local_encoder(model, QUERY), [films / name]))
     [found] = search(store, model.embed_text("red"), top=1)
     assert found.file == str(films / name)
     assert store.embedding_at(found.file, 1.0) is not None
@@ -190,7 +198,7 @@ def test_any_name_will_do(model: Model, store: Store, films: Path, name: str) ->
 
 
 def among(hits: Sequence[Hit]) -> Callable[[Hit, int], list[Hit]]:
-    """What Store.around() gives, of hits in memory."""
+    """What Store.neighbours() gives, of hits in memory."""
 
     def around(hit: Hit, reach: int) -> list[Hit]:
         near = [h for h in hits if h.path == hit.path and abs(h.number - hit.number) <= reach]
@@ -212,7 +220,7 @@ def test_moments_are_the_best_windows_that_do_not_overlap(drawn: list[tuple[str,
     hits.sort(key=lambda hit: -hit.score)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(searching, "_REACH", reach)  # however far it looks at first
-        found = join(hits, among(hits), 0.1, top=100)
+        found = merge_hits(hits, among(hits), 0.1, top=100)
     assert [moment.score for moment in found] == sorted((moment.score for moment in found), reverse=True)
     for moment in found:
         inside = [h for h in hits if h.path == moment.file and moment.start <= h.start and h.end <= moment.end]
@@ -232,14 +240,14 @@ def test_neighbours_belong_to_a_moment_while_they_are_near() -> None:
     scores = [0.2, 0.79, 0.8, 0.78, 0.5, 0.6]
     hits = [Hit("a", n / 2, n / 2 + 1, score, n) for n, score in enumerate(scores)]
     best_first = sorted(hits, key=lambda hit: -hit.score)
-    assert join(best_first, among(hits), 0.05, top=2) == [
+    assert merge_hits(best_first, among(hits), 0.05, top=2) == [
         Moment("a", 0.5, 2.5, 0.8, 1.0, 2.0),
         Moment("a", 2.5, 3.5, 0.6, 2.5, 3.5),
     ]
 
 
 def test_enough_windows_are_fetched_for_the_moments_asked_for(store: Store) -> None:
-    crowd, lone = moments_of("/crowd", 400, seed=1), moments_of("/lone", 3, seed=2)
+    crowd, lone = random_moments("/crowd", 400, seed=1), random_moments("/lone", 3, seed=2)
     wanted = crowd.embeddings[0]
     near = np.tile(wanted, (400, 1))  # one long moment that would fill the list
     store.put(VideoMoments(crowd.video, crowd.start, crowd.end, near))
@@ -250,9 +258,9 @@ def test_enough_windows_are_fetched_for_the_moments_asked_for(store: Store) -> N
 
 
 def test_a_moment_like_another_one(model: Model, store: Store, films: Path) -> None:
-    list(index(store, here(model, QUERY), [films]))
+    list(index(store, local_encoder(model, QUERY), [films]))
     embedding, itself = embedding_at(model, store, films / "a.avi", 1.0)
-    found = search(store, embedding, top=1, without=itself)
+    found = search(store, embedding, top=1, exclude=itself)
     assert found[0].score > 0.99 and (found[0].file, found[0].start) != (itself.path, itself.start)
 
 
@@ -269,30 +277,30 @@ def test_a_video_that_is_not_stored_is_looked_at_where_it_was_meant(
 
 
 def test_pictures_and_clips_show_the_moment(model: Model, store: Store, films: Path, tmp_path: Path) -> None:
-    list(index(store, here(model, QUERY), [films]))
+    list(index(store, local_encoder(model, QUERY), [films]))
     [moment] = search(store, model.embed_text("blue"), top=1)
-    thumbnail(moment, tmp_path / "blue.jpg", width=32)
+    write_thumbnail(moment, tmp_path / "blue.jpg", width=32)
     [picture] = list(open_source(tmp_path / "blue.jpg"))
     assert picture.image.shape == (24, 32, 3) and picture.image[..., 0].mean() > 200 > 60 > picture.image[..., 2].mean()
-    cut(moment, tmp_path / "blue.mp4")
+    write_clip(moment, tmp_path / "blue.mp4")
     with open_source(tmp_path / "blue.mp4") as clip:
         frames = list(clip)
         assert clip.seconds == pytest.approx(moment.end - moment.start, abs=0.1)
     assert frames[len(frames) // 2].image[..., 0].mean() > 200
     (films / "a.avi").unlink()
     with pytest.raises(VljEdgeError, match=r"a\.avi does not exist"):
-        thumbnail(moment, tmp_path / "none.jpg")
+        write_thumbnail(moment, tmp_path / "none.jpg")
 
 
 def test_with_an_index_the_nearest_are_those_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = read_manifest(nano_bundle())
-    many, late = moments_of("/x", 3000, width=manifest.embedding), moments_of("/y", 10, 5, manifest.embedding)
+    many, late = random_moments("/x", 3000, width=manifest.embedding), random_moments("/y", 10, 5, manifest.embedding)
     monkeypatch.setattr(stores, "_INDEX_FROM", 2000)
     monkeypatch.setattr(stores, "_TO_A_PART", 100)
     with Store(tmp_path / "store", manifest, write=True) as store:
         store.put(many)
         exact = [store.nearest(row, 10) for row in many.embeddings[:20]]
-        store.tidy()
+        store.compact()
         assert store._table.list_indices()
         indexed = [store.nearest(row, 10) for row in many.embeddings[:20]]
         assert all(a[0][:3] == b[0][:3] for a, b in zip(exact, indexed, strict=True))
@@ -304,10 +312,10 @@ def test_with_an_index_the_nearest_are_those_without(tmp_path: Path, monkeypatch
 def test_a_reader_sees_what_is_written_after_it_began(model: Model, store: Store, tmp_path: Path) -> None:
     reader = Store(tmp_path / "store", model.manifest)
     for number in range(4):
-        store.put(moments_of(f"/{number}", 20, seed=number))
+        store.put(random_moments(f"/{number}", 20, seed=number))
         assert len(reader) == 20 * (number + 1)
-        store.tidy()
-        assert reader.nearest(moments_of("/x", 20, seed=number).embeddings[7], 1)[0].path == f"/{number}"
+        store.compact()
+        assert reader.nearest(random_moments("/x", 20, seed=number).embeddings[7], 1)[0].path == f"/{number}"
     files = [path for path in (tmp_path / "store").rglob("*.lance") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 10_000, "what was before is not kept"
 
@@ -329,7 +337,7 @@ def test_a_store_of_other_weights_is_refused(model: Model, store: Store, tmp_pat
 
 
 def test_two_writers_are_refused_and_readers_are_not(model: Model, store: Store, tmp_path: Path) -> None:
-    store.put(moments_of("/x", 5))
+    store.put(random_moments("/x", 5))
     with pytest.raises(VljEdgeError, match="is being written by another process"):
         Store(tmp_path / "store", model.manifest, write=True)
     assert len(Store(tmp_path / "store", model.manifest)) == 5
@@ -349,25 +357,25 @@ def test_no_store_is_made_where_something_else_is(model: Model, tmp_path: Path) 
 
 
 def test_a_damaged_store_is_one_line(model: Model, store: Store, tmp_path: Path) -> None:
-    store.put(moments_of("/x", 50))
+    store.put(random_moments("/x", 50))
     store.close()
     for path in (tmp_path / "store" / "moments.lance" / "data").iterdir():
         path.write_bytes(b"x" * 10)
     with pytest.raises(VljEdgeError, match=r"store cannot be (read|searched) \(") as told:
-        Store(tmp_path / "store", model.manifest).nearest(moments_of("/x", 1).embeddings[0], 3)
+        Store(tmp_path / "store", model.manifest).nearest(random_moments("/x", 1).embeddings[0], 3)
     assert "\n" not in str(told.value) and ".rs" not in str(told.value)
 
 
 _FILL = """
 import resource, sys
-from tests.runtime.library.test_library import moments_of
+from tests.runtime.library.test_library import random_moments
 import vlj_edge
 from vlj_edge.runtime.library import Store
 with Store(sys.argv[1], vlj_edge.load(sys.argv[2]).manifest, write=True) as store:
-    store.put(moments_of("/first", 100))
+    store.put(random_moments("/first", 100))
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # no file may grow past it, as on a full disk
     try:
-        store.put(moments_of("/second", 100_000))
+        store.put(random_moments("/second", 100_000))
     except vlj_edge.VljEdgeError as error:
         print(error)
 """
@@ -383,12 +391,12 @@ def test_a_full_disk_leaves_what_was_stored(model: Model, tmp_path: Path) -> Non
 
 _PUT = """
 import sys
-from tests.runtime.library.test_library import moments_of
+from tests.runtime.library.test_library import random_moments
 import vlj_edge
 from vlj_edge.runtime.library import Store
 with Store(sys.argv[1], vlj_edge.load(sys.argv[2]).manifest, write=True) as store:
     for number in range(10_000):
-        store.put(moments_of(f"/{number % 7}", 20 + number % 7, seed=number % 7))
+        store.put(random_moments(f"/{number % 7}", 20 + number % 7, seed=number % 7))
         print(number, flush=True)
 """
 
@@ -405,19 +413,19 @@ def test_a_writer_that_is_killed_leaves_whole_videos(model: Model, tmp_path: Pat
     with Store(tmp_path / "store", model.manifest, write=True) as store:
         assert len(store) == sum(20 + int(path[1:]) for path in store.videos())
         assert len(store.videos()) >= min(after, 6)
-        store.put(moments_of("/after", 3))
+        store.put(random_moments("/after", 3))
         assert "/after" in store.videos()
 
 
 def test_a_video_that_vanishes_is_named(model: Model, store: Store, films: Path) -> None:
     def encode(videos: Sequence[Video]) -> Iterator[EncodedVideo]:
         (films / "below" / "b.avi").unlink()  # after the folder was looked through
-        yield from here(model, QUERY)(videos)
+        yield from local_encoder(model, QUERY)(videos)
 
     done = {each.path.name: each for each in index(store, encode, [films])}
     assert "b.avi does not exist" in (done["b.avi"].problem or "") and done["a.avi"].moments > 0
     with pytest.raises(VljEdgeError, match=r"gone\.avi cannot be read"):
-        video_of(films / "gone.avi")
+        stat_video(films / "gone.avi")
     with pytest.raises(VljEdgeError, match=r"gone\.avi does not exist"):
         find_videos([films, films / "gone.avi"])
 
@@ -425,7 +433,7 @@ def test_a_video_that_vanishes_is_named(model: Model, store: Store, films: Path)
 def test_a_video_that_breaks_off_is_stored_up_to_there(model: Model, store: Store, films: Path) -> None:
     whole = (films / "a.avi").read_bytes()
     (films / "a.avi").write_bytes(whole[: len(whole) * 2 // 3])
-    [done] = index(store, here(model, QUERY), [films / "a.avi"])
+    [done] = index(store, local_encoder(model, QUERY), [films / "a.avi"])
     assert done.moments > 0 and (done.problem is None or "breaks off" in done.problem)
     assert search(store, model.embed_text("red"), top=1)[0].score > 0.9
 
@@ -451,10 +459,10 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_a_store_in_a_bucket_is_the_same(model: Model, store: Store, films: Path, bucket: str) -> None:
-    list(index(store, here(model, QUERY), [films]))
+    list(index(store, local_encoder(model, QUERY), [films]))
     with Store(bucket, model.manifest, QUERY, write=True) as there:
-        list(index(there, here(model, QUERY), [films]))
-        assert list(index(there, here(model, QUERY), [films / "a.avi"])) == []
+        list(index(there, local_encoder(model, QUERY), [films]))
+        assert list(index(there, local_encoder(model, QUERY), [films / "a.avi"])) == []
     there = Store(bucket, model.manifest)
     assert there.videos() == store.videos() and len(there) == len(store)
     for text in ("red", "blue", "green"):
@@ -482,13 +490,11 @@ def cluster() -> Iterator[str]:
 def test_many_machines_store_what_one_does(
     model: Model, store: Store, films: Path, tmp_path: Path, cluster: str
 ) -> None:
-    from vlj_edge.runtime.library.cluster import on
-
     for number in range(6):
         shutil.copy(films / ("a.avi" if number % 2 else "below/b.avi"), films / f"more{number}.avi")
-    alone = {each.path: each for each in index(store, here(model, QUERY), [films])}
+    alone = {each.path: each for each in index(store, local_encoder(model, QUERY), [films])}
     with Store(tmp_path / "many", model.manifest, QUERY, write=True) as many:
-        done = {each.path: each for each in index(many, on(cluster, model, QUERY), [films])}
+        done = {each.path: each for each in index(many, clusters.cluster_encoder(cluster, model, QUERY), [films])}
         assert done == alone and "no picture" in (done[films / "c-broken.mp4"].problem or "")
         columns = ["path", "size", "modified", "number", "start", "end", "embedding"]
         tables = [
@@ -502,18 +508,14 @@ def test_many_machines_store_what_one_does(
 def test_a_cluster_with_another_bundle_is_refused(
     model: Model, films: Path, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vlj_edge.runtime.library import cluster as clusters
-
     monkeypatch.setattr(clusters, "embedding_space", lambda manifest: "0" * 16)  # here, not on the workers
-    [seen] = clusters.on(cluster, model, QUERY)([video_of(films / "a.avi")])
+    [seen] = clusters.cluster_encoder(cluster, model, QUERY)([stat_video(films / "a.avi")])
     assert seen.moments is None and "has other weights on" in (seen.problem or "")
 
 
 def test_no_cluster_is_one_line(model: Model) -> None:
-    from vlj_edge.runtime.library.cluster import on
-
     with pytest.raises(VljEdgeError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"):
-        on("tcp://127.0.0.1:9", model, QUERY)
+        clusters.cluster_encoder("tcp://127.0.0.1:9", model, QUERY)
 
 
 # --- the commands

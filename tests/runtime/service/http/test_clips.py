@@ -14,7 +14,7 @@ import pytest
 
 from tests.runtime.service.http.conftest import Serve, wait_for
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED, embedding_of
-from vlj_edge.runtime.library import Store, here, index
+from vlj_edge.runtime.library import Store, index, local_encoder
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.http import uploads
 
@@ -229,7 +229,7 @@ def test_the_library_is_searched(serve: Serve, model: Model, make_video: Film, t
         make_video([(colour, 4)], name=name)
     uri = str(tmp_path / "store")
     with Store(uri, model.manifest, write=True) as writing:
-        list(index(writing, here(model, "describe"), sorted(tmp_path.glob("*.avi"))))
+        list(index(writing, local_encoder(model, "describe"), sorted(tmp_path.glob("*.avi"))))
     served = serve(store=Store(uri, model.manifest))
     with served.client() as client:
         assert client.get("/api/state").json()["store"]

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from tests.runtime.service.http.conftest import Camera, Serve, wait_for
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from vlj_edge.bundle import GateSettings, MeaningGateSettings
-from vlj_edge.runtime.library import Store, here, index
+from vlj_edge.runtime.library import Store, index, local_encoder
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.http.app import Broadcaster
 from vlj_edge.runtime.service.settings import SourceSettings
@@ -156,7 +156,7 @@ def test_a_clip_is_classified_and_asked(serve: Serve, make_video: Film, page: Pa
 def test_the_library_is_searched(serve: Serve, model: Model, make_video: Film, page: Page, tmp_path: Path) -> None:
     uri, film = str(tmp_path / "store"), make_video([(BLUE, 4)], name="<img src=x>.avi")
     with Store(uri, model.manifest, write=True) as writing:
-        list(index(writing, here(model, "describe"), [film]))
+        list(index(writing, local_encoder(model, "describe"), [film]))
     served = serve(store=Store(uri, model.manifest))
     page.goto(served.url)
     page.get_by_label("Description").fill("blue")
