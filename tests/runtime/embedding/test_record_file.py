@@ -151,7 +151,7 @@ while True:
         writer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         told = [writer.stdout.readline() for _ in range(2 + int(rng.integers(500)))]  # its start, then what it wrote
-        writer.send_signal(signal.SIGKILL)
+        writer.kill()
         told += writer.stdout.read().split("\n")[:-1]  # the last may be cut
         writer.wait()
         writer.stdout.close()
