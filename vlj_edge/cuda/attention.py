@@ -50,23 +50,7 @@ def attention_launch(
     Raises:
         VljEdgeError: the kernel does not support this type or shape; the message says what it supports.
     """
-    if dtype not in ("float16", "bfloat16"):
-        raise VljEdgeError(
-            f"the attention kernel computes in float16 and bfloat16, not in {dtype}: cast the projection"
-        )
-    if head_dim not in HEAD_DIMS:
-        raise VljEdgeError(
-            f"the attention kernel supports heads of 32 and 64 values, not of {head_dim}: export with --flavour native"
-        )
-    if kv_heads < 1 or heads % kv_heads:
-        raise VljEdgeError(f"{heads} query heads cannot share {kv_heads} key heads evenly: use a multiple")
-    if not (1 <= tokens <= _MAX_TOKENS and 1 <= batch <= _MAX_TOKENS and heads <= _MAX_TOKENS):
-        raise VljEdgeError(
-            f"the attention kernel supports 1 to {_MAX_TOKENS} tokens, sequences and heads, not {tokens}, {batch}, "
-            f"{heads}: export with --flavour native"
-        )
-    if tokens * (heads + 2 * kv_heads) * head_dim >= 2**31:
-        raise VljEdgeError(f"{tokens} tokens of {heads} + 2 x {kv_heads} heads exceed 2^31 values: use fewer tokens")
+    _check_shape(dtype, batch, tokens, heads, kv_heads, head_dim)
     integers: tuple[int, ...] = (tokens, heads, kv_heads)
     mask_bytes: tuple[int, ...] = ()
     if rotation == "axes":
@@ -91,6 +75,26 @@ def attention_launch(
         input_bytes=(qkv_bytes, 16 * entries, *mask_bytes),
         output_bytes=(2 * batch * tokens * heads * head_dim,),
     )
+
+
+def _check_shape(dtype: str, batch: int, tokens: int, heads: int, kv_heads: int, head_dim: int) -> None:
+    if dtype not in ("float16", "bfloat16"):
+        raise VljEdgeError(
+            f"the attention kernel computes in float16 and bfloat16, not in {dtype}: cast the projection"
+        )
+    if head_dim not in HEAD_DIMS:
+        raise VljEdgeError(
+            f"the attention kernel supports heads of 32 and 64 values, not of {head_dim}: export with --flavour native"
+        )
+    if kv_heads < 1 or heads % kv_heads:
+        raise VljEdgeError(f"{heads} query heads cannot share {kv_heads} key heads evenly: use a multiple")
+    if not (1 <= tokens <= _MAX_TOKENS and 1 <= batch <= _MAX_TOKENS and heads <= _MAX_TOKENS):
+        raise VljEdgeError(
+            f"the attention kernel supports 1 to {_MAX_TOKENS} tokens, sequences and heads, not {tokens}, {batch}, "
+            f"{heads}: export with --flavour native"
+        )
+    if tokens * (heads + 2 * kv_heads) * head_dim >= 2**31:
+        raise VljEdgeError(f"{tokens} tokens of {heads} + 2 x {kv_heads} heads exceed 2^31 values: use fewer tokens")
 
 
 def axes_table_entries(tokens: int, rows: int, columns: int, head_dim: int) -> int:

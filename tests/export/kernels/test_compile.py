@@ -14,6 +14,7 @@ from vlj_edge.cuda.attention import HEAD_DIMS
 from vlj_edge.cuda.launch import check_dtype
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.export.kernels import compile as compiling
+from vlj_edge.presets import ENCODERS, PRESETS
 
 ROOT = Path(__file__).parents[3]
 REPORT = json.loads((ROOT / "results" / "kernels.json").read_text(encoding="utf-8"))["kernels"]
@@ -42,6 +43,12 @@ def test_every_kernel_exists_for_every_card() -> None:
             names = {name.decode() for name in re.findall(rb"\.text\.(\w+)", code)}
             assert names == {name for name in KERNELS[source] if card != "sm75" or "bf16" not in name}
     assert set(REPORT) == KERNELS["attention"] | KERNELS["pixels"]
+
+
+def test_the_attention_is_compiled_for_the_heads_that_presets_have() -> None:
+    encoders = [*ENCODERS.values(), *(preset.vision for preset in PRESETS.values())]
+    sizes = {encoder.width // encoder.heads for encoder in encoders}
+    assert sizes | {preset.predictor.head_dim for preset in PRESETS.values()} == set(HEAD_DIMS)
 
 
 def test_no_attention_spills_and_all_fits_into_48_kib() -> None:
