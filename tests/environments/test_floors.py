@@ -21,4 +21,4 @@ def test_the_lowest_versions_work(version: str, sdist: Path, tmp_path: Path) -> 
         pytest.skip(f"there is no Python {version} here")
     environment = Environment(python, sdist, tmp_path, lowest=True)
     found = environment.test("-m", "not slow", *TESTS, *(f"--ignore={folder}" for folder in NOT_THERE))
-    assert found["passed"] > 500
+    assert found["passed"] > 300

@@ -19,4 +19,4 @@ def test_what_needs_no_torch_passes(version: str, sdist: Path, tmp_path: Path) -
     if (python := find_python(version)) is None:
         pytest.skip(f"there is no Python {version} here")
     found = Environment(python, sdist, tmp_path).test("-m", "not slow", "tests")
-    assert found["passed"] > 500
+    assert found["passed"] > 300

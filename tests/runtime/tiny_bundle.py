@@ -10,11 +10,13 @@ as the caches do not hold exactly the history of this text.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -42,8 +44,19 @@ TEXTS = {
 RED, GREEN, BLUE, YELLOW, BLACK = (0, 0, 255), (0, 255, 0), (255, 0, 0), (0, 255, 255), (0, 0, 0)
 
 
+def _skip_without_tensor_scatter() -> None:
+    """Skip the test that asks where ONNX Runtime is older than 1.25, the newest for Python 3.10."""
+    try:
+        found = version("onnxruntime")
+    except PackageNotFoundError:
+        return
+    if tuple(map(int, found.split(".")[:2])) < (1, 25):
+        pytest.skip(f"onnxruntime {found} has no TensorScatter, with which the small bundle writes its caches")
+
+
 def build(directory: Path, half: bool = False, gates: bundle.GateSettings | None = None) -> Path:
     """Write the bundle. With `half`, pixels, visual tokens and caches are float16."""
+    _skip_without_tensor_scatter()
     directory.mkdir(parents=True)
     dtype = "float16" if half else "float32"
     engines = {
