@@ -1,4 +1,4 @@
-"""A file is written whole or not at all."""
+"""Writing a file whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import IO
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """What is written in the block stands at `path` when the block has ended, in place of what stood there before.
+    """Yield a binary stream whose content becomes the file at `path` when the block ends without an error.
 
-    After an error or a cut of the power the old file is still there, whole.
+    After an error, or if the power fails, the file that was there before is unchanged.
 
     Raises:
-        OSError: it cannot be written there.
+        OSError: the folder cannot be written to, or the disk is full.
     """
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with scratch.open("wb") as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())  # or a board that loses power has the new name with half of the content
+            os.fsync(stream.fileno())  # otherwise, after a power failure, the new name may have half of the content
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The one exception that a person is meant to read."""
+"""The exception whose message is written for users, and what helps to raise it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import importlib
 import re
 from types import ModuleType
 
-_SECRET = r"(?i:user|pass|pwd|token|secret|key|auth)\w*="  # a parameter's name, as cameras spell them
+_SECRET = r"(?i:user|pass|pwd|token|secret|key|auth)\w*="  # names of URI parameters that cameras use
 
 
 class VljEdgeError(Exception):
-    """Something a user can mend. The message is one line: what is wrong, with what, what to do.
+    """A fault that the user can correct. The message is one line: what is wrong, with what, what to do.
 
-    It may quote paths, files and other libraries: what cannot be printed on one line is replaced.
+    Line breaks and control characters, which quoted paths and other libraries' messages may hold, are replaced.
+
+    >>> str(VljEdgeError("a\\nb.mp4 is missing: check the path"))
+    'a b.mp4 is missing: check the path'
     """
 
     def __init__(self, message: str) -> None:
@@ -20,10 +23,14 @@ class VljEdgeError(Exception):
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import an optional package, or say which extra installs it.
+    """Import and return a module of an optional package.
+
+    Args:
+        module: its full name.
+        extra: the extra of vlj-edge that installs the package, for the error.
 
     Raises:
-        VljEdgeError: the package is not installed.
+        VljEdgeError: it is not installed, or cannot be imported.
     """
     try:
         return importlib.import_module(module)
@@ -34,14 +41,17 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def without_credentials(uri: str) -> str:
-    """The same URI, fit to be printed: rtsp://***@host/stream?password=***.
+    """Return a URI with user, password and secret parameters replaced, for logs and errors. Paths stay as they are.
 
-    A password that was typed as it is may hold '@', '/' or '?': everything up to the last '@' goes, though a path may
-    hold one too.
+    A password may hold an unencoded '@', '/' or '?', so everything up to the last '@' is replaced, even if that '@' is
+    part of the path.
+
+    >>> without_credentials("rtsp://me:secret@door/live?channel=1&token=abc")
+    'rtsp://***@door/live?channel=1&token=***'
     """
     scheme, mark, rest = uri.partition("://")
-    gone, at, kept = rest.rpartition("@")
-    if re.search(rf"{_SECRET}[^&]*\Z", gone):  # the '@' stands in a parameter, which goes on behind it
+    hidden, at, kept = rest.rpartition("@")
+    if re.search(rf"{_SECRET}[^&]*\Z", hidden):  # the '@' is in a secret parameter, whose rest is hidden too
         kept = re.sub(r"\A[^&]*", "***", kept)
     kept = re.sub(rf"({_SECRET})[^&]*", r"\1***", kept)
     return f"{scheme}://{at and '***@'}{kept}" if mark else uri

@@ -1,4 +1,4 @@
-"""How much memory there is: asked before work begins that could not end."""
+"""Free memory, checked before work starts that would run out of it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,28 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available() -> int | None:
-    """Bytes that this process may still take, swap left out; None where the system does not say (not Linux)."""
+    """Return the bytes that this process can still allocate, without swap; None where that is unknown (not Linux)."""
     try:
         fields = dict(line.split(":", 1) for line in _MEMINFO.read_text(encoding="ascii").splitlines())
         free = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
     limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
-    if limit is not None and used is not None:  # a container's own limit; its page cache counts as used, but gives way
+    if limit is not None and used is not None:  # a container's limit; its page cache counts as used but is freed first
         free = min(free, max(limit - used, 0) + (_reclaimable(_CGROUP / "memory.stat")))
     return free
 
 
 def require_memory(needed: int, purpose: str, remedy: str) -> None:
-    """Refuse what would not fit.
+    """Refuse work that needs more memory than is free.
+
+    Args:
+        needed: bytes.
+        purpose: the work, for the error.
+        remedy: what the user can do, for the error.
 
     Raises:
-        VljEdgeError: fewer than `needed` bytes are available; the message has both figures.
+        VljEdgeError: fewer than `needed` bytes are free. It is never raised where free memory is unknown.
     """
     free = available()
     if free is not None and free < needed:

@@ -1,4 +1,4 @@
-"""What the runtime hands to its caller."""
+"""The types of what a model returns: windows, embeddings, texts, answers, moments and counts. Times are seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Window:
-    """One clip window of a source. Times in seconds from the start of the source.
+    """One clip window of a source.
+
+    Attributes:
+        index: its number within the source, from 0.
+        start, end: of the clip, from the start of the source.
 
     Example:
         >>> from vlj_edge import Window
@@ -25,17 +29,18 @@ class Window:
 
     @property
     def centre(self) -> float:
-        """The time that an embedding of this window is stamped with."""
+        """The middle of the window, the time by which its embedding is stored."""
         return (self.start + self.end) / 2
 
 
 @dataclass(frozen=True)
 class WindowEmbedding:
-    """The embedding of one window: float32, shape (embedding,), L2-normalised.
+    """The embedding of one window.
 
     Attributes:
-        encoded: False where the scene gate found the picture unchanged and the last embedding stands.
-        at_rest: the picture stands still in the middle of the window; None where that was not watched.
+        embedding: float32 [embedding], unit length.
+        encoded: False if the scene gate found the picture unchanged and this is the embedding of an earlier window.
+        at_rest: whether the picture is at rest in the middle of the window; None if that is not detected.
 
     Example:
         >>> import vlj_edge
@@ -53,10 +58,11 @@ class WindowEmbedding:
 
 @dataclass(frozen=True)
 class WindowAnswers:
-    """One window under several queries: float32, shape (queries, embedding), each row L2-normalised.
+    """The embeddings of one window under several queries.
 
     Attributes:
-        encoded: as of WindowEmbedding.
+        embeddings: float32 [queries, embedding], each row of unit length.
+        encoded: False if the scene gate found the picture unchanged and these are those of an earlier window.
 
     Example:
         >>> import vlj_edge
@@ -73,14 +79,14 @@ class WindowAnswers:
 
 @dataclass(frozen=True)
 class WindowReport:
-    """What the gates made of one window.
+    """What the gates decided about one window.
 
     Attributes:
-        cosine: to what was last said, -1..1; None where the window was not encoded, or nothing was said before.
-        resting: the picture stood still.
-        spoke: there was something to say.
-        embedding: float32 [embedding], unit length; None where the window was not encoded.
-        label: the nearest of those that a station watches for; None where none are, or the window was not encoded.
+        cosine: to the embedding of the last text, -1..1; None if the window was not encoded or there was no text yet.
+        resting: whether the picture is at rest.
+        spoke: whether the window led to a text.
+        embedding: float32 [embedding], unit length; None if the window was not encoded.
+        label: the nearest of the labels that a station watches for; None without such labels or embedding.
 
     Example:
         >>> import vlj_edge
@@ -101,12 +107,12 @@ class WindowReport:
 
 @dataclass(frozen=True)
 class Narration:
-    """One thing said. `start` and `end` bound the clip window, or the windows averaged, that it describes; seconds.
+    """One text about a source.
 
     Attributes:
-        text: what the decoder, or the caption memory, makes of the embedding.
-        origin: "decoder" when the decoder engine ran, "memory" when the text was known from before.
-        similarity: cosine to the embedding of what was said before; None for the first.
+        start, end: of the window that it describes, or of the windows whose mean embedding it describes.
+        origin: "decoder" if the decoder made it, "memory" if the caption memory had it.
+        similarity: cosine to the embedding of the text before, -1..1; None for the first.
 
     Example:
         >>> from vlj_edge import Narration
@@ -123,17 +129,21 @@ class Narration:
 
     @property
     def centre(self) -> float:
-        """The time that the text is stamped with, as Window.centre."""
+        """The middle of what it describes, the time at which it is shown."""
         return (self.start + self.end) / 2
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON types, in the order of the fields."""
+        """Return plain JSON types, in the order of the fields."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A label or choice, its score (0..1, all together 1), and the cosine that the score is made of.
+    """One of several labels or choices.
+
+    Attributes:
+        score: probability, 0..1; the scores of all labels or choices add up to 1.
+        cosine: between its embedding and that of the source, -1..1.
 
     Example:
         >>> from vlj_edge import Guess
@@ -148,11 +158,11 @@ class Guess:
 
 @dataclass(frozen=True)
 class Classification:
-    """What a stretch of a source shows, seconds.
+    """Which label fits a stretch of a source.
 
     Attributes:
-        label: the nearest label, or None for none of them.
-        guesses: the nearest labels, the nearest first, whether or not one of them is the answer.
+        label: the nearest label; None if none of them fits.
+        guesses: the nearest labels, best first, also if none of them fits.
 
     Example:
         >>> from vlj_edge import Classification, Guess
@@ -167,13 +177,17 @@ class Classification:
     guesses: tuple[Guess, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types, in the order of the fields."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a question about a stretch of a source, seconds; `guesses` are all choices, the nearest first.
+    """The answer to a question about a stretch of a source.
+
+    Attributes:
+        choice: the nearest of the choices that were given.
+        guesses: all choices, best first.
 
     Example:
         >>> import vlj_edge
@@ -191,17 +205,17 @@ class Answer:
     end: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types, in the order of the fields."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A stretch of a video that was found; times in seconds.
+    """A stretch of an indexed video that a search found.
 
     Attributes:
-        file: absolute path.
-        score: cosine (-1..1) of the nearest window in it.
+        file: absolute path of the video.
+        score: cosine of its nearest window to what was searched, -1..1.
         best_start, best_end: of that window.
 
     Example:
@@ -219,23 +233,24 @@ class Moment:
     best_end: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types, in the order of the fields; the score has four decimals."""
         return asdict(self) | {"score": round(self.score, 4)}
 
 
 @dataclass
 class Totals:
-    """Counts of one pass over a source; complete once the generator has ended.
+    """Counts of one run over a source; complete once the run has ended.
 
     Attributes:
-        video_seconds: length of the part of the source that was seen.
-        wall_seconds: time that took.
-        windows: clip windows seen.
-        windows_dropped: windows of a live source that a newer one replaced before there was time for them.
-        encoder_runs, predictor_runs, decoder_runs: engine work; one decoder run is one text, not one token.
-        decoder_tokens: calls of the decoder engine, over all texts.
+        video_seconds: length of the part of the source that was read.
+        wall_seconds: duration of the run.
+        windows: clip windows that passed through the gates.
+        windows_dropped: windows of a live source that were replaced by newer ones because the run was too slow.
+        encoder_runs, predictor_runs: calls of these engines.
+        decoder_runs: texts that the decoder made.
+        decoder_tokens: calls of the decoder engine, one a token, over all texts.
         memory_hits: texts that came from the caption memory.
-        said: texts that left the pipeline.
+        said: texts in total.
 
     Example:
         >>> from vlj_edge import Totals
@@ -256,15 +271,15 @@ class Totals:
 
     @property
     def decodes_saved(self) -> float:
-        """Decoder runs of narrating every window, divided by those that were made. inf when none was made."""
+        """Windows per decoder run: by how much decoding every window would cost more. inf without a decoder run."""
         return self.windows / self.decoder_runs if self.decoder_runs else float("inf")
 
     @property
     def real_time_factor(self) -> float:
-        """Seconds of video handled in a second of wall time; above 1 keeps up with a camera."""
+        """Seconds of video per second of the run; above 1, it keeps up with a camera. inf if no time has passed."""
         return self.video_seconds / self.wall_seconds if self.wall_seconds else float("inf")
 
     def as_dict(self) -> dict[str, Any]:
-        """The counts and the two ratios; a ratio that is not finite is None, which JSON can carry."""
+        """Return the counts and both ratios as plain JSON types; an infinite ratio is None."""
         ratios = {"decodes_saved": self.decodes_saved, "real_time_factor": self.real_time_factor}
         return asdict(self) | {k: round(v, 3) if v != float("inf") else None for k, v in ratios.items()}

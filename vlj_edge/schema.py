@@ -1,15 +1,19 @@
 """Check data from outside (JSON, TOML, a checkpoint's metadata) against a dataclass: the one validator of this project.
 
-    @dataclass(frozen=True)
-    class Camera:
-        uri: str
-        port: Annotated[int, Range(1, 65535)] = 554
-        labels: tuple[str, ...] = ()
-        mode: Literal["live", "file"] = "live"
-
-    parse(Camera, {"uri": "rtsp://door", "port": 80})     # Camera(uri="rtsp://door", port=80, labels=(), mode="live")
-    parse(Camera, {"uri": "rtsp://door", "port": "80"})   # SchemaError: port is '80', not a whole number
-    parse(dict[str, Camera], {"door": {"url": "x"}})      # SchemaError: door.url is unknown; known are uri, port, ...
+    >>> @dataclass(frozen=True)
+    ... class Camera:
+    ...     uri: str
+    ...     port: Annotated[int, Range(1, 65535)] = 554
+    ...     labels: tuple[str, ...] = ()
+    ...     mode: Literal["live", "file"] = "live"
+    >>> parse(Camera, {"uri": "rtsp://door", "port": 80})
+    Camera(uri='rtsp://door', port=80, labels=(), mode='live')
+    >>> parse(Camera, {"uri": "rtsp://door", "port": "80"})
+    Traceback (most recent call last):
+    vlj_edge.schema.SchemaError: port is '80', not a whole number
+    >>> parse(dict[str, Camera], {"door": {"url": "rtsp://door"}})
+    Traceback (most recent call last):
+    vlj_edge.schema.SchemaError: door.url is unknown; known are uri, port, labels, mode
 
 Nothing is converted, except a whole number where a float is declared and a list where a tuple is. Fields with a default
 may be absent. To report a line of the source file, use `SchemaError.path`. Checks that concern several fields at once

@@ -1,6 +1,7 @@
-"""TensorRT, TensorRT-RTX: two packages with one Python interface. Which of them is here, and does it work?
+"""Importing TensorRT or TensorRT-RTX, two packages with the same Python interface.
 
-Versions are not compared (10.3 on JetPack 6 to 11, and TensorRT-RTX 1.x): what a version can do is asked with hasattr.
+Versions differ widely (10.3 on JetPack 6 to 11, and TensorRT-RTX 1.x). They are not compared: callers use hasattr to
+find out what a version offers.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from typing import Any
 
 from .errors import VljEdgeError
 
-PACKAGES = ("tensorrt", "tensorrt_rtx")  # in this order: JetPack brings the first, PyPI has the second
+PACKAGES = ("tensorrt", "tensorrt_rtx")  # the first that is installed is used
 _EXTRA = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
 
 
 @dataclass(frozen=True)
 class TensorRtPackage:
-    """An imported TensorRT: `package` is a name of PACKAGES, `version` its own."""
+    """An imported TensorRT: the module, its name in PACKAGES, and its version."""
 
     module: Any
     package: str
@@ -26,12 +27,12 @@ class TensorRtPackage:
 
 
 def installed() -> list[str]:
-    """The names of PACKAGES that can be found here, working or not. Nothing is imported."""
-    return [name for name in PACKAGES if can_be_found(name)]
+    """Return the PACKAGES that are installed, working or not, without importing them."""
+    return [name for name in PACKAGES if is_installed(name)]
 
 
-def can_be_found(module: str) -> bool:
-    """Is a module installed? It is not imported, but the package that it lies in is."""
+def is_installed(module: str) -> bool:
+    """Return whether a module is installed, without importing it; the packages around it are imported."""
     try:
         return importlib.util.find_spec(module) is not None
     except ImportError:  # "cuda.bindings" where there is no "cuda"
@@ -39,10 +40,13 @@ def can_be_found(module: str) -> bool:
 
 
 def import_tensorrt(package: str | None = None) -> TensorRtPackage:
-    """Import the package of this name, or the first of PACKAGES that is installed.
+    """Import TensorRT.
+
+    Args:
+        package: a name in PACKAGES; None: the first that is installed.
 
     Raises:
-        VljEdgeError: it is not installed, or it is and does not work.
+        VljEdgeError: it is not installed or does not work.
     """
     found = [package] if package is not None else installed()
     if not found:
@@ -54,12 +58,12 @@ def import_tensorrt(package: str | None = None) -> TensorRtPackage:
     try:
         module = importlib.import_module(name)
         version = str(module.__version__)
-        _ = module.Logger  # the bindings import without their libraries, and then hold nothing
+        _ = module.Logger  # without its libraries the package can be imported, but is empty
     except ModuleNotFoundError as error:
         if error.name != name:
             raise _broken(name, error) from error
         raise VljEdgeError(f"{name} is not installed: pip install 'vlj-edge[{_EXTRA[name]}]'") from error
-    except Exception as error:  # a missing libnvinfer arrives as OSError, ImportError, RuntimeError or AttributeError
+    except Exception as error:  # without libnvinfer: OSError, ImportError, RuntimeError or AttributeError
         raise _broken(name, error) from error
     return TensorRtPackage(module, name, version)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from vlj_edge.bundle import DECODER, Manifest
 from vlj_edge.bundle.engine_cache import RuntimeId, find_engine
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.tensorrt_package import can_be_found, import_tensorrt, installed
+from vlj_edge.tensorrt_package import import_tensorrt, installed, is_installed
 
 from .base import backend_module
 from .tensorrt.device import driver_found, open_device
@@ -76,7 +76,7 @@ def select_backend(
         for name in (name for name in _ENGINES_OF_A_FRAME if name in manifest.engines):
             find_engine(directory, manifest, name, runtime)
     except VljEdgeError as error:
-        if not can_be_found("onnxruntime"):  # JetPack 6: nothing else could run it
+        if not is_installed("onnxruntime"):  # JetPack 6: nothing else could run it
             raise
         warning = f"{trt.package} {trt.version} works on this machine, but {error}"
         return _select_on_cpu(directory, manifest, "there are no TensorRT engines for this card", warning)

@@ -22,7 +22,7 @@ import numpy as np
 from vlj_edge.atomic_write import atomic_write
 from vlj_edge.bundle import BUILT_ENGINES, Manifest
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.tensorrt_package import can_be_found
+from vlj_edge.tensorrt_package import is_installed
 
 from ..video.clips import spread_clips
 from ..video.synthetic import SyntheticSource
@@ -113,7 +113,7 @@ def _settings(manifest: Manifest) -> list[Tuning]:
     cores = usable_cores()
     counts = sorted({1, *(n for n in (2, 4, 6, 8, 12, 16) if n < cores), cores})
     settings = [Tuning(n, spin) for n in counts for spin in ((False, True) if n > 1 else (False,))]
-    if can_be_found("openvino") and not any("16" in manifest.engines[name].precision for name in _TIMED):
+    if is_installed("openvino") and not any("16" in manifest.engines[name].precision for name in _TIMED):
         halves = (False, True) if openvino.has_bf16() else (False,)
         settings += [Tuning(n, False, "openvino", half) for n in counts for half in halves]
     return settings

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.tensorrt_package import can_be_found
+from vlj_edge.tensorrt_package import is_installed
 
 # module of the package -> module of ours, in the order of preference
 _IMPLEMENTATIONS = {"pycuda": ".pycuda_device", "cuda.bindings": ".cuda_python_device"}
@@ -128,7 +128,7 @@ def open_device() -> Device:
         VljEdgeError: neither pycuda nor cuda-python is installed, the one that is does not work, or there is no card.
     """
     for package, module in _IMPLEMENTATIONS.items():
-        if can_be_found(package):
+        if is_installed(package):
             try:
                 device: Device = importlib.import_module(module, __package__).open_device()
             except VljEdgeError:

@@ -406,10 +406,10 @@ def test_pycuda_is_preferred_and_neither_names_the_extra(monkeypatch: pytest.Mon
         (("pycuda", "cuda.bindings"), ".pycuda_device"),
         (("cuda.bindings",), ".cuda_python_device"),
     ):
-        monkeypatch.setattr(devices, "can_be_found", there.__contains__)
+        monkeypatch.setattr(devices, "is_installed", there.__contains__)
         open_device.cache_clear()
         assert open_device() == expected
-    monkeypatch.setattr(devices, "can_be_found", lambda name: False)
+    monkeypatch.setattr(devices, "is_installed", lambda name: False)
     open_device.cache_clear()
     with pytest.raises(VljEdgeError, match=r"vlj-edge\[tensorrt\]"):
         open_device()
@@ -420,7 +420,7 @@ def test_a_package_that_does_not_work_is_named_with_the_reason(monkeypatch: pyte
     def broken(name: str, package: str) -> Any:
         raise ImportError("libcurand.so.10:\ncannot open shared object file")
 
-    monkeypatch.setattr(devices, "can_be_found", lambda name: True)
+    monkeypatch.setattr(devices, "is_installed", lambda name: True)
     monkeypatch.setattr(devices.importlib, "import_module", broken)
     open_device.cache_clear()
     with pytest.raises(VljEdgeError, match=r"pycuda is installed and cannot reach a card \(libcurand\.so\.10: cannot"):

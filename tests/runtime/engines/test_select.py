@@ -31,7 +31,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     ) -> None:
         monkeypatch.setattr(select, "installed", lambda: list(packages))
         monkeypatch.setattr(select, "driver_found", lambda: driver)
-        monkeypatch.setattr(select, "can_be_found", lambda name: ort)
+        monkeypatch.setattr(select, "is_installed", lambda name: ort)
         monkeypatch.setattr(select, "import_tensorrt", lambda: TensorRtPackage(None, "tensorrt", "10.3.0"))
         monkeypatch.setattr(select, "open_device", lambda: CARD)
         for name, function in replaced.items():
