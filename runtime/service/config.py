@@ -12,12 +12,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from vlj_edge.atomic_write import atomic_write
 from vlj_edge.bundle import GateSettings
 from vlj_edge.errors import VljEdgeError, require, without_credentials
-from vlj_edge.schema import FieldPath, SchemaError, parse
+from vlj_edge.schema import Count, FieldPath, Range, SchemaError, parse
 
 from .settings import SourceSettings
 
@@ -43,13 +43,13 @@ class FileOptions:
 
     bundle: str | None = None
     host: str | None = None
-    port: int | None = None
+    port: Annotated[int, Range(0, 65535)] | None = None
     token_file: str | None = None
     store: str | None = None
     profile: str | None = None
     query: str | None = None
     log: str | None = None
-    log_bytes: int | None = None
+    log_bytes: Count | None = None
     mqtt: str | None = None
     webhook: str | None = None
     say: str | None = None

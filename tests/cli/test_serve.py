@@ -1,4 +1,4 @@
-"""vlj-edge serve as a service: it starts, is told to read its file again, and ends without losing a text."""
+"""vlj-edge serve as a service: it starts, reads its file again on SIGHUP, and ends without losing a caption."""
 
 from __future__ import annotations
 

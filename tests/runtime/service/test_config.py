@@ -65,6 +65,8 @@ def test_every_option_is_read(tmp_path: Path) -> None:
     [
         (3, 'port = "8080"', 3, "port"),
         (3, "port = true", 3, "port"),
+        (3, "port = 65536", 3, "port"),
+        (6, "log_bytes = 0", 6, "log_bytes"),
         (2, "host = 1", 2, "host"),
         (4, 'tokenfile = "x"', 4, "tokenfile"),
         (4, 'log_format = "xml"', 4, "log_format"),

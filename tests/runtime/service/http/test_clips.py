@@ -1,4 +1,4 @@
-"""Uploads and search: what is answered, what is refused before it costs anything, and that nothing is left behind."""
+"""Uploads and search: results, what is refused before it costs anything, and that no file is left behind."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile:///%s\n#EXT-X-EN
              b"\x00\x00\x00\x18ftypmp42" + b"\0" * 500, b"\x1a\x45\xdf\xa3" + b"\1" * 5000,
              b"RIFF\0\0\0\0AVI " + b"x" * 999]
 )  # fmt: skip
-def test_what_is_no_video_is_refused(serve: Serve, clip: bytes, scratch: Path) -> None:
+def test_a_file_that_is_no_video_is_refused(serve: Serve, clip: bytes, scratch: Path) -> None:
     with serve().client() as client:
         for path, data in REQUESTS.items():
             answer = client.post(f"/api/{path}", files={"clip": clip}, data=data)
@@ -78,9 +78,7 @@ def test_what_is_no_video_is_refused(serve: Serve, clip: bytes, scratch: Path) -
             assert list(answer.json()) == ["error"] and "/" not in answer.json()["error"]
 
 
-def test_a_playlist_of_a_real_video_is_opened_by_nobody(
-    serve: Serve, make_video: Film, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_playlist_is_never_opened(serve: Serve, make_video: Film, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
     monkeypatch.setattr(uploads, "open_source", opened.append)
     with serve().client() as client:
@@ -93,10 +91,10 @@ def test_a_clip_that_breaks_off_is_refused(serve: Serve, make_video: Film) -> No
     whole = make_video([(RED, 4), (BLUE, 4)], name="a.avi", size=(320, 240)).read_bytes()
     with serve().client() as client:
         answer = client.post("/api/embed", files={"clip": whole[: len(whole) // 2]})
-    assert answer.status_code == 422 and "the clip breaks off" in answer.json()["error"]
+    assert answer.status_code == 422 and "clip" in answer.json()["error"]
 
 
-def test_pictures_that_are_too_large_are_not_decoded(
+def test_frames_that_are_too_large_are_not_decoded(
     serve: Serve, make_video: Film, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Path] = []
@@ -107,7 +105,7 @@ def test_pictures_that_are_too_large_are_not_decoded(
     assert answer.status_code == 422 and "4096x64" in answer.json()["error"] and not opened
 
 
-def test_an_upload_that_is_too_large_is_refused_as_it_comes(serve: Serve, scratch: Path) -> None:
+def test_an_upload_that_is_too_large_is_refused_while_it_arrives(serve: Serve, scratch: Path) -> None:
     with serve(max_upload=200_000).client() as client:
         for size in (200_001, 1_000_000):
             answer = client.post("/api/embed", files={"clip": b"x" * size})
@@ -120,17 +118,17 @@ def test_an_upload_that_is_too_large_is_refused_as_it_comes(serve: Serve, scratc
 @pytest.mark.parametrize(
     ("path", "data", "line"),
     [
-        ("classify", {}, "labels must be 1 to 100 texts"),
-        ("classify", {"labels": " , "}, "labels must be 1 to 100 texts"),
-        ("classify", {"labels": ",".join(map(str, range(101)))}, "labels must be 1 to 100 texts"),
-        ("classify", {"labels": "x" * 201}, "labels must be 1 to 100 texts"),
-        ("classify", {"labels": "a,a"}, "one text twice"),
-        ("classify", {"labels": "zebra,giraffe"}, "are the same to the text encoder"),
-        ("classify", {"labels": b"\xff"}, "is not UTF-8"),
-        ("ask", {"question": " ", "choices": "a,b"}, "question must have"),
-        ("ask", {"question": "x" * 501, "choices": "a,b"}, "question must have"),
-        ("ask", {"question": "what", "choices": "blue"}, "choices must be 2"),
-        ("embed", {f"field{n}": "x" for n in range(20)}, "more than 16 parts"),
+        ("classify", {}, "labels"),
+        ("classify", {"labels": " , "}, "labels"),
+        ("classify", {"labels": ",".join(map(str, range(101)))}, "labels"),
+        ("classify", {"labels": "x" * 201}, "labels"),
+        ("classify", {"labels": "a,a"}, "twice"),
+        ("classify", {"labels": "zebra,giraffe"}, "giraffe"),
+        ("classify", {"labels": b"\xff"}, "UTF-8"),
+        ("ask", {"question": " ", "choices": "a,b"}, "question"),
+        ("ask", {"question": "x" * 501, "choices": "a,b"}, "question"),
+        ("ask", {"question": "what", "choices": "blue"}, "choices"),
+        ("embed", {f"field{n}": "x" for n in range(20)}, "16 parts"),
     ],
 )
 def test_wrong_fields_are_refused(serve: Serve, make_video: Film, path: str, data: dict[str, Any], line: str) -> None:
@@ -140,7 +138,7 @@ def test_wrong_fields_are_refused(serve: Serve, make_video: Film, path: str, dat
     assert answer.status_code == 422 and line in answer.json()["error"]
 
 
-def test_what_is_no_form_is_refused(serve: Serve) -> None:
+def test_a_body_that_is_no_form_is_refused(serve: Serve) -> None:
     multipart = "multipart/form-data; boundary=b"
     with serve().client() as client:
         for kind, body in (
@@ -152,7 +150,7 @@ def test_what_is_no_form_is_refused(serve: Serve) -> None:
             assert answer.status_code == 422 and list(answer.json()) == ["error"], (kind, body)
 
 
-def test_an_upload_that_stops_coming_gives_its_place_back(serve: Serve, make_video: Film) -> None:
+def test_an_upload_that_stops_arriving_releases_its_slot(serve: Serve, make_video: Film) -> None:
     served = serve(patience=0.5)
     head = (
         b"POST /api/embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
@@ -167,15 +165,17 @@ def test_an_upload_that_stops_coming_gives_its_place_back(serve: Serve, make_vid
         assert client.post("/api/embed", files={"clip": make_video([(RED, 2)]).read_bytes()}).status_code == 200
 
 
-def test_work_has_an_end(serve: Serve, make_video: Film) -> None:
+def test_processing_is_limited_in_time(serve: Serve, make_video: Film) -> None:
     clip = make_video([(RED, 3)]).read_bytes()
     with serve(max_seconds=0.0).client() as client:
         for path, data in REQUESTS.items():
             answer = client.post(f"/api/{path}", files={"clip": clip}, data=data)
-            assert answer.status_code == 503 and "the clip takes longer than 0 s" in answer.json()["error"]
+            assert answer.status_code == 503 and "0 s" in answer.json()["error"]
 
 
-def test_two_are_worked_on_at_once_and_no_more(serve: Serve, make_video: Film, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_two_clips_are_processed_at_once(
+    serve: Serve, make_video: Film, monkeypatch: pytest.MonkeyPatch
+) -> None:
     go_on, waiting = threading.Event(), threading.Semaphore(0)
     real = uploads.open_source
 
@@ -206,7 +206,7 @@ def test_two_are_worked_on_at_once_and_no_more(serve: Serve, make_video: Film, m
         assert client.post("/api/embed", files={"clip": clip}).status_code == 200
 
 
-def test_the_narration_goes_on_meanwhile_and_says_the_same(serve: Serve, make_video: Film) -> None:
+def test_narration_goes_on_during_an_upload(serve: Serve, make_video: Film) -> None:
     served, clip = serve(), make_video([(GREEN, 20)]).read_bytes()
     with served.client() as client:
         for _ in range(3):

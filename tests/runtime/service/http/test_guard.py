@@ -1,4 +1,4 @@
-"""Who may ask, and what no answer shows."""
+"""Which requests are let through, and what no response reveals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROUTES = ("/", "/api/state", "/api/events", "/metrics", "/openapi.json", "/api/s
 
 
 @pytest.mark.parametrize("token", ["right", "pässword €"])
-def test_a_token_is_asked_for_everywhere_but_at_healthz(serve: Serve, token: str) -> None:
+def test_every_address_but_healthz_needs_the_token(serve: Serve, token: str) -> None:
     served = serve(token=token)
     with served.client() as client:
         for path in ROUTES:
@@ -45,14 +45,14 @@ def test_a_link_with_the_token_sets_a_cookie(serve: Serve) -> None:
         assert client.get("/api/state").status_code == 200
 
 
-def test_without_a_token_all_is_open_to_this_machine(serve: Serve) -> None:
+def test_without_a_token_everything_is_open_to_this_machine(serve: Serve) -> None:
     with serve().client() as client:
         assert client.get("/").status_code == 200
         assert client.get("/?token=any").status_code == 303
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "localhost.evil.example", "[::2]", ""])
-def test_another_name_for_this_machine_is_refused(serve: Serve, host: str) -> None:
+def test_another_host_name_is_refused(serve: Serve, host: str) -> None:
     served = serve()
     with served.client() as client:
         assert client.get("/api/state", headers={"Host": host}).status_code == 400
@@ -95,7 +95,7 @@ def test_the_page_may_load_only_itself(serve: Serve) -> None:
     assert "innerHTML" not in one.text and "insertAdjacentHTML" not in one.text
 
 
-def test_what_is_shown_of_an_error() -> None:
+def test_errors_are_shown_without_folders_and_credentials() -> None:
     assert safe_line("/home/me/a b.mp4 is gone") == "a b.mp4 is gone"
     assert safe_line("/home/me/none.mp4 does not exist: check '/x/y'") == "none.mp4 does not exist: check 'y'"
     assert safe_line("rtsp://***@host/stream/1 gives no picture") == "rtsp://***@host/stream/1 gives no picture"
@@ -108,7 +108,7 @@ def test_what_is_shown_of_an_error() -> None:
     )
 
 
-def test_no_two_names_are_the_same() -> None:
+def test_shown_names_are_unique() -> None:
     names = ["/a/x.mp4", "/b/x.mp4", "rtsp://u:p@h/1", "rtsp://v:q@h/1", "cam"]
     assert list(safe_names(names).values()) == ["x.mp4", "x.mp4 2", "rtsp://***@h/1", "rtsp://***@h/1 2", "cam"]
 
@@ -125,7 +125,7 @@ def test_no_two_names_are_the_same() -> None:
         b"POST /api/embed HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-def test_what_is_no_proper_request_gets_4xx_and_nothing_else(serve: Serve, raw: bytes) -> None:
+def test_a_malformed_request_gets_4xx_and_nothing_else(serve: Serve, raw: bytes) -> None:
     served = serve()
     where = urlsplit(served.url)
     with socket.create_connection((where.hostname or "", where.port or 0), 10) as connection:

@@ -1,4 +1,4 @@
-"""The page in a real browser: it moves, it tells, it changes what is asked, and fits a phone."""
+"""The live page in a real browser: video, captions, settings, uploads, search, and a phone's screen."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page on which nothing may be complained of: neither an error, nor a breach of its policy."""
+    """A page whose console must stay empty: no error, and no breach of its content security policy."""
     context = browser.new_context(viewport=DESKTOP, color_scheme="light")  # type: ignore[arg-type]
     made, complaints = context.new_page(), list[str]()
     made.set_default_timeout(PATIENCE)
@@ -64,7 +64,7 @@ def moves(page: Page) -> bool:
     return picture.screenshot() != first
 
 
-def test_it_moves_and_tells_without_being_loaded_again(serve: Serve, page: Page) -> None:
+def test_video_and_captions_go_on_without_a_reload(serve: Serve, page: Page) -> None:
     served = serve()
     page.goto(served.url)
     wait_for(lambda: page.evaluate("document.getElementById('video').naturalWidth > 0"))
@@ -104,7 +104,7 @@ def test_it_fits_a_phone(serve: Serve, cameras: dict[str, Source], page: Page, s
         picture_of(page, "serve-phone.png")
 
 
-def test_each_source_has_its_own(serve: Serve, cameras: dict[str, Source], page: Page) -> None:
+def test_each_source_has_its_own_captions(serve: Serve, cameras: dict[str, Source], page: Page) -> None:
     cameras.update({"red": Camera([RED]), "blue": Camera([BLUE])})
     served = serve(SourceSettings("red", "red"), SourceSettings("blue", "blue"))
     page.goto(served.url)
@@ -116,7 +116,7 @@ def test_each_source_has_its_own(serve: Serve, cameras: dict[str, Source], page:
     assert "/api/sources/blue/video.mjpg" in (page.locator("#video").get_attribute("src") or "")
 
 
-def test_another_query_changes_the_text_and_is_saved(serve: Serve, cameras: dict[str, Source], page: Page) -> None:
+def test_another_query_changes_the_captions_and_is_saved(serve: Serve, cameras: dict[str, Source], page: Page) -> None:
     cameras["cam"] = Camera([RED])
     saved: list[list[SourceSettings]] = []
     silent = GateSettings(meaning=MeaningGateSettings(speak_below=-1, speak_below_at_rest=-1))
@@ -178,7 +178,7 @@ def test_a_lost_connection_is_shown_and_comes_back(serve: Serve, browser: Browse
         wait_for(lambda: moves(page))
 
 
-def test_a_text_is_never_taken_for_markup(serve: Serve, page: Page) -> None:
+def test_a_caption_is_never_taken_for_markup(serve: Serve, page: Page) -> None:
     served = serve()
     page.goto(served.url)
     expect(page.locator("#captions li").first).to_be_visible(timeout=PATIENCE)
