@@ -1,4 +1,7 @@
-"""Events to an MQTT broker, announced to Home Assistant. For a broker that is away events wait, within a bound."""
+"""Events to an MQTT broker, with discovery by Home Assistant.
+
+While the broker cannot be reached, a limited number of events wait for it.
+"""
 
 from __future__ import annotations
 
@@ -19,93 +22,94 @@ from vlj_edge.errors import VljEdgeError, require, without_credentials
 
 from .base import Event, split_address
 
-CLOSING_SECONDS = 3.0  # for what the broker has not acknowledged yet
+CLOSING_SECONDS = 3.0  # to wait for acknowledgements
 LONGEST_PAUSE = 30  # between two attempts to connect, seconds
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 class Mqtt:
-    """Publishes under the address's path, BASE, with SOURCE as a slug of the source's name:
+    """A sink that publishes these topics. BASE is the path of the address, SOURCE a slug of the source's name.
 
-    BASE/SOURCE/narration: each event, as Event.as_dict() in JSON, QoS 1: after a break some come twice, none is lost.
+    BASE/SOURCE/narration: each event, as Event.as_dict() in JSON, with QoS 1: some may arrive twice, none is lost.
     BASE/SOURCE/state: the last text, retained.
-    BASE/status: "online" or "offline", retained; the broker itself says "offline" when this process dies.
-    DISCOVERY/sensor/BASE_SOURCE/config: what Home Assistant wants to know, retained.
+    BASE/status: "online" or "offline", retained; the broker publishes "offline" when the connection is lost.
+    DISCOVERY/sensor/BASE_SOURCE/config: Home Assistant's discovery message, retained.
 
-    It connects by itself, now and after every break; what is retained is published again with each connection.
+    It connects in the background and again after every break. Retained topics are published with each connection.
 
     Args:
         url: mqtt://[USER:PASSWORD@]HOST[:PORT]/BASE, or mqtts:// for TLS; special characters of a password as %40.
-        most_queued: events that wait for the broker, or for its acknowledgement, at most.
-        ca_file: certificates to trust instead of the system's.
+        most_queued: number of events that may wait for the broker or its acknowledgement.
+        ca_file: PEM certificates to trust instead of the system's.
+        discovery: Home Assistant's discovery prefix.
 
     Attributes:
-        missed: events that were taken, and not acknowledged when it was closed.
-        last_error: why there is no connection at present, one line.
+        missed: events that were not acknowledged when this was closed.
+        last_error: why there is no connection, one line; None if there is one.
 
     Raises:
-        VljEdgeError: paho-mqtt is missing, or the address or the certificates cannot be used.
+        VljEdgeError: paho-mqtt is not installed, or the address or the certificates cannot be used.
     """
 
     def __init__(
         self, url: str, most_queued: int = 1000, ca_file: str | None = None, discovery: str = "homeassistant"
     ) -> None:
         paho = require("paho.mqtt.client", "mqtt")
-        broker = _parse(url)
+        broker = _parse_address(url)
         self.missed = 0
         self.last_error: str | None = None
         self._broker, self._most, self._discovery = broker, most_queued, discovery.strip("/")
         self._full = int(paho.MQTT_ERR_QUEUE_SIZE)
-        # Held while publishing; never taken in _on_publish, under which paho holds its own.
+        # Held while publishing. Not acquired in _on_publish, which paho calls with a lock of its own held.
         self._lock = threading.Lock()
-        self._slugs: dict[str, str] = {}  # of source names
-        self._texts: dict[str, str] = {}  # the last of each slug
-        self._waiting: set[int] = set()  # message numbers of events that are not acknowledged
+        self._slugs: dict[str, str] = {}  # by source name
+        self._texts: dict[str, str] = {}  # the last text, by slug
+        self._waiting: set[int] = set()  # message ids of events without an acknowledgement
         self._acknowledged: deque[int] = deque()
         self._closed = False
         self._client = paho.Client(
             paho.CallbackAPIVersion.VERSION2, client_id=f"vlj-edge-{_slug(broker.base)}-{secrets.token_hex(4)}"
         )
-        self._prepare(ca_file)
+        self._configure_client(ca_file)
         self._client.connect_async(broker.host, broker.port, keepalive=30)
         self._client.loop_start()
 
     def write(self, event: Event) -> None:
-        """See Sink. Returns before the broker has it.
+        """See Sink. Returns before the broker has the event.
 
         Raises:
-            VljEdgeError: too many wait already.
+            VljEdgeError: too many events wait already.
         """
         data = json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
         with self._lock:
-            slug, new = self._slug_of(event.source)
+            slug, new = self._source_slug(event.source)
             self._texts[slug] = event.narration.text
             if new:
-                self._announce(event.source, slug)
-            self._say(slug)
+                self._publish_discovery(event.source, slug)
+            self._publish_state(slug)
             sent = self._client.publish(f"{self._broker.base}/{slug}/narration", data, qos=1)
             if sent.rc == self._full:
                 why = self.last_error or "the broker does not keep up"
                 raise VljEdgeError(f"{self._most} events wait for {self._broker.shown} ({why}): check the broker")
             self._waiting.add(sent.mid)
-            self._strike_off()
+            self._remove_acknowledged()
 
     def close(self) -> None:
-        """See Sink. Waits a few seconds at most for the broker to have everything."""
+        """See Sink. Waits a few seconds at most for acknowledgements."""
         if self._closed:
             return
         self._closed = True
-        self._settle(CLOSING_SECONDS)
+        self._await_acknowledgements(CLOSING_SECONDS)
         self.missed = len(self._waiting)
         if self._client.is_connected():
             sent = self._client.publish(f"{self._broker.base}/status", "offline", qos=1, retain=True)
             with self._lock:
                 self._waiting = {sent.mid}
-            self._settle(CLOSING_SECONDS)
+            self._await_acknowledgements(CLOSING_SECONDS)
         self._client.disconnect()
         self._client.loop_stop()
 
-    def _prepare(self, ca_file: str | None) -> None:
+    def _configure_client(self, ca_file: str | None) -> None:
         client, broker = self._client, self._broker
         if broker.user is not None:
             client.username_pw_set(broker.user, broker.password)
@@ -128,11 +132,11 @@ class Mqtt:
             self.last_error = None
             client.publish(f"{self._broker.base}/status", "online", qos=1, retain=True)
             for source, slug in self._slugs.items():
-                self._announce(source, slug)
-                self._say(slug)
+                self._publish_discovery(source, slug)
+                self._publish_state(slug)
 
     def _on_connect_fail(self, client: Any, userdata: Any) -> None:
-        error = sys.exc_info()[1]  # paho calls this while it handles it, and does not hand it on
+        error = sys.exc_info()[1]  # paho calls this while it handles the error, without passing it
         self.last_error = f"{self._broker.shown} cannot be reached: {getattr(error, 'strerror', None) or error}"
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
@@ -142,20 +146,20 @@ class Mqtt:
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         self._acknowledged.append(mid)
 
-    def _say(self, slug: str) -> None:
-        # QoS 0: one that is lost with its connection is published again with the next; a queued one would come after
-        # it, and be retained though it is old.
+    def _publish_state(self, slug: str) -> None:
+        # QoS 0: with QoS 1, paho would queue an old text while there is no connection, and the broker would retain it
+        # over the newer one that is published on reconnection.
         data = self._texts[slug].encode("utf-8", "replace")
         self._client.publish(f"{self._broker.base}/{slug}/state", data, qos=0, retain=True)
 
-    def _announce(self, source: str, slug: str) -> None:
+    def _publish_discovery(self, source: str, slug: str) -> None:
         base = self._broker.base
         name = f"{_slug(base)}_{slug}"
         sensor = {
             "name": source,
             "unique_id": name,
             "state_topic": f"{base}/{slug}/state",
-            "value_template": "{{ value[:255] }}",  # Home Assistant takes no longer state
+            "value_template": "{{ value[:255] }}",  # the longest state that Home Assistant accepts
             "json_attributes_topic": f"{base}/{slug}/narration",
             "availability_topic": f"{base}/status",
             "device": {"identifiers": [_slug(base)], "name": base, "manufacturer": "vlj-edge"},
@@ -164,7 +168,8 @@ class Mqtt:
         data = json.dumps(sensor, ensure_ascii=False).encode("utf-8", "replace")
         self._client.publish(f"{self._discovery}/sensor/{name}/config", data, qos=0, retain=True)
 
-    def _slug_of(self, source: str) -> tuple[str, bool]:
+    def _source_slug(self, source: str) -> tuple[str, bool]:
+        """Return the source's slug, and whether it is new."""
         if source in self._slugs:
             return self._slugs[source], False
         slug = _slug(source)
@@ -173,17 +178,17 @@ class Mqtt:
         self._slugs[source] = slug
         return slug, True
 
-    def _settle(self, seconds: float) -> None:
-        """Wait for acknowledgements."""
+    def _await_acknowledgements(self, seconds: float) -> None:
+        """Wait at most so long until every event is acknowledged."""
         end = time.monotonic() + seconds
         while True:
             with self._lock:
-                self._strike_off()
+                self._remove_acknowledged()
                 if not self._waiting or time.monotonic() > end:
                     return
             time.sleep(0.02)
 
-    def _strike_off(self) -> None:
+    def _remove_acknowledged(self) -> None:
         while self._acknowledged:
             self._waiting.discard(self._acknowledged.popleft())
 
@@ -199,11 +204,11 @@ class _Broker:
 
     @property
     def shown(self) -> str:
-        """For errors: no credentials, and no path."""
+        """The address in errors: without credentials and path."""
         return f"{'mqtts' if self.secure else 'mqtt'}://{self.host}:{self.port}"
 
 
-def _parse(url: str) -> _Broker:
+def _parse_address(url: str) -> _Broker:
     shown = without_credentials(url)
     parts, host, port = split_address(url)
     if parts.scheme not in _PORTS or not host:

@@ -18,8 +18,8 @@ from .source import Frame, Image, Source
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
-def natural_order(path: Path) -> list[tuple[int, str]]:
-    """A key to sort by: frame9 before frame10."""
+def natural_sort_key(path: Path) -> list[tuple[int, str]]:
+    """Return a key that sorts frame9 before frame10."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", path.name)]
 
 
@@ -35,7 +35,7 @@ class ImageFiles(Source):
         self._paths, self._stop = paths, threading.Event()
         self.period = 1 / frames_per_second
         if self._read(paths[0]) is None:
-            raise VljEdgeError(_unreadable(paths[0]))
+            raise VljEdgeError(_image_error(paths[0]))
 
     def frames(self) -> Iterator[Frame]:
         """See Source."""
@@ -44,7 +44,7 @@ class ImageFiles(Source):
                 return
             image = self._read(path)
             if image is None:
-                self.incomplete = _unreadable(path)
+                self.incomplete = _image_error(path)
                 return
             yield Frame(index * self.period, image)
 
@@ -64,7 +64,7 @@ class ImageFiles(Source):
         return image
 
 
-def _unreadable(path: Path) -> str:
+def _image_error(path: Path) -> str:
     return f"{path} cannot be read as an image: remove it, or save it again"
 
 
@@ -196,5 +196,5 @@ class VideoFile(Source):
 
 
 def _period(frames_per_second: float, otherwise: float) -> float:
-    # 90000 and the like are clock rates that a container gives for want of a frame rate
+    # Containers without a frame rate report a clock rate, such as 90000.
     return 1 / (frames_per_second if 1e-3 < frames_per_second <= 1000 else otherwise)

@@ -1,4 +1,4 @@
-"""What a person types for a source, and the source that it means."""
+"""From what a user types for a source (a path, a URL, a camera's index) to the source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from vlj_edge.errors import VljEdgeError, without_credentials
 
 from .camera import CameraAddress, CameraSource, CameraState
-from .files import IMAGE_SUFFIXES, ImageFiles, VideoFile, natural_order
+from .files import IMAGE_SUFFIXES, ImageFiles, VideoFile, natural_sort_key
 from .opencv import import_opencv
 from .source import Source
 from .stdin import StdinSource
@@ -22,9 +22,9 @@ _CAMERA = (
 )
 _NETWORK = "check its address, user and password, and that the network reaches it"
 _CSI = "check its cable and sudo systemctl restart nvargus-daemon"
-# TCP, for a lost packet of UDP is a torn picture; no buffers, for they are delay; an end to waits, in microseconds.
+# TCP, because a packet lost by UDP damages the image; no buffering, which adds delay; a timeout in microseconds.
 _FFMPEG = {"OPENCV_FFMPEG_CAPTURE_OPTIONS": "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|timeout;5000000"}
-_ARGUS = (  # NVIDIA's camera stack, straight to BGR; the newest frame, never a queue
+_ARGUS = (  # NVIDIA's camera stack, to BGR; appsink keeps only the newest frame
     "nvarguscamerasrc sensor-id={} ! video/x-raw(memory:NVMM),width=1280,height=720,framerate=30/1 ! nvvidconv !"
     " video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
 )
@@ -36,23 +36,23 @@ def open_source(
     keep_trying: bool = False,
     on_state: Callable[[CameraState], None] = lambda state: None,
 ) -> Source:
-    """Open what a URI names.
+    """Open the source that a URI names.
 
-    | URI | what it is |
+    | URI | source |
     |---|---|
     | a path, file:// | a video file, an image, or a folder of images |
     | 0, /dev/video0, v4l2:///dev/video0 | a camera |
     | csi://0 | a camera on a Jetson's CSI connector, through GStreamer |
     | rtsp://, rtsps:// | a network camera |
     | http://, https:// | MJPEG, HLS, or a recording |
-    | - | JPEG pictures, one after the other, on stdin; -?size=640x480&rate=25&format=bgr24 for raw ones |
+    | - | JPEGs, one after the other, on stdin; -?size=640x480&rate=25&format=bgr24 for raw frames |
 
     Args:
-        frames_per_second: that are wanted; a folder's images follow one another at this rate.
+        frames_per_second: rate at which the caller samples; a folder's images follow one another at this rate.
         keep_trying, on_state: see CameraSource; they apply to live sources only.
 
     Raises:
-        VljEdgeError: nothing there, nothing that can be read, or no frame in it.
+        VljEdgeError: there is nothing, it cannot be read, or it has no frame.
     """
     text = str(uri)
     if text == "-" or text.startswith("-?"):
@@ -62,17 +62,17 @@ def open_source(
         path = unquote(urlsplit(text).path) if text.startswith("file://") else text
         return _open_path(Path(path).expanduser(), frames_per_second)
     live = CameraSource(address, 1 / (4 * frames_per_second), keep_trying=keep_trying, on_state=on_state)
-    if live.recording:  # every frame of it counts, and it comes as fast as it is read
+    if live.recording:  # read every frame, as fast as they are processed
         live.close()
         return VideoFile(str(address.place), address.shown)
     return live
 
 
 def camera_address(text: str) -> CameraAddress | None:
-    """The live source that a URI names; None for a path.
+    """Return the live source that a URI names; None for a path.
 
     Raises:
-        VljEdgeError: no such kind of source, or OpenCV here cannot read it.
+        VljEdgeError: an unknown kind of source, or one that the installed OpenCV cannot read.
     """
     plain = text.removeprefix("v4l2://")
     if re.fullmatch(r"\d+", plain):
@@ -106,19 +106,19 @@ def _csi(shown: str, sensor: str) -> CameraAddress:
 
 
 def _stdin(text: str) -> Source:
-    given = parse_qs(text[2:], strict_parsing=True) if len(text) > 2 else {}
-    wrong = VljEdgeError(f"'{text}' is no source: write - for JPEGs, -?size=640x480&rate=25&format=bgr24 for raw ones")
-    if not given.keys() <= {"size", "rate", "format"}:
-        raise wrong
-    size = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", given["size"][0]) if "size" in given else None
-    rate = given.get("rate", [""])[0]
-    if ("size" in given and size is None) or (rate and not re.fullmatch(r"\d+(\.\d+)?", rate)):
-        raise wrong
+    options = parse_qs(text[2:], strict_parsing=True) if len(text) > 2 else {}
+    error = VljEdgeError(f"'{text}' is no source: write - for JPEGs, -?size=640x480&rate=25&format=bgr24 for raw ones")
+    if not options.keys() <= {"size", "rate", "format"}:
+        raise error
+    size = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", options["size"][0]) if "size" in options else None
+    rate = options.get("rate", [""])[0]
+    if ("size" in options and size is None) or (rate and not re.fullmatch(r"\d+(\.\d+)?", rate)):
+        raise error
     return StdinSource(
         0,
         (int(size[1]), int(size[2])) if size else None,
         float(rate) if rate else None,
-        given.get("format", ["bgr24"])[0],
+        options.get("format", ["bgr24"])[0],
     )
 
 
@@ -131,8 +131,8 @@ def _open_path(path: Path, frames_per_second: float) -> Source:
         images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
         if not images:
             raise VljEdgeError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}): give a folder that does")
-        return ImageFiles(sorted(images, key=natural_order), frames_per_second)
+        return ImageFiles(sorted(images, key=natural_sort_key), frames_per_second)
     if path.stat().st_size == 0:
         raise VljEdgeError(f"{path} is empty: record or copy it again")
-    # OpenCV takes img_001.png for the first of a sequence and would go on to img_002.png.
+    # As a video, OpenCV would take img_001.png for the first of a sequence and go on to img_002.png.
     return ImageFiles([path], frames_per_second) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path)

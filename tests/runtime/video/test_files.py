@@ -1,9 +1,8 @@
+"""Video files and folders of images."""
+
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
-import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 
 from tests.runtime.tiny_bundle import BLUE, RED
-from vlj_edge import VljEdgeError
 from vlj_edge.presets import Clip
 from vlj_edge.runtime.video.files import VideoFile
 from vlj_edge.runtime.video.opencv import import_opencv
@@ -25,18 +23,6 @@ MakeVideo = Callable[..., Path]
 def write_image(path: Path, value: int, size: tuple[int, int] = (32, 24)) -> Path:
     assert import_opencv().imwrite(str(path), np.full((size[1], size[0], 3), value, np.uint8))
     return path
-
-
-def write_sound(path: Path) -> Path:
-    with wave.open(str(path), "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(8000)
-        sound.writeframes(bytes(16000))
-    return path
-
-
-# --- video files
 
 
 @pytest.mark.parametrize("rate", [10, 25, 29.97])
@@ -224,90 +210,3 @@ def test_unreadable_image_ends_the_folder_and_is_named(tmp_path: Path) -> None:
     assert len(list(source)) == 1
     assert source.incomplete is not None
     assert "2.png cannot be read as an image" in source.incomplete
-
-
-# --- what is no source
-
-
-def empty_file(path: Path) -> Path:
-    (path / "empty.mp4").touch()
-    return path / "empty.mp4"
-
-
-def truncated_mp4(path: Path) -> Path:
-    # an mp4 keeps its index at the end: without it there is nothing to read
-    (path / "cut.mp4").write_bytes(b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(5000))
-    return path / "cut.mp4"
-
-
-def bad_image(path: Path) -> Path:
-    (path / "bad.png").write_bytes(b"no image")
-    return path / "bad.png"
-
-
-BAD: list[tuple[Callable[[Path], Any], str]] = [
-    (lambda path: path / "nowhere.mp4", r"nowhere\.mp4 does not exist: check the path"),
-    (lambda path: path, "holds no images"),
-    (empty_file, r"empty\.mp4 is empty"),
-    (truncated_mp4, r"cut\.mp4 has no picture that can be read"),
-    (lambda path: write_sound(path / "sound.wav"), r"sound\.wav has no picture that can be read"),
-    (lambda path: write_sound(path / "sound.mp4"), r"sound\.mp4 has no picture that can be read"),
-    (bad_image, r"bad\.png cannot be read as an image"),
-    (lambda _: 63, "camera 63 gives no picture: check that it is plugged in"),
-    (lambda _: "63", "camera 63 gives no picture"),
-    (lambda _: "/dev/video63", "camera /dev/video63 gives no picture"),
-    (lambda _: "v4l2:///dev/video63", "camera /dev/video63 gives no picture"),
-    (lambda _: "v4l2://63", "camera 63 gives no picture"),
-    (lambda _: "rtsp://127.0.0.1:9/stream", r"rtsp://127\.0\.0\.1:9/stream gives no picture: check its address"),
-    (lambda _: "http://127.0.0.1:9/stream", r"http://127\.0\.0\.1:9/stream gives no picture: check its address"),
-    (lambda _: "csi://0", "csi://0 needs an OpenCV with GStreamer, and this one has none: pip uninstall"),
-    (lambda _: "csi://front", "csi://front names no CSI camera: write csi://0"),
-    (lambda _: "ftp://host/a.mp4", "ftp sources are not known: give a file"),
-    (lambda _: "-?size=0x4", "is no source: write - for JPEGs"),
-    (lambda _: "-?colour=red", "is no source: write - for JPEGs"),
-    (lambda _: "-?size=4x4&rate=fast", "is no source: write - for JPEGs"),
-    (lambda _: "-?size=4x4&format=rgb565", "no format of raw pictures is called 'rgb565'"),
-]
-
-
-@pytest.mark.parametrize("make, message", BAD, ids=[message for _, message in BAD])
-def test_what_is_no_source_is_one_line(tmp_path: Path, make: Callable[[Path], Any], message: str) -> None:
-    with pytest.raises(VljEdgeError, match=message) as caught:
-        open_source(make(tmp_path))
-    assert "\n" not in str(caught.value)
-
-
-def test_credentials_are_never_shown() -> None:
-    with pytest.raises(VljEdgeError) as caught:
-        open_source("rtsp://admin:hunter2@127.0.0.1:9/stream")
-    assert "hunter2" not in str(caught.value)
-    assert "admin" not in str(caught.value)
-    assert "rtsp://***@127.0.0.1:9/stream" in str(caught.value)
-
-
-def test_nothing_but_our_own_lines_on_stderr(tmp_path: Path) -> None:
-    # in a process of its own: OpenCV and FFmpeg write to the file descriptor, and read their settings at import
-    damaged = tmp_path / "damaged.avi"
-    program = f"""
-from vlj_edge import VljEdgeError
-from vlj_edge.runtime.video.opencv import import_opencv as opencv
-from vlj_edge.runtime.video.uri import open_source
-import numpy as np
-cv2 = opencv()
-writer = cv2.VideoWriter({str(damaged)!r}, cv2.VideoWriter_fourcc(*"mp4v"), 25, (64, 48))
-for i in range(50):
-    writer.write(np.random.default_rng(i).integers(0, 255, (48, 64, 3), dtype=np.uint8))
-writer.release()
-data = bytearray(open({str(damaged)!r}, "rb").read())
-data[20000:60000] = bytes(40000)
-open({str(damaged)!r}, "wb").write(data)
-print(len(list(open_source({str(damaged)!r}))))
-for bad in ({str(write_sound(tmp_path / "sound.mp4"))!r}, {str(truncated_mp4(tmp_path))!r}, "63", "/dev/video63"):
-    try:
-        open_source(bad)
-    except VljEdgeError as error:
-        print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    assert len(done.stdout.splitlines()) == 5

@@ -1,0 +1,134 @@
+"""What URIs name, and the errors for those that name nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlj_edge import VljEdgeError
+from vlj_edge.runtime.video.opencv import import_opencv
+from vlj_edge.runtime.video.uri import camera_address, open_source
+
+
+@pytest.mark.parametrize(
+    ("uri", "place", "backend"),
+    [
+        ("0", 0, "ANY"),
+        ("v4l2://4", 4, "ANY"),
+        ("/dev/video2", "/dev/video2", "ANY"),
+        ("v4l2:///dev/video3", "/dev/video3", "ANY"),
+        ("rtsp://me:secret@cam/1?token=abc", "rtsp://me:secret@cam/1?token=abc", "FFMPEG"),
+        ("http://cam/stream.mjpg", "http://cam/stream.mjpg", "FFMPEG"),
+    ],
+)
+def test_live_sources_that_uris_name(uri: str, place: object, backend: str) -> None:
+    found = camera_address(uri)
+    assert found is not None and (found.place, found.backend) == (place, backend)
+    assert "secret" not in repr(found) and "abc" not in repr(found)
+    assert ("rtsp_transport;tcp" in str(found.environment)) == uri.startswith("rtsp")
+
+
+def test_a_csi_camera_is_a_pipeline_where_opencv_has_gstreamer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_opencv().videoio_registry, "hasBackend", lambda backend: True)
+    found = camera_address("csi://1")
+    assert found is not None and found.backend == "GSTREAMER"
+    assert "nvarguscamerasrc sensor-id=1 !" in str(found.place) and "drop=true" in str(found.place)
+
+
+def write_sound(path: Path) -> Path:
+    with wave.open(str(path), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(16000))
+    return path
+
+
+def empty_file(path: Path) -> Path:
+    (path / "empty.mp4").touch()
+    return path / "empty.mp4"
+
+
+def truncated_mp4(path: Path) -> Path:
+    # an mp4 keeps its index at the end: without it there is nothing to read
+    (path / "cut.mp4").write_bytes(b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(5000))
+    return path / "cut.mp4"
+
+
+def bad_image(path: Path) -> Path:
+    (path / "bad.png").write_bytes(b"no image")
+    return path / "bad.png"
+
+
+BAD: list[tuple[Callable[[Path], Any], str]] = [
+    (lambda path: path / "nowhere.mp4", r"nowhere\.mp4 does not exist"),
+    (lambda path: path, "images .*\\.png"),
+    (empty_file, r"empty\.mp4 is empty"),
+    (truncated_mp4, r"cut\.mp4.*ffprobe"),
+    (lambda path: write_sound(path / "sound.wav"), r"sound\.wav.*ffprobe"),
+    (lambda path: write_sound(path / "sound.mp4"), r"sound\.mp4.*ffprobe"),
+    (bad_image, r"bad\.png"),
+    (lambda _: 63, "camera 63 .*ls /dev/video"),
+    (lambda _: "63", "camera 63"),
+    (lambda _: "/dev/video63", "camera /dev/video63"),
+    (lambda _: "v4l2:///dev/video63", "camera /dev/video63"),
+    (lambda _: "v4l2://63", "camera 63"),
+    (lambda _: "rtsp://127.0.0.1:9/stream", r"rtsp://127\.0\.0\.1:9/stream.*address"),
+    (lambda _: "http://127.0.0.1:9/stream", r"http://127\.0\.0\.1:9/stream.*address"),
+    (lambda _: "csi://0", "csi://0 .*GStreamer.*pip uninstall"),
+    (lambda _: "csi://front", "csi://front.*csi://0"),
+    (lambda _: "ftp://host/a.mp4", "ftp"),
+    (lambda _: "-?size=0x4", r"-\?size=640x480"),
+    (lambda _: "-?colour=red", r"-\?size=640x480"),
+    (lambda _: "-?size=4x4&rate=fast", r"-\?size=640x480"),
+    (lambda _: "-?size=4x4&format=rgb565", "rgb565.*bgr24"),
+]
+
+
+@pytest.mark.parametrize("make, message", BAD, ids=[message for _, message in BAD])
+def test_an_error_is_one_line_that_names_the_source(tmp_path: Path, make: Callable[[Path], Any], message: str) -> None:
+    with pytest.raises(VljEdgeError, match=message) as caught:
+        open_source(make(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_credentials_are_never_shown() -> None:
+    with pytest.raises(VljEdgeError) as caught:
+        open_source("rtsp://admin:hunter2@127.0.0.1:9/stream")
+    assert "hunter2" not in str(caught.value)
+    assert "admin" not in str(caught.value)
+    assert "rtsp://***@127.0.0.1:9/stream" in str(caught.value)
+
+
+def test_nothing_but_our_own_lines_on_stderr(tmp_path: Path) -> None:
+    # in a process of its own: OpenCV and FFmpeg write to the file descriptor, and read their settings at import
+    damaged = tmp_path / "damaged.avi"
+    program = f"""
+from vlj_edge import VljEdgeError
+from vlj_edge.runtime.video.opencv import import_opencv as opencv
+from vlj_edge.runtime.video.uri import open_source
+import numpy as np
+cv2 = opencv()
+writer = cv2.VideoWriter({str(damaged)!r}, cv2.VideoWriter_fourcc(*"mp4v"), 25, (64, 48))
+for i in range(50):
+    writer.write(np.random.default_rng(i).integers(0, 255, (48, 64, 3), dtype=np.uint8))
+writer.release()
+data = bytearray(open({str(damaged)!r}, "rb").read())
+data[20000:60000] = bytes(40000)
+open({str(damaged)!r}, "wb").write(data)
+print(len(list(open_source({str(damaged)!r}))))
+for bad in ({str(write_sound(tmp_path / "sound.mp4"))!r}, {str(truncated_mp4(tmp_path))!r}, "63", "/dev/video63"):
+    try:
+        open_source(bad)
+    except VljEdgeError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 5
