@@ -1,4 +1,4 @@
-"""The committed results are those of what ships, and the README quotes them."""
+"""The committed results are those of what ships, and README and docs quote them."""
 
 from __future__ import annotations
 
@@ -41,14 +41,33 @@ def test_every_result_names_its_command_machine_and_versions() -> None:
         assert {"command", "machine", "versions", "commit"} <= found.keys(), path.name
 
 
+def page(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
 def test_the_readme_shows_the_demo_as_it_was_measured() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for said in result("demo.json")["live gates"]["said"]:
-        assert plain_line(Narration(**said)) in readme
+    measured = [plain_line(Narration(**said)) for said in result("demo.json")["live gates"]["said"]]
+    shown = page("README.md").split("$ vlj-edge narrate examples/media/demo.mp4\n")[1].split("\n...")[0].splitlines()
+    assert shown == measured[: len(shown)] and len(shown) >= 3
+
+
+def test_the_readme_shows_its_five_numbers_as_they_were_measured() -> None:
+    demo, gates = result("demo.json")["live gates"], result("gates.json")["settings"]
+    drawers, doors = (result("nano-libero.json")[name]["thing"]["value"] for name in ("drawer_crop", "door_crop"))
+    parity = {row["engine"]: row["cosine"] for row in result("parity.json")["fp16"]["parity"]}["chain"]
+    text_quality = 100 * gates["all"]["cider"] / gates["none"]["cider"]
+    for figure in (
+        f"all of its {demo['totals']['said']} texts true | {demo['totals']['decodes_saved']:.1f}x fewer |",
+        f"at {text_quality:.1f} % of the text quality (CIDEr) | {gates['all_against_none']['cpu_ratio']:.2f}x less |",
+        f"ten minutes | {100 * result('runtime.json')['still camera']['share_of_one_core']:.2f} % of one core |",
+        f"lowest cosine | {parity:.7f} |",
+        f"(chance: 4 %) | {100 * drawers:.0f} % of drawers, {100 * doors:.0f} % of doors |",
+    ):
+        assert figure in page("README.md"), figure
 
 
 def precision_row(name: str, row: dict[str, Any]) -> str:
-    """A line of the README's table of precisions."""
+    """A line of the table in docs/precisions.md."""
     parity = {part["engine"]: part for part in row["parity"]}
     size = sum(row["megabytes"][engine] for engine in ("vision_encoder", "predictor", "decoder"))
     right, lost = row["task_top1_act_windows"]["value"], row["task_top1_against_fp32"]
@@ -68,11 +87,11 @@ def precision_row(name: str, row: dict[str, Any]) -> str:
 _TIMED = ("vision_encoder", "predictor", "decoder_step")
 
 
-def test_the_readme_shows_the_precisions_as_they_were_measured() -> None:
-    found, readme = result("precisions.json"), (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_docs_show_the_precisions_as_they_were_measured() -> None:
+    found, text = result("precisions.json"), page("docs/precisions.md")
     assert found["weights"] == seal(shipped_weights() / MODEL_FILE).sha256
     for name, row in found["precisions"].items():
-        assert precision_row(name, row) in readme, name
+        assert precision_row(name, row) in text, name
 
 
 def test_no_precision_loses_more_than_it_may() -> None:
@@ -81,7 +100,7 @@ def test_no_precision_loses_more_than_it_may() -> None:
         assert rows[name]["task_top1_against_fp32"]["value"] >= -most, name
 
 
-def test_the_readme_shows_the_paper_s_engines_as_they_were_built() -> None:
+def test_the_docs_show_the_paper_s_engines_as_they_were_built() -> None:
     [rows] = [value for key, value in result("tensorrt-builds.json")["vl-jepa-1.6b"].items() if key == "sm89"]
     built = {row["name"]: row for row in rows}
     names = ("vision_encoder", "predictor", "decoder")
@@ -92,16 +111,16 @@ def test_the_readme_shows_the_paper_s_engines_as_they_were_built() -> None:
         f"{min(seconds):.1f} to {max(seconds):.1f} s an engine, {sizes[0]}, {sizes[1]} and {sizes[2]} MB;"
         f" {fused[0]}, {fused[1]} and {fused[2]} attention operators, all fused"
     )
-    assert line in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert line in page("docs/evidence.md")
     assert not any(row["decomposed"] for row in rows)
 
 
-def test_the_readme_shows_the_precisions_at_random_weights() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_docs_show_the_precisions_at_random_weights() -> None:
+    text = page("docs/precisions.md")
     for name in ("fp16", "bf16", "int8", "int8w", "int4w"):
         parity = {part["engine"]: part for part in result("precisions-random.json")["precisions"][name]["parity"]}
-        assert f"`{name}` {parity['chain']['cosine']:.5f}" in readme
-        assert f"{parity['vision_encoder']['worst_token']:.5f}" in readme
+        assert f"`{name}` {parity['chain']['cosine']:.5f}" in text
+        assert f"{parity['vision_encoder']['worst_token']:.5f}" in text
 
 
 def _times(encoders: dict[str, Any], name: str) -> str:
@@ -109,9 +128,9 @@ def _times(encoders: dict[str, Any], name: str) -> str:
     return f"{one['transformers_over_it']['ratio']:.2f}x ({one['lowest_cosine_of_the_embedding']:.5f})"
 
 
-def test_the_readme_shows_what_the_runtime_costs_and_saves() -> None:
+def test_the_docs_show_what_the_runtime_costs_and_saves() -> None:
     found, gates = result("runtime.json"), result("gates.json")["settings"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = page("docs/evidence.md")
     encoder, over = found["vision encoder"], found["overhead, nano"]
     for figure in (
         f"| nano {over['chain_over_bare']['ratio']:.2f}x (",
@@ -128,11 +147,11 @@ def test_the_readme_shows_what_the_runtime_costs_and_saves() -> None:
         f"{found['an hour']['megabytes_at_5_minutes']:.0f} MB",
         f"({gates['all_against_none']['cpu_ratio']:.2f}x less); {gates['all']['cider']:.2f} against",
     ):
-        assert figure in readme, figure
+        assert figure in text, figure
 
 
-def test_the_readme_shows_what_the_other_uses_cost() -> None:
-    found, readme = result("wearable.json"), (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_docs_show_what_the_other_uses_cost() -> None:
+    found, text = result("wearable.json"), page("docs/evidence.md")
     memory, forms = found["memory"], found["forms"]
     store = result("stores.json")["1000000 embeddings of 384"]["LanceDB, IVF with RaBitQ"]
     for figure in (
@@ -146,7 +165,7 @@ def test_the_readme_shows_what_the_other_uses_cost() -> None:
         f"{store['query_ms_p95']:.1f} ms (p95), {store['recall_at_10_captions']:.3f}",
         f"{store['search_ms_p95']:.1f} ms (p95) |",
     ):
-        assert figure in readme, figure
+        assert figure in text, figure
 
 
 def test_the_other_uses_keep_their_bars() -> None:
