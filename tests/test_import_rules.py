@@ -1,79 +1,191 @@
-"""One rule a folder: who may import what, and what each extra installs."""
+"""What the code of each folder may import and how large it may be, and what each extra installs."""
 
 from __future__ import annotations
 
 import ast
 import importlib.metadata
 import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
-# Everything that runtime/ may need besides the standard library: what JetPack has, or pip has for its Python 3.10.
-RUNTIME_MAY_IMPORT = {"numpy", "PIL", "tokenizers", "vlj_edge"}
-# runtime/serve is an application on top of the rest, and only the command imports it, once these are known to be there.
-SERVE_MAY_IMPORT = {"fastapi", "starlette", "pydantic", "prometheus_client", "python_multipart"}
+FOLDERS = ("vlj_edge", "export", "runtime")
+
+# Packages besides the standard library that a folder may import; the longest name counts. Everything else, such as
+# OpenCV and the engine backends, is optional and imported by vlj_edge.errors.require where it is needed.
+PACKAGES: dict[str, set[str] | None] = {
+    "vlj_edge": {"numpy"},
+    "vlj_edge.cli": {"click", "rich", "uvicorn"},
+    "vlj_edge.runtime": {"numpy", "PIL", "tokenizers"},
+    "vlj_edge.runtime.service.http": {
+        "numpy",
+        "fastapi",
+        "starlette",
+        "pydantic",
+        "prometheus_client",
+        "python_multipart",
+    },
+    "vlj_edge.runtime.profiling.backends_diff": {"numpy", "polygraphy"},
+    "vlj_edge.export": None,  # anything, torch too
+}
+
+# From the bottom to the top: a module imports from its own row and the rows above it in this list. A name stands for a
+# module or for a folder; the longest one counts.
+LAYERS: list[set[str]] = [
+    {"vlj_edge", "vlj_edge.errors", "vlj_edge.schema", "vlj_edge.atomic_write"},
+    {"vlj_edge.memory", "vlj_edge.presets", "vlj_edge.results", "vlj_edge.tensorrt_package", "vlj_edge.cuda"},
+    {"vlj_edge.bundle"},
+    {"vlj_edge.targets"},
+    # On the device:
+    {"vlj_edge.runtime", "vlj_edge.runtime.engines.base"},  # the Engine protocol
+    {"vlj_edge.runtime.profiling.probe"},
+    {"vlj_edge.runtime.video", "vlj_edge.runtime.words"},
+    {"vlj_edge.runtime.stream", "vlj_edge.runtime.gating", "vlj_edge.runtime.engines"},
+    {"vlj_edge.runtime.chain"},
+    {"vlj_edge.runtime.model"},
+    {
+        "vlj_edge.runtime.embedding",
+        "vlj_edge.runtime.library",
+        "vlj_edge.runtime.profiling",
+        "vlj_edge.runtime.sinks",
+    },
+    {"vlj_edge.runtime.service"},
+    {"vlj_edge.runtime.service.http"},
+    # Before the device:
+    {"vlj_edge.export", "vlj_edge.export.kernels", "vlj_edge.export.onnx"},
+    {"vlj_edge.export.models", "vlj_edge.export.tensorrt"},
+    {"vlj_edge.export.weights"},
+    {"vlj_edge.export.engines", "vlj_edge.export.parity"},
+    {"vlj_edge.export.bundle"},
+    # The front door:
+    {"vlj_edge.cli", "vlj_edge.__main__"},
+]
+NEVER = [("vlj_edge.export", "vlj_edge.runtime"), ("vlj_edge.runtime", "vlj_edge.export")]
+
+MOST_LINES = 400
+MOST_LINES_OF_A_FUNCTION = 60
+LARGE_FUNCTIONS = {"vlj_edge.export.bundle.export_bundle": 78, "vlj_edge.cli.export.export": 94}  # may only shrink
 
 
-def imports(path: Path) -> set[str]:
-    """Absolute modules that a file imports, wherever in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found.add(node.module)
+@dataclass(frozen=True)
+class Import:
+    """One import statement: `module` imports `name`, which is a module, absolute; `level` counts its dots."""
+
+    module: str
+    name: str
+    level: int
+    at_import_time: bool
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the three folders, by the name under which it is installed."""
+    found = {}
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            parts = parts if folder == "vlj_edge" else ("vlj_edge", *parts)
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
-def files(folder: str) -> list[Path]:
-    found = sorted((ROOT / folder).rglob("*.py"))
-    assert found
-    return found
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(modules()[module].read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", files("runtime"), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_the_runtime_needs_numpy_and_little_else(path: Path) -> None:
-    import sys
-
-    packages = {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names)
-    if path.name == "backends_diff.py":  # what it judges with is imported where it is needed, behind require()
-        packages -= {"polygraphy"}
-    if path.parent.name == "http":
-        packages -= SERVE_MAY_IMPORT
-    assert packages <= RUNTIME_MAY_IMPORT, "an engine backend and OpenCV are imported by vlj_edge.errors.require"
+@cache
+def imports() -> list[Import]:
+    return [each for module in modules() for each in _imports(module, tree(module), True)]
 
 
-def test_nothing_else_in_the_runtime_needs_the_server() -> None:
-    for path in files("runtime"):
-        if path.parent.name == "http":
+def _imports(module: str, node: ast.AST, at_import_time: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (Import(module, alias.name, 0, at_import_time) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            base = _absolute(module, child)
+            for alias in child.names:
+                inner = f"{base}.{alias.name}"
+                yield Import(module, inner if inner in modules() else base, child.level, at_import_time)
+        elif not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+            inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))
+            yield from _imports(module, child, at_import_time and not inside)
+
+
+def _absolute(module: str, statement: ast.ImportFrom) -> str:
+    if not statement.level:
+        return statement.module or ""
+    package = module.split(".") if modules()[module].name == "__init__.py" else module.split(".")[:-1]
+    package = package[: len(package) + 1 - statement.level]
+    return ".".join([*package, *([statement.module] if statement.module else [])])
+
+
+def is_in(module: str, folder: str) -> bool:
+    return module == folder or module.startswith(f"{folder}.")
+
+
+def longest(module: str, names: set[str]) -> str:
+    """The name of the module itself or of the innermost folder around it."""
+    return max((name for name in names if is_in(module, name)), key=len)
+
+
+def test_lower_layers_never_import_upper_ones() -> None:
+    height = {name: number for number, row in enumerate(LAYERS) for name in row}
+    assert sum(map(len, LAYERS)) == len(height), "a name stands in two rows"
+    for each in imports():
+        if not is_in(each.name, "vlj_edge"):
             continue
-        relative = {
-            node.module or ""
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.ImportFrom) and node.level
-        }
-        assert not any(name.split(".")[0] in ("http", "service.http") for name in relative), path
+        if each.module == "vlj_edge" and not each.at_import_time:
+            continue  # the public names, from everywhere, each imported when it is first used
+        ours, theirs = longest(each.module, {*height}), longest(each.name, {*height})
+        assert height[theirs] <= height[ours], f"{each.module} imports {each.name}: {theirs} lies above {ours}"
+        assert not any(is_in(each.module, one) and is_in(each.name, other) for one, other in NEVER), each
 
 
-@pytest.mark.parametrize("folder, other", [("runtime", "vlj_edge.export"), ("export", "vlj_edge.runtime")])
-def test_export_and_runtime_never_import_each_other(folder: str, other: str) -> None:
-    for path in files(folder):
-        assert not any(name.startswith(other) for name in imports(path)), path
+def test_no_module_imports_itself_through_others() -> None:
+    edges = {(each.module, each.name) for each in imports() if each.at_import_time and each.name in modules()}
+    edges = {(module, name) for module, name in edges if module != name}
+    while edges:  # what imports nothing, or is imported by nothing, is in no circle
+        importing, imported = {module for module, _ in edges}, {name for _, name in edges}
+        kept = {(module, name) for module, name in edges if module in imported and name in importing}
+        assert kept != edges, f"in a circle, or between two: {sorted({*importing})}"
+        edges = kept
 
 
-@pytest.mark.parametrize("folder", ["vlj_edge", "runtime"])
-def test_only_export_imports_torch(folder: str) -> None:
-    heavy = {"torch", "onnx", "onnx_ir", "onnxscript", "transformers", "safetensors"}
-    for path in files(folder):
-        assert not heavy & {name.split(".")[0] for name in imports(path)}, path
+def test_every_folder_imports_only_its_packages() -> None:
+    for each in imports():
+        package, allowed = each.name.split(".")[0], PACKAGES[longest(each.module, {*PACKAGES})]
+        if allowed is not None and package not in {*sys.stdlib_module_names, "vlj_edge"}:
+            assert package in allowed, f"{each.module} imports {package}"
 
 
-def test_inside_a_folder_imports_are_relative() -> None:
-    for folder in ("export", "runtime"):
-        for path in files(folder):
-            assert not any(name.startswith(f"vlj_edge.{folder}") for name in imports(path)), path
+def test_imports_are_relative_inside_a_folder_and_absolute_across() -> None:
+    outer = {"vlj_edge", "vlj_edge.export", "vlj_edge.runtime"}
+    for each in imports():
+        if is_in(each.name, "vlj_edge"):
+            inside = longest(each.module, outer) == longest(each.name, outer)
+            assert inside == bool(each.level), f"{each.module} imports {each.name}"
+
+
+def test_every_folder_says_what_belongs_in_it() -> None:
+    for folder in {path.parent for path in modules().values()}:
+        text = (folder / "__init__.py").read_text(encoding="utf-8")
+        assert ast.get_docstring(ast.parse(text)), f"{folder / '__init__.py'} has no docstring"
+
+
+def test_files_and_functions_are_short() -> None:
+    for module, path in modules().items():
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert lines <= MOST_LINES, f"{path} has {lines} lines: split it"
+        for node in ast.walk(tree(module)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                most = LARGE_FUNCTIONS.get(f"{module}.{node.name}", MOST_LINES_OF_A_FUNCTION)
+                assert lines <= most, f"{node.name} in {path} has {lines} lines: split it"
 
 
 def requirements(extra: str) -> set[str]:
