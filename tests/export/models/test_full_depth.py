@@ -196,10 +196,11 @@ def test_the_last_half_of_llama_at_full_width(tmp_path: Path) -> None:
     assert difference(plain, added) > 1000 * LARGEST_DIFFERENCE
 
 
+@slow
 def test_the_chain_from_pixels_to_the_embedding(tmp_path: Path) -> None:
-    """At full width and length, with 2 layers of the encoder and the last of 2 of the predictor."""
-    chosen = with_layers(replace(LARGE, vision=replace(LARGE.vision, layers=2)), layers=1)
-    sees, llama = vjepa2(layers=2), llama_in_shards(tmp_path, layers=2, kept=1)
+    """At full width and length, with 4 layers of the encoder and 2 of the predictor."""
+    chosen = with_layers(replace(LARGE, vision=replace(LARGE.vision, layers=4)), layers=2)
+    sees, llama = vjepa2(layers=4), llama_in_shards(tmp_path, layers=3, kept=2)
     encoder, predictor = encoder_of(sees, chosen), predictor_of(tmp_path, chosen, visual_tokens=2048)
     clip, (ids, mask) = clip_of(LARGE), padded_query(real=17)
     visual = sees(pixel_values_videos=clip, skip_predictor=True).last_hidden_state
