@@ -14,6 +14,7 @@ from typing import Any
 GRACE_SECONDS = 10.0
 # Processes that Python and libraries start once and keep for the next use.
 KEPT = ("resource_tracker", "forkserver", "playwright")
+LIBRARY_POOL = "ThreadPoolExecutor-"  # the default name: OpenVINO's telemetry has one. Pools of this project have names
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP, signal.SIGCHLD) if hasattr(signal, "SIGHUP") else ()))
 
 
@@ -48,7 +49,9 @@ class Leftovers:
         threads = [
             f"thread {thread.name}"
             for thread in threading.enumerate()
-            if thread not in self.threads and (not thread.daemon or _is_ours(thread))
+            if thread not in self.threads
+            and (not thread.daemon or _is_ours(thread))
+            and not thread.name.startswith(LIBRARY_POOL)
         ]
         return threads + [
             f"process {number}: {line}"
