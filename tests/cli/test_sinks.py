@@ -1,4 +1,4 @@
-"""Where narrate's texts go, and several sources at once."""
+"""The sinks of narrate, and several sources at once."""
 
 from __future__ import annotations
 

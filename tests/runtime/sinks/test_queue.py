@@ -154,7 +154,7 @@ def test_with_retry_too_the_oldest_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("error", [EventRefused("no"), ValueError("a bug")])
-def test_what_cannot_succeed_is_not_tried_again(error: Exception) -> None:
+def test_an_event_that_can_never_succeed_is_not_tried_again(error: Exception) -> None:
     def fails(event: Event) -> None:
         if event.number == 0:
             raise error
@@ -240,7 +240,7 @@ def test_a_sink_that_fails_to_close_is_reported() -> None:
     assert queue.state()["last_error"] == "the end is missing"
 
 
-def test_what_a_sink_loses_after_taking_it_counts_as_missed() -> None:
+def test_events_that_a_sink_loses_later_count_as_missed() -> None:
     class Lossy(Sink):
         missed = 0
         last_error = "no broker"
@@ -283,6 +283,6 @@ def test_every_event_is_accounted_for_when_many_threads_put() -> None:
     assert state["delivered"] + state["missed"] == 800
 
 
-def test_a_queue_of_nothing_is_refused() -> None:
-    with pytest.raises(VljEdgeError, match="give 1 or more"):
+def test_a_queue_without_capacity_is_an_error() -> None:
+    with pytest.raises(VljEdgeError, match="file"):
         SinkQueue("file", Sink(), capacity=0)

@@ -52,15 +52,15 @@ def test_segments_of_so_many_seconds(tmp_path: Path) -> None:
     assert segments(tmp_path) == {"out-0001.mp4": 10, "out-0002.mp4": 10, "out-0003.mp4": 5}
 
 
-def test_the_standing_text_is_drawn_from_the_moment_it_is_said(tmp_path: Path) -> None:
+def test_the_text_is_drawn_into_the_frames_that_follow_it(tmp_path: Path) -> None:
     video = AnnotatedVideoWriter(tmp_path / "out.mp4", 0.1)
     video.write_frame(0.0, picture())
-    outlet = SinkQueue("video", video)
-    outlet.put(event("a drawer is opened"))
-    while outlet.state()["delivered"] < 1:
+    queue = SinkQueue("video", video)
+    queue.put(event("a drawer is opened"))
+    while queue.state()["delivered"] < 1:
         time.sleep(0.002)
     video.write_frame(0.1, picture())
-    outlet.close()
+    queue.close()
     before, after = frames(tmp_path / "out-0001.mp4")
     assert np.abs(before.astype(int) - picture()).max() < 20
     assert after[-30:].max() > 230 and np.median(after[-30:]) < 100  # white on dark

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ def test_video_file_gives_every_frame_and_its_time(make_video: MakeVideo, rate: 
 
 
 @pytest.mark.parametrize("order", ["as they come", "afterwards", "backwards", "every third", "before the next"])
-def test_a_picture_is_the_same_whenever_it_is_asked_for(make_video: MakeVideo, order: str) -> None:
+def test_an_image_is_the_same_whenever_it_is_read(make_video: MakeVideo, order: str) -> None:
     path = make_video([(RED, 1), (BLUE, 1)], rate=10)
     capture, expected = import_opencv().VideoCapture(str(path)), []
     while (read := capture.read())[0]:
@@ -60,7 +59,7 @@ def test_a_picture_is_the_same_whenever_it_is_asked_for(make_video: MakeVideo, o
     source.close()
 
 
-def test_only_pictures_that_are_needed_are_made(make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_sampled_frames_are_converted(make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch) -> None:
     path, made = make_video([(RED, 1), (BLUE, 2)], rate=30), []
     real = VideoFile._picture
     monkeypatch.setattr(VideoFile, "_picture", lambda self, number: made.append(number) or real(self, number))
@@ -70,7 +69,7 @@ def test_only_pictures_that_are_needed_are_made(make_video: MakeVideo, monkeypat
     assert len(shown) == 12 and len(made) <= len(shown) and source._second is None
 
 
-def test_a_frame_that_lasts_longer_than_the_rate_says_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frame_that_lasts_longer_than_the_period_is_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     times = [0.0, 0.1, 1.0, 1.1, 1.2, 2.0, 2.1]  # says 10 a second, and pauses twice
     opened: list[int] = []
 
@@ -86,7 +85,7 @@ def test_a_frame_that_lasts_longer_than_the_rate_says_is_read_again(monkeypatch:
     assert len(opened) == 2, "the file, and once more for what was asked for late"
 
 
-def test_kept_frames_stay_what_they_were(make_video: MakeVideo) -> None:
+def test_images_of_kept_frames_do_not_change(make_video: MakeVideo) -> None:
     first, *_, last = list(open_source(make_video([(RED, 1), (BLUE, 1)])))
     assert first.image[0, 0].argmax() != last.image[0, 0].argmax()
 
@@ -101,7 +100,7 @@ def test_file_uri_with_escapes(make_video: MakeVideo) -> None:
     assert len(list(open_source(f"file://{str(path).replace(' ', '%20')}"))) == 5
 
 
-def test_file_that_breaks_off_gives_what_it_has_and_says_so(make_video: MakeVideo) -> None:
+def test_a_truncated_file_gives_its_frames_and_is_reported_as_incomplete(make_video: MakeVideo) -> None:
     path = make_video([(RED, 4)], name="video.avi")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     source = open_source(path)
@@ -144,41 +143,9 @@ class FakeCapture:
         ([0.0, 0.1, 1e9, 0.3], [0.0, 0.1, 0.2, 0.3]),  # one that cannot be
     ],
 )
-def test_times_always_move_on(monkeypatch: pytest.MonkeyPatch, given: list[float], expected: list[float]) -> None:
+def test_times_always_increase(monkeypatch: pytest.MonkeyPatch, given: list[float], expected: list[float]) -> None:
     monkeypatch.setattr(import_opencv(), "VideoCapture", lambda _: FakeCapture(given))
     assert [frame.time for frame in VideoFile(Path("x.mp4"))] == pytest.approx(expected)
-
-
-def test_a_file_is_not_let_go_of_under_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenCV aborts the process when a capture is released while another thread reads it."""
-    in_read, go_on = threading.Event(), threading.Event()
-
-    class Blocking(FakeCapture):
-        reading = released = released_under_a_read = False
-
-        def grab(self) -> bool:
-            self.reading = True
-            if self.index == 1:
-                in_read.set()
-                go_on.wait(120)
-            self.reading = False
-            return super().grab()
-
-        def release(self) -> None:
-            self.released, self.released_under_a_read = True, self.reading
-
-    capture = Blocking([0.0, 0.1, 0.2, 0.3])
-    monkeypatch.setattr(import_opencv(), "VideoCapture", lambda _: capture)
-    source = VideoFile(Path("x.mp4"))
-    reader = threading.Thread(target=lambda: list(source))
-    reader.start()
-    assert in_read.wait(120)
-    source.close()  # a read that does not come back is left to the process's end
-    assert not capture.released
-    go_on.set()
-    reader.join(120)
-    source.close()
-    assert capture.released and not capture.released_under_a_read
 
 
 # --- folders
@@ -202,7 +169,7 @@ def test_single_image_is_not_the_first_of_a_sequence(tmp_path: Path) -> None:
     assert len(list(open_source(tmp_path / "f001.png"))) == 1
 
 
-def test_unreadable_image_ends_the_folder_and_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_image_ends_the_folder_and_is_named(tmp_path: Path) -> None:
     write_image(tmp_path / "1.png", 10)
     (tmp_path / "2.png").write_bytes(b"no image")
     write_image(tmp_path / "3.png", 10)

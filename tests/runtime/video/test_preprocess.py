@@ -68,7 +68,7 @@ def test_thumbnail_is_luminance() -> None:
 
 
 @pytest.mark.parametrize("steps", [[1, 1, 3], [2, 5, 2], [4, 9], [0, 2, 0, 1]], ids=str)
-def test_moved_slots_hold_what_normalising_anew_would(steps: list[int]) -> None:
+def test_moved_slots_equal_newly_normalised_ones(steps: list[int]) -> None:
     frames, crop = 4, NANO.crop
     pictures = [crop_and_resize(smooth_frame(100, 120, seed), NANO) for seed in range(20)]
     pixels = CpuPreprocessor(moved := np.zeros((1, frames, 3, crop, crop), np.float32), NANO)
@@ -81,7 +81,7 @@ def test_moved_slots_hold_what_normalising_anew_would(steps: list[int]) -> None:
         np.testing.assert_array_equal(moved, anew)
 
 
-def test_repeated_pictures_keep_their_places() -> None:
+def test_repeated_frames_keep_their_slots() -> None:
     a, b = (crop_and_resize(smooth_frame(96, 96, seed), NANO) for seed in range(2))
     pixels = CpuPreprocessor(moved := np.zeros((1, 4, 3, 96, 96), np.float32), NANO)
     for clip in ([a, a, a, b], [a, b, b, b], [b, b, b, b], [b, a, b, a], [a, b, a, a]):
@@ -106,7 +106,7 @@ def test_only_new_frames_are_normalised(monkeypatch: pytest.MonkeyPatch) -> None
     assert [id(array) for array in work] == [id(pictures[4].rgb), id(pictures[5].rgb)]
 
 
-def test_pictures_are_compared_by_identity() -> None:
+def test_frames_are_compared_by_identity() -> None:
     # equality of arrays would compare pixels, or fail
     rgb, luminance = np.zeros((3, 4, 4), np.uint8), np.zeros((32, 32), np.float32)
     assert CroppedFrame(rgb, luminance) != CroppedFrame(rgb, luminance)

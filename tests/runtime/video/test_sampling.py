@@ -38,7 +38,7 @@ times_of_any_stream = st.lists(
 
 
 @given(times_of_any_stream, clips)
-def test_every_sample_shows_the_latest_frame_that_is_not_younger(times: list[float], clip: Clip) -> None:
+def test_every_sample_shows_the_latest_frame_at_its_time(times: list[float], clip: Clip) -> None:
     rate = Fraction(clip.frames_per_second).limit_denominator(1001)
     exact = [Fraction(round(time * 1_000_000), 1_000_000) for time in times]
     found = shown(times, clip)
@@ -82,18 +82,18 @@ def test_gap_repeats_the_latest_frame() -> None:
     assert shown([0.0, 0.25, 2.0]) == [0, 1, 1, 1, 1, 1, 1, 1, 2]
 
 
-def test_last_frame_lasts_as_long_as_it_is_on() -> None:
+def test_last_frame_lasts_for_the_period() -> None:
     assert shown([0.0, 1.0]) == [0, 0, 0, 0, 1]
     assert shown([0.0, 1.0], last=1.0) == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
-def test_frame_is_looked_at_once_however_often_it_is_shown() -> None:
+def test_a_frame_that_is_sampled_repeatedly_is_cropped_once() -> None:
     looked: list[int] = []
     list(samples(frames_at([0.0, 0.1, 5.0]), CLIP, lambda image: looked.append(int(image[0, 0, 0]))))
     assert looked == [0, 1, 2]
 
 
-def test_sample_waits_for_no_more_than_the_next_frame() -> None:
+def test_a_sample_waits_only_for_the_next_frame() -> None:
     given_out: list[int] = []
 
     def stream() -> Iterator[Frame]:
@@ -109,7 +109,7 @@ def test_sample_waits_for_no_more_than_the_next_frame() -> None:
 
 
 @given(st.integers(0, 100), clips)
-def test_windows_are_every_whole_clip_of_the_samples(count: int, clip: Clip) -> None:
+def test_windows_are_all_whole_clips_of_the_samples(count: int, clip: Clip) -> None:
     found = list(windows(range(count), clip))
     if 0 < count < clip.frames:
         assert [contents for _, contents in found] == [[*range(count), *[count - 1] * (clip.frames - count)]]

@@ -106,7 +106,7 @@ def test_credentials_are_never_shown() -> None:
     assert "rtsp://***@127.0.0.1:9/stream" in str(caught.value)
 
 
-def test_nothing_but_our_own_lines_on_stderr(tmp_path: Path) -> None:
+def test_opencv_and_ffmpeg_print_nothing_on_stderr(tmp_path: Path) -> None:
     # in a process of its own: OpenCV and FFmpeg write to the file descriptor, and read their settings at import
     damaged = tmp_path / "damaged.avi"
     program = f"""

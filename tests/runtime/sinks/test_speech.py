@@ -1,0 +1,99 @@
+"""Texts to real commands on this machine."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.results import Narration
+from vlj_edge.runtime.sinks.base import Event
+from vlj_edge.runtime.sinks.queue import SinkQueue
+from vlj_edge.runtime.sinks.speech import Speech
+
+
+def event(number: int, text: str | None = None) -> Event:
+    said = f"text {number}" if text is None else text
+    return Event("door", Narration(number - 1, number + 1, said, "decoder"), 1.7e9, number)
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.005)
+
+
+def speaker(folder: Path, script: str) -> str:
+    return f"sh -c {shlex.quote(script)} {shlex.quote(str(folder / 'spoken'))}"
+
+
+def spoken(folder: Path) -> list[str]:
+    path = folder / "spoken"
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def test_the_command_gets_the_text_on_stdin(tmp_path: Path) -> None:
+    sink = Speech(f"tee {shlex.quote(str(tmp_path / 'two words'))}")
+    sink.write(event(1, "Tür\nzu"))
+    sink.close()
+    assert (tmp_path / "two words").read_text(encoding="utf-8") == "Tür zu"
+
+
+def test_the_command_gets_the_text_as_an_argument_without_a_shell(tmp_path: Path) -> None:
+    sink = Speech(speaker(tmp_path, 'printf "%s\\n" "$@" > "$0"') + " --word {} x{}")
+    sink.write(event(1, "a; touch $(b) `c`"))
+    assert spoken(tmp_path) == ["--word", "a; touch $(b) `c`", "x{}"]
+    sink.write(event(1, "--version"))
+    assert spoken(tmp_path)[1] == " --version"
+
+
+def test_an_empty_text_is_not_spoken(tmp_path: Path) -> None:
+    Speech(speaker(tmp_path, 'echo x > "$0"')).write(event(1, " \n"))
+    assert spoken(tmp_path) == []
+
+
+def test_only_the_newest_waiting_text_is_spoken(tmp_path: Path) -> None:
+    script = 'cat >> "$0"; echo >> "$0"; while [ ! -e "$0.go" ]; do sleep 0.01; done'
+    queue = SinkQueue("speech", Speech(speaker(tmp_path, script)), capacity=1)
+    queue.put(event(1))
+    until(lambda: spoken(tmp_path) == ["text 1"])
+    for number in (2, 3, 4):
+        queue.put(event(number))
+    (tmp_path / "spoken.go").touch()
+    queue.close(timeout=120)
+    assert spoken(tmp_path) == ["text 1", "text 4"]
+    assert (queue.state()["delivered"], queue.state()["missed"]) == (2, 2)
+
+
+def test_a_command_that_does_not_end_is_killed_with_its_children(tmp_path: Path) -> None:
+    sink = Speech(speaker(tmp_path, 'sleep 600 & echo $! > "$0"; wait'), timeout=0.5)
+    with pytest.raises(VljEdgeError, match="killed"):
+        sink.write(event(1))
+    child = Path(f"/proc/{spoken(tmp_path)[0]}/cmdline")
+    until(lambda: not child.exists() or not child.read_bytes())  # gone, or dead and not yet collected
+
+
+def test_closing_ends_a_command_that_goes_on(tmp_path: Path) -> None:
+    queue = SinkQueue("speech", Speech(speaker(tmp_path, 'echo $$ > "$0"; exec sleep 600')))
+    queue.put(event(1))
+    until(lambda: spoken(tmp_path))
+    queue.close(timeout=0.05)
+    until(lambda: not Path(f"/proc/{spoken(tmp_path)[0]}").exists())
+    assert queue.state()["missed"] == 1
+
+
+def test_a_command_that_fails_is_an_error() -> None:
+    with pytest.raises(VljEdgeError, match="exit code 3"):
+        Speech("sh -c 'exit 3'").write(event(1))
+    Speech("true").write(event(1, "x" * 200_000))  # a command need not read its input
+
+
+@pytest.mark.parametrize("command", ["", "no-such-command-here -x", "sh -c 'open"])
+def test_a_command_that_cannot_be_run_is_an_error_at_once(command: str) -> None:
+    with pytest.raises(VljEdgeError):
+        Speech(command)
