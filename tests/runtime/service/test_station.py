@@ -202,6 +202,30 @@ def test_sinks_get_every_event_once(model: Model, make_video: Film) -> None:
     assert sinks[1].state()["missed"] == 2 and "the disk is gone" in sinks[1].state()["last_error"]
 
 
+def test_a_new_configuration_starts_stops_and_changes_channels(model: Model, cameras: dict[str, Source]) -> None:
+    cameras.update({name: Camera([RED] * 40) for name in "abc"})
+    station = Station(model, [SourceSettings("a", "a"), SourceSettings("b", "b")])
+    station.start()
+    a, b = station.channels.values()
+    wait_for(lambda: a.last_event and b.last_event)
+    with pytest.raises(VljEdgeError, match="'c'"):
+        station.reconfigure([SourceSettings("c", "c"), SourceSettings("c", "c")])
+    with pytest.raises(VljEdgeError, match="empty"):
+        station.reconfigure([SourceSettings("c", "c"), SourceSettings("a", "a", query=" ")])
+    assert list(station.channels.values()) == [a, b] and not b.join(0), "a mistake changes nothing"
+    kept = a.settings
+    station.reconfigure([SourceSettings("c", "c"), SourceSettings("a", "a")])
+    assert a.settings is kept, "nothing about it has changed"
+    assert list(station.channels) == ["c", "a"] and station.channels["a"] is a and b.join(0) and b.state == "ended"
+    station.reconfigure([SourceSettings("c", "c"), SourceSettings("a", "a", query="what colour is it")])
+    before = a.last_event
+    wait_for(lambda: a.last_event is not before and station.channels["c"].last_event)
+    station.stop()
+    station.reconfigure([SourceSettings("b", "b")])
+    assert list(station.channels) == ["c", "a"], "it has stopped"
+    assert all(channel.join(0) for channel in station.channels.values())
+
+
 def test_names_are_unique(model: Model) -> None:
     with pytest.raises(VljEdgeError, match="'a'"):
         Station(model, [SourceSettings("a", "0"), SourceSettings("a", "1")])
