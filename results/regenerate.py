@@ -1,4 +1,4 @@
-"""Regenerates parity.json and demo.json beside this file: `make results`.
+"""Regenerate parity.json and demo.json beside this file: `make results`. README.md and docs/evidence.md quote them.
 
 nano-eval.json and nano-selective.svg come from examples/train_nano (evaluate.py, selective.py), which need the rendered
 test episodes and streams; nano-train.jsonl is the log of train.py.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.embedding.classify import classify, watch
     from vlj_edge.runtime.embedding.labels import LabelBank, load_bank, make_bank, read_labels, save_bank
     from vlj_edge.runtime.embedding.novelty import NoveltyDetector, Observation, observe
+    from vlj_edge.runtime.embedding.quantize import read_basis, shorten
     from vlj_edge.runtime.embedding.record_file import Layout, Record, RecordFile, read_records
     from vlj_edge.runtime.library.index import IndexedVideo, index
     from vlj_edge.runtime.library.search import embedding_at, search
@@ -89,11 +90,13 @@ __all__ = [
     "observe",
     "open_source",
     "preset",
+    "read_basis",
     "read_labels",
     "read_records",
     "save_bank",
     "search",
     "shipped_weights",
+    "shorten",
     "watch",
 ]
 
@@ -119,6 +122,7 @@ _LAZY = {
     ".runtime.embedding.classify": ("classify", "watch"),
     ".runtime.embedding.labels": ("LabelBank", "load_bank", "make_bank", "read_labels", "save_bank"),
     ".runtime.embedding.novelty": ("Observation", "NoveltyDetector", "observe"),
+    ".runtime.embedding.quantize": ("read_basis", "shorten"),
     ".runtime.embedding.record_file": ("Layout", "Record", "RecordFile", "read_records"),
     ".runtime.library.index": ("IndexedVideo", "index"),
     ".runtime.library.search": ("embedding_at", "search"),
