@@ -184,7 +184,7 @@ class Chain:
     def _predict(self, predictor: Engine, query: Query, on_device: bool) -> Encoded:
         predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = query
         predictor.run()
-        kept = predictor.keep("embedding") if on_device else None
+        kept = predictor.keep_output("embedding") if on_device else None
         return Encoded(_read_embedding(predictor, "predictor"), kept)
 
     @property
@@ -218,12 +218,12 @@ class Chain:
             raise VljEdgeError(
                 f"{self.directory} has no decoder, so it makes embeddings and no texts: export it with --decoder"
             )
-        decoder = self._open(DECODER, given=("embedding",), outputs_read=("next_token",))
+        decoder = self._open(DECODER, constant_inputs=("embedding",), outputs_read=("next_token",))
         return decoder, self._tokenizer(DECODER)
 
     def _load_captioner(self) -> Callable[[object], Caption]:
         if self.manifest.captions is not None:
-            bank = self._open(DECODER, given=("embedding",))
+            bank = self._open(DECODER, constant_inputs=("embedding",))
             captions = read_captions(self.directory, self.manifest, self.manifest.captions)
             return lambda embedding: (nearest_caption(bank, embedding, captions), 1)
         decoder, tokenizer = self.decoder

@@ -1,6 +1,6 @@
-"""Engines: named buffers that are allocated once, run(), and wait().
+"""The Engine protocol, what a backend needs to load one, and buffers in host memory.
 
-A backend is one folder with a module that has `load(wanted)`, and one line in BACKENDS.
+A backend is a module with `load(request: EngineRequest) -> Engine` and one line in BACKENDS.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ BACKENDS = {
 class Engine(Protocol):
     """One loaded engine.
 
-    Write into `inputs`, call run(), then wait(), read `outputs`: the arrays stay the same objects for the engine's
-    whole life and have the shapes and dtypes of the manifest. They hold what the host gives and reads; what engines
-    pass to each other may lie elsewhere.
+    Write into `inputs`, call run(), then wait(), then read `outputs`. The arrays are allocated once and have the shapes
+    and dtypes of the manifest. They hold only what the host writes and reads: tensors that engines pass to each other
+    may be in device memory.
     """
 
     inputs: dict[str, Array]
     outputs: dict[str, Array]
 
     def run(self) -> None:
-        """Compute the outputs from what the inputs hold now. May return before it is done; runs keep their order, also
-        those of other engines of the process, and the inputs may be written again only after wait().
+        """Compute the outputs from the current inputs. May return before it is done: runs of all engines of a process
+        are executed in order, and the inputs may be written again only after wait().
 
         Raises:
             VljEdgeError: the backend failed.
         """
 
     def wait(self) -> None:
-        """Return when `outputs` hold what the last run made.
+        """Wait until `outputs` hold the results of the last run.
 
         Raises:
             VljEdgeError: the backend failed.
@@ -57,16 +57,16 @@ class Engine(Protocol):
     def interrupt(self) -> None:
         """Make a run() that another thread is in fail soon, where the backend can; otherwise do nothing."""
 
-    def keep(self, output: str) -> object | None:
-        """Put an output by where it was made, for give() of another engine, however much later. Between run() and
-        wait(). None: there is no place for it, or the host's copy is as near.
+    def keep_output(self, output: str) -> object | None:
+        """Copy an output in device memory, to be passed to set_input() of another engine at any later time. Call it
+        between run() and wait(). Return None if no device memory is free for it, or outputs are in host memory.
 
         Raises:
             VljEdgeError: the backend failed.
         """
 
-    def give(self, name: str, value: object) -> None:
-        """Set an input that was `given`, for all runs from now on: an array, or what keep() returned.
+    def set_input(self, name: str, value: object) -> None:
+        """Set one of the `constant_inputs` for all runs from now on, to an array or to a result of keep_output().
 
         Raises:
             VljEdgeError: the backend failed.
@@ -74,7 +74,7 @@ class Engine(Protocol):
 
 
 class HostMemoryEngine:
-    """What an engine need not do whose run() waits, and whose tensors all lie in the host's memory. See Engine."""
+    """Base of engines whose run() waits and whose tensors are all in host memory. See Engine."""
 
     inputs: dict[str, Array]
     outputs: dict[str, Array]
@@ -85,11 +85,11 @@ class HostMemoryEngine:
     def interrupt(self) -> None:
         """See Engine.interrupt."""
 
-    def keep(self, output: str) -> None:
-        """See Engine.keep: the host's copy is the only one."""
+    def keep_output(self, output: str) -> None:
+        """See Engine.keep_output: there is no device memory."""
 
-    def give(self, name: str, value: object) -> None:
-        """See Engine.give."""
+    def set_input(self, name: str, value: object) -> None:
+        """See Engine.set_input."""
         self.inputs[name][...] = value
 
 
@@ -98,21 +98,22 @@ class EngineRequest:
     """An engine to load.
 
     Attributes:
-        inputs_from: input -> the engine whose output of this name is read where it lies.
-        given: inputs that are set by give() alone, because they stay for many runs. A backend may leave them out of
-            `inputs`.
-        outputs_read: the outputs that the host reads, None: all. A backend may leave the others where they were made.
-        threads: CPU threads of the backend; None: as many as this process may use.
+        inputs_from: input name -> the engine whose output of the same name is read in place, without a copy.
+        constant_inputs: inputs that are the same for many runs and are set by set_input() alone. A backend may leave
+            them out of `inputs`.
+        outputs_read: the outputs that the host reads; None: all. A backend may leave the others in device memory.
+        threads: CPU threads of the backend; None: all cores that this process may use.
         spin: CPU threads wait for work without sleeping (ONNX Runtime).
-        bf16: products of an fp32 graph in bf16 (OpenVINO); only `vlj-edge tune` asks for it, where it was measured.
-        engines: a folder of built engines from elsewhere that the caller trusts (vlj_edge/bundle/engine_cache.py).
+        bf16: multiply in bf16 in an fp32 graph (OpenVINO); used only where `vlj-edge tune` has measured it.
+        engines: a folder of TensorRT engines that were built elsewhere and that the caller trusts
+            (vlj_edge/bundle/engine_cache.py).
     """
 
     directory: Path
     manifest: Manifest
     name: str
     inputs_from: Mapping[str, Engine] = field(default_factory=dict)
-    given: tuple[str, ...] = ()
+    constant_inputs: tuple[str, ...] = ()
     outputs_read: tuple[str, ...] | None = None
     threads: int | None = None
     spin: bool = False
@@ -121,33 +122,36 @@ class EngineRequest:
 
     @property
     def spec(self) -> EngineSpec:
-        """What the manifest says of it."""
+        """The engine's entry in the manifest."""
         return self.manifest.engines[self.name]
 
 
 def open_engine(
-    directory: Path, manifest: Manifest, name: str, *, backend: str = "onnxruntime", **wanted: Any
+    directory: Path, manifest: Manifest, name: str, *, backend: str = "onnxruntime", **request: Any
 ) -> Engine:
-    """Verify one engine's files, then load it. `wanted`: the fields of Wanted that have defaults.
+    """Verify the files of one engine, then load it.
+
+    Args:
+        request: fields of EngineRequest that have defaults.
 
     Raises:
-        VljEdgeError: a file is not the one that was sealed, its weights alone would not fit into memory, the backend is
-            unknown or not installed, it cannot load the file, or the file does not have the inputs and outputs of the
-            manifest.
+        VljEdgeError: a file does not match the manifest, its weights do not fit into memory, the backend is unknown or
+            not installed, it cannot load the file, or the file has other inputs and outputs than the manifest.
     """
     load = importlib.import_module(backend_module(backend), __package__).load
-    engine: Engine = load(EngineRequest(directory, manifest, name, **wanted))
+    engine: Engine = load(EngineRequest(directory, manifest, name, **request))
     return engine
 
 
-def verified_graph(wanted: EngineRequest) -> Path:
-    """The ONNX file of an engine, once it and its weights were found to be those that were exported.
+def verified_graph(request: EngineRequest) -> Path:
+    """Verify the ONNX file of an engine and its weights, and return its path.
 
     Raises:
-        VljEdgeError: they are not, would not fit into memory, or hold what TensorRT alone can run.
+        VljEdgeError: a file does not match the manifest, the weights do not fit into memory, or the graph contains an
+            operator that only TensorRT runs.
     """
-    directory, manifest, file = wanted.directory, wanted.manifest, wanted.spec.file
-    if wanted.spec.plugins:
+    directory, manifest, file = request.directory, request.manifest, request.spec.file
+    if request.spec.plugins:
         raise VljEdgeError(
             f"{directory / file} has this project's CUDA kernel in it, which TensorRT alone runs: export the bundle"
             " with --flavour native, or build it where TensorRT is (vlj-edge build)"
@@ -158,13 +162,13 @@ def verified_graph(wanted: EngineRequest) -> Path:
     # Present but not listed: verify_file refuses it, or unsigned weights would be read behind a signed graph.
     if weights in manifest.files or (directory / weights).exists():
         size += verify_file(directory, weights, manifest).stat().st_size
-    what = f"the {wanted.name} of {directory}"
+    what = f"the {request.name} of {directory}"
     require_memory(size, what, "export it with --precision int8w or int4w, or close programs")
     return path
 
 
 def backend_module(backend: str) -> str:
-    """The module of a backend, by its name.
+    """Return the module of a backend.
 
     Raises:
         VljEdgeError: no backend has this name; the message lists those that exist.
@@ -185,24 +189,27 @@ def usable_cores() -> int:
 
 
 def allocate(path: Path, spec: EngineSpec, shared: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The input and output arrays of an engine in host memory: zeros, `shared` inputs, in-place outputs aliased.
+    """Allocate the input and output arrays of an engine in host memory, filled with zeros.
+
+    Args:
+        shared: input name -> the array of another engine to use for it. An in-place output uses its input's array.
 
     Raises:
-        VljEdgeError: a shared array or an in-place pair does not fit.
+        VljEdgeError: a shared array or an in-place input has another shape, dtype or layout.
     """
-    inputs = {tensor.name: _fitting(path, tensor, shared.get(tensor.name)) for tensor in spec.inputs}
+    inputs = {tensor.name: _array_for(path, tensor, shared.get(tensor.name)) for tensor in spec.inputs}
     outputs = {
-        tensor.name: _fitting(path, tensor, inputs.get(spec.in_place.get(tensor.name, ""))) for tensor in spec.outputs
+        tensor.name: _array_for(path, tensor, inputs.get(spec.in_place.get(tensor.name, ""))) for tensor in spec.outputs
     }
     return inputs, outputs
 
 
-def _fitting(path: Path, tensor: TensorSpec, given: Array | None) -> Array:
-    if given is None:
+def _array_for(path: Path, tensor: TensorSpec, existing: Array | None) -> Array:
+    if existing is None:
         return np.zeros(tensor.shape, tensor.dtype)
-    if given.shape != tensor.shape or given.dtype != np.dtype(tensor.dtype) or not given.flags.c_contiguous:
+    if existing.shape != tensor.shape or existing.dtype != np.dtype(tensor.dtype) or not existing.flags.c_contiguous:
         raise VljEdgeError(
             f"{path}: {tensor.name} is {tensor.dtype}{list(tensor.shape)} but would be bound to "
-            f"{given.dtype}{list(given.shape)}: export the bundle again"
+            f"{existing.dtype}{list(existing.shape)}: export the bundle again"
         )
-    return given
+    return existing

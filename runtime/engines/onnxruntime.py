@@ -1,4 +1,4 @@
-"""ONNX Runtime as an engine: every buffer is bound by address once, so that nothing is copied on the way in or out."""
+"""The ONNX Runtime backend, on the CPU. Buffers are bound by address once, so that runs copy nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlj_edge.errors import VljEdgeError, require
 
 from .base import Array, EngineRequest, HostMemoryEngine, allocate, usable_cores, verified_graph
 
-# What onnxruntime calls the element types that a bundle may hold.
+# onnxruntime's names of the element types that a bundle may contain
 _NUMPY_NAMES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -24,7 +24,7 @@ _NUMPY_NAMES = {
 
 
 class OrtEngine(HostMemoryEngine):
-    """One onnxruntime session with its buffers. See Engine."""
+    """An onnxruntime session with its buffers. See Engine."""
 
     def __init__(
         self,
@@ -63,14 +63,14 @@ class OrtEngine(HostMemoryEngine):
         self._options.terminate = True
 
 
-def load(wanted: EngineRequest) -> OrtEngine:
-    """Verify and load an engine, for the CPU.
+def load(request: EngineRequest) -> OrtEngine:
+    """Verify and load an engine.
 
     Raises:
         VljEdgeError: onnxruntime is not installed, cannot read the file, or finds other inputs and outputs in it.
     """
-    shared = {name: engine.outputs[name] for name, engine in wanted.inputs_from.items()}
-    return OrtEngine(verified_graph(wanted), wanted.spec, shared, wanted.threads, spin=wanted.spin)
+    shared = {name: engine.outputs[name] for name, engine in request.inputs_from.items()}
+    return OrtEngine(verified_graph(request), request.spec, shared, request.threads, spin=request.spin)
 
 
 def _session(
@@ -82,7 +82,7 @@ def _session(
             f"this onnxruntime has no {', '.join(missing)}: pip install 'vlj-edge[gpu]' in place of [cpu]"
         )
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # fatal: what matters arrives as an exception, and stderr belongs to the commands
+    options.log_severity_level = 4  # fatal only: errors are raised as exceptions, and stderr belongs to the commands
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
     # Spinning threads burn the cores between two windows that the camera and the video decoder need.

@@ -1,7 +1,7 @@
-"""OpenVINO as an engine, on the CPU: every buffer is bound once, nothing is copied on the way in or out.
+"""The OpenVINO backend, on the CPU. Buffers are bound once, so that runs copy nothing.
 
-It does not read the operators of the native decoder's cache (opset 24), and promises nothing for an output that lies in
-its input's place. So what has a cache is run by ONNX Runtime; backends.py says so wherever this backend is chosen.
+OpenVINO does not read the operators of the native decoder's cache (opset 24), and gives no guarantee for an output that
+shares memory with its input. So graphs with a cache are run by ONNX Runtime; select.py says so in the description.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NUMPY_NAMES = {"f32": "float32", "i64": "int64", "i32": "int32", "boolean": "bo
 
 
 class OpenVinoEngine(HostMemoryEngine):
-    """One compiled model with its buffers. See Engine."""
+    """A compiled model with its buffers. See Engine."""
 
     def __init__(
         self, path: Path, spec: EngineSpec, shared: Mapping[str, Array], threads: int | None, bf16: bool
@@ -52,27 +52,27 @@ class OpenVinoEngine(HostMemoryEngine):
         self._request.cancel()
 
 
-def load(wanted: EngineRequest) -> Engine:
-    """Verify and load an engine; what has a cache is loaded by ONNX Runtime (see above).
+def load(request: EngineRequest) -> Engine:
+    """Verify and load an engine; a graph with a cache is loaded by ONNX Runtime (see above).
 
     Raises:
         VljEdgeError: openvino is not installed, cannot read the file or finds other inputs and outputs in it, or would
             compute in another precision than the bundle's.
     """
-    spec = wanted.spec
+    spec = request.spec
     if spec.in_place:
-        return ort.load(wanted)
+        return ort.load(request)
     if spec.precision not in _COMPUTE:
         raise VljEdgeError(
-            f"OpenVINO would compute the {wanted.name} in fp32 although the bundle is {spec.precision}: run with"
+            f"OpenVINO would compute the {request.name} in fp32 although the bundle is {spec.precision}: run with"
             " --backend onnxruntime, or export the bundle with --precision fp32 or int8"
         )
-    shared = {name: engine.outputs[name] for name, engine in wanted.inputs_from.items()}
-    return OpenVinoEngine(verified_graph(wanted), spec, shared, wanted.threads, wanted.bf16)
+    shared = {name: engine.outputs[name] for name, engine in request.inputs_from.items()}
+    return OpenVinoEngine(verified_graph(request), spec, shared, request.threads, request.bf16)
 
 
 def has_bf16() -> bool:
-    """Does this processor multiply in bf16 by itself?"""
+    """Return whether this processor has bf16 instructions."""
     openvino = require("openvino", "openvino")
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
@@ -82,7 +82,7 @@ def _compile(openvino: Any, path: Path, threads: int | None, bf16: bool) -> Any:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads or usable_cores(),
         "NUM_STREAMS": 1,
-        # Its own default is bf16 where the processor has that, whatever the graph says.
+        # OpenVINO's default is bf16 where the processor has it, whatever the graph's precision.
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
     }
     if bf16 and not has_bf16():
@@ -106,7 +106,7 @@ def _tensors(ports: Any, specs: tuple[TensorSpec, ...]) -> dict[str, tuple[str, 
 
 
 def _name(port: Any, known: Container[str]) -> str:
-    """A port has the names of all nodes that were folded into one: the one that the manifest knows."""
+    """Return the port's name in the manifest. A port has the names of all nodes that were folded into it."""
     return next((str(name) for name in sorted(port.names) if name in known), str(port.any_name))
 
 

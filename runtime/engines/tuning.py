@@ -1,7 +1,7 @@
-"""Backend, threads and arithmetic on this machine's CPU: measured once by `vlj-edge tune`, never guessed.
+"""`vlj-edge tune`: measure backends, thread counts and bf16 on this machine's CPU and save the fastest.
 
-Kept in the bundle's engines/<processor>-onnxruntime-<version>/tuning.json: what is fast here says nothing of another
-machine, other versions, or other graphs.
+The result is saved in the bundle's engines/<processor>-onnxruntime-<version>/tuning.json, and used only on the same
+processor, with the same versions and the same graphs.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ from ..words.tokenizer import FixedLengthTokenizer
 from . import openvino
 from .base import Engine, open_engine, usable_cores
 
-LEAST_COSINE = 0.999  # as for int8 (issue 6): below it, gates and labels that were calibrated no longer fit
+LEAST_COSINE = 0.999  # the bar of int8 exports too: below it, calibrated gates and labels no longer fit
 _TIMED = ("vision_encoder", "predictor")
-_ROUNDS, _RUNS, _ROUND_SECONDS = 4, 5, 2.0  # rounds each way; windows a round, fewer where a window is slow
-_CLIPS, _STREAM = 6, 24.0  # windows that embeddings are compared on, and seconds of the drawn stream they are from
+_ROUNDS = 4  # in each of the two orders
+_RUNS, _ROUND_SECONDS = 5, 2.0  # windows a round, fewer if they would take longer than so many seconds
+_CLIPS, _STREAM = 6, 24.0  # windows whose embeddings are compared; seconds of the synthetic stream they come from
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How the engines of a frame's way are run on the CPU.
+    """How encoder, predictor and decoder are run on the CPU.
 
     Attributes:
-        threads: of one engine.
-        spin: threads wait for work without sleeping: faster, and the cores are never idle.
+        threads: threads of one engine.
+        spin: threads wait for work without sleeping: faster, but the cores are never idle.
         backend: "onnxruntime" or "openvino".
-        bf16: products in bf16.
+        bf16: multiply in bf16.
     """
 
     threads: int
@@ -55,11 +56,11 @@ class Tuning:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """One setting and what a window takes with it.
+    """One setting and its measurements.
 
     Attributes:
-        wall, cpu: median milliseconds of wall and of CPU time.
-        cosine: of its embeddings to those of ONNX Runtime, the lowest over the windows of a stream.
+        wall, cpu: median milliseconds of wall and CPU time a window.
+        cosine: lowest cosine of its embeddings to those of ONNX Runtime, over the windows of a stream.
     """
 
     tuning: Tuning
@@ -69,17 +70,20 @@ class TuningResult:
 
     @property
     def accepted(self) -> bool:
-        """Do its embeddings mean the same?"""
+        """Whether its embeddings are close enough to those of ONNX Runtime."""
         return self.cosine >= LEAST_COSINE
 
 
 def tune(
     directory: Path, manifest: Manifest, progress: Callable[[str], None] = lambda step: None
 ) -> list[TuningResult]:
-    """Run encoder and predictor with every sensible setting, there and back; keep the best and return all, best first.
+    """Run encoder and predictor with every sensible setting, save the best one and return all, best first.
 
-    The fastest setting wins whose embeddings are those of ONNX Runtime; of those within 3 % of it, the one that takes
-    the least CPU time.
+    The fastest setting whose embeddings agree with ONNX Runtime's is the best; among those within 3 % of it, the one
+    with the least CPU time.
+
+    Args:
+        progress: called with a line about each setting.
 
     Raises:
         VljEdgeError: ONNX Runtime is not installed, or the bundle cannot be run or written to.
@@ -89,8 +93,8 @@ def tune(
     question = FixedLengthTokenizer(directory, manifest, "query").encode(manifest.default_query)
     times: dict[Tuning, list[tuple[float, float]]] = {setting: [] for setting in settings}
     embeddings: dict[Tuning, np.ndarray] = {}
-    # There and back: what else the machine does, and its clocks, meet every setting twice. One setting's engines at a
-    # time, since those of 24 layers take gigabytes.
+    # In both orders, so that other load and changing clocks affect all settings alike. One setting's engines at a time:
+    # those of large models take gigabytes.
     for setting in (*settings, *settings[::-1]):
         progress(f"{setting.backend}, {setting.threads} threads{', bf16' if setting.bf16 else ''}")
         engines = _open(directory, manifest, setting, question)
@@ -109,7 +113,7 @@ def tune(
 
 
 def _settings(manifest: Manifest) -> list[Tuning]:
-    """All that can be tried here; ONNX Runtime, which the others are compared with, first."""
+    """Return the settings to try; ONNX Runtime, the reference of the comparison, first."""
     cores = usable_cores()
     counts = sorted({1, *(n for n in (2, 4, 6, 8, 12, 16) if n < cores), cores})
     settings = [Tuning(n, spin) for n in counts for spin in ((False, True) if n > 1 else (False,))]
@@ -130,7 +134,7 @@ def _open(
 
 
 def _embed(engines: tuple[Engine, Engine], clips: list[np.ndarray]) -> np.ndarray:
-    """The clips' embeddings, float64 [clips, width]."""
+    """Return the clips' embeddings, float64 [clips, width]."""
     encoder, predictor = engines
     rows = []
     for clip in clips:
@@ -141,10 +145,10 @@ def _embed(engines: tuple[Engine, Engine], clips: list[np.ndarray]) -> np.ndarra
 
 
 def _time(engines: tuple[Engine, Engine], clip: np.ndarray) -> list[tuple[float, float]]:
-    """Milliseconds of wall and of CPU time a window, once for every round."""
-    engines[0].inputs["pixels"][...] = clip  # the same both ways
+    """Return milliseconds of wall and CPU time a window, of every round."""
+    engines[0].inputs["pixels"][...] = clip  # the same clip in every round
     start = time.perf_counter()
-    _run(engines)  # caches and clocks settle on this setting
+    _run(engines)  # warm-up
     runs = max(1, min(_RUNS, int(_ROUND_SECONDS / (time.perf_counter() - start))))
     found = []
     for _ in range(_ROUNDS):
@@ -162,17 +166,17 @@ def _run(engines: tuple[Engine, Engine]) -> None:
 
 
 def _cosines(embeddings: dict[Tuning, np.ndarray]) -> dict[Tuning, float]:
-    """Lowest cosine of each setting's embeddings to the first setting's."""
+    """Return the lowest cosine of each setting's embeddings to the first setting's."""
     first = next(iter(embeddings.values()))
     return {setting: float((rows * first).sum(axis=1).min()) for setting, rows in embeddings.items()}
 
 
 def read_tuning(directory: Path, manifest: Manifest) -> Tuning | None:
-    """What tune() kept for this bundle, machine and version; None where there is nothing that fits."""
+    """Return what tune() saved for this bundle, machine and version; None if missing, malformed or of another one."""
     try:
         raw = json.loads(_path(directory).read_text(encoding="utf-8"))
         tuning = Tuning(**raw["tuning"])
-        fits = raw["bundle"] == _identity(manifest) and raw["cores"] == usable_cores()
+        fits = raw["bundle"] == _graphs_hash(manifest) and raw["cores"] == usable_cores()
         fits = fits and (tuning.backend == "onnxruntime" or raw["openvino"] == _openvino_version())
         sound = type(tuning.threads) is int and 1 <= tuning.threads <= 1024
         sound = sound and type(tuning.spin) is bool and type(tuning.bf16) is bool
@@ -184,7 +188,7 @@ def read_tuning(directory: Path, manifest: Manifest) -> Tuning | None:
 def _write(directory: Path, manifest: Manifest, best: TuningResult) -> None:
     path = _path(directory)
     best = replace(best, wall=round(best.wall, 3), cpu=round(best.cpu, 3), cosine=round(best.cosine, 6))
-    here = {"bundle": _identity(manifest), "cores": usable_cores(), "openvino": _openvino_version()}
+    here = {"bundle": _graphs_hash(manifest), "cores": usable_cores(), "openvino": _openvino_version()}
     kept = asdict(best) | here
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -225,7 +229,7 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), "")
 
 
-def _identity(manifest: Manifest) -> str:
-    """Of the graphs that are run: sha256 over their own."""
+def _graphs_hash(manifest: Manifest) -> str:
+    """Return a hash that identifies the encoder's and the predictor's graphs."""
     files = [manifest.engines[name].file for name in _TIMED]
     return hashlib.sha256("".join(manifest.files[file].sha256 for file in files).encode()).hexdigest()

@@ -21,7 +21,7 @@ class Encoded:
 
     Attributes:
         embedding: float32 [embedding], unit length.
-        on_device: the same embedding where the predictor keeps it (Engine.keep), so that a decoder can read it there;
+        on_device: the same embedding in device memory (Engine.keep_output), so that a decoder can read it there;
             None where there is only the host's copy.
     """
 

@@ -157,13 +157,13 @@ class TimedEngine:
         """See Engine.interrupt."""
         self.engine.interrupt()
 
-    def keep(self, output: str) -> object | None:
-        """See Engine.keep."""
-        return self.engine.keep(output)
+    def keep_output(self, output: str) -> object | None:
+        """See Engine.keep_output."""
+        return self.engine.keep_output(output)
 
-    def give(self, name: str, value: object) -> None:
-        """See Engine.give."""
-        self.engine.give(name, value)
+    def set_input(self, name: str, value: object) -> None:
+        """See Engine.set_input."""
+        self.engine.set_input(name, value)
 
     def _note_stage(self) -> None:
         position = self.inputs.get("position")

@@ -17,14 +17,14 @@ def decode(engine: Engine, embedding: object, end: int | None, capacity: int) ->
     first token. The caches are not cleared between texts: the engine masks whatever lies beyond the position.
 
     Args:
-        embedding: float32 [embedding], unit length; or the same, kept by the engine that made it (Engine.keep).
+        embedding: float32 [embedding], unit length; or the same, kept by the engine that made it (Engine.keep_output).
         end: the id that ends a text and is not part of it; without it, or if it does not come, the text is as long as
             the key-value cache.
         capacity: positions of that cache.
     """
     token, position = engine.inputs["token"], engine.inputs["position"]
     chosen = engine.outputs["next_token"]
-    engine.give("embedding", embedding)
+    engine.set_input("embedding", embedding)
     token[0, 0] = 0  # ignored at position 0
     ids: list[int] = []
     for step in range(capacity):
@@ -57,7 +57,7 @@ def nearest_caption(engine: Engine, embedding: object, captions: list[str]) -> s
     Raises:
         VljEdgeError: the engine names a caption that the file does not have.
     """
-    engine.give("embedding", embedding)
+    engine.set_input("embedding", embedding)
     engine.run()
     engine.wait()
     number = int(engine.outputs["caption"][0, 0])

@@ -1,4 +1,4 @@
-"""The device by way of cuda-python (cuda.bindings.driver), NVIDIA's own package. See device.Device."""
+"""The device, implemented with cuda-python (cuda.bindings.driver), NVIDIA's own package. See device.Device."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from vlj_edge.errors import VljEdgeError
 
-from .device import Arguments, Buffer, nbytes, pointers, refuse
+from .device import Arguments, Buffer, kernel_arguments, nbytes, raise_driver_error
 
 
 class CudaPythonDevice:
-    """The first card, its primary context made current: TensorRT then uses the same one."""
+    """The first card. Its primary context is made current, which TensorRT uses as well. See Device."""
 
     def __init__(self) -> None:
         self._cu: Any = importlib.import_module("cuda.bindings.driver")
@@ -108,16 +108,16 @@ class CudaPythonDevice:
         return self._call("loading a kernel", "cuModuleGetFunction", module, name.encode())
 
     def start(self, kernel: Any, grid: tuple[int, int, int], threads: int, arguments: Arguments, stream: int) -> None:
-        listed, _kept = pointers(arguments)
+        pointers, _values = kernel_arguments(arguments)
         shape = (*grid, threads, 1, 1, 0)  # no dynamic shared memory
-        self._call("starting a kernel", "cuLaunchKernel", kernel, *shape, stream, ctypes.addressof(listed), 0)
+        self._call("starting a kernel", "cuLaunchKernel", kernel, *shape, stream, ctypes.addressof(pointers), 0)
 
     def _call(self, doing: str, name: str, *arguments: Any) -> Any:
         """One driver call: cuda.bindings returns (status, results...)."""
         status, *results = getattr(self._cu, name)(*arguments)
         if int(status) != 0:
             free = self.free_memory() if name in ("cuMemAlloc", "cuMemHostAlloc") else None
-            refuse(doing, f"{status.name} from {name}", free)
+            raise_driver_error(doing, f"{status.name} from {name}", free)
         return results[0] if len(results) == 1 else results
 
 

@@ -1,6 +1,6 @@
-"""Device memory, streams, events and graphs: all that the adapter asks of CUDA, behind one narrow interface.
+"""The Device protocol: the parts of CUDA that the TensorRT backend uses (memory, streams, events, graphs, kernels).
 
-Two packages provide it: pycuda, and cuda-python where pycuda is absent. Nothing else in the project touches either.
+It is implemented with pycuda, and with cuda-python where pycuda is not installed. Nothing else uses these packages.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from vlj_edge.tensorrt_package import is_installed
 
 # module of the package -> module of ours, in the order of preference
 _IMPLEMENTATIONS = {"pycuda": ".pycuda_device", "cuda.bindings": ".cuda_python_device"}
-# After these the context is lost and every further call fails (CUresult of the CUDA driver API). pycuda says some of
-# them in words.
+# Errors after which the context is lost and every further call fails (CUresult of the CUDA driver API), and pycuda's
+# wordings of some of them.
 _LOST = (
     *("ILLEGAL_ADDRESS", "ILLEGAL_MEMORY", "ILLEGAL_INSTRUCTION", "MISALIGNED", "ADDRESS_SPACE", "INVALID_PC"),
     *("LAUNCH_FAILED", "LAUNCH_FAILURE", "LAUNCH_TIMEOUT", "LAUNCH_TIMED_OUT", "HARDWARE_STACK", "ECC", "NVLINK"),
@@ -37,15 +37,15 @@ class Buffer:
     size: int
 
     def part(self, first: int, size: int) -> Buffer:
-        """Some of it, by bytes. It is not to be freed."""
+        """Return a view of `size` bytes from the byte `first` on. It must not be freed."""
         return Buffer(self.address + first, size)
 
 
-Arguments: TypeAlias = Sequence[Buffer | int | None]  # of a kernel: addresses, int32 values, and null
+Arguments: TypeAlias = Sequence[Buffer | int | None]  # of a kernel: buffers, int32 values, and None for a null pointer
 
 
 class Device(Protocol):
-    """One card. Streams, events and graphs are opaque handles; a stream's is the integer that TensorRT takes.
+    """One card. Events and graphs are opaque handles; a stream is the integer handle that TensorRT takes.
 
     Every method raises VljEdgeError when the driver refuses.
     """
@@ -54,22 +54,22 @@ class Device(Protocol):
     sm: str
 
     def use(self) -> None:
-        """Make the card the calling thread's: needed once in every thread but the one that opened it."""
+        """Make the card current in the calling thread: needed once in every thread except the one that opened it."""
 
     def free_memory(self) -> int:
-        """Bytes that can still be allocated."""
+        """Return the number of bytes that can still be allocated."""
 
     def allocate(self, size: int) -> Buffer:
-        """Device memory of `size` bytes, all zero."""
+        """Allocate `size` bytes of device memory, filled with zeros."""
 
     def free(self, buffer: Buffer) -> None:
-        """Give it back. Work that uses it must have ended."""
+        """Free a buffer. Work that uses it must have ended."""
 
     def pinned(self, shape: Sequence[int], dtype: Any) -> npt.NDArray[Any]:
-        """A page-locked host array, all zero: only such memory is copied while the host goes on."""
+        """Allocate a page-locked host array, filled with zeros: only such memory is copied asynchronously."""
 
     def stream(self) -> int:
-        """A new stream, never the default one."""
+        """Create a stream; never the default one."""
 
     def synchronise(self, stream: int) -> None:
         """Wait until everything on the stream is done."""
@@ -84,35 +84,35 @@ class Device(Protocol):
         """Queue a copy of all of `source` within the device."""
 
     def event(self) -> Any:
-        """A new event."""
+        """Create an event."""
 
     def record(self, event: Any, stream: int) -> None:
-        """Queue the event."""
+        """Queue an event."""
 
     def wait(self, event: Any) -> None:
         """Wait until the stream has reached the event."""
 
     def milliseconds(self, first: Any, second: Any) -> float:
-        """Between two events that have passed."""
+        """Return the time between two events that have passed."""
 
     def begin_capture(self, stream: int) -> None:
-        """From here on work on the stream is noted and not done."""
+        """Start a graph capture: work on the stream is recorded and not executed."""
 
     def end_capture(self, stream: int) -> Any:
-        """What was noted, as a graph that can be launched."""
+        """End the capture and return the graph, ready to launch."""
 
     def launch(self, graph: Any, stream: int) -> None:
-        """Queue all that was noted, at once."""
+        """Queue a graph."""
 
     def load_kernel(self, code: bytes, name: str) -> Any:
-        """A kernel of a cubin that fits the card."""
+        """Load a kernel from a cubin for this card."""
 
     def start(self, kernel: Any, grid: tuple[int, int, int], threads: int, arguments: Arguments, stream: int) -> None:
         """Queue a kernel: blocks in x, y and z, threads of a block, and its arguments in order."""
 
 
 def driver_found() -> bool:
-    """Is there a CUDA driver on this machine? Whether it finds a card is for open_device() to say."""
+    """Return whether this machine has a CUDA driver; open_device() finds out whether it has a card."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -122,7 +122,7 @@ def driver_found() -> bool:
 
 @lru_cache(maxsize=1)
 def open_device() -> Device:
-    """The first card, opened once a process.
+    """Open the first card, once a process.
 
     Raises:
         VljEdgeError: neither pycuda nor cuda-python is installed, the one that is does not work, or there is no card.
@@ -144,13 +144,13 @@ def open_device() -> Device:
     )
 
 
-def refuse(doing: str, error: str, free: int | None = None) -> NoReturn:
-    """Raise what a person can act on.
+def raise_driver_error(doing: str, error: str, free: int | None = None) -> NoReturn:
+    """Raise a driver's error as a VljEdgeError that names the remedy.
 
     Args:
-        doing: what was tried, "allocating 12 MB".
-        error: the driver's own words, with its name for the error.
-        free: bytes of device memory that are left, where that is to the point.
+        doing: what was tried, such as "copying".
+        error: the driver's message with the name of the error.
+        free: bytes of free device memory, if the error may be about memory.
     """
     what = " ".join(error.split())[:200]
     if "OUT_OF_MEMORY" in error.upper().replace(" ", "_") or "MemoryError" in error:
@@ -161,14 +161,15 @@ def refuse(doing: str, error: str, free: int | None = None) -> NoReturn:
         )
     if any(mark in error.upper().replace(" ", "_") for mark in _LOST):
         raise VljEdgeError(
-            f"the card was lost while {doing} ({what}): what was said until now stays; start again, and if it comes"
+            f"the card was lost while {doing} ({what}): results until now are kept; start again, and if it comes"
             " back build the engines again with vlj-edge build --force"
         )
     raise VljEdgeError(f"the card refused while {doing} ({what}): see dmesg and nvidia-smi, or --backend onnxruntime")
 
 
-def pointers(arguments: Arguments) -> tuple[ctypes.Array[ctypes.c_void_p], list[Any]]:
-    """A kernel's arguments as cuLaunchKernel reads them, an address each, and what lies there: it must live as long."""
+def kernel_arguments(arguments: Arguments) -> tuple[ctypes.Array[ctypes.c_void_p], list[Any]]:
+    """Return a kernel's arguments as cuLaunchKernel reads them (an address each), and the values at these addresses:
+    they must stay alive during the call."""
     kept: list[Any] = [
         ctypes.c_int32(one) if isinstance(one, int) else ctypes.c_void_p(one.address if one is not None else None)
         for one in arguments
@@ -177,5 +178,5 @@ def pointers(arguments: Arguments) -> tuple[ctypes.Array[ctypes.c_void_p], list[
 
 
 def nbytes(shape: Sequence[int], itemsize: int) -> int:
-    """Bytes of a tensor."""
+    """Return the size of a tensor in bytes."""
     return int(np.prod(shape, dtype=np.int64)) * itemsize

@@ -1,7 +1,7 @@
-"""TensorRT and TensorRT-RTX as an engine: buffers and addresses set once, then one graph launch a run.
+"""TensorRT and TensorRT-RTX engines: buffers and addresses are set once, and a run is one launch of a CUDA graph.
 
-What a run does is captured once: the host's inputs to the card, the engine, the outputs that the host reads back. What
-only another engine reads stays on the card. The host waits in wait() and nowhere else.
+The graph is captured at the first run: copies of the host's inputs to the card, the engine, copies of the outputs that
+the host reads. A tensor that only another engine reads stays on the card. The host waits only in wait().
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _NUMPY_NAMES = {
     "INT32": "int32",
     "BOOL": "bool",
 }
-_ABOUT_TEXT = ("decoder", "text_encoder")
-_KEPT = 32  # outputs that are kept at a time: a few KB each; the gate and the decoder hold on to about a dozen
-_BYTES = {"bfloat16": 2}  # numpy has no such type: it stays on the card
+_TEXT_ENGINES = ("decoder", "text_encoder")
+_KEPT_OUTPUTS = 32  # buffers of keep_output(), a few KB each; the gate and the decoder use about a dozen at a time
+_BYTES = {"bfloat16": 2}  # numpy has no such type: tensors of it stay on the card
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,10 @@ class Session:
     """What the engines of a process share: the card, its streams, and TensorRT's runtime.
 
     Attributes:
-        stream: orders what is done to a clip: predictor after encoder.
-        text_stream: the decoder's and the text encoder's, which run beside it, from another thread.
-        said: TensorRT's own errors, newest last.
+        stream: CUDA stream of encoder and predictor.
+        text_stream: CUDA stream of decoder and text encoder, which run at the same time from another thread.
+        errors: TensorRT's error messages, newest last.
+        thread_state: `entered` is true in threads in which the card is current.
     """
 
     device: Device
@@ -54,41 +55,43 @@ class Session:
     trt: Any
     runtime: Any
     log: Any
-    said: list[str] = field(default_factory=list)
-    entered: threading.local = field(default_factory=threading.local)
+    errors: list[str] = field(default_factory=list)
+    thread_state: threading.local = field(default_factory=threading.local)
 
     def enter(self) -> None:
-        """Make the card current in this thread, if it is not yet."""
-        if not getattr(self.entered, "yes", False):
+        """Make the card current in this thread, if it is not."""
+        if not getattr(self.thread_state, "entered", False):
             self.device.use()
-            self.entered.yes = True
+            self.thread_state.entered = True
 
-    def why(self) -> str:
-        """The newest error, on one line."""
-        return " ".join(self.said[-1].split())[:200] if self.said else "TensorRT does not say why"
+    def last_error(self) -> str:
+        """Return the newest error on one line."""
+        return " ".join(self.errors[-1].split())[:200] if self.errors else "TensorRT gives no reason"
 
 
 @lru_cache(maxsize=1)
 def session() -> Session:
-    """Opened with the first engine.
+    """Return the session of this process; it is opened at the first call.
 
     Raises:
-        VljEdgeError: no TensorRT, no card, or one of them does not work.
+        VljEdgeError: there is no TensorRT or no card, or one of them does not work.
     """
     trt = import_tensorrt()
     device = open_device()
-    device.use()  # another thread may have opened it, to choose a backend
-    said: list[str] = []
-    log = _log(trt.module, said)
+    device.use()  # the device may have been opened by another thread, in select_backend()
+    errors: list[str] = []
+    log = _logger(trt.module, errors)
     runtime = trt.module.Runtime(log)
     if runtime is None:
-        raise VljEdgeError(f"{trt.package} {trt.version} does not start here ({said}): run with --backend onnxruntime")
-    here = RuntimeId(trt.package, trt.version, device.sm, device.name)
-    return Session(device, device.stream(), device.stream(), here, trt.module, runtime, log, said)
+        raise VljEdgeError(
+            f"{trt.package} {trt.version} does not start here ({errors}): run with --backend onnxruntime"
+        )
+    runtime_id = RuntimeId(trt.package, trt.version, device.sm, device.name)
+    return Session(device, device.stream(), device.stream(), runtime_id, trt.module, runtime, log, errors)
 
 
-class Kept:
-    """An output of one run, in memory of its own on the card, which is used again when nobody holds on to this."""
+class DeviceOutput:
+    """A copy of an engine's output on the card. When it is garbage collected, its buffer is used again."""
 
     def __init__(self, buffer: Buffer, spare: list[Buffer]) -> None:
         self.buffer, self._spare = buffer, spare
@@ -98,91 +101,91 @@ class Kept:
 
 
 class TrtEngine:
-    """One deserialised engine with its buffers on the card and its captured run. See Engine."""
+    """A deserialised engine with its buffers on the card and its captured CUDA graph. See Engine."""
 
-    def __init__(self, session: Session, path: Path, plan: bytes, wanted: EngineRequest) -> None:
-        self.spec = spec = wanted.spec
+    def __init__(self, session: Session, path: Path, plan: bytes, request: EngineRequest) -> None:
+        self.spec = spec = request.spec
         self._session, self._path = session, path
-        self.stream = session.text_stream if wanted.name in _ABOUT_TEXT else session.stream
+        self.stream = session.text_stream if request.name in _TEXT_ENGINES else session.stream
         session.enter()
         self._engine = session.runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise VljEdgeError(
-                f"{path} cannot be loaded ({session.why()}): run vlj-edge build {wanted.directory} --force"
+                f"{path} cannot be loaded ({session.last_error()}): run vlj-edge build {request.directory} --force"
             )
         tensors = (*spec.inputs, *spec.outputs)
         check_tensors(path, tensors, _tensors(self._engine), "the engine", "run vlj-edge build again")
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise VljEdgeError(f"{path} does not fit on the card ({session.why()}): close other programs")
+            raise VljEdgeError(f"{path} does not fit on the card ({session.last_error()}): close other programs")
         device = session.device
-        self.buffers = _buffers(device, spec, self._engine, wanted)
-        self._written_back = {  # in place for the bundle, but not for this engine: copied after every run
+        self.buffers = _buffers(device, spec, self._engine, request)
+        self._written_back = {  # in place in the bundle, but not in this engine: copied back after every run
             self.buffers[source].address: (self.buffers[source], self.buffers[name])
             for name, source in spec.in_place.items()
             if self.buffers[source] is not self.buffers[name]
         }
         for name, buffer in self.buffers.items():
             self._set_address(name, buffer)
-        kept = set(spec.in_place.values())  # caches that only the engine itself writes
-        own = [t for t in spec.inputs if t.name not in wanted.inputs_from and t.name not in kept]
+        kept = set(spec.in_place.values())  # caches, which only the engine itself writes
+        own = [t for t in spec.inputs if t.name not in request.inputs_from and t.name not in kept]
         staged = {t.name: device.pinned(t.shape, _host_type(path, t)) for t in own}
-        self._given: dict[str, Array] = {name: staged.pop(name) for name in wanted.given}
+        self._constants: dict[str, Array] = {name: staged.pop(name) for name in request.constant_inputs}
         self.inputs: dict[str, Array] = staged
-        read = [t for t in spec.outputs if t.name in _read(wanted)]
+        read = [t for t in spec.outputs if t.name in _outputs_read(request)]
         self.outputs: dict[str, Array] = {t.name: device.pinned(t.shape, _host_type(path, t)) for t in read}
-        self._begun, self._done = device.event(), device.event()
+        self._start_event, self._end_event = device.event(), device.event()
         self._graph: Any = None
         self._spare: dict[str, list[Buffer]] = {}
 
     def run(self) -> None:
-        """See Engine.run. The first run is done step by step, so that what is captured has run before."""
+        """See Engine.run. The first run is executed, then captured: TensorRT must have run once before a capture."""
         device, stream = self._session.device, self.stream
         self._session.enter()
-        device.record(self._begun, stream)
+        device.record(self._start_event, stream)
         if self._graph is not None:
             device.launch(self._graph, stream)
         else:
             self._enqueue()
-            device.record(self._done, stream)
-            device.wait(self._done)
+            device.record(self._end_event, stream)
+            device.wait(self._end_event)
             device.begin_capture(stream)
             try:
                 self._enqueue()
-            except BaseException:  # a capture that is left open would swallow the work of all other engines
-                with suppress(VljEdgeError):  # which says that the capture broke; why, is in the error that broke it
+            except BaseException:  # an open capture would record the work of all other engines
+                with suppress(VljEdgeError):  # it says only that the capture failed; the first error says why
                     device.end_capture(stream)
                 raise
             self._graph = device.end_capture(stream)
-        device.record(self._done, stream)
+        device.record(self._end_event, stream)
 
     def wait(self) -> None:
         """See Engine.wait."""
         self._session.enter()
-        self._session.device.wait(self._done)
+        self._session.device.wait(self._end_event)
 
     def interrupt(self) -> None:
         """See Engine.interrupt: a launch on the card cannot be taken back, and takes milliseconds."""
 
-    def keep(self, output: str) -> Kept | None:
-        """See Engine.keep. All places are allocated at the first call; while none is free there is None."""
+    def keep_output(self, output: str) -> DeviceOutput | None:
+        """See Engine.keep_output. All buffers are allocated at the first call; None while none of them is free."""
         device, source = self._session.device, self.buffers[output]
         self._session.enter()
         if output not in self._spare:
-            self._spare[output] = [device.allocate(source.size) for _ in range(_KEPT)]
+            self._spare[output] = [device.allocate(source.size) for _ in range(_KEPT_OUTPUTS)]
         spare = self._spare[output]
         if not spare:
             return None
-        kept = Kept(spare.pop(), spare)
+        kept = DeviceOutput(spare.pop(), spare)
         device.copy(kept.buffer, source, self.stream)
-        device.record(self._done, self.stream)  # who waits for the run waits for this as well
+        device.record(self._end_event, self.stream)  # so that wait() waits for the copy as well
         return kept
 
-    def give(self, name: str, value: Kept | Array) -> None:
-        """See Engine.give. An array of the host is copied to the card here, and not again in every run."""
+    def set_input(self, name: str, value: DeviceOutput | Array) -> None:
+        """See Engine.set_input. A host array is copied to the card here, not in every run."""
         device, target = self._session.device, self.buffers[name]
         self._session.enter()
-        if isinstance(value, Kept):
+        if isinstance(value, DeviceOutput):
             if value.buffer.size != target.size:
                 raise VljEdgeError(
                     f"{self._path}: {name} has {target.size} bytes on the card, what was kept {value.buffer.size}:"
@@ -190,15 +193,15 @@ class TrtEngine:
                 )
             device.copy(target, value.buffer, self.stream)
         else:
-            self._given[name][...] = value
-            device.copy_in(target, self._given[name], self.stream)
+            self._constants[name][...] = value
+            device.copy_in(target, self._constants[name], self.stream)
 
     def milliseconds(self) -> float:
-        """That the last run took the card; call it after wait() of this engine or of one that was run after it."""
-        return self._session.device.milliseconds(self._begun, self._done)
+        """Return the device time of the last run. Call it after wait() of this engine or of one that ran after it."""
+        return self._session.device.milliseconds(self._start_event, self._end_event)
 
     def bind(self, name: str, buffer: Buffer) -> None:
-        """Read an input from another buffer on the card from now on. What was captured has the old address, so it goes.
+        """Read an input from another buffer on the card from now on. The graph is captured again, for the new address.
 
         Raises:
             VljEdgeError: the buffer is smaller than the tensor.
@@ -213,8 +216,8 @@ class TrtEngine:
     def _set_address(self, name: str, buffer: Buffer) -> None:
         if not self._context.set_tensor_address(name, buffer.address):
             raise VljEdgeError(
-                f"{self._path}: TensorRT refuses the memory of {name} ({self._session.why()}): build it again with"
-                " vlj-edge build --force, or run with --backend onnxruntime"
+                f"{self._path}: TensorRT refuses the memory of {name} ({self._session.last_error()}): build it again"
+                " with vlj-edge build --force, or run with --backend onnxruntime"
             )
 
     def _enqueue(self) -> None:
@@ -223,7 +226,7 @@ class TrtEngine:
             device.copy_in(self.buffers[name], array, stream)
         if not self._context.execute_async_v3(stream):
             raise VljEdgeError(
-                f"{self._path} failed while running ({self._session.why()}): build it again with vlj-edge build"
+                f"{self._path} failed while running ({self._session.last_error()}): build it again with vlj-edge build"
                 " --force, or run with --backend onnxruntime"
             )
         for target, source in self._written_back.values():
@@ -232,29 +235,29 @@ class TrtEngine:
             device.copy_out(array, self.buffers[name], stream)
 
 
-def load(wanted: EngineRequest) -> TrtEngine:
-    """The engine that was built for this card, hashed before it is deserialised.
+def load(request: EngineRequest) -> TrtEngine:
+    """Load the engine that was built for this card. Its file is verified before it is deserialised.
 
     Raises:
-        VljEdgeError: TensorRT or the card does not work, no engine was built for it, or it is not the one that was.
+        VljEdgeError: TensorRT or the card does not work, no engine was built for it, or the file was changed since.
     """
-    here = session()
-    found = find_engine(wanted.directory, wanted.manifest, wanted.name, here.runtime_id, wanted.engines)
-    return TrtEngine(here, found.path, read_engine(found), wanted)
+    current = session()
+    found = find_engine(request.directory, request.manifest, request.name, current.runtime_id, request.engines)
+    return TrtEngine(current, found.path, read_engine(found), request)
 
 
-def _read(wanted: EngineRequest) -> set[str]:
-    """Outputs that the host reads: what was named, otherwise all that are no cache."""
-    if wanted.outputs_read is not None:
-        return set(wanted.outputs_read)
-    return {tensor.name for tensor in wanted.spec.outputs} - set(wanted.spec.in_place)
+def _outputs_read(request: EngineRequest) -> set[str]:
+    """Return the names of the outputs that the host reads: those requested, or all except caches."""
+    if request.outputs_read is not None:
+        return set(request.outputs_read)
+    return {tensor.name for tensor in request.spec.outputs} - set(request.spec.in_place)
 
 
-def _buffers(device: Device, spec: EngineSpec, engine: Any, wanted: EngineRequest) -> dict[str, Buffer]:
-    """Memory on the card for every tensor: another engine's, the input's own for what is in place, otherwise new."""
+def _buffers(device: Device, spec: EngineSpec, engine: Any, request: EngineRequest) -> dict[str, Buffer]:
+    """Return a buffer for every tensor: another engine's, for an in-place output its input's, or a new one."""
     buffers: dict[str, Buffer] = {}
     for tensor in (*spec.inputs, *spec.outputs):
-        other = wanted.inputs_from.get(tensor.name)
+        other = request.inputs_from.get(tensor.name)
         source = spec.in_place.get(tensor.name)
         if other is not None:
             if not isinstance(other, TrtEngine):
@@ -269,8 +272,8 @@ def _buffers(device: Device, spec: EngineSpec, engine: Any, wanted: EngineReques
 
 
 def _aliased(engine: Any, output: str) -> str | None:
-    """The input whose memory an output must have. TensorRT knows of it from TensorScatter on; older ones never write in
-    place, and an engine that does not expect it might read what it has overwritten."""
+    """Return the input with which an output must share memory, or None. TensorRT reports it since it has TensorScatter.
+    Older versions never write in place, and would read what they have overwritten."""
     ask = getattr(engine, "get_aliased_input_tensor", None)
     return ask(output) or None if ask is not None else None
 
@@ -290,13 +293,13 @@ def _tensors(engine: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
     }
 
 
-def _log(module: Any, said: list[str]) -> Any:
+def _logger(module: Any, errors: list[str]) -> Any:
     class Log(module.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             module.ILogger.__init__(self)
 
         def log(self, severity: Any, message: str) -> None:
             if severity <= module.ILogger.ERROR:  # worse is lower
-                said.append(message)
+                errors.append(message)
 
     return Log()

@@ -19,7 +19,7 @@ from vlj_edge.presets import Preprocess
 
 from ...video.preprocess import THUMBNAIL, crop_box, normalisation
 from .device import Buffer
-from .engine import Kept, Session, TrtEngine, session
+from .engine import DeviceOutput, Session, TrtEngine, session
 from .kernels import Kernels
 
 
@@ -33,7 +33,7 @@ class GpuFrame:
     """
 
     luminance: npt.NDArray[np.float32]
-    pixels: Kept
+    pixels: DeviceOutput
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class GpuPreprocessor:
         self._session.enter()
         with self._lock:
             size = self._sizes.get(image.shape) or self._new_size(image.shape)
-            pixels = Kept(self._spare.pop() if self._spare else device.allocate(self._slot_bytes), self._spare)
+            pixels = DeviceOutput(self._spare.pop() if self._spare else device.allocate(self._slot_bytes), self._spare)
             size.pinned[...] = image
             device.copy_in(size.frame, size.pinned, stream)
             inputs = (size.frame, size.across, size.down, self._norm)

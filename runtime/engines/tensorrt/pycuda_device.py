@@ -1,8 +1,8 @@
-"""The device by way of pycuda. See device.Device.
+"""The device, implemented with pycuda. See device.Device.
 
-pycuda knows no graphs (2026.1): their functions are called in the driver's own library. So are those that start
-kernels, for which pycuda would want every argument's type, and the one that makes the card a thread's: pycuda's own way
-ends the process with the thread (see PycudaDevice._make).
+pycuda (2026.1) has no graphs: their functions are called in the driver's library. So are those that start kernels, for
+which pycuda needs every argument's type, and the one that makes the card current in a thread: pycuda's own way aborts
+the process when the thread ends (see PycudaDevice._make).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import numpy.typing as npt
 
 from vlj_edge.errors import VljEdgeError
 
-from .device import Arguments, Buffer, pointers, refuse
+from .device import Arguments, Buffer, kernel_arguments, raise_driver_error
 
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 Result = TypeVar("Result")
 
 
 class PycudaDevice:
-    """The first card, its primary context made current: TensorRT then uses the same one."""
+    """The first card. Its primary context is made current, which TensorRT uses as well. See Device."""
 
     def __init__(self) -> None:
         self._cuda: Any = importlib.import_module("pycuda.driver")
@@ -38,7 +38,7 @@ class PycudaDevice:
         self.name = str(card.name()).strip()
         major, minor = card.compute_capability()
         self.sm = f"sm{major}{minor}"
-        self._streams: dict[int, Any] = {}  # pycuda takes its own objects, and drops a stream with the last of them
+        self._streams: dict[int, Any] = {}  # pycuda takes its own objects, and destroys a stream with the last of them
         self._allocations: dict[int, Any] = {}
 
     def use(self) -> None:
@@ -119,13 +119,13 @@ class PycudaDevice:
         return kernel
 
     def start(self, kernel: Any, grid: tuple[int, int, int], threads: int, arguments: Arguments, stream: int) -> None:
-        listed, _kept = pointers(arguments)
+        pointers, _values = kernel_arguments(arguments)
         shape = (*grid, threads, 1, 1, 0)  # no dynamic shared memory
-        self._call("starting a kernel", "cuLaunchKernel", kernel, *shape, ctypes.c_void_p(stream), listed, None)
+        self._call("starting a kernel", "cuLaunchKernel", kernel, *shape, ctypes.c_void_p(stream), pointers, None)
 
     def _make(self, doing: str, action: Callable[[], Result]) -> Result:
-        """What makes or frees a pycuda object wants the context on pycuda's own stack of this thread. It must not stay
-        there: pycuda aborts the process when a thread ends with one on it."""
+        """Create or free a pycuda object, with the context on pycuda's own stack of this thread. It must not stay
+        there: pycuda aborts the process when a thread ends with a context on its stack."""
 
         def with_context() -> Result:
             self._context.push()
@@ -141,14 +141,14 @@ class PycudaDevice:
             return action()
         except self._cuda.Error as error:  # pycuda.driver.Error: MemoryError, LaunchError, RuntimeError, LogicError
             free = self.free_memory() if isinstance(error, self._cuda.MemoryError) else None
-            refuse(doing, f"{type(error).__name__}: {error}", free)
+            raise_driver_error(doing, f"{type(error).__name__}: {error}", free)
 
     def _call(self, doing: str, name: str, *arguments: Any) -> None:
         status = getattr(self._driver, name)(*arguments)
         if status:
             text = ctypes.c_char_p()
             self._driver.cuGetErrorName(status, ctypes.byref(text))
-            refuse(doing, f"{(text.value or b'?').decode()} from {name}")
+            raise_driver_error(doing, f"{(text.value or b'?').decode()} from {name}")
 
 
 def open_device() -> PycudaDevice:

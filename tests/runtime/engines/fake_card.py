@@ -21,7 +21,7 @@ import onnxruntime as ort
 
 from tests.export.kernels import host
 from vlj_edge.bundle import EngineSpec
-from vlj_edge.runtime.engines.tensorrt.device import Buffer, refuse
+from vlj_edge.runtime.engines.tensorrt.device import Buffer, raise_driver_error
 
 Action = Callable[[], None]
 
@@ -59,7 +59,7 @@ class FakeCard:
     def allocate(self, size: int) -> Buffer:
         self._outside_capture("allocated")
         if size > self.free_memory():
-            refuse(f"{size / 1e6:.1f} MB", "CUDA_ERROR_OUT_OF_MEMORY from cuMemAlloc", self.free_memory())
+            raise_driver_error(f"{size / 1e6:.1f} MB", "CUDA_ERROR_OUT_OF_MEMORY from cuMemAlloc", self.free_memory())
         self.counted["allocate"] += 1
         address = 0x7F0000000000 + 0x1000000 * self.counted["allocate"]
         self.live[address] = np.zeros(max(size, 1), np.uint8)
@@ -140,7 +140,7 @@ class FakeCard:
             raise BrokenRule("a capture was ended that had not begun")
         _, graph = self.recordings.pop(stream)
         if self.capture_fails:
-            refuse("capturing a graph", "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED from cuStreamEndCapture")
+            raise_driver_error("capturing a graph", "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED from cuStreamEndCapture")
         return graph
 
     def launch(self, graph: list[Action], stream: int) -> None:
@@ -217,7 +217,7 @@ class FakeCard:
         if threading.get_ident() not in self.current:
             raise BrokenRule("the card is not current in this thread")
         if self.lost:  # this error stays for as long as the process lives
-            refuse("waiting for the card", "CUDA_ERROR_ILLEGAL_ADDRESS from cuEventSynchronize")
+            raise_driver_error("waiting for the card", "CUDA_ERROR_ILLEGAL_ADDRESS from cuEventSynchronize")
 
     def _known(self, stream: int) -> None:
         self._alive()

@@ -18,7 +18,7 @@ import pytest
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.engines.tensorrt import cuda_python_device, pycuda_device
 from vlj_edge.runtime.engines.tensorrt import device as devices
-from vlj_edge.runtime.engines.tensorrt.device import Buffer, open_device, refuse
+from vlj_edge.runtime.engines.tensorrt.device import Buffer, open_device, raise_driver_error
 
 USED = set(re.findall(r'"(cu[A-Z]\w+)"', Path(cuda_python_device.__file__).read_text(encoding="utf-8")))
 NAMES = {0: "CUDA_SUCCESS", 1: "CUDA_ERROR_INVALID", 2: "CUDA_ERROR_OUT_OF_MEMORY", 700: "CUDA_ERROR_ILLEGAL_ADDRESS"}
@@ -447,5 +447,5 @@ def test_a_package_that_does_not_work_is_named_with_the_reason(monkeypatch: pyte
 )
 def test_errors_are_one_line_that_says_what_to_do(error: str, message: str) -> None:
     with pytest.raises(VljEdgeError, match=message) as raised:
-        refuse("copying", error, 1_000_000)
+        raise_driver_error("copying", error, 1_000_000)
     assert "\n" not in str(raised.value)

@@ -11,7 +11,7 @@ import pytest
 from tests.cli.command import error_of, vlj_edge
 from tests.runtime.tiny_bundle import BLUE, RED
 from vlj_edge.bundle import read_manifest
-from vlj_edge.runtime import model
+from vlj_edge.runtime import chain
 from vlj_edge.runtime.engines.base import Engine, open_engine
 from vlj_edge.runtime.profiling import backends_diff as comparing
 
@@ -36,11 +36,11 @@ class Other:
     def wait(self) -> None:
         self.engine.wait()
 
-    def keep(self, output: str) -> object | None:
-        return self.engine.keep(output)
+    def keep_output(self, output: str) -> object | None:
+        return self.engine.keep_output(output)
 
-    def give(self, name: str, value: object) -> None:
-        self.engine.give(name, value)
+    def set_input(self, name: str, value: object) -> None:
+        self.engine.set_input(name, value)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def other(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, float], None]:
             return Other(made, output, add) if backend == "tensorrt" and name == engine else made
 
         monkeypatch.setattr(comparing, "open_engine", opened)
-        monkeypatch.setattr(model, "open_engine", opened)
+        monkeypatch.setattr(chain, "open_engine", opened)
 
     return install
 
