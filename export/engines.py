@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -25,7 +26,6 @@ from .onnx.quantize import quantize
 
 OPSET = 23  # the first with Attention, RMSNormalization and RotaryEmbedding
 PORTABLE_OPSET = 19  # for TensorRT 10.3: the last without Gelu, the first in which Q/DQ scales may be fp16
-CACHE_OPSET = 24  # the first with TensorScatter, and with Attention over a cache of known length
 _KERNEL_TYPES = {"fp16": "float16", "bf16": "bfloat16"}
 _MOST_NODES_A_LAYER = {"native": 40, "portable": 90, "fused": 30}
 
@@ -65,7 +65,7 @@ def export_engine(
     Args:
         chosen: a name of precision.PRECISIONS.
         ranges: what precision.observe found; needed for int8 activations.
-        flavour: "native", with the operators of opset 23 and 24; "portable", for readers that do not know them; or
+        flavour: "native", with the operators of opset 23; "portable", for readers that do not know them; or
             "fused", native with this project's attention kernel in the engines that plugins.ENGINES names.
 
     Raises:
@@ -85,12 +85,8 @@ def export_engine(
     module = module.to(precision.TORCH[how.compute])
     inputs, outputs, in_place = _INTERFACES[name](module, preset, precision.TORCH[how.compute])
     wrapped = DecoderStep(module) if isinstance(module, Decoder) else module
-    if flavour == "portable":
-        opset = PORTABLE_OPSET
-        with ops.portable():
-            model = onnx_graph.to_onnx(wrapped, inputs, outputs, opset)
-    else:
-        opset = CACHE_OPSET if isinstance(module, Decoder) else OPSET
+    opset = PORTABLE_OPSET if flavour == "portable" else OPSET
+    with ops.portable() if flavour == "portable" else nullcontext():
         model = onnx_graph.to_onnx(wrapped, inputs, outputs, opset)
     precision.check_compute(model, name, how)
     if ranges is not None and name == "decoder":

@@ -158,7 +158,7 @@ class _Engine:
     def __init__(self, path: Path, spec: EngineSpec) -> None:
         ort = require("onnxruntime", "cpu")
         options = ort.SessionOptions()
-        options.log_severity_level = 3  # TensorScatter warns at every step that is not bound in place
+        options.log_severity_level = 3  # errors only
         if PRECISIONS[spec.precision].int8_activations:  # as in runtime/engines/onnxruntime.py
             options.add_session_config_entry("optimization.disable_specified_optimizers", "MatMulAddFusion")
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

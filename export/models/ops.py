@@ -1,4 +1,4 @@
-"""Operators that ONNX has as one node (opset 23 and 24) and torch spells out.
+"""Operators that ONNX has as one node (opset 23) and torch spells out.
 
 In eager mode they are plain torch, differentiable, and the reference; under torch.export they become that one node, or
 with `portable()` what older readers know (TensorRT 10.3: no operator younger than opset 19). Parity between the two is
@@ -20,7 +20,7 @@ _PORTABLE = ContextVar("portable", default=False)
 
 @contextmanager
 def portable() -> Iterator[None]:
-    """Export inside this block without Attention, RMSNormalization, RotaryEmbedding and TensorScatter."""
+    """Export inside this block without Attention, RMSNormalization and RotaryEmbedding."""
     token = _PORTABLE.set(True)
     try:
         yield
@@ -61,23 +61,15 @@ def rotate_half(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
 
 
 def write_cache(cache: Tensor, update: Tensor, position: Tensor) -> Tensor:
-    """The cache (1, kv_heads, capacity, d) with `update` (1, 1, kv_heads * d) at `position` (int64, (1,)).
+    """Return the cache (1, kv_heads, capacity, d) with `update` (1, 1, kv_heads * d) at `position` (int64, (1,)).
 
-    As TensorScatter-24 this is in place once the runtime binds input and output to one buffer.
+    ONNX Runtime writes the one row in place once input and output are bound to one buffer.
     """
-    update = _split_heads(update, cache.shape[1])
-    if _as_one_node():
-        return torch.onnx.ops.symbolic(
-            "TensorScatter",
-            (cache, update, position),
-            attrs={"axis": 2},
-            dtype=cache.dtype,
-            shape=cache.shape,
-            version=24,
-        )
-    if torch.compiler.is_exporting():
-        return torch.where((torch.arange(cache.shape[2]) == position)[:, None], update, cache)
-    return cache.index_copy(2, position, update)
+    row = _single_token_heads(update, cache.shape[1])
+    if _PORTABLE.get():
+        return torch.where((torch.arange(cache.shape[2]) == position)[:, None], row, cache)
+    # Not TensorScatter, which would say the same: onnxruntime reads it from 1.25 on, which needs Python 3.11.
+    return torch.scatter(cache, 2, position.view(1, 1, 1, 1).expand(row.shape), row)
 
 
 def cached_attention(q: Tensor, keys: Tensor, values: Tensor, length: Tensor, heads: int) -> Tensor:
@@ -85,17 +77,15 @@ def cached_attention(q: Tensor, keys: Tensor, values: Tensor, length: Tensor, he
 
     Returns (1, 1, heads * d).
     """
-    q = _split_heads(q, heads)
+    q = _single_token_heads(q, heads)
+    written = (torch.arange(keys.shape[2], device=keys.device) < length)[None]
     if _as_one_node():
-        y = torch.onnx.ops.symbolic(
-            "Attention", (q, keys, values, None, None, None, length), dtype=q.dtype, shape=q.shape, version=24
-        )
+        y: Tensor = torch.onnx.ops.attention(q, keys, values, written)[0]
+    elif torch.compiler.is_exporting():
+        y = _spelled_out(q, keys, values, written[None, None])
     else:
-        valid = torch.arange(keys.shape[2], device=keys.device) < length
-        if torch.compiler.is_exporting():
-            return _spelled_out(q, keys, values, valid[None, None, None]).transpose(1, 2).flatten(2)
-        y = F.scaled_dot_product_attention(q, keys, values, attn_mask=valid[None], enable_gqa=True)
-    return y.transpose(1, 2).flatten(2)
+        y = F.scaled_dot_product_attention(q, keys, values, attn_mask=written, enable_gqa=True)
+    return y.reshape(1, 1, -1)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -113,7 +103,7 @@ class StaysFp32:
     """A module whose parameters and tables no cast to fp16 or bf16 reaches; a move to another device does.
 
     Norms: the residual stream that they read is kept in fp32, since V-JEPA 2 has channels in it that are thousands of
-    times the others, which fp16 adds to wrongly (single tokens fall to cosine 0.56, facts/vl-jepa.md section 2).
+    times the others, which fp16 adds to wrongly: single tokens fall to cosine 0.56.
     """
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
@@ -152,3 +142,8 @@ def _spelled_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor
 
 def _split_heads(x: Tensor, heads: int) -> Tensor:
     return x.view(*x.shape[:-1], heads, -1).transpose(1, 2)
+
+
+def _single_token_heads(x: Tensor, heads: int) -> Tensor:
+    """Like _split_heads for one token, (1, 1, heads * d) -> (1, heads, 1, d), without a transpose in the graph."""
+    return x.view(1, heads, 1, -1)

@@ -59,6 +59,6 @@ def write_tokenizers(weights: Weights, directory: Path) -> BundleTokenizers:
 
 
 def _write(tokenizer: tokenizers.Tokenizer, directory: Path, spec: TokenizerSpec) -> FixedLength:
-    (directory / spec.file).write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
+    (directory / spec.file).write_text(tokenizer.to_str(), encoding="utf-8")
     tokenizer.enable_truncation(spec.length)
     return FixedLength(spec, tokenizer)

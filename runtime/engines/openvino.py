@@ -1,7 +1,7 @@
 """The OpenVINO backend, on the CPU. Buffers are bound once, so that runs copy nothing.
 
-OpenVINO does not read the operators of the native decoder's cache (opset 24), and gives no guarantee for an output that
-shares memory with its input. So graphs with a cache are run by ONNX Runtime; select.py says so in the description.
+OpenVINO gives no guarantee for an output that shares memory with its input. So graphs with a cache are run by ONNX
+Runtime; select.py says so in the description.
 """
 
 from __future__ import annotations

@@ -240,4 +240,4 @@ def test_what_the_kernel_does_not_support_is_an_error_at_export() -> None:
 def test_the_other_engines_stay_native() -> None:
     preset = sized(64)
     graph = exported(model(preset), preset, "decoder", "fp16", "fused")
-    assert graph.spec.plugins == () and not ours(graph) and graph.spec.opset == 24
+    assert graph.spec.plugins == () and not ours(graph) and graph.spec.opset == 23
