@@ -26,7 +26,8 @@ from transformers import VJEPA2Config, VJEPA2Model
 
 from vlj_edge.bundle import read_manifest
 from vlj_edge.export.bundle import export_bundle
-from vlj_edge.export.weights.sources import WeightSources
+from vlj_edge.export.request import ExportRequest
+from vlj_edge.export.weights.locations import WeightSources
 from vlj_edge.presets import preset
 from vlj_edge.runtime.engines.base import open_engine
 from vlj_edge.runtime.engines.openvino import has_bf16
@@ -56,7 +57,9 @@ def exported(weights: Path, out: Path, precision: str, clips: list[np.ndarray], 
         return out
     sources = WeightSources(vision_encoder=weights, without_decoder=True, random=0)
     chosen = f"fp32,vision_encoder={precision}"
-    export_bundle(sources, PRESET, out, precision=chosen, flavour=flavour, check_parity=False, clips=clips)
+    export_bundle(
+        ExportRequest(sources, PRESET, out, precision=chosen, flavour=flavour, check_parity=False, clips=clips)
+    )
     return out
 
 

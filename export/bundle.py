@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import shutil
 import tempfile
@@ -14,44 +13,31 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from vlj_edge.bundle import (
-    CaptionMemorySettings,
-    EngineSpec,
-    GateSettings,
-    LabelSettings,
-    Manifest,
-    MeaningGateSettings,
-    RestSettings,
-    SceneGateSettings,
-    nano_bundle,
-    seal,
-    write_manifest,
-)
+from vlj_edge.bundle import EngineSpec, Manifest, seal, write_manifest
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.memory import require_memory
 from vlj_edge.presets import Preset
-from vlj_edge.targets import Target, with_gates
+from vlj_edge.targets import with_gates
 
 from . import parity
+from .calibrated import copy_prefix, read_gates, read_labels
 from .engines import export_engine
 from .models import VLJepa
 from .onnx import graph as onnx_graph
-from .onnx.precision import PRECISIONS, select_precision
-from .weights.sources import Weights, WeightSources, open_weights, shipped_weights
-from .weights.tokenizers import write_tokenizers
+from .precisions import select_precision
+from .request import ExportRequest, check_clips, check_out, check_request
+from .weights.sources import Weights, open_weights
+from .weights.tokenizers import BundleTokenizers, write_tokenizers
 
 CAPTIONS = "captions.txt"
-GATES_FILE = "gates.json"  # beside the weights: thresholds that were calibrated with them
-PREFIX_FILE = "prefix.npy"  # axes, int8 or float [embedding, axes], on which short embeddings keep the most
-LABELS_FILE = "labels.json"  # the same for what texts are compared with
 _ORDER = ("vision_encoder", "predictor", "text_encoder", "decoder")  # each makes inputs for those after it
 # Peak of `export --preset vl-jepa-1.6b` (results/paper-scale.json): the libraries, and copies of the largest part.
 _BASE_MEMORY, _COPIES = 1_500_000_000, 2
-_VERSIONS_OF = ("vlj-edge", "torch", "onnx", "onnxscript", "onnxruntime", "transformers", "tokenizers", "numpy")
+_RECEIPT_VERSIONS = ("vlj-edge", "torch", "onnx", "onnxscript", "onnxruntime", "transformers", "tokenizers", "numpy")
+
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -68,7 +54,11 @@ class ExportedEngine:
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made; `on_native` are the engines whose parity is that of their native graph (_compare)."""
+    """The result of an export.
+
+    Attributes:
+        on_native: engines whose parity is that of their native graph (_compare).
+    """
 
     bundle: Path
     engines: list[ExportedEngine]
@@ -76,92 +66,86 @@ class Exported:
     on_native: tuple[str, ...] = ()
 
 
-def export_bundle(
-    sources: WeightSources | Path,
-    preset: Preset,
-    out: Path,
-    *,
-    precision: str | None = None,
-    flavour: str = "native",
-    check_parity: bool = True,
-    clips: list[npt.NDArray[np.float32]] | None = None,
-    target: Target | None = None,
-    overwrite: bool = False,
-    command: str = "",
-    progress: Callable[[str], None] = lambda step: None,
-) -> Exported:
-    """Export, check and seal a bundle at `out`. It appears there whole or not at all. One part is in memory at a time.
+def export_bundle(request: ExportRequest, progress: Progress = lambda step: None) -> Exported:
+    """Export, check and seal a bundle. It appears at `request.out` whole or not at all.
 
-    Args:
-        sources: where the weights are; a path alone is a vlj-edge weights directory.
-        precision: as for precision.choose().
-        flavour: as for engines.export_engine().
-        check_parity: run every engine beside torch; without it the manifest says that parity was not measured.
-        clips: encoder inputs, float32 (1, frames, 3, crop, crop), from real video. The first 4 are judged instead of
-            seeded blobs, the others set the scales of int8 activations, which cannot do without.
-
-        target: whose gate settings go before those that were calibrated with the weights.
+    One part of the model is in memory at a time.
 
     Raises:
-        VljEdgeError: `out` exists, the weights do not fit the preset or the memory, an engine misses its parity bar, or
-            the disk is full.
+        VljEdgeError: see check_request(); the weights do not fit the preset or the memory, an engine misses its parity
+            bar, or the disk is full.
     """
-    sources = WeightSources(sources) if isinstance(sources, Path) else sources
-    with _beside(out, overwrite) as directory:
+    check_request(request)
+    check_clips(request)
+    with _directory_for(request.out, request.overwrite) as directory:
         progress("reading weights")
-        weights = open_weights(sources, preset)
-        chosen = select_precision(weights.preset, precision, weights.text.holds_fp16, flavour)
-        observed = {name for name in weights.load if PRECISIONS[chosen[name]].int8_activations}
-        _check_clips(clips, observed)
+        weights = open_weights(request.sources, request.preset)
         _require_memory(weights.preset)
         tokenizers = write_tokenizers(weights, directory)
-        cases = parity.make_cases(weights.preset, tokenizers, [torch.from_numpy(clip) for clip in clips or ()])
-        specs: dict[str, EngineSpec] = {}
-        engines, rows = list[ExportedEngine](), list[parity.ParityRow]()
-        for name in (name for name in _ORDER if name in weights.load):
-            progress(f"exporting {name}")
-            needed = cases if check_parity or observed else None
-            specs[name], exported = _export_part(name, weights, chosen[name], flavour, directory, needed)
-            engines.append(exported)
-            if check_parity:
-                progress(f"comparing {name} with torch")
-                rows += _compare(name, weights, chosen[name], directory, specs[name], cases)
-                parity.judge(rows, chosen)
+        specs, engines, rows = _export_engines(request, weights, tokenizers, directory, progress)
         if weights.captions is not None:
             (directory / CAPTIONS).write_text("\n".join(weights.captions) + "\n", encoding="utf-8")
-        prefix = _prefix(weights.directory, directory)
-        on_native = tuple(name for name, spec in specs.items() if spec.plugins and check_parity)
         progress("sealing")
-        manifest = Manifest(
-            preset=preset.name,
-            embedding=preset.embedding,
-            preprocess=preset.preprocess,
-            clip=preset.clip,
-            default_query=preset.default_query,
-            engines=specs,
-            tokenizers=tokenizers.specs(),
-            labels=_labels(weights.directory),
-            prefix=prefix,
-            gates=_gates(weights.directory) if target is None else with_gates(_gates(weights.directory), target),
-            files={path.name: seal(path) for path in sorted(directory.iterdir())},
-            receipt=_receipt(weights, sources, command),
-            captions=CAPTIONS if weights.captions is not None else None,
-            parity={
-                "rows": [row.as_dict() for row in rows],
-                "lowest_cosine": parity.LOWEST_COSINE,
-                "on_native_graphs": list(on_native),
-            },
-        )
-        write_manifest(directory, manifest)
-    return Exported(out, engines, rows, on_native)
+        write_manifest(directory, _manifest(request, weights, tokenizers, specs, rows, directory))
+    return Exported(request.out, engines, rows, _compared_as_native(request, specs))
 
 
-def _check_clips(clips: list[npt.NDArray[np.float32]] | None, observed: set[str]) -> None:
-    if observed and (clips is None or len(clips) <= parity.JUDGED):
-        raise VljEdgeError(
-            f"int8 activations ({', '.join(sorted(observed))}) take their scales from real video: name one with"
-            f" --calibrate-on that has more than {parity.JUDGED} windows, or choose int8w"
+def _export_engines(
+    request: ExportRequest, weights: Weights, tokenizers: BundleTokenizers, directory: Path, progress: Progress
+) -> tuple[dict[str, EngineSpec], list[ExportedEngine], list[parity.ParityRow]]:
+    """Export each engine, and compare it with torch before the next."""
+    chosen = select_precision(weights.preset, request.precision, request.flavour)
+    cases = parity.make_cases(weights.preset, tokenizers, [torch.from_numpy(clip) for clip in request.clips])
+    run_torch = request.check_parity or bool(request.int8_engines)
+    specs: dict[str, EngineSpec] = {}
+    engines, rows = list[ExportedEngine](), list[parity.ParityRow]()
+    for name in (name for name in _ORDER if name in weights.load):
+        progress(f"exporting {name}")
+        specs[name], exported = _export_part(
+            name, weights, chosen[name], request.flavour, directory, cases if run_torch else None
         )
+        engines.append(exported)
+        if request.check_parity:
+            progress(f"comparing {name} with torch")
+            rows += _compare(name, weights, chosen[name], directory, specs[name], cases)
+            parity.require_parity(rows, chosen)
+    return specs, engines, rows
+
+
+def _manifest(
+    request: ExportRequest,
+    weights: Weights,
+    tokenizers: BundleTokenizers,
+    specs: dict[str, EngineSpec],
+    rows: list[parity.ParityRow],
+    directory: Path,
+) -> Manifest:
+    preset, gates = weights.preset, read_gates(weights.directory)
+    prefix = copy_prefix(weights.directory, directory)  # before the files are sealed
+    return Manifest(
+        preset=preset.name,
+        embedding=preset.embedding,
+        preprocess=preset.preprocess,
+        clip=preset.clip,
+        default_query=preset.default_query,
+        engines=specs,
+        tokenizers=tokenizers.specs(),
+        labels=read_labels(weights.directory),
+        prefix=prefix,
+        gates=gates if request.target is None else with_gates(gates, request.target),
+        files={path.name: seal(path) for path in sorted(directory.iterdir())},
+        receipt=_receipt(weights, request),
+        captions=CAPTIONS if weights.captions is not None else None,
+        parity={
+            "rows": [row.as_dict() for row in rows],
+            "lowest_cosine": parity.LOWEST_COSINE,
+            "on_native_graphs": list(_compared_as_native(request, specs)),
+        },
+    )
+
+
+def _compared_as_native(request: ExportRequest, specs: dict[str, EngineSpec]) -> tuple[str, ...]:
+    return tuple(name for name, spec in specs.items() if spec.plugins and request.check_parity)
 
 
 def _export_part(
@@ -198,12 +182,9 @@ def _require_memory(preset: Preset) -> None:
 
 
 @contextmanager
-def _beside(out: Path, overwrite: bool) -> Iterator[Path]:
-    """A directory beside `out` that becomes `out` when the block ends well, and is removed when it does not."""
-    if out.exists() and not overwrite:
-        raise VljEdgeError(f"{out} exists: name another --out, or add --overwrite")
-    if out.exists() and not (out / "manifest.json").is_file():
-        raise VljEdgeError(f"{out} exists and is no bundle, so it is not overwritten: name another --out")
+def _directory_for(out: Path, overwrite: bool) -> Iterator[Path]:
+    """A directory beside `out` that becomes `out` when the block succeeds, and is removed when it fails."""
+    check_out(out, overwrite)
     scratch: Path | None = None
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -222,49 +203,15 @@ def _beside(out: Path, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _gates(directory: Path | None) -> GateSettings:
-    if directory is None or not (directory / GATES_FILE).is_file():
-        return GateSettings()
-    path = directory / GATES_FILE
-    try:
-        raw: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        scene, meaning = SceneGateSettings(**raw["scene"]), MeaningGateSettings(**raw["meaning"])
-        return GateSettings(scene, meaning, CaptionMemorySettings(**raw["memory"]), RestSettings(**raw["rest"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise VljEdgeError(f"{path} holds no gate settings ({error!r}): remove it, or calibrate again") from error
-
-
-def _prefix(weights: Path | None, directory: Path) -> str | None:
-    if weights is None:
-        return None
-    # The package ships nano's once, in the bundle.
-    path = (nano_bundle() if weights == shipped_weights() else weights) / PREFIX_FILE
-    if not path.is_file():
-        return None
-    shutil.copyfile(path, directory / PREFIX_FILE)
-    return PREFIX_FILE
-
-
-def _labels(directory: Path | None) -> LabelSettings:
-    if directory is None or not (directory / LABELS_FILE).is_file():
-        return LabelSettings()
-    path = directory / LABELS_FILE
-    try:
-        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return LabelSettings(**raw | {"templates": tuple(raw["templates"])})
-    except (ValueError, KeyError, TypeError) as error:
-        raise VljEdgeError(f"{path} holds no settings of labels ({error!r}): remove it, or calibrate again") from error
-
-
-def _receipt(weights: Weights, sources: WeightSources, command: str) -> dict[str, Any]:
+def _receipt(weights: Weights, request: ExportRequest) -> dict[str, Any]:
     return {
         "weights": {path.name: seal(path).sha256 for path in weights.files},
-        "random_weights": sources.random,  # seed of what had no weights; such a bundle shows size and speed alone
-        "command": command,
+        "random_weights": request.sources.random,  # seed of parts without weights, which show size and speed only
+        "command": request.command,
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "versions": {name: _version(name) for name in _VERSIONS_OF},
+        "versions": {name: _version(name) for name in _RECEIPT_VERSIONS},
     }
 
 

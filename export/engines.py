@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from vlj_edge.bundle import EngineSpec, TensorSpec
-from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Preset
 
 from .models import fused, ops
@@ -23,6 +22,7 @@ from .models.vl_jepa import visual_tokens
 from .onnx import graph as onnx_graph
 from .onnx import plugins, precision
 from .onnx.quantize import quantize
+from .precisions import PRECISIONS, check_flavour
 
 OPSET = 23  # the first with Attention, RMSNormalization and RotaryEmbedding
 PORTABLE_OPSET = 19  # for TensorRT 10.3: the last without Gelu, the first in which Q/DQ scales may be fp16
@@ -63,7 +63,7 @@ def export_engine(
     """One of ENGINE_NAMES as a graph. The module is cast in place and not to be used afterwards.
 
     Args:
-        chosen: a name of precision.PRECISIONS.
+        chosen: a name of precisions.PRECISIONS.
         ranges: what precision.observe found; needed for int8 activations.
         flavour: "native", with the operators of opset 23; "portable", for readers that do not know them; or
             "fused", native with this project's attention kernel in the engines that plugins.ENGINES names.
@@ -72,13 +72,12 @@ def export_engine(
         VljEdgeError: an operator would compute in another precision than was asked for, the flavour has no form for
             the weights, or the kernel does not serve the engine.
     """
-    how = precision.PRECISIONS[chosen]
-    if flavour == "portable":
-        _refuse_younger(name, chosen, how)
+    check_flavour(name, chosen, flavour)
+    how = PRECISIONS[chosen]
     if flavour == "fused" and name not in plugins.ENGINES:
         flavour = "native"
     if flavour == "fused":
-        _fuse(module, name, preset, chosen)
+        fused.fuse(module, _KERNEL_TYPES[how.compute], preset.vision, preset.clip)
         ranges = ranges and fused.packed_ranges(ranges)
     elif isinstance(module, VisionEncoder):
         module.pair_by_halves()
@@ -106,26 +105,6 @@ def export_engine(
         kept_fp32=precision.KEPT_FP32[name] if how.compute != "fp32" else (),
     )
     return EngineGraph(name, model, spec, nodes)
-
-
-def _fuse(module: nn.Module, name: str, preset: Preset, chosen: str) -> None:
-    compute = precision.PRECISIONS[chosen].compute
-    if compute not in _KERNEL_TYPES:
-        raise VljEdgeError(
-            f"{name}: {chosen} computes in fp32 and the fused flavour's attention kernel in fp16 and bf16: name"
-            " --precision fp16, or --flavour native"
-        )
-    fused.fuse(module, _KERNEL_TYPES[compute], preset.vision, preset.clip)
-
-
-def _refuse_younger(name: str, chosen: str, how: precision.Precision) -> None:
-    lacks = None
-    if how.weights is not None and not how.int8_activations:
-        lacks = "scales for blocks of weights, which ONNX has from opset 21"
-    elif how.compute == "bf16" and name == "vision_encoder":
-        lacks = "a bf16 convolution, which ONNX has from opset 22"
-    if lacks is not None:
-        raise VljEdgeError(f"{name}: {chosen} needs {lacks}: choose fp16 or int8 for the portable flavour")
 
 
 Interface: TypeAlias = tuple[dict[str, Any], list[str], dict[str, str]]  # inputs, outputs, output -> input in place

@@ -19,7 +19,9 @@ from vlj_edge.presets import Preset
 from .models.decoder import Decoder
 from .models.nearest_caption import NearestCaption
 from .onnx.emulate_bf16 import emulate_bf16
-from .onnx.precision import PRECISIONS, observe
+from .onnx.precision import observe
+from .precisions import PRECISIONS
+from .request import COMPARED_CLIPS
 from .weights.tokenizers import BundleTokenizers
 
 # Lowest cosine of an embedding to that of torch in fp32, by precision: what an export must reach to become a bundle.
@@ -47,7 +49,7 @@ SENTENCES = (
     "a cat",
     "The video shows how a person cuts an onion on a wooden board, then puts the pieces into a pan.",
 )
-JUDGED = 4  # of the sentences and of the clips; what comes after only sets the scales of int8 activations
+JUDGED = COMPARED_CLIPS  # of the sentences and of the clips; further ones only set the scales of int8 activations
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,7 @@ def _compare_texts(decoder: _Engine, cases: Cases) -> ParityRow:
     )
 
 
-def judge(rows: list[ParityRow], precisions: dict[str, str]) -> None:
+def require_parity(rows: list[ParityRow], precisions: dict[str, str]) -> None:
     """Refuse an engine below its bar. `precisions` is that of every engine: the chain has two.
 
     Raises:

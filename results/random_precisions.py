@@ -17,8 +17,9 @@ sys.path.insert(0, str(HERE.parent / "examples" / "train_nano"))
 from provenance import add_to, provenance  # noqa: E402
 
 from vlj_edge.export.bundle import export_bundle  # noqa: E402
-from vlj_edge.export.onnx.precision import PRECISIONS  # noqa: E402
-from vlj_edge.export.weights.sources import WeightSources  # noqa: E402
+from vlj_edge.export.precisions import PRECISIONS  # noqa: E402
+from vlj_edge.export.request import ExportRequest  # noqa: E402
+from vlj_edge.export.weights.locations import WeightSources  # noqa: E402
 from vlj_edge.presets import preset  # noqa: E402
 from vlj_edge.runtime.video.clips import spread_clips  # noqa: E402
 
@@ -31,7 +32,9 @@ def main() -> None:
     found = provenance("python results/random_precisions.py") | {"precisions": {}}
     with tempfile.TemporaryDirectory() as scratch:
         for name in PRECISIONS:
-            exported = export_bundle(WeightSources(random=0), nano, Path(scratch) / name, precision=name, clips=clips)
+            exported = export_bundle(
+                ExportRequest(WeightSources(random=0), nano, Path(scratch) / name, precision=name, clips=clips)
+            )
             found["precisions"][name] = {
                 "megabytes": {engine.name: round(engine.megabytes, 2) for engine in exported.engines},
                 "parity": [row.as_dict() for row in exported.parity],

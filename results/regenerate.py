@@ -17,7 +17,8 @@ from typing import Any
 import vlj_edge
 from vlj_edge.bundle import MANIFEST, nano_bundle, seal
 from vlj_edge.export.bundle import export_bundle
-from vlj_edge.export.weights.sources import MODEL_FILE, shipped_weights
+from vlj_edge.export.request import ExportRequest
+from vlj_edge.export.weights.locations import MODEL_FILE, WeightSources, shipped_weights
 from vlj_edge.presets import preset
 
 HERE = Path(__file__).parent
@@ -41,7 +42,9 @@ def parity() -> dict[str, Any]:
             name = precision if flavour == "native" else f"{flavour} {precision}"
             out = Path(scratch) / name.replace(" ", "-")
             wanted = None if precision == "fp32" else precision  # the preset's own: its text encoder is stored as int8
-            exported = export_bundle(shipped_weights(), preset("nano"), out, precision=wanted, flavour=flavour)
+            exported = export_bundle(
+                ExportRequest(WeightSources(shipped_weights()), preset("nano"), out, precision=wanted, flavour=flavour)
+            )
             found[name] = {
                 "engines": [asdict(engine) for engine in exported.engines],
                 "parity": [row.as_dict() for row in exported.parity],

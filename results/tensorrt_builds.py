@@ -19,8 +19,9 @@ from provenance import add_to, provenance  # noqa: E402
 from vlj_edge.bundle import read_manifest  # noqa: E402
 from vlj_edge.bundle.engine_cache import RuntimeId  # noqa: E402
 from vlj_edge.export.bundle import export_bundle  # noqa: E402
+from vlj_edge.export.request import ExportRequest  # noqa: E402
 from vlj_edge.export.tensorrt.build import build_engines  # noqa: E402
-from vlj_edge.export.weights.sources import WeightSources, shipped_weights  # noqa: E402
+from vlj_edge.export.weights.locations import WeightSources, shipped_weights  # noqa: E402
 from vlj_edge.presets import preset  # noqa: E402
 from vlj_edge.runtime.video.clips import spread_clips  # noqa: E402
 from vlj_edge.tensorrt_package import import_tensorrt  # noqa: E402
@@ -35,7 +36,7 @@ def export(name: str, precision: str, out: Path) -> Path:
     chosen = preset(name)
     sources = WeightSources(shipped_weights()) if name == "nano" else WeightSources(random=0)
     clips = spread_clips(DEMO, chosen.clip, chosen.preprocess, 36) if "int8" in precision else None
-    export_bundle(sources, chosen, out, precision=precision, check_parity=False, clips=clips)
+    export_bundle(ExportRequest(sources, chosen, out, precision=precision, check_parity=False, clips=clips))
     return out
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import vlj_edge
 from vlj_edge.bundle import nano_bundle, verify_bundle
-from vlj_edge.export.weights.sources import shipped_weights
+from vlj_edge.export.weights.locations import shipped_weights
 from vlj_edge.results import Narration, Totals
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

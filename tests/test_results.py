@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vlj_edge.bundle import MANIFEST, nano_bundle, seal
-from vlj_edge.export.weights.sources import MODEL_FILE, shipped_weights
+from vlj_edge.export.weights.locations import MODEL_FILE, shipped_weights
 from vlj_edge.results import Narration
 from vlj_edge.runtime.sinks.console import plain_line
 

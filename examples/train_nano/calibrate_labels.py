@@ -24,7 +24,7 @@ from provenance import provenance
 from tasks import TASK_QUERIES, TASKS
 
 from vlj_edge.bundle import LabelSettings, seal
-from vlj_edge.export.weights.sources import MODEL_FILE
+from vlj_edge.export.weights.locations import MODEL_FILE
 
 ARM = "the robot arm "
 TEMPLATES = (("{}",), (f"{ARM}{{}}",), ("{}", f"{ARM}{{}}"))

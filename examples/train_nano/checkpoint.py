@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vlj_edge.export.models import VLJepa
-from vlj_edge.export.weights.sources import DECODER_TOKENIZER, MODEL_FILE, QUERY_TOKENIZER
+from vlj_edge.export.weights.locations import DECODER_TOKENIZER, MODEL_FILE, QUERY_TOKENIZER
 
 CHECKPOINT = "checkpoint.safetensors"
 

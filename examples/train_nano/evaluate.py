@@ -30,7 +30,8 @@ from texts import Texts, embed, load_texts, open_tokenizer, pad
 from torch import Tensor
 
 from vlj_edge.bundle import seal
-from vlj_edge.export.weights.sources import DECODER_TOKENIZER, MODEL_FILE, QUERY_TOKENIZER, load_model
+from vlj_edge.export.weights.locations import DECODER_TOKENIZER, MODEL_FILE, QUERY_TOKENIZER
+from vlj_edge.export.weights.sources import load_model
 from vlj_edge.presets import preset as find_preset
 
 NAMES = list(TASKS)

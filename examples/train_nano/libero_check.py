@@ -25,7 +25,7 @@ from rich.console import Console
 from tasks import DESCRIBE_QUERIES, TASK_QUERIES
 
 from vlj_edge.bundle import seal
-from vlj_edge.export.weights.sources import MODEL_FILE
+from vlj_edge.export.weights.locations import MODEL_FILE
 
 VIEWS = ("whole", "crop")
 console = Console(stderr=True)

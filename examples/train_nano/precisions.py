@@ -28,7 +28,8 @@ from tasks import TASK_QUERIES, TASKS
 from vlj_edge.bundle import Manifest, read_manifest, seal, write_manifest
 from vlj_edge.export.bundle import Exported, export_bundle
 from vlj_edge.export.onnx.emulate_bf16 import emulate_bf16
-from vlj_edge.export.weights.sources import MODEL_FILE
+from vlj_edge.export.request import ExportRequest
+from vlj_edge.export.weights.locations import MODEL_FILE, WeightSources
 from vlj_edge.presets import preset
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.video.clips import spread_clips
@@ -71,7 +72,9 @@ class EngineSpeaker:
 def export(name: str, weights: Path, calibration: Path, out: Path) -> Exported:
     nano = preset("nano")
     clips = spread_clips(calibration, nano.clip, nano.preprocess, 36)
-    exported = export_bundle(weights, nano, out, precision=PRECISIONS[name], clips=clips, overwrite=True)
+    exported = export_bundle(
+        ExportRequest(WeightSources(weights), nano, out, precision=PRECISIONS[name], clips=clips, overwrite=True)
+    )
     if any(engine.precision == "bf16" for engine in exported.engines):
         emulate(out)
     return exported

@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.progress import track
 from texts import open_tokenizer
 
-from vlj_edge.export.weights.sources import DECODER_TOKENIZER, load_model
+from vlj_edge.export.weights.locations import DECODER_TOKENIZER
+from vlj_edge.export.weights.sources import load_model
 from vlj_edge.presets import preset as find_preset
 from vlj_edge.runtime.model import Model
 

@@ -21,7 +21,7 @@ from rich.console import Console
 
 import vlj_edge
 from vlj_edge.bundle import CaptionMemorySettings, GateSettings, seal
-from vlj_edge.export.weights.sources import MODEL_FILE
+from vlj_edge.export.weights.locations import MODEL_FILE
 
 RATES = (2.0, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.1, 0.05, 0.02, 0.01)  # decodes a second, the paper's range
 console = Console(stderr=True)

@@ -34,7 +34,7 @@ from train import load_stem
 from vlj_edge.bundle import seal
 from vlj_edge.export.models import VLJepa, rope
 from vlj_edge.export.models.llama import Block, RMSNorm, masked
-from vlj_edge.export.weights.sources import MODEL_FILE
+from vlj_edge.export.weights.locations import MODEL_FILE
 from vlj_edge.presets import Preset
 from vlj_edge.presets import preset as find_preset
 

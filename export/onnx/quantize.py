@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from vlj_edge.errors import VljEdgeError
 
-from .precision import Precision
+from ..precisions import Precision
 
 Array = npt.NDArray[Any]
 

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from vlj_edge.errors import VljEdgeError, require
 
-State = dict[str, Tensor]
+from .locations import INDEX_FILE, MODEL_FILE
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
+State = dict[str, Tensor]
 
 
 def read_transformers(directory: Path) -> tuple[dict[str, Any], State]:
@@ -26,13 +25,15 @@ def read_transformers(directory: Path) -> tuple[dict[str, Any], State]:
         VljEdgeError: a file is missing, broken, or outside the directory.
     """
     config = _read_json(directory / "config.json")
-    if not (directory / INDEX).is_file():
-        return config, read_safetensors(directory / SINGLE)
-    shards = _read_json(directory / INDEX).get("weight_map", {})
+    if not (directory / INDEX_FILE).is_file():
+        return config, read_safetensors(directory / MODEL_FILE)
+    shards = _read_json(directory / INDEX_FILE).get("weight_map", {})
     state: State = {}
     for name in sorted(set(shards.values())):
         if Path(name).name != name:
-            raise VljEdgeError(f"{directory / INDEX} names a file outside its directory ({name}): download it again")
+            raise VljEdgeError(
+                f"{directory / INDEX_FILE} names a file outside its directory ({name}): download it again"
+            )
         state |= read_safetensors(directory / name)
     missing = sorted(shards.keys() - state.keys())
     if missing:

@@ -1,8 +1,4 @@
-"""Where weights come from -> a module for each engine, loaded when its turn comes, every key and shape checked first.
-
-A vlj-edge weights directory holds `model.safetensors` (state dict of VLJepa), `query_tokenizer.json` and
-`decoder_tokenizer.json`; `text_encoder/` may hold the text backbone as a transformers directory.
-"""
+"""Weight sources -> a module for each engine, loaded when its turn comes, every key and shape checked first."""
 
 from __future__ import annotations
 
@@ -28,40 +24,19 @@ from ..models.vl_jepa import visual_tokens
 from . import checkpoints
 from .decoders import causal_llama
 from .files import State, read_safetensors
+from .locations import (
+    DECODER_TOKENIZER,
+    MODEL_FILE,
+    PREFIX_FILE,
+    QUERY_TOKENIZER,
+    WeightSources,
+    check_sources,
+    read_captions,
+    shipped_weights,
+)
 from .text_encoders import TextBackbone, load_text_backbone, random_text_backbone
 
-MODEL_FILE = "model.safetensors"
-QUERY_TOKENIZER = "query_tokenizer.json"
-DECODER_TOKENIZER = "decoder_tokenizer.json"
-PREFIX_FILE = "prefix.safetensors"  # beside a decoder's own files: the projection of an embedding to its first token
-
 Load: TypeAlias = Callable[[], nn.Module]  # makes an engine's module anew at each call, in fp32 and eval mode
-
-
-@dataclass(frozen=True)
-class WeightSources:
-    """Where the weights of each part lie.
-
-    Attributes:
-        weights: a vlj-edge weights directory, or the best.pt of open-vljepa; the others replace parts of it.
-        vision_encoder: V-JEPA 2 as a transformers directory, or Meta's .pt of V-JEPA 2 or 2.1.
-        predictor: Llama-3.2-1B as a transformers directory: the query's tokenizer, and the layers where `weights` has
-            no predictor.
-        text_encoder: the text backbone as a transformers directory.
-        decoder: a causal Llama with PREFIX_FILE beside it: a transformers directory, or a directory with a GGUF file.
-            captions: a file of texts, one a line: the decoder says the nearest of them, and needs no weights.
-        without_decoder: make no decoder engine.
-        random: seed of random weights for what has none, to see size and speed; None: refuse.
-    """
-
-    weights: Path | None = None
-    vision_encoder: Path | None = None
-    predictor: Path | None = None
-    text_encoder: Path | None = None
-    decoder: Path | None = None
-    captions: Path | None = None
-    without_decoder: bool = False
-    random: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +63,6 @@ class Weights:
     directory: Path | None
 
 
-def shipped_weights() -> Path:
-    """The nano weights inside the package, which are exported when none are named."""
-    return Path(__file__).parents[1] / "nano"
-
-
 def open_weights(sources: WeightSources, preset: Preset) -> Weights:
     """Find every part, and check all its keys and shapes before the first is used.
 
@@ -100,7 +70,8 @@ def open_weights(sources: WeightSources, preset: Preset) -> Weights:
         VljEdgeError: a part has no weights, a file cannot be read, or keys or shapes are not those of the preset (each
             is listed).
     """
-    states = _trained(sources.weights, preset)
+    check_sources(sources)
+    states = _trained(sources, preset)
     tokenizers = _tokenizers(sources)
     if sources.decoder is not None:
         llama = causal_llama(sources.decoder)
@@ -117,8 +88,8 @@ def open_weights(sources: WeightSources, preset: Preset) -> Weights:
         "decoder": lambda: Decoder(preset),
         "text_projection": lambda: nn.Linear(preset.text.width, preset.embedding),
     }
-    captions = None if sources.captions is None else read_lines(sources.captions)
-    if captions or sources.without_decoder or (is_open_vljepa(sources.weights) and sources.decoder is None):
+    captions = None if sources.captions is None else read_captions(sources.captions)
+    if captions or not sources.has_decoder:
         del builders["decoder"]
         tokenizers.pop("decoder", None)
     load = {name: _loader(name, build, states.get(name), sources, preset) for name, build in builders.items()}
@@ -143,33 +114,25 @@ def load_model(directory: Path, preset: Preset) -> VLJepa:
     return model.eval().requires_grad_(False)
 
 
-def is_open_vljepa(weights: Path | None) -> bool:
-    """Is this the .pt file of open-vljepa, and not a vlj-edge weights directory?"""
-    return weights is not None and weights.suffix in (".pt", ".pth")
-
-
-def _trained(weights: Path | None, preset: Preset) -> dict[str, State]:
-    """What WEIGHTS itself brings, by part."""
-    if weights is None:
+def _trained(sources: WeightSources, preset: Preset) -> dict[str, State]:
+    """The state dicts in `sources.weights`, by part."""
+    if sources.weights is None:
         return {}
-    if is_open_vljepa(weights):
-        loaded = checkpoints.open_vljepa(weights)
+    if sources.is_open_vljepa:
+        loaded = checkpoints.open_vljepa(sources.weights)
         return {
             "predictor": loaded.predictor,
             "text_projection": loaded.text_projection,
             "text_backbone": loaded.text_backbone,
         }
     states: dict[str, State] = {}
-    for key, value in _read_vlj_edge(weights, preset).items():
+    for key, value in _read_vlj_edge(sources.weights, preset).items():
         part, _, name = key.partition(".")
         states.setdefault(part, {})[name] = value
     return states
 
 
 def _read_vlj_edge(directory: Path, preset: Preset) -> State:
-    for name in (MODEL_FILE, QUERY_TOKENIZER, DECODER_TOKENIZER):
-        if not (directory / name).is_file():
-            raise VljEdgeError(f"{directory} has no {name}: name a directory that examples/train_nano/train.py wrote")
     state = read_safetensors(directory / MODEL_FILE)
     with torch.device("meta"):
         expected = VLJepa(preset).state_dict()
@@ -182,11 +145,6 @@ def _prefix(sources: WeightSources) -> State:
     directory = sources.decoder if sources.decoder.is_dir() else sources.decoder.parent
     if sources.random is not None and not (directory / PREFIX_FILE).is_file():
         return {}
-    if not (directory / PREFIX_FILE).is_file():
-        raise VljEdgeError(
-            f"{directory} has no {PREFIX_FILE}, which leads from an embedding into the decoder: train one with"
-            " examples/train_decoder, or add --random-weights 0 to see size and speed"
-        )
     return read_safetensors(directory / PREFIX_FILE)
 
 
@@ -231,22 +189,6 @@ def _text_backbone(sources: WeightSources, preset: Preset, state: State | None) 
     return load_text_backbone(name, directory, state)
 
 
-def read_lines(path: Path) -> list[str]:
-    """The texts of a file, one a line, each once.
-
-    Raises:
-        VljEdgeError: there is no such file, it is not text, or it is empty.
-    """
-    try:
-        lines = [" ".join(line.split()) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise VljEdgeError(f"{path} is no text file ({error}): name one with a caption a line") from error
-    found = list(dict.fromkeys(line for line in lines if line))
-    if not found:
-        raise VljEdgeError(f"{path} holds no caption: write one a line")
-    return found
-
-
 @torch.no_grad()
 def _embed(captions: list[str], encoder: nn.Module, text: TextBackbone, preset: Preset) -> Tensor:
     """float32 (captions, embedding), unit length."""
@@ -270,13 +212,9 @@ def _tokenizers(sources: WeightSources) -> dict[str, Tokenizer]:
         found["decoder"] = read_tokenizer(directory / DECODER_TOKENIZER)
     if sources.predictor is not None:
         found["query"] = read_tokenizer(sources.predictor / "tokenizer.json")
-    elif directory is not None:
-        found["query"] = read_tokenizer(directory / QUERY_TOKENIZER)
     else:
-        raise VljEdgeError(
-            "the query has no tokenizer: name the directory of meta-llama/Llama-3.2-1B with --predictor, for its"
-            " tokenizer.json"
-        )
+        assert directory is not None, "check_sources() asks for --predictor"
+        found["query"] = read_tokenizer(directory / QUERY_TOKENIZER)
     return found
 
 

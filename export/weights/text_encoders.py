@@ -52,14 +52,12 @@ class TextBackbone:
     Attributes:
         tokenizer: a tokenizer.json.
         pad: the id that fills a text up; masked.
-        holds_fp16: do its activations stay below fp16's 65504?
         text_prefix: put before every text, as the model card says.
     """
 
     load: Callable[[], Any]
     tokenizer: Path
     pad: int
-    holds_fp16: bool
     text_prefix: str = ""
 
 
@@ -96,9 +94,9 @@ def random_text_backbone(name: str, seed: int, tokenizer: Path) -> TextBackbone:
 
 def _of(name: str, load: Callable[[], Any], tokenizer: Path) -> TextBackbone:
     if name == "minilm-l6":
-        return TextBackbone(load, tokenizer, pad=0, holds_fp16=True)
-    # EmbeddingGemma's activations reach 8e5; its prompts are part of the model card.
-    return TextBackbone(load, tokenizer, pad=0, holds_fp16=False, text_prefix="task: sentence similarity | query: ")
+        return TextBackbone(load, tokenizer, pad=0)
+    # EmbeddingGemma's prompts are part of its model card.
+    return TextBackbone(load, tokenizer, pad=0, text_prefix="task: sentence similarity | query: ")
 
 
 def _check_embeddinggemma(directory: Path) -> None:

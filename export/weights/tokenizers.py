@@ -11,7 +11,8 @@ import tokenizers
 
 from vlj_edge.bundle import TokenizerSpec
 
-from .sources import DECODER_TOKENIZER, QUERY_TOKENIZER, Weights, read_tokenizer
+from .locations import DECODER_TOKENIZER, QUERY_TOKENIZER
+from .sources import Weights, read_tokenizer
 
 TEXT_TOKENIZER = "text_encoder_tokenizer.json"
 

@@ -198,13 +198,13 @@ def test_a_bundle_that_cannot_be_written_says_so(bundle: tuple[Path, Manifest]) 
 
 def test_targets_are_data_that_the_rest_understands() -> None:
     from vlj_edge.bundle import ENGINE_NAMES, GateSettings
-    from vlj_edge.export.onnx.precision import select_precision
+    from vlj_edge.export.precisions import select_precision
     from vlj_edge.presets import PRESETS
 
     for chosen in TARGETS.values():
         with_gates(GateSettings(), chosen)
         for preset in PRESETS.values():
-            assert set(select_precision(preset, chosen.precision, True, chosen.flavour)) == set(ENGINE_NAMES)
+            assert set(select_precision(preset, chosen.precision, chosen.flavour)) == set(ENGINE_NAMES)
     assert target("sm89").sm == "sm89" and target("sm89").precision == TARGETS["rtx"].precision
     assert with_gates(GateSettings(), target("jetson-orin-nano")).memory.capacity == 128
     with pytest.raises(VljEdgeError, match="jetson-orin-nano"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import sys
@@ -10,7 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Done, error_of, python, start, vlj_edge
+<<<<<<< HEAD
 from vlj_edge.cli.group import run as run_command
+=======
+from vlj_edge.cli import main
+from vlj_edge.export.weights.locations import shipped_weights
+>>>>>>> 66a383a (export: a wrong argument is reported before torch is imported; one ExportRequest in place of a dozen arguments)
 from vlj_edge.presets import PRESETS
 
 # The command with a preset of tiny dimensions, and optionally a limit (bytes) on every file that is written: then the
@@ -19,6 +25,7 @@ _TINY_EXPORT = """
 import resource, sys
 from tests.export.tiny_weights import TINY
 from vlj_edge.cli import main
+from vlj_edge.export.weights.locations import shipped_weights
 from vlj_edge.presets import PRESETS
 PRESETS[TINY.name] = TINY
 limit = int(sys.argv.pop(1))
@@ -61,34 +68,76 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny")
 
 
-def test_an_unknown_preset_lists_the_known_ones(tmp_path: Path) -> None:
-    line = error_of(vlj_edge("export", tmp_path, "--preset", "huge", "--out", tmp_path / "out"))
-    assert "'huge'" in line
-    assert all(name in line for name in PRESETS)
+# Run each call of argv[1] (JSON) in turn; print its error, and whether torch was imported by then.
+_WRONG_CALLS = """
+import json, sys
+from vlj_edge.cli import cli
+from vlj_edge.errors import VljEdgeError
+for call in json.loads(sys.argv[1]):
+    if call[0].startswith("without "):
+        sys.modules[call.pop(0).removeprefix("without ")] = None
+    try:
+        cli.main(["export", *call], standalone_mode=False)
+        message = "no error"
+    except VljEdgeError as error:
+        message = str(error)
+    print(json.dumps([message, sys.modules.get("torch") is not None]))
+"""
 
 
-def test_a_preset_that_ships_no_weights_asks_for_them(tmp_path: Path) -> None:
-    line = error_of(vlj_edge("export", "--preset", "vl-jepa-1.6b", "--out", tmp_path / "out"))
-    assert "vlj-edge export WEIGHTS --preset vl-jepa-1.6b" in line
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--fp16", "--precision", "int8"], "--fp16 is --precision fp16"),
-        (["--no-decoder", "--captions", "x.txt"], "name one"),
+def test_a_wrong_argument_is_reported_before_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("not a checkpoint")
+    (tmp_path / "empty").mkdir()
+    cut = Path(shutil.copytree(shipped_weights(), tmp_path / "cut"))
+    (cut / "model.safetensors").write_bytes((cut / "model.safetensors").read_bytes()[:-10])
+    (tmp_path / "text.pt").write_text("not a checkpoint")
+    missing, out = str(tmp_path / "missing"), str(tmp_path / "out")
+    cases: list[tuple[list[str], str]] = [
+        ([missing], missing),
+        ([str(tmp_path / "text")], "text is neither a directory"),
+        ([str(tmp_path / "empty")], "model.safetensors"),
+        ([str(cut)], "model.safetensors"),
+        ([str(tmp_path / "text.pt")], "text.pt"),
+        (["--preset", "huge"], "'huge'"),
+        (["--preset", "vl-jepa-1.6b"], "vlj-edge export WEIGHTS --preset vl-jepa-1.6b"),
+        (["--preset", "vl-jepa-1.6b", "--random-weights", "0", "--encoder", "clip"], "vjepa2-vitl"),
+        (["--preset", "vl-jepa-1.6b", "--random-weights", "0", "--fp16"], "text_encoder=bf16"),
         (["--frames", "7"], "a multiple of 2"),
-        (["--encoder", "clip"], "choose one of vjepa2-vitl"),
-    ],
-)
-def test_calls_that_contradict_themselves(arguments: list[str], words: str, tmp_path: Path) -> None:
-    assert words in error_of(vlj_edge("export", *arguments, "--out", tmp_path / "out"))
-    assert list(tmp_path.iterdir()) == []
+        (["--precision", "fp8"], "fp8"),
+        (["--precision", "encoder=fp16"], "vision_encoder"),
+        (["--target", "toaster"], "jetson-orin-nano"),
+        (["--target", "cpu", "--engine", "tensorrt"], "--engine tensorrt"),
+        (["--fp16", "--precision", "int8"], "--fp16"),
+        (["--no-decoder", "--captions", "x.txt"], "--captions"),
+        (["--flavour", "fused"], "--precision fp16"),
+        (["--flavour", "portable", "--precision", "int8w"], "portable"),
+        (["--precision", "int8"], "--calibrate-on"),
+        (["--precision", "int8", "--calibrate-on", missing], missing),
+        (["--precision", "int8", "--calibrate-on", str(tmp_path / "text")], "text"),
+        (["--vision-encoder", missing], missing),
+        (["--predictor", missing], missing),
+        (["--text-encoder", missing], missing),
+        (["--decoder", missing], missing),
+        (["--captions", missing], missing),
+        (["--out", str(tmp_path / "empty")], "exists"),
+        (["--out", str(tmp_path / "empty"), "--overwrite"], "is no bundle"),
+        (["without transformers"], "pip install 'vlj-edge[export]'"),
+        (["without torch"], "pip install 'vlj-edge[export]'"),
+    ]
+    calls = [call if "--out" in call else [*call, "--out", out] for call, _ in cases]
+    before = sorted(tmp_path.rglob("*"))
+    done = python(_WRONG_CALLS, json.dumps(calls))
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    for (call, words), (message, torch_imported) in zip(cases, found, strict=True):
+        assert words in message and "\n" not in message, call
+        assert not torch_imported, call
+    assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_weights_that_are_not_there_are_named(export: Export, tmp_path: Path) -> None:
-    line = error_of(export(tmp_path / "none", "--out", tmp_path / "out"))
-    assert f"{tmp_path / 'none'} has no model.safetensors" in line
+def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
+    line = error_of(vlj_edge("export", tmp_path / "none", "--out", tmp_path / "out"))
+    assert str(tmp_path / "none") in line
     assert list(tmp_path.iterdir()) == []
 
 

@@ -16,8 +16,9 @@ import vlj_edge
 from tests.export.models.test_models import llama_config
 from tests.export.tiny_weights import TEXTS, TINY, byte_tokenizer
 from vlj_edge.export.bundle import export_bundle
+from vlj_edge.export.request import ExportRequest
 from vlj_edge.export.weights.decoders import causal_llama
-from vlj_edge.export.weights.sources import WeightSources, shipped_weights
+from vlj_edge.export.weights.locations import WeightSources, shipped_weights
 from vlj_edge.presets import preset
 
 DEMO = Path(__file__).parents[2] / "examples" / "media" / "demo.mp4"
@@ -47,7 +48,7 @@ def test_a_decoder_trained_on_text_alone_says_the_texts(tmp_path: Path) -> None:
     changed = {key.split(".")[-2] for key in before.state.keys() - set(same)}
     assert changed == {"q_proj", "v_proj", "o_proj"}, "all else is the language model's own"
     sources = WeightSources(shipped_weights(), decoder=tmp_path / "decoder")
-    exported = export_bundle(sources, preset("nano"), tmp_path / "bundle")
+    exported = export_bundle(ExportRequest(sources, preset("nano"), tmp_path / "bundle"))
     model = vlj_edge.load(exported.bundle)
     said = [model.chain.decode(model.embed_text(text))[0] for text in TEXTS]
     assert sum(text == own for text, own in zip(said, TEXTS, strict=True)) >= 3, said

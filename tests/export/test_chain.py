@@ -13,7 +13,9 @@ import torch
 import vlj_edge
 from tests.export.tiny_weights import TINY
 from vlj_edge.export.bundle import export_bundle
-from vlj_edge.export.weights.sources import WeightSources, open_weights
+from vlj_edge.export.request import ExportRequest
+from vlj_edge.export.weights.locations import WeightSources
+from vlj_edge.export.weights.sources import open_weights
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.video.preprocess import CpuPreprocessor, crop_and_resize
 
@@ -27,7 +29,11 @@ def parts(tiny_weights: Path) -> Parts:
 
 @pytest.fixture(scope="module")
 def model(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return vlj_edge.load(export_bundle(tiny_weights, TINY, tmp_path_factory.mktemp("chain") / "bundle").bundle)
+    return vlj_edge.load(
+        export_bundle(
+            ExportRequest(WeightSources(tiny_weights), TINY, tmp_path_factory.mktemp("chain") / "bundle")
+        ).bundle
+    )
 
 
 @pytest.fixture(scope="module")

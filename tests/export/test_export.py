@@ -21,7 +21,10 @@ from vlj_edge.export.engines import export_engine
 from vlj_edge.export.models import VLJepa
 from vlj_edge.export.models.vl_jepa import visual_tokens
 from vlj_edge.export.onnx import precision, quantize
-from vlj_edge.export.weights.sources import WeightSources, open_weights
+from vlj_edge.export.precisions import PRECISIONS
+from vlj_edge.export.request import ExportRequest
+from vlj_edge.export.weights.locations import WeightSources
+from vlj_edge.export.weights.sources import open_weights
 from vlj_edge.presets import preset
 
 
@@ -30,7 +33,15 @@ def exported(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     """The tiny model in fp32 and in fp16."""
     out = tmp_path_factory.mktemp("exported")
     return {
-        name: export_bundle(tiny_weights, TINY, out / name, precision=name if name == "fp16" else None, command="test")
+        name: export_bundle(
+            ExportRequest(
+                WeightSources(tiny_weights),
+                TINY,
+                out / name,
+                precision=name if name == "fp16" else None,
+                command="test",
+            )
+        )
         for name in ("fp32", "fp16")
     }
 
@@ -128,7 +139,7 @@ def test_a_graph_that_stayed_in_fp32_is_refused_as_fp16(tiny_weights: Path) -> N
     module = open_weights(WeightSources(tiny_weights), TINY).load["vision_encoder"]()
     graph = export_engine("vision_encoder", module, TINY, "fp32")
     with pytest.raises(VljEdgeError, match=r"vision_encoder: .* although fp16 was asked for"):
-        precision.check_compute(graph.model, "vision_encoder", precision.PRECISIONS["fp16"])
+        precision.check_compute(graph.model, "vision_encoder", PRECISIONS["fp16"])
 
 
 def test_int8_storage_rounds_to_half_a_step() -> None:
@@ -143,7 +154,7 @@ def test_int8_storage_rounds_to_half_a_step() -> None:
         ir.Graph([x], [product], nodes=[node], initializers=[stored], opset_imports={"": 23}, name="one"),
         ir_version=10,
     )
-    quantize.quantize(model, precision.PRECISIONS["int8w"])
+    quantize.quantize(model, PRECISIONS["int8w"])
     weights = {w.name: w.const_value.numpy() for w in model.graph.initializers.values() if w.const_value is not None}
     assert weights["w_int8"].dtype == np.int8 and "w" not in weights
     scale = weights["w_scale"].repeat(quantize.BLOCK, axis=0)
@@ -175,7 +186,7 @@ def test_an_engine_below_its_bar_leaves_no_bundle(
     compared = parity.compare_with_torch
     monkeypatch.setattr(parity, "compare_with_torch", wrong)
     with pytest.raises(VljEdgeError, match=r"predictor in fp32 reaches cosine -?0\.\d+ to torch, below"):
-        export_bundle(tiny_weights, TINY, tmp_path / "bundle")
+        export_bundle(ExportRequest(WeightSources(tiny_weights), TINY, tmp_path / "bundle"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -184,7 +195,7 @@ def test_what_lies_at_out_is_kept(tiny_weights: Path, tmp_path: Path) -> None:
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     for overwrite in (False, True):
         with pytest.raises(VljEdgeError, match="exists"):
-            export_bundle(tiny_weights, TINY, tmp_path / "mine", overwrite=overwrite)
+            export_bundle(ExportRequest(WeightSources(tiny_weights), TINY, tmp_path / "mine", overwrite=overwrite))
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
 
@@ -192,7 +203,7 @@ def test_what_lies_at_out_is_kept(tiny_weights: Path, tmp_path: Path) -> None:
 def test_the_same_weights_give_the_same_graphs(
     tiny_weights: Path, exported: dict[str, Exported], tmp_path: Path
 ) -> None:
-    again = export_bundle(tiny_weights, TINY, tmp_path / "again")
+    again = export_bundle(ExportRequest(WeightSources(tiny_weights), TINY, tmp_path / "again"))
     first, second = (read_manifest(e.bundle).files for e in (exported["fp32"], again))
     assert first == second
 

@@ -14,9 +14,10 @@ from vlj_edge.bundle.engine_cache import RuntimeId
 from vlj_edge.cuda import cubins
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.export.bundle import Exported, export_bundle
+from vlj_edge.export.request import ExportRequest
 from vlj_edge.export.tensorrt import build as building
 from vlj_edge.export.tensorrt.build import build_engines
-from vlj_edge.export.weights.sources import WeightSources, shipped_weights
+from vlj_edge.export.weights.locations import WeightSources, shipped_weights
 from vlj_edge.presets import preset
 from vlj_edge.tensorrt_package import TensorRtPackage, import_tensorrt
 
@@ -27,7 +28,9 @@ DEMO = Path(__file__).parents[2] / "examples" / "media" / "demo.mp4"
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """nano's own weights: its heads have 32 values."""
     out = tmp_path_factory.mktemp("fused") / "bundle"
-    return export_bundle(WeightSources(shipped_weights()), preset("nano"), out, precision="fp16", flavour="fused")
+    return export_bundle(
+        ExportRequest(WeightSources(shipped_weights()), preset("nano"), out, precision="fp16", flavour="fused")
+    )
 
 
 def test_a_fused_bundle_says_what_was_measured(bundle: Exported) -> None:

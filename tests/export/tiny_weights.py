@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import BertConfig, BertModel
 
 from vlj_edge.export.models import VLJepa
-from vlj_edge.export.weights.sources import DECODER_TOKENIZER, MODEL_FILE, QUERY_TOKENIZER
+from vlj_edge.export.weights.locations import DECODER_TOKENIZER, MODEL_FILE, QUERY_TOKENIZER
 from vlj_edge.presets import Clip, Llama, Preprocess, Preset, TextEncoder, VisionEncoder, preset
 
 VOCABULARY = 300

@@ -3,25 +3,57 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import VljEdgeError
+
 if TYPE_CHECKING:
     from vlj_edge.export.bundle import Exported
+    from vlj_edge.export.request import ExportRequest
+    from vlj_edge.export.weights.locations import WeightSources
 
     from ..targets import Target
 
 
 _FILE = click.Path(path_type=Path)
-_CALIBRATION_CLIPS = 36  # 4 are judged, 32 set scales
+_CALIBRATION_CLIPS = 36  # 4 are compared with torch, 32 set the scales of int8 activations
 _EPILOG = """
 Precisions: fp32, fp16, bf16 (TensorRT only), int8 (weights and activations), int8w and int4w (weights alone), and
 int8-fp16, int8w-fp16, int4w-fp16. One for all engines, or --precision predictor=int4w,decoder=int8w.
 
 Targets: cpu, rtx, jetson-orin-nano, jetson-orin, jetson-thor, wearable, or sm86, sm89, sm120 ... (RTX cards).
 """
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    """The command's arguments, as click names them."""
+
+    weights: Path | None
+    preset_name: str
+    encoder: str | None
+    frames: int | None
+    size: int | None
+    vision_encoder: Path | None
+    predictor: Path | None
+    text_encoder: Path | None
+    decoder: Path | None
+    captions: Path | None
+    no_decoder: bool
+    random_weights: int | None
+    target_name: str | None
+    engine: str
+    fp16: bool
+    precision: str | None
+    flavour: str | None
+    calibrate_on: Path | None
+    skip_parity: bool
+    out: Path | None
+    overwrite: bool
 
 
 @click.command(epilog=_EPILOG)
@@ -57,72 +89,24 @@ Targets: cpu, rtx, jetson-orin-nano, jetson-orin, jetson-thor, wearable, or sm86
 @click.option("--skip-parity", is_flag=True, help="Do not compare the engines with torch.")
 @click.option("--out", type=_FILE, help="Bundle directory to make; named after the preset if not.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle that lies at --out.")
-def export(
-    weights: Path | None,
-    preset_name: str,
-    encoder: str | None,
-    frames: int | None,
-    size: int | None,
-    vision_encoder: Path | None,
-    predictor: Path | None,
-    text_encoder: Path | None,
-    decoder: Path | None,
-    captions: Path | None,
-    no_decoder: bool,
-    random_weights: int | None,
-    target_name: str | None,
-    engine: str,
-    fp16: bool,
-    precision: str | None,
-    flavour: str | None,
-    calibrate_on: Path | None,
-    skip_parity: bool,
-    out: Path | None,
-    overwrite: bool,
-) -> None:
+def export(**options: Any) -> None:
     """Export WEIGHTS as ONNX engines, compare each with torch, and seal them as a bundle.
 
     WEIGHTS is a directory as examples/train_nano writes it, or the best.pt of open-vljepa; the trained nano weights of
     the package when nothing is named. The parts' own options replace what is in it, or bring what is not.
     """
-    from ..errors import VljEdgeError, require
-    from ..presets import preset, variant
-    from ..targets import target
-
-    goal = target(target_name) if target_name is not None else None
-    if goal is not None:  # what was named goes before what the target would have
-        frames, size = frames or goal.shapes.get("frames"), size or goal.shapes.get("size")
-        precision = precision or (None if fp16 else goal.precision)
-        flavour = flavour or goal.flavour
-        no_decoder = no_decoder or not (goal.decoder or decoder or captions)
-    if engine == "tensorrt":
-        _can_build(goal)
-    chosen = variant(preset(preset_name), encoder, frames, size)
-    if weights is None and preset_name != "nano" and random_weights is None:
-        raise VljEdgeError(
-            f"only nano comes with weights: vlj-edge export WEIGHTS --preset {preset_name}, or --random-weights 0 to"
-            " see size and speed"
-        )
-    if sum((decoder is not None, captions is not None, no_decoder)) > 1:
-        raise VljEdgeError("--decoder, --captions and --no-decoder are three ways to go: name one")
-    if fp16 and precision is not None:
-        raise VljEdgeError("--fp16 is --precision fp16: name one of the two")
-    for module, extra in (("torch", "export"), ("onnxscript", "export"), ("onnxruntime", "cpu")):
-        require(module, extra)
-
     from rich.console import Console
 
-    from vlj_edge.export.bundle import export_bundle
-    from vlj_edge.export.weights.sources import WeightSources, shipped_weights
-    from vlj_edge.runtime.video.clips import spread_clips
+    from ..targets import target
 
-    if weights is None and random_weights is None:
-        weights = shipped_weights()
-    clips = None
-    if calibrate_on is not None:
-        clips = spread_clips(calibrate_on, chosen.clip, chosen.preprocess, _CALIBRATION_CLIPS)
-    wanted = "fp16" if fp16 else precision
-    suffix = f"-{goal.name}" if goal is not None else f"-{wanted}" if wanted and "=" not in wanted else ""
+    arguments = _Arguments(**options)
+    if arguments.fp16 and arguments.precision is not None:
+        raise VljEdgeError("--fp16 is --precision fp16: name one of the two")
+    goal = target(arguments.target_name) if arguments.target_name is not None else None
+    request = _checked_request(arguments, goal)
+
+    from vlj_edge.export.bundle import export_bundle  # imports torch, which takes seconds
+
     terminal = Console(stderr=True)
     with terminal.status("starting") as status:
 
@@ -131,36 +115,90 @@ def export(
                 terminal.print(f"[dim]{step}")
                 status.update(step)
 
-        exported = export_bundle(
-            WeightSources(
-                weights, vision_encoder, predictor, text_encoder, decoder, captions, no_decoder, random_weights
-            ),
-            chosen,
-            out or Path(f"{preset_name}{suffix}"),
-            precision=wanted,
-            flavour=flavour or "native",
-            check_parity=not skip_parity,
-            clips=clips,
-            target=goal,
-            overwrite=overwrite,
-            command=" ".join(["vlj-edge", *sys.argv[1:]]),
-            progress=progress,
-        )
+        exported = export_bundle(request, progress)
     _print_summary(exported)
-    if engine == "tensorrt":
+    if arguments.engine == "tensorrt":
         from .build import build_for
 
-        build_for(exported.bundle, target_name)
+        build_for(exported.bundle, arguments.target_name)
 
 
-def _can_build(goal: Target | None) -> None:
-    """Before an export that takes minutes: is there a TensorRT that could build for this at all?"""
-    from ..errors import VljEdgeError
+def _checked_request(arguments: _Arguments, goal: Target | None) -> ExportRequest:
+    """The request, checked without importing torch."""
+    from vlj_edge.export.request import check_clips, check_request
+
     from .build import runtime_for
 
-    if goal is not None and goal.backend != "tensorrt":
+    if arguments.engine == "tensorrt" and goal is not None and goal.backend != "tensorrt":
         raise VljEdgeError(f"{goal.name} runs on ONNX Runtime: leave --engine tensorrt out")
-    runtime_for(goal.sm if goal is not None else None)
+    request = _make_request(arguments, goal)
+    calibrate_on = arguments.calibrate_on
+    if calibrate_on is not None and not calibrate_on.exists():
+        raise VljEdgeError(f"{calibrate_on} does not exist: name a video with --calibrate-on")
+    check_request(request)
+    if calibrate_on is None:
+        check_clips(request)
+    if arguments.engine == "tensorrt":
+        # Before an export that takes minutes: is there a TensorRT that can build for the target?
+        runtime_for(goal.sm if goal is not None else None)
+    if calibrate_on is not None:
+        from vlj_edge.runtime.video.clips import spread_clips
+
+        clips = spread_clips(calibrate_on, request.preset.clip, request.preset.preprocess, _CALIBRATION_CLIPS)
+        request = replace(request, clips=clips)
+        check_clips(request)
+    return request
+
+
+def _make_request(arguments: _Arguments, goal: Target | None) -> ExportRequest:
+    from vlj_edge.export.request import ExportRequest
+
+    from ..presets import preset, variant
+
+    frames, size = arguments.frames, arguments.size
+    precision, flavour = "fp16" if arguments.fp16 else arguments.precision, arguments.flavour
+    suffix = f"-{precision}" if precision and "=" not in precision else ""
+    if goal is not None:  # what the user named replaces the target's
+        frames, size = frames or goal.shapes.get("frames"), size or goal.shapes.get("size")
+        precision, flavour = precision or goal.precision, flavour or goal.flavour
+        suffix = f"-{goal.name}"
+    return ExportRequest(
+        _sources(arguments, goal),
+        variant(preset(arguments.preset_name), arguments.encoder, frames, size),
+        arguments.out or Path(f"{arguments.preset_name}{suffix}"),
+        precision=precision,
+        flavour=flavour or "native",
+        check_parity=not arguments.skip_parity,
+        target=goal,
+        overwrite=arguments.overwrite,
+        command=" ".join(["vlj-edge", *sys.argv[1:]]),
+    )
+
+
+def _sources(arguments: _Arguments, goal: Target | None) -> WeightSources:
+    from vlj_edge.export.weights.locations import WeightSources, shipped_weights
+
+    from ..presets import preset
+
+    weights, name = arguments.weights, arguments.preset_name
+    if weights is None and arguments.random_weights is None:
+        if preset(name).name != "nano":
+            raise VljEdgeError(
+                f"only nano comes with weights: vlj-edge export WEIGHTS --preset {name}, or --random-weights 0 to see"
+                " size and speed"
+            )
+        weights = shipped_weights()
+    has_own_decoder = arguments.decoder is not None or arguments.captions is not None
+    return WeightSources(
+        weights,
+        arguments.vision_encoder,
+        arguments.predictor,
+        arguments.text_encoder,
+        arguments.decoder,
+        arguments.captions,
+        arguments.no_decoder or (goal is not None and not goal.decoder and not has_own_decoder),
+        arguments.random_weights,
+    )
 
 
 def _print_summary(exported: Exported) -> None:

@@ -24,9 +24,12 @@ from vlj_edge.export.bundle import Exported, export_bundle
 from vlj_edge.export.engines import export_engine
 from vlj_edge.export.models import ops
 from vlj_edge.export.onnx import quantize
-from vlj_edge.export.onnx.precision import PRECISIONS, observe, select_precision
+from vlj_edge.export.onnx.precision import observe
 from vlj_edge.export.parity import probe_clip
-from vlj_edge.export.weights.sources import WeightSources, open_weights
+from vlj_edge.export.precisions import PRECISIONS, select_precision
+from vlj_edge.export.request import ExportRequest
+from vlj_edge.export.weights.locations import WeightSources
+from vlj_edge.export.weights.sources import open_weights
 from vlj_edge.presets import VisionEncoder, preset
 
 CLIPS = [probe_clip(TINY, seed).numpy() for seed in range(12)]
@@ -54,7 +57,9 @@ def whole_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def export(weights: Path, out: Path, precision: str, flavour: str = "native") -> Exported:
-    return export_bundle(weights, WHOLE, out, precision=precision, flavour=flavour, clips=CLIPS)
+    return export_bundle(
+        ExportRequest(WeightSources(weights), WHOLE, out, precision=precision, flavour=flavour, clips=CLIPS)
+    )
 
 
 def types_of(bundle: Path, engine: str) -> collections.Counter[int]:
@@ -65,25 +70,25 @@ def types_of(bundle: Path, engine: str) -> collections.Counter[int]:
 
 def test_a_precision_for_every_engine() -> None:
     nano = preset("nano")
-    assert select_precision(nano, None, True) == dict.fromkeys(ENGINE_NAMES, "fp32") | {"text_encoder": "int8w"}
-    assert set(select_precision(nano, "fp16", True).values()) == {"fp16"}
-    mixed = select_precision(nano, "predictor=int4w, decoder=int8", True)
+    assert select_precision(nano, None) == dict.fromkeys(ENGINE_NAMES, "fp32") | {"text_encoder": "int8w"}
+    assert set(select_precision(nano, "fp16").values()) == {"fp16"}
+    mixed = select_precision(nano, "predictor=int4w, decoder=int8")
     assert (mixed["predictor"], mixed["decoder"], mixed["vision_encoder"]) == ("int4w", "int8", "fp32")
-    assert select_precision(nano, "fp16,decoder=fp32", True)["decoder"] == "fp32"
-    assert select_precision(nano, "int4w", True)["text_encoder"] == "int8w", "int4 ruins the sentence encoder"
+    assert select_precision(nano, "fp16,decoder=fp32")["decoder"] == "fp32"
+    assert select_precision(nano, "int4w")["text_encoder"] == "int8w", "int4 ruins the sentence encoder"
 
 
 @pytest.mark.parametrize("wanted", ["fp8", "encoder=fp16", "predictor=", "fp16,,", "predictor=fp16,decoder=half"])
 def test_an_unknown_precision_or_engine_lists_what_there_is(wanted: str) -> None:
     with pytest.raises(VljEdgeError, match=r"is no precision: name one of fp32, .* vision_encoder"):
-        select_precision(preset("nano"), wanted, True)
+        select_precision(preset("nano"), wanted)
 
 
 @pytest.mark.parametrize("wanted", ["fp16", "int8-fp16", "text_encoder=fp16"])
 def test_fp16_is_refused_for_embeddinggemma(wanted: str) -> None:
     with pytest.raises(VljEdgeError, match=r"embeddinggemma-300m.*reach 8e5 and fp16 ends at 65504.*bf16"):
-        select_precision(preset("vl-jepa-1.6b"), wanted, holds_fp16=False)
-    allowed = select_precision(preset("vl-jepa-1.6b"), "fp16,text_encoder=bf16", holds_fp16=False)
+        select_precision(preset("vl-jepa-1.6b"), wanted)
+    allowed = select_precision(preset("vl-jepa-1.6b"), "fp16,text_encoder=bf16")
     assert allowed["text_encoder"] == "bf16" and allowed["decoder"] == "fp16"
 
 
@@ -150,13 +155,13 @@ def test_the_portable_flavour_refuses_what_it_cannot_hold(
 
 def test_a_matrix_that_does_not_fill_blocks_is_named(tiny_weights: Path, tmp_path: Path) -> None:
     with pytest.raises(VljEdgeError, match=r"blocks\.0\..* has 48 inputs, which do not fill blocks of 32"):
-        export_bundle(tiny_weights, TINY, tmp_path / "bundle", precision="int8w")
+        export_bundle(ExportRequest(WeightSources(tiny_weights), TINY, tmp_path / "bundle", precision="int8w"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_int8_activations_want_a_video(tiny_weights: Path, tmp_path: Path) -> None:
     with pytest.raises(VljEdgeError, match=r"int8 activations \(decoder, predictor, vision_encoder\).*--calibrate-on"):
-        export_bundle(tiny_weights, TINY, tmp_path / "bundle", precision="int8")
+        export_bundle(ExportRequest(WeightSources(tiny_weights), TINY, tmp_path / "bundle", precision="int8"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,11 +17,17 @@ from vlj_edge.bundle import ENGINE_NAMES, read_manifest
 from vlj_edge.bundle.engine_cache import BuiltEngine, RuntimeId, find_engine, read_engine
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.export.bundle import export_bundle
+from vlj_edge.export.request import ExportRequest
 from vlj_edge.export.tensorrt import network as networks
 from vlj_edge.export.tensorrt.build import build_engines, compute_capability
 from vlj_edge.export.tensorrt.int8_blocks import without_int8_blocks
+<<<<<<< HEAD
 from vlj_edge.export.weights.sources import WeightSources, shipped_weights
 from vlj_edge.presets import Preset, preset
+=======
+from vlj_edge.export.weights.locations import WeightSources, shipped_weights
+from vlj_edge.presets import preset
+>>>>>>> 66a383a (export: a wrong argument is reported before torch is imported; one ExportRequest in place of a dozen arguments)
 from vlj_edge.runtime.video.clips import spread_clips
 from vlj_edge.tensorrt_package import TensorRtPackage, import_tensorrt
 
@@ -53,7 +59,7 @@ def nano(tmp_path_factory: pytest.TempPathFactory) -> Any:
             chosen = preset("nano")
             clips = spread_clips(DEMO, chosen.clip, chosen.preprocess, 8) if "int8" in precision else None
             options = {"precision": precision, "flavour": flavour, "check_parity": False, "clips": clips}
-            export_bundle(WeightSources(shipped_weights()), chosen, out, **options)
+            export_bundle(ExportRequest(WeightSources(shipped_weights()), chosen, out, **options))
             made[precision, flavour] = out
         return made[precision, flavour]
 
@@ -122,6 +128,13 @@ def test_the_paper_s_engines_at_random_weights(
     tmp_path: Path, trt: TensorRtPackage, layers: tuple[int, int, int]
 ) -> None:
     out = tmp_path / "bundle"
+<<<<<<< HEAD
+=======
+    sources = WeightSources(random=0)
+    chosen = "fp16,text_encoder=bf16"
+    export_bundle(ExportRequest(sources, preset("vl-jepa-1.6b"), out, precision=chosen, check_parity=False))
+    manifest = read_manifest(out)
+>>>>>>> 66a383a (export: a wrong argument is reported before torch is imported; one ExportRequest in place of a dozen arguments)
     names = ("vision_encoder", "predictor", "decoder")
     export_bundle(
         WeightSources(random=0),

@@ -24,8 +24,10 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.export.bundle import export_bundle
 from vlj_edge.export.models.predictor import Predictor
 from vlj_edge.export.parity import probe_clip
+from vlj_edge.export.request import ExportRequest
 from vlj_edge.export.weights import text_encoders
-from vlj_edge.export.weights.sources import WeightSources, open_weights
+from vlj_edge.export.weights.locations import WeightSources
+from vlj_edge.export.weights.sources import open_weights
 from vlj_edge.presets import TextEncoder, preset, variant
 
 GEMMA: dict[str, Any] = {
@@ -91,7 +93,7 @@ def sources(checkpoints: Path, **changes: Any) -> WeightSources:
 
 
 def test_open_vljepa_and_its_encoders_become_a_bundle_without_a_decoder(checkpoints: Path, tmp_path: Path) -> None:
-    exported = export_bundle(sources(checkpoints), PAPER, tmp_path / "bundle")
+    exported = export_bundle(ExportRequest(sources(checkpoints), PAPER, tmp_path / "bundle"))
     manifest = verify_bundle(exported.bundle)
     assert set(manifest.engines) == {"vision_encoder", "predictor", "text_encoder"}
     assert set(manifest.receipt["weights"]) >= {"best.pt", "model.safetensors"}
@@ -122,7 +124,9 @@ def np_pictures(folder: Path) -> Path:
 @pytest.mark.slow
 def test_a_decoder_of_its_own_dimensions_can_be_added(checkpoints: Path, tmp_path: Path) -> None:
     wrong = replace(PAPER, decoder=replace(PAPER.decoder, layers=7, width=64))  # its config.json says otherwise
-    exported = export_bundle(sources(checkpoints, decoder=checkpoints / "decoder"), wrong, tmp_path / "bundle")
+    exported = export_bundle(
+        ExportRequest(sources(checkpoints, decoder=checkpoints / "decoder"), wrong, tmp_path / "bundle")
+    )
     row = next(row for row in exported.parity if row.engine == "decoder")
     assert row.first_differing_token is None
     assert isinstance(list(vlj_edge.load(exported.bundle).narrate(np_pictures(tmp_path), every_window=True)), list)
@@ -131,7 +135,9 @@ def test_a_decoder_of_its_own_dimensions_can_be_added(checkpoints: Path, tmp_pat
 def test_the_nearest_caption_is_a_decoder_too(tiny_weights: Path, tmp_path: Path) -> None:
     captions = tmp_path / "captions.txt"
     captions.write_text("\n".join([*TEXTS, "", TEXTS[0], "  two   spaces "]))
-    bundle = export_bundle(WeightSources(tiny_weights, captions=captions), TINY, tmp_path / "bundle").bundle
+    bundle = export_bundle(
+        ExportRequest(WeightSources(tiny_weights, captions=captions), TINY, tmp_path / "bundle")
+    ).bundle
     manifest = verify_bundle(bundle)
     assert manifest.captions == "captions.txt" and "decoder" not in manifest.tokenizers
     model = vlj_edge.load(bundle)
@@ -153,8 +159,8 @@ def test_the_nearest_caption_is_a_decoder_too(tiny_weights: Path, tmp_path: Path
 @pytest.mark.slow
 def test_random_weights_fill_what_is_missing_and_the_bundle_says_so(checkpoints: Path, tmp_path: Path) -> None:
     given = WeightSources(None, checkpoints / "vjepa2", checkpoints / "llama", random=3)
-    first = export_bundle(given, PAPER, tmp_path / "first")
-    again = export_bundle(given, PAPER, tmp_path / "again", check_parity=False)
+    first = export_bundle(ExportRequest(given, PAPER, tmp_path / "first"))
+    again = export_bundle(ExportRequest(given, PAPER, tmp_path / "again", check_parity=False))
     manifest = read_manifest(first.bundle)
     assert manifest.receipt["random_weights"] == 3
     assert manifest.files["predictor.onnx"] == read_manifest(again.bundle).files["predictor.onnx"], "seeded"
@@ -217,7 +223,7 @@ def test_what_would_not_fit_into_memory_is_said_before_it_starts(
 ) -> None:
     monkeypatch.setattr(memory, "available", lambda: 900_000_000)
     with pytest.raises(VljEdgeError, match=r"exporting tiny needs about 1\.5 GB of memory and 0\.9 GB are free"):
-        export_bundle(tiny_weights, TINY, tmp_path / "bundle")
+        export_bundle(ExportRequest(WeightSources(tiny_weights), TINY, tmp_path / "bundle"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,52 @@
+"""Files beside the weights that were calibrated with them: gate settings, label settings, axes of short embeddings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TypeVar
+
+from vlj_edge.bundle import GateSettings, LabelSettings, nano_bundle
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.schema import parse
+
+from .weights.locations import shipped_weights
+
+GATES_FILE = "gates.json"
+LABELS_FILE = "labels.json"
+PREFIX_FILE = "prefix.npy"  # axes, int8 or float [embedding, axes], on which short embeddings keep the most
+
+T = TypeVar("T")
+
+
+def read_gates(weights: Path | None) -> GateSettings:
+    """The calibrated gate settings, or the defaults where there are none."""
+    return _read(weights, GATES_FILE, GateSettings) or GateSettings()
+
+
+def read_labels(weights: Path | None) -> LabelSettings:
+    """The calibrated label settings, or the defaults where there are none."""
+    return _read(weights, LABELS_FILE, LabelSettings) or LabelSettings()
+
+
+def copy_prefix(weights: Path | None, directory: Path) -> str | None:
+    """Copy the axes of short embeddings into `directory`; returns the file's name, None where there are none."""
+    if weights is None:
+        return None
+    # The package ships nano's once, in the bundle.
+    path = (nano_bundle() if weights == shipped_weights() else weights) / PREFIX_FILE
+    if not path.is_file():
+        return None
+    shutil.copyfile(path, directory / PREFIX_FILE)
+    return PREFIX_FILE
+
+
+def _read(weights: Path | None, name: str, kind: type[T]) -> T | None:
+    if weights is None or not (weights / name).is_file():
+        return None
+    path = weights / name
+    try:
+        return parse(kind, json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise VljEdgeError(f"{path} cannot be read ({error}): remove it, or calibrate again") from error

@@ -1,0 +1,112 @@
+"""What each engine computes in and is stored in: data, without torch, so that a wrong choice is refused at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vlj_edge.bundle import ENGINE_NAMES
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.presets import Preset
+
+from .onnx import plugins
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How one engine computes.
+
+    Attributes:
+        compute: what its matrix products read and write: "fp32", "fp16" or "bf16".
+        weights: what its large matrices are stored in instead: "int8" or "int4".
+        int8_activations: its matrix products multiply int8 by int8; activation scales are measured on example inputs.
+    """
+
+    compute: str
+    weights: str | None = None
+    int8_activations: bool = False
+
+
+PRECISIONS: dict[str, Precision] = {
+    "fp32": Precision("fp32"),
+    "fp16": Precision("fp16"),
+    "bf16": Precision("bf16"),
+    "int8": Precision("fp32", "int8", int8_activations=True),
+    "int8w": Precision("fp32", "int8"),
+    "int4w": Precision("fp32", "int4"),
+    "int8-fp16": Precision("fp16", "int8", int8_activations=True),
+    "int8w-fp16": Precision("fp16", "int8"),
+    "int4w-fp16": Precision("fp16", "int4"),
+}
+FLAVOURS = ("native", "portable", "fused")
+
+# The text encoder runs once for a label or a search, so its time does not matter, and MiniLM tolerates neither: with
+# int8 activations its embeddings fall to cosine 0.87, with int4 weights to 0.76 (measured by export/parity.py on nano).
+# Where one name is given for all engines it is stored as int8 instead; the summary and the manifest say so.
+_FOR_TEXT = {"int8": "int8w", "int4w": "int8w", "int8-fp16": "int8w-fp16", "int4w-fp16": "int8w-fp16"}
+_OVERFLOWS_FP16 = {"embeddinggemma-300m"}  # its activations reach 8e5
+
+
+def select_precision(preset: Preset, requested: str | None, flavour: str = "native") -> dict[str, str]:
+    """Return the precision of every engine, a name of PRECISIONS each.
+
+    Args:
+        requested: None for the preset's own, one name of PRECISIONS for all engines, or "engine=name" with commas
+            between; an engine that is not named keeps the preset's.
+        flavour: "portable" cannot store weights as int8 in blocks, so its text encoder stays in what it computes in.
+
+    Raises:
+        VljEdgeError: there is no such engine or precision, the text encoder overflows it, or the flavour has no form
+            for it.
+    """
+    chosen = dict.fromkeys(ENGINE_NAMES, "fp32")
+    if preset.text.int8_storage and flavour != "portable":
+        chosen["text_encoder"] = "int8w"
+    named = set[str]()
+    for item in requested.split(",") if requested else ():
+        engine, equals, name = item.strip().rpartition("=")
+        if (equals and engine not in ENGINE_NAMES) or name not in PRECISIONS:
+            raise VljEdgeError(
+                f"'{item.strip()}' is no precision: name one of {', '.join(PRECISIONS)}, or engine=precision with an"
+                f" engine of {', '.join(ENGINE_NAMES)}"
+            )
+        if equals:
+            chosen[engine] = name
+            named.add(engine)
+        else:
+            text = _FOR_TEXT.get(name, name) if flavour != "portable" else PRECISIONS[name].compute
+            chosen = dict.fromkeys(ENGINE_NAMES, name) | {"text_encoder": text}
+    _check_text_range(preset.text.backbone, chosen["text_encoder"], requested, "text_encoder" in named)
+    return chosen
+
+
+def check_flavour(engine: str, precision: str, flavour: str) -> None:
+    """Refuse a precision for which an engine has no graph in this flavour.
+
+    Raises:
+        VljEdgeError: the message says what the flavour lacks.
+    """
+    how = PRECISIONS[precision]
+    if flavour == "fused" and engine in plugins.ENGINES and how.compute == "fp32":
+        raise VljEdgeError(
+            f"{engine}: {precision} computes in fp32 and the fused flavour's attention kernel in fp16 and bf16: name"
+            " --precision fp16, or --flavour native"
+        )
+    lacks = None
+    if how.weights is not None and not how.int8_activations:
+        lacks = "scales for blocks of weights, which ONNX has from opset 21"
+    elif how.compute == "bf16" and engine == "vision_encoder":
+        lacks = "a bf16 convolution, which ONNX has from opset 22"
+    if flavour == "portable" and lacks is not None:
+        raise VljEdgeError(f"{engine}: {precision} needs {lacks}: choose fp16 or int8 for the portable flavour")
+
+
+def _check_text_range(backbone: str, precision: str, requested: str | None, named: bool) -> None:
+    if PRECISIONS[precision].compute != "fp16" or backbone not in _OVERFLOWS_FP16:
+        return
+    remedy = "text_encoder=bf16, or text_encoder=int8w"
+    if not named:
+        remedy = f"--precision {requested},text_encoder=bf16, or text_encoder=fp32"
+    raise VljEdgeError(
+        f"{backbone}, the text encoder, does not run in {precision}: its activations reach 8e5 and fp16 ends at 65504:"
+        f" name {remedy}"
+    )

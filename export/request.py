@@ -1,0 +1,131 @@
+"""The arguments of an export, and every check of them that needs no torch: a wrong call fails in milliseconds."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge.bundle import ENGINE_NAMES
+from vlj_edge.errors import VljEdgeError, require
+from vlj_edge.presets import Preset
+from vlj_edge.targets import Target
+
+from .precisions import FLAVOURS, PRECISIONS, check_flavour, select_precision
+from .weights.locations import WeightSources, check_sources
+
+COMPARED_CLIPS = 4  # compared with torch; further ones only set the scales of int8 activations
+_PACKAGES = (
+    ("torch", "export"),
+    ("onnx", "export"),
+    ("onnxscript", "export"),
+    ("safetensors", "export"),
+    ("transformers", "export"),
+    ("onnxruntime", "cpu"),
+)
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """All arguments of an export.
+
+    Attributes:
+        out: the bundle directory to make.
+        precision: as for precisions.select_precision().
+        flavour: of the ONNX graphs. "native": the operators of opset 23; "portable": opset 19, for readers that do not
+            know these; "fused": native with this project's attention kernel, for TensorRT only.
+        check_parity: run every engine beside torch; without it the manifest says that parity was not measured.
+        clips: encoder inputs, float32 (1, frames, 3, crop, crop), from real video. The first COMPARED_CLIPS are used
+            for parity instead of synthetic ones, the others set the scales of int8 activations, which need them.
+        target: whose gate settings replace those that were calibrated with the weights.
+        overwrite: replace a bundle that exists at `out`.
+        command: for the receipt.
+    """
+
+    sources: WeightSources
+    preset: Preset
+    out: Path
+    precision: str | None = None
+    flavour: str = "native"
+    check_parity: bool = True
+    clips: Sequence[npt.NDArray[np.float32]] = ()
+    target: Target | None = None
+    overwrite: bool = False
+    command: str = ""
+
+    @property
+    def int8_engines(self) -> list[str]:
+        """Engines whose int8 activations take their scales from `clips`."""
+        chosen = select_precision(self.preset, self.precision, self.flavour)
+        return [name for name in self.engines if PRECISIONS[chosen[name]].int8_activations]
+
+    @property
+    def engines(self) -> list[str]:
+        """Names of the engines to make."""
+        return [name for name in ENGINE_NAMES if name != "decoder" or self.sources.has_decoder]
+
+
+def check_request(request: ExportRequest) -> None:
+    """Check all but `clips`.
+
+    Raises:
+        VljEdgeError: a name is unknown, a path is missing or of another kind, two choices exclude each other, `out`
+            exists, or a package is not installed.
+    """
+    if request.flavour not in FLAVOURS:
+        raise VljEdgeError(f"no flavour is called '{request.flavour}': choose one of {', '.join(FLAVOURS)}")
+    chosen = select_precision(request.preset, request.precision, request.flavour)
+    for name in request.engines:
+        check_flavour(name, chosen[name], request.flavour)
+    check_out(request.out, request.overwrite)
+    check_sources(request.sources)
+    if request.preset.text.backbone == "embeddinggemma-300m" and not _has_text_encoder(request.sources):
+        raise VljEdgeError(
+            f"the text encoder {request.preset.text.backbone} needs its weights: name its directory with --text-encoder"
+        )
+    for package, extra in _PACKAGES:
+        _check_installed(package, extra)
+
+
+def check_clips(request: ExportRequest) -> None:
+    """Check that int8 activations have clips to take their scales from.
+
+    Raises:
+        VljEdgeError: there are too few.
+    """
+    if request.int8_engines and len(request.clips) <= COMPARED_CLIPS:
+        raise VljEdgeError(
+            f"int8 activations ({', '.join(sorted(request.int8_engines))}) take their scales from real video: name one"
+            f" with --calibrate-on that has more than {COMPARED_CLIPS} windows, or choose int8w"
+        )
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Check that a bundle may be written at `out`.
+
+    Raises:
+        VljEdgeError: it exists and is not to be overwritten, or is no bundle.
+    """
+    if out.exists() and not overwrite:
+        raise VljEdgeError(f"{out} exists: name another --out, or add --overwrite")
+    if out.exists() and not (out / "manifest.json").is_file():
+        raise VljEdgeError(f"{out} exists and is no bundle, so it is not overwritten: name another --out")
+
+
+def _has_text_encoder(sources: WeightSources) -> bool:
+    own = sources.weights is not None and (sources.weights / "text_encoder").is_dir()
+    return own or sources.text_encoder is not None or sources.random is not None
+
+
+def _check_installed(package: str, extra: str) -> None:
+    """Like `require`, without importing what is there."""
+    try:
+        found = importlib.util.find_spec(package) is not None
+    except ImportError:
+        found = False
+    if not found:
+        require(package, extra)

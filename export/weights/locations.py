@@ -1,0 +1,195 @@
+"""Where the weights of each part lie, and whether they can be there at all: checked without torch, in milliseconds.
+
+A vlj-edge weights directory holds `model.safetensors` (state dict of VLJepa), `query_tokenizer.json` and
+`decoder_tokenizer.json`; `text_encoder/` may hold the text backbone as a transformers directory.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlj_edge.errors import VljEdgeError
+
+MODEL_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"  # of a transformers directory whose safetensors are sharded
+CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "tokenizer.json"
+QUERY_TOKENIZER = "query_tokenizer.json"
+DECODER_TOKENIZER = "decoder_tokenizer.json"
+PREFIX_FILE = "prefix.safetensors"  # beside a decoder's own files: the projection of an embedding to its first token
+
+_RANDOM = "or add --random-weights 0 to see size and speed"
+
+
+@dataclass(frozen=True)
+class WeightSources:
+    """Where the weights of each part lie.
+
+    Attributes:
+        weights: a vlj-edge weights directory, or the best.pt of open-vljepa; the others replace parts of it.
+        vision_encoder: V-JEPA 2 as a transformers directory, or Meta's .pt of V-JEPA 2 or 2.1.
+        predictor: Llama-3.2-1B as a transformers directory: the query's tokenizer, and the layers where `weights` has
+            no predictor.
+        text_encoder: the text backbone as a transformers directory.
+        decoder: a causal Llama with PREFIX_FILE beside it: a transformers directory, or a GGUF file or its directory.
+        captions: a file of captions, one a line: the decoder says the nearest of them, and needs no weights.
+        without_decoder: make no decoder engine.
+        random: seed of random weights for parts that have none, to see size and speed; None: refuse.
+    """
+
+    weights: Path | None = None
+    vision_encoder: Path | None = None
+    predictor: Path | None = None
+    text_encoder: Path | None = None
+    decoder: Path | None = None
+    captions: Path | None = None
+    without_decoder: bool = False
+    random: int | None = None
+
+    @property
+    def is_open_vljepa(self) -> bool:
+        """Whether `weights` is the .pt file of open-vljepa, and not a vlj-edge weights directory."""
+        return self.weights is not None and self.weights.suffix in (".pt", ".pth")
+
+    @property
+    def has_decoder(self) -> bool:
+        """Whether a decoder engine is made. The checkpoint of open-vljepa has none."""
+        if self.without_decoder:
+            return False
+        return self.captions is not None or self.decoder is not None or not self.is_open_vljepa
+
+
+def shipped_weights() -> Path:
+    """The nano weights inside the package, which are exported when none are named."""
+    return Path(__file__).parents[1] / "nano"
+
+
+def check_sources(sources: WeightSources) -> None:
+    """Check that every part has weights and that each path can be what it should be. Tensors are not read.
+
+    Raises:
+        VljEdgeError: a file is missing or of another kind, a part has no weights, or two decoders are named.
+    """
+    if sum((sources.decoder is not None, sources.captions is not None, sources.without_decoder)) > 1:
+        raise VljEdgeError("--decoder, --captions and --no-decoder exclude each other: name one")
+    if sources.is_open_vljepa:
+        _check_pt(sources.weights)
+    elif sources.weights is not None:
+        _check_weights_directory(sources.weights)
+    if sources.vision_encoder is not None and sources.vision_encoder.is_dir():
+        _check_transformers(sources.vision_encoder)
+    else:
+        _check_pt(sources.vision_encoder)
+    if sources.predictor is not None:
+        _check_transformers(sources.predictor, TOKENIZER_FILE)
+    if sources.text_encoder is not None:
+        _check_transformers(sources.text_encoder, TOKENIZER_FILE)
+    if sources.decoder is not None:
+        _check_decoder(sources.decoder, sources.random is None)
+    if sources.captions is not None:
+        read_captions(sources.captions)
+    _check_every_part(sources)
+
+
+def read_captions(path: Path) -> list[str]:
+    """The captions of a file, one a line, each once.
+
+    Raises:
+        VljEdgeError: there is no such file, it is not text, or it is empty.
+    """
+    try:
+        lines = [" ".join(line.split()) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise VljEdgeError(f"{path} is no text file ({error}): name one with a caption a line") from error
+    captions = list(dict.fromkeys(line for line in lines if line))
+    if not captions:
+        raise VljEdgeError(f"{path} holds no caption: write one a line")
+    return captions
+
+
+def _check_weights_directory(directory: Path) -> None:
+    if not directory.is_dir():
+        state = "is neither a directory nor a .pt file" if directory.exists() else "does not exist"
+        raise VljEdgeError(
+            f"{directory} {state}: name a directory that examples/train_nano/train.py wrote, or the best.pt of"
+            " open-vljepa"
+        )
+    for name in (MODEL_FILE, QUERY_TOKENIZER, DECODER_TOKENIZER):
+        if not (directory / name).is_file():
+            raise VljEdgeError(
+                f"{directory} has no {name}: name a directory that examples/train_nano/train.py wrote, or the best.pt"
+                " of open-vljepa"
+            )
+    check_safetensors(directory / MODEL_FILE)
+
+
+def _check_transformers(directory: Path, *others: str) -> None:
+    for name in (CONFIG_FILE, *others):
+        if not (directory / name).is_file():
+            raise VljEdgeError(f"{directory} has no {name}: name a transformers directory")
+    if (directory / INDEX_FILE).is_file():
+        return
+    if not (directory / MODEL_FILE).is_file():
+        raise VljEdgeError(f"{directory} has no {MODEL_FILE}: name a transformers directory with its safetensors")
+    check_safetensors(directory / MODEL_FILE)
+
+
+def _check_decoder(path: Path, needs_prefix: bool) -> None:
+    if not path.exists():
+        raise VljEdgeError(f"{path} does not exist: name a decoder's transformers directory or its GGUF file")
+    directory = path if path.is_dir() else path.parent
+    if path.is_dir() and not any(path.glob("*.gguf")):
+        _check_transformers(path, TOKENIZER_FILE)
+    if needs_prefix and not (directory / PREFIX_FILE).is_file():
+        raise VljEdgeError(
+            f"{directory} has no {PREFIX_FILE}, which projects an embedding to the decoder's first token: train one"
+            f" with examples/train_decoder, {_RANDOM}"
+        )
+
+
+def _check_pt(path: Path | None) -> None:
+    """torch.save writes a zip file, and before torch 1.6 a pickle, which begins with 0x80."""
+    if path is None:
+        return
+    if not path.is_file():
+        raise VljEdgeError(f"{path} does not exist: name the checkpoint's .pt file, or a directory")
+    with path.open("rb") as file:
+        is_pickle = file.read(1) == b"\x80"
+    if not is_pickle and not zipfile.is_zipfile(path):
+        raise VljEdgeError(f"{path} is not a whole .pt file: download it again, or name a checkpoint")
+
+
+def check_safetensors(path: Path) -> None:
+    """Check that the file is as long as its header says (https://github.com/huggingface/safetensors#format).
+
+    Raises:
+        VljEdgeError: it is cut short, or no safetensors file.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= path.stat().st_size:
+                raise ValueError("its header is cut short")
+            tensors = [entry for name, entry in json.loads(file.read(length)).items() if name != "__metadata__"]
+            end = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
+        if end != path.stat().st_size:
+            raise ValueError(f"{path.stat().st_size} bytes instead of {end}")
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise VljEdgeError(f"{path} is not a whole safetensors file ({error}): copy or download it again") from error
+
+
+def _check_every_part(sources: WeightSources) -> None:
+    if sources.random is not None:
+        return
+    for option, path in (("vision-encoder", sources.vision_encoder), ("predictor", sources.predictor)):
+        has_own = sources.weights is not None and (option == "predictor" or not sources.is_open_vljepa)
+        if path is None and not has_own:
+            raise VljEdgeError(f"the {option.replace('-', '_')} has no weights: name them with --{option}, {_RANDOM}")
+    if sources.is_open_vljepa and sources.predictor is None:
+        raise VljEdgeError(
+            "the query has no tokenizer: name the directory of meta-llama/Llama-3.2-1B with --predictor, for its"
+            " tokenizer.json"
+        )
