@@ -33,6 +33,13 @@ _PACKAGES = (
 class ExportRequest:
     """All arguments of an export.
 
+    >>> from pathlib import Path
+    >>> import vlj_edge
+    >>> sources = vlj_edge.WeightSources(vlj_edge.shipped_weights())
+    >>> request = vlj_edge.ExportRequest(sources, vlj_edge.preset("nano"), Path("nano-fp16"), precision="fp16")
+    >>> request.engines
+    ['vision_encoder', 'predictor', 'decoder', 'text_encoder']
+
     Attributes:
         out: the bundle directory to make.
         precision: as for precisions.select_precision().

@@ -19,16 +19,10 @@ from typing import TYPE_CHECKING
 from .errors import VljEdgeError
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
     from vlj_edge.export.bundle import export_bundle
-    from vlj_edge.export.tensorrt.build import BuildResult as _BuildResult
-    from vlj_edge.export.weights.sources import shipped_weights
-=======
-    from vlj_edge.export.bundle import Exported, export_bundle
     from vlj_edge.export.request import ExportRequest
-    from vlj_edge.export.tensorrt.build import BuildResult
+    from vlj_edge.export.tensorrt.build import BuildResult as _BuildResult
     from vlj_edge.export.weights.locations import WeightSources, shipped_weights
->>>>>>> 66a383a (export: a wrong argument is reported before torch is imported; one ExportRequest in place of a dozen arguments)
     from vlj_edge.runtime.embedding.ask import answer_questions
     from vlj_edge.runtime.embedding.classify import classify, watch
     from vlj_edge.runtime.embedding.labels import LabelBank, load_bank, make_bank, read_labels, save_bank
@@ -62,11 +56,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Answer",
     "Classification",
-<<<<<<< HEAD
-=======
     "ExportRequest",
-    "Exported",
->>>>>>> 66a383a (export: a wrong argument is reported before torch is imported; one ExportRequest in place of a dozen arguments)
     "Frame",
     "Guess",
     "IndexedVideo",
@@ -116,15 +106,9 @@ __all__ = [
 # Module -> the public names imported from it on first use; the same as the imports for type checkers above.
 _LAZY = {
     ".bundle.embedding_space": ("embedding_space",),
-<<<<<<< HEAD
     ".export.bundle": ("export_bundle",),
-    ".export.weights.sources": ("shipped_weights",),
-=======
-    ".export.bundle": ("Exported", "export_bundle"),
-    ".export.tensorrt.build": ("BuildResult",),
     ".export.request": ("ExportRequest",),
     ".export.weights.locations": ("WeightSources", "shipped_weights"),
->>>>>>> 66a383a (export: a wrong argument is reported before torch is imported; one ExportRequest in place of a dozen arguments)
     ".presets": ("preset",),
     ".results": (
         "Answer",

@@ -28,6 +28,10 @@ _RANDOM = "or add --random-weights 0 to see size and speed"
 class WeightSources:
     """Where the weights of each part lie.
 
+    >>> import vlj_edge
+    >>> vlj_edge.WeightSources(vlj_edge.shipped_weights(), without_decoder=True).has_decoder
+    False
+
     Attributes:
         weights: a vlj-edge weights directory, or the best.pt of open-vljepa; the others replace parts of it.
         vision_encoder: V-JEPA 2 as a transformers directory, or Meta's .pt of V-JEPA 2 or 2.1.

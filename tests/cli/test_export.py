@@ -11,12 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Done, error_of, python, start, vlj_edge
-<<<<<<< HEAD
 from vlj_edge.cli.group import run as run_command
-=======
-from vlj_edge.cli import main
 from vlj_edge.export.weights.locations import shipped_weights
->>>>>>> 66a383a (export: a wrong argument is reported before torch is imported; one ExportRequest in place of a dozen arguments)
 from vlj_edge.presets import PRESETS
 
 # The command with a preset of tiny dimensions, and optionally a limit (bytes) on every file that is written: then the
@@ -71,7 +67,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Run each call of argv[1] (JSON) in turn; print its error, and whether torch was imported by then.
 _WRONG_CALLS = """
 import json, sys
-from vlj_edge.cli import cli
+from vlj_edge.cli.group import cli
 from vlj_edge.errors import VljEdgeError
 for call in json.loads(sys.argv[1]):
     if call[0].startswith("without "):

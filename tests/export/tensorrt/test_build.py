@@ -21,13 +21,8 @@ from vlj_edge.export.request import ExportRequest
 from vlj_edge.export.tensorrt import network as networks
 from vlj_edge.export.tensorrt.build import build_engines, compute_capability
 from vlj_edge.export.tensorrt.int8_blocks import without_int8_blocks
-<<<<<<< HEAD
-from vlj_edge.export.weights.sources import WeightSources, shipped_weights
-from vlj_edge.presets import Preset, preset
-=======
 from vlj_edge.export.weights.locations import WeightSources, shipped_weights
-from vlj_edge.presets import preset
->>>>>>> 66a383a (export: a wrong argument is reported before torch is imported; one ExportRequest in place of a dozen arguments)
+from vlj_edge.presets import Preset, preset
 from vlj_edge.runtime.video.clips import spread_clips
 from vlj_edge.tensorrt_package import TensorRtPackage, import_tensorrt
 
@@ -128,21 +123,9 @@ def test_the_paper_s_engines_at_random_weights(
     tmp_path: Path, trt: TensorRtPackage, layers: tuple[int, int, int]
 ) -> None:
     out = tmp_path / "bundle"
-<<<<<<< HEAD
-=======
-    sources = WeightSources(random=0)
-    chosen = "fp16,text_encoder=bf16"
-    export_bundle(ExportRequest(sources, preset("vl-jepa-1.6b"), out, precision=chosen, check_parity=False))
-    manifest = read_manifest(out)
->>>>>>> 66a383a (export: a wrong argument is reported before torch is imported; one ExportRequest in place of a dozen arguments)
     names = ("vision_encoder", "predictor", "decoder")
-    export_bundle(
-        WeightSources(random=0),
-        paper(*layers),
-        out,
-        precision="fp16,text_encoder=bf16",
-        check_parity=False,
-    )
+    sources, chosen = WeightSources(random=0), "fp16,text_encoder=bf16"
+    export_bundle(ExportRequest(sources, paper(*layers), out, precision=chosen, check_parity=False))
     manifest = read_manifest(out)
     built = build_engines(out, manifest, trt, ahead(trt, "sm89"), names=names)
     assert [(engine.name, engine.attention, engine.decomposed) for engine in built] == [
