@@ -117,7 +117,6 @@ _LAZY = {
         "Moment",
         "Narration",
         "Totals",
-        "WeightSources",
         "Window",
         "WindowAnswers",
         "WindowEmbedding",
