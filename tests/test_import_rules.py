@@ -55,7 +55,7 @@ LAYERS: list[set[str]] = [
     {"vlj_edge.runtime.service"},
     {"vlj_edge.runtime.service.http"},
     # Before the device:
-    {"vlj_edge.export", "vlj_edge.export.kernels", "vlj_edge.export.onnx"},
+    {"vlj_edge.export", "vlj_edge.export.kernels", "vlj_edge.export.onnx", "vlj_edge.export.weights.locations"},
     {"vlj_edge.export.models", "vlj_edge.export.tensorrt"},
     {"vlj_edge.export.weights"},
     {"vlj_edge.export.engines", "vlj_edge.export.parity"},
@@ -67,7 +67,7 @@ NEVER = [("vlj_edge.export", "vlj_edge.runtime"), ("vlj_edge.runtime", "vlj_edge
 
 MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 60
-LARGE_FUNCTIONS = {"vlj_edge.export.bundle.export_bundle": 78, "vlj_edge.cli.export.export": 94}  # may only shrink
+LARGE_FUNCTIONS: dict[str, int] = {}  # may only shrink
 
 
 @dataclass(frozen=True)
