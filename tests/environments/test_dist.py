@@ -19,8 +19,18 @@ def test_the_wheel_is_small_and_has_no_tests(dist: Path) -> None:
         names = archive.namelist()
     folders = {name.partition("/")[0] for name in names}
     assert len(folders) == 2 and "vlj_edge" in folders, "the package and its .dist-info"
-    for name in ("runtime/model.py", "export/bundle.py", "nano/manifest.json", "pages/live.html", "py.typed"):
+    for name in ("nano/manifest.json", "pages/live.html", "py.typed", "export/nano/model.safetensors"):
         assert f"vlj_edge/{name}" in names
+
+
+def test_the_wheel_has_every_module(dist: Path) -> None:
+    [wheel] = dist.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        inside = {name for name in archive.namelist() if name.endswith(".py")}
+    root = Path(__file__).parents[2]
+    folders = {"vlj_edge": root / "vlj_edge", "vlj_edge/export": root / "export", "vlj_edge/runtime": root / "runtime"}
+    modules = {f"{name}/{path.relative_to(at)}" for name, at in folders.items() for path in at.rglob("*.py")}
+    assert inside == modules, "pyproject.toml lists every package"
 
 
 def test_the_sdist_has_what_the_tests_and_the_docs_need(sdist: Path) -> None:
