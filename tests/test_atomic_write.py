@@ -1,4 +1,4 @@
-"""A file is written whole or not at all."""
+"""A file is written whole or not at all, also if the writer fails or is killed."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_a_killed_writer_leaves_the_old_one(tmp_path: Path) -> None:
     program = """
 import sys, time
 from pathlib import Path
-from vlj_edge.atomic_write import atomic_write as whole
-with whole(Path(sys.argv[1])) as stream:
+from vlj_edge.atomic_write import atomic_write
+with atomic_write(Path(sys.argv[1])) as stream:
     stream.write(b"half" * 100_000)
     print("writing", flush=True)
     time.sleep(60)

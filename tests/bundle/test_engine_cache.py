@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,9 @@ def test_an_engine_built_ahead_serves_every_card_of_its_capability(bundle: tuple
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"runtime": replace(CARD, version="10.13.2")}, "no predictor engine for"),
-        ({"sources": {"predictor.onnx": "0" * 64}}, "built from another graph"),
-        ({"engine": "decoder"}, "no predictor engine for"),
+        ({"runtime": replace(CARD, version="10.13.2")}, "predictor engine"),
+        ({"sources": {"predictor.onnx": "0" * 64}}, "another graph"),
+        ({"engine": "decoder"}, "predictor engine"),
     ],
 )
 def test_what_was_built_from_or_for_something_else_is_refused(
@@ -105,7 +106,7 @@ def test_an_engine_from_elsewhere_has_to_be_named(
         with pytest.raises(VljEdgeError, match="--engines"):
             find_engine(directory, manifest, "predictor", CARD)
         assert read_engine(find_engine(directory, manifest, "predictor", CARD, engines=folder)) == b"plan"
-    with pytest.raises(VljEdgeError, match="this is"):
+    with pytest.raises(VljEdgeError, match=re.escape("10.13.2")):
         find_engine(directory, manifest, "predictor", replace(CARD, version="10.13.2"), engines=folder)
 
 
@@ -114,7 +115,7 @@ def test_a_damaged_key_is_said(bundle: tuple[Path, Manifest], tmp_path: Path) ->
     put(*bundle)
     assert key.stat().st_mode & 0o777 == 0o600
     key.write_bytes(b"short")
-    with pytest.raises(VljEdgeError, match=r"machine\.key is damaged"):
+    with pytest.raises(VljEdgeError, match=r"machine\.key"):
         put(*bundle)
 
 
@@ -147,7 +148,7 @@ def test_no_byte_of_an_engine_can_be_changed(tmp_path_factory: pytest.TempPathFa
     if value == plan[place]:
         assert read_engine(found) == plan
     else:
-        with pytest.raises(VljEdgeError, match="not the engine that was built"):
+        with pytest.raises(VljEdgeError, match=r"x\.engine"):
             read_engine(found)
 
 
@@ -155,10 +156,10 @@ def test_missing_and_linked_engines_are_refused(bundle: tuple[Path, Manifest], t
     directory, manifest = bundle
     path = put(directory, manifest)
     moved = path.rename(tmp_path / "moved.engine")
-    with pytest.raises(VljEdgeError, match="missing or a link"):
+    with pytest.raises(VljEdgeError, match=r"predictor-.*missing"):
         read_engine(find_engine(directory, manifest, "predictor", CARD))
     path.symlink_to(moved)
-    with pytest.raises(VljEdgeError, match="missing or a link"):
+    with pytest.raises(VljEdgeError, match=r"predictor-.*missing"):
         read_engine(find_engine(directory, manifest, "predictor", CARD))
 
 
@@ -192,7 +193,7 @@ def test_two_builders_at_once_leave_one_whole_engine(bundle: tuple[Path, Manifes
 def test_a_bundle_that_cannot_be_written_says_so(bundle: tuple[Path, Manifest]) -> None:
     directory, manifest = bundle
     (directory / BUILT_ENGINES).write_text("in the way")
-    with pytest.raises(VljEdgeError, match="cannot be written"):
+    with pytest.raises(VljEdgeError, match=BUILT_ENGINES):
         put(directory, manifest)
 
 
