@@ -29,6 +29,18 @@ class Station:
 
     Raises:
         VljEdgeError: two sources have the same name.
+
+    Example:
+        >>> import vlj_edge
+        >>> from vlj_edge.runtime.service.settings import SourceSettings
+        >>> captions = []
+        >>> with vlj_edge.load() as model:
+        ...     station = Station(model, [SourceSettings("demo", "examples/media/demo.mp4")], on_event=captions.append)
+        ...     station.start()
+        ...     station.wait()
+        ...     station.stop()
+        >>> captions[0].source, captions[0].narration.text
+        ('demo', 'the robot arm stays still')
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from vlj_edge.bundle import GateSettings, MeaningGateSettings, SceneGateSettings
 from vlj_edge.results import WindowReport
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service import channel as channels
+from vlj_edge.runtime.service import station as stations
 from vlj_edge.runtime.service.resumable import ResumableSource
 from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station
@@ -69,6 +71,12 @@ def run(station: Station) -> None:
     station.start()
     station.wait(0.01)
     station.stop()
+
+
+def test_the_example_in_its_docstring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[3])
+    done = doctest.testmod(stations)
+    assert done.attempted and not done.failed
 
 
 def test_each_source_has_the_captions_it_has_alone(model: Model, tiny_bundle: Path, make_video: Film) -> None:
