@@ -112,7 +112,7 @@ class VideoFile(Source):
         while (position := self._grab()) is not None:
             # The file's own time wherever it moves on; some files have none, or start again where they were joined.
             now = position - origin if 0 < position - origin - now < 3600 else now + self.period
-            yield Frame(now, partial(self._picture, self._grabbed))
+            yield Frame(now, partial(self._image, self._grabbed))
         with self._locked():
             if self._stop.is_set():
                 return
@@ -156,7 +156,7 @@ class VideoFile(Source):
             self._grabbed += 1
             return float(self._capture.get(self._position)) / 1000
 
-    def _picture(self, number: int) -> Image:
+    def _image(self, number: int) -> Image:
         """Return frame `number` in BGR."""
         with self._locked():
             at_hand = number == self._grabbed and not self._closed
@@ -165,8 +165,8 @@ class VideoFile(Source):
             raise VljEdgeError(
                 f"frame {number} of {self._shown} cannot be read: it is damaged, copy or record it again"
             )
-        picture: Image = image
-        return picture
+        converted: Image = image
+        return converted
 
     def _read_again(self, number: int) -> tuple[bool, Any]:
         if self._second is None or number < self._second_grabbed:

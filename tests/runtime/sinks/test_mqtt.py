@@ -287,15 +287,8 @@ def test_the_error_for_a_wrong_address_hides_the_password(url: str) -> None:
 
 
 def test_addresses() -> None:
-    assert (
-        _parse_address("mqtt://host").port,
-        _parse_address("mqtts://host").port,
-        _parse_address("mqtt://host:99/a").port,
-    ) == (
-        1883,
-        8883,
-        99,
-    )
+    for address, port in (("mqtt://host", 1883), ("mqtts://host", 8883), ("mqtt://host:99/a", 99)):
+        assert _parse_address(address).port == port
     assert _parse_address("mqtt://host").base == "vlj-edge" and _parse_address("mqtt://host//a/b/").base == "a/b"
     assert "geheim" not in repr(_parse_address("mqtt://anna:geheim@host/a"))
 

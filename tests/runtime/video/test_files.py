@@ -61,8 +61,8 @@ def test_an_image_is_the_same_whenever_it_is_read(make_video: MakeVideo, order: 
 
 def test_only_sampled_frames_are_converted(make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch) -> None:
     path, made = make_video([(RED, 1), (BLUE, 2)], rate=30), []
-    real = VideoFile._picture
-    monkeypatch.setattr(VideoFile, "_picture", lambda self, number: made.append(number) or real(self, number))
+    real = VideoFile._image
+    monkeypatch.setattr(VideoFile, "_image", lambda self, number: made.append(number) or real(self, number))
     source = VideoFile(path)
     clip = Clip(frames=8, frames_per_second=4.0, stride=2)
     shown = list(samples(source, clip, lambda image: image, source.period))

@@ -113,7 +113,7 @@ def test_a_video_file_is_closed_at_any_moment(
 ) -> None:
     source = VideoFile(make_video([((0, 0, 255), 20)]))
     if late:  # the second capture is in use as well
-        thread = threading.Thread(target=lambda: [source._picture(n) for n in range(1, 500) if not source._closed])
+        thread = threading.Thread(target=lambda: [source._image(n) for n in range(1, 500) if not source._closed])
         thread.start()
         errors: list[BaseException] = []
     else:

@@ -102,6 +102,7 @@ def http() -> Iterator[tuple[str, dict[str, bytes]]]:
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
     files: dict[str, bytes] = {}
+    closing = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -114,7 +115,8 @@ def http() -> Iterator[tuple[str, dict[str, bytes]]]:
                     assert good
                     data = b"not a picture" if number == 5 else jpeg.tobytes()
                     self.wfile.write(b"--b\r\nContent-Type: image/jpeg\r\n\r\n" + data + b"\r\n")
-                    time.sleep(0.05 if self.path == "/live" or number < 12 else 60)
+                    if closing.wait(0.05 if self.path == "/live" or number < 12 else 60):
+                        return
                 return
             data = files.get(self.path)
             self.send_response(200 if data is not None else 404)
@@ -128,6 +130,7 @@ def http() -> Iterator[tuple[str, dict[str, bytes]]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}", files
+    closing.set()
     server.shutdown()
     server.server_close()
 
