@@ -88,9 +88,9 @@ def test_last_frame_lasts_for_the_period() -> None:
 
 
 def test_a_frame_that_is_sampled_repeatedly_is_cropped_once() -> None:
-    looked: list[int] = []
-    list(samples(frames_at([0.0, 0.1, 5.0]), CLIP, lambda image: looked.append(int(image[0, 0, 0]))))
-    assert looked == [0, 1, 2]
+    cropped: list[int] = []
+    list(samples(frames_at([0.0, 0.1, 5.0]), CLIP, lambda image: cropped.append(int(image[0, 0, 0]))))
+    assert cropped == [0, 1, 2]
 
 
 def test_a_sample_waits_only_for_the_next_frame() -> None:
