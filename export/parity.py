@@ -26,8 +26,8 @@ from .weights.tokenizers import BundleTokenizers
 
 # Lowest cosine of an embedding to that of torch in fp32, by precision: what an export must reach to become a bundle.
 # They catch what went wrong; what a precision costs in accuracy is in results/precisions.json. The chain is judged by
-# its least precise engine. V-JEPA 2's single tokens scatter in fp16 while what is pooled from them keeps 0.9999
-# (facts/vl-jepa.md), so tokens have a bar of their own only in fp32.
+# its least precise engine. V-JEPA 2's single tokens scatter in fp16 while the embedding pooled from them keeps a
+# cosine of 0.9999, so tokens have a bar of their own only in fp32.
 LOWEST_COSINE = {
     "fp32": 0.99999,
     "fp16": 0.999,

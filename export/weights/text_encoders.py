@@ -18,8 +18,8 @@ from .files import State
 
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# EmbeddingGemma-300M's config.json (facts/vl-jepa.md has the layout); with sliding_window 512, Gemma 3's bidirectional
-# attention sees |i - j| < 257.
+# config.json of huggingface.co/google/embeddinggemma-300m; with sliding_window 512, Gemma 3's bidirectional attention
+# sees |i - j| < 257.
 _EMBEDDINGGEMMA: dict[str, Any] = {
     "model_type": "gemma3_text",
     "vocab_size": 262144,
