@@ -1,4 +1,7 @@
-"""A library of videos: every moment's embedding in a store, and a sentence or another moment to find them by."""
+"""A library of videos: index their moments in a store, and search them by a sentence or by another moment.
+
+The store, indexing in this process and on a cluster, search, and pictures of what was found.
+"""
 
 from .index import IndexedVideo, find_videos, index, local_encoder
 from .search import embedding_at, search

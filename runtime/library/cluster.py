@@ -1,7 +1,7 @@
-"""Videos looked at by many machines: a Dask cluster encodes, this process stores.
+"""Encode videos on a Dask cluster; this process stores the results.
 
-Every machine needs vlj-edge, the bundle and the videos under the same paths. A cluster runs whatever its scheduler is
-sent, so it belongs in a network of its own or behind Dask's TLS. What the workers send back is read as plain data.
+Every machine needs vlj-edge, the bundle and the videos under the same paths. A cluster executes whatever its scheduler
+is sent, so keep it in a network of its own or behind Dask's TLS. Results are read as plain data, never unpickled.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ..model import Model
 from .index import EncodedVideo, VideoEncoder, encode_video
 from .store import Video, VideoMoments
 
-_AHEAD = 2  # videos that wait for each thread of the cluster, so that none idles
+_AHEAD = 2  # videos queued for each thread of the cluster, so that none is idle
 _PLAIN = ["dask", "msgpack"]  # serializers; pickle is not among them
 _models = threading.local()
 
 
 def cluster_encoder(address: str, model: Model, query: str) -> VideoEncoder:
-    """Looks at videos on the cluster of the scheduler at an address, such as tcp://10.0.0.1:8786.
+    """Return a function that encodes videos on the cluster whose scheduler is at `address`, such as tcp://10.0.0.1:8786.
 
     Raises:
-        VljEdgeError: nothing answers there, it has no workers, or Dask is not installed.
+        VljEdgeError: no scheduler answers, it has no workers, or Dask is not installed.
     """
     distributed = require("distributed", "cluster")
-    wanted = (str(model.directory.absolute()), embedding_space(model.manifest), query)
+    arguments = (str(model.directory.absolute()), embedding_space(model.manifest), query)
     try:
         client = distributed.Client(address, timeout=10, serializers=_PLAIN, deserializers=[*_PLAIN, "error"])
     except (OSError, ValueError, TimeoutError) as error:
@@ -53,7 +53,7 @@ def cluster_encoder(address: str, model: Model, query: str) -> VideoEncoder:
         def send() -> None:
             video = next(waiting, None)
             if video is not None:
-                future = client.submit(encode_on_worker, *wanted, list(video), pure=False, retries=2)
+                future = client.submit(encode_on_worker, *arguments, list(video), pure=False, retries=2)
                 sent[future.key] = video
                 running.add(future)
 
@@ -62,7 +62,7 @@ def cluster_encoder(address: str, model: Model, query: str) -> VideoEncoder:
                 send()
             for future in running:
                 video = sent.pop(future.key)
-                yield _seen(video, future)
+                yield _read_result(video, future)
                 send()
         finally:
             client.close()
@@ -71,7 +71,7 @@ def cluster_encoder(address: str, model: Model, query: str) -> VideoEncoder:
 
 
 def encode_on_worker(directory: str, space: str, query: str, video: Sequence[Any]) -> dict[str, Any]:
-    """What runs on a worker: a video's moments as plain arrays, or what is wrong as a text."""
+    """Encode a video on a worker: return its moments as plain arrays, or the problem as a text."""
     try:
         model = _model(directory)
         if embedding_space(model.manifest) != space:
@@ -88,7 +88,7 @@ def encode_on_worker(directory: str, space: str, query: str, video: Sequence[Any
 
 
 def _model(directory: str) -> Model:
-    """One for each of the worker's threads, which share its processors."""
+    """Return the Model of this worker thread; a worker's threads share its cores."""
     models = _models.__dict__.setdefault("by_directory", {})
     if directory not in models:
         worker = require("distributed", "cluster").get_worker()
@@ -98,11 +98,11 @@ def _model(directory: str) -> Model:
     return model
 
 
-def _seen(video: Video, future: Any) -> EncodedVideo:
+def _read_result(video: Video, future: Any) -> EncodedVideo:
     path = Path(video.path)
     if future.status != "finished":
         return EncodedVideo(
-            path, None, f"{path} was not looked at (the worker was lost, or failed on it): look at its log"
+            path, None, f"{path} was not encoded (the worker was lost, or failed on it): look at its log"
         )
     found = future.result()
     moments = None

@@ -1,4 +1,4 @@
-"""Videos into a store: each one that has changed since, once."""
+"""Index videos: encode those that are new or have changed, and store their moments."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ SUFFIXES = frozenset(
         ".wmv",
     ]
 )
-_PATIENCE = 5.0  # seconds for threads to end that nobody waits for any more
-_SETTLED = 2.0  # seconds for which a file must not have changed before a folder that grows is believed
+_JOIN_TIMEOUT = 5.0  # seconds to wait for cancelled threads
+_UNCHANGED_SECONDS = 2.0  # a file that changed more recently may still be being written
 
 
 @dataclass(frozen=True)
 class EncodedVideo:
-    """One video after it was looked at.
+    """One encoded video.
 
     Attributes:
-        moments: what it shows; None: nothing of it could be read.
+        moments: its moments; None if nothing of it could be read.
         problem: why it could not be read, or not to its end; one line.
     """
 
@@ -81,16 +81,16 @@ class IndexedVideo:
 
 
 class VideoEncoder(Protocol):
-    """Looks at videos, here or on other machines, in any order."""
+    """A function that encodes videos, in this process or on other machines, and yields them in any order."""
 
     def __call__(self, videos: Sequence[Video]) -> Iterator[EncodedVideo]: ...
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[Path]:
-    """The files that are meant: those named, and all videos in and below folders, without hidden ones; absolute paths.
+    """Return absolute paths: the given files, and all videos in and below the given folders except hidden ones.
 
     Raises:
-        VljEdgeError: nothing is at a path.
+        VljEdgeError: a path does not exist.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
@@ -107,10 +107,10 @@ def find_videos(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def stat_video(path: Path) -> Video:
-    """What tells whether a file has changed.
+    """Return the path, size and modification time of a file, by which a change is noticed.
 
     Raises:
-        VljEdgeError: it is gone, or may not be read.
+        VljEdgeError: the file does not exist, or cannot be read.
     """
     try:
         about = path.stat()
@@ -120,10 +120,10 @@ def stat_video(path: Path) -> Video:
 
 
 def encode_video(model: Model, video: Video, query: str, cancelled: Callable[[], bool] = lambda: False) -> EncodedVideo:
-    """All moments of one video. A file that breaks off gives those before the break, and says so.
+    """Encode all moments of one video. Of a file that is damaged in the middle, those before the damage.
 
     Args:
-        cancelled: looked at with every window: give up, nobody waits for this any more.
+        cancelled: checked at every window; encoding stops once it returns true.
     """
     path, problem = Path(video.path), None
     windows: list[tuple[float, float, np.ndarray]] = []
@@ -145,11 +145,11 @@ def encode_video(model: Model, video: Video, query: str, cancelled: Callable[[],
 
 
 def local_encoder(model: Model, query: str, jobs: int = 1) -> VideoEncoder:
-    """Looks at videos in this process.
+    """Return a function that encodes videos in this process.
 
     Args:
-        jobs: videos at a time, each with a thread and a Model of its own. On a CPU two models of one thread do more
-            than one of two (results/wearable.json).
+        jobs: videos encoded at a time, each by a thread with a Model of its own. On a CPU two models of one thread are
+            faster than one of two threads (results/wearable.json).
     """
 
     def encode(videos: Sequence[Video]) -> Iterator[EncodedVideo]:
@@ -185,7 +185,7 @@ def local_encoder(model: Model, query: str, jobs: int = 1) -> VideoEncoder:
         finally:
             stop.set()
             for thread in threads:
-                thread.join(_PATIENCE)
+                thread.join(_JOIN_TIMEOUT)
 
     return encode
 
@@ -196,14 +196,14 @@ def index(
     paths: Iterable[str | Path],
     on_plan: Callable[[list[Video]], None] = lambda videos: None,
 ) -> Iterator[IndexedVideo]:
-    """Store what is new or has changed in files and folders. What is stored stays so, wherever this ends.
+    """Index the videos that are new or have changed. What is stored stays stored if this is interrupted.
 
     Args:
         encode: a Model, local_encoder() for several videos at a time, or cluster.cluster_encoder().
-        on_plan: is told what will be looked at, first.
+        on_plan: called with the videos to encode, before the first one.
 
     Raises:
-        VljEdgeError: nothing is at a path, or the store cannot be written.
+        VljEdgeError: a path does not exist, or the store cannot be written.
     """
     if isinstance(encode, Model):
         encode = local_encoder(encode, store.query)
@@ -217,14 +217,14 @@ def index_continuously(
     on_plan: Callable[[list[Video]], None] = lambda videos: None,
     pause: float = 2.0,
 ) -> Iterator[IndexedVideo]:
-    """As index(), and go on with what comes into the folders, once it does not grow any more. Never ends of itself.
+    """As index(), then keep indexing files that are added to the folders, once they no longer grow. Never returns.
 
     Args:
-        pause: seconds between two looks into the folders.
+        pause: seconds between two scans of the folders.
     """
     failed: set[Video] = set()
     while True:
-        settled = time.time_ns() - int(_SETTLED * 1e9)
+        settled = time.time_ns() - int(_UNCHANGED_SECONDS * 1e9)
         new = [v for v in _changed(store, find_videos(paths)) if v.modified < settled and v not in failed]
         for done in _store(store, encode, new, on_plan):
             failed |= {video for video in new if done.problem and video.path == str(done.path)}
@@ -233,7 +233,7 @@ def index_continuously(
 
 
 def prune(store: Store, paths: Iterable[str | Path]) -> list[str]:
-    """Forget the videos that were in and below these folders and are no more; their paths."""
+    """Remove videos from the store that no longer exist in and below these folders, and return their paths."""
     folders = [str(Path(path).absolute()) for path in paths]
     gone = [
         known

@@ -1,4 +1,4 @@
-"""What a moment looks like: a picture of its middle, or the stretch itself as a video without sound."""
+"""Write a thumbnail or a clip of a moment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_thumbnail(moment: Moment, path: Path, width: int = 320) -> None:
     """Write the frame in the middle of a moment's best window as a JPEG, at most `width` pixels wide.
 
     Raises:
-        VljEdgeError: the video is gone or has changed, or there is no room for the picture.
+        VljEdgeError: the video is gone or has changed, or the file cannot be written.
     """
     cv2 = import_opencv()
     middle = (moment.best_start + moment.best_end) / 2
@@ -37,7 +37,7 @@ def write_clip(moment: Moment, path: Path) -> None:
     """Write a moment as an MP4 (MPEG-4 part 2, which every build of OpenCV has), in the video's own size and rate.
 
     Raises:
-        VljEdgeError: the video is gone or has changed, or there is no room for the clip.
+        VljEdgeError: the video is gone or has changed, or the file cannot be written.
     """
     cv2 = import_opencv()
     with closing(_frames(moment, moment.start, moment.end)) as frames:
@@ -56,14 +56,14 @@ def write_clip(moment: Moment, path: Path) -> None:
 
 
 def _frames(moment: Moment, start: float, end: float) -> Generator[Frame, None, None]:
-    """Those that are on between two times, at least one."""
-    none = True
+    """Yield the frames shown between two times (seconds), at least one."""
+    found = False
     with closing(open_source(Path(moment.file))) as source:
         for frame in source:
             if frame.time >= end:
                 break
             if frame.time + source.period > start:
-                none = False
+                found = True
                 yield frame
-    if none:
+    if not found:
         raise VljEdgeError(f"{moment.file} ends before {start:.1f} s: it has changed, so index it again")

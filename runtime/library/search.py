@@ -1,4 +1,4 @@
-"""A sentence or a moment in, moments of the library out."""
+"""Search a store for the moments nearest to an embedding, and join neighbouring windows into one moment."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from .store import Hit, Store
 Embedding = npt.NDArray[np.float32]
 Around: TypeAlias = "Callable[[Hit, int], list[Hit]]"
 
-_MOST = 20_000  # windows that are looked through for the moments that were asked for
-# Windows on each side in which a moment's bounds are looked for; if they are not there, in twice as many.
+_MAX_HITS = 20_000  # windows examined for one search
+# windows on each side of a hit in which a moment's bounds are searched; doubled until they are found
 _REACH = 32
 
 
 def search(store: Store, embedding: Embedding, top: int = 10, exclude: Hit | None = None) -> list[Moment]:
-    """The moments that are nearest to an embedding, the nearest first; no two overlap.
+    """Return the moments nearest to an embedding, nearest first. No two overlap.
 
-    A moment is the window that is nearest, with those before and after it for as long as they are at least half as
-    likely, by the bundle's temperature. Half is what found the bounds of events best (results/wearable.json).
+    A moment is the nearest window with its neighbours for as long as they are at least half as likely, by the bundle's
+    temperature. One half finds the bounds of events best (results/wearable.json).
 
     Args:
         embedding: float32 [embedding], unit length: Model.embed_text(), or embedding_at().
-        top: moments; fewer where the library has no more.
-        exclude: leave out what overlaps with this.
+        top: number of moments; fewer if the store has no more.
+        exclude: leave out moments that overlap with this one.
     """
     slack = store.temperature * math.log(2)
 
@@ -47,18 +47,18 @@ def search(store: Store, embedding: Embedding, top: int = 10, exclude: Hit | Non
     while True:
         hits = store.nearest(embedding, count, exclude)
         moments = merge_hits(hits, around, slack, top, [exclude] if exclude is not None else [])
-        if len(moments) == top or len(hits) < count or count >= _MOST:
+        if len(moments) == top or len(hits) < count or count >= _MAX_HITS:
             return moments
-        count = min(4 * count, _MOST)  # they are all of few long moments
+        count = min(4 * count, _MAX_HITS)  # the hits belong to a few long moments
 
 
 def merge_hits(hits: Sequence[Hit], around: Around, slack: float, top: int, taken: Sequence[Hit] = ()) -> list[Moment]:
-    """At most `top` moments, the best first: each the best window that is left, and its neighbours for as long as they
-    are not more than `slack` (cosine) below it. No two overlap, nor does any with what is taken.
+    """Return at most `top` moments, best first: each is the best remaining window with its neighbours as long as they
+    are at most `slack` (cosine) below it. No two overlap, and none overlaps with `taken`.
 
     Args:
-        hits: the best first.
-        around: a hit's window and so many before and after it in its video, in order.
+        hits: best first.
+        around: returns a hit's window and so many windows before and after it in its video, in order.
     """
     moments: list[Moment] = []
     gone = list(taken)
@@ -74,7 +74,7 @@ def merge_hits(hits: Sequence[Hit], around: Around, slack: float, top: int, take
 
 
 def _bounds(hit: Hit, around: Around, slack: float, gone: Sequence[Hit]) -> tuple[float, float]:
-    """Where the moment of a hit begins and ends."""
+    """Return start and end (seconds) of the moment of a hit."""
     reach = _REACH
     while True:
         near = around(hit, reach)
@@ -88,7 +88,7 @@ def _bounds(hit: Hit, around: Around, slack: float, gone: Sequence[Hit]) -> tupl
 
 
 def _touching(hit: Hit, neighbours: Sequence[Hit], floor: float, gone: Sequence[Hit]) -> list[Hit]:
-    """Those that belong to a hit, from it outwards in one direction."""
+    """Return the neighbours that belong to a hit, in one direction, nearest first."""
     found: list[Hit] = []
     start, end = hit.start, hit.end
     for each in neighbours:
@@ -105,11 +105,11 @@ def _overlap(one: Hit, other: Hit) -> bool:
 
 
 def embedding_at(model: Model, store: Store, video: str | Path, time: float) -> tuple[Embedding, Hit]:
-    """The embedding of a video at a time (seconds), float32 [embedding], and the moment that it is of: from the store
-    where it has it, otherwise from the file.
+    """Return the embedding of a video at a time (seconds), float32 [embedding], and its window: from the store if it
+    is there, otherwise encoded from the file.
 
     Raises:
-        VljEdgeError: there is no such file, or it ends before that time.
+        VljEdgeError: the file does not exist, or ends before that time.
     """
     path = Path(video).absolute()
     stored = store.embedding_at(str(path), time)
@@ -120,7 +120,7 @@ def embedding_at(model: Model, store: Store, video: str | Path, time: float) -> 
     start = max(0.0, time - length / 2)
     with (
         closing(open_source(path)) as frames,
-        closing(model.embed(_Part(frames, start, start + length), query=store.query, every_window=True)) as items,
+        closing(model.embed(_Excerpt(frames, start, start + length), query=store.query, every_window=True)) as items,
     ):
         for item in items:
             end = start + item.window.end
@@ -130,8 +130,8 @@ def embedding_at(model: Model, store: Store, video: str | Path, time: float) -> 
     raise VljEdgeError(f"{path} has nothing at {time:g} s: name a time before its end")
 
 
-class _Part(Source):
-    """The frames of a stretch of a source, with times from its start."""
+class _Excerpt(Source):
+    """The frames of a source between two times, with times from the first of them."""
 
     def __init__(self, source: Source, start: float, end: float) -> None:
         self._source, self._start, self._end = source, start, end

@@ -1,10 +1,9 @@
-"""Moments and their embeddings in a LanceDB table: in a folder, or in a bucket (s3://, gs://, az://), which is how it
-grows past one machine.
+"""Store moments and their embeddings in a LanceDB table, in a folder or in a bucket (s3://, gs://, az://).
 
-Why LanceDB and not another engine is in docs/library.md, with the figures of results/stores.json.
+docs/library.md says why LanceDB, with the figures of results/stores.json.
 
-One commit holds all moments of one video, so that a video is there whole or not at all, whatever happens. A store's
-schema says in which space its embeddings lie and what the model was asked for them.
+All moments of one video are written in one commit, so that a video is stored completely or not at all. The table's
+schema records which weights made the embeddings and with which query.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from vlj_edge.errors import VljEdgeError, require, without_credentials
 Vectors = npt.NDArray[np.float32]
 
 _TABLE = "moments"
-_INDEX_FROM = 50_000  # moments, seven hours of video: fewer are compared one by one
-_TO_A_PART = 4096  # moments in one part of the index; one part in eight is looked into
-_REFINED = 300  # candidates at least, and four for each answer, that are compared exactly
+_INDEX_MIN_ROWS = 50_000  # moments, seven hours of video; fewer are searched exhaustively
+_ROWS_PER_PARTITION = 4096  # of the index; one partition in eight is searched
+_MIN_REFINED = 300  # candidates that are compared exactly, at least, and at least four for each result
 
 
 class Video(NamedTuple):
-    """A video as a store knows it: its absolute path, bytes, and time of its last change in ns since 1970."""
+    """A stored video: absolute path, size in bytes, and time of the last change in ns since 1970."""
 
     path: str
     size: int
@@ -46,11 +45,11 @@ class Video(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class VideoMoments:
-    """What was seen in a video. Windows that look the same, one after the other, are one moment.
+    """The moments of a video. Consecutive windows with the same embedding are one moment.
 
     Attributes:
         start, end: float64 [moments], seconds.
-        embeddings: float32 [moments, embedding], rows of unit length; a store keeps them as float16.
+        embeddings: float32 [moments, embedding], rows of unit length; stored as float16.
     """
 
     video: Video
@@ -60,8 +59,14 @@ class VideoMoments:
 
 
 def merge_windows(video: Video, windows: Iterable[tuple[float, float, Vectors]]) -> VideoMoments | None:
-    """The moments of windows (start and end in seconds, embedding), in order; None: there are none. Windows with the
-    very same embedding, one after the other, are one moment: the scene gate has let it stand."""
+    """Merge consecutive windows that share one embedding object, because the scene gate has skipped the encoder.
+
+    Args:
+        windows: start and end in seconds, and embedding, in order.
+
+    Returns:
+        The moments; None if there are no windows.
+    """
     starts, ends, rows = list[float](), list[float](), list[Vectors]()
     for start, end, embedding in windows:
         if rows and embedding is rows[-1]:
@@ -74,7 +79,7 @@ def merge_windows(video: Video, windows: Iterable[tuple[float, float, Vectors]])
 
 
 class Hit(NamedTuple):
-    """A stored moment, its cosine (-1..1) to what was looked for, and the how-manieth of its video it is."""
+    """A stored moment: path, start and end in seconds, cosine (-1..1) to the query, and its index within the video."""
 
     path: str
     start: float
@@ -111,7 +116,7 @@ class Store:
         self._shown = without_credentials(self.uri)
         os.environ.setdefault("LANCE_LOG", "error")  # it warns on stderr of its own API's future
         self._lance, self._arrow = require("lancedb", "store"), require("pyarrow", "store")
-        self._lock = _Lock(Path(self.uri)) if write and "://" not in self.uri else None
+        self._lock = _WriterLock(Path(self.uri)) if write and "://" not in self.uri else None
         try:
             with self._readable_errors("cannot be opened", "check the place and its permissions"):
                 self._database = self._connect(write)
@@ -123,21 +128,21 @@ class Store:
         self._check(manifest, query)
 
     def __len__(self) -> int:
-        """Moments."""
+        """Return the number of stored moments."""
         with self._readable_errors("cannot be read", "check the disk"):
             return int(self._table.count_rows())
 
     def videos(self) -> dict[str, Video]:
-        """All videos, by path."""
+        """Return all stored videos by path."""
         with self._readable_errors("cannot be read", "check the disk"):
             rows = self._table.search().where("number = 0").select(list(Video._fields)).to_arrow().to_pylist()
         return {row["path"]: Video(**row) for row in rows}
 
     def put(self, moments: VideoMoments) -> None:
-        """Add a video, in place of what was stored of it before.
+        """Store the moments of a video, replacing those stored before.
 
         Raises:
-            VljEdgeError: the disk is full, or it cannot be written.
+            VljEdgeError: the disk is full, or the store cannot be written.
         """
         arrow, count = self._arrow, len(moments.start)
         halves = arrow.array(moments.embeddings.astype(np.float16).reshape(-1))
@@ -153,12 +158,12 @@ class Store:
             self._table.add(arrow.table(columns, schema=self._table.schema))
 
     def remove(self, path: str) -> None:
-        """Forget a video."""
+        """Remove a video."""
         with self._readable_errors("cannot be written", "check the disk; what it held before stays"):
             self._delete(path)
 
     def nearest(self, embedding: Vectors, count: int, exclude: Hit | None = None) -> list[Hit]:
-        """The nearest moments, the nearest first.
+        """Return the `count` nearest moments, nearest first.
 
         Args:
             embedding: float32 [embedding], unit length.
@@ -169,12 +174,13 @@ class Store:
             if exclude is not None:
                 path, start, end = _quoted(exclude.path), exclude.start, exclude.end
                 found = found.where(f'NOT (path = {path} AND "end" > {start} AND start < {end})', prefilter=True)
-            found = found.nprobes(self._probes()).refine_factor(max(4, -(-_REFINED // count)))
+            found = found.nprobes(self._probes()).refine_factor(max(4, -(-_MIN_REFINED // count)))
             rows = found.select(["path", "start", "end", "number", "_distance"]).to_arrow().to_pylist()
         return [Hit(row["path"], row["start"], row["end"], 1 - row["_distance"], row["number"]) for row in rows]
 
     def neighbours(self, hit: Hit, embedding: Vectors, reach: int) -> list[Hit]:
-        """A hit's moment and so many before and after it in its video, in order, with their cosines to an embedding."""
+        """Return a hit's moment and `reach` moments before and after it in its video, in order, with their cosines to
+        an embedding."""
         place = f"path = {_quoted(hit.path)} AND number >= {hit.number - reach} AND number <= {hit.number + reach}"
         with self._readable_errors("cannot be read", "check the disk"):
             rows = self._table.search().where(place).select(["number", "start", "end", "embedding"]).to_arrow()
@@ -185,8 +191,8 @@ class Store:
         return sorted((Hit(hit.path, *row) for row in found), key=lambda each: each.number)
 
     def embedding_at(self, path: str, time: float) -> tuple[Hit, Vectors] | None:
-        """The moment of a video that a time (seconds) lies in, and its embedding, float32 [embedding]; None: it has no
-        such moment. Where several overlap, the one whose middle is nearest."""
+        """Return the moment of a video at a time (seconds), and its embedding, float32 [embedding]; None if there is no
+        such moment. If several overlap, the one whose middle is nearest."""
         with self._readable_errors("cannot be read", "check the disk"):
             found = self._table.search().where(f'path = {_quoted(path)} AND start <= {time} AND "end" >= {time}')
             rows = found.select(["start", "end", "embedding"]).to_arrow().to_pylist()
@@ -197,27 +203,28 @@ class Store:
         return Hit(path, best["start"], best["end"], 1.0), vector / max(float(np.linalg.norm(vector)), 1e-6)
 
     def compact(self) -> None:
-        """Make what many small commits left into few files, and index what has become too much to compare one by one.
+        """Merge the small files of many commits, and build an index once the store is too large for exhaustive search.
 
         Raises:
-            VljEdgeError: the disk is full, or it cannot be written.
+            VljEdgeError: the disk is full, or the store cannot be written.
         """
         with self._readable_errors("cannot be written", "free space; what it held before stays"):
-            # Without what it was before, or a disk would hold everything twice: nobody else writes there, and readers
-            # look for the newest each time. In a bucket others may: its old files go after LanceDB's week.
+            # Old versions are deleted at once, or the disk would hold everything twice: there is no other writer, and
+            # readers open the newest version each time. A bucket may have other writers, so its old versions are kept
+            # for LanceDB's default of a week.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._table.optimize(cleanup_older_than=timedelta(0) if self._lock is not None else None)
             count = self._table.count_rows()
-            if count >= _INDEX_FROM and not self._table.list_indices():
+            if count >= _INDEX_MIN_ROWS and not self._table.list_indices():
                 indices = require("lancedb.index", "store")
-                settings = indices.IvfRq(distance_type="cosine", num_partitions=max(1, count // _TO_A_PART))
+                settings = indices.IvfRq(distance_type="cosine", num_partitions=max(1, count // _ROWS_PER_PARTITION))
                 self._table.create_index("embedding", config=settings)
                 for column in ("path", "number"):  # for around()
                     self._table.create_index(column, config=indices.BTree())
 
     def close(self) -> None:
-        """Let others write. May be called twice."""
+        """Release the lock for writing. May be called twice."""
         if self._lock is not None:
             self._lock.close()
 
@@ -271,16 +278,16 @@ class Store:
             raise VljEdgeError(wrong)
 
     def _delete(self, path: str) -> None:
-        # asked first: a deletion is a commit even where there is nothing to delete
+        # counted first: a deletion is a commit even if there is nothing to delete
         if self._table.count_rows(f"path = {_quoted(path)}"):
             self._table.delete(f"path = {_quoted(path)}")
 
     def _probes(self) -> int:
-        return max(8, int(self._table.count_rows()) // _TO_A_PART // 8)
+        return max(8, int(self._table.count_rows()) // _ROWS_PER_PARTITION // 8)
 
     @contextmanager
     def _readable_errors(self, what: str, remedy: str) -> Iterator[None]:
-        """LanceDB's errors, of many kinds and with a trace of its sources in them, as one line."""
+        """Raise LanceDB's errors, which are of many types and contain source locations, as one line."""
         try:
             yield
         except (OSError, RuntimeError, ValueError, KeyError) as error:
@@ -288,14 +295,14 @@ class Store:
             raise VljEdgeError(f"{self._shown} {what} ({why}): {remedy}") from error
 
 
-class _Lock:
-    """One writer at a time on a machine."""
+class _WriterLock:
+    """A lock file: one writer at a time on a machine."""
 
     def __init__(self, folder: Path) -> None:
         name, ours = "writer.lock", f"{_TABLE}.lance"
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         if folder.is_file() or (ours not in there and there - {name}):
-            raise VljEdgeError(f"{folder} holds something else than a store: name a folder that is not there yet")
+            raise VljEdgeError(f"{folder} holds other files than a store: name a folder that does not exist yet")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -314,5 +321,5 @@ class _Lock:
 
 
 def _quoted(text: str) -> str:
-    """As SQL has it."""
+    """Return a text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"

@@ -1,4 +1,4 @@
-"""Measuring: time a stage, power, temperature and clocks, a report of one run, and the difference between two backends.
+"""Profiling: the probe that times stages, the profile of a run and its reports, power, clocks, and backend comparison.
 
-probe.py is the part that the pipeline itself calls. Choosing a backend by its speed is in engines/tuning.py.
+The run itself is in runtime/model.py; it calls the probe only if one was given.
 """

@@ -103,7 +103,7 @@ def _record(model: Model, clips: list[npt.NDArray[np.float32]]) -> dict[str, lis
             recorded[DECODER].append(case | {"embedding": predictor.outputs["embedding"].astype(np.float32)})
     engine, tokens = model.chain.text_encoder
     for text in ("a robot arm opens a drawer", "nothing moves"):
-        ids, mask = tokens.encode(text, cut=True)
+        ids, mask = tokens.encode(text, truncate=True)
         recorded["text_encoder"].append({"text_ids": ids, "text_mask": mask})
     return recorded
 

@@ -1,4 +1,4 @@
-"""Energy, power and temperature, where the system offers them: Jetson's rails, NVML, RAPL. Otherwise unknown."""
+"""Measure energy, power and temperature: Jetson's power rails, NVML or RAPL. None where the system has no value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .sysfs import number
+from .sysfs import read_int
 
 _POWERCAP = Path("/sys/class/powercap")
 _HWMON = Path("/sys/class/hwmon")
@@ -19,13 +19,13 @@ _TOTAL_RAILS = ("VDD_IN", "VIN", "VDD_TOTAL")  # of the whole module: Orin's INA
 
 @dataclass(frozen=True)
 class Power:
-    """What was read while the work went on; None: the system does not say.
+    """Measurements of a period; None where the system has no value.
 
     Attributes:
         joules: energy.
         watts: mean power.
-        source: where it was read, "unknown" where nowhere.
-        celsius: hottest of the thermal zones at the end.
+        source: what was measured and how; "unknown" if nothing was.
+        celsius: temperature of the hottest thermal zone at the end.
     """
 
     joules: float | None
@@ -34,15 +34,15 @@ class Power:
     celsius: float | None
 
 
-class Meter:
-    """Reads power while its block runs; `power` has the outcome afterwards."""
+class EnergyMeter:
+    """A context manager that measures power while its block runs; `power` has the result afterwards."""
 
     def __init__(self) -> None:
         self.power = Power(None, None, "unknown", None)
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> EnergyMeter:
         self._started = time.perf_counter()
-        self._counters = {path: number(path) for path in _energy_counters()}
+        self._counters = {path: read_int(path) for path in _energy_counters()}
         self._card = _card_millijoules()
         self._rail = _rail()
         self._watts: list[float] = []
@@ -69,7 +69,7 @@ class Meter:
             return (after - self._card) / 1e3, "the card alone (NVML)"
         spent = 0.0
         for path, before in self._counters.items():
-            now, largest = number(path), number(path.with_name("max_energy_range_uj"))
+            now, largest = read_int(path), read_int(path.with_name("max_energy_range_uj"))
             if before is None or now is None:
                 return None, "unknown"
             spent += (now - before) % (largest or 1 << 62) / 1e6  # the counter begins again at its largest
@@ -83,23 +83,23 @@ class Meter:
 
 
 def _card_millijoules() -> int | None:
-    """What the first card has spent since its driver was loaded; None without pynvml, a card, or a card that counts."""
+    """Return the energy that the first card has used since its driver was loaded; None if it is not counted."""
     try:
         nvml = importlib.import_module("pynvml")
         nvml.nvmlInit()
         return int(nvml.nvmlDeviceGetTotalEnergyConsumption(nvml.nvmlDeviceGetHandleByIndex(0)))
-    except Exception:  # pynvml's errors are classes of its own, and any of them means: not here
+    except Exception:  # pynvml has its own error classes, and any of them means that there is no NVML
         return None
 
 
 def _energy_counters() -> list[Path]:
-    """RAPL's package counters that may be read (often root alone may)."""
+    """Return RAPL's readable package counters (often only root may read them)."""
     found = [path / "energy_uj" for path in sorted(_POWERCAP.glob("intel-rapl:[0-9]"))]
-    return [path for path in found if number(path) is not None]
+    return [path for path in found if read_int(path) is not None]
 
 
 def _rail() -> tuple[Path, str] | None:
-    """The hwmon folder and channel of the rail that feeds a whole Jetson module."""
+    """Return the hwmon folder and channel of the rail that feeds the whole Jetson module."""
     for label in sorted(_HWMON.glob("hwmon*/in*_label")):
         try:
             name = label.read_text(encoding="ascii").strip()
@@ -112,11 +112,11 @@ def _rail() -> tuple[Path, str] | None:
 
 def _rail_watts(rail: tuple[Path, str]) -> float | None:
     folder, channel = rail
-    volts, amperes = number(folder / f"in{channel}_input"), number(folder / f"curr{channel}_input")
+    volts, amperes = read_int(folder / f"in{channel}_input"), read_int(folder / f"curr{channel}_input")
     return volts * amperes / 1e6 if volts is not None and amperes is not None else None  # mV, mA
 
 
 def _hottest() -> float | None:
-    degrees = [number(path) for path in _THERMAL.glob("thermal_zone*/temp")]
+    degrees = [read_int(path) for path in _THERMAL.glob("thermal_zone*/temp")]
     known = [value / 1000 for value in degrees if value is not None and value > 0]
     return max(known, default=None)

@@ -1,4 +1,4 @@
-"""Where the time of a stream goes: a table of stages, totals, warnings, and what a page or a trace is drawn from."""
+"""Profile a run: a table of stages, totals, power, clocks and warnings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vlj_edge.results import Totals
 from ..model import AnySource, Model
 from ..video.source import Source
 from .clocks import Clocks, read_clocks, throttle_count
-from .power import Meter, Power
+from .power import EnergyMeter, Power
 from .probe import Probe
 
 Values: TypeAlias = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ _ENQUEUE_BOUND = 0.5  # of a run's time that the host spends queueing it: then t
 
 @dataclass(frozen=True)
 class StageRow:
-    """One stage: calls and milliseconds. None: not measured here.
+    """One stage: number of calls, and milliseconds. None where it is not measured.
 
     Attributes:
         enqueue_p50: host time of a run, where the backend returns before it is done.
@@ -139,12 +139,12 @@ def profile(
     gates: GateSettings | None = None,
     warm_up: int = 3,
 ) -> Profile:
-    """Narrate a source to its end and say where the time went.
+    """Narrate a source to its end and measure every stage.
 
     Args:
-        model: made with this probe.
-        gates: in place of the bundle's.
-        warm_up: windows that are encoded before anything counts.
+        model: a Model made with this probe.
+        gates: gate settings in place of the bundle's.
+        warm_up: runs of the engines before the measurement.
 
     Raises:
         VljEdgeError: as Model.narrate.
@@ -152,7 +152,7 @@ def profile(
     _warm_up(model, warm_up)
     probe.clear()
     throttles, cpu = throttle_count(), time.process_time()
-    with Meter() as meter:
+    with EnergyMeter() as meter:
         run = model.narrate(source, query=query, gates=gates)
         said = [(event.centre, event.text) for event in run]
         clocks = read_clocks(throttles)

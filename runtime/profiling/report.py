@@ -1,4 +1,4 @@
-"""A profile as a page, as a trace, and as Markdown."""
+"""Show a profile as an HTML page, a Perfetto trace, or Markdown."""
 
 from __future__ import annotations
 

@@ -1,21 +1,21 @@
-"""One value a file, as the kernel shows it. None: it is not there, not to be read, or no value."""
+"""Read files of sysfs, which hold one value each. None if missing, unreadable or malformed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 
-def text(path: Path) -> str | None:
-    """What stands in it, without the end of the line."""
+def read_text(path: Path) -> str | None:
+    """Return the content without the end of the line."""
     try:
         return path.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         return None
 
 
-def number(path: Path) -> int | None:
-    """The same as a whole number."""
-    found = text(path)
+def read_int(path: Path) -> int | None:
+    """Return the content as an integer."""
+    found = read_text(path)
     try:
         return int(found) if found else None
     except ValueError:

@@ -1,4 +1,4 @@
-"""From an embedding to text, and from text to token ids: the decoder's loop and the tokenizers.
+"""From an embedding to a text: greedy decoding, the caption bank, and tokenizers.
 
-Whether an embedding is worth a text is decided in gating/.
+Gates that decide whether a text is made are in runtime/gating; labels are in runtime/embedding.
 """

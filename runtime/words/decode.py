@@ -1,4 +1,4 @@
-"""From an embedding to a text: the tokens of a language model, greedily, or the nearest of a bank of captions."""
+"""Make a text from an embedding: by greedy decoding, or by the nearest caption of a bank."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from ..engines.base import Engine
 
 
 def decode(engine: Engine, embedding: object, end: int | None, capacity: int) -> tuple[list[int], int]:
-    """Token ids of the text that the decoder engine makes of an embedding, and how often the engine ran for it.
+    """Decode an embedding greedily. Return the token ids of the text and the number of runs of the engine.
 
-    Position 0 of the decoder's sequence is the prefix that it makes of the embedding; the choice made there is the
-    first token. The caches are not cleared between texts: the engine masks whatever lies beyond the position.
+    Position 0 of the decoder's sequence is the embedding, projected to a prefix; its output is the first token. The
+    caches are not cleared between texts: the engine masks all positions beyond the current one.
 
     Args:
-        embedding: float32 [embedding], unit length; or the same, kept by the engine that made it (Engine.keep_output).
-        end: the id that ends a text and is not part of it; without it, or if it does not come, the text is as long as
-            the key-value cache.
+        embedding: float32 [embedding], unit length; or a result of Engine.keep_output.
+        end: the token id that ends a text. If it is None or does not occur, the text is as long as the key-value cache.
         capacity: positions of that cache.
     """
     token, position = engine.inputs["token"], engine.inputs["position"]
@@ -39,10 +38,10 @@ def decode(engine: Engine, embedding: object, end: int | None, capacity: int) ->
 
 
 def read_captions(directory: Path, manifest: Manifest, name: str) -> list[str]:
-    """The texts of a bundle whose decoder chooses among captions; line i is caption i.
+    """Read the captions of a bundle whose decoder is a caption bank. Line i is caption i.
 
     Raises:
-        VljEdgeError: the file is not the one that was sealed, or not text.
+        VljEdgeError: the file does not match the manifest, or is not UTF-8.
     """
     path = verify_file(directory, name, manifest)
     try:
@@ -52,10 +51,10 @@ def read_captions(directory: Path, manifest: Manifest, name: str) -> list[str]:
 
 
 def nearest_caption(engine: Engine, embedding: object, captions: list[str]) -> str:
-    """The caption that a decoder engine with a bank chooses. One run of the engine. `embedding` as for decode().
+    """Return the caption that a caption bank engine chooses, in one run. `embedding` as for decode().
 
     Raises:
-        VljEdgeError: the engine names a caption that the file does not have.
+        VljEdgeError: the index that the engine returns is not in the file.
     """
     engine.set_input("embedding", embedding)
     engine.run()

@@ -1,4 +1,4 @@
-"""Texts to the fixed-length token ids that an engine takes, and back."""
+"""Encode texts as the fixed-length token ids that an engine takes, and decode token ids."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class FixedLengthTokenizer:
     """One tokenizer of a bundle ("query", "decoder" or "text_encoder").
 
     Raises:
-        VljEdgeError: the file is not the one that was sealed, or not a tokenizer.
+        VljEdgeError: the file does not match the manifest, or is not a tokenizer.
     """
 
     def __init__(self, directory: Path, manifest: Manifest, name: str) -> None:
@@ -28,21 +28,21 @@ class FixedLengthTokenizer:
         except Exception as error:  # tokenizers raises Exception itself
             raise VljEdgeError(f"{path} is not a tokenizer ({error}): export the bundle again") from error
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self._spec.length)  # to know of it
+        self._tokenizer.enable_truncation(self._spec.length)  # so that encode() can detect it
 
-    def encode(self, text: str, cut: bool = False) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Token ids, int64 [1, length], padded at the end, and the mask, bool [1, length], true where a token is.
+    def encode(self, text: str, truncate: bool = False) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Return token ids, int64 [1, length], padded at the end, and the mask, bool [1, length], true for tokens.
 
         Args:
-            cut: take the tokens for which there is room, where there are more.
+            truncate: drop the tokens that do not fit, in place of an error.
 
         Raises:
-            VljEdgeError: there is nothing but white space in the text, or it has too many tokens.
+            VljEdgeError: the text is only white space, or has too many tokens.
         """
         if not text.strip():
             raise VljEdgeError("the text is empty: give at least one word")
         encoding = self._tokenizer.encode(self._spec.text_prefix + text)
-        if encoding.overflowing and not cut:
+        if encoding.overflowing and not truncate:
             raise VljEdgeError(
                 f"'{' '.join(text.split())[:60]}...' has more than the {self._spec.length} tokens the bundle takes:"
                 " shorten it"
@@ -55,6 +55,6 @@ class FixedLengthTokenizer:
         return padded, mask
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, without special tokens."""
+        """Return the text of token ids, without special tokens."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text.strip()

@@ -7,7 +7,7 @@ import resource
 import sys
 from pathlib import Path
 
-from ...profiling.power import Meter, Power
+from ...profiling.power import EnergyMeter, Power
 from ..channel import Channel
 
 _STATM = Path("/proc/self/statm")
@@ -22,12 +22,12 @@ class PowerMeter:
 
     def __init__(self) -> None:
         self.power = Power(None, None, "unknown", None)
-        self._meter: Meter | None = None
+        self._meter: EnergyMeter | None = None
 
     def read(self) -> None:
         """Take a reading and begin the next. One thread at a time."""
         self.stop()
-        self._meter = Meter()
+        self._meter = EnergyMeter()
         self._meter.__enter__()
 
     def stop(self) -> None:

@@ -295,8 +295,8 @@ def test_pictures_and_clips_show_the_moment(model: Model, store: Store, films: P
 def test_with_an_index_the_nearest_are_those_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = read_manifest(nano_bundle())
     many, late = random_moments("/x", 3000, width=manifest.embedding), random_moments("/y", 10, 5, manifest.embedding)
-    monkeypatch.setattr(stores, "_INDEX_FROM", 2000)
-    monkeypatch.setattr(stores, "_TO_A_PART", 100)
+    monkeypatch.setattr(stores, "_INDEX_MIN_ROWS", 2000)
+    monkeypatch.setattr(stores, "_ROWS_PER_PARTITION", 100)
     with Store(tmp_path / "store", manifest, write=True) as store:
         store.put(many)
         exact = [store.nearest(row, 10) for row in many.embeddings[:20]]

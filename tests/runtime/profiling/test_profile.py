@@ -90,7 +90,7 @@ def test_energy_from_rapl_also_when_the_counter_begins_again(tmp_path: Path, mon
         write(package / "energy_uj", 500_000)
         write(package / "max_energy_range_uj", 1_000_000 if number else 10_000_000)
     write(tmp_path / "_THERMAL" / "thermal_zone0" / "temp", 43_500)
-    with power.Meter() as meter:
+    with power.EnergyMeter() as meter:
         write(tmp_path / "_POWERCAP" / "intel-rapl:0" / "energy_uj", 2_500_000)
         write(tmp_path / "_POWERCAP" / "intel-rapl:1" / "energy_uj", 100_000)
     assert meter.power.joules == pytest.approx(2.0 + 0.6)
@@ -106,7 +106,7 @@ def test_power_of_a_jetson_s_rail(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     write(rail / "in1_input", 5_000)
     write(rail / "curr1_input", 1_500)
     write(rail / "in2_label", "VDD_CPU_GPU_CV")
-    with power.Meter() as meter:
+    with power.EnergyMeter() as meter:
         time.sleep(0.1)
     assert meter.power.watts == pytest.approx(7.5) and "INA3221" in meter.power.source
 
@@ -120,7 +120,7 @@ def test_energy_of_a_card_by_nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     nvml.nvmlDeviceGetHandleByIndex = lambda number: number  # type: ignore[attr-defined]
     nvml.nvmlDeviceGetTotalEnergyConsumption = lambda handle: next(spent)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    with power.Meter() as meter:
+    with power.EnergyMeter() as meter:
         pass
     assert meter.power.joules == pytest.approx(12.5) and "NVML" in meter.power.source
 
