@@ -81,6 +81,13 @@ def test_every_link_of_a_page_leads_somewhere(path: Path) -> None:
             assert anchor in anchors(page), link
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_file_that_a_page_names_exists(path: Path) -> None:
+    folders = "runtime|export|vlj_edge|tests|examples|benchmarks|results|docs"
+    for name in re.findall(rf"`((?:{folders})/[\w./-]*)", path.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists(), name
+
+
 def anchors(path: Path) -> set[str]:
     """The anchors that GitHub makes of a page's headings."""
     headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
