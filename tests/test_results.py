@@ -200,3 +200,11 @@ def store_row(name: str, row: dict[str, Any]) -> str:
         f" | {row['recall_at_10_captions']:.3f}, {row['recall_at_10_windows']:.3f}"
         f" | {row['resident_megabytes_more']} MB |"
     )
+
+
+def test_the_docs_show_the_speed_of_the_demo_as_it_was_measured() -> None:
+    demo = result("demo.json")
+    live, every = (demo[name]["totals"]["real_time_factor"] for name in ("live gates", "every window"))
+    text = page("docs/evidence.md")
+    assert f"speed with decoding | {live:.1f}x real time" in text
+    assert f"every window encoded and decoded {every:.1f}x |" in text
