@@ -1,4 +1,4 @@
-"""What the benchmarks share: where results go, and timing in turn."""
+"""Shared by the benchmarks: paths, timing in alternating rounds, and writing results."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from provenance import add_to, provenance  # noqa: E402
 
 
 def in_turn(rounds: int, **actions: Callable[[], Any]) -> dict[str, list[float]]:
-    """Seconds of each action in each round: one after the other, forwards and backwards by turns."""
+    """Return the seconds of each action in each round. Every other round runs them in reverse order."""
     for action in actions.values():
-        action()  # the first run allocates and chooses
+        action()  # warm-up: the first run allocates buffers and selects kernels
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for number in range(rounds):
         for name in list(actions)[:: 1 if number % 2 == 0 else -1]:
@@ -31,7 +31,7 @@ def in_turn(rounds: int, **actions: Callable[[], Any]) -> dict[str, list[float]]
 
 
 def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
-    """Median of ours over median of theirs, with a 95 % bootstrap interval over the rounds."""
+    """Return the median of ours over the median of theirs, with a 95 % bootstrap interval over the rounds."""
     rng = np.random.default_rng(0)
     drawn = [np.median(rng.choice(np.array(values), (4000, len(values))), axis=1) for values in (ours, theirs)]
     low, high = np.percentile(drawn[0] / drawn[1], (2.5, 97.5))
@@ -39,11 +39,11 @@ def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
     return {"ratio": round(middle, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
-def milliseconds(seconds: list[float], each: int = 1) -> float:
-    """Median, for each of so many."""
-    return round(float(np.median(seconds)) * 1e3 / each, 3)
+def milliseconds(seconds: list[float], count: int = 1) -> float:
+    """Return the median in milliseconds, divided by the number of items that each measurement covers."""
+    return round(float(np.median(seconds)) * 1e3 / count, 3)
 
 
 def write(name: str, found: dict[str, Any], command: str) -> None:
-    """Add to results/NAME."""
+    """Merge findings, and where they come from, into results/NAME."""
     add_to(RESULTS / name, provenance(command) | found)

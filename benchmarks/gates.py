@@ -1,4 +1,4 @@
-"""What each gate saves and costs on the annotated streams: engine runs, CPU time, CIDEr, events missed, delay.
+"""The savings and costs of each gate on annotated streams: engine runs, CPU time, CIDEr, missed events, delay.
 
 python benchmarks/gates.py [--count 3]      (streams: examples/train_nano/make_stream.py)
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,16 @@ import click
 import numpy as np
 from common import TRAIN_NANO, write
 
-from cider import Cider  # isort: skip (found by common)
+from cider import Cider  # isort: skip (common adds its folder to the path)
 
+from vlj_edge import Model, Totals, WindowReport
 from vlj_edge.bundle import GateSettings, nano_bundle, read_manifest
 from vlj_edge.presets import Clip
-from vlj_edge.results import Totals
 from vlj_edge.runtime.gating.caption_memory import CaptionMemory
 from vlj_edge.runtime.gating.meaning import Change
-from vlj_edge.runtime.model import Model
 
-# gate -> which of the four are on
-ON = {
+# name of a combination -> the gates that are enabled
+ENABLED = {
     "none": (),
     "scene": ("scene",),
     "memory": ("memory",),
@@ -40,32 +38,24 @@ ON = {
 
 
 class Recorder(Model):
-    """A model that notes every text, also those that are not said again, and when it was known."""
+    """A model that records every text, including those that a narration leaves out because they repeat the last one."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory, overlap=False)
-        self.texts: list[tuple[float, float, str]] = []  # centre, known at, text
-        self._now = 0.0
+        super().__init__(directory, overlap=False)  # so that a text belongs to the window that was watched last
+        self.texts: list[tuple[float, float, str]] = []  # centre, end of the latest window, text
+        self._window_end = 0.0
 
-    def _timed(self, stage: str, action: Callable[..., Any]) -> Callable[..., Any]:
-        if stage != "meaning gate":
-            return action
-        half = self.manifest.clip.frames / self.manifest.clip.frames_per_second / 2
+    def watch(self, report: WindowReport) -> None:
+        self._window_end = report.window.end
 
-        def offer(centre: float, *others: Any) -> Any:
-            self._now = centre + half
-            return action(centre, *others)
-
-        return offer
-
-    def _text(self, change: Change, memory: CaptionMemory, totals: Totals) -> Any:
-        text, origin = super()._text(change, memory, totals)
-        self.texts.append(((change.first + change.last) / 2, self._now, text))
+    def _caption(self, change: Change, memory: CaptionMemory, totals: Totals) -> Any:
+        text, origin = super()._caption(change, memory, totals)
+        self.texts.append(((change.first + change.last) / 2, self._window_end, text))
         return text, origin
 
 
 def measure(model: Recorder, streams: list[dict[str, Any]], gates: GateSettings) -> dict[str, Any]:
-    """One setting on all streams."""
+    """Narrate all streams with these gates; return counts, quality and delays."""
     cider = Cider([event["captions"] for stream in streams for event in stream["events"]])
     scores, missed, cpu, number = [], 0, 0.0, 0
     after_start: list[float] = []
@@ -74,7 +64,7 @@ def measure(model: Recorder, streams: list[dict[str, Any]], gates: GateSettings)
     for stream in streams:
         model.texts.clear()
         started = time.process_time()
-        run = model.narrate(stream["video"], gates=gates)
+        run = model.narrate(stream["video"], gates=gates, watch=model.watch)
         list(run)
         cpu += time.process_time() - started
         for name in runs:
@@ -104,7 +94,7 @@ def measure(model: Recorder, streams: list[dict[str, Any]], gates: GateSettings)
 
 
 def end_of_first_window(start: float, clip: Clip) -> float:
-    """When the first window whose centre lies in an event is over, seconds."""
+    """Return the end of the first window whose centre lies in an event that starts at `start`, seconds."""
     step, half = clip.stride / clip.frames_per_second, clip.frames / clip.frames_per_second / 2
     return math.ceil(max(0.0, start - half) / step) * step + 2 * half
 
@@ -113,26 +103,26 @@ def end_of_first_window(start: float, clip: Clip) -> float:
 @click.option("--count", default=24, show_default=True, help="Streams, of four minutes each.")
 @click.option("--streams", type=click.Path(path_type=Path), default=TRAIN_NANO / "data/streams/test")
 def main(count: int, streams: Path) -> None:
-    described = []
+    annotated = []
     for video in sorted(streams.glob("*.mp4"))[:count]:
-        described.append(json.loads(video.with_suffix(".json").read_text(encoding="utf-8")) | {"video": video})
-    if not described:
+        annotated.append(json.loads(video.with_suffix(".json").read_text(encoding="utf-8")) | {"video": video})
+    if not annotated:
         raise click.ClickException(f"{streams} holds no streams: examples/train_nano/make_stream.py renders them")
     settings = read_manifest(nano_bundle()).gates
     model, found = Recorder(nano_bundle()), {}
-    for name, on in ON.items():
+    for name, enabled in ENABLED.items():
         gates = replace(
-            settings, **{gate: replace(getattr(settings, gate), enabled=gate in on) for gate in vars(settings)}
+            settings, **{gate: replace(getattr(settings, gate), enabled=gate in enabled) for gate in vars(settings)}
         )
-        found[name] = measure(model, described, gates)
+        found[name] = measure(model, annotated, gates)
         print(name, found[name], flush=True)
-    every, all_on = found["none"], found["all"]
+    none, every = found["none"], found["all"]
     found["all_against_none"] = {
-        "cpu_ratio": round(every["cpu_seconds_a_minute"] / all_on["cpu_seconds_a_minute"], 3),
-        "cider_share": round(all_on["cider"] / every["cider"], 4),
+        "cpu_ratio": round(none["cpu_seconds_a_minute"] / every["cpu_seconds_a_minute"], 3),
+        "cider_share": round(every["cider"] / none["cider"], 4),
     }
     print(found["all_against_none"])
-    write("gates.json", {"streams": len(described), "settings": found}, f"python benchmarks/gates.py --count {count}")
+    write("gates.json", {"streams": len(annotated), "settings": found}, f"python benchmarks/gates.py --count {count}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A still camera for ten minutes, and an hour of stream: CPU time and memory. The clock is simulated.
+"""CPU time on ten minutes of a still camera, and memory over an hour of a stream. Frame times are simulated.
 
 python benchmarks/long_streams.py
 """
@@ -13,16 +13,15 @@ from typing import Any
 import numpy as np
 from common import write
 
-from vlj_edge.bundle import nano_bundle
-from vlj_edge.runtime.model import Model
-from vlj_edge.runtime.video.source import Frame, Source
+import vlj_edge
+from vlj_edge import Frame, Source
 from vlj_edge.runtime.video.synthetic import SyntheticSource
 
 MINUTE = 60.0
 
 
 class Still(Source):
-    """One picture with a camera's noise on it, 480 x 640, 30 a second; 32 noises by turns."""
+    """A still image with sensor noise, 480 x 640 at 30 frames a second; 32 noise samples repeat."""
 
     period = 1 / 30
 
@@ -38,20 +37,20 @@ class Still(Source):
 
 
 class Slow(SyntheticSource):
-    """Eight frames a second: an hour is long."""
+    """Eight frames a second, to keep an hour short."""
 
     period = 1 / 8
 
 
 def resident() -> float:
-    """MB."""
+    """Return the resident memory of this process, MB."""
     fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
     return int(fields[1]) * 4096 / 1e6
 
 
 def still_camera() -> dict[str, Any]:
     seconds = 10 * MINUTE
-    model = Model(nano_bundle())
+    model = vlj_edge.load()
     started = time.process_time()
     run = model.narrate(Still(seconds))
     said = [event.text for event in run]
@@ -66,7 +65,7 @@ def still_camera() -> dict[str, Any]:
 
 
 def an_hour() -> dict[str, Any]:
-    model = Model(nano_bundle())
+    model = vlj_edge.load()
     run = model.narrate(Slow(60 * MINUTE))
     memory: dict[int, float] = {}
     for event in run:

@@ -1,11 +1,12 @@
-"""What the chain adds to its engines: a window of the whole pipeline over the same engines called one after another.
+"""Time that the pipeline adds to its engines: a window of embed() over the same engines called one after another.
 
 python benchmarks/overhead.py [--bundle BUNDLE] [--windows 240] [--rounds 11]
 
-Frames come from memory, so that neither side decodes video. The bare script runs the vision encoder and the predictor
-on inputs that lie ready, and reads the embedding; the chain sees, gates, normalises and yields as well. Gates are off:
-both sides encode every window. The embeddings are compared. A second figure is the time of the chain over what of it is
-spent in the calls of its own engines: it leaves out what engines lose to the pixels that are made beside them.
+Frames come from memory, so that neither side decodes video. The bare loop runs the vision encoder and the predictor
+on inputs that are already in place, and reads the embedding; the pipeline also samples, gates and preprocesses. Gates
+are off: both sides encode every window, and their embeddings are compared. A second figure divides the time of a run
+by the time it spends inside its own engines' calls, which leaves out how much engines slow down while frames are
+preprocessed beside them.
 
 `vl-jepa-1.6b`: vision_encoder.py --keep FOLDER exports it at random weights, then
 --bundle FOLDER/int8 --windows 2 --rounds 7.
@@ -16,22 +17,22 @@ from __future__ import annotations
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 from common import in_turn, milliseconds, ratio, write
 
-from vlj_edge.bundle import nano_bundle
-from vlj_edge.results import WindowEmbedding
-from vlj_edge.runtime.model import Model
+import vlj_edge
+from vlj_edge import Frame, Model, Source, WindowEmbedding
 from vlj_edge.runtime.video.preprocess import CpuPreprocessor, crop_and_resize
-from vlj_edge.runtime.video.source import Frame, Source
 from vlj_edge.runtime.video.synthetic import SyntheticSource
 
 
-class Memory(Source):
-    """Frames that are there already."""
+class MemorySource(Source):
+    """Frames that are already in memory."""
 
     def __init__(self, frames: list[Frame], period: float) -> None:
         self._frames, self.period = frames, period
@@ -40,11 +41,11 @@ class Memory(Source):
         yield from self._frames
 
 
-def encoded(
+def record_clips(
     model: Model, run: Callable[[], Iterable[WindowEmbedding]]
 ) -> tuple[list[np.ndarray], list[WindowEmbedding]]:
-    """The pixels that the vision encoder gets in a run, and what comes out of it."""
-    encoder, clips = model.chain.vision[0], list[np.ndarray]()
+    """Return the pixels that the vision encoder is given during a run, and what the run yields."""
+    encoder, clips = model.chain.vision.encoder, list[np.ndarray]()
     real = encoder.run
 
     def recording() -> None:
@@ -57,9 +58,11 @@ def encoded(
     return clips, items
 
 
-def inside(model: Model, run: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of a run, and those of them that pass inside its engines' calls: one clock, so that a machine whose speed
-    comes and goes by more than the chain adds can still show it."""
+def time_over_engines(model: Model, run: Callable[[], object]) -> float:
+    """Return the seconds of a run over those inside its engines' calls.
+
+    Both come from one run: between runs, the speed of a machine can vary by more than the pipeline adds.
+    """
     encoder, _, predictor = model.chain.vision
     spent = 0.0
 
@@ -80,7 +83,91 @@ def inside(model: Model, run: Callable[[], object]) -> tuple[float, float]:
     whole = time.perf_counter() - started
     for engine, name, call in calls:
         setattr(engine, name, call)
-    return whole, spent
+    return whole / spent
+
+
+class Overhead:
+    """The pipeline, and loops over its engines alone, on the same windows of a synthetic video."""
+
+    def __init__(self, model: Model, windows: int) -> None:
+        self.model, self.clip = model, model.manifest.clip
+        samples = self.clip.frames + (windows - 1) * self.clip.stride
+        self.period = 1 / self.clip.frames_per_second
+        drawn = islice(SyntheticSource(samples / 4 + 1).frames(), 0, 7 * samples, 7)
+        self.frames = [Frame(number * self.period, frame.image) for number, frame in enumerate(drawn)]
+        self.clips, items = record_clips(model, self._embed)
+        self.expected = [item.embedding for item in items]
+
+    def _embed(self) -> Iterable[WindowEmbedding]:
+        return self.model.embed(MemorySource(self.frames, self.period), every_window=True)
+
+    def run_pipeline(self) -> None:
+        for item in self._embed():
+            _ = item.embedding
+
+    def check_bare(self) -> None:
+        """Compare the embeddings of the bare loop with those of the pipeline, bit by bit."""
+        encoder, _, predictor = self.model.chain.vision
+        for pixels, embedding in zip(self.clips, self.expected, strict=True):
+            encoder.inputs["pixels"][...] = pixels
+            self._run_engines()
+            np.testing.assert_array_equal(predictor.outputs["embedding"][0], embedding)
+
+    def run_bare(self) -> None:
+        for _ in self.clips:
+            self._run_engines()
+
+    def run_bare_with_pixels(self) -> None:
+        """Run the bare loop and preprocess the new samples of each window, one after the other."""
+        clip, preprocess = self.clip, self.model.manifest.preprocess
+        pixels = CpuPreprocessor(self.model.chain.vision.encoder.inputs["pixels"], preprocess)
+        crops = [crop_and_resize(frame.image, preprocess) for frame in self.frames[: clip.frames]]
+        for number in range(len(self.clips)):
+            if number:
+                first = clip.frames + (number - 1) * clip.stride
+                new = [crop_and_resize(f.image, preprocess) for f in self.frames[first : first + clip.stride]]
+                crops = crops[clip.stride :] + new
+            pixels.fill(crops)
+            self._run_engines()
+
+    def _run_engines(self) -> None:
+        encoder, _, predictor = self.model.chain.vision
+        encoder.run()
+        predictor.run()
+        predictor.wait()
+
+    def bytes_kept_a_window(self) -> float:
+        """Return how much memory a run leaves allocated, after a first one has set up what later ones share."""
+        tracemalloc.start()
+        self.run_pipeline()
+        before = tracemalloc.take_snapshot()
+        self.run_pipeline()
+        grown = sum(stat.size_diff for stat in tracemalloc.take_snapshot().compare_to(before, "filename"))
+        tracemalloc.stop()
+        return round(grown / len(self.clips), 1)
+
+
+def measure(overhead: Overhead, rounds: int) -> dict[str, Any]:
+    overhead.check_bare()
+    pipeline = overhead.run_pipeline
+    bare, with_pixels = overhead.run_bare, overhead.run_bare_with_pixels
+    seconds = in_turn(rounds, chain=pipeline, bare=bare, bare_with_pixels=with_pixels)
+    ratios = [time_over_engines(overhead.model, pipeline) for _ in range(rounds)]
+    count = len(overhead.clips)
+    return {
+        "windows": count,
+        "rounds": rounds,
+        **{f"{name}_ms": milliseconds(values, count) for name, values in seconds.items()},
+        "chain_over_bare": ratio(seconds["chain"], seconds["bare"]),
+        "chain_over_bare_with_pixels": ratio(seconds["chain"], seconds["bare_with_pixels"]),
+        "chain_over_the_time_in_its_own_engines": {
+            "ratio": round(float(np.median(ratios)), 5),
+            "lowest": round(min(ratios), 5),
+            "highest": round(max(ratios), 5),
+        },
+        "bytes_kept_a_window": overhead.bytes_kept_a_window(),
+        "equivalence": "every embedding equal, bit by bit",
+    }
 
 
 @click.command()
@@ -88,75 +175,10 @@ def inside(model: Model, run: Callable[[], object]) -> tuple[float, float]:
 @click.option("--windows", default=240, show_default=True)
 @click.option("--rounds", default=11, show_default=True)
 def main(bundle: Path | None, windows: int, rounds: int) -> None:
-    model = Model(bundle or nano_bundle())
-    clip = model.manifest.clip
-    samples = clip.frames + (windows - 1) * clip.stride
-    period = 1 / clip.frames_per_second
-    drawn = [frame for number, frame in enumerate(SyntheticSource(samples / 4 + 1).frames()) if number % 7 == 0][
-        :samples
-    ]
-    frames = [Frame(number * period, frame.image) for number, frame in enumerate(drawn)]
-    encoder, _, predictor = model.chain.vision
-    clips, items = encoded(model, lambda: model.embed(Memory(frames, period), every_window=True))
-    expected = [item.embedding for item in items]
-
-    def chain() -> list[np.ndarray]:
-        return [item.embedding for item in model.embed(Memory(frames, period), every_window=True)]
-
-    def bare(check: bool = False) -> None:
-        for number, pixels in enumerate(clips):
-            if check:
-                encoder.inputs["pixels"][...] = pixels
-            encoder.run()
-            predictor.run()
-            predictor.wait()
-            if check:
-                np.testing.assert_array_equal(predictor.outputs["embedding"][0], expected[number])
-
-    def bare_with_pixels() -> None:
-        """The same, and the pixels are made as well: two new samples a window, one after the other."""
-        pixels = CpuPreprocessor(encoder.inputs["pixels"], model.manifest.preprocess)
-        pictures = [crop_and_resize(frame.image, model.manifest.preprocess) for frame in frames[: clip.frames]]
-        for number in range(len(clips)):
-            if number:
-                first = clip.frames + (number - 1) * clip.stride
-                new = [crop_and_resize(f.image, model.manifest.preprocess) for f in frames[first : first + clip.stride]]
-                pictures = pictures[clip.stride :] + new
-            pixels.fill(pictures)
-            encoder.run()
-            predictor.run()
-            predictor.wait()
-
-    bare(check=True)
-    seconds = in_turn(rounds, chain=chain, bare=bare, bare_with_pixels=bare_with_pixels)
-    shares = [whole / engines for whole, engines in (inside(model, chain) for _ in range(rounds))]
-    tracemalloc.start()
-    chain()  # what the first pass sets up is not a window's
-    before = tracemalloc.take_snapshot()
-    chain()
-    after = tracemalloc.take_snapshot()
-    grown = sum(stat.size_diff for stat in after.compare_to(before, "filename"))
-    tracemalloc.stop()
-    count = len(clips)
-    found = {
-        "windows": count,
-        "rounds": rounds,
-        "chain_ms": milliseconds(seconds["chain"], count),
-        "bare_ms": milliseconds(seconds["bare"], count),
-        "bare_with_pixels_ms": milliseconds(seconds["bare_with_pixels"], count),
-        "chain_over_bare": ratio(seconds["chain"], seconds["bare"]),
-        "chain_over_bare_with_pixels": ratio(seconds["chain"], seconds["bare_with_pixels"]),
-        "chain_over_the_time_in_its_own_engines": {
-            "ratio": round(float(np.median(shares)), 5),
-            "lowest": round(min(shares), 5),
-            "highest": round(max(shares), 5),
-        },
-        "bytes_kept_a_window": round(grown / count, 1),
-        "equivalence": "every embedding equal, bit by bit",
-    }
+    model = vlj_edge.load(bundle)
+    found = measure(Overhead(model, windows), rounds)
     print(found)
-    name = model.manifest.preset
-    write("runtime.json", {f"overhead, {name}": found}, "the programs in benchmarks/")
+    write("runtime.json", {f"overhead, {model.manifest.preset}": found}, "the programs in benchmarks/")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""What the vectors cost and are worth besides narration: memory, forms, questions, indexing.
+"""Costs and quality of embeddings without narration: search, storage formats, questions, indexing, memory.
 
 python benchmarks/wearable.py [moments|forms|questions|indexing|memory ...]      needs the test streams of train_nano
 
-moments    what vlj-edge search finds in the streams, beside exact comparison; how well moments are bounded
-forms      which label is nearest, and which moment is found, with vectors in each form against float32
-questions  one clip, eight questions against one
-indexing   vlj-edge index over the bare engines on the same windows, with equal embeddings
-memory     `embed` with a bank and a ring, one thread, over 100,000 windows of a drawn stream (half an hour); a camera's
-           reader is a process of its own, and is not in it
+moments    vlj-edge search on the streams: recall, the bounds of moments, and agreement with an exact search
+forms      top-1 label and retrieval with embeddings stored in each format and width, against float32
+questions  the time of eight questions about one clip against that of one
+indexing   the time of vlj-edge index over that of the bare engines on the same windows, with equal embeddings
+memory     resident memory of vlj-edge embed --bank --ring, one thread, over 100,000 windows of a synthetic stream (half
+           an hour); the reader process of a camera is not included
 """
 
 from __future__ import annotations
@@ -27,19 +27,16 @@ import click
 import numpy as np
 from common import ROOT, TRAIN_NANO, in_turn, milliseconds, ratio, write
 from long_streams import resident
-from overhead import Memory, encoded
+from overhead import MemorySource, record_clips
 from tasks import TASKS
 
+import vlj_edge
+from vlj_edge import Frame, LabelBank, Model, Moment, NoveltyDetector, Store
 from vlj_edge.bundle import nano_bundle
-from vlj_edge.results import Moment
-from vlj_edge.runtime.embedding import quantize
-from vlj_edge.runtime.embedding.labels import LabelBank, make_bank
-from vlj_edge.runtime.embedding.quantize import FORMATS, read_basis
-from vlj_edge.runtime.library import Store, index, local_encoder, search
-from vlj_edge.runtime.model import Model
-from vlj_edge.runtime.video.source import Frame
+from vlj_edge.runtime.embedding.quantize import FORMATS
+from vlj_edge.runtime.embedding.writers import RecordWriter
+from vlj_edge.runtime.library import local_encoder
 from vlj_edge.runtime.video.synthetic import SyntheticSource
-from vlj_edge.runtime.video.uri import open_source
 
 STREAMS = TRAIN_NANO / "data" / "streams" / "test"
 DEMO = ROOT / "examples" / "media" / "demo.mp4"
@@ -49,52 +46,52 @@ Event = tuple[str, float, float]
 
 
 def forms() -> dict[str, Any]:
-    model = Model(nano_bundle())
+    model = vlj_edge.load()
     names, centres, rows = [], [], []
-    wanted = events_by_caption()
+    events = events_by_caption()
     for path in sorted(STREAMS.glob("*.mp4")):
         for item in model.embed(path, query=model.manifest.labels.query):
             names.append(path.stem)
             centres.append(item.window.centre)
             rows.append(item.embedding)
-    embeddings, bank = np.stack(rows), make_bank(model, [task.captions[0] for task in TASKS.values()])
-    queries = {caption: model.embed_text(caption) for caption in wanted}
+    embeddings, bank = np.stack(rows), vlj_edge.make_bank(model, [task.captions[0] for task in TASKS.values()])
+    queries = {caption: model.embed_text(caption) for caption in events}
     where = (np.array(names), np.array(centres))
     nearest = (embeddings @ bank.embeddings.T).argmax(1)
     found: dict[str, Any] = {"windows": len(embeddings), "labels": len(bank.labels), "sentences": len(queries)}
     full = embeddings.shape[1]
-    basis = read_basis(model.directory, model.manifest)
+    basis = vlj_edge.read_basis(model.directory, model.manifest)
     for width, form in itertools.product((full, full // 2, full // 4), FORMATS):
-        shorten = partial(quantize.shorten, width=width, basis=basis)
-        packed = stored(embeddings, form, width, shorten)
+        shorten = partial(vlj_edge.shorten, width=width, basis=basis)
+        packed = quantized(embeddings, form, width, shorten)
         short = np.stack([shorten(row) for row in bank.embeddings])
         found[f"{form}, {width}"] = {
             "bytes": FORMATS[form].size(width),
             "top1_label_as_float32": round(float(((packed @ short.T).argmax(1) == nearest).mean()), 5),
-            **retrieval(packed, {c: shorten(q) for c, q in queries.items()}, wanted, where),
+            **retrieval(packed, {c: shorten(q) for c, q in queries.items()}, events, where),
         }
     return found
 
 
-def stored(embeddings: np.ndarray, form: str, width: int, shorten: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """As they come back from a file."""
-    each = FORMATS[form]
-    return np.stack([each.unpack(each.pack(shorten(row)), width) for row in embeddings])
+def quantized(embeddings: np.ndarray, name: str, width: int, shorten: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the embeddings as they are read back from a file in a format."""
+    stored = FORMATS[name]
+    return np.stack([stored.unpack(stored.pack(shorten(row)), width) for row in embeddings])
 
 
 def retrieval(
     embeddings: np.ndarray,
     queries: dict[str, np.ndarray],
-    wanted: dict[str, list[Event]],
+    events: dict[str, list[Event]],
     where: tuple[np.ndarray, np.ndarray],
 ) -> dict[str, float]:
-    """Share of sentences for which the first window, and one of the first five, lies in an event of that sentence."""
+    """Return recall at 1 and 5: the share of sentences whose nearest windows include one in an event of the sentence."""
     names, centres = where
     first, five = [], []
     for caption, query in queries.items():
         best = np.argsort(-(embeddings @ query))[:5]
         right = [
-            any(n == names[row] and start <= centres[row] <= end for n, start, end in wanted[caption]) for row in best
+            any(n == names[row] and start <= centres[row] <= end for n, start, end in events[caption]) for row in best
         ]
         first.append(right[0])
         five.append(any(right))
@@ -102,22 +99,28 @@ def retrieval(
 
 
 def moments() -> dict[str, Any]:
-    """Each caption is searched for. A moment is right when the middle of its best window lies in an event of that
-    caption; its bounds are as good as the overlap with that event is large (intersection over union)."""
-    model = Model(nano_bundle())
-    wanted = events_by_caption()
+    """Search for each caption. A moment is right if the middle of its best window lies in an event of that caption; its
+    bounds are judged by their intersection over union with that event."""
+    model = vlj_edge.load()
+    events = events_by_caption()
     with tempfile.TemporaryDirectory() as scratch:
         with Store(Path(scratch) / "store", model.manifest, write=True) as store:
-            list(index(store, local_encoder(model, store.query, os.cpu_count() or 1), [STREAMS]))
-        found: dict[str, Any] = {"sentences": len(wanted), "stored": len(store), "bounds": {}}
-        queries = {caption: model.embed_text(caption) for caption in wanted}
+            list(vlj_edge.index(store, local_encoder(model, store.query, os.cpu_count() or 1), [STREAMS]))
+        found: dict[str, Any] = {"sentences": len(events), "stored": len(store), "bounds": {}}
+        queries = {caption: model.embed_text(caption) for caption in events}
         temperature = store.temperature
-        for share in (0.9, 0.75, 0.5, 0.25, 0.1):  # how likely a window must be, against the best, to belong
+        for share in (
+            0.9,
+            0.75,
+            0.5,
+            0.25,
+            0.1,
+        ):  # probability of a window over that of the best, above which it belongs
             store.temperature = temperature * np.log(share) / np.log(0.5)
             overlaps, first, five = [], [], []
             for caption, query in queries.items():
-                hits = search(store, query, top=5)
-                right = [overlap(hit, wanted[caption]) for hit in hits]
+                hits = vlj_edge.search(store, query, top=5)
+                right = [overlap(hit, events[caption]) for hit in hits]
                 first.append(right[0] is not None)
                 five.append(any(each is not None for each in right))
                 overlaps += [each for each in right if each is not None]
@@ -128,12 +131,12 @@ def moments() -> dict[str, Any]:
                 "overlap_above_half": round(float(np.mean(np.array(overlaps) > 0.5)), 4),
             }
         store.temperature = temperature
-        found |= exact_beside(store, queries)
+        found |= compare_with_exact_search(store, queries)
     return found
 
 
-def exact_beside(store: Store, queries: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Are the nearest windows those that comparing everything in float32 finds?"""
+def compare_with_exact_search(store: Store, queries: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return the share of the ten nearest windows that an exact search in float32 finds too."""
     rows = store._table.to_arrow()
     vectors = np.stack(rows["embedding"].to_numpy(zero_copy_only=False)).astype(np.float32)
     places = list(zip(rows["path"].to_pylist(), rows["number"].to_pylist(), strict=True))
@@ -146,16 +149,16 @@ def exact_beside(store: Store, queries: dict[str, np.ndarray]) -> dict[str, Any]
 
 
 def events_by_caption() -> dict[str, list[Event]]:
-    wanted: dict[str, list[Event]] = {}
+    events: dict[str, list[Event]] = {}
     for path in sorted(STREAMS.glob("*.json")):
         for event in json.loads(path.read_text(encoding="utf-8"))["events"]:
             for caption in event["captions"] if event["phase"] == "act" else ():
-                wanted.setdefault(caption, []).append((path.stem, event["start"], event["end"]))
-    return wanted
+                events.setdefault(caption, []).append((path.stem, event["start"], event["end"]))
+    return events
 
 
 def overlap(moment: Moment, events: list[Event]) -> float | None:
-    """Of the event that a moment's middle lies in; None: in none."""
+    """Return the intersection over union with the event that the best window's middle lies in; None if in none."""
     middle, name = (moment.best_start + moment.best_end) / 2, Path(moment.file).stem
     for stream, start, end in events:
         if stream == name and start <= middle <= end:
@@ -165,9 +168,9 @@ def overlap(moment: Moment, events: list[Event]) -> float | None:
 
 
 def clip_frames(model: Model) -> list[Frame]:
-    """Those of one window of the demo, in memory."""
+    """Return the frames of one window of the demo."""
     clip = model.manifest.clip
-    with open_source(DEMO) as source:
+    with vlj_edge.open_source(DEMO) as source:
         frames = list(itertools.takewhile(lambda frame: frame.time < 12, source))
     step = 1 / clip.frames_per_second
     chosen = [min(frames, key=lambda frame: abs(frame.time - 9 - number * step)) for number in range(clip.frames)]
@@ -175,18 +178,18 @@ def clip_frames(model: Model) -> list[Frame]:
 
 
 def questions() -> dict[str, Any]:
-    model = Model(nano_bundle())
+    model = vlj_edge.load()
     frames, period = clip_frames(model), 1 / model.manifest.clip.frames_per_second
     eight = [f"What is the robot doing with the {thing}?" for thing in THINGS]
 
     def ask(count: int) -> None:
-        [answers] = model.ask(Memory(frames, period), eight[:count])
+        [answers] = model.ask(MemorySource(frames, period), eight[:count])
         assert answers.embeddings.shape[0] == count
 
     seconds = in_turn(41, one=partial(ask, 1), eight=partial(ask, 8))
-    run = model.ask(Memory(frames, period), eight)
+    run = model.ask(MemorySource(frames, period), eight)
     [answers] = run
-    alone = [next(iter(model.ask(Memory(frames, period), [question]))).embeddings[0] for question in eight]
+    alone = [next(iter(model.ask(MemorySource(frames, period), [question]))).embeddings[0] for question in eight]
     np.testing.assert_array_equal(answers.embeddings, np.stack(alone))
     return {
         "one_ms": milliseconds(seconds["one"]),
@@ -198,10 +201,10 @@ def questions() -> dict[str, Any]:
 
 
 def indexing() -> dict[str, Any]:
-    model = Model(nano_bundle())
+    model = vlj_edge.load()
     encoder, _, predictor = model.chain.vision
     paths, query = sorted(STREAMS.glob("*.mp4"))[:4], model.manifest.labels.query
-    clips, items = encoded(model, lambda: (item for path in paths for item in model.embed(path, query=query)))
+    clips, items = record_clips(model, lambda: (item for path in paths for item in model.embed(path, query=query)))
     expected = [item.embedding for item in items if item.encoded]
 
     def bare() -> None:
@@ -217,7 +220,7 @@ def indexing() -> dict[str, Any]:
 
         def whole() -> None:
             with Store(Path(scratch) / str(next(numbers)), model.manifest, query, write=True) as store:
-                done = list(index(store, local_encoder(model, query, jobs=os.cpu_count() or 1), paths))
+                done = list(vlj_edge.index(store, local_encoder(model, query, jobs=os.cpu_count() or 1), paths))
                 assert sum(each.moments for each in done) == len(clips) == len(store)
 
         seconds = in_turn(5, bare=bare, index=whole)
@@ -230,47 +233,44 @@ def indexing() -> dict[str, Any]:
     }
 
 
-class Slow(SyntheticSource):
-    """Four frames a second: what the model samples, and no more to draw."""
+class SlowSource(SyntheticSource):
+    """Four frames a second, the rate that the model samples at, so that none is drawn in vain."""
 
     period = 1 / 4
 
 
-_CHILD = "--memory-of-this-process"
+_IN_CHILD = "--memory-of-this-process"
 
 
 def memory() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, __file__, _CHILD, scratch]
+        command = [sys.executable, __file__, _IN_CHILD, scratch]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def memory_here(scratch: Path) -> None:
-    """What vlj-edge embed --bank --ring --threads 1 does; its labels were made elsewhere."""
-    from vlj_edge.runtime.embedding.novelty import NoveltyDetector, observe
-    from vlj_edge.runtime.embedding.writers import RecordWriter
-
+def print_own_memory(scratch: Path) -> None:
+    """Do what vlj-edge embed --bank --ring --threads 1 does, with random label embeddings; print the memory used."""
     model = Model(nano_bundle(), threads=1)
     width = model.manifest.embedding
     rows = np.random.default_rng(0).normal(size=(50, width)).astype(np.float32)
     bank = LabelBank(tuple(map(str, range(50))), rows / np.linalg.norm(rows, axis=1, keepdims=True), "")
-    ring = RecordWriter(scratch / "ring", model.manifest, "int8", width, partial(quantize.shorten, width=width), 10_000)
-    at: dict[int, float] = {}
-    run = model.embed(Slow(WINDOWS / 2 + 2))
-    for count, observation in enumerate(observe(run, bank, 0.0, NoveltyDetector(0.7, width)), 1):
+    ring = RecordWriter(scratch / "ring", model.manifest, "int8", width, partial(vlj_edge.shorten, width=width), 10_000)
+    resident_after: dict[int, float] = {}
+    run = model.embed(SlowSource(WINDOWS / 2 + 2))
+    for count, observation in enumerate(vlj_edge.observe(run, bank, 0.0, NoveltyDetector(0.7, width)), 1):
         ring.write(observation)
         if count in (1_000, 10_000, WINDOWS):
-            at[count] = round(resident(), 2)
+            resident_after[count] = round(resident(), 2)
         if count == WINDOWS:
             break
     run.close()
     found = {
         "windows": WINDOWS,
         "encoder_runs": run.totals.encoder_runs,
-        "megabytes": at,
-        "last_over_first": round(at[WINDOWS] / at[1_000], 4),
+        "megabytes": resident_after,
+        "last_over_first": round(resident_after[WINDOWS] / resident_after[1_000], 4),
         "peak_megabytes": peak(),
         "real_time_factor": round(run.totals.real_time_factor, 1),
     }
@@ -278,6 +278,7 @@ def memory_here(scratch: Path) -> None:
 
 
 def peak() -> float:
+    """Return the peak resident memory of this process, MB."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
     return round(int(line.split()[1]) * 1024 / 1e6, 1)
@@ -294,10 +295,10 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 
 @click.command()
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
-@click.option(_CHILD, "scratch", type=click.Path(path_type=Path), hidden=True)
+@click.option(_IN_CHILD, "scratch", type=click.Path(path_type=Path), hidden=True)
 def main(parts: tuple[str, ...], scratch: Path | None) -> None:
     if scratch is not None:
-        return memory_here(scratch)
+        return print_own_memory(scratch)
     for name in parts or PARTS:
         found = PARTS[name]()
         print(name, json.dumps(found, indent=2), flush=True)
