@@ -1,11 +1,11 @@
-"""LanceDB, usearch and sqlite-vec with a million embeddings: size, time to build, memory, recall and time of a query.
+"""LanceDB, usearch and sqlite-vec with a million embeddings: size, build time, memory, recall and query time.
 
 python benchmarks/stores.py            needs: pip install usearch sqlite-vec apsw, and the test streams of train_nano
 
-The embeddings are spread like nano's: each is a mixture of two windows of the test streams, with noise of their
-covariance. Queries are captions, which lie elsewhere than clips do, and windows of a stream that was left out. Each
-engine keeps float16 and is given settings that reach a recall of about 0.95 on captions. apsw is
-SQLite with loadable extensions, which many builds of Python's own sqlite3 do without.
+The embeddings are distributed like nano's: each is a mixture of two windows of the test streams, with noise of their
+covariance. Queries are captions, whose embeddings lie elsewhere than those of clips, and windows of a held-out stream.
+Each store keeps float16 and has settings that reach a recall of about 0.95 on captions. apsw is SQLite with loadable
+extensions, which many builds of Python's own sqlite3 lack.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from long_streams import resident
 from tasks import meanings
 
 import vlj_edge
+from vlj_edge import Store
 from vlj_edge.bundle import nano_bundle, read_manifest
-from vlj_edge.runtime.library.search import search
-from vlj_edge.runtime.library.store import Store, Video, VideoMoments
+from vlj_edge.runtime.library.store import Video, VideoMoments
 
 TOP, BLOCK = 10, 50_000
 STREAMS = TRAIN_NANO / "data" / "streams" / "test"
@@ -39,8 +39,8 @@ Query = Callable[[np.ndarray], Ids]
 
 
 def spread_like_nano(count: int, queries: int, folder: Path) -> None:
-    """Writes a.npy, float16 [count, embedding], q.npy, float32 [2 * queries, embedding] (captions, then windows), and
-    g.npy, int64 [2 * queries, TOP], the nearest rows by exact comparison."""
+    """Write a.npy, float16 [count, embedding]; q.npy, float32 [2 * queries, embedding], captions then windows; and
+    g.npy, int64 [2 * queries, TOP], the nearest rows of each query by an exact search."""
     model = vlj_edge.load()
     streams = [
         np.stack([item.embedding for item in model.embed(path, query=model.manifest.labels.query)])
@@ -77,7 +77,7 @@ def spread_like_nano(count: int, queries: int, folder: Path) -> None:
 
 
 def our_store(rows: np.ndarray, folder: Path, build: bool) -> Query:
-    """LanceDB as vlj-edge index and search use it."""
+    """LanceDB, used as by vlj-edge index and search."""
     manifest = read_manifest(nano_bundle())
     if build:
         with Store(folder / "store", manifest, write=True) as store:
@@ -91,7 +91,7 @@ def our_store(rows: np.ndarray, folder: Path, build: bool) -> Query:
     def query(vector: np.ndarray) -> Ids:
         return [int(hit.start) for hit in reader.nearest(vector, TOP)]
 
-    query.whole = partial(search, reader, top=5)  # type: ignore[attr-defined]
+    query.whole = partial(vlj_edge.search, reader, top=5)  # type: ignore[attr-defined]
     return query
 
 
@@ -111,7 +111,7 @@ def usearch_hnsw(rows: np.ndarray, folder: Path, build: bool) -> Query:
 
 
 def sqlite_vec_bits(rows: np.ndarray, folder: Path, build: bool) -> Query:
-    """One bit a number, which it compares quickly, and the 4,096 nearest (its limit) again in float16."""
+    """Search one bit a dimension, then rank the 4,096 nearest (sqlite-vec's limit) again in float16."""
     import apsw
     import sqlite_vec
 
@@ -164,7 +164,7 @@ def measure(data: Path, folder: Path, engine: Callable[[np.ndarray, Path, bool],
         right.append(len(set(found) & set(wanted.tolist())) / TOP)
     whole = getattr(query, "whole", None)
     found: dict[str, Any] = {}
-    if whole is not None:  # moments instead of rows, as vlj-edge search gives them
+    if whole is not None:  # merged into moments, as vlj-edge search returns them
         seconds_whole = []
         for vector in queries:
             started = time.perf_counter()
@@ -185,7 +185,7 @@ def measure(data: Path, folder: Path, engine: Callable[[np.ndarray, Path, bool],
 @click.command()
 @click.option("--vectors", default=1_000_000, show_default=True)
 @click.option("--queries", default=150, show_default=True, help="Of each kind.")
-@click.option("--engine", "chosen", multiple=True, type=click.Choice(list(ENGINES)), help="These only.")
+@click.option("--engine", "chosen", multiple=True, type=click.Choice(list(ENGINES)), help="Measure only these.")
 @click.option("--one", hidden=True, nargs=4)
 def main(vectors: int, queries: int, chosen: tuple[str, ...], one: tuple[str, str, str, str] | None) -> None:
     if one is not None:
@@ -202,7 +202,7 @@ def main(vectors: int, queries: int, chosen: tuple[str, ...], one: tuple[str, st
             folder = data / str(number)
             folder.mkdir()
             found[name] = {"version": version(package)}
-            for step in ("build", "query"):  # each in a process of its own, so that its memory is its own
+            for step in ("build", "query"):  # in separate processes, so that memory is counted apart
                 command = [sys.executable, __file__, "--one", name, str(data), str(folder), step]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 found[name] |= json.loads(done.stdout.splitlines()[-1])

@@ -1,10 +1,9 @@
-"""The 24-layer vision encoder, 16 frames, beside transformers' VJEPA2Model, OpenVINO by itself and saccadic.
+"""Speed of the 24-layer vision encoder on 16 frames, compared with transformers, plain OpenVINO and saccadic.
 
 python benchmarks/vision_encoder.py [--rounds 5] [--saccadic]      (the same random weights for all; 15 GB or more)
 
-Ours by both backends of the CPU; in bf16 where the processor has it, as `vlj-edge tune` would try it.
-
-Equivalence: the final embedding through the same fp32 predictor, lowest cosine over clips of a real video.
+Our exports run on both CPU backends, and in bf16 if the processor has it, as `vlj-edge tune` would try it.
+Equivalence is the lowest cosine of the final embedding, through the same fp32 predictor, over clips of a real video.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import importlib.metadata
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +23,22 @@ import torch
 from common import ROOT, in_turn, milliseconds, ratio, write
 from transformers import VJEPA2Config, VJEPA2Model
 
+from vlj_edge import ExportRequest, WeightSources, export_bundle, preset
 from vlj_edge.bundle import read_manifest
-from vlj_edge.export.bundle import export_bundle
-from vlj_edge.export.request import ExportRequest
-from vlj_edge.export.weights.locations import WeightSources
-from vlj_edge.presets import preset
-from vlj_edge.runtime.engines.base import open_engine
+from vlj_edge.runtime.engines.base import Engine, open_engine
 from vlj_edge.runtime.engines.openvino import has_bf16
 from vlj_edge.runtime.video.clips import spread_clips
 from vlj_edge.runtime.words.tokenizer import FixedLengthTokenizer
 
-Encode = Callable[[np.ndarray], np.ndarray]  # a clip's pixels to its visual tokens
+Encode = Callable[[np.ndarray], np.ndarray]  # pixels of a clip -> its visual tokens
 
 DEMO = ROOT / "examples" / "media" / "demo.mp4"
 PRESET = preset("vl-jepa-1.6b")
-CALIBRATING = 8
+CALIBRATION_CLIPS = 8
 
 
 def reference(directory: Path) -> VJEPA2Model:
-    """transformers' ViT-L with random weights, saved where the export finds them."""
+    """Return transformers' ViT-L with random weights, which are saved to `directory` for the export."""
     torch.manual_seed(0)
     config = VJEPA2Config(attn_implementation="sdpa")
     assert (config.hidden_size, config.num_hidden_layers, config.crop_size) == (1024, 24, 256)
@@ -63,10 +59,10 @@ def exported(weights: Path, out: Path, precision: str, clips: list[np.ndarray], 
     return out
 
 
-def final(bundle: Path, tokens: np.ndarray) -> np.ndarray:
-    """The embedding that the predictor makes of visual tokens."""
+def predict(bundle: Path, tokens: np.ndarray) -> np.ndarray:
+    """Return the embedding that the bundle's predictor computes from visual tokens."""
     manifest = read_manifest(bundle)
-    predictor = final.engines.setdefault(bundle, open_engine(bundle, manifest, "predictor"))  # type: ignore[attr-defined]
+    predictor = open_predictor(bundle)
     ids, mask = FixedLengthTokenizer(bundle, manifest, "query").encode(manifest.default_query)
     predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = ids, mask
     predictor.inputs["visual_tokens"][...] = tokens
@@ -74,7 +70,9 @@ def final(bundle: Path, tokens: np.ndarray) -> np.ndarray:
     return predictor.outputs["embedding"][0].copy()
 
 
-final.engines = {}  # type: ignore[attr-defined]
+@cache
+def open_predictor(bundle: Path) -> Engine:
+    return open_engine(bundle, read_manifest(bundle), "predictor")
 
 
 def by_engine(bundle: Path, backend: str = "onnxruntime", bf16: bool = False) -> Encode:
@@ -96,46 +94,46 @@ def by_torch(model: torch.nn.Module, **options: Any) -> Encode:
     return encode
 
 
-def by_openvino_itself(graph: Path) -> Encode:
-    """At its own defaults, which take bf16 where the processor has it."""
+def by_plain_openvino(graph: Path) -> Encode:
+    """OpenVINO with its default settings, which use bf16 if the processor has it."""
     compiled = openvino.Core().compile_model(graph, "CPU")
     return lambda clip: np.asarray(next(iter(compiled(clip).values())))
 
 
 def by_saccadic(weights: Path, scheme: str | None) -> Encode:
-    """Its own loader on these weights. What it calls int8 are the weights of the MLPs alone, by torchao; its encoder
-    runs V-JEPA 2's own predictor as well, and drops what comes out."""
+    """saccadic's own loader on these weights. Its int8 covers only the weights of the MLPs, by torchao. Its encoder
+    also runs V-JEPA 2's own predictor and drops the output."""
     from saccade import CHECKPOINTS, ModelConfig, QuantConfig, load_encoder
 
     frames = PRESET.clip.frames
     CHECKPOINTS["here"] = replace(CHECKPOINTS["vitl"], hf_repo_id=str(weights), frames=frames)
-    wanted = ModelConfig(checkpoint="here", frames=frames, device="cpu", dtype="float32")
-    return by_torch(load_encoder(wanted, QuantConfig(scheme=scheme) if scheme else None))
+    config = ModelConfig(checkpoint="here", frames=frames, device="cpu", dtype="float32")
+    return by_torch(load_encoder(config, QuantConfig(scheme=scheme) if scheme else None))
 
 
 @click.command()
 @click.option("--rounds", default=5, show_default=True)
-@click.option("--keep", type=click.Path(path_type=Path), help="Bundles are exported to here, and used again if there.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Keep the exported bundles here and reuse them.")
 @click.option("--judged", default=3, show_default=True, help="Clips whose embeddings are compared.")
-@click.option("--saccadic", is_flag=True, help="Beside saccadic too: pip install --no-deps saccadic torchao")
+@click.option("--saccadic", is_flag=True, help="Compare with saccadic too: pip install --no-deps saccadic torchao")
 def main(rounds: int, keep: Path | None, judged: int, saccadic: bool) -> None:
-    clips = spread_clips(DEMO, PRESET.clip, PRESET.preprocess, CALIBRATING)
+    clips = spread_clips(DEMO, PRESET.clip, PRESET.preprocess, CALIBRATION_CLIPS)
     (ROOT / "build").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as scratch, torch.no_grad():
-        at = keep or Path(scratch)
-        weights = at / "vjepa2"
+        folder = keep or Path(scratch)
+        weights = folder / "vjepa2"
         theirs = by_torch(reference(weights), skip_predictor=True)
-        bundles = {name: exported(weights, at / name, name, clips) for name in ("fp32", "int8")}
+        bundles = {name: exported(weights, folder / name, name, clips) for name in ("fp32", "int8")}
         encoders = {"transformers": theirs, **{name: by_engine(bundle) for name, bundle in bundles.items()}}
         for name, half in (("fp32", False), *((name, True) for name in bundles if has_bf16())):
-            called = f"{name}, openvino backend{', bf16' if half else ''}"
-            encoders[called] = by_engine(bundles[name], "openvino", half)
-        portable = exported(weights, at / "portable", "fp32", clips, "portable")
-        encoders["openvino"] = by_openvino_itself(portable / "vision_encoder.onnx")
+            label = f"{name}, openvino backend{', bf16' if half else ''}"
+            encoders[label] = by_engine(bundles[name], "openvino", half)
+        portable = exported(weights, folder / "portable", "fp32", clips, "portable")
+        encoders["openvino"] = by_plain_openvino(portable / "vision_encoder.onnx")
         if saccadic:
             encoders |= {"saccadic": by_saccadic(weights, None), "saccadic, int8": by_saccadic(weights, "int8")}
         embeddings = {
-            name: np.stack([final(bundles["fp32"], encode(clip)) for clip in clips[:judged]])
+            name: np.stack([predict(bundles["fp32"], encode(clip)) for clip in clips[:judged]])
             for name, encode in encoders.items()
         }
         seconds = in_turn(rounds, **{name: partial(encode, clips[0]) for name, encode in encoders.items()})

@@ -1,9 +1,10 @@
-"""CPU time of a narrated minute beside a vision-language model of SmolVLM-256M's shape that captions every window.
+"""CPU time of a narrated minute, compared with a vision-language model that captions every window.
 
-python benchmarks/vlm.py      (random weights: how long it takes does not depend on what it says)
+python benchmarks/vlm.py      (random weights: its speed does not depend on its text)
 
-The other side gets one 512 x 512 frame a window, 64 image tokens, a short prompt, and writes as many tokens as nano's
-decoder does for a text; greedy, with its key-value cache, fp32 in torch. Equal windows a second, not equal quality.
+That model has the dimensions of SmolVLM-256M. It gets one 512 x 512 frame a window (64 image tokens) and a short
+prompt, and writes as many tokens as nano's decoder does for a text: greedy, with a key-value cache, fp32 in torch. Both
+sides see as many windows a second; their quality is not compared.
 """
 
 from __future__ import annotations
@@ -16,15 +17,14 @@ import torch
 from common import ROOT, write
 from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 
-from vlj_edge.bundle import nano_bundle
-from vlj_edge.runtime.model import Model
+import vlj_edge
 
 DEMO = ROOT / "examples" / "media" / "demo.mp4"
-IMAGE_TOKENS, PROMPT, REPEATS = 64, 20, 5
+IMAGE_TOKENS, PROMPT_TOKENS, REPEATS = 64, 20, 5
 
 
 def smolvlm() -> SmolVLMForConditionalGeneration:
-    """HuggingFaceTB/SmolVLM-256M-Instruct's config.json: SigLIP-B/16 at 512 pixels and SmolLM2-135M."""
+    """Return a random model with the config.json of HuggingFaceTB/SmolVLM-256M-Instruct."""
     config = SmolVLMConfig(
         vision_config={
             "hidden_size": 768,
@@ -53,11 +53,11 @@ def smolvlm() -> SmolVLMForConditionalGeneration:
 
 @torch.no_grad()
 def cpu_seconds_a_caption(tokens: int) -> tuple[float, int]:
-    """Median over the repeats, and the model's parameters."""
+    """Return the median CPU seconds of a caption of so many tokens, and the number of the model's parameters."""
     model = smolvlm()
-    ids = torch.full((1, IMAGE_TOKENS + PROMPT), 100)
+    ids = torch.full((1, IMAGE_TOKENS + PROMPT_TOKENS), 100)
     ids[0, 4 : 4 + IMAGE_TOKENS] = model.config.image_token_id
-    given: dict[str, Any] = {
+    request: dict[str, Any] = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "pixel_values": torch.rand(1, 1, 3, 512, 512),
@@ -65,18 +65,18 @@ def cpu_seconds_a_caption(tokens: int) -> tuple[float, int]:
         "max_new_tokens": tokens,
         "do_sample": False,
     }
-    model.generate(**given)
+    model.generate(**request)
     spent = []
     for _ in range(REPEATS):
         started = time.process_time()
-        out = model.generate(**given)
+        out = model.generate(**request)
         spent.append(time.process_time() - started)
         assert out.shape[1] == ids.shape[1] + tokens
     return float(np.median(spent)), sum(p.numel() for p in model.parameters())
 
 
 def main() -> None:
-    model = Model(nano_bundle())
+    model = vlj_edge.load()
     clip = model.manifest.clip
     a_minute = 60 * clip.frames_per_second / clip.stride
     ours = []

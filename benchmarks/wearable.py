@@ -85,7 +85,7 @@ def retrieval(
     events: dict[str, list[Event]],
     where: tuple[np.ndarray, np.ndarray],
 ) -> dict[str, float]:
-    """Return recall at 1 and 5: the share of sentences whose nearest windows include one in an event of the sentence."""
+    """Return recall at 1 and 5: the share of sentences with one of their events among the nearest windows."""
     names, centres = where
     first, five = [], []
     for caption, query in queries.items():
@@ -109,13 +109,7 @@ def moments() -> dict[str, Any]:
         found: dict[str, Any] = {"sentences": len(events), "stored": len(store), "bounds": {}}
         queries = {caption: model.embed_text(caption) for caption in events}
         temperature = store.temperature
-        for share in (
-            0.9,
-            0.75,
-            0.5,
-            0.25,
-            0.1,
-        ):  # probability of a window over that of the best, above which it belongs
+        for share in (0.9, 0.75, 0.5, 0.25, 0.1):  # least probability of a window, as a share of that of the best
             store.temperature = temperature * np.log(share) / np.log(0.5)
             overlaps, first, five = [], [], []
             for caption, query in queries.items():
