@@ -1,4 +1,4 @@
-"""Pixel augmentation of one copy of an episode: the same for all frames but for sensor noise and a slow light drift."""
+"""Pixel augmentation of an episode: the same for all frames, except for sensor noise and slowly drifting light."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NOISE_POOL = 1 << 19  # samples: fresh gaussians for every pixel would cost as m
 
 
 def augment(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """uint8 (n, side, side, 3) RGB in and out. Never mirrored: left and right tell opening from closing."""
+    """Augment uint8 (n, side, side, 3) RGB. Never mirrors: left and right distinguish opening from closing."""
     strength = rng.uniform(0.2, 1.0)
     matrix = random_view(frames.shape[1], strength, rng)
     blur = rng.uniform(0.3, 0.9) * (rng.random() < 0.3)
@@ -29,7 +29,7 @@ def augment(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def add_sensor_noise(images: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise of `sigma` grey levels, another for every frame: float32 (n, ...) -> uint8."""
+    """Add Gaussian noise of `sigma` grey levels, different for every frame: float32 (n, ...) -> uint8."""
     size = images[0].size
     pool = sigma * rng.standard_normal(NOISE_POOL + size, dtype=np.float32)
     out = np.empty(images.shape, np.uint8)

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from vlj_edge.presets import Preset
 
-TASK_QUERY = {ACT: 0.5, APPROACH: 0.25}  # how often a clip is asked for its task and not for its description
+TASK_QUERY = {ACT: 0.5, APPROACH: 0.25}  # probability of asking for the task rather than the description
 Asked = tuple[str, tuple[str, ...]]  # a question and the wordings of its answer
 
 
 @dataclass
 class Batch:
-    """A clip's visual tokens serve both its questions, and the encoder is most of the work.
+    """Clips with two questions each, which share the clip's visual tokens: encoding is most of the work.
 
     features float32 (b, 8, 112, 6, 6); query_ids int64 and query_mask bool (2 b, q), a clip's two in neighbouring rows;
     texts int64 (2 b,): the answers' indices.
@@ -39,7 +39,7 @@ class Batch:
 def make_batch(
     clips: list[Clip], texts: Texts, queries: dict[str, list[int]], preset: Preset, rng: np.random.Generator
 ) -> Batch:
-    """Puts a caption question and, where the clip answers one, a question with choices to each clip."""
+    """Pair each clip with a caption question and, if the clip answers one, a multiple-choice question."""
     rows, answers = [], []
     for clip in clips:
         for question, wordings in (ask_caption(clip, rng), ask_choice(clip, rng)):
@@ -50,14 +50,14 @@ def make_batch(
 
 
 def ask_caption(clip: Clip, rng: np.random.Generator) -> Asked:
-    """What goes on, or which task it is."""
+    """Return a question for the description or for the task, with its answer."""
     if rng.random() < TASK_QUERY.get(clip.phase, 0.0):
         return pick(TASK_QUERIES, rng), TASKS[clip.task].captions
     return pick(DESCRIBE_QUERIES, rng), phase_texts(clip.task, clip.phase)
 
 
 def ask_choice(clip: Clip, rng: np.random.Generator) -> Asked:
-    """One of the questions that the clip answers; another caption where there is none."""
+    """Return a multiple-choice question that the clip answers; a caption question if there is none."""
     options = questions(clip)
     if not options:
         return ask_caption(clip, rng)
@@ -70,5 +70,5 @@ def pick(options: tuple[str, ...], rng: np.random.Generator) -> str:
 
 
 def encode_queries(tokenizer: Tokenizer) -> dict[str, list[int]]:
-    """Token ids of everything that is ever asked."""
+    """Return the token ids of every question used in training."""
     return {text: tokenizer.encode(text).ids for text in (*DESCRIBE_QUERIES, *TASK_QUERIES, *all_questions())}

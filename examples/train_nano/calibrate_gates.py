@@ -1,8 +1,8 @@
-"""Chooses the gates' thresholds on validation streams, and writes gates.json beside the weights.
+"""Choose the gates' thresholds on validation streams, and write gates.json beside the weights.
 
-Of the meaning gates that let through at most one text where decoding once a second makes 2.85, the paper's saving, the
-one is chosen that has the fewest windows encoded, among those whose CIDEr, the caption memory at work, is within
-ENOUGH of the best. When the picture counts as being at rest (bundle.Rest) is not chosen here.
+Candidates are the meaning gates that pass at most one text where decoding once a second passes 2.85 (the paper's
+saving). Of those whose CIDEr, with the caption memory on, is at least ENOUGH of the best, the one that encodes the
+fewest windows is chosen. The settings of rest detection (bundle.RestSettings) are not chosen here.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ GRID: dict[str, tuple[Any, ...]] = {
     "settle_moving": (1.0, 1.5),
     "settle_resting": (0.5, 1.0),
 }
-# Seconds; and texts about changes in still pictures only add up.
+# Times in seconds. A change while the picture is at rest never triggers a text: such texts add cost and no CIDEr.
 FIXED: dict[str, Any] = {"least_hold": 1.0, "longest_wait": 1.5, "calm_variance": 0.01, "speak_below_at_rest": -1.0}
-ENOUGH = 0.99  # of the best CIDEr: less than what another set of streams changes
-MEMORY = CaptionMemorySettings(same=0.99, same_at_rest=0.99)  # lower, a moving picture's texts cost too much CIDEr
+ENOUGH = 0.99  # share of the best CIDEr: the rest is less than the difference between sets of streams
+MEMORY = CaptionMemorySettings(same=0.99, same_at_rest=0.99)  # lower values cost too much CIDEr in motion
 SAME_AT_REST = (0.3, 0.5, 0.7, 0.9, 0.99)
 
 console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A gate: CIDEr over all events, how many texts a second pass it, and the share of windows that it has encoded."""
+class Trial:
+    """Gate settings with their CIDEr over all events, texts a second, and share of windows encoded."""
 
     cider: float
     rate: float
@@ -68,7 +68,7 @@ def measure(
     judge: Judge,
     gate: MeaningGateSettings,
     memory: CaptionMemorySettings,
-) -> Tried:
+) -> Trial:
     scores, count, encoded = [], 0, 0
     for recording in recordings:
         changes, asked = live_changes(recording, gate)
@@ -79,14 +79,16 @@ def measure(
         count += len(changes)
     seconds = sum(recording.seconds for recording in recordings)
     windows = sum(len(recording.centres) for recording in recordings)
-    return Tried(float(np.concatenate(scores).mean()), count / seconds, encoded / windows, gate, memory)
+    return Trial(float(np.concatenate(scores).mean()), count / seconds, encoded / windows, gate, memory)
 
 
-def choose(tried: Sequence[Tried]) -> Tried:
-    """See the top of this file."""
-    rare = [found for found in tried if found.rate <= 1 / SAVING]
-    best = max(found.cider for found in rare or tried)
-    return min((f for f in rare or tried if f.cider >= ENOUGH * best), key=lambda found: (found.encoded, -found.cider))
+def choose(trials: Sequence[Trial]) -> Trial:
+    """Return the best trial by the rule at the top of this file."""
+    candidates = [trial for trial in trials if trial.rate <= 1 / SAVING] or trials
+    best = max(trial.cider for trial in candidates)
+    return min(
+        (trial for trial in candidates if trial.cider >= ENOUGH * best), key=lambda trial: (trial.encoded, -trial.cider)
+    )
 
 
 def calibrate(recordings: Sequence[Recording], speaker: Speaker, defaults: GateSettings) -> GateSettings:

@@ -1,11 +1,11 @@
-"""Chooses how nano compares windows with labels, on validation episodes, and writes labels.json beside the weights.
+"""Choose how nano compares windows with labels, on validation episodes, and write labels.json beside the weights.
 
 python calibrate_labels.py      (weights and features as for evaluate.py)
 
-Labels are as a person types them ("opens the drawer"): a task's first caption without "the robot arm". Of TEMPLATES the
-one with the best top-1 is chosen; then the temperature whose scores are most likely to be right (least negative log
-likelihood); then the cosine that separates nearest labels that are right from those that cannot be, because the label
-of what happens was not among them: as many of one kind lie below it as of the other above.
+Labels are worded as a person types them ("opens the drawer"): a task's first caption without "the robot arm". Chosen in
+this order: the one of TEMPLATES with the best top-1; the temperature with the least negative log likelihood; and the
+cosine below which no label is shown. At that threshold, the share of right labels refused equals the share of labels
+shown when the right one is not offered (equal error rate).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ TEMPLATES = (("{}",), (f"{ARM}{{}}",), ("{}", f"{ARM}{{}}"))
 TEMPERATURES = np.geomspace(0.01, 0.3, 60)
 
 
-def typed(task: str) -> str:
+def label_of(task: str) -> str:
     return TASKS[task].captions[0].removeprefix(ARM)
 
 
 def cosines(scorer: Scorer, found: Found, templates: tuple[str, ...]) -> np.ndarray:
-    labels = scorer.embed_labels([tuple(t.replace("{}", typed(name)) for t in templates) for name in NAMES])
+    labels = scorer.embed_labels([tuple(t.replace("{}", label_of(name)) for t in templates) for name in NAMES])
     return (found.task_answer @ labels.T).numpy()
 
 
@@ -48,8 +48,8 @@ def calibrate(scorer: Scorer, found: Found) -> LabelSettings:
     temperature = min(TEMPERATURES, key=lambda each: loss(tried[templates], truth, each))
     own, other = nearest(tried[templates], truth)
     levels = np.linspace(-1, 1, 2001)
-    refused, shown = (own[:, None] < levels).mean(0), (other[:, None] >= levels).mean(0)
-    none_below = float(levels[np.abs(refused - shown).argmin()])
+    false_refusals, false_labels = (own[:, None] < levels).mean(0), (other[:, None] >= levels).mean(0)
+    none_below = float(levels[np.abs(false_refusals - false_labels).argmin()])
     return LabelSettings(TASK_QUERIES[0], templates, round(float(temperature), 4), round(none_below, 3))
 
 
@@ -60,14 +60,14 @@ def loss(scores: np.ndarray, truth: np.ndarray, temperature: float) -> float:
 
 
 def nearest(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines of nearest labels that are right, and of those that are nearest when the right one is not there."""
+    """Return the cosines of nearest labels that are right, and of the nearest labels when the right one is left out."""
     others = scores.copy()
     others[np.arange(len(truth)), truth] = -np.inf
     return scores.max(1)[scores.argmax(1) == truth], others.max(1)
 
 
 def judge(scorer: Scorer, found: Found, settings: LabelSettings) -> dict[str, Any]:
-    """How the settings do: top-1, how far scores are from how often they are right, and what "none of these" costs."""
+    """Return top-1, the calibration error of the scores, and the error rates of the threshold for "none of these"."""
     acting = found.phase == ACT
     truth, scores = found.task[acting], cosines(scorer, found, settings.templates)[acting]
     right = scores.argmax(1) == truth
@@ -84,7 +84,7 @@ def judge(scorer: Scorer, found: Found, settings: LabelSettings) -> dict[str, An
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
-    """Mean distance between what scores say and how often they are right (Guo et al., arXiv 1706.04599)."""
+    """Return the expected calibration error (Guo et al., arXiv 1706.04599)."""
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     parts = [place == number for number in np.unique(place)]
     gaps = [abs(confidence[part].mean() - right[part].mean()) * part.mean() for part in parts]
@@ -94,9 +94,9 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15)
 @click.command()
 @click.option("--weights", type=click.Path(path_type=Path), default=Path("data/nano-weights"), show_default=True)
 @click.option("--features", type=click.Path(path_type=Path), default=Path("data/nano-features"), show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Write figures on test episodes here.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Write results on test episodes here.")
 def main(weights: Path, features: Path, out: Path | None) -> None:
-    """Calibrate on validation episodes; --out judges on the test ones."""
+    """Calibrate on validation episodes; --out evaluates on the test ones."""
     scorer = Scorer(weights)
     splits = ("val", "test") if out else ("val",)
     found = {split: look(scorer, load_episodes(features, split), {}, split) for split in splits}

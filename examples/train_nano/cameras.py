@@ -1,4 +1,4 @@
-"""Where cameras stand, and which of their places training never sees."""
+"""Camera positions, and the zones that are held out from training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 # Azimuths in degrees (MuJoCo free camera). 110-195 looks over the arm's side: objects and their fronts are in view.
 AZIMUTH_RANGE = (110.0, 195.0)
 BANDS = ((124.0, 134.0), (148.0, 158.0), (172.0, 182.0))  # between training cameras, never trained on
-MARGIN = 20.0  # degrees beyond the range on either side: the cameras outside
+MARGIN = 20.0  # degrees beyond the range on either side, where the "outside" cameras are
 ZONES = ("training", "between", "outside")
 
 
@@ -31,7 +31,7 @@ def zone_of(azimuth: float) -> str:
 
 
 def random_camera(rng: np.random.Generator, zone: str) -> Camera:
-    """A camera whose azimuth lies in this zone."""
+    """Return a random camera whose azimuth lies in this zone."""
     low, high = AZIMUTH_RANGE
     reach = MARGIN if zone == "outside" else 0.0
     azimuth = rng.uniform(low - reach, high + reach)

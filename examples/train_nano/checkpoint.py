@@ -1,4 +1,4 @@
-"""Training state on disk, as safetensors: nothing is pickled."""
+"""Training state on disk, as safetensors, without pickle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 def save_checkpoint(out: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
-    """Model, optimizer moments, step and time spent; written aside, then renamed."""
+    """Save model, optimizer moments, step and time spent; atomically, by renaming."""
     state: dict[str, Tensor] = {f"model.{key}": value for key, value in model.state_dict().items()}
     for number, moments in optimizer.state_dict()["state"].items():
         state |= {f"optimizer.{number}.{key}": value for key, value in moments.items()}
@@ -26,7 +26,7 @@ def save_checkpoint(out: Path, model: nn.Module, optimizer: torch.optim.Optimize
 
 
 def load_checkpoint(out: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
-    """Restores both in place and returns (step, seconds spent); (0, 0) where there is no checkpoint."""
+    """Restore both in place; return (step, seconds spent), (0, 0) if there is no checkpoint."""
     if not (out / CHECKPOINT).exists():
         return 0, 0.0
     state = load_file(out / CHECKPOINT)
@@ -42,9 +42,9 @@ def load_checkpoint(out: Path, model: nn.Module, optimizer: torch.optim.Optimize
 
 
 def save_weights(out: Path, model: VLJepa, tokenizer: tokenizers.Tokenizer) -> None:
-    """The directory that `vlj-edge export` reads. One tokenizer serves queries and captions.
+    """Write the directory that `vlj-edge export` reads. Queries and captions share one tokenizer.
 
-    Rounded to fp16 once, here: half the size in the package, and every export starts from the same numbers.
+    Weights are rounded to fp16 here: half the size in the package, and every export starts from the same values.
     """
     _write({key: value.half() for key, value in model.state_dict().items()}, out / MODEL_FILE)
     for name in (QUERY_TOKENIZER, DECODER_TOKENIZER):
@@ -56,7 +56,7 @@ def save_model(out: Path, model: nn.Module) -> None:
 
 
 def load_model(out: Path, model: nn.Module) -> bool:
-    """What save_model wrote, in place; False where there is nothing."""
+    """Load what save_model wrote into the model; return whether it exists."""
     if not (out / MODEL_FILE).exists():
         return False
     model.load_state_dict(load_file(out / MODEL_FILE))

@@ -1,7 +1,7 @@
 """CIDEr of one sentence against references, as pycocoevalcap computes it (clipped counts, a penalty on length).
 
-Vedantam et al., CIDEr (arXiv 1411.5726). pycocoevalcap scores one sentence for each set of references in one go; here
-many sentences are held against the same references, so the references are counted once. Tests hold the two together.
+Vedantam et al., CIDEr (arXiv 1411.5726). pycocoevalcap scores one sentence per set of references; here
+many sentences are scored against the same references, so these are counted once. Tests compare the two.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import lru_cache
 
 LONGEST = 4  # words of an n-gram
 SIGMA = 6.0  # of the penalty on a difference in length
-SCALE = 10.0  # as published figures have it
+SCALE = 10.0  # as in published results
 
 Vector = tuple[list[dict[tuple[str, ...], float]], list[float], int]  # weights for each n, their norms, length
 

@@ -1,4 +1,4 @@
-"""Clips of stem features with the phase that their frames are in, sampled from what features.py wrote."""
+"""Clips of stem features, labelled with the phase of their frames; read from the files of features.py."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ APPROACH, ACT, STILL, ATTEMPT = 0, 1, 2, 3
 FRAMES = 8  # a clip: 2 s at 4 frames a second
 MAJORITY = 5  # frames of one phase that give a clip its label; with fewer it has none
 HELD = 6  # frames for which an episode's first and last picture may be held before and after it
-TAKES = 3  # noisy takes of a held picture: the frame itself and the two stored beside it
-PAUSED = 0.3  # of the training clips are cut from an episode that pauses once: a hand may rest anywhere on its way
+TAKES = 3  # noisy versions of a held picture: the frame itself and two more
+PAUSED = 0.3  # share of training clips cut from an episode that pauses once, so that a hand may rest anywhere
 PAUSE = (2, 12)  # frames
 SHORTEST = 4  # frames: a shorter pause belongs to what it interrupts, as in the streams (make_stream.py)
 
-# How often each kind of clip is drawn under "describe"; the task query is put to act and approach clips only.
+# How often each kind of clip is drawn for "describe" queries; task queries go to act and approach clips only.
 KINDS = {ACT: 0.5, APPROACH: 0.3, STILL: 0.2}
 
 
 @dataclass(frozen=True)
 class Episode:
-    """Where one copy of an episode lies: rows of a shard, and what the simulator said of each of its frames."""
+    """One copy of an episode: its rows in a shard, and the simulator's labels of its frames."""
 
     task: str
     seed: int
@@ -35,7 +35,7 @@ class Episode:
     elevation: float
     rows: np.ndarray  # the shard, float16 (rows, 112, 6, 6), memory-mapped
     first: int
-    pause: int  # the frame that has more takes
+    pause: int  # the frame with further noisy versions
     phase: np.ndarray  # uint8 (frames,)
     success: np.ndarray  # bool (frames,)
     hand: np.ndarray  # float32 (frames, 3), metres
@@ -43,7 +43,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Clip:
-    """Stem features float16 (8, 112, 6, 6), which frames of which episode they are, and the phase they show."""
+    """Stem features float16 (8, 112, 6, 6), the episode and frames they come from, and their phase."""
 
     features: np.ndarray
     episode: Episode
@@ -84,8 +84,8 @@ def timeline(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows, frame numbers and phases of an episode with a still picture held before and after it.
 
-    With a probability of `paused` its marked frame is held for a while too. A held picture is drawn from several takes
-    with noise of their own, as a real camera gives it.
+    With probability `paused`, the frame `Episode.pause` is held for a while too. A held picture is drawn from several
+    versions with different noise, like a real camera's.
     """
     count = len(episode.phase)
     rows, frames, phases = np.arange(count), np.arange(count), episode.phase
@@ -103,7 +103,7 @@ def timeline(
 
 
 def clip_label(phases: np.ndarray) -> int | None:
-    """The phase of most frames, or None where no phase has enough of them."""
+    """Return the phase of at least MAJORITY frames; None if there is none."""
     counts = np.bincount(phases, minlength=4)
     return int(counts.argmax()) if counts.max() >= MAJORITY else None
 
@@ -119,7 +119,7 @@ def clips_of(episode: Episode, stride: int, rng: np.random.Generator) -> Iterato
 
 
 class Sampler:
-    """Draws training clips: tasks evenly, opposite tasks always together, phases as KINDS says."""
+    """Draws training clips: tasks uniformly, opposite tasks always together, phases by KINDS."""
 
     def __init__(self, episodes: list[Episode]) -> None:
         self.by_task: dict[str, list[Episode]] = defaultdict(list)
@@ -139,7 +139,7 @@ class Sampler:
         return clips[:size]
 
     def draw(self, task: str, kind: int, rng: np.random.Generator) -> Clip:
-        """One clip of this kind; after 20 tries of any kind, since some episodes never stand still or never wait."""
+        """Return a clip of this kind; after 20 tries of any kind, since some episodes have none."""
         episodes = self.by_task[task]
         for attempt in range(100):
             episode = episodes[rng.integers(len(episodes))]

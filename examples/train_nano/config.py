@@ -14,9 +14,11 @@ CONTROLLED = Path(__file__).with_name("controlled.json")  # fewer steps, for the
 
 @dataclass(frozen=True)
 class Config:
-    """steps, batch (clips, two questions each), rate, decay and bf16 (arithmetic of the network, not of the loss) are
-    those of the first stage, shared with the token baseline; pool_batches is how many batches of predicted embeddings
-    the decoder learns from."""
+    """Settings of a training run.
+
+    steps, batch (clips, two questions each), rate, decay and bf16 (for the network, not the loss) belong to the first
+    stage and to the token baseline; pool_batches is the number of batches of predicted embeddings that the decoder is
+    trained on."""
 
     seed: int
     steps: int

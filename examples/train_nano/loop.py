@@ -1,4 +1,4 @@
-"""The training loop that VL-JEPA and its token-predicting baseline share: same steps, same schedule, same clips."""
+"""The training loop shared by VL-JEPA and its token-predicting baseline: same steps, schedule and clips."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from rich.console import Console
 from torch import Tensor, nn
 
 WARM_UP = 0.03  # share of the steps
-FULL_TOKENS = 0.75  # from here on no token is dropped: the network it becomes on the device
-PROJECTION_RATE = 0.1  # of the learning rate: the text side moves slowly, or it collapses onto the training captions
+FULL_TOKENS = 0.75  # progress after which no tokens are dropped, as on the device
+PROJECTION_RATE = 0.1  # of the learning rate: a faster text projection collapses onto the training captions
 SHOW, SAVE = 15.0, 180.0  # s between lines of the log, and between checkpoints
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 console = Console(stderr=True)
 
-# Progress (0..1) and the step's random numbers -> the loss and the figures to report beside it.
+# Progress (0..1) and the step's random generator -> the loss and the metrics to report with it.
 Step = Callable[[float, np.random.Generator], tuple[Tensor, dict[str, float]]]
 
 
 def fit(model: nn.Module, config: Config, out: Path, step_loss: Step) -> None:
-    """All steps, from the last checkpoint on. A step's randomness hangs on its number alone: it resumes as it went."""
+    """Train from the last checkpoint on. A step is seeded by its number alone, so that a resumed run is the same."""
     optimizer = make_optimizer(model, config)
     first, spent = load_checkpoint(out, model, optimizer)
     started = time.monotonic() - spent
@@ -57,14 +57,14 @@ def fit(model: nn.Module, config: Config, out: Path, step_loss: Step) -> None:
 
 
 def learning_rate(progress: float) -> float:
-    """Linear warm-up, then a cosine down to 1 %."""
+    """Return the share of the full rate: linear warm-up, then a cosine down to 1 %."""
     if progress < WARM_UP:
         return max(progress / WARM_UP, 0.02)
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min((progress - WARM_UP) / (1 - WARM_UP), 1.0)))
 
 
 def make_optimizer(model: nn.Module, config: Config) -> torch.optim.AdamW:
-    """AdamW without the decoder; no decay on norms, biases and embeddings. The stem has no part in it: it is frozen."""
+    """Return AdamW without the decoder and the frozen stem; norms, biases and embeddings have no decay."""
     groups: dict[str, list[Tensor]] = {"decay": [], "plain": [], "projection": []}
     for name, parameter in model.named_parameters():
         if "decoder." in name or "vision_encoder.stem." in name:
@@ -83,19 +83,19 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.AdamW:
 
 
 def mixed_precision(config: Config) -> torch.autocast:
-    """What stands in it computes its matrices in bfloat16 where the config says so: 1.4 x as fast on a CPU that can."""
+    """Return a context for bfloat16 matrix products if the config asks for them: 1.4 x as fast on a CPU with bf16."""
     return torch.autocast(DEVICE.type, torch.bfloat16, enabled=config.bf16)
 
 
 def keep_some(tokens: int, clips: int, progress: float) -> Tensor | None:
-    """A random half of each clip's token positions, int64 (clips, tokens // 2), until FULL_TOKENS; then None: all."""
+    """Return a random half of each clip's token positions, int64 (clips, tokens // 2); from FULL_TOKENS on None."""
     if progress >= FULL_TOKENS:
         return None
     return torch.rand(clips, tokens).topk(tokens // 2, dim=1).indices.sort(dim=1).values.to(DEVICE)
 
 
 def report(log, step: int, spent: float, figures: list[dict[str, float]], speed: float) -> None:
-    """One JSON line for the log and one line for the reader: means since the last line."""
+    """Write the means since the last report to the log, as JSON, and to the console."""
     record: dict[str, float] = {"step": step, "seconds": round(spent)}
     record |= {key: round(float(np.mean([f[key] for f in figures])), 4) for key in figures[0]}
     record["clips_per_second"] = round(speed, 1)

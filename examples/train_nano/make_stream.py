@@ -1,8 +1,8 @@
-"""Renders narration streams: several unseen episodes under one camera, with still moments between them.
+"""Render narration streams: several unseen episodes under one camera, with still moments between them.
 
-Writes OUT/demo.mp4 and OUT/demo.json, which says what happens when; or, with --streams N, OUT/stream<k>.mp4 and .json
-of random tasks, on which the gates are calibrated. Each episode is a new table, so the picture cuts from one to the
-next; the cuts lie in the still moments.
+Writes streams of random tasks to OUT/<split>/stream<k>.mp4 with annotated events in .json, on which the gates are
+calibrated and tested; or, with --demo, OUT/demo.mp4 and OUT/demo.json. Each episode has its own table, so there is a
+cut between episodes, inside a still moment.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MOST_BYTES = 2_900_000
 
 @dataclass(frozen=True)
 class Style:
-    """How scenes become a stream. Spans are (least, most) seconds."""
+    """How scenes are joined into a stream. Spans are (shortest, longest) seconds."""
 
     size: int  # pixels
     before: tuple[float, float]  # a still picture before an episode
@@ -60,7 +60,7 @@ class Scene:
 
 
 def render_scene(task: str, style: Style, rng: np.random.Generator, camera: Camera, first_seed: int) -> Scene:
-    """The first seed whose expert succeeds, with its first and last picture held, and perhaps one in the middle."""
+    """Render the first seed whose expert succeeds; hold the first and last frame, and perhaps one in between."""
     # The speed of training: 2 control steps in 1/4 s where the act is short, 4 elsewhere.
     stride = 1 if f"{task}-v3" in SHORT_ACT else 2
     simulator = Simulator(f"{task}-v3", style.size * 3 // 2, style.size, max_frames=160)
@@ -78,13 +78,13 @@ def render_scene(task: str, style: Style, rng: np.random.Generator, camera: Came
 
 
 def hold(frames: np.ndarray, phases: np.ndarray, at: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same with frame `at` standing still for `count` frames more."""
+    """Return frames and phases with frame `at` held for `count` more frames."""
     frames = np.insert(frames, [at] * count, frames[at], axis=0)
     return frames, np.insert(phases, [at + 1] * count, STILL)
 
 
 def smooth(phases: np.ndarray) -> np.ndarray:
-    """Gives short pauses inside the motion to the phase before them."""
+    """Relabel short pauses inside a motion with the phase before them."""
     phases = phases.copy()
     for start, end in runs(phases):
         if start > 0 and end < len(phases) and phases[start] == STILL and end - start < SHORTEST * RATE:
@@ -99,7 +99,7 @@ def runs(phases: np.ndarray) -> list[tuple[int, int]]:
 
 
 def annotate(scenes: list[Scene], camera: Camera) -> dict:
-    """Events in seconds, neighbouring still parts joined across the cuts, the cuts themselves, and the camera."""
+    """Return the annotation: events in seconds (still parts joined across cuts), cuts, and the camera."""
     events, cuts, at = [], [], 0
     for scene in scenes:
         for start, end in runs(scene.phases):
@@ -119,7 +119,7 @@ def annotate(scenes: list[Scene], camera: Camera) -> dict:
 
 
 def film(scenes: list[Scene], noise: float, rng: np.random.Generator) -> np.ndarray:
-    """All frames in a row under a slowly drifting light and with sensor noise, also where the picture stands still."""
+    """Join all frames; add slowly drifting light and sensor noise, also to held frames."""
     frames = np.concatenate([scene.frames for scene in scenes])
     seconds = np.arange(len(frames)) / RATE
     gain = 1 + DRIFT * np.sin(2 * np.pi * seconds / DRIFT_PERIOD)
@@ -128,7 +128,7 @@ def film(scenes: list[Scene], noise: float, rng: np.random.Generator) -> np.ndar
 
 
 def encode(frames: np.ndarray, path: Path, quality: range) -> None:
-    """H.264 with the first of these qualities that stays under MOST_BYTES, or with the only one."""
+    """Encode as H.264 with the first of these qualities that stays under MOST_BYTES, or with the only one."""
     for crf in quality:
         command = ["ffmpeg", "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
         command += ["-s", f"{frames.shape[2]}x{frames.shape[1]}", "-r", str(RATE), "-i", "-"]
@@ -141,7 +141,7 @@ def encode(frames: np.ndarray, path: Path, quality: range) -> None:
 
 
 def write_stream(path: Path, scenes: list[Scene], style: Style, camera: Camera, rng: np.random.Generator) -> None:
-    """One video, and its annotation beside it last: where that is, the stream is complete."""
+    """Write a video, then its annotation: a stream with an annotation is complete."""
     encode(film(scenes, style.noise, rng), path, style.quality)
     path.with_suffix(".json").write_text(json.dumps(annotate(scenes, camera), indent=1) + "\n")
 
@@ -153,7 +153,7 @@ def render_demo(out: Path) -> None:
 
 
 def render_stream(job: tuple[str, str, int]) -> str:
-    """One stream of trained tasks, none twice, under one camera: every other one between the training cameras."""
+    """Render a stream of distinct trained tasks under one camera, in every other stream from a held-out zone."""
     out, split, number = Path(job[0]), *job[1:]
     path = out / split / f"stream{number}.mp4"
     if path.with_suffix(".json").exists():
@@ -178,7 +178,7 @@ def render_stream(job: tuple[str, str, int]) -> str:
 @click.option("--test", default=24, show_default=True, help="Streams to test on.")
 @click.option("--workers", default=os.cpu_count(), show_default=True)
 def main(out: Path, demo: bool, val: int, test: int, workers: int) -> None:
-    """Render streams of several episodes with their annotations; a stream that is there is left alone."""
+    """Render streams of several episodes with their annotations; existing streams are skipped."""
     out.mkdir(parents=True, exist_ok=True)
     if demo:
         return render_demo(out)

@@ -9,10 +9,10 @@ CELL = 0.008  # m: about one pixel of the rendered frame at the camera's usual d
 
 
 def coarsen(model: mujoco.MjModel, geoms: np.ndarray, cell: float = CELL) -> int:
-    """Merges the vertices of these geoms' meshes within each cell, in place, before a renderer uploads them.
+    """Merge the vertices of these geoms' meshes within each cell, in place, before a renderer uploads them.
 
-    Faces that collapse are dropped; the others keep their own corner normals, so that shading stays smooth. Only for
-    meshes that nothing collides with. Returns how many faces are left.
+    Faces that collapse are dropped; the others keep their corner normals, so that shading stays smooth. Only for meshes
+    without collisions. Returns the number of faces left.
     """
     left = 0
     for mesh in {int(model.geom_dataid[g]) for g in geoms if model.geom_type[g] == mujoco.mjtGeom.mjGEOM_MESH}:

@@ -1,4 +1,4 @@
-"""When to decode: uniformly, by Ward's segments, knowing the events, or live through the runtime's own gate."""
+"""Decoding policies: uniform, Ward's segments, an oracle that knows the events, and the runtime's own live gate."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from recordings import Decode, Recording, Speaker, middle
 from scipy.sparse import diags_array
 from sklearn.cluster import AgglomerativeClustering
 
-from vlj_edge import bundle
+from vlj_edge import Window, bundle
 from vlj_edge.bundle import GateSettings
-from vlj_edge.results import Window
 from vlj_edge.runtime.gating.caption_memory import CaptionMemory
 from vlj_edge.runtime.gating.clip_window import ClipWindow, Encoded
 from vlj_edge.runtime.gating.meaning import MeaningGate
 
 
 def uniform(recording: Recording, speaker: Speaker, rate: float, average: bool) -> list[Decode]:
-    """`rate` decodes a second: each interval by its middle window, or by the mean of its windows."""
+    """Decode `rate` times a second: the middle window of each interval, or the mean of its windows."""
     return _by_segment(recording, speaker, _intervals(recording, rate), average)
 
 
 def ward(recording: Recording, speaker: Speaker, rate: float, average: bool) -> list[Decode]:
-    """The paper's way, offline: Ward's clusters of neighbouring windows, as many as `rate` allows."""
+    """Decode once a segment, offline, as the paper does: Ward clusters of neighbouring windows, `rate` a second."""
     windows = len(recording.embeddings)
     count = min(max(1, round(rate * recording.seconds)), windows)
     chain = diags_array([np.ones(windows - 1), np.ones(windows - 1)], offsets=[-1, 1], shape=(windows, windows))
@@ -32,7 +31,7 @@ def ward(recording: Recording, speaker: Speaker, rate: float, average: bool) -> 
 
 
 def oracle(recording: Recording, speaker: Speaker, average: bool) -> list[Decode]:
-    """One decode an event, by someone who knows where events begin and end."""
+    """Decode once an event, with knowledge of where events begin and end."""
     starts = [event["start"] for event in recording.events]
     segment = np.searchsorted(starts, recording.centres, "right") - 1
     decodes = _by_segment(recording, speaker, segment, average)
@@ -42,7 +41,7 @@ def oracle(recording: Recording, speaker: Speaker, average: bool) -> list[Decode
 
 
 def live(recording: Recording, speaker: Speaker, gates: GateSettings) -> tuple[list[Decode], list[float], int]:
-    """What the runtime says: texts, the moment at which each is known, and how many the caption memory knew already."""
+    """Return the runtime's texts, the time at which each is known, and how many came from the caption memory."""
     changes, _ = live_changes(recording, gates.meaning)
     texts, known = remembered_texts(changes, speaker, gates.memory)
     decodes = [(change.time, text) for change, text in zip(changes, texts, strict=True)]
@@ -52,7 +51,7 @@ def live(recording: Recording, speaker: Speaker, gates: GateSettings) -> tuple[l
 def uniform_remembered(
     recording: Recording, speaker: Speaker, rate: float, settings: bundle.CaptionMemorySettings
 ) -> tuple[list[Decode], int]:
-    """Uniform decoding that asks the caption memory first: the texts, and how many of them it knew."""
+    """Decode uniformly through the caption memory; return the texts, and how many came from the memory."""
     windows = _middles(_groups(_intervals(recording, rate)))
     changes = [
         LiveChange(float(recording.centres[n]), float(recording.ends[n]), recording.live[n], recording.at_rest[n])
@@ -64,7 +63,7 @@ def uniform_remembered(
 
 @dataclass(frozen=True)
 class LiveChange:
-    """What the meaning gate lets through: the centre of what was averaged, when that was over, and the embedding."""
+    """A change that passes the meaning gate: the centre and the end of its windows, and its embedding."""
 
     time: float
     known_at: float
@@ -73,7 +72,7 @@ class LiveChange:
 
 
 def live_changes(recording: Recording, settings: bundle.MeaningGateSettings) -> tuple[list[LiveChange], int]:
-    """What is said, and how many windows the gate had encoded for it."""
+    """Return the changes that pass the meaning gate, and how many windows it had to encode."""
     gate, found, asked = MeaningGate(settings), [], []
 
     def encode(number: int) -> Encoded:
@@ -95,7 +94,7 @@ def live_changes(recording: Recording, settings: bundle.MeaningGateSettings) -> 
 def remembered_texts(
     changes: list[LiveChange], speaker: Speaker, settings: bundle.CaptionMemorySettings
 ) -> tuple[list[str], int]:
-    """The text of each change, and how many of them the caption memory knew already."""
+    """Return the text of each change, and how many came from the caption memory."""
     if not changes:
         return [], 0
     memory, texts, known = CaptionMemory(settings, len(changes[0].embedding)), [], 0
@@ -110,7 +109,7 @@ def remembered_texts(
 
 
 def _intervals(recording: Recording, rate: float) -> np.ndarray:
-    """The number of each window's interval, (n,), where there are `rate` a second of equal length."""
+    """Return the index of each window's interval, (n,), with `rate` intervals of equal length a second."""
     count = max(1, round(rate * recording.seconds))
     edges = np.linspace(0, recording.seconds, count + 1)
     return np.searchsorted(edges[1:-1], recording.centres, "right")
@@ -125,7 +124,7 @@ def _middles(groups: list[np.ndarray]) -> list[int]:
 
 
 def _by_segment(recording: Recording, speaker: Speaker, segment: np.ndarray, average: bool) -> list[Decode]:
-    """One decode a segment: windows (n,) with the same number, taken at their middle."""
+    """Decode once a segment: windows (n,) with the same number."""
     groups = _groups(segment)
     if not average:
         return _decode(recording, speaker, _middles(groups))

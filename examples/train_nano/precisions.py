@@ -1,7 +1,7 @@
-"""What each precision costs nano: size, parity, accuracy on test clips, narration on test streams, and CPU time.
+"""The cost of each precision of nano: size, parity, accuracy on test clips, narration on test streams, CPU time.
 
-Every precision is exported from the same weights, calibrated on a validation stream, and run as its users run it: real
-pictures through the runtime's engines. Writes results/precisions.json.
+Every precision is exported from the same weights, calibrated on a validation stream, and run on real frames through the
+runtime's engines, as on a device. Writes results/precisions.json.
 """
 
 from __future__ import annotations
@@ -25,16 +25,13 @@ from recordings import Judge, Recording
 from rich.console import Console
 from tasks import TASK_QUERIES, TASKS
 
+from vlj_edge import ExportRequest, Model, WeightSources, export_bundle, preset
 from vlj_edge.bundle import Manifest, read_manifest, seal, write_manifest
-from vlj_edge.export.bundle import Exported, export_bundle
+from vlj_edge.export.bundle import Exported
 from vlj_edge.export.onnx.emulate_bf16 import emulate_bf16
-from vlj_edge.export.request import ExportRequest
-from vlj_edge.export.weights.locations import MODEL_FILE, WeightSources
-from vlj_edge.presets import preset
-from vlj_edge.runtime.model import Model
+from vlj_edge.export.weights.locations import MODEL_FILE
 from vlj_edge.runtime.video.clips import spread_clips
 from vlj_edge.runtime.video.preprocess import crop_and_resize
-from vlj_edge.runtime.words.decode import decode
 
 PRECISIONS = {
     "fp32": "fp32",
@@ -53,18 +50,17 @@ console = Console(stderr=True)
 
 
 class EngineSpeaker:
-    """Texts by the bundle's own decoder engine, each made once."""
+    """The texts of embeddings from the bundle's own decoder engine; each embedding is decoded once."""
 
     def __init__(self, model: Model) -> None:
-        self._decoder, self._tokens = model.chain.decoder
-        self._end = model.manifest.tokenizers["decoder"].end
+        self._chain = model.chain
         self._known: dict[bytes, str] = {}
 
     def say(self, embeddings: np.ndarray) -> list[str]:
         texts = []
         for row in np.ascontiguousarray(embeddings, np.float32):
             if row.tobytes() not in self._known:
-                self._known[row.tobytes()] = self._tokens.decode(decode(self._decoder, row, self._end)[0])
+                self._known[row.tobytes()], _ = self._chain.decode(row)
             texts.append(self._known[row.tobytes()])
         return texts
 
@@ -81,7 +77,7 @@ def export(name: str, weights: Path, calibration: Path, out: Path) -> Exported:
 
 
 def emulate(bundle: Path) -> None:
-    """Make a bf16 bundle run on the CPU: rounded to bf16 after every operator, as export/parity.py judges it."""
+    """Make a bf16 bundle run on the CPU: round to bf16 after every operator, as export/parity.py does."""
     manifest = read_manifest(bundle)
     engines = {}
     for name, spec in manifest.engines.items():
@@ -160,7 +156,7 @@ def narrate(model: Model, videos: list[Path]) -> tuple[np.ndarray, float, float]
 
 
 def speeds(models: dict[str, Model]) -> dict[str, dict[str, float]]:
-    """Median milliseconds of one run of each engine: all precisions in turn, forwards and backwards."""
+    """Return the median milliseconds of one run of each engine. Precisions alternate, every other round in reverse."""
     times: dict[tuple[str, str], list[float]] = {}
     for round_ in range(ROUNDS + 2):
         for name in list(models)[:: 1 if round_ % 2 else -1]:
@@ -178,7 +174,7 @@ def speeds(models: dict[str, Model]) -> dict[str, dict[str, float]]:
 
 
 def paired(values: np.ndarray, reference: np.ndarray, group: np.ndarray) -> dict[str, Any]:
-    """The mean difference to the reference with its interval; whole groups are drawn."""
+    """Return the mean difference to the reference with its interval; whole groups are resampled."""
     return interval(values.astype(float) - reference.astype(float), group)
 
 
@@ -194,7 +190,7 @@ def loss(scores: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 @click.option("--streams", type=click.Path(path_type=Path), default=Path("data/streams"), show_default=True)
 @click.option("--scratch", type=click.Path(path_type=Path), default=Path("data/precisions"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("../../results/precisions.json"))
-@click.option("--limit", type=int, help="Only so many test episodes and streams: for a quick look.")
+@click.option("--limit", type=int, help="Most test episodes and streams to use, for a quick check.")
 def main(weights: Path, data: Path, streams: Path, scratch: Path, out: Path, limit: int | None) -> None:
     """Measure every precision, in one run."""
     windows = test_windows(data, limit or EPISODES)
@@ -220,7 +216,7 @@ def main(weights: Path, data: Path, streams: Path, scratch: Path, out: Path, lim
             "decoder_runs_a_second": round(runs, 4),
         }
         console.print(name, rows[name]["task_top1_act_windows"]["value"], rows[name]["live_cider"], highlight=False)
-    on_cpu = {name: model for name, model in models.items() if name != "bf16"}  # which is emulated there
+    on_cpu = {name: model for name, model in models.items() if name != "bf16"}  # emulated there
     for name, milliseconds in speeds(on_cpu).items():
         rows[name]["cpu_milliseconds"] = milliseconds
     report = provenance("python precisions.py") | {"weights": seal(weights / MODEL_FILE).sha256}

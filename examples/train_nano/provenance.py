@@ -1,4 +1,4 @@
-"""Where a figure comes from: what every file under results/ begins with."""
+"""The provenance of results: the header of every file under results/."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VERSIONS_OF = ("vlj-edge", "numpy", "onnxruntime", "opencv-python-headless", "to
 
 
 def provenance(command: str) -> dict[str, Any]:
-    """The command, the machine, the versions and the commit."""
+    """Return the command, the machine, package versions and the commit."""
     here = Path(__file__).parent
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=here, check=False)
     return {
@@ -26,7 +26,7 @@ def provenance(command: str) -> dict[str, Any]:
 
 
 def add_to(path: Path, report: dict[str, Any]) -> None:
-    """Writes figures into a result file, beside those of other programs that are in it."""
+    """Merge a report into a result file; entries of other programs stay."""
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     path.write_text(json.dumps(known | report, indent=1) + "\n", encoding="utf-8")
 

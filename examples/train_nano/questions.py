@@ -1,4 +1,4 @@
-"""Questions with a choice of answers, put to clips: which object, what action, what state, which way. Plain data first.
+"""Multiple-choice questions about clips: which object, what action, what state, which direction. Plain data first.
 
 Every answer comes from what the simulator recorded: the task's thing, whether the act has begun, the simulator's own
 success predicate, and where the hand went as the camera sees it.
@@ -18,7 +18,7 @@ OBJECT_QUESTIONS = ("Which object does the robot go for?", "What does the robot 
 ACTION_QUESTIONS = ("What does the robot do with it?", "Which kind of action is this?")
 WAY_QUESTIONS = ("Which way does the hand move?", "Where does the hand go?")
 
-# What a thing is called in an answer: its name without where it is.
+# The name of a thing in an answer: without its location.
 _SHORT = {
     "the block in the bin": "the block",
     "the button on the front": "the button",
@@ -112,7 +112,7 @@ ACTIONS: dict[str, Texts] = {
 
 @dataclass(frozen=True)
 class Question:
-    """One question to one clip: its wordings, every answer there is to choose from, and the right one."""
+    """A question about a clip: its wordings, the possible answers, and the right one."""
 
     kind: str
     wordings: Texts
@@ -121,7 +121,7 @@ class Question:
 
 
 def questions(clip: Clip) -> list[Question]:
-    """All questions that this clip answers."""
+    """Return all questions that this clip answers."""
     found = []
     task, name = TASKS[clip.task], short_name(clip.task)
     if clip.phase in (ACT, APPROACH) and name:
@@ -137,7 +137,7 @@ def questions(clip: Clip) -> list[Question]:
 
 
 def state_at_end(clip: Clip) -> str | None:
-    """The state of the task's thing when the clip ends, or None while it is changing (or was changed and not done)."""
+    """Return the state of the task's thing at the end of the clip; None while it is between its two states."""
     _, before, after = TASK_STATES[clip.task]
     episode, last = clip.episode, int(clip.frames[-1])
     if episode.success[max(last - 1, 0) : last + 1].all():
@@ -147,7 +147,7 @@ def state_at_end(clip: Clip) -> str | None:
 
 
 def way_of_hand(clip: Clip) -> str | None:
-    """Where the hand went from the clip's first frame to its last, as the camera sees it; None if nowhere clearly."""
+    """Return the hand's direction in the image from the clip's first frame to its last; None if unclear."""
     moved = clip.episode.hand[clip.frames[-1]] - clip.episode.hand[clip.frames[0]]
     right, up = picture_axes(clip.episode.azimuth, clip.episode.elevation)
     across, upward = float(moved @ right), float(moved @ up)

@@ -1,4 +1,4 @@
-"""Narration streams as the runtime sees them: every window's embedding, recorded once and replayed many times."""
+"""The embeddings of every window of narration streams, computed by the runtime once and replayed many times."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from rich.console import Console
 from rich.progress import track
 from texts import open_tokenizer
 
+from vlj_edge import Model
 from vlj_edge.export.weights.locations import DECODER_TOKENIZER
 from vlj_edge.export.weights.sources import load_model
 from vlj_edge.presets import preset as find_preset
-from vlj_edge.runtime.model import Model
 
 console = Console(stderr=True)
 
-Decode = tuple[float, str]  # the centre of the window, or windows, that a text was made of, in seconds; and the text
+Decode = tuple[float, str]  # centre of the window or windows that were decoded, seconds; text
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A stream: times (n,) in seconds, embeddings (n, 384) of unit length, and what happened.
+    """A stream: times (n,) in seconds, embeddings (n, 384) of unit length, and its annotated events.
 
-    `live` is what comes out with the scene gate on: where it found the picture unchanged, the last embedding stands;
-    `at_rest` (n,) is what the runtime saw of the picture itself.
+    `live` holds the embeddings with the scene gate on: while the picture is unchanged, the last embedding is repeated.
+    `at_rest` (n,) says whether the runtime found the picture to stand still.
     """
 
     name: str
     seconds: float
     centres: np.ndarray
-    ends: np.ndarray  # when a window's last frame is there
+    ends: np.ndarray  # time of a window's last frame
     embeddings: np.ndarray
     live: np.ndarray
     at_rest: np.ndarray
@@ -49,7 +49,7 @@ class Recording:
 
 
 def record_all(bundle: Path, streams: Path) -> list[Recording]:
-    """Every stream (video and JSON) of a folder, one core to each.
+    """Record every stream (video and JSON) of a folder, one stream per core.
 
     Raises:
         click.ClickException: the folder holds none.
@@ -64,7 +64,7 @@ def record_all(bundle: Path, streams: Path) -> list[Recording]:
 
 
 def record(bundle: Path, video: Path) -> Recording:
-    """Runs a bundle's encoder and predictor over a stream, without and with the scene gate."""
+    """Run a bundle's encoder and predictor over a stream, without and with the scene gate."""
     model = Model(bundle, threads=1)
     annotation = json.loads(video.with_suffix(".json").read_text())
     every = list(model.embed(video, every_window=True))
@@ -83,7 +83,7 @@ def record(bundle: Path, video: Path) -> Recording:
 
 
 class Speaker:
-    """Texts of embeddings, each made once. Decoding in batches in torch: the decoder engine equals it (parity.json)."""
+    """The texts of embeddings, decoded in batches in torch, each once. The engine gives the same (parity.json)."""
 
     def __init__(self, weights: Path) -> None:
         self._model = load_model(weights, find_preset("nano"))
@@ -101,7 +101,7 @@ class Speaker:
 
 
 class Judge:
-    """CIDEr of narrations: every event against the text that was decoded nearest to its middle, as in the paper."""
+    """CIDEr of narrations: every event is compared with the text decoded nearest to its middle, as in the paper."""
 
     def __init__(self, recordings: Sequence[Recording]) -> None:
         self._cider = Cider([event["captions"] for recording in recordings for event in recording.events])

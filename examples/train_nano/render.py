@@ -1,7 +1,7 @@
-"""Renders Meta-World episodes with their scripted experts: frames and labels for training the nano preset.
+"""Render Meta-World episodes with their scripted experts: frames and labels for training the nano preset.
 
 One file an episode: DATA/<split>/<task>/<seed>.npz (see `episodes.py` for reading). A file that exists is skipped, so
-the run can be stopped and started at any time; tasks are interleaved, so that any prefix of it is balanced.
+the run can be stopped and resumed at any time. Tasks are interleaved, so that a partial run is balanced.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Job = tuple[str, str, str, list[Rollout]]
 
 
 def jobs(data: Path, split: str, count: int) -> list[Job]:
-    """Blocks of episodes still to render, all tasks in turn before any task's next block."""
+    """Return the blocks of episodes still to render; the first block of every task comes before any second one."""
     blocks: list[tuple[int, Job]] = []
     for task, planned in rollouts(split, count).items():
         for start in range(0, len(planned), BLOCK):
@@ -38,7 +38,7 @@ def jobs(data: Path, split: str, count: int) -> list[Job]:
 
 
 def render_block(job: Job) -> tuple[str, int, int, int]:
-    """Renders one block; returns (task, episodes, those that never succeeded, frames)."""
+    """Render one block; return (task, episodes, episodes without success, frames)."""
     from simulator import Simulator
 
     data, split, task, todo = Path(job[0]), *job[1:]

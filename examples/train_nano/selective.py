@@ -1,4 +1,4 @@
-"""The selective-decoding curve: how good a narration is, by how often the decoder runs. Adds it to nano-eval.json.
+"""The selective-decoding curve: quality of a narration over how often the decoder runs. Adds it to nano-eval.json.
 
 Uniform decoding, the paper's offline Ward segments and an oracle against the live gate, whose thresholds come with the
 bundle (calibrate_gates.py chose them on other streams). Intervals are bootstrap intervals over streams.
@@ -28,7 +28,7 @@ console = Console(stderr=True)
 
 
 def summary(scores: list[np.ndarray], runs: Sequence[int], recordings: Sequence[Recording]) -> dict[str, Any]:
-    """CIDEr over all events and decodes a second, from each stream's."""
+    """Return CIDEr over all events and decodes a second, with a bootstrap interval over streams."""
     total, count = np.array([s.sum() for s in scores]), np.array([len(s) for s in scores])
     seconds, runs = np.array([recording.seconds for recording in recordings]), np.array(runs)
     draws = resample(len(recordings))
@@ -57,14 +57,14 @@ def oracle_point(recordings: Sequence[Recording], judge: Judge, speaker: Speaker
 def uniform_point(
     recordings: Sequence[Recording], judge: Judge, speaker: Speaker, memory: CaptionMemorySettings
 ) -> dict[str, Any]:
-    """Decoding once a second with the bundle's caption memory: what it does alone. The rate is of decoder runs."""
+    """Score decoding once a second with the caption memory and no other gate. The rate is that of decoder runs."""
     found = [uniform_remembered(recording, speaker, 1.0, memory) for recording in recordings]
     scores = [judge.scores(r, decodes) for r, (decodes, _) in zip(recordings, found, strict=True)]
     return summary(scores, [len(decodes) - known for decodes, known in found], recordings)
 
 
 def live_point(recordings: Sequence[Recording], judge: Judge, speaker: Speaker, gates: GateSettings) -> dict[str, Any]:
-    """The gate of the bundle, with and without the caption memory's help, and how long after an event it speaks."""
+    """Score the bundle's gate, with and without the caption memory, and its delay after the start of an event."""
     found = [live(recording, speaker, gates) for recording in recordings]
     scores = [judge.scores(r, decodes) for r, (decodes, _, _) in zip(recordings, found, strict=True)]
     point = summary(scores, [len(decodes) for decodes, _, _ in found], recordings)
@@ -84,7 +84,7 @@ def live_point(recordings: Sequence[Recording], judge: Judge, speaker: Speaker, 
 
 
 def rate_at(points: list[dict[str, Any]], cider: float) -> float | None:
-    """The lowest rate at which a curve has this CIDEr, a straight line between its points; None where it has not."""
+    """Return the lowest rate at which a curve reaches this CIDEr, interpolated linearly; None if it never does."""
     rising = sorted(points, key=lambda point: point["rate"])
     for before, after in zip([None, *rising], rising, strict=False):
         if after["cider"] >= cider:
@@ -96,7 +96,7 @@ def rate_at(points: list[dict[str, Any]], cider: float) -> float | None:
 
 
 def narration(recordings: Sequence[Recording], speaker: Speaker, gates: GateSettings) -> dict[str, Any]:
-    """Everything that is reported of the streams."""
+    """Return the whole report on the streams."""
     judge = Judge(recordings)
     seconds, events = sum(r.seconds for r in recordings), sum(len(r.events) for r in recordings)
     windows = sum(len(r.centres) for r in recordings)
@@ -135,7 +135,7 @@ def _at_rate(policy, speaker: Speaker, average: bool, recording: Recording, rate
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
-    """The curves as a picture."""
+    """Plot the curves as SVG."""
     import matplotlib
 
     matplotlib.use("svg")

@@ -41,9 +41,9 @@ SHORT_ACT = frozenset(
 
 @dataclass
 class Episode:
-    """What one rollout gives: frames (uint8 HxWx3 RGB) and, for each frame, the simulator's own labels.
+    """One rollout: frames (uint8 HxWx3 RGB) and the simulator's labels of each frame.
 
-    hand: float32 (frames, 3), metres: where the point between the fingers is.
+    hand: float32 (frames, 3), metres: the point between the fingers.
     """
 
     task: str
@@ -64,7 +64,7 @@ class Episode:
 class Simulator:
     """One task's environment with one renderer, reused over episodes: building the pair costs more than an episode.
 
-    Close it before the next one is opened: two live renderers in one process give empty frames without a word.
+    Close it before opening the next: two live renderers in one process give empty frames without an error.
     """
 
     def __init__(self, task: str, render_size: int, frame_size: int, max_frames: int = MAX_FRAMES) -> None:
@@ -73,7 +73,7 @@ class Simulator:
         self.env._partially_observable = False
         self.env._freeze_rand_vec = False
         self.env._set_task_called = True
-        # The cached space still clips the goal to zero; six experts then fail every time without a word.
+        # The cached space clips the goal to zero, with which six experts always fail, without an error.
         self.env.__dict__.pop("sawyer_observation_space", None)
         self.model, self.data = self.env.model, self.env.data
         self.hand_init = np.array(self.env.hand_init_pos, dtype=np.float64)
@@ -104,7 +104,7 @@ class Simulator:
         self.view.distance, self.view.azimuth, self.view.elevation = camera.distance, camera.azimuth, camera.elevation
 
     def vary_looks(self, rng: np.random.Generator) -> None:
-        """Slightly different paint and light for this episode, always starting from the model's own."""
+        """Vary paint and light slightly for this episode, starting from the model's own values."""
         paint = self.looks["mat_rgba"].copy()
         tint = rng.uniform(0.8, 1.2, (len(paint), 1)) * rng.uniform(0.88, 1.12, (len(paint), 3))
         paint[:, :3] = np.clip(paint[:, :3] * tint, 0, 1)
@@ -123,7 +123,7 @@ class Simulator:
         zone: str = "training",
         vary: bool = True,
     ) -> Episode:
-        """One episode with the scripted expert; what is not given is drawn. The same arguments give the same frames."""
+        """Run one episode with the scripted expert. Missing arguments are random; equal arguments give equal frames."""
         rng = np.random.default_rng(seed)
         stride = stride or int(rng.choice((2, 3) if self.task in SHORT_ACT else (3, 4)))
         episode = Episode(self.task, seed, stride, camera or random_camera(rng, zone))
@@ -131,14 +131,14 @@ class Simulator:
         if vary:
             self.vary_looks(rng)
         np.random.seed(seed % 2**32)  # Meta-World draws the object and goal positions from numpy's global state
-        # A hand that does not always start at the same spot: the model should read the scene, not the first frame.
+        # Vary where the hand starts, so that the model cannot tell the task from its position in the first frame.
         self.env.hand_init_pos = self.hand_init + rng.uniform((-0.05, -0.04, -0.01), (0.05, 0.04, 0.06))
         trace = self.rollout(episode, rng)
         label(episode, trace)
         return episode
 
     def rollout(self, episode: Episode, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Steps until some time after success; renders every `stride` steps. Returns the state of every step."""
+        """Step until some time after success, rendering every `stride` steps; return the state of every step."""
         observation, _ = self.env.reset()
         policy = ENV_POLICY_MAP[self.task]()
         noise = rng.uniform(0.0, 0.12)  # of the full action, so that no two episodes follow quite the same path
@@ -174,7 +174,7 @@ class Simulator:
 
 
 def body_masks(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
-    """Bool (bodies,) masks: part of the robot; a thing that can move and is not the robot."""
+    """Return bool (bodies,) masks: parts of the robot; movable bodies other than the robot."""
     roots = {model.body("base").id, model.body("mocap").id}
     robot = np.zeros(model.nbody, bool)
     for body in range(1, model.nbody):  # parents come before children
@@ -183,7 +183,7 @@ def body_masks(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
 
 
 def object_lengths(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
-    """All object joints as lengths in metres: positions as they are, angles and quaternions times a lever."""
+    """Return all object joints as lengths in metres: positions unchanged, angles and quaternions times LEVER."""
     scale = np.full(model.nq, LEVER)
     for kind, start in zip(model.jnt_type, model.jnt_qposadr, strict=True):
         if kind == mujoco.mjtJoint.mjJNT_SLIDE:
@@ -194,17 +194,17 @@ def object_lengths(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
 
 
 def motion(before: dict, after: dict) -> float:
-    """The largest movement between two states, in metres, of the hand, the fingers or an object."""
+    """Return the largest movement of the hand, the fingers or an object between two states, metres."""
     return max(
         np.abs(after["hand"] - before["hand"]).max(), np.abs(after["objects"] - before["objects"]).max(initial=0)
     )
 
 
 def label(episode: Episode, trace: dict[str, np.ndarray]) -> None:
-    """Fills the per-frame labels: still where nothing moves, approach before the act begins, act from there on.
+    """Set the labels of each frame: still where nothing moves, approach before the act begins, act from there on.
 
-    Where the task was never done, what the hand does to the thing is an attempt. Reaching touches nothing: it is what
-    it looks like, whether or not the hand found the hidden goal.
+    If the task never succeeds, the act is an attempt. Reaching touches nothing: it always counts as an act, whether or
+    not the hand finds the hidden goal.
     """
     hand, objects = trace["hand"], trace["objects"]
     steps = WARM_UP + np.arange(len(episode.frames)) * episode.stride
@@ -224,7 +224,7 @@ def label(episode: Episode, trace: dict[str, np.ndarray]) -> None:
 
 
 def act_begin(trace: dict[str, np.ndarray]) -> int:
-    """The control step where the gripper takes hold of what it then moves; the trace's length if it never does."""
+    """Return the control step at which the gripper touches what it then moves; the trace's length if it never does."""
     touched = recent(trace["contact"], 6)
     steps = np.abs(np.diff(trace["objects"], axis=0, prepend=trace["objects"][:1])).max(axis=1, initial=0)
     pushed = np.where(touched, steps, 0.0)  # a mug that falls by itself is not an act
@@ -239,5 +239,5 @@ def act_begin(trace: dict[str, np.ndarray]) -> int:
 
 
 def recent(flags: np.ndarray, steps: int) -> np.ndarray:
-    """True where a flag was set in the last `steps` entries, the present one included."""
+    """Return whether a flag was set in the last `steps` entries, including the current one."""
     return np.array([flags[max(i - steps + 1, 0) : i + 1].any() for i in range(len(flags))])

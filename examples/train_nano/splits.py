@@ -1,6 +1,6 @@
-"""Which episodes belong to training, validation and test: by seed, by camera and by task. Plain data, nothing rendered.
+"""The split of episodes into training, validation and test, by seed, camera and task.
 
-Seeds never overlap: each split has a block of its own, and streams and the demonstration have theirs.
+Seeds never overlap: each split, the streams and the demo have a block of seeds each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Split:
     first_seed: int
     episodes: int
     zones: tuple[str, ...]
-    unseen: bool  # the tasks that training never sees, or all the others
+    unseen: bool  # whether its tasks are those held out from training
 
 
 BLOCK = 1_000_000  # seeds of a split, at most
@@ -28,7 +28,7 @@ SPLITS = {
     "test-unseen": Split(5 * BLOCK, 24, ("training", "between"), unseen=True),
 }
 DEMO_SEED = 2 * BLOCK
-STREAM_SEED = {"val": 3 * BLOCK, "test": 6 * BLOCK}  # streams to choose thresholds on, and to test on
+STREAM_SEED = {"val": 3 * BLOCK, "test": 6 * BLOCK}  # streams to calibrate on, and to test on
 SEEDS_A_STREAM = 1000
 
 

@@ -1,8 +1,7 @@
-"""What is said about the 50 Meta-World tasks: plain data, the canonical wording first in every tuple.
+"""Captions of the 50 Meta-World tasks: plain data, the canonical wording first in every tuple.
 
-Tasks that start from the same scene share the thing they reach for, and with it their approach texts: before the
-gripper touches anything, nothing tells them apart. Two texts mean the same when they come from the same tuple (see
-`meanings`).
+Tasks that start from the same scene share the thing they reach for, and so their approach texts: they look the same
+until the gripper touches something. Two texts mean the same if they are in the same tuple (see `meanings`).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ TASK_QUERIES = ("What task is the robot doing?", "Which task is this?", "Name th
 STILL = ("the robot arm stays still", "nothing moves", "the robot arm is not moving", "the scene is still")
 
 
-# Never trained on, neither pictures nor words. Each is made of parts that other tasks show: wall, top, side.
+# Held out from training, both video and text. Each combines elements of other tasks: wall, top, side.
 UNSEEN = frozenset(
     (
         "button-press-topdown-wall",
@@ -32,8 +31,8 @@ UNSEEN = frozenset(
 class Task:
     """`thing` is what the gripper goes for, None if it touches nothing; `action` answers "what does it do?".
 
-    `captions` name the task and its act. `approach` is what is seen before the act, `attempt` what is seen of an act
-    that came to nothing; both are empty where nothing is touched.
+    `captions` name the task and its act. `approach` describes what comes before the act, `attempt` an act that failed;
+    both are empty if nothing is touched.
     """
 
     thing: str | None
@@ -319,17 +318,17 @@ OPPOSITES: tuple[tuple[str, str], ...] = (
 
 
 def trained_tasks() -> list[str]:
-    """The tasks that training sees, in the order of the table."""
+    """Return the tasks that are trained on, in the order of the table."""
     return [task for task in TASKS if task not in UNSEEN]
 
 
 def meanings() -> list[tuple[str, ...]]:
-    """Every set of trained captions with one meaning: tasks in order, then reaching and failing, then stillness."""
+    """Return every set of trained captions with one meaning: tasks, then approaches and attempts, then still."""
     tasks = [TASKS[name] for name in trained_tasks()]
     others = {texts for task in tasks for texts in (task.approach, task.attempt) if texts}
     return [task.captions for task in tasks] + sorted(others) + [STILL]
 
 
 def phase_texts(task: str, phase: int) -> tuple[str, ...]:
-    """What to say in a phase (0 approach, 1 act, 2 still, 3 attempt), canonical wording first."""
+    """Return the captions of a phase (0 approach, 1 act, 2 still, 3 attempt), canonical wording first."""
     return (TASKS[task].approach, TASKS[task].captions, STILL, TASKS[task].attempt)[phase]

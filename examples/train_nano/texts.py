@@ -1,4 +1,4 @@
-"""The texts of training: the tokenizer, the frozen MiniLM embedding of every wording, and what means the same."""
+"""The training texts: tokenizer, frozen MiniLM embedding of every wording, and which wordings mean the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPECIAL = ("<pad>", "<bos>", "<eos>")  # 0, 1, 2
 
 @dataclass(frozen=True)
 class Texts:
-    """All wordings. `embeddings` is the frozen backbone's (texts, 384); `meaning` numbers what says the same."""
+    """All wordings. `embeddings` (texts, 384) is the frozen backbone's; wordings with equal `meaning` mean the same."""
 
     wordings: list[str]
     meaning: np.ndarray  # (texts,)
@@ -35,7 +35,7 @@ class Texts:
 
     @cached_property
     def same(self) -> Tensor:
-        """Bool (texts, texts): the two say the same, so neither is a negative for the other."""
+        """Whether two texts mean the same, bool (texts, texts); such pairs are not used as negatives."""
         meaning = torch.from_numpy(self.meaning).to(self.embeddings.device)
         return meaning[:, None] == meaning[None]
 
@@ -43,12 +43,12 @@ class Texts:
         return replace(self, embeddings=self.embeddings.to(device))
 
     def pick(self, wordings: tuple[str, ...], rng: np.random.Generator) -> int:
-        """A random one of these wordings, as an index."""
+        """Return the index of a random one of these wordings."""
         return self.index[wordings[rng.integers(len(wordings))]]
 
 
 def load_texts(preset: Preset) -> Texts:
-    """Embed every wording that training uses with the frozen backbone: captions first, then answers."""
+    """Embed every training text with the frozen backbone: captions first, then answers."""
     groups = meanings() + answer_meanings()
     wordings = [text for group in groups for text in group]
     meaning = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
@@ -58,7 +58,7 @@ def load_texts(preset: Preset) -> Texts:
 
 @torch.no_grad()
 def embed(preset: Preset, texts: list[str]) -> Tensor:
-    """The frozen backbone's mean-pooled embedding, float32 (texts, width), before the projection."""
+    """Return the frozen backbone's mean-pooled embeddings, float32 (texts, width), before the projection."""
     backbone = load_text_backbone(preset.text.backbone)
     tokenizer = tokenizers.Tokenizer.from_file(str(backbone.tokenizer))
     tokenizer.enable_padding(pad_id=backbone.pad)
@@ -70,9 +70,9 @@ def embed(preset: Preset, texts: list[str]) -> Tensor:
 
 
 def whitening(embeddings: Tensor, shrink: float = 0.3) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a projection under which the captions spread evenly: opposites start apart, not at cosine 0.9.
+    """Return weight and bias of a projection that whitens the captions, so that opposites do not start at cosine 0.9.
 
-    `shrink`, a share of the mean variance, keeps directions in which the captions do not differ from being blown up.
+    `shrink`, a share of the mean variance, keeps directions of little variance from being amplified.
     """
     mean = embeddings.mean(0)
     values, vectors = torch.linalg.eigh(torch.cov((embeddings - mean).T))
@@ -83,7 +83,7 @@ def whitening(embeddings: Tensor, shrink: float = 0.3) -> tuple[Tensor, Tensor]:
 
 
 def train_tokenizer(vocabulary: int) -> tokenizers.Tokenizer:
-    """A byte-level BPE over captions and queries: any text can be written, these take a token a word."""
+    """Train a byte-level BPE on captions and queries: it encodes any text, and these with one token a word."""
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
@@ -104,7 +104,7 @@ def open_tokenizer(directory: Path, name: str) -> tokenizers.Tokenizer:
 
 
 def pad(rows: list[list[int]], length: int, fill: int) -> tuple[Tensor, Tensor]:
-    """Token lists -> int64 (n, length) and the bool mask of real tokens, cut to `length`."""
+    """Pad or cut token lists to int64 (n, length); return them with the bool mask of real tokens."""
     ids = torch.full((len(rows), length), fill, dtype=torch.int64)
     mask = torch.zeros(len(rows), length, dtype=torch.bool)
     for i, row in enumerate(rows):

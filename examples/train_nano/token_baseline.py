@@ -1,8 +1,8 @@
-"""The paper's controlled comparison in small: the same encoder, clips, questions and steps, but predicting tokens.
+"""A small version of the paper's controlled comparison: same encoder, clips, questions and steps, predicting tokens.
 
-A vision-language model of the usual kind: visual tokens and the question, read both ways, then the answer, token by
-token. Its layers are those of nano's predictor and decoder together, so both models answer with as many parameters.
-Scored on the same clips: what it says, and which of the 50 task captions it finds likeliest.
+A common vision-language model: bidirectional attention over visual tokens and the question, then the answer, token by
+token. It has as many layers as nano's predictor and decoder together, so both models have equally many parameters.
+Both are scored on the same clips: the text, and the likeliest of the 50 task captions.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from vlj_edge.presets import Preset
 from vlj_edge.presets import preset as find_preset
 
 BOS = SPECIAL.index("<bos>")
-CLIPS_AT_ONCE = 4  # when every caption is held against a clip
+CLIPS_AT_ONCE = 4  # scored against all captions
 
 
 class TokenModel(nn.Module):
-    """Llama layers over [visual tokens; question; <bos> answer]: the answer is causal, all before it is not."""
+    """Llama layers over [visual tokens; question; <bos> answer], with causal attention in the answer only."""
 
     cos: Tensor
     sin: Tensor
@@ -56,7 +56,7 @@ class TokenModel(nn.Module):
         self.config = config = replace(preset.predictor, layers=preset.predictor.layers + preset.decoder.layers)
         self.vis_proj = nn.Linear(preset.vision.width, config.width)
         self.embed_tokens = nn.Embedding(config.vocabulary, config.width)
-        nn.init.normal_(self.embed_tokens.weight, std=0.02)  # tied to the logits: at unit size the loss starts huge
+        nn.init.normal_(self.embed_tokens.weight, std=0.02)  # tied to the logits: at std 1 the first loss is huge
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, eps=config.norm_eps)
         longest = len(both.vision_encoder.cos) + preset.query_tokens + preset.decoder_tokens
@@ -77,12 +77,12 @@ class TokenModel(nn.Module):
             x = layer(x, self.cos[:, :n], self.sin[:, :n], attend)
         return self.norm(x[:, start:]) @ self.embed_tokens.weight.T
 
-    def see(self, features: Tensor, kept: Tensor | None = None) -> Tensor:
+    def encode(self, features: Tensor, kept: Tensor | None = None) -> Tensor:
         return self.vision_encoder.encode(features, kept)
 
 
 def train_tokens(model: TokenModel, texts: Texts, sampler: Sampler, tokenizer, out: Path, config) -> None:
-    """Next-token loss over the same batches as VL-JEPA's first stage, drawn from the same random numbers."""
+    """Train on next-token loss, with the same batches and random seeds as VL-JEPA's first stage."""
     queries, end = encode_queries(tokenizer), model.preset.decoder_end
     coded = [[*tokenizer.encode(text).ids, end] for text in texts.wordings]
     ids, real = (part.to(DEVICE) for part in pad(coded, model.preset.decoder_tokens, end))
@@ -92,7 +92,7 @@ def train_tokens(model: TokenModel, texts: Texts, sampler: Sampler, tokenizer, o
         longest, most = int(batch.query_mask.sum(1).max()), int(real[batch.texts].sum(1).max())
         wanted, counts = ids[batch.texts][:, :most], real[batch.texts][:, :most]
         with mixed_precision(config):
-            visual = model.see(batch.features, keep_some(len(model.vision_encoder.cos), config.batch, progress))
+            visual = model.encode(batch.features, keep_some(len(model.vision_encoder.cos), config.batch, progress))
             asked = visual.repeat_interleave(2, dim=0)
             logits = model(asked, batch.query_ids[:, :longest], batch.query_mask[:, :longest], wanted[:, :-1])
         right = (logits.argmax(-1) == wanted)[counts].float().mean().item()
@@ -103,21 +103,21 @@ def train_tokens(model: TokenModel, texts: Texts, sampler: Sampler, tokenizer, o
 
 @torch.inference_mode()
 def say(model: TokenModel, features: Tensor, query: list[int], tokenizer) -> list[str]:
-    """Greedy answers to one question about each clip."""
-    visual = model.see(features)
+    """Return a greedy answer to one question about each clip."""
+    visual = model.encode(features)
     ids, mask = pad([query] * len(visual), len(query), 0)
     return greedy(partial(model, visual, ids, mask), len(visual), model.preset, tokenizer)
 
 
 @torch.inference_mode()
 def likeliest(model: TokenModel, features: Tensor, query: list[int], captions: list[list[int]]) -> np.ndarray:
-    """For each clip the caption with the highest likelihood a token, int (n,)."""
+    """Return for each clip the index of the caption with the highest likelihood per token, int (n,)."""
     end, best = model.preset.decoder_end, []
     wanted, real = pad([[*caption, end] for caption in captions], model.preset.decoder_tokens, end)
     most = int(real.sum(1).max())
     wanted, real = wanted[:, :most], real[:, :most]
     for part in features.split(CLIPS_AT_ONCE):
-        visual = model.see(part).repeat_interleave(len(captions), dim=0)
+        visual = model.encode(part).repeat_interleave(len(captions), dim=0)
         ids, mask = pad([query] * len(visual), len(query), 0)
         targets = wanted.repeat(len(part), 1)
         logits = model(visual, ids, mask, targets[:, :-1]).flatten(0, 1)
@@ -128,7 +128,7 @@ def likeliest(model: TokenModel, features: Tensor, query: list[int], captions: l
 
 
 def middle_acts(features: Path, split: str) -> list[Clip]:
-    """One act clip an episode, its middle one, under cameras inside the training range."""
+    """Return the middle act clip of each episode whose camera is inside the training range."""
     rng, chosen = np.random.default_rng(0), []
     for episode in load_episodes(features, split):
         acts = [clip for clip in clips_of(episode, 1, rng) if clip.phase == ACT]
@@ -138,7 +138,7 @@ def middle_acts(features: Path, split: str) -> list[Clip]:
 
 
 def score(clips: list[Clip], said: list[str], nearest: np.ndarray, texts: Texts) -> dict[str, Any]:
-    """What a model says of each clip, and which task it takes it for, held against the truth."""
+    """Score a model's texts and nearest tasks against the annotations."""
     tasks = np.array([NAMES.index(clip.task) for clip in clips])
     cider = Cider([TASKS[clip.task].captions for clip in clips])
     meanings = [texts.meaning[texts.index[text]] if text in texts.index else -1 for text in said]
@@ -152,7 +152,7 @@ def score(clips: list[Clip], said: list[str], nearest: np.ndarray, texts: Texts)
 
 @torch.inference_mode()
 def score_embedding(scorer: Scorer, clips: list[Clip], features: Tensor) -> dict[str, Any]:
-    """nano itself on the same clips: its decoder's texts, the nearest task caption."""
+    """Score nano on the same clips: its decoder's texts and the nearest task captions."""
     visual = scorer.model.vision_encoder.encode(features)
     said = generate(scorer.model, scorer.predict(visual, [DESCRIBE_QUERIES[0]] * len(clips)), scorer.decoder_tokenizer)
     labels = scorer.embed_texts([TASKS[name].captions[0] for name in NAMES])

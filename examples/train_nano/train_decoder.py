@@ -1,4 +1,4 @@
-"""The second stage: the decoder learns to say what an embedding means, everything before it frozen."""
+"""The second stage: train the decoder to put an embedding into words, with everything before it frozen."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from train import Trainee
 
-SHARES = (0.5, 0.2)  # of a batch: embeddings predicted from clips, clean text embeddings; the rest are noisy texts
+SHARES = (0.5, 0.2)  # of a batch: embeddings of clips, clean embeddings of texts; the rest are noisy ones of texts
 NOISE = 0.6  # at most: length of the noise added to a unit text embedding, which leaves a cosine of 0.86
 
 
@@ -31,7 +31,7 @@ def train_decoder(
     tokenizer: tokenizers.Tokenizer,
     config: Config,
 ) -> None:
-    """Next-token loss on captions and answers under embeddings of clips and of texts."""
+    """Train on next-token loss of captions and answers, given embeddings of clips and of texts."""
     model = trainee.model.eval()
     for parameter in trainee.parameters():
         parameter.requires_grad_(False)
@@ -66,8 +66,8 @@ def train_decoder(
 def predict_pool(
     trainee: Trainee, texts: Texts, sampler: Sampler, queries: dict[str, list[int]], config: Config
 ) -> tuple[Tensor, Tensor]:
-    """Predicted embeddings of training clips and, for each, the canonical wording of what it shows."""
-    rng = np.random.default_rng((config.seed, config.steps))  # clips that no step has seen just so
+    """Return predicted embeddings of training clips, and the canonical text of each."""
+    rng = np.random.default_rng((config.seed, config.steps))  # a seed that no training step uses
     embeddings, answers = [], []
     canonical = torch.from_numpy(texts.canonical[texts.meaning]).to(DEVICE)
     for _ in range(config.pool_batches):
@@ -78,7 +78,7 @@ def predict_pool(
 
 
 def mix(pool: Tensor, pool_texts: Tensor, captions: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """A batch of embeddings (size, 384), unit length, and the text (index) that each should become."""
+    """Return a batch of embeddings (size, 384), unit length, and the index of each one's text."""
     clips, clean = int(SHARES[0] * size), int(SHARES[1] * size)
     rows = torch.randint(len(pool), (clips,)).to(DEVICE)
     chosen = torch.randint(len(captions), (size - clips,)).to(DEVICE)

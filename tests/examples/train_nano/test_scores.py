@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from calibrate_gates import Tried, choose
+from calibrate_gates import Trial, choose
 from cider import Cider
 from clips import ACT
 from evaluate import Found, task_scores
@@ -121,8 +121,8 @@ def test_a_decode_of_averaged_windows_is_stamped_with_their_mean() -> None:
     assert change.known_at == stream.ends[2]
 
 
-def tried(cider: float, rate: float) -> Tried:
-    return Tried(cider, rate, 1.0, bundle.MeaningGateSettings(), bundle.CaptionMemorySettings())
+def tried(cider: float, rate: float) -> Trial:
+    return Trial(cider, rate, 1.0, bundle.MeaningGateSettings(), bundle.CaptionMemorySettings())
 
 
 def test_the_best_gate_that_saves_enough_is_chosen() -> None:
