@@ -1,7 +1,7 @@
-"""Measures `vlj-edge export` at the size of the paper, at random weights, into paper-scale.json: peak memory and time.
+"""Measure peak memory and time of `vlj-edge export` at the paper's size, with random weights: paper-scale.json.
 
 python results/paper_scale.py                    (two exports, three minutes)
-python results/paper_scale.py --parity [WORD]    (with the parity run, those with WORD in the name: 8 minutes each)
+python results/paper_scale.py --parity [WORD]    (with parity, of names with WORD; 8 minutes each)
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PARITY = {
 
 
 def measure(arguments: list[str]) -> dict[str, Any]:
-    """One export in a process of its own: seconds, peak resident memory, and what it made."""
+    """Run one export in a child process; return seconds, peak resident memory, file sizes and parity."""
     with tempfile.TemporaryDirectory(dir=HERE.parent / "build") as scratch:
         out = Path(scratch) / "bundle"
         command = [sys.executable, "-m", "vlj_edge", "export", "--preset", "vl-jepa-1.6b", "--random-weights", "0"]

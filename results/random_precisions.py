@@ -1,9 +1,9 @@
-"""Parity of every precision at random weights of nano's size: final embedding and worst token. precisions-random.json
+"""Measure the parity of every precision with random weights of nano's size: precisions-random.json.
 
 python results/random_precisions.py        (some minutes)
 
-At random weights no channel stands out, so this shows what the arithmetic alone costs; nano's real weights on real
-video are in precisions.json, the paper's size in paper-scale.json.
+Random weights have no outlier channels, so this shows the cost of the arithmetic alone. precisions.json has nano's real
+weights on real video, paper-scale.json the paper's size.
 """
 
 from __future__ import annotations

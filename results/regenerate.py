@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import vlj_edge
+from vlj_edge import ExportRequest, WeightSources, export_bundle, preset, shipped_weights
 from vlj_edge.bundle import MANIFEST, nano_bundle, seal
-from vlj_edge.export.bundle import export_bundle
-from vlj_edge.export.request import ExportRequest
-from vlj_edge.export.weights.locations import MODEL_FILE, WeightSources, shipped_weights
-from vlj_edge.presets import preset
+from vlj_edge.export.weights.locations import MODEL_FILE
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "examples" / "train_nano"))
@@ -35,15 +33,19 @@ def main() -> None:
 
 
 def parity() -> dict[str, Any]:
-    """Every engine of nano in fp32 and fp16, in both flavours, against torch in fp32; with sizes and node counts."""
+    """Compare every engine of nano with torch in fp32: fp32 and fp16, both flavours; with sizes and node counts."""
     found: dict[str, Any] = {"weights": seal(shipped_weights() / MODEL_FILE).sha256}
     with tempfile.TemporaryDirectory() as scratch:
         for flavour, precision in itertools.product(("native", "portable"), ("fp32", "fp16")):
             name = precision if flavour == "native" else f"{flavour} {precision}"
             out = Path(scratch) / name.replace(" ", "-")
-            wanted = None if precision == "fp32" else precision  # the preset's own: its text encoder is stored as int8
+            requested = (
+                None if precision == "fp32" else precision
+            )  # None: the preset's own, which stores the text encoder as int8
             exported = export_bundle(
-                ExportRequest(WeightSources(shipped_weights()), preset("nano"), out, precision=wanted, flavour=flavour)
+                ExportRequest(
+                    WeightSources(shipped_weights()), preset("nano"), out, precision=requested, flavour=flavour
+                )
             )
             found[name] = {
                 "engines": [asdict(engine) for engine in exported.engines],
@@ -53,7 +55,7 @@ def parity() -> dict[str, Any]:
 
 
 def demo() -> dict[str, Any]:
-    """The demo video narrated live and window by window, and both held against its annotation."""
+    """Narrate the demo video live and window by window; score both against its annotation."""
     model = vlj_edge.load()
     annotation = json.loads((MEDIA / "demo.json").read_text(encoding="utf-8"))
     found: dict[str, Any] = {"bundle": seal(nano_bundle() / MANIFEST).sha256}

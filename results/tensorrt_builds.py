@@ -1,4 +1,4 @@
-"""Builds TensorRT-RTX engines ahead of time into tensorrt-builds.json: sizes, seconds, layers, fused attention.
+"""Build TensorRT-RTX engines ahead of time; write sizes, seconds, layers and fused attention: tensorrt-builds.json.
 
 python results/tensorrt_builds.py            (nano for three cards; a minute)
 python results/tensorrt_builds.py --paper    (adds vl-jepa-1.6b at random weights for one; some minutes, 8 GB)
@@ -32,7 +32,7 @@ PAPER = {"precision": "fp16,text_encoder=bf16", "card": "sm89"}
 
 
 def export(name: str, precision: str, out: Path) -> Path:
-    """A bundle without the parity run: nano's own weights, random ones for the others."""
+    """Export without the parity run: nano with its own weights, other presets with random ones."""
     chosen = preset(name)
     sources = WeightSources(shipped_weights()) if name == "nano" else WeightSources(random=0)
     clips = spread_clips(DEMO, chosen.clip, chosen.preprocess, 36) if "int8" in precision else None
@@ -41,7 +41,7 @@ def export(name: str, precision: str, out: Path) -> Path:
 
 
 def build(bundle: Path, sm: str) -> list[dict[str, Any]]:
-    """One row an engine, with the size of the graph that it was made from."""
+    """Build every engine of a bundle; return one row each, with the size of its graph."""
     trt, manifest = import_tensorrt("tensorrt_rtx"), read_manifest(bundle)
     runtime = RuntimeId(trt.package, trt.version, sm, None)
     rows = []

@@ -1,4 +1,4 @@
-"""A file is written whole or not at all, also if the writer fails or is killed."""
+"""Atomic writes: a file is complete or absent, also if the writer fails or is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples in docstrings give what they show. Those of the public classes are run in test_public_api.py."""
+"""The examples in docstrings give the output shown. Those of the public classes are run in test_public_api.py."""
 
 from __future__ import annotations
 

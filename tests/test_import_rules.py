@@ -1,4 +1,4 @@
-"""What the code of each folder may import and how large it may be, and what each extra installs."""
+"""Rules for each folder: allowed imports, sizes of files and functions; and the packages of each extra."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dimensions against what is known of the models that they stand for."""
+"""The dimensions of the presets, compared with the published models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The committed results are those of what ships, and README and docs quote them."""
+"""The committed results belong to the shipped bundle, and README and docs quote them correctly."""
 
 from __future__ import annotations
 

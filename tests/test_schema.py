@@ -1,4 +1,4 @@
-"""What fits a dataclass is returned as one; what does not is refused with its place."""
+"""Parsing into dataclasses: valid values are converted, invalid ones are refused with their path."""
 
 from __future__ import annotations
 

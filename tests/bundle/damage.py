@@ -1,4 +1,4 @@
-"""Change a bundle's manifest, and read the error that follows."""
+"""Helpers that damage a bundle's manifest and return the resulting error."""
 
 from __future__ import annotations
 

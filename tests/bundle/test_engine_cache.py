@@ -1,4 +1,4 @@
-"""The engine cache: what fits is found, what does not is refused with what to do, and writers do not mix."""
+"""The engine cache: matching engines are found, others are refused with a remedy, and writers do not interfere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real command, in a process of its own."""
+"""Run the installed command in a child process."""
 
 from __future__ import annotations
 

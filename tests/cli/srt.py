@@ -1,4 +1,4 @@
-"""A strict reader of SubRip subtitles: what a player need not forgive."""
+"""A strict parser of SubRip subtitles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""vlj-edge build, and export --engine tensorrt: ahead of time, with the real TensorRT-RTX, and without a card."""
+"""vlj-edge build and export --engine tensorrt: ahead-of-time builds by the real TensorRT-RTX, without a GPU."""
 
 from __future__ import annotations
 

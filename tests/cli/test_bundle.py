@@ -1,4 +1,4 @@
-"""inspect and verify, and what every command says to a bundle that is not as it was exported."""
+"""vlj-edge inspect and verify, and the error of every command for a changed bundle."""
 
 from __future__ import annotations
 

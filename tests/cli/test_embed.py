@@ -1,4 +1,4 @@
-"""vlj-edge embed, as a wearable runs it."""
+"""vlj-edge embed with the options of a wearable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What works before anything optional is installed, and how a wrong call ends."""
+"""The command without optional packages, and the errors of wrong calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""vlj-edge classify, ask and labels, as a person types them."""
+"""vlj-edge classify, ask and labels."""
 
 from __future__ import annotations
 

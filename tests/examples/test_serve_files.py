@@ -1,4 +1,4 @@
-"""The files that a person copies to run vlj-edge serve for good."""
+"""The configuration and unit files for running vlj-edge serve permanently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights that every export test starts from."""
+"""Weights shared by the export tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Export and runtime together: what comes out of a video is what the torch model makes of its clips."""
+"""Export and runtime together: the results for a video equal those of the torch model for its clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exported bundle: readable graphs, true precision, parity, and whole or not at all."""
+"""The exported bundle: readable graphs, actual precision, parity, and atomic writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle of the fused flavour: what its manifest says, who refuses it, what an engine built from it depends on."""
+"""A bundle of the fused flavour: its manifest, who refuses it, and what an engine built from it depends on."""
 
 from __future__ import annotations
 

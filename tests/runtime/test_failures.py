@@ -1,4 +1,4 @@
-"""What a run does when its source, an engine or the caller fails, and that overlap changes nothing."""
+"""Runs whose source, engine or caller fails, with and without overlap."""
 
 from __future__ import annotations
 

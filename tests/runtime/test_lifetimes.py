@@ -1,4 +1,4 @@
-"""Runs end when they are told to, from anywhere, within a second, and leave nothing behind; a Model may be shared."""
+"""Runs close from any thread within a second and leave nothing behind; a Model may be shared by threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Narration: what is said, when, and which work the gates save."""
+"""Narration: its texts, their times, and the work that the gates save."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""A bundle that is small enough to compute by hand, with the real engine interface and a real key-value cache.
+"""A bundle small enough to compute by hand, with the real engine interface and a real key-value cache.
 
-The embedding of a clip points where its mean colour does: (red, green, blue, query), each colour -1..1, so that the
-text of a plain red video is known, and so is the time at which it must change when the video turns blue.
+The embedding of a clip is the direction of its mean colour: (red, green, blue, query), each colour -1..1. So the text
+of a plain red video is known, and the time at which it must change when the video turns blue.
 
-The decoder writes what it is given into its caches with TensorScatter, like a real one, and says a wrong word as soon
-as the caches do not hold exactly the history of this text.
+The decoder writes its inputs into its caches with TensorScatter, like a real one, and outputs <wrong> as soon as the
+caches do not hold exactly the history of the text.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TEXT = "<pad> <end> <unk> <wrong> a red screen green light glows blue yellow for
 WORDS = TEXT.split()
 PAD, END, UNKNOWN, WRONG = range(4)
 
-# By direction of the embedding. Yellow never ends: the cache's capacity must stop it. Black says nothing at all.
+# By direction of the embedding. Yellow never ends: the capacity of the cache must stop it. Black has an empty text.
 TEXTS = {
     (1, -1, -1): "a red screen",
     (-1, 1, -1): "green light glows",
@@ -45,7 +45,7 @@ RED, GREEN, BLUE, YELLOW, BLACK = (0, 0, 255), (0, 255, 0), (255, 0, 0), (0, 255
 
 
 def _skip_without_tensor_scatter() -> None:
-    """Skip the test that asks where ONNX Runtime is older than 1.25, the newest for Python 3.10."""
+    """Skip the calling test if ONNX Runtime is older than 1.25, which does not exist for Python 3.10."""
     try:
         found = version("onnxruntime")
     except PackageNotFoundError:
@@ -94,10 +94,10 @@ def build(directory: Path, half: bool = False, gates: bundle.GateSettings | None
 
 
 def embedding_of(colour: tuple[int, int, int], query: str = "describe") -> np.ndarray:
-    """What the engines must make of a clip in one colour (BGR)."""
+    """Return the embedding that the engines must compute for a clip in one colour (BGR)."""
     blue, green, red = (value / 127.5 - 1 for value in colour)
-    asked = 0.01 * sum(WORDS.index(word) for word in query.split())
-    vector = np.array([red, green, blue, asked], np.float32)
+    of_query = 0.01 * sum(WORDS.index(word) for word in query.split())
+    vector = np.array([red, green, blue, of_query], np.float32)
     return np.asarray(vector / np.linalg.norm(vector))
 
 
@@ -114,7 +114,7 @@ def _vision_encoder(directory: Path, dtype: str) -> bundle.EngineSpec:
 
 
 def _predictor(directory: Path, dtype: str) -> bundle.EngineSpec:
-    """Mean over the frames, with a fourth number that depends on the query's words."""
+    """Mean over the frames, with a fourth component that depends on the query's words."""
     nodes = [
         helper.make_node("Cast", ["visual_tokens"], ["wide"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["wide", "frames"], ["colour"], keepdims=0),
@@ -140,22 +140,36 @@ def _predictor(directory: Path, dtype: str) -> bundle.EngineSpec:
 
 
 def _decoder(directory: Path, dtype: str) -> bundle.EngineSpec:
-    """Caches: value 0 holds the embedding, key p the token that was given at position p."""
-    cache, vocabulary = (1, 1, CAPACITY, EMBEDDING), len(WORDS)
-    ids = [[WORDS.index(word) for word in text.split()] + [END] for text in TEXTS.values()]
-    said = np.array([(row + [END] * CAPACITY)[:CAPACITY] for row in ids])  # [text, position]: token chosen there
-    given = np.concatenate([np.zeros((len(said), 1), np.int64), said[:, :-1]], axis=1)  # token that was fed in
-    history = np.cumsum(given, axis=1).astype(np.float32)
-    nodes = [
-        helper.make_node("Cast", ["embedding"], ["prefix"], to=_element(dtype)),
+    """Caches: value 0 holds the embedding, key p the token that was fed in at position p."""
+    cache = (1, 1, CAPACITY, EMBEDDING)
+    inputs = [
+        ("embedding", "float32", (1, EMBEDDING)),
+        ("token", "int64", (1, 1)),
+        ("position", "int64", (1,)),
+        ("key_cache_0", dtype, cache),
+        ("value_cache_0", dtype, cache),
+    ]
+    outputs = [
+        ("next_token", "int64", (1, 1)),
+        ("logits", "float32", (1, len(WORDS))),
+        ("key_cache_out_0", dtype, cache),
+        ("value_cache_out_0", dtype, cache),
+    ]
+    in_place = {"key_cache_out_0": "key_cache_0", "value_cache_out_0": "value_cache_0"}
+    return _save(directory, "decoder", _decoder_nodes(_element(dtype)), inputs, outputs, _decoder_constants(), in_place)
+
+
+def _decoder_nodes(element: int) -> list[Any]:
+    return [
+        helper.make_node("Cast", ["embedding"], ["prefix"], to=element),
         helper.make_node("Reshape", ["prefix", "row"], ["value"]),
         helper.make_node("TensorScatter", ["value_cache_0", "value", "position"], ["value_cache_out_0"], axis=2),
         helper.make_node("Equal", ["position", "nothing"], ["begins"]),
         helper.make_node("Where", ["begins", "nothing2", "token"], ["fed"]),
-        helper.make_node("Cast", ["fed"], ["fed_value"], to=_element(dtype)),
+        helper.make_node("Cast", ["fed"], ["fed_value"], to=element),
         helper.make_node("Expand", ["fed_value", "row"], ["key"]),
         helper.make_node("TensorScatter", ["key_cache_0", "key", "position"], ["key_cache_out_0"], axis=2),
-        # which text: by the embedding that lies in the cache since position 0
+        # select the text by the embedding that is in the cache since position 0
         helper.make_node("Cast", ["value_cache_out_0"], ["values"], to=TensorProto.FLOAT),
         helper.make_node("Slice", ["values", "zero", "one", "two"], ["first"]),
         helper.make_node("Reshape", ["first", "flat"], ["direction"]),
@@ -163,7 +177,7 @@ def _decoder(directory: Path, dtype: str) -> bundle.EngineSpec:
         helper.make_node("ArgMax", ["scores"], ["text"], axis=1, keepdims=1),
         helper.make_node("Gather", ["said", "position"], ["here"], axis=1),
         helper.make_node("GatherElements", ["here", "text"], ["right_token"], axis=0),
-        # is the history in the cache the one that leads here? positions beyond this one are masked
+        # compare the history in the cache with that of the text; later positions are masked
         helper.make_node("Cast", ["key_cache_out_0"], ["keys"], to=TensorProto.FLOAT),
         helper.make_node("Slice", ["keys", "zero", "one", "three"], ["column"]),
         helper.make_node("Reshape", ["column", "flat_cache"], ["tokens"]),
@@ -178,8 +192,15 @@ def _decoder(directory: Path, dtype: str) -> bundle.EngineSpec:
         helper.make_node("Reshape", ["rows", "flat_words"], ["logits"]),
         helper.make_node("ArgMax", ["logits"], ["next_token"], axis=1, keepdims=1),
     ]
+
+
+def _decoder_constants() -> dict[str, np.ndarray]:
+    ids = [[WORDS.index(word) for word in text.split()] + [END] for text in TEXTS.values()]
+    said = np.array([(row + [END] * CAPACITY)[:CAPACITY] for row in ids])  # [text, position]: token chosen there
+    fed = np.concatenate([np.zeros((len(said), 1), np.int64), said[:, :-1]], axis=1)  # token that was fed in
+    history = np.cumsum(fed, axis=1).astype(np.float32)
     directions = np.array([[*colour, 0] for colour in TEXTS], np.float32)
-    constants = {
+    return {
         "row": np.array([1, 1, 1, EMBEDDING]),
         "nothing": np.array([0]),
         "nothing2": np.array([[0]]),
@@ -190,33 +211,18 @@ def _decoder(directory: Path, dtype: str) -> bundle.EngineSpec:
         "three": np.array([3]),
         "flat": np.array([1, EMBEDDING]),
         "flat_cache": np.array([1, CAPACITY]),
-        "flat_words": np.array([1, vocabulary]),
+        "flat_words": np.array([1, len(WORDS)]),
         "positions": np.arange(CAPACITY)[None],
         "directions": (directions / np.linalg.norm(directions, axis=1, keepdims=True)).T.copy(),
         "said": said,
         "history": history,
         "wrong": np.array([[WRONG]]),
-        "one_hot": np.eye(vocabulary, dtype=np.float32),
+        "one_hot": np.eye(len(WORDS), dtype=np.float32),
     }
-    inputs = [
-        ("embedding", "float32", (1, EMBEDDING)),
-        ("token", "int64", (1, 1)),
-        ("position", "int64", (1,)),
-        ("key_cache_0", dtype, cache),
-        ("value_cache_0", dtype, cache),
-    ]
-    outputs = [
-        ("next_token", "int64", (1, 1)),
-        ("logits", "float32", (1, vocabulary)),
-        ("key_cache_out_0", dtype, cache),
-        ("value_cache_out_0", dtype, cache),
-    ]
-    in_place = {"key_cache_out_0": "key_cache_0", "value_cache_out_0": "value_cache_0"}
-    return _save(directory, "decoder", nodes, inputs, outputs, constants, in_place)
 
 
 def _text_encoder(directory: Path) -> bundle.EngineSpec:
-    """Mean of the words' directions; colours point where their pictures do."""
+    """Mean of the words' directions; the word of a colour has the direction of its frames."""
     table = np.full((len(WORDS), EMBEDDING), 0.01, np.float32)
     for word, colour in (("red", (1, -1, -1)), ("green", (-1, 1, -1)), ("blue", (-1, -1, 1))):
         table[WORDS.index(word)] = (*colour, 0.15)

@@ -1,4 +1,4 @@
-"""What training stands on: captions, clip labels, the loss, the score."""
+"""The parts of training: captions, clip labels, the loss, the score."""
 
 from __future__ import annotations
 

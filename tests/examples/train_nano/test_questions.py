@@ -1,4 +1,4 @@
-"""Answers follow what the simulator recorded."""
+"""The right answers to questions follow from the states that the simulator recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How nano is scored: CIDEr against pycocoevalcap, intervals, policies of decoding, the judge."""
+"""The scores of nano: CIDEr against pycocoevalcap, intervals, decoding policies, the judge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing that is tested on was trained on: seeds, cameras, tasks and words."""
+"""Test and training data do not overlap: seeds, cameras, tasks and words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training end to end, for seconds, on features made of noise: what it writes can be exported, and it resumes."""
+"""A few seconds of training end to end on random features: it resumes, and its weights can be exported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the kernels' own source, compiled for the CPU, with the arguments that the CUDA driver would get."""
+"""Run the kernels' own source, compiled for the CPU, with the arguments of a CUDA launch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shipped archive was compiled from the sources here, and a changed one is not loaded."""
+"""The shipped archive of kernels matches their sources, and a changed archive is not loaded."""
 
 from __future__ import annotations
 

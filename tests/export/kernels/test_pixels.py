@@ -1,4 +1,4 @@
-"""The pixel kernels' own source on the CPU, against the runtime's path through Pillow and OpenCV."""
+"""The pixel kernels' own source on the CPU, compared with the runtime's preprocessing by Pillow and OpenCV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our blocks against implementations that we did not write, at random weights, in fp32."""
+"""Our layers against independent implementations, with random weights in fp32."""
 
 from __future__ import annotations
 

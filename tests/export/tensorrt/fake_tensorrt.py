@@ -1,9 +1,9 @@
-"""A stand-in for the compiled half of TensorRT, under the real Python half of its quick-deployable plugins.
+"""A fake of TensorRT's compiled library, for tests of plugins with the real Python code of `tensorrt.plugin`.
 
-NVIDIA's `tensorrt.plugin` is Python on top of classes of libnvinfer. The Python comes from the wheel
-tensorrt-cu13-bindings as it is. The library, which cannot be had here, is what this file stands in for: the classes
-that the Python derives from, the plugin registry, symbolic dimensions (whole numbers here), and the order in which a
-builder calls a plugin. What TensorRT then does with types, code and launch parameters is not shown by it.
+NVIDIA's `tensorrt.plugin` is Python on top of classes of libnvinfer. The Python is that of the wheel
+tensorrt-cu13-bindings, unchanged. This file replaces the library, which needs NVIDIA's packages: the base classes of
+the Python ones, the plugin registry, symbolic dimensions (plain integers here), and the order in which a builder calls
+a plugin. It does not show what TensorRT does with types, code and launch parameters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 
 class Base:
-    """What classes of the library are, as far as Python sees."""
+    """A base class of the library."""
 
     def __init__(self, *arguments: Any) -> None:
         pass
@@ -32,7 +32,7 @@ def _enum(name: str, values: str) -> Any:
 
 
 class Expression:
-    """IDimensionExpr, of a known value."""
+    """IDimensionExpr with a known value."""
 
     def __init__(self, value: int) -> None:
         self.value = value
@@ -88,7 +88,7 @@ class Registry:
 
 
 class Symbols:
-    """ISymExprs: what `symExprSetter` is."""
+    """ISymExprs, the type of `symExprSetter`."""
 
     def __init__(self) -> None:
         self.nbSymExprs = 0
@@ -107,7 +107,7 @@ class Logger(Base):
 
 
 def library() -> Any:
-    """The module `tensorrt` without its submodule `plugin`."""
+    """Return a module `tensorrt` without its submodule `plugin`."""
     module: Any = types.ModuleType("tensorrt")
     module.__path__, module.__version__, module.Logger = [], "0.0-stand-in", Logger
     names = "ITensor IPluginV3 IPluginV3QuickCore IPluginV3QuickBuild IPluginV3QuickRuntime IPluginV3QuickAOTBuild"
@@ -137,7 +137,7 @@ def library() -> Any:
 
 @contextmanager
 def installed(bindings: Path) -> Iterator[Any]:
-    """`tensorrt` and `tensorrt.plugin` are importable inside this block. `bindings`: the package tensorrt_bindings."""
+    """Make `tensorrt` and `tensorrt.plugin` importable. `bindings` is the folder of the package tensorrt_bindings."""
     before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "tensorrt"}
     module = sys.modules["tensorrt"] = library()
     folder = bindings / "plugin"
@@ -156,10 +156,10 @@ def installed(bindings: Path) -> Iterator[Any]:
 
 
 def build(module: Any, node: Any, inputs: list[tuple[tuple[int, ...], str]]) -> dict[str, Any]:
-    """What the parser and the builder do with an ONNX node of a plugin.
+    """Do what TensorRT's parser and builder do with the ONNX node of a plugin.
 
     Args:
-        inputs: shape and type of each.
+        inputs: shape and type of each input.
 
     Returns:
         The output's shape and type, the types that the plugin offered, the kernel's name and code, the launch
@@ -174,8 +174,8 @@ def build(module: Any, node: Any, inputs: list[tuple[tuple[int, ...], str]]) -> 
     )
     assert creator is not None, "Plugin not found, are the plugin name, version, and namespace correct?"
     fields = []
-    for field in creator.field_names:  # the parser takes what the creator names, in its type
-        assert field.type == module.PluginFieldType.INT32, "nothing else is used here"
+    for field in creator.field_names:  # the parser passes the fields that the creator names
+        assert field.type == module.PluginFieldType.INT32, "this project's plugins have int32 fields only"
         fields.append(PluginField(field.name, np.array(given[field.name], np.int32), field.type))
     request = module.QuickPluginCreationRequest["STRICT_AOT" if given["aot"] else "STRICT_JIT"]
     plugin = creator.create_plugin(node.op_type, namespace, fields, module.TensorRTPhase.BUILD, request)

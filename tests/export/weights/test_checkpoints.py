@@ -1,4 +1,4 @@
-"""Public checkpoint formats: what comes out of our encoder is what the model that a file belongs to makes."""
+"""Public checkpoint formats: our encoder gives the same output as the model that the file belongs to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts from where public weights lie -> a bundle that runs: every kind of source, and how each can fail."""
+"""Every kind of weight source: exported to a bundle that runs, and its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events without words: another label is nearest, or something new is seen."""
+"""Events without text: a change of the nearest label, or something novel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors in few bytes, and files of them that survive whatever stops the writer."""
+"""Quantised embeddings, and record files that survive a killed writer or a full disk."""
 
 from __future__ import annotations
 

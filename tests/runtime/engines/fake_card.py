@@ -1,7 +1,7 @@
-"""A card and a TensorRT that hold to the rules of the real ones, and compute what the bundle's own graphs say.
+"""A fake GPU and a fake TensorRT that enforce the rules of the real ones, and run the bundle's own graphs.
 
-Work is only queued until the host waits, so that whoever reads too early reads old bytes. What the real driver answers
-with an error, a hang or wrong numbers raises BrokenRule here. Rules: CUDA C++ Programming Guide (streams, stream
+Work stays queued until the host waits, so that reading too early returns old bytes. What causes an error, a hang or
+wrong results on a real GPU raises BrokenRule here. Rules: CUDA C++ Programming Guide (streams, stream
 capture, graphs, asynchronous copies), TensorRT's developer guide (enqueueV3, tensor addresses, capture after a first
 run, aliased key-value caches).
 """
@@ -27,11 +27,11 @@ Action = Callable[[], None]
 
 
 class BrokenRule(AssertionError):
-    """Something that the real card would not have borne."""
+    """A call that is an error, a hang or undefined behaviour on a real GPU."""
 
 
 class FakeCard:
-    """See device.Device. `counted` says what was done how often."""
+    """A stand-in for device.Device. `counted` holds the number of calls of each kind."""
 
     name, sm = "Fake Card 3060", "sm86"
 
@@ -41,12 +41,12 @@ class FakeCard:
         self.queues: dict[int, list[Action]] = {}
         self.queued: Counter[int] = Counter()
         self.done: Counter[int] = Counter()
-        self.recordings: dict[int, tuple[int, list[Action]]] = {}  # captured stream -> its thread, the work
-        self.current = {threading.get_ident()}  # threads that the card is current in
+        self.recordings: dict[int, tuple[int, list[Action]]] = {}  # captured stream -> capturing thread, recorded work
+        self.current = {threading.get_ident()}  # threads in which the context is current
         self.lock = threading.RLock()
         self.counted: Counter[str] = Counter()
         self.to_host, self.from_host = set[int](), set[int]()  # addresses of copies, captured or not
-        self.lost_at: int | None = None  # this launch is the last that the card sees
+        self.lost_at: int | None = None  # number of launches after which the GPU is lost
         self.lost = False
         self.capture_fails = False
 
@@ -57,7 +57,7 @@ class FakeCard:
         return self.memory - sum(len(raw) for raw in self.live.values())
 
     def allocate(self, size: int) -> Buffer:
-        self._outside_capture("allocated")
+        self._forbid_in_capture("allocated")
         if size > self.free_memory():
             raise_driver_error(f"{size / 1e6:.1f} MB", "CUDA_ERROR_OUT_OF_MEMORY from cuMemAlloc", self.free_memory())
         self.counted["allocate"] += 1
@@ -66,7 +66,7 @@ class FakeCard:
         return Buffer(address, size)
 
     def free(self, buffer: Buffer) -> None:
-        self._outside_capture("freed")
+        self._forbid_in_capture("freed")
         if any(self.queues.values()):
             raise BrokenRule("memory was freed while work was queued")
         if self.live.pop(buffer.address, None) is None:
@@ -74,23 +74,23 @@ class FakeCard:
         buffer.address = 0
 
     def pinned(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
-        self._outside_capture("pinned")
+        self._forbid_in_capture("pinned")
         self.counted["pinned"] += 1
         self.pins.append(np.zeros(tuple(shape), dtype))
         return self.pins[-1]
 
     def stream(self) -> int:
-        self._alive()
+        self._require_context()
         handle = 0x5000 + len(self.queues)
         self.queues[handle] = []
         return handle
 
     def synchronise(self, stream: int) -> None:
-        self._outside_capture("synchronised", stream)
+        self._forbid_in_capture("synchronised", stream)
         self._run(stream, self.queued[stream])
 
     def copy_in(self, buffer: Buffer, array: np.ndarray, stream: int) -> None:
-        self._pinned(array)
+        self._require_pinned(array)
         address = buffer.address
         self.bytes_at(address, array.nbytes)
         self.counted["copy_in"] += 1
@@ -98,7 +98,7 @@ class FakeCard:
         self._queue(stream, lambda: self._put(address, array.view(np.uint8).reshape(-1)))
 
     def copy_out(self, array: np.ndarray, buffer: Buffer, stream: int) -> None:
-        self._pinned(array)
+        self._require_pinned(array)
         address = buffer.address
         self.bytes_at(address, array.nbytes)
         self.counted["copy_out"] += 1
@@ -107,21 +107,21 @@ class FakeCard:
         self._queue(stream, lambda: np.copyto(flat, self.bytes_at(address, flat.size)))
 
     def copy(self, target: Buffer, source: Buffer, stream: int) -> None:
-        to, given, size = target.address, source.address, source.size
+        to, origin, size = target.address, source.address, source.size
         self.bytes_at(to, size)
-        self._queue(stream, lambda: self._put(to, self.bytes_at(given, size)))
+        self._queue(stream, lambda: self._put(to, self.bytes_at(origin, size)))
 
     def event(self) -> Any:
-        self._alive()
+        self._require_context()
         return {"stream": 0, "after": 0}
 
     def record(self, event: Any, stream: int) -> None:
-        self._outside_capture("recorded an event", stream)
-        self._known(stream)
+        self._forbid_in_capture("recorded an event", stream)
+        self._require_stream(stream)
         event.update(stream=stream, after=self.queued[stream])
 
     def wait(self, event: Any) -> None:
-        self._outside_capture("waited", event["stream"])
+        self._forbid_in_capture("waited", event["stream"])
         self.counted["wait"] += 1
         if event["stream"]:
             self._run(event["stream"], event["after"])
@@ -130,8 +130,8 @@ class FakeCard:
         return float(second["after"] - first["after"])
 
     def begin_capture(self, stream: int) -> None:
-        self._outside_capture("began a capture", stream)
-        self._known(stream)
+        self._forbid_in_capture("began a capture", stream)
+        self._require_stream(stream)
         self.counted["capture"] += 1
         self.recordings[stream] = (threading.get_ident(), [])
 
@@ -148,7 +148,7 @@ class FakeCard:
         self._queue(stream, lambda: [action() for action in graph] and None)
 
     def load_kernel(self, code: bytes, name: str) -> str:
-        self._alive()
+        self._require_context()
         if code[:4] != b"\x7fELF" or name.encode() not in code:
             raise BrokenRule(f"this is no cubin with {name} in it")
         self.counted["kernel"] += 1
@@ -157,12 +157,12 @@ class FakeCard:
     def start(
         self, kernel: str, grid: tuple[int, int, int], threads: int, arguments: Sequence[Any], stream: int
     ) -> None:
-        """The kernel's own source, on the processor. Its memory is looked up when it runs."""
-        given = list(arguments)
+        """Queue the kernel's own source, compiled for the CPU. Addresses are resolved when it runs."""
+        arguments = list(arguments)
         self.counted["start"] += 1
 
         def run() -> None:
-            host.start(kernel, grid, threads, [self._argument(one) for one in given])
+            host.start(kernel, grid, threads, [self._argument(one) for one in arguments])
 
         self._queue(stream, run)
 
@@ -172,7 +172,7 @@ class FakeCard:
         return one if isinstance(one, int) else self.bytes_at(one.address, one.size)
 
     def bytes_at(self, address: int, size: int) -> np.ndarray:
-        """Live device memory, which may begin within what was allocated."""
+        """Return allocated device memory; the address may lie inside an allocation."""
         first = max((at for at in self.live if at <= address), default=None)
         if first is None or address - first >= len(self.live[first]):
             raise BrokenRule(f"nothing is allocated at {address:#x}")
@@ -182,7 +182,7 @@ class FakeCard:
         return left[:size]
 
     def queue_execution(self, stream: int, action: Action) -> None:
-        """An engine's work."""
+        """Queue the work of an engine."""
         self.counted["execute"] += 1
         self._queue(stream, action)
 
@@ -190,49 +190,49 @@ class FakeCard:
         np.copyto(self.bytes_at(address, values.size), values)
 
     def _queue(self, stream: int, action: Action) -> None:
-        self._known(stream)
+        self._require_stream(stream)
         if stream in self.recordings:
             thread, recording = self.recordings[stream]
             if thread != threading.get_ident():
-                raise BrokenRule("a thread queued work on a stream that another one is capturing")
+                raise BrokenRule("a thread queued work on a stream that another thread is capturing")
             recording.append(action)
             return
         if self._capturing():
-            raise BrokenRule("work was queued on another stream than the captured one")
+            raise BrokenRule("work was queued on a stream other than the captured one")
         with self.lock:
             self.queued[stream] += 1
             self.queues[stream].append(action)
 
     def _run(self, stream: int, until: int) -> None:
-        self._known(stream)
+        self._require_stream(stream)
         if self.lost_at is not None and self.counted["launch"] >= self.lost_at:
             self.lost = True
-        self._alive()
+        self._require_context()
         with self.lock:
             while self.done[stream] < until:
                 self.queues[stream].pop(0)()
                 self.done[stream] += 1
 
-    def _alive(self) -> None:
+    def _require_context(self) -> None:
         if threading.get_ident() not in self.current:
             raise BrokenRule("the card is not current in this thread")
-        if self.lost:  # this error stays for as long as the process lives
+        if self.lost:  # this error persists until the process ends
             raise_driver_error("waiting for the card", "CUDA_ERROR_ILLEGAL_ADDRESS from cuEventSynchronize")
 
-    def _known(self, stream: int) -> None:
-        self._alive()
+    def _require_stream(self, stream: int) -> None:
+        self._require_context()
         if stream not in self.queues:
             raise BrokenRule(f"{stream} is the default stream, or none at all")
 
-    def _pinned(self, array: np.ndarray) -> None:
+    def _require_pinned(self, array: np.ndarray) -> None:
         if not any(array is pin for pin in self.pins):
             raise BrokenRule("a pageable array was handed to an asynchronous copy")
 
     def _capturing(self) -> bool:
         return any(thread == threading.get_ident() for thread, _ in self.recordings.values())
 
-    def _outside_capture(self, did: str, stream: int = 0) -> None:
-        self._alive()
+    def _forbid_in_capture(self, did: str, stream: int = 0) -> None:
+        self._require_context()
         if self._capturing() or stream in self.recordings:
             raise BrokenRule(f"{did} during a capture")
 
@@ -241,7 +241,7 @@ _NAMES = {"float32": "FLOAT", "float16": "HALF", "bfloat16": "BF16", "int64": "I
 
 
 class FakeEngine:
-    """ICudaEngine of one graph of a bundle. What TensorRT 10.3 lacks is added by `with_aliases`."""
+    """ICudaEngine of one graph of a bundle. With `aliases` None it lacks aliased tensors, like TensorRT 10.3."""
 
     def __init__(self, card: FakeCard, graph: Path, spec: EngineSpec, aliases: dict[str, str] | None) -> None:
         self.card, self.spec = card, spec
@@ -299,9 +299,9 @@ class FakeContext:
     def _check_aliases(self) -> None:
         inputs = {self.addresses[t.name]: t.name for t in self.engine.spec.inputs}
         for tensor in self.engine.spec.outputs:
-            shares, must = inputs.get(self.addresses[tensor.name]), self.engine.aliases.get(tensor.name)
-            if shares != must:
-                raise BrokenRule(f"{tensor.name} shares memory with {shares}, and the engine expects {must}")
+            shared, expected = inputs.get(self.addresses[tensor.name]), self.engine.aliases.get(tensor.name)
+            if shared != expected:
+                raise BrokenRule(f"{tensor.name} shares memory with {shared}, and the engine expects {expected}")
 
     def _compute(self, addresses: dict[str, int]) -> None:
         engine, card = self.engine, self.engine.card
@@ -312,7 +312,7 @@ class FakeContext:
 
 
 class FakeTensorRT:
-    """The module. `plans` says which graph the bytes of a serialised engine stand for."""
+    """The module `tensorrt`. `plans` maps the bytes of a serialised engine to its graph."""
 
     __version__ = "9.9.9"
 

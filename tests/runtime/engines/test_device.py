@@ -1,4 +1,4 @@
-"""The two ways to a card, against stand-ins for their packages: which call, which order of arguments, which error."""
+"""The two CUDA packages behind the device module, replaced by fakes: calls, order of arguments, errors."""
 
 from __future__ import annotations
 

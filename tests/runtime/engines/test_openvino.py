@@ -1,4 +1,4 @@
-"""OpenVINO beside ONNX Runtime: the same embeddings and texts, no copies, and no precision that was not asked for."""
+"""OpenVINO compared with ONNX Runtime: same embeddings and texts, no copies, and no unrequested precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which backend runs, and what is said of it. TensorRT that is there and broken is an error, not a quiet CPU run."""
+"""The choice of a backend and its message. TensorRT that is installed but broken is an error, not a silent CPU run."""
 
 from __future__ import annotations
 

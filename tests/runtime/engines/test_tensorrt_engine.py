@@ -1,4 +1,4 @@
-"""The TensorRT adapter on a card and a TensorRT that enforce the real ones' rules (fake_card.py)."""
+"""The TensorRT adapter on a fake GPU and TensorRT that enforce the rules of the real ones (fake_card.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""vlj-edge tune: kept for this bundle, machine and version, and for nothing else."""
+"""vlj-edge tune: its result is used for the same bundle, machine and versions only."""
 
 from __future__ import annotations
 

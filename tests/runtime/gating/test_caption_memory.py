@@ -1,4 +1,4 @@
-"""The caption memory: bounded, and never wrong about what it was given."""
+"""The caption memory: bounded, and it returns only texts of embeddings that it holds."""
 
 from __future__ import annotations
 

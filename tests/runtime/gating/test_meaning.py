@@ -1,4 +1,4 @@
-"""The meaning gate: what is put into words, and which windows are encoded for it."""
+"""The meaning gate: which windows are put into words, and which are encoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A library of coloured videos: what is stored, what is found, and what neither breaks nor is lost."""
+"""A library of plain-coloured videos: storing, finding, and surviving failures."""
 
 from __future__ import annotations
 

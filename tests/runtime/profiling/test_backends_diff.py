@@ -1,4 +1,4 @@
-"""verify --backend: a backend that computes the same agrees, and one that does not is named."""
+"""verify --backend: a backend with the same results passes, and one with other results is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The profiler: it changes nothing, counts what was done, and says unknown where nobody knows."""
+"""The profiler: it does not change results, counts the work, and reports what it cannot measure as unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A channel applies each change of its settings once, whenever it comes, and stops whatever its source does."""
+"""A channel applies each change of its settings exactly once, and stops even if its source blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""serve's file and its saved settings: what is right is taken, what is wrong is named with its line."""
+"""The configuration file and the saved settings of serve: valid ones are read, errors name the line."""
 
 from __future__ import annotations
 

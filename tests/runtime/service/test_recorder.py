@@ -1,4 +1,4 @@
-"""What cameras have shown is found again."""
+"""Recordings of cameras can be searched."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Weeks in minutes: cameras at eight times their speed that fail in every way there is, and sinks that do.
+"""Soak tests: cameras at eight times real speed and sinks, with every kind of failure.
 
-Nothing may grow, and every text must be in the log exactly once. VLJ_EDGE_SOAK is the seconds of the long one.
+Memory, threads and files must not grow, and every text must be in the log exactly once. VLJ_EDGE_SOAK sets the seconds
+of the long test.
 """
 
 from __future__ import annotations

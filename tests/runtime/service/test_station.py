@@ -1,4 +1,4 @@
-"""Several sources behind one model: each gets the captions it would get alone, and none delays another."""
+"""Several sources sharing a model: each gets the captions it would get alone, and none delays another."""
 
 from __future__ import annotations
 

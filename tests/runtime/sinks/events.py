@@ -1,4 +1,4 @@
-"""Events for these tests, and a disk that is full."""
+"""Events for the tests of sinks, and a full disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines for people and for programs."""
+"""Console output as text and as JSON lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files stay readable, whatever happens to the process or the disk."""
+"""File sinks: files stay readable if the process is killed or the disk is full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Against a real broker: Mosquitto, on this machine."""
+"""The MQTT sink against a local Mosquitto broker."""
 
 from __future__ import annotations
 

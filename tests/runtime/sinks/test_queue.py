@@ -1,4 +1,4 @@
-"""A sink queue neither blocks nor loses count, whatever its sink does."""
+"""A sink queue never blocks, and its counts stay correct, if its sink is slow or fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts to real commands on this machine."""
+"""The speech sink with real commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subtitles that every player reads, also after an interruption."""
+"""Subtitles are valid SubRip, also after an interruption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any text is drawn readably into any image."""
+"""Text overlays are readable for any text and image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finished segments play, the text can be read, and nothing that was finished is lost."""
+"""The video sink: finished segments play, their text is readable, and none is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events to a real web server on this machine."""
+"""The webhook sink against a local web server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FairLock: one holder at a time, served in the order of asking, whatever interrupts whom."""
+"""FairLock: one holder at a time, in order of request, also with interrupted waiters."""
 
 from __future__ import annotations
 

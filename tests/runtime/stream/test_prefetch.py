@@ -1,4 +1,4 @@
-"""prefetch(): the same items, the same order, the same errors, whatever the threads do."""
+"""prefetch(): same items, order and errors as its input, for any timing of the threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""interrupt() and close() of every kind of source: at any time, from any thread, with nothing left behind."""
+"""interrupt() and close() of every kind of source, at any time, from any thread, leaving nothing behind."""
 
 from __future__ import annotations
 

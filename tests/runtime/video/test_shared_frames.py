@@ -1,4 +1,4 @@
-"""A reader gets complete frames only, whatever happens to the writer."""
+"""Shared frames: a reader gets complete frames only, also if the writer is killed."""
 
 from __future__ import annotations
 

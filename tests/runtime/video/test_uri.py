@@ -1,4 +1,4 @@
-"""What URIs name, and the errors for those that name nothing."""
+"""URIs of sources, and the errors for invalid ones."""
 
 from __future__ import annotations
 

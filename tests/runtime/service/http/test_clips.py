@@ -1,4 +1,4 @@
-"""Uploads and search: results, what is refused before it costs anything, and that no file is left behind."""
+"""Uploads and search: results, early refusals, and no file left behind."""
 
 from __future__ import annotations
 

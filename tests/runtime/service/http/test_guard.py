@@ -1,4 +1,4 @@
-"""Which requests are let through, and what no response reveals."""
+"""Authentication: which requests are allowed, and no response reveals secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every route against its own description, with requests that nobody would write by hand."""
+"""Every route against its OpenAPI description, with generated requests."""
 
 from __future__ import annotations
 

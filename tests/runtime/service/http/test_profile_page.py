@@ -1,4 +1,4 @@
-"""The profile's page in a real browser: what it shows is what --json says, and it loads nothing from elsewhere."""
+"""The profile page in a real browser: it shows the values of --json and loads nothing from the network."""
 
 from __future__ import annotations
 
