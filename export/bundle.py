@@ -99,7 +99,7 @@ def _export_engines(
     run_torch = request.check_parity or bool(request.int8_engines)
     specs: dict[str, EngineSpec] = {}
     engines, rows = list[ExportedEngine](), list[parity.ParityRow]()
-    for name in (name for name in _ORDER if name in weights.load):
+    for name in (name for name in _ORDER if name in weights.loaders):
         progress(f"exporting {name}")
         specs[name], exported = _export_part(
             name, weights, chosen[name], request.flavour, directory, cases if run_torch else None
@@ -152,7 +152,7 @@ def _export_part(
     name: str, weights: Weights, chosen: str, flavour: str, directory: Path, cases: parity.Cases | None
 ) -> tuple[EngineSpec, ExportedEngine]:
     """Load one part, run it in torch where there are cases, write its graph, and let go of it."""
-    module = weights.load[name]()
+    module = weights.loaders[name]()
     ranges = parity.run_torch(name, module, cases) if cases is not None else None
     graph = export_engine(name, module, weights.preset, chosen, ranges, flavour)
     files = onnx_graph.save(graph.model, directory / graph.spec.file)

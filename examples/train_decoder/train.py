@@ -28,7 +28,8 @@ from torch.nn.utils import parametrize
 import vlj_edge
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.export.models.decoder import Decoder
-from vlj_edge.export.weights.decoders import CausalLlama, causal_llama, packaged_smollm2
+from vlj_edge.export.weights.causal_llama import CausalLlama
+from vlj_edge.export.weights.decoders import packaged_smollm2, read_causal_llama
 from vlj_edge.presets import preset
 
 console = Console(stderr=True)
@@ -216,7 +217,7 @@ def main(
     lines = list(dict.fromkeys(line.strip() for line in texts.read_text(encoding="utf-8").splitlines() if line.strip()))
     if len(lines) < 2:
         raise VljEdgeError(f"{texts} has {len(lines)} texts: there is nothing to tell apart; name a file with more")
-    llama = causal_llama(base or packaged_smollm2())
+    llama = read_causal_llama(base or packaged_smollm2())
     bundle = bundle or vlj_edge.bundle.nano_bundle()
     embeddings = embed_texts(bundle, lines)
     gap = gaps(embed_clips(bundle, clips), embeddings) if clips else None

@@ -1,5 +1,7 @@
-"""Tensors by name from the files that checkpoints come in. Nothing is unpickled, and nothing is read before it is used:
-safetensors and .pt files are mapped into memory."""
+"""Reading checkpoint files: tensors by name, config.json, tokenizer.json.
+
+Nothing is unpickled. safetensors and .pt files are mapped into memory, so tensors are read when they are used.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from vlj_edge.errors import VljEdgeError, require
 
-from .locations import INDEX_FILE, MODEL_FILE
+from .locations import CONFIG_FILE, INDEX_FILE, MODEL_FILE
 
 State = dict[str, Tensor]
 
 
 def read_transformers(directory: Path) -> tuple[dict[str, Any], State]:
-    """config.json and all tensors of a transformers directory, whose safetensors may be sharded.
+    """Return config.json and all tensors of a transformers directory, whose safetensors may be sharded.
 
     Raises:
         VljEdgeError: a file is missing, broken, or outside the directory.
     """
-    config = _read_json(directory / "config.json")
+    config = _read_json(directory / CONFIG_FILE)
     if not (directory / INDEX_FILE).is_file():
         return config, read_safetensors(directory / MODEL_FILE)
     shards = _read_json(directory / INDEX_FILE).get("weight_map", {})
@@ -42,7 +45,7 @@ def read_transformers(directory: Path) -> tuple[dict[str, Any], State]:
 
 
 def read_safetensors(path: Path) -> State:
-    """All tensors of one file.
+    """Return all tensors of one file.
 
     Raises:
         VljEdgeError: there is no such file, or it is not whole.
@@ -58,7 +61,7 @@ def read_safetensors(path: Path) -> State:
 
 
 def read_pt(path: Path) -> dict[str, Any]:
-    """What torch.save wrote, as long as it is tensors and plain values.
+    """Return the dict that torch.save wrote, provided it holds only tensors and plain values.
 
     Raises:
         VljEdgeError: there is no such file, it is cut short, or it asks for code to run.
@@ -80,13 +83,28 @@ def read_pt(path: Path) -> dict[str, Any]:
     return loaded
 
 
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Return a tokenizer.json, without padding and truncation of its own.
+
+    Raises:
+        VljEdgeError: there is no such file, or it is no tokenizer.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises Exception itself
+        raise VljEdgeError(f"{path} is no tokenizer ({error}): copy, download or train it again") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise VljEdgeError(f"{path} is not there: name a transformers directory") from error
     except (OSError, ValueError) as error:
         raise VljEdgeError(f"{path} is no JSON ({error}): download it again") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise VljEdgeError(f"{path} is no JSON object: download it again")
-    return found
+    return content

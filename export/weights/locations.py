@@ -1,4 +1,4 @@
-"""Where the weights of each part lie, and whether they can be there at all: checked without torch, in milliseconds.
+"""The paths of the weights, checked without reading tensors or importing torch, in milliseconds.
 
 A vlj-edge weights directory holds `model.safetensors` (state dict of VLJepa), `query_tokenizer.json` and
 `decoder_tokenizer.json`; `text_encoder/` may hold the text backbone as a transformers directory.
@@ -57,6 +57,11 @@ class WeightSources:
     def is_open_vljepa(self) -> bool:
         """Whether `weights` is the .pt file of open-vljepa, and not a vlj-edge weights directory."""
         return self.weights is not None and self.weights.suffix in (".pt", ".pth")
+
+    @property
+    def weights_directory(self) -> Path | None:
+        """`weights` where it is a vlj-edge weights directory."""
+        return self.weights if self.weights is not None and self.weights.is_dir() else None
 
     @property
     def has_decoder(self) -> bool:

@@ -1,4 +1,4 @@
-"""Weight sources -> a module for each engine, loaded when its turn comes, every key and shape checked first."""
+"""The modules of an export from their weight files: every key and shape is checked first, each is loaded when used."""
 
 from __future__ import annotations
 
@@ -22,39 +22,41 @@ from ..models.text_encoder import TextEncoder
 from ..models.vision_encoder import VisionEncoder
 from ..models.vl_jepa import visual_tokens
 from . import checkpoints
-from .decoders import causal_llama
-from .files import State, read_safetensors
+from .decoders import read_causal_llama
+from .files import State, read_safetensors, read_tokenizer
 from .locations import (
     DECODER_TOKENIZER,
     MODEL_FILE,
     PREFIX_FILE,
     QUERY_TOKENIZER,
+    TOKENIZER_FILE,
     WeightSources,
     check_sources,
     read_captions,
     shipped_weights,
 )
+from .shapes import describe_differences, shapes
 from .text_encoders import TextBackbone, load_text_backbone, random_text_backbone
 
-Load: TypeAlias = Callable[[], nn.Module]  # makes an engine's module anew at each call, in fp32 and eval mode
+ModuleLoader: TypeAlias = Callable[[], nn.Module]  # returns a new module at each call, in fp32 and eval mode
 
 
 @dataclass(frozen=True)
 class Weights:
-    """All that an export needs.
+    """The modules, tokenizers and files of an export.
 
     Attributes:
-        preset: with the decoder's dimensions where its files bring their own.
-        load: by engine, so that only one module need be in memory. The checkpoint of open-vljepa has no decoder.
-        query_tokenizer, decoder_tokenizer: what turns text into ids, and ids into text.
-        captions: what the decoder chooses among, where it has no language model.
-        text: the text encoder's backbone, for its tokenizer and what it demands.
-        files: what the receipt names, with sha256.
-        directory: where gates lie that were calibrated with these weights.
+        preset: the requested one, with the dimensions of the decoder's own files where it has any.
+        loaders: by engine name, so that only one module is in memory at a time. No decoder: embeddings only.
+        query_tokenizer, decoder_tokenizer: for the predictor's query and the decoder's text.
+        captions: the texts among which the decoder chooses; None for a decoder that is a language model.
+        text: the text encoder's backbone, with its tokenizer, padding id and prefix.
+        files: the weight files, for the receipt.
+        directory: the vlj-edge weights directory, which may hold calibrated settings; None without one.
     """
 
     preset: Preset
-    load: dict[str, Load]
+    loaders: dict[str, ModuleLoader]
     query_tokenizer: Tokenizer
     decoder_tokenizer: Tokenizer | None
     captions: list[str] | None
@@ -64,25 +66,25 @@ class Weights:
 
 
 def open_weights(sources: WeightSources, preset: Preset) -> Weights:
-    """Find every part, and check all its keys and shapes before the first is used.
+    """Find the weights of every engine, and check all keys and shapes before the first is loaded.
 
     Raises:
         VljEdgeError: a part has no weights, a file cannot be read, or keys or shapes are not those of the preset (each
             is listed).
     """
     check_sources(sources)
-    states = _trained(sources, preset)
-    tokenizers = _tokenizers(sources)
+    states = _read_trained_states(sources, preset)
+    tokenizers = _read_tokenizers(sources)
     if sources.decoder is not None:
-        llama = causal_llama(sources.decoder)
+        llama = read_causal_llama(sources.decoder)
         preset = replace(preset, decoder=llama.config, decoder_end=llama.end)
-        states["decoder"] = llama.state | _prefix(sources)
+        states["decoder"] = llama.state | _read_prefix(sources.decoder, optional=sources.random is not None)
         tokenizers["decoder"] = llama.tokenizer
     if sources.vision_encoder is not None:
         states["vision_encoder"] = checkpoints.vision_encoder(sources.vision_encoder, preset)
     if sources.predictor is not None and "predictor" not in states:
         states["predictor"] = checkpoints.llama_layers(sources.predictor, preset)
-    builders: dict[str, Load] = {
+    builders: dict[str, ModuleLoader] = {
         "vision_encoder": lambda: VisionEncoder(preset.vision, preset.clip, preset.preprocess),
         "predictor": lambda: Predictor(preset, visual_tokens(preset)),
         "decoder": lambda: Decoder(preset),
@@ -92,30 +94,36 @@ def open_weights(sources: WeightSources, preset: Preset) -> Weights:
     if captions or not sources.has_decoder:
         del builders["decoder"]
         tokenizers.pop("decoder", None)
-    load = {name: _loader(name, build, states.get(name), sources, preset) for name, build in builders.items()}
-    text, projection = _text_backbone(sources, preset, states.get("text_backbone")), load.pop("text_projection")
-    load["text_encoder"] = lambda: TextEncoder(text.load(), projection()).eval()
+    loaders = {name: _module_loader(name, build, states.get(name), sources, preset) for name, build in builders.items()}
+    text, projection = _text_backbone(sources, preset, states.get("text_backbone")), loaders.pop("text_projection")
+    loaders["text_encoder"] = lambda: TextEncoder(text.load(), projection()).eval()
     if captions:
-        load["decoder"] = lambda: NearestCaption(_embed(captions, load["text_encoder"](), text, preset))
-    of_weights = sources.weights if sources.weights is not None and sources.weights.is_dir() else None
+        loaders["decoder"] = lambda: NearestCaption(_embed_captions(captions, loaders["text_encoder"](), text, preset))
     return Weights(
-        preset, load, tokenizers["query"], tokenizers.get("decoder"), captions, text, _files(sources), of_weights
+        preset=preset,
+        loaders=loaders,
+        query_tokenizer=tokenizers["query"],
+        decoder_tokenizer=tokenizers.get("decoder"),
+        captions=captions,
+        text=text,
+        files=_weight_files(sources),
+        directory=sources.weights_directory,
     )
 
 
 def load_model(directory: Path, preset: Preset) -> VLJepa:
-    """The whole model of a vlj-edge weights directory, without the text backbone: for training and scoring.
+    """Load the model of a vlj-edge weights directory, without the text backbone: for training and scoring.
 
     Raises:
         VljEdgeError: a file is missing, or keys or shapes are not those of the preset (each is listed).
     """
     model = VLJepa(preset)
-    model.load_state_dict({key: value.float() for key, value in _read_vlj_edge(directory, preset).items()})
+    model.load_state_dict({key: value.float() for key, value in _read_weights_directory(directory, preset).items()})
     return model.eval().requires_grad_(False)
 
 
-def _trained(sources: WeightSources, preset: Preset) -> dict[str, State]:
-    """The state dicts in `sources.weights`, by part."""
+def _read_trained_states(sources: WeightSources, preset: Preset) -> dict[str, State]:
+    """Return the state dicts in `sources.weights` by the name of the part."""
     if sources.weights is None:
         return {}
     if sources.is_open_vljepa:
@@ -126,13 +134,13 @@ def _trained(sources: WeightSources, preset: Preset) -> dict[str, State]:
             "text_backbone": loaded.text_backbone,
         }
     states: dict[str, State] = {}
-    for key, value in _read_vlj_edge(sources.weights, preset).items():
+    for key, value in _read_weights_directory(sources.weights, preset).items():
         part, _, name = key.partition(".")
         states.setdefault(part, {})[name] = value
     return states
 
 
-def _read_vlj_edge(directory: Path, preset: Preset) -> State:
+def _read_weights_directory(directory: Path, preset: Preset) -> State:
     state = read_safetensors(directory / MODEL_FILE)
     with torch.device("meta"):
         expected = VLJepa(preset).state_dict()
@@ -140,18 +148,19 @@ def _read_vlj_edge(directory: Path, preset: Preset) -> State:
     return state
 
 
-def _prefix(sources: WeightSources) -> State:
-    assert sources.decoder is not None
-    directory = sources.decoder if sources.decoder.is_dir() else sources.decoder.parent
-    if sources.random is not None and not (directory / PREFIX_FILE).is_file():
+def _read_prefix(decoder: Path, optional: bool) -> State:
+    directory = decoder if decoder.is_dir() else decoder.parent
+    if optional and not (directory / PREFIX_FILE).is_file():
         return {}
     return read_safetensors(directory / PREFIX_FILE)
 
 
-def _loader(part: str, build: Load, state: State | None, sources: WeightSources, preset: Preset) -> Load:
-    """Checks now what it will load later."""
-    named = {"vision_encoder": sources.vision_encoder, "predictor": sources.predictor, "decoder": sources.decoder}
-    origin = named.get(part) or sources.weights
+def _module_loader(
+    part: str, build: ModuleLoader, state: State | None, sources: WeightSources, preset: Preset
+) -> ModuleLoader:
+    """Check a part's weights, and return a function that loads them, or random ones where they are missing."""
+    own_files = {"vision_encoder": sources.vision_encoder, "predictor": sources.predictor, "decoder": sources.decoder}
+    path = own_files.get(part) or sources.weights
     with torch.device("meta"):
         expected = build().state_dict()
     if state is None and sources.random is None:
@@ -161,9 +170,10 @@ def _loader(part: str, build: Load, state: State | None, sources: WeightSources,
         )
     missing = state is None or bool(expected.keys() - state.keys())
     if state is not None:
-        assert origin is not None
-        filled = expected.keys() - state.keys() if sources.random is not None else set()
-        _check_keys(origin, preset.name, {k: v for k, v in expected.items() if k not in filled}, state)
+        assert path is not None
+        if sources.random is not None:  # missing tensors are filled with random numbers
+            expected = {name: tensor for name, tensor in expected.items() if name in state}
+        _check_keys(path, preset.name, expected, state)
 
     def load() -> nn.Module:
         if missing:
@@ -190,77 +200,43 @@ def _text_backbone(sources: WeightSources, preset: Preset, state: State | None) 
 
 
 @torch.no_grad()
-def _embed(captions: list[str], encoder: nn.Module, text: TextBackbone, preset: Preset) -> Tensor:
-    """float32 (captions, embedding), unit length."""
+def _embed_captions(captions: list[str], encoder: nn.Module, text: TextBackbone, preset: Preset) -> Tensor:
+    """Return float32 (captions, embedding), each row of unit length."""
     tokenizer = read_tokenizer(text.tokenizer)
     tokenizer.enable_truncation(preset.text.tokens)
     tokenizer.enable_padding(pad_id=text.pad)
-    found = []
+    embeddings = []
     for first in range(0, len(captions), 64):
-        coded = tokenizer.encode_batch([text.text_prefix + caption for caption in captions[first : first + 64]])
-        ids = torch.tensor([c.ids for c in coded])
-        found.append(encoder(ids, torch.tensor([c.attention_mask for c in coded], dtype=torch.bool)))
-    return torch.cat(found)
+        encodings = tokenizer.encode_batch([text.text_prefix + caption for caption in captions[first : first + 64]])
+        ids = torch.tensor([each.ids for each in encodings])
+        embeddings.append(encoder(ids, torch.tensor([each.attention_mask for each in encodings], dtype=torch.bool)))
+    return torch.cat(embeddings)
 
 
-def _tokenizers(sources: WeightSources) -> dict[str, Tokenizer]:
-    """The query's, and the decoder's where it does not come with the decoder."""
-    weights = sources.weights if sources.weights is not None and sources.weights.is_dir() else None
-    directory = weights or (shipped_weights() if sources.random is not None else None)
-    found: dict[str, Tokenizer] = {}
+def _read_tokenizers(sources: WeightSources) -> dict[str, Tokenizer]:
+    """Return the query's tokenizer, and the decoder's unless the decoder's own files bring it."""
+    directory = sources.weights_directory or (shipped_weights() if sources.random is not None else None)
+    tokenizers: dict[str, Tokenizer] = {}
     if directory is not None:  # with random weights any ids do: nano's vocabulary is within that of every preset
-        found["decoder"] = read_tokenizer(directory / DECODER_TOKENIZER)
+        tokenizers["decoder"] = read_tokenizer(directory / DECODER_TOKENIZER)
     if sources.predictor is not None:
-        found["query"] = read_tokenizer(sources.predictor / "tokenizer.json")
+        tokenizers["query"] = read_tokenizer(sources.predictor / TOKENIZER_FILE)
     else:
         assert directory is not None, "check_sources() asks for --predictor"
-        found["query"] = read_tokenizer(directory / QUERY_TOKENIZER)
-    return found
+        tokenizers["query"] = read_tokenizer(directory / QUERY_TOKENIZER)
+    return tokenizers
 
 
-def read_tokenizer(path: Path) -> Tokenizer:
-    """A tokenizer.json, without padding and truncation of its own.
-
-    Raises:
-        VljEdgeError: there is no such file, or it is no tokenizer.
-    """
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises Exception itself
-        raise VljEdgeError(f"{path} is no tokenizer ({error}): copy, download or train it again") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-def _files(sources: WeightSources) -> tuple[Path, ...]:
-    named = (sources.weights, sources.vision_encoder, sources.predictor, sources.text_encoder, sources.decoder)
-    kinds = ("*.safetensors", "*.gguf")
-    found: list[Path] = []
-    for path in named:
+def _weight_files(sources: WeightSources) -> tuple[Path, ...]:
+    paths = (sources.weights, sources.vision_encoder, sources.predictor, sources.text_encoder, sources.decoder)
+    patterns = ("*.safetensors", "*.gguf")
+    files: list[Path] = []
+    for path in paths:
         if path is not None:
-            found += sorted(file for kind in kinds for file in path.glob(kind)) if path.is_dir() else [path]
-    return tuple(found)
+            files += sorted(file for each in patterns for file in path.glob(each)) if path.is_dir() else [path]
+    return tuple(files)
 
 
 def _check_keys(path: Path, preset: str, expected: State, found: State) -> None:
-    missing = sorted(expected.keys() - found.keys())
-    unexpected = sorted(found.keys() - expected.keys())
-    misshapen = [
-        f"{key} {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in sorted(expected.keys() & found.keys())
-        if found[key].shape != expected[key].shape
-    ]
-    faults = [
-        f"{what}: {_some(names)}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", misshapen))
-        if names
-    ]
-    if faults:
-        raise VljEdgeError(
-            f"{path} does not fit preset {preset} ({'; '.join(faults)}): name the preset it was made for"
-        )
-
-
-def _some(names: list[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    if differences := describe_differences(shapes(expected), shapes(found)):
+        raise VljEdgeError(f"{path} does not fit preset {preset} ({differences}): name the preset it was made for")

@@ -1,4 +1,4 @@
-"""The bundle's tokenizers: copied from the weights, and used by the parity run as the runtime will use them."""
+"""The bundle's tokenizers: copied from the weights, and used for parity in the same way as the runtime uses them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ import tokenizers
 
 from vlj_edge.bundle import TokenizerSpec
 
+from .files import read_tokenizer
 from .locations import DECODER_TOKENIZER, QUERY_TOKENIZER
-from .sources import Weights, read_tokenizer
+from .sources import Weights
 
 TEXT_TOKENIZER = "text_encoder_tokenizer.json"
 
 
 @dataclass(frozen=True)
-class FixedLength:
-    """Texts to ids (int64) and mask (bool), both (1, spec.length)."""
+class FixedLengthTokenizer:
+    """A tokenizer that cuts or pads every text to `spec.length` ids."""
 
     spec: TokenizerSpec
     tokenizer: tokenizers.Tokenizer
 
     def encode(self, text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Cut or padded to the engine's length."""
+        """Return ids (int64) and mask (bool), both (1, spec.length)."""
         ids = self.tokenizer.encode(self.spec.text_prefix + text).ids
         row = np.full((1, self.spec.length), self.spec.pad, np.int64)
         row[0, : len(ids)] = ids
@@ -34,32 +35,32 @@ class FixedLength:
 
 @dataclass(frozen=True)
 class BundleTokenizers:
-    """As they lie in the bundle directory."""
+    """One tokenizer for each engine that reads or writes text."""
 
-    query: FixedLength
-    decoder: FixedLength | None  # none where there is no decoder engine
-    text_encoder: FixedLength
+    query: FixedLengthTokenizer
+    decoder: FixedLengthTokenizer | None  # None without a decoder engine
+    text_encoder: FixedLengthTokenizer
 
     def specs(self) -> dict[str, TokenizerSpec]:
-        """By the names of the manifest."""
+        """Return the manifest's entries by their names there."""
         return {name: part.spec for name, part in vars(self).items() if part is not None}
 
 
 def write_tokenizers(weights: Weights, directory: Path) -> BundleTokenizers:
-    """Put the tokenizers into the bundle, with no padding or truncation of their own but the engine's length."""
+    """Write the tokenizers into the bundle's directory, without padding or truncation of their own."""
     preset, text = weights.preset, weights.text
     query = TokenizerSpec(QUERY_TOKENIZER, preset.query_tokens, preset.query_pad)
-    said = TokenizerSpec(DECODER_TOKENIZER, preset.decoder_tokens, preset.query_pad, preset.decoder_end)
-    read = TokenizerSpec(TEXT_TOKENIZER, preset.text.tokens, text.pad, text_prefix=text.text_prefix)
+    output = TokenizerSpec(DECODER_TOKENIZER, preset.decoder_tokens, preset.query_pad, preset.decoder_end)
+    text_input = TokenizerSpec(TEXT_TOKENIZER, preset.text.tokens, text.pad, text_prefix=text.text_prefix)
     decoder = weights.decoder_tokenizer
     return BundleTokenizers(
         query=_write(weights.query_tokenizer, directory, query),
-        decoder=_write(decoder, directory, said) if decoder is not None else None,
-        text_encoder=_write(read_tokenizer(text.tokenizer), directory, read),
+        decoder=_write(decoder, directory, output) if decoder is not None else None,
+        text_encoder=_write(read_tokenizer(text.tokenizer), directory, text_input),
     )
 
 
-def _write(tokenizer: tokenizers.Tokenizer, directory: Path, spec: TokenizerSpec) -> FixedLength:
+def _write(tokenizer: tokenizers.Tokenizer, directory: Path, spec: TokenizerSpec) -> FixedLengthTokenizer:
     (directory / spec.file).write_text(tokenizer.to_str(), encoding="utf-8")
     tokenizer.enable_truncation(spec.length)
-    return FixedLength(spec, tokenizer)
+    return FixedLengthTokenizer(spec, tokenizer)

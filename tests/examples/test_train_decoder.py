@@ -17,7 +17,7 @@ from tests.export.models.test_models import llama_config
 from tests.export.tiny_weights import TEXTS, TINY, byte_tokenizer
 from vlj_edge.export.bundle import export_bundle
 from vlj_edge.export.request import ExportRequest
-from vlj_edge.export.weights.decoders import causal_llama
+from vlj_edge.export.weights.decoders import read_causal_llama
 from vlj_edge.export.weights.locations import WeightSources, shipped_weights
 from vlj_edge.presets import preset
 
@@ -43,7 +43,7 @@ def test_a_decoder_trained_on_text_alone_says_the_texts(tmp_path: Path) -> None:
         "--batch", "16", "--rank", "32", "--rate", "0.02", "--noise", "0.2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    before, after = causal_llama(tmp_path / "base"), causal_llama(tmp_path / "decoder")
+    before, after = read_causal_llama(tmp_path / "base"), read_causal_llama(tmp_path / "decoder")
     same = [key for key, value in before.state.items() if torch.allclose(value, after.state[key].float(), atol=1e-3)]
     changed = {key.split(".")[-2] for key in before.state.keys() - set(same)}
     assert changed == {"q_proj", "v_proj", "o_proj"}, "all else is the language model's own"

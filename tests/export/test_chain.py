@@ -24,7 +24,7 @@ Parts = dict[str, Any]  # engine -> module
 
 @pytest.fixture(scope="module")
 def parts(tiny_weights: Path) -> Parts:
-    return {name: load() for name, load in open_weights(WeightSources(tiny_weights), TINY).load.items()}
+    return {name: load() for name, load in open_weights(WeightSources(tiny_weights), TINY).loaders.items()}
 
 
 @pytest.fixture(scope="module")

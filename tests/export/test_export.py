@@ -136,7 +136,7 @@ def test_fp16_is_fp16(exported: dict[str, Exported]) -> None:
 
 
 def test_a_graph_that_stayed_in_fp32_is_refused_as_fp16(tiny_weights: Path) -> None:
-    module = open_weights(WeightSources(tiny_weights), TINY).load["vision_encoder"]()
+    module = open_weights(WeightSources(tiny_weights), TINY).loaders["vision_encoder"]()
     graph = export_engine("vision_encoder", module, TINY, "fp32")
     with pytest.raises(VljEdgeError, match=r"vision_encoder: .* although fp16 was asked for"):
         precision.check_compute(graph.model, "vision_encoder", PRECISIONS["fp16"])

@@ -148,7 +148,7 @@ def test_the_portable_flavour_has_no_young_operator_and_the_same_parity(
 def test_the_portable_flavour_refuses_what_it_cannot_hold(
     engine: str, precision: str, words: str, tiny_weights: Path
 ) -> None:
-    module = open_weights(WeightSources(tiny_weights), TINY).load[engine]()
+    module = open_weights(WeightSources(tiny_weights), TINY).loaders[engine]()
     with pytest.raises(VljEdgeError, match=words):
         export_engine(engine, module, TINY, precision, flavour="portable")
 
@@ -167,7 +167,7 @@ def test_int8_activations_want_a_video(tiny_weights: Path, tmp_path: Path) -> No
 
 def test_what_is_added_to_massive_channels_survives_fp16(tiny_weights: Path) -> None:
     """V-JEPA 2 has channels thousands of times the others. At 4,096 an fp16 residual stream moves in steps of 4."""
-    encoder = open_weights(WeightSources(tiny_weights), TINY).load["vision_encoder"]()
+    encoder = open_weights(WeightSources(tiny_weights), TINY).loaders["vision_encoder"]()
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 32, TINY.vision.width, generator=generator)
     x[..., ::7] += 4096

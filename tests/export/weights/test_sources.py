@@ -98,7 +98,7 @@ def test_open_vljepa_and_its_encoders_become_a_bundle_without_a_decoder(checkpoi
     assert set(manifest.engines) == {"vision_encoder", "predictor", "text_encoder"}
     assert set(manifest.receipt["weights"]) >= {"best.pt", "model.safetensors"}
     model = vlj_edge.load(exported.bundle)
-    with pytest.raises(VljEdgeError, match=r"has no decoder, so it makes embeddings and no texts"):
+    with pytest.raises(VljEdgeError, match="no decoder"):
         model.narrate(np_pictures(tmp_path))
     assert len(list(model.embed(np_pictures(tmp_path)))) > 0
     # The text encoder is what open-vljepa trained, not the published one beside it.
@@ -152,7 +152,7 @@ def test_the_nearest_caption_is_a_decoder_too(tiny_weights: Path, tmp_path: Path
     for text in known:
         assert model.chain.decode(model.embed_text(text))[0] == text, "a caption's own embedding leads to it"
     (bundle / "captions.txt").write_text("\n".join(["something else"] * 5))
-    with pytest.raises(VljEdgeError, match=r"captions\.txt is not the file that was exported"):
+    with pytest.raises(VljEdgeError, match=r"captions\.txt"):
         vlj_edge.load(bundle).narrate(np_pictures(tmp_path))
 
 
@@ -165,18 +165,18 @@ def test_random_weights_fill_what_is_missing_and_the_bundle_says_so(checkpoints:
     assert manifest.receipt["random_weights"] == 3
     assert manifest.files["predictor.onnx"] == read_manifest(again.bundle).files["predictor.onnx"], "seeded"
     assert again.parity == [] and read_manifest(again.bundle).parity["rows"] == []
-    real = open_weights(given, PAPER).load["vision_encoder"]()
-    other = open_weights(replace(given, random=4), PAPER).load["vision_encoder"]()
+    real = open_weights(given, PAPER).loaders["vision_encoder"]()
+    other = open_weights(replace(given, random=4), PAPER).loaders["vision_encoder"]()
     assert torch.equal(real(probe_clip(TINY, 0)), other(probe_clip(TINY, 0))), "what has weights is not random"
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"vision_encoder": None}, r"the vision_encoder has no weights: name them with --vision-encoder"),
-        ({"predictor": None}, r"--predictor, for its tokenizer\.json"),
+        ({"vision_encoder": None}, "--vision-encoder"),
+        ({"predictor": None}, r"--predictor"),
         ({"text_encoder": None}, r"--text-encoder"),
-        ({"weights": None}, r"does not fit preset paper \(missing: out_proj\.bias, .*vis_proj"),
+        ({"weights": None}, r"missing.*out_proj\.bias"),
     ],
 )
 def test_a_part_without_weights_is_named(checkpoints: Path, changes: dict[str, Any], words: str) -> None:
@@ -188,7 +188,7 @@ def test_a_part_without_weights_is_named(checkpoints: Path, changes: dict[str, A
 def test_a_decoder_without_a_prefix_is_refused(checkpoints: Path, tmp_path: Path) -> None:
     bare = Path(shutil.copytree(checkpoints / "decoder", tmp_path / "decoder"))
     (bare / "prefix.safetensors").unlink()
-    with pytest.raises(VljEdgeError, match=r"has no prefix\.safetensors.*examples/train_decoder"):
+    with pytest.raises(VljEdgeError, match=r"prefix\.safetensors.*examples/train_decoder"):
         open_weights(sources(checkpoints, decoder=bare), PAPER)
 
 
@@ -196,17 +196,18 @@ def test_a_decoder_without_a_prefix_is_refused(checkpoints: Path, tmp_path: Path
     ("key", "value"), [("use_bidirectional_attention", False), ("model_type", "gemma2"), ("hidden_size", 640)]
 )
 def test_another_gemma_is_refused(checkpoints: Path, tmp_path: Path, key: str, value: Any) -> None:
-    config = json.loads((checkpoints / "gemma" / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {key: value}))
-    with pytest.raises(VljEdgeError, match=rf"has {key} {value!r} where EmbeddingGemma"):
-        open_weights(sources(checkpoints, text_encoder=tmp_path), PAPER)
+    other = Path(shutil.copytree(checkpoints / "gemma", tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(VljEdgeError, match=rf"config\.json.*{key}.*{value}"):
+        open_weights(sources(checkpoints, text_encoder=other), PAPER)
 
 
 def test_text_weights_that_do_not_fit_are_not_filled_with_random_ones(checkpoints: Path, tmp_path: Path) -> None:
     loaded = torch.load(checkpoints / "best.pt", weights_only=True)
     del loaded["model_state_dict"]["y_encoder.model.layers.1.mlp.up_proj.weight"]
     torch.save(loaded, tmp_path / "best.pt")
-    load = open_weights(sources(checkpoints, weights=tmp_path / "best.pt"), PAPER).load["text_encoder"]
+    load = open_weights(sources(checkpoints, weights=tmp_path / "best.pt"), PAPER).loaders["text_encoder"]
     with pytest.raises(VljEdgeError, match=r"layers\.1\.mlp\.up_proj\.weight.*missing"):
         load()
 
@@ -214,7 +215,7 @@ def test_text_weights_that_do_not_fit_are_not_filled_with_random_ones(checkpoint
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe\x00"])
 def test_captions_that_are_none_are_refused(tiny_weights: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "captions.txt").write_bytes(content)
-    with pytest.raises(VljEdgeError, match=r"captions\.txt (holds no caption|is no text file)"):
+    with pytest.raises(VljEdgeError, match=r"captions\.txt"):
         open_weights(WeightSources(tiny_weights, captions=tmp_path / "captions.txt"), TINY)
 
 
@@ -222,7 +223,7 @@ def test_what_would_not_fit_into_memory_is_said_before_it_starts(
     tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "available", lambda: 900_000_000)
-    with pytest.raises(VljEdgeError, match=r"exporting tiny needs about 1\.5 GB of memory and 0\.9 GB are free"):
+    with pytest.raises(VljEdgeError, match=r"1\.5 GB.*0\.9 GB"):
         export_bundle(ExportRequest(WeightSources(tiny_weights), TINY, tmp_path / "bundle"))
     assert list(tmp_path.iterdir()) == []
 
@@ -256,15 +257,15 @@ def test_variants_of_a_preset() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [
-        ("vl-jepa-1.6b", {"encoder": "dino"}, "choose one of vjepa2-vitl"),
-        ("nano", {"encoder": "vjepa2-vitl"}, "an encoder of its own"),
-        ("vl-jepa-1.6b", {"frames": 15}, "a multiple of 2$"),
-        ("vl-jepa-1.6b", {"frames": 1}, "a multiple of 2$"),
-        ("vl-jepa-base", {"frames": 3}, "or 1 for an image"),
+        ("vl-jepa-1.6b", {"encoder": "dino"}, "vjepa2-vitl"),
+        ("nano", {"encoder": "vjepa2-vitl"}, "--preset"),
+        ("vl-jepa-1.6b", {"frames": 15}, "multiple of 2$"),
+        ("vl-jepa-1.6b", {"frames": 1}, "multiple of 2$"),
+        ("vl-jepa-base", {"frames": 3}, "image"),
         ("vl-jepa-base", {"frames": 0}, "0 frames"),
-        ("vl-jepa-base", {"size": 250}, "a multiple of 16"),
-        ("vl-jepa-1.6b", {"size": 384}, "end at 256 pixels, 384 is beyond"),
-        ("nano", {"size": 64}, "leave --size out"),
+        ("vl-jepa-base", {"size": 250}, "multiple of 16"),
+        ("vl-jepa-1.6b", {"size": 384}, "384.*--encoder"),
+        ("nano", {"size": 64}, "--size"),
     ],
 )
 def test_variants_that_cannot_be_are_refused(name: str, changes: dict[str, Any], words: str) -> None:
