@@ -39,14 +39,10 @@ def parity() -> dict[str, Any]:
         for flavour, precision in itertools.product(("native", "portable"), ("fp32", "fp16")):
             name = precision if flavour == "native" else f"{flavour} {precision}"
             out = Path(scratch) / name.replace(" ", "-")
-            requested = (
-                None if precision == "fp32" else precision
-            )  # None: the preset's own, which stores the text encoder as int8
-            exported = export_bundle(
-                ExportRequest(
-                    WeightSources(shipped_weights()), preset("nano"), out, precision=requested, flavour=flavour
-                )
-            )
+            # None: the preset's own precision, which stores the text encoder as int8
+            requested = None if precision == "fp32" else precision
+            sources = WeightSources(shipped_weights())
+            exported = export_bundle(ExportRequest(sources, preset("nano"), out, precision=requested, flavour=flavour))
             found[name] = {
                 "engines": [asdict(engine) for engine in exported.engines],
                 "parity": [row.as_dict() for row in exported.parity],
