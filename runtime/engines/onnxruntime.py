@@ -96,7 +96,7 @@ def _session(
     except Exception as error:  # as in run()
         raise VljEdgeError(
             f"onnxruntime {ort.__version__} cannot load {path} ({_one_line(error)}): "
-            "pip install -U 'onnxruntime>=1.25' (it needs Python 3.11), or export the bundle again"
+            "pip install -U 'onnxruntime>=1.23', or export the bundle again with this version of vlj-edge"
         ) from error
 
 
