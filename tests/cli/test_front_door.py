@@ -102,7 +102,7 @@ def test_a_bundle_is_looked_at_without_any_extra(name: str, tiny_bundle: Path) -
     ],
 )
 def test_export_says_which_extra_to_install(missing: str, extra: str, tmp_path: Path) -> None:
-    done = vlj_edge_without([missing], "export", tmp_path, "--out", tmp_path / "out")
+    done = vlj_edge_without([missing], "export", "--out", tmp_path / "out")
     assert f"No module named '{missing}'" in error_of(done)
     assert error_of(done).endswith(f"pip install 'vlj-edge[{extra}]'")
 

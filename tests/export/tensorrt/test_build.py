@@ -52,8 +52,8 @@ def nano(tmp_path_factory: pytest.TempPathFactory) -> Any:
         if (precision, flavour) not in made:
             out = tmp_path_factory.mktemp("nano") / "bundle"
             chosen = preset("nano")
-            clips = spread_clips(DEMO, chosen.clip, chosen.preprocess, 8) if "int8" in precision else None
-            options = {"precision": precision, "flavour": flavour, "check_parity": False, "clips": clips}
+            clips = spread_clips(DEMO, chosen.clip, chosen.preprocess, 8) if "int8" in precision else []
+            options = {"precision": precision, "flavour": flavour, "check_parity": False, "clips": tuple(clips)}
             export_bundle(ExportRequest(WeightSources(shipped_weights()), chosen, out, **options))
             made[precision, flavour] = out
         return made[precision, flavour]

@@ -70,20 +70,25 @@ def test_ctrl_c_while_waiting_gives_the_place_up() -> None:
         with lock:
             release.wait(120)
 
+    def strike_once_two_wait() -> None:
+        wait_for(lambda: len(lock._queue) == 2)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
     holder = threading.Thread(target=hold)
     holder.start()
     wait_for(lambda: lock._queue)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        timer = threading.Timer(0.1, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
-        timer.start()
-        with pytest.raises(KeyboardInterrupt), lock:
-            pass
+        striker = threading.Thread(target=strike_once_two_wait)
+        with pytest.raises(KeyboardInterrupt):
+            striker.start()
+            with lock:
+                pass
     finally:
         signal.signal(signal.SIGINT, before)
         release.set()
     holder.join(120)
-    timer.join(120)
+    striker.join(120)
     with lock:
         assert len(lock._queue) == 1
     assert not lock._queue
