@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ from vlj_edge.runtime.model import Model
 @pytest.fixture
 def model(tiny_bundle: Path) -> Model:
     return vlj_edge.load(tiny_bundle)
+
+
+@pytest.fixture
+def nano() -> Iterator[Model]:
+    with vlj_edge.load() as model:
+        yield model
 
 
 @pytest.fixture

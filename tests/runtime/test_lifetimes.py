@@ -1,4 +1,4 @@
-"""Runs close from any thread within a second and leave nothing behind; a Model may be shared by threads."""
+"""Runs close from any thread within a second and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,104 +22,22 @@ from hypothesis import strategies as st
 
 import vlj_edge
 from tests.runtime import tiny_bundle as by_hand
-from tests.runtime.tiny_bundle import BLUE, GREEN, RED
+from tests.runtime.lifetimes import (
+    CALLS,
+    DEMO,
+    PROMPT,
+    Blocked,
+    Colours,
+    first,
+    nothing_runs,
+    start,
+    wait_for,
+    workers,
+)
+from tests.runtime.tiny_bundle import BLUE, RED
 from vlj_edge import VljEdgeError, bundle
-from vlj_edge.results import Narration, WindowReport
-from vlj_edge.runtime.gating.clip_window import ClipWindow
 from vlj_edge.runtime.model import Model
-from vlj_edge.runtime.stream.run import Run
-from vlj_edge.runtime.video.source import Frame, Source
-
-DEMO = Path(__file__).parents[2] / "examples" / "media" / "demo.mp4"
-PROMPT = 20.0  # seconds; closing takes less than one, and a busy machine may take its time
-COLOURS = (RED, BLUE, GREEN)
-
-
-class Colours(Source):
-    """A colour a second, 4 frames a second, `pause` seconds of real time apart; `fail` is raised at frame `fail_at`."""
-
-    period = 0.25
-
-    def __init__(
-        self, seconds: int = 100_000, pause: float = 0.0, live: bool = False, fail_at: int = -1, colours: Any = COLOURS
-    ) -> None:
-        self.live, self._seconds, self._pause, self._fail_at, self._colours = live, seconds, pause, fail_at, colours
-        self._stop = threading.Event()
-        self.closed = 0
-        self.reading: threading.Thread | None = None
-
-    def frames(self) -> Iterator[Frame]:
-        self.reading = threading.current_thread()
-        for number in range(4 * self._seconds):
-            if number == self._fail_at:
-                raise RuntimeError("the camera burns")
-            if self._pause and self._stop.wait(self._pause):
-                return
-            yield Frame(number / 4, np.full((20, 30, 3), self._colours[number // 4 % len(self._colours)], np.uint8))
-
-    def interrupt(self) -> None:
-        self._stop.set()
-
-    def close(self) -> None:
-        self.closed += 1
-
-
-class Blocked(Colours):
-    """Gives `count` frames and then blocks in read until it is closed."""
-
-    def __init__(self, count: int = 8) -> None:
-        super().__init__()
-        self._count, self.released = count, threading.Event()
-
-    def frames(self) -> Iterator[Frame]:
-        for number, frame in enumerate(super().frames()):
-            if number == self._count:
-                self.released.wait(60)
-            yield frame
-
-    def close(self) -> None:
-        super().close()
-        self.released.set()
-
-
-@pytest.fixture
-def model(tiny_bundle: Path) -> Model:
-    return vlj_edge.load(tiny_bundle)
-
-
-@pytest.fixture
-def nano() -> Iterator[Model]:
-    with vlj_edge.load() as model:
-        yield model
-
-
-def workers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("vlj-edge")]
-
-
-def nothing_runs() -> None:
-    assert not workers()
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.002)
-
-
-def start(model: Model, call: str, source: Source) -> Run[Any]:
-    if call == "ask":
-        return model.ask(source, ["what colour", "what is shown"])
-    return getattr(model, call)(source, every_window=True)  # type: ignore[no-any-return]
-
-
-def first(count: int, run: Run[Any]) -> list[Any]:
-    with run:
-        return list(islice(run, count))
-
-
-CALLS = ("narrate", "embed", "ask")
+from vlj_edge.runtime.video.source import Frame
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -306,97 +223,6 @@ def test_a_process_that_ends_in_mid_run_ends_quietly(tiny_bundle: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "said\n", "")
-
-
-# One Model, several threads
-
-
-def test_two_threads_get_what_each_would_get_alone(nano: Model) -> None:
-    calls: list[Callable[[], list[Any]]] = [
-        lambda: [item.embedding for item in first(40, nano.embed(DEMO, every_window=True))],
-        lambda: [(n.start, n.text) for n in first(20, nano.narrate(DEMO, every_window=True))],
-        lambda: [nano.embed_text("the robot arm opens the drawer")] * 2,
-    ]
-    alone = [call() for call in calls]
-    found: dict[int, list[Any]] = {}
-
-    def work(number: int) -> None:
-        found[number] = calls[number % 3]()
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(240)
-    for number in range(4):
-        assert len(found[number]) == len(alone[number % 3])
-        for ours, expected in zip(found[number], alone[number % 3], strict=True):
-            np.testing.assert_array_equal(ours, expected)
-    nothing_runs()
-
-
-def test_many_threads_share_a_model(model: Model) -> None:
-    def texts(colour: tuple[int, int, int]) -> list[str]:
-        narrations: Run[Narration] = model.narrate(Colours(seconds=6, colours=(colour,)), every_window=True)
-        return [narration.text for narration in narrations]
-
-    alone = {colour: texts(colour) for colour in COLOURS}
-    failures: list[tuple[Any, list[str]]] = []
-
-    def work(colour: tuple[int, int, int]) -> None:
-        for _ in range(3):
-            if (said := texts(colour)) != alone[colour]:
-                failures.append((colour, said))
-
-    threads = [threading.Thread(target=work, args=(colour,)) for colour in COLOURS * 2]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert not failures
-    nothing_runs()
-
-
-# What is held in memory
-
-
-def test_a_change_that_may_not_be_said_for_an_hour_holds_no_pictures(tiny_bundle: Path) -> None:
-    model = Model(tiny_bundle)
-    gates = model.manifest.gates
-    gates = replace(
-        gates,
-        meaning=replace(gates.meaning, least_hold=3600.0, settle=0.0),
-        scene=replace(gates.scene, enabled=False),
-    )
-
-    alive: list[int] = []
-
-    def count(report: WindowReport) -> None:
-        if report.window.index % 50 == 49:
-            alive.append(sum(isinstance(each, ClipWindow) for each in gc.get_objects()))
-
-    run = model.narrate(Colours(seconds=300), gates=gates, watch=count)
-    list(run)
-    most = gates.meaning.smoothing * 3 + max(gates.meaning.smoothing, gates.meaning.calm_windows) + 1
-    assert alive and max(alive) <= most, "the latest, two older ones, and those that they are averaged with"
-
-
-def test_a_report_carries_its_own_windows_embedding(model: Model) -> None:
-    gates = model.manifest.gates
-    gates = replace(
-        gates,
-        meaning=replace(gates.meaning, calm_windows=4, settle=1.0, smoothing=1),
-        scene=replace(gates.scene, enabled=False),
-        rest=replace(gates.rest, enabled=False),
-    )
-    exact = {item.window.index: item.embedding for item in model.embed(Colours(seconds=30), every_window=True)}
-    reports: list[WindowReport] = []
-    list(model.narrate(Colours(seconds=30), gates=gates, watch=reports.append))
-    assert sum(report.embedding is not None for report in reports) > 10
-    for report in reports:
-        if report.embedding is not None:
-            np.testing.assert_array_equal(report.embedding, exact[report.window.index])
-        assert report.cosine is None or report.embedding is not None
 
 
 def test_a_live_source_leaves_nothing_in_a_queue(model: Model) -> None:

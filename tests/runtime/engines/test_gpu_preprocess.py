@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.runtime.engines.test_tensorrt_engine import Board, board, video
+from tests.runtime.engines.board import Board
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.engines.tensorrt.preprocess import GpuPreprocessor, gpu_preprocessor
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.video.preprocess import CpuPreprocessor
-
-__all__ = ["board", "video"]  # fixtures
 
 Make = Callable[..., Board]
 

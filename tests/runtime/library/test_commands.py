@@ -1,0 +1,66 @@
+"""vlj-edge index and vlj-edge search."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.library.moments import QUERY
+from vlj_edge import VljEdgeError
+from vlj_edge.runtime.library import cluster as clusters
+from vlj_edge.runtime.model import Model
+
+
+def test_no_cluster_is_one_line(model: Model) -> None:
+    with pytest.raises(VljEdgeError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"):
+        clusters.cluster_encoder("tcp://127.0.0.1:9", model, QUERY)
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vlj_edge", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_index_and_search(films: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    common = ("--store", tmp_path / "s", "--bundle", tiny_bundle)
+    done = run("index", films, *common, "--query", QUERY)
+    assert done.returncode == 1 and "error: 1 of the videos could not be read" in done.stderr
+    assert "c-broken.mp4 has no picture" in done.stderr and "Traceback" not in done.stderr
+    (films / "c-broken.mp4").unlink()
+    again = run("index", films, *common)
+    assert again.returncode == 0 and "0 videos, 0 moments" in again.stderr
+    found = run(
+        "search", "blue", *common, "--top", "1", "--json", "--thumbnails", tmp_path / "t", "--cut", tmp_path / "c"
+    )
+    assert found.returncode == 0, found.stderr
+    [line] = [json.loads(line) for line in found.stdout.splitlines()]
+    assert Path(line["file"]) == films / "a.avi" and Path(line["thumbnail"]).is_file() and Path(line["clip"]).is_file()
+    like = run("search", "--similar", f"{films / 'a.avi'}@0:06.5", *common, "--top", "1")
+    assert like.returncode == 0 and len(like.stdout.splitlines()) == 1
+    (films / "a.avi").unlink()
+    gone = run("index", films, *common, "--prune")
+    assert gone.returncode == 0 and "a.avi: forgotten" in gone.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("search", "--store", "s"), 2, "give either a text or --similar"),
+        (("search", "red", "--similar", "a@1", "--store", "s"), 2, "give either a text or --similar"),
+        (("search", "--similar", "a.avi", "--store", "s"), 2, "is no VIDEO@TIME"),
+        (("search", "red", "--store", "none"), 1, "none is no store: make one with vlj-edge index"),
+        (("index", "none.mp4", "--store", "s"), 1, "none.mp4 does not exist"),
+        (("index", ".", "--store", "s", "--cluster", "tcp://127.0.0.1:9"), 1, "no Dask scheduler answers"),
+    ],
+)
+def test_wrong_calls_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(*arguments)
+    assert done.returncode == code and told in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,111 @@
+"""The store: what it refuses, damage, a full disk, a writer that is killed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import vlj_edge
+from tests.runtime.library.moments import QUERY, random_moments
+from vlj_edge import VljEdgeError
+from vlj_edge.runtime.library import Store
+from vlj_edge.runtime.model import Model
+
+
+def test_a_store_of_other_weights_is_refused(model: Model, store: Store, tmp_path: Path) -> None:
+    store.close()
+    receipt = model.manifest.receipt | {"weights": {"model.safetensors": "0" * 64}}
+    other = vlj_edge.load(model.directory)
+    object.__setattr__(other.manifest, "receipt", receipt)
+    for write in (True, False):
+        with pytest.raises(VljEdgeError, match="made with other weights than the bundle has: name that bundle"):
+            Store(tmp_path / "store", other.manifest, write=write)
+    with pytest.raises(VljEdgeError, match=f"made with the query '{QUERY}': use that"):
+        Store(tmp_path / "store", model.manifest, "another", write=True)
+    assert Store(tmp_path / "store", model.manifest).query == QUERY
+
+
+def test_two_writers_are_refused_and_readers_are_not(model: Model, store: Store, tmp_path: Path) -> None:
+    store.put(random_moments("/x", 5))
+    with pytest.raises(VljEdgeError, match="is being written by another process"):
+        Store(tmp_path / "store", model.manifest, write=True)
+    assert len(Store(tmp_path / "store", model.manifest)) == 5
+    store.close()
+    Store(tmp_path / "store", model.manifest, write=True).close()
+
+
+def test_no_store_is_made_where_something_else_is(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_text("mine")
+    for place in (tmp_path, tmp_path / "photo.jpg"):
+        with pytest.raises(VljEdgeError, match="other files"):
+            Store(place, model.manifest, write=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+    with pytest.raises(VljEdgeError, match="is no store: make one with vlj-edge index"):
+        Store(tmp_path / "none", model.manifest)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_damaged_store_is_one_line(model: Model, store: Store, tmp_path: Path) -> None:
+    store.put(random_moments("/x", 50))
+    store.close()
+    for path in (tmp_path / "store" / "moments.lance" / "data").iterdir():
+        path.write_bytes(b"x" * 10)
+    with pytest.raises(VljEdgeError, match=r"store cannot be (read|searched) \(") as told:
+        Store(tmp_path / "store", model.manifest).nearest(random_moments("/x", 1).embeddings[0], 3)
+    assert "\n" not in str(told.value) and ".rs" not in str(told.value)
+
+
+_FILL = """
+import resource, sys
+from tests.runtime.library.moments import random_moments
+import vlj_edge
+from vlj_edge.runtime.library import Store
+with Store(sys.argv[1], vlj_edge.load(sys.argv[2]).manifest, write=True) as store:
+    store.put(random_moments("/first", 100))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # no file may grow past it, as on a full disk
+    try:
+        store.put(random_moments("/second", 100_000))
+    except vlj_edge.VljEdgeError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_leaves_what_was_stored(model: Model, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _FILL, str(tmp_path / "store"), str(model.directory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "cannot be written (" in done.stdout and "what it held before stays" in done.stdout, done.stderr
+    store = Store(tmp_path / "store", model.manifest)
+    assert set(store.videos()) == {"/first"} and len(store) == 100
+
+
+_PUT = """
+import sys
+from tests.runtime.library.moments import random_moments
+import vlj_edge
+from vlj_edge.runtime.library import Store
+with Store(sys.argv[1], vlj_edge.load(sys.argv[2]).manifest, write=True) as store:
+    for number in range(10_000):
+        store.put(random_moments(f"/{number % 7}", 20 + number % 7, seed=number % 7))
+        print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("after", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in range(0, 34, 2) if n != 4)])
+def test_a_writer_that_is_killed_leaves_whole_videos(model: Model, tmp_path: Path, after: int) -> None:
+    command = [sys.executable, "-c", _PUT, str(tmp_path / "store"), str(model.directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        while int(writer.stdout.readline()) < after:
+            pass
+        time.sleep(0.007 * (after % 5))
+        writer.send_signal(signal.SIGKILL)
+    with Store(tmp_path / "store", model.manifest, write=True) as store:
+        assert len(store) == sum(20 + int(path[1:]) for path in store.videos())
+        assert len(store.videos()) >= min(after, 6)
+        store.put(random_moments("/after", 3))
+        assert "/after" in store.videos()
