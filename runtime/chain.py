@@ -47,7 +47,7 @@ class Chain:
     Args:
         directory: the bundle.
         engine_options: fields of engines.base.EngineRequest: backend, threads, spin, bf16, engines.
-        probe: notes when each stage is at work; None: nothing is measured.
+        probe: records when each stage works; None: nothing is measured.
         gpu_pixels: resize and normalise frames with this project's CUDA kernel (TensorRT only).
     """
 
@@ -179,7 +179,7 @@ class Chain:
 
     def timed(self, stage: str, action: Callable[..., Result]) -> Callable[..., Result]:
         """Return the same function, measured as `stage` where there is a probe."""
-        return action if self.probe is None else self.probe.timed(stage, action)
+        return action if self.probe is None else self.probe.time_calls(stage, action)
 
     def _predict(self, predictor: Engine, query: Query, on_device: bool) -> Encoded:
         predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = query

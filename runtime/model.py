@@ -260,13 +260,13 @@ class Model:
         with closing(self._windows(run)) as sampled:
             for times, frames in sampled:
                 if probe is not None:
-                    probe.take_window(times.start)
+                    probe.start_window(times.start)
                 run.totals.windows += 1
                 window = ClipWindow(times, frames, run.at_rest(frames), partial(self._encode_window, run, times))
                 said = meaning.last_said
                 change = offer(window)
                 if probe is not None:
-                    probe.decide(change.embedding if change is not None else None)
+                    probe.record_decision(change.embedding if change is not None else None)
                 if watch is not None:
                     watch(_report(window, said, change))
                 if change is not None:
@@ -278,7 +278,7 @@ class Model:
     def _encode_window(self, run: _RunState, times: Window, frames: Sequence[SampledFrame]) -> Encoded:
         [encoded], _ = run.encode(frames)
         if self._probe is not None:
-            self._probe.compare(times.centre, encoded.embedding)
+            self._probe.record_similarity(times.centre, encoded.embedding)
         return encoded
 
     def _windows(self, run: _RunState) -> Generator[tuple[Window, list[SampledFrame]], None, None]:
@@ -287,10 +287,10 @@ class Model:
         crop = self.chain.timed("preprocess", self.chain.vision.preprocessor.crop)
         captured: Iterator[Frame] = _until_cancelled(source, run.cancellation)
         if self._probe is not None:
-            captured = self._probe.each("capture", captured)
+            captured = self._probe.time_items("capture", captured)
         sampled = windows(samples(captured, clip, crop, source.period), clip)
         if self._probe is not None:
-            sampled = self._probe.complete(sampled)
+            sampled = self._probe.record_completion(sampled)
         if not self.overlap:
             yield from sampled
         elif source.live:
@@ -309,7 +309,7 @@ class Model:
                 started = time.perf_counter()
                 text, origin = self._caption(change, memory, totals)
                 if self._probe is not None:
-                    self._probe.speak(time.perf_counter() - started)
+                    self._probe.record_caption(time.perf_counter() - started)
                 if every_window or text not in ("", last):  # another meaning in the same words is nothing new
                     last = text
                     totals.said += 1

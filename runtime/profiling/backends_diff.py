@@ -1,4 +1,4 @@
-"""Two backends on the same real video: every engine alone, then the final embedding and the decoded texts."""
+"""Compare two backends on the same video: each engine alone, then the final embedding and the decoded texts."""
 
 from __future__ import annotations
 
@@ -19,39 +19,40 @@ from ..video.clips import spread_clips
 
 CLIPS = 4
 _CACHES = ("key_cache_", "value_cache_")
-# Of single values, in units of the output's own largest: both compute in the bundle's precision, and round differently.
+# Largest difference of a value, relative to the output's largest: both backends round to the bundle's precision.
 _TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 6e-2}
 
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One engine, or the chain.
+    """The result for one engine, or for the chain of all.
 
     Attributes:
-        cases: inputs that were compared.
-        cosine: lowest between the backends' outputs.
-        to_torch: the manifest's figure for the exported graph, lowest cosine to torch in fp32; None: not measured.
-        agrees: the verdict: Polygraphy's, of every output of an engine, or that the cosine is above the manifest's bar.
+        cases: number of inputs that were compared.
+        cosine: lowest cosine between the outputs of the two backends.
+        torch_cosine: lowest cosine of the exported graph to torch in fp32, from the manifest; None if not measured.
+        agrees: of an engine, whether Polygraphy accepts every output; of the chain, whether the cosine reaches the
+            manifest's threshold.
     """
 
     engine: str
     precision: str
     cases: int
     cosine: float
-    to_torch: float | None
+    torch_cosine: float | None
     agrees: bool
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What compare() found: a row an engine, one for the chain, and the texts of both backends, side by side."""
+    """One row for each engine, one for the chain, and pairs of texts: (ONNX Runtime, the other backend)."""
 
     rows: list[ComparisonRow]
     texts: list[tuple[str, str]]
 
     @property
     def agrees(self) -> bool:
-        """Every row does, and every text is the same."""
+        """Whether all rows agree and all texts are equal."""
         return all(row.agrees for row in self.rows) and all(a == b for a, b in self.texts)
 
 
@@ -63,7 +64,7 @@ def compare_backends(
     engines: Path | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Comparison:
-    """`backend` beside ONNX Runtime, on clips and embeddings of the video.
+    """Compare `backend` with ONNX Runtime on clips of a video.
 
     Raises:
         VljEdgeError: the video cannot be read, a backend does not work, or Polygraphy is not installed.
@@ -90,7 +91,7 @@ def compare_backends(
 
 
 def _record(model: Model, clips: list[npt.NDArray[np.float32]]) -> dict[str, list[dict[str, Array]]]:
-    """What each engine is given when the reference runs on the clips: engine -> inputs of each case."""
+    """Return the inputs of each engine when `model` runs on the clips: engine -> inputs of each case."""
     encoder, _, predictor = model.chain.vision
     recorded: dict[str, list[dict[str, Array]]] = {name: [] for name in model.manifest.engines}
     for clip in clips:
@@ -98,8 +99,8 @@ def _record(model: Model, clips: list[npt.NDArray[np.float32]]) -> dict[str, lis
         for name, engine in (("vision_encoder", encoder), ("predictor", predictor)):
             recorded[name].append({key: array.copy() for key, array in engine.inputs.items()})
         if DECODER in recorded:
-            say = model.manifest.engines[DECODER]
-            case = {t.name: np.zeros(t.shape, t.dtype) for t in say.inputs}
+            decoder = model.manifest.engines[DECODER]
+            case = {t.name: np.zeros(t.shape, t.dtype) for t in decoder.inputs}
             recorded[DECODER].append(case | {"embedding": predictor.outputs["embedding"].astype(np.float32)})
     engine, tokens = model.chain.text_encoder
     for text in ("a robot arm opens a drawer", "nothing moves"):
@@ -126,13 +127,13 @@ def _engine_row(
     with G_LOGGER.verbosity(G_LOGGER.CRITICAL):  # it logs to stdout, which is for results
         agrees = bool(Comparator.compare_accuracy(RunResults(results), compare_func=judge))
     cosine = min(_cosine(a[key], b[key]) for a, b in zip(*found, strict=True) for key in a)
-    return ComparisonRow(name, precision, len(cases), cosine, _to_torch(manifest, name), agrees)
+    return ComparisonRow(name, precision, len(cases), cosine, _torch_cosine(manifest, name), agrees)
 
 
 def _outputs(engine: Engine, case: dict[str, Array]) -> dict[str, Array]:
-    """What an engine makes of one case, numbers as float32; what it keeps for itself is left out."""
+    """Run one case and return the outputs as float32, without caches."""
     for name, array in case.items():
-        if name in engine.inputs:  # caches lie on the device, and begin empty
+        if name in engine.inputs:  # caches stay on the device and start empty
             engine.inputs[name][...] = array
     engine.run()
     engine.wait()
@@ -146,10 +147,10 @@ def _outputs(engine: Engine, case: dict[str, Array]) -> dict[str, Array]:
 def _chain_row(manifest: Manifest, ours: list[Array], theirs: list[Array]) -> ComparisonRow:
     cosine = min(_cosine(a, b) for a, b in zip(ours, theirs, strict=True))
     precisions = {manifest.engines[name].precision for name in ("vision_encoder", "predictor")}
-    bars = manifest.parity.get("lowest_cosine", {})
-    bar = min(float(bars.get(precision, 0.999)) for precision in precisions)
+    thresholds = manifest.parity.get("lowest_cosine", {})
+    threshold = min(float(thresholds.get(precision, 0.999)) for precision in precisions)
     return ComparisonRow(
-        "chain", ", ".join(sorted(precisions)), len(ours), cosine, _to_torch(manifest, "chain"), cosine >= bar
+        "chain", ", ".join(sorted(precisions)), len(ours), cosine, _torch_cosine(manifest, "chain"), cosine >= threshold
     )
 
 
@@ -165,7 +166,7 @@ def _embedding(model: Model, clip: npt.NDArray[np.float32]) -> Array:
     return embedding
 
 
-def _to_torch(manifest: Manifest, name: str) -> float | None:
+def _torch_cosine(manifest: Manifest, name: str) -> float | None:
     rows: Any = manifest.parity.get("rows") or []
     return next((float(row["cosine"]) for row in rows if row.get("engine") == name), None)
 

@@ -1,4 +1,4 @@
-"""When was each stage at work? Nothing is measured, and nothing costs anything, unless a Probe was given."""
+"""Record when each stage works. A run without a Probe measures nothing and pays nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 class Span(NamedTuple):
-    """One piece of work of a stage, in seconds of time.perf_counter()."""
+    """One call of a stage; start and end in seconds of time.perf_counter()."""
 
     stage: str
     thread: int
@@ -26,15 +26,15 @@ class Span(NamedTuple):
 
 
 class Probe:
-    """What was done when, as it is noted; threads may write at the same time (list.append is atomic).
+    """Measurements of a run. Threads may record at the same time (list.append is atomic).
 
     Attributes:
-        spans: every piece of work.
-        enqueued: engine -> seconds that each run() took the host; on a CPU that is the whole run.
-        on_device: engine -> milliseconds that each run took the device; empty where the backend does not know.
-        windows: (did it speak, seconds of work for it) of every window.
-        drift: (centre of a window, cosine of its embedding to what was last chosen to be said) of every window that was
-            encoded, in that order.
+        spans: one for each call of a stage.
+        enqueued: engine -> host seconds of each run(); on a CPU that is the whole run.
+        on_device: engine -> device milliseconds of each run; empty where the backend does not measure them.
+        windows: (whether it was captioned, seconds of work for it) of every window.
+        similarities: (centre in seconds, cosine of its embedding to the one that was captioned last) of every window
+            that was encoded, in that order.
         ages: seconds from the frame that completed a window to the gate's decision about it.
     """
 
@@ -42,62 +42,62 @@ class Probe:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Discard all measurements."""
         self.spans: list[Span] = []
         self.enqueued: dict[str, list[float]] = {}
         self.on_device: dict[str, list[float]] = {}
         self.windows: list[tuple[bool, float]] = []
-        self.drift: list[tuple[float, float]] = []
+        self.similarities: list[tuple[float, float]] = []
         self.ages: list[float] = []
-        self._captured = 0.0
-        self._complete: dict[float, float] = {}
-        self._born: float | None = None
-        self._taken = 0.0
-        self._spoken_for: deque[float] = deque()
-        self._last: Array | None = None
+        self._captured_at = 0.0
+        self._completed_at: dict[float, float] = {}
+        self._window_completed_at: float | None = None
+        self._work_started_at = 0.0
+        self._seconds_before_caption: deque[float] = deque()
+        self._last_captioned: Array | None = None
 
-    def complete(self, windows: Iterable[tuple[Window, Item]]) -> Iterator[tuple[Window, Item]]:
-        """The same windows; each is complete with the frame that was captured last."""
+    def record_completion(self, windows: Iterable[tuple[Window, Item]]) -> Iterator[tuple[Window, Item]]:
+        """Yield the same windows; record for each when its last frame was captured."""
         for window, item in windows:
-            self._complete[window.start] = self._captured
+            self._completed_at[window.start] = self._captured_at
             yield window, item
 
-    def take_window(self, start: float) -> None:
-        """From now on there is work for the window that starts at `start`; those before it that were not taken never
-        will be."""
-        self._taken = time.perf_counter()
-        self._born = self._complete.pop(start, None)
-        for dropped in [other for other in list(self._complete) if other < start]:
-            self._complete.pop(dropped, None)
+    def start_window(self, start: float) -> None:
+        """Record that work begins on the window that starts at `start` seconds; earlier unstarted ones were dropped."""
+        self._work_started_at = time.perf_counter()
+        self._window_completed_at = self._completed_at.pop(start, None)
+        for dropped in [other for other in list(self._completed_at) if other < start]:
+            self._completed_at.pop(dropped, None)
 
-    def compare(self, centre: float, embedding: Array) -> None:
-        """A window was encoded."""
-        if self._last is not None:
-            self.drift.append((centre, float(embedding @ self._last)))
+    def record_similarity(self, centre: float, embedding: Array) -> None:
+        """Record the embedding of a window that was encoded."""
+        if self._last_captioned is not None:
+            self.similarities.append((centre, float(embedding @ self._last_captioned)))
 
-    def decide(self, chosen: Array | None) -> None:
-        """The gate has decided about the window: `chosen` is to be said, or nothing."""
+    def record_decision(self, chosen: Array | None) -> None:
+        """Record the meaning gate's decision on the current window: the embedding to caption, or None."""
         now = time.perf_counter()
-        seconds = now - self._taken
-        if self._born is not None:
-            self.ages.append(now - self._born)
+        seconds = now - self._work_started_at
+        if self._window_completed_at is not None:
+            self.ages.append(now - self._window_completed_at)
         if chosen is None:
             self.windows.append((False, seconds))
         else:
-            self._last = chosen
-            self._spoken_for.append(seconds)
+            self._last_captioned = chosen
+            self._seconds_before_caption.append(seconds)
 
-    def speak(self, seconds: float) -> None:
-        """The text of the oldest choice took so long."""
-        before = self._spoken_for.popleft() if self._spoken_for else 0.0  # the last may come from the gate's end
+    def record_caption(self, seconds: float) -> None:
+        """Record the seconds that the caption of the oldest embedding took."""
+        queued = self._seconds_before_caption  # empty if the change comes from flushing the gate
+        before = queued.popleft() if queued else 0.0
         self.windows.append((True, before + seconds))
 
-    def note(self, stage: str, start: float) -> None:
-        """`stage` was at work from `start` until now."""
+    def record(self, stage: str, start: float) -> None:
+        """Record a span of `stage` from `start` until now."""
         self.spans.append(Span(stage, threading.get_ident(), start, time.perf_counter()))
 
-    def each(self, stage: str, items: Iterable[Item]) -> Iterator[Item]:
-        """The same items; making each is a piece of work."""
+    def time_items(self, stage: str, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield the same items; record the time to produce each."""
         iterator = iter(items)
         try:
             while True:
@@ -106,52 +106,56 @@ class Probe:
                     item = next(iterator)
                 except StopIteration:
                     return
-                self.note(stage, start)
-                self._captured = self.spans[-1].end
+                self.record(stage, start)
+                self._captured_at = self.spans[-1].end
                 yield item
         finally:
             close = getattr(iterator, "close", None)
             if close is not None:
                 close()
 
-    def timed(self, stage: str, action: Callable[..., Result]) -> Callable[..., Result]:
-        """The same function; each call is a piece of work: what is left of it after those that it has others do."""
+    def time_calls(self, stage: str, action: Callable[..., Result]) -> Callable[..., Result]:
+        """Return the same function; record each call, from the end of the last stage that it called itself."""
 
         def call(*arguments: object) -> Result:
             before, start = len(self.spans), time.perf_counter()
             result = action(*arguments)
-            others = [span.end for span in self.spans[before:] if span.thread == threading.get_ident()]
-            self.note(stage, max(others, default=start))
+            nested = [span.end for span in self.spans[before:] if span.thread == threading.get_ident()]
+            self.record(stage, max(nested, default=start))
             return result
 
         return call
 
 
 class TimedEngine:
-    """An engine whose runs are noted. See Engine."""
+    """An Engine that records its runs.
+
+    Args:
+        waited_for: whether wait() is called after each run; if not, a run is recorded when the next begins.
+    """
 
     def __init__(self, engine: Engine, name: str, probe: Probe, waited_for: bool) -> None:
         self.engine, self.name, self._probe, self._waited_for = engine, name, probe, waited_for
         self.inputs, self.outputs = engine.inputs, engine.outputs
-        self._begun: float | None = None
+        self._started_at: float | None = None
 
     def run(self) -> None:
         """See Engine.run."""
-        if self._begun is not None:
-            self._note_device()  # of an engine that nobody waits for, the run before: it is long done
+        if self._started_at is not None:
+            self._record_device_time()  # the run before, which is done by now
         start = time.perf_counter()
         self.engine.run()
-        self._begun = start
+        self._started_at = start
         self._probe.enqueued.setdefault(self.name, []).append(time.perf_counter() - start)
         if not self._waited_for or not hasattr(self.engine, "milliseconds"):
-            self._note_stage()
+            self._record_stage()
 
     def wait(self) -> None:
         """See Engine.wait."""
         self.engine.wait()
         if self._waited_for and hasattr(self.engine, "milliseconds"):
-            self._note_stage()
-            self._note_device()
+            self._record_stage()
+            self._record_device_time()
 
     def interrupt(self) -> None:
         """See Engine.interrupt."""
@@ -165,13 +169,13 @@ class TimedEngine:
         """See Engine.set_input."""
         self.engine.set_input(name, value)
 
-    def _note_stage(self) -> None:
+    def _record_stage(self) -> None:
         position = self.inputs.get("position")
         stage = self.name if position is None else "decoder, first" if position[0] == 0 else "decoder, token"
-        self._probe.note(stage, self._begun or 0.0)
+        self._probe.record(stage, self._started_at or 0.0)
 
-    def _note_device(self) -> None:
+    def _record_device_time(self) -> None:
         milliseconds = getattr(self.engine, "milliseconds", None)
         if milliseconds is not None:
             self._probe.on_device.setdefault(self.name, []).append(milliseconds())
-        self._begun = None
+        self._started_at = None

@@ -26,22 +26,22 @@ from .probe import Probe
 
 Values: TypeAlias = npt.NDArray[np.float64]
 
-# Stages in the order of a frame's way; what a probe has noted besides comes after them.
+# In the order in which a frame passes them; the decoder's stages come after these.
 STAGES = ("capture", "preprocess", "scene gate", "normalise", "vision_encoder", "predictor", "meaning gate")
 _DECODER = ("decoder, first", "decoder, token")
-_UNSTABLE = 0.2  # coefficient of variation above which one number does not describe a stage
-_ENQUEUE_BOUND = 0.5  # of a run's time that the host spends queueing it: then the device waits for the host
+_UNSTABLE = 0.2  # coefficient of variation above which a median does not describe a stage
+_ENQUEUE_BOUND = 0.5  # host share of a run's device time above which the device waits for the host
 
 
 @dataclass(frozen=True)
 class StageRow:
-    """One stage: number of calls, and milliseconds. None where it is not measured.
+    """One stage: number of calls, and times in milliseconds; None where not measured.
 
     Attributes:
-        enqueue_p50: host time of a run, where the backend returns before it is done.
+        enqueue_p50: host time to queue a run, where the backend returns before the run is done.
         device_p50: device time of a run, by the device's own clock.
-        share: of all stages' time, 0..1; stages overlap, so it is work and not wall time.
-        variation: standard deviation over mean.
+        share: fraction (0 to 1) of the time of all stages; stages overlap, so these are not fractions of wall time.
+        variation: standard deviation divided by mean.
     """
 
     stage: str
@@ -61,19 +61,20 @@ class StageRow:
 
 @dataclass
 class Profile:
-    """What profile() found. Milliseconds, seconds, joules; None is unknown.
+    """Measurements of one run.
 
     Attributes:
-        rows: stages; windows that decoded and windows that did not are rows of their own, by end-to-end time.
-        totals: counts of the pass.
-        cpu_seconds: of this process, all threads, warm-up left out.
-        peak_megabytes: resident memory of this process, at its highest.
-        clocks: at the end of the pass.
-        frames: captured.
-        ages: of a camera, how old the frame that completed a window is when the gate has decided: median and 95th
-            percentile.
+        rows: one a stage; then the end-to-end time of windows without and with a caption.
+        totals: counts of the run.
+        cpu_seconds: CPU time of all threads of this process, without the warm-up.
+        peak_megabytes: highest resident memory of this process.
+        clocks: at the end of the run.
+        frames: number of captured frames.
+        ages: median and 95th percentile of the milliseconds from a window's last frame to the gate's decision; None
+            unless the source is live.
         warnings: one line each.
-        how: how it was measured.
+        how: settings of the measurement.
+        captions: (centre in seconds, text).
     """
 
     bundle: str
@@ -88,15 +89,15 @@ class Profile:
     ages: tuple[float, float] | None
     warnings: list[str]
     how: dict[str, Any]
-    said: list[tuple[float, str]] = field(default_factory=list)
+    captions: list[tuple[float, str]] = field(default_factory=list)
 
     @property
     def windows_a_second(self) -> float:
-        """Of wall time."""
+        """Windows per second of wall time."""
         return self.totals.windows / self.totals.wall_seconds if self.totals.wall_seconds else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return the profile in plain JSON types."""
         totals = self.totals
         minutes = totals.video_seconds / 60 or None
         joules = self.power.joules
@@ -154,7 +155,7 @@ def profile(
     throttles, cpu = throttle_count(), time.process_time()
     with EnergyMeter() as meter:
         run = model.narrate(source, query=query, gates=gates)
-        said = [(event.centre, event.text) for event in run]
+        captions = [(event.centre, event.text) for event in run]
         clocks = read_clocks(throttles)
     cpu = time.process_time() - cpu
     rows = _rows(probe)
@@ -178,7 +179,7 @@ def profile(
             "cuda_graph": model.backend.name == "tensorrt",
             "gates": {name: gate["enabled"] for name, gate in asdict(gates or model.manifest.gates).items()},
         },
-        said=said,
+        captions=captions,
     )
 
 
@@ -190,26 +191,26 @@ def compare_profiles(
     gates: GateSettings | None = None,
     **options: Any,
 ) -> dict[str, dict[str, float]]:
-    """Two bundles on the same source, in turn and in both orders: medians of the rounds, and their ratio.
+    """Profile two bundles on the same source, alternately and in both orders, and compare their medians.
 
     Args:
-        source: what can be read again and again, or makes a new Source each time.
+        source: one that can be read repeatedly, or a function that returns a new Source.
 
     Returns:
-        Quantity -> ours, theirs, ratio (ours / theirs) and the ends of its 95 % bootstrap interval. Milliseconds.
+        Quantity in milliseconds -> ours, theirs, ratio (ours / theirs), and low and high of its 95 % bootstrap interval.
 
     Raises:
-        VljEdgeError: as profile().
+        VljEdgeError: fewer than two rounds, or as profile().
     """
     if rounds < 2:
-        raise VljEdgeError(f"{rounds} rounds give no interval: name --rounds 2 or more")
+        raise VljEdgeError(f"{rounds} rounds give no interval: use --rounds 2 or more")
     probes = [Probe(), Probe()]
     models = [Model(directory, probe=probe, **options) for directory, probe in zip((ours, theirs), probes, strict=True)]
     found: list[list[Profile]] = [[], []]
-    for round_ in range(rounds):
-        for which in (0, 1) if round_ % 2 == 0 else (1, 0):
-            again = source() if callable(source) else source
-            found[which].append(profile(models[which], again, probes[which], gates=gates))
+    for number in range(rounds):
+        for which in (0, 1) if number % 2 == 0 else (1, 0):
+            opened = source() if callable(source) else source
+            found[which].append(profile(models[which], opened, probes[which], gates=gates))
     quantities: dict[str, Callable[[Profile], float]] = {
         "milliseconds a window": lambda p: 1e3 / p.windows_a_second,
         "CPU milliseconds a window": lambda p: 1e3 * p.cpu_seconds / p.totals.windows,
@@ -237,7 +238,7 @@ def _ratio(ours: Values, theirs: Values) -> dict[str, float]:
 
 
 def _warm_up(model: Model, runs: int) -> None:
-    """The first runs of an engine allocate and choose; nobody's window should pay for them."""
+    """Run the engines before measuring: the first runs allocate memory and choose algorithms."""
     encoder, _, predictor = model.chain.vision
     for _ in range(runs):
         encoder.run()
@@ -253,8 +254,8 @@ def _rows(probe: Probe) -> list[StageRow]:
     for span in probe.spans:
         times.setdefault(span.stage, []).append((span.end - span.start) * 1e3)
     whole = sum(sum(values) for values in times.values())
-    for spoken, seconds in probe.windows:  # apart: the two have nothing in common, and one median would hide both
-        times.setdefault(_WINDOWS[spoken], []).append(seconds * 1e3)
+    for captioned, seconds in probe.windows:  # two rows: decoding would dominate a common median
+        times.setdefault(_WINDOWS[captioned], []).append(seconds * 1e3)
     rows = []
     for stage in (*STAGES, *_DECODER, *_WINDOWS):
         if stage in times:
@@ -294,7 +295,7 @@ def _ages(probe: Probe) -> tuple[float, float] | None:
 
 
 def _warnings(rows: list[StageRow], totals: Totals, clocks: Clocks) -> list[str]:
-    """What makes the figures mean less than they seem to."""
+    """Return what makes the measurements unreliable, one line each."""
     found = []
     for row in rows:
         if row.stage in ("vision_encoder", "predictor", *_DECODER) and row.variation > _UNSTABLE and row.calls > 1:
@@ -302,11 +303,11 @@ def _warnings(rows: list[StageRow], totals: Totals, clocks: Clocks) -> list[str]
         if row.enqueue_p50 and row.device_p50 and row.enqueue_p50 > _ENQUEUE_BOUND * row.device_p50:
             found.append(f"{row.stage} is enqueue-bound: {row.enqueue_p50:.2f} of {row.device_p50:.2f} ms")
     if clocks.throttled:
-        found.append("the processor or the card was slowed down: cool it, or choose a power mode that it can hold")
+        found.append("the CPU or GPU was throttled: cool it, or choose a lower power mode")
     if totals.windows_dropped:
         found.append(f"{totals.windows_dropped} windows were dropped: the device is slower than the camera")
     if totals.windows < 20:
-        found.append(f"only {totals.windows} windows: percentiles mean little")
+        found.append(f"only {totals.windows} windows: percentiles are unreliable")
     return found
 
 

@@ -9,21 +9,21 @@ from typing import Any
 from .probe import Probe, Span
 from .profile import Profile
 
-_DOTS = 400  # a stage: more make a page slow and no clearer
-_STRETCH = 160  # spans of the timeline
+_DOTS = 400  # per stage; more make the page slow and no clearer
+_TIMELINE_SPANS = 160
 
 
 def page(profile: Profile, probe: Probe, threshold: float) -> str:
-    """One self-contained HTML page: nothing is fetched from anywhere.
+    """Return one self-contained HTML page, which loads nothing from elsewhere.
 
     Args:
-        threshold: of the meaning gate, a cosine.
+        threshold: cosine below which the meaning gate captions.
     """
     data = profile.as_dict() | {
         "samples": _samples(probe),
-        "spans": [[span.stage, span.start, span.end] for span in _stretch(probe.spans)],
-        "drift": [[round(t, 3), round(c, 4)] for t, c in sorted(probe.drift)],
-        "said": [[round(t, 3), text] for t, text in profile.said],
+        "spans": [[span.stage, span.start, span.end] for span in _timeline(probe.spans)],
+        "similarities": [[round(t, 3), round(c, 4)] for t, c in sorted(probe.similarities)],
+        "captions": [[round(t, 3), text] for t, text in profile.captions],
         "threshold": threshold,
     }
     template = (files("vlj_edge") / "pages" / "profile.html").read_text(encoding="utf-8")
@@ -32,7 +32,7 @@ def page(profile: Profile, probe: Probe, threshold: float) -> str:
 
 
 def trace(probe: Probe) -> str:
-    """The spans as Perfetto and chrome://tracing read them (Trace Event Format: complete events, microseconds)."""
+    """Return the spans in the Trace Event Format (complete events, microseconds) of Perfetto and chrome://tracing."""
     first = min((span.start for span in probe.spans), default=0.0)
     threads = {thread: number for number, thread in enumerate(dict.fromkeys(span.thread for span in probe.spans))}
     events: list[dict[str, Any]] = [
@@ -48,7 +48,7 @@ def trace(probe: Probe) -> str:
 
 
 def markdown(profile: Profile) -> str:
-    """The table and the summary, to paste somewhere."""
+    """Return the table of stages and the summary as Markdown."""
     columns = ("calls", "min", "mean", "p50", "p90", "p95", "p99", "max", "enqueue_p50", "device_p50", "share")
     lines = [f"| stage | {' | '.join(c.replace('_', ' ') for c in columns)} |", "|---" * (len(columns) + 1) + "|"]
     for row in profile.as_dict()["stages"]:
@@ -77,17 +77,17 @@ def _samples(probe: Probe) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {}
     for span in probe.spans:
         times.setdefault(span.stage, []).append(round((span.end - span.start) * 1e3, 4))
-    for spoken, seconds in probe.windows:
-        times.setdefault("window, spoken" if spoken else "window, silent", []).append(round(seconds * 1e3, 4))
+    for captioned, seconds in probe.windows:
+        times.setdefault("window, spoken" if captioned else "window, silent", []).append(round(seconds * 1e3, 4))
     return {stage: values[:: max(len(values) // _DOTS, 1)] for stage, values in times.items()}
 
 
-def _stretch(spans: list[Span]) -> list[Span]:
-    """Some spans around the second text, when everything runs: by then the queues are full."""
+def _timeline(spans: list[Span]) -> list[Span]:
+    """Return the spans around the second caption, when all queues are full."""
     ordered = sorted(spans, key=lambda span: span.start)
     texts = [number for number, span in enumerate(ordered) if span.stage == "decoder, first"]
     middle = texts[min(1, len(texts) - 1)] if texts else len(ordered) // 2
-    return ordered[max(middle - _STRETCH // 2, 0) :][:_STRETCH]
+    return ordered[max(middle - _TIMELINE_SPANS // 2, 0) :][:_TIMELINE_SPANS]
 
 
 def _lane(thread: int, spans: list[Span]) -> str:

@@ -70,7 +70,7 @@ def _print(found: Comparison, backend: str) -> None:
         title_justify="left",
     )
     for row in found.rows:
-        own = f"{row.to_torch:.7f}" if row.to_torch is not None else "not measured"
+        own = f"{row.torch_cosine:.7f}" if row.torch_cosine is not None else "not measured"
         agrees = "yes" if row.agrees else "NO"
         table.add_row(row.engine, row.precision, str(row.cases), f"{row.cosine:.7f}", own, agrees)
     console.print(table)

@@ -41,7 +41,7 @@ def test_it_counts_what_was_done_and_changes_nothing(tiny_bundle: Path, video: P
     plain = Model(tiny_bundle).narrate(video)
     said = [(event.centre, event.text) for event in plain]
     totals = plain.totals
-    assert found.said == said
+    assert found.captions == said
     calls = {row.stage: row.calls for row in found.rows}
     assert calls["scene gate"] == calls["meaning gate"] == totals.windows == found.totals.windows
     assert calls["vision_encoder"] == calls["predictor"] == calls["normalise"] == totals.encoder_runs
@@ -55,7 +55,8 @@ def test_it_counts_what_was_done_and_changes_nothing(tiny_bundle: Path, video: P
     for row in found.rows:
         assert row.min <= row.p50 <= row.p90 <= row.p95 <= row.p99 <= row.max
         assert row.enqueue_p50 is None and row.device_p50 is None, "a CPU has no device clock"
-    assert len(probe.drift) >= totals.windows - 2 and all(-1.01 <= cosine <= 1.01 for _, cosine in probe.drift)
+    assert len(probe.similarities) >= totals.windows - 2
+    assert all(-1.01 <= cosine <= 1.01 for _, cosine in probe.similarities)
 
 
 def test_a_profile_of_every_window_decodes_every_window(tiny_bundle: Path, video: Path) -> None:
@@ -188,7 +189,7 @@ def test_a_slowed_down_board_is_warned_of(tiny_bundle: Path, video: Path, board:
     write(board / "thermal" / "cooling_device0" / "type", "Processor")
     write(board / "thermal" / "cooling_device0" / "cur_state", 1)
     found, _ = measured(tiny_bundle, video)
-    assert any("slowed down" in line for line in found.warnings) and found.as_dict()["summary"]["throttled"] is True
+    assert any("throttled" in line for line in found.warnings) and found.as_dict()["summary"]["throttled"] is True
 
 
 class Paced(SyntheticSource):
@@ -207,7 +208,7 @@ def test_a_camera_s_frames_have_an_age(tiny_bundle: Path, video: Path) -> None:
     found = profile(Model(tiny_bundle, probe=probe), Paced(12), probe)
     summary = found.as_dict()["summary"]
     assert 0 < summary["frame_age_p50"] <= summary["frame_age_p95"] < 10_000
-    assert len(probe.ages) == found.totals.windows and not probe._complete
+    assert len(probe.ages) == found.totals.windows and not probe._completed_at
     assert found.frames == 360 and summary["frames_a_second"] > 0
     of_a_file, _ = measured(tiny_bundle, video)
     assert of_a_file.as_dict()["summary"]["frame_age_p95"] is None, "a file is read ahead, and is as old as it is"
@@ -215,11 +216,11 @@ def test_a_camera_s_frames_have_an_age(tiny_bundle: Path, video: Path) -> None:
 
 def test_the_page_holds_everything_itself(tiny_bundle: Path, video: Path) -> None:
     found, probe = measured(tiny_bundle, video)
-    found.said.append((1.0, "</script><b>not mark-up</b>"))
+    found.captions.append((1.0, "</script><b>not mark-up</b>"))
     page = views.page(found, probe, 0.85)
     assert not re.search(r"(src|href)=|@import|https?://(?!www\.w3\.org/2000/svg)", page)
     data = json.loads(re.findall(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)[0])
-    assert data["said"][-1][1] == "</script><b>not mark-up</b>" and data["threshold"] == 0.85
+    assert data["captions"][-1][1] == "</script><b>not mark-up</b>" and data["threshold"] == 0.85
     assert {row["stage"] for row in data["stages"]} == set(data["samples"])
     assert data["spans"] and all(start <= end for _, start, end in data["spans"])
 
