@@ -197,7 +197,7 @@ def compare_profiles(
         source: one that can be read repeatedly, or a function that returns a new Source.
 
     Returns:
-        Quantity in milliseconds -> ours, theirs, ratio (ours / theirs), and low and high of its 95 % bootstrap interval.
+        Quantity in milliseconds -> ours, theirs, ratio (ours / theirs), low and high of its 95 % bootstrap interval.
 
     Raises:
         VljEdgeError: fewer than two rounds, or as profile().
