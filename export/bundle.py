@@ -1,4 +1,4 @@
-"""Weights -> verified bundle. This is the main path of `vlj-edge export`."""
+"""The main path of `vlj-edge export`: weights become ONNX engines, are compared with torch, and sealed as a bundle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,14 @@ from .calibrated import copy_prefix, read_gates, read_labels
 from .engines import export_engine
 from .models import VLJepa
 from .onnx import graph as onnx_graph
+from .parity_cases import ParityCases, make_cases, run_torch
 from .precisions import select_precision
 from .request import ExportRequest, check_clips, check_out, check_request
 from .weights.sources import Weights, open_weights
 from .weights.tokenizers import BundleTokenizers, write_tokenizers
 
 CAPTIONS = "captions.txt"
-_ORDER = ("vision_encoder", "predictor", "text_encoder", "decoder")  # each makes inputs for those after it
+_ORDER = ("vision_encoder", "predictor", "text_encoder", "decoder")  # torch's outputs are the next one's inputs
 # Peak of `export --preset vl-jepa-1.6b` (results/paper-scale.json): the libraries, and copies of the largest part.
 _BASE_MEMORY, _COPIES = 1_500_000_000, 2
 _RECEIPT_VERSIONS = ("vlj-edge", "torch", "onnx", "onnxscript", "onnxruntime", "transformers", "tokenizers", "numpy")
@@ -42,7 +43,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ExportedEngine:
-    """One line of the summary."""
+    """An engine in the summary of an export."""
 
     name: str
     precision: str
@@ -57,17 +58,17 @@ class Exported:
     """The result of an export.
 
     Attributes:
-        on_native: engines whose parity is that of their native graph (_compare).
+        compared_as_native: fused engines, whose parity was measured on the native graph of the same weights.
     """
 
     bundle: Path
     engines: list[ExportedEngine]
     parity: list[parity.ParityRow]
-    on_native: tuple[str, ...] = ()
+    compared_as_native: tuple[str, ...] = ()
 
 
 def export_bundle(request: ExportRequest, progress: Progress = lambda step: None) -> Exported:
-    """Export, check and seal a bundle. It appears at `request.out` whole or not at all.
+    """Export, check and seal a bundle. `request.out` is created complete or not at all.
 
     One part of the model is in memory at a time.
 
@@ -77,7 +78,7 @@ def export_bundle(request: ExportRequest, progress: Progress = lambda step: None
     """
     check_request(request)
     check_clips(request)
-    with _directory_for(request.out, request.overwrite) as directory:
+    with _atomic_directory(request.out, request.overwrite) as directory:
         progress("reading weights")
         weights = open_weights(request.sources, request.preset)
         _require_memory(weights.preset)
@@ -94,21 +95,21 @@ def _export_engines(
     request: ExportRequest, weights: Weights, tokenizers: BundleTokenizers, directory: Path, progress: Progress
 ) -> tuple[dict[str, EngineSpec], list[ExportedEngine], list[parity.ParityRow]]:
     """Export each engine, and compare it with torch before the next."""
-    chosen = select_precision(weights.preset, request.precision, request.flavour)
-    cases = parity.make_cases(weights.preset, tokenizers, [torch.from_numpy(clip) for clip in request.clips])
-    run_torch = request.check_parity or bool(request.int8_engines)
+    precisions = select_precision(weights.preset, request.precision, request.flavour)
+    cases = make_cases(weights.preset, tokenizers, [torch.from_numpy(clip) for clip in request.clips])
+    runs_torch = request.check_parity or bool(request.int8_engines)
     specs: dict[str, EngineSpec] = {}
     engines, rows = list[ExportedEngine](), list[parity.ParityRow]()
     for name in (name for name in _ORDER if name in weights.loaders):
         progress(f"exporting {name}")
-        specs[name], exported = _export_part(
-            name, weights, chosen[name], request.flavour, directory, cases if run_torch else None
+        specs[name], exported = _export_engine(
+            name, weights, precisions[name], request.flavour, directory, cases if runs_torch else None
         )
         engines.append(exported)
         if request.check_parity:
             progress(f"comparing {name} with torch")
-            rows += _compare(name, weights, chosen[name], directory, specs[name], cases)
-            parity.require_parity(rows, chosen)
+            rows += _compare_engine(name, weights, precisions[name], directory, specs[name], cases)
+            parity.require_parity(rows, precisions)
     return specs, engines, rows
 
 
@@ -137,7 +138,7 @@ def _manifest(
         receipt=_receipt(weights, request),
         captions=CAPTIONS if weights.captions is not None else None,
         parity={
-            "rows": [row.as_dict() for row in rows],
+            "rows": [asdict(row) for row in rows],
             "lowest_cosine": parity.LOWEST_COSINE,
             "on_native_graphs": list(_compared_as_native(request, specs)),
         },
@@ -145,32 +146,33 @@ def _manifest(
 
 
 def _compared_as_native(request: ExportRequest, specs: dict[str, EngineSpec]) -> tuple[str, ...]:
+    """Return the fused engines, which _compare_engine() compares as native graphs."""
     return tuple(name for name, spec in specs.items() if spec.plugins and request.check_parity)
 
 
-def _export_part(
-    name: str, weights: Weights, chosen: str, flavour: str, directory: Path, cases: parity.Cases | None
+def _export_engine(
+    name: str, weights: Weights, precision: str, flavour: str, directory: Path, cases: ParityCases | None
 ) -> tuple[EngineSpec, ExportedEngine]:
-    """Load one part, run it in torch where there are cases, write its graph, and let go of it."""
+    """Load one module, run it in torch on the cases, if any, and write its graph."""
     module = weights.loaders[name]()
-    ranges = parity.run_torch(name, module, cases) if cases is not None else None
-    graph = export_engine(name, module, weights.preset, chosen, ranges, flavour)
+    ranges = run_torch(name, module, cases) if cases is not None else None
+    graph = export_engine(name, module, weights.preset, precision, ranges, flavour)
     files = onnx_graph.save(graph.model, directory / graph.spec.file)
     size = sum((directory / file).stat().st_size for file in files) / 1e6
     spec = graph.spec
-    return spec, ExportedEngine(name, chosen, spec.opset, graph.nodes_a_layer, size, spec.kept_fp32)
+    return spec, ExportedEngine(name, precision, spec.opset, graph.nodes_a_layer, size, spec.kept_fp32)
 
 
-def _compare(
-    name: str, weights: Weights, chosen: str, directory: Path, spec: EngineSpec, cases: parity.Cases
+def _compare_engine(
+    name: str, weights: Weights, precision: str, directory: Path, spec: EngineSpec, cases: ParityCases
 ) -> list[parity.ParityRow]:
-    """Parity with torch. ONNX Runtime cannot run a fused graph: its native twin, of the same weights in the same
-    precision, is measured in its place, and the manifest says so. Of the kernel that shows nothing."""
+    """Compare an engine with torch. ONNX Runtime cannot run a fused graph: the native graph of the same weights in the
+    same precision is compared instead, which tests all but the kernel. The manifest names these engines."""
     if not spec.plugins:
         return parity.compare_with_torch(name, directory, spec, cases)
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-        twin, _ = _export_part(name, weights, chosen, "native", Path(scratch), cases)
-        return parity.compare_with_torch(name, Path(scratch), twin, cases)
+        native, _ = _export_engine(name, weights, precision, "native", Path(scratch), cases)
+        return parity.compare_with_torch(name, Path(scratch), native, cases)
 
 
 def _require_memory(preset: Preset) -> None:
@@ -182,8 +184,8 @@ def _require_memory(preset: Preset) -> None:
 
 
 @contextmanager
-def _directory_for(out: Path, overwrite: bool) -> Iterator[Path]:
-    """A directory beside `out` that becomes `out` when the block succeeds, and is removed when it fails."""
+def _atomic_directory(out: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield a directory beside `out` that is renamed to `out` when the block succeeds, and removed when it fails."""
     check_out(out, overwrite)
     scratch: Path | None = None
     try:

@@ -21,17 +21,17 @@ T = TypeVar("T")
 
 
 def read_gates(weights: Path | None) -> GateSettings:
-    """The calibrated gate settings, or the defaults where there are none."""
-    return _read(weights, GATES_FILE, GateSettings) or GateSettings()
+    """Return the calibrated gate settings, or the defaults where there are none."""
+    return _read_settings(weights, GATES_FILE, GateSettings) or GateSettings()
 
 
 def read_labels(weights: Path | None) -> LabelSettings:
-    """The calibrated label settings, or the defaults where there are none."""
-    return _read(weights, LABELS_FILE, LabelSettings) or LabelSettings()
+    """Return the calibrated label settings, or the defaults where there are none."""
+    return _read_settings(weights, LABELS_FILE, LabelSettings) or LabelSettings()
 
 
 def copy_prefix(weights: Path | None, directory: Path) -> str | None:
-    """Copy the axes of short embeddings into `directory`; returns the file's name, None where there are none."""
+    """Copy the axes of short embeddings into `directory`. Returns the file's name, or None where there is no file."""
     if weights is None:
         return None
     # The package ships nano's once, in the bundle.
@@ -42,7 +42,7 @@ def copy_prefix(weights: Path | None, directory: Path) -> str | None:
     return PREFIX_FILE
 
 
-def _read(weights: Path | None, name: str, kind: type[T]) -> T | None:
+def _read_settings(weights: Path | None, name: str, kind: type[T]) -> T | None:
     if weights is None or not (weights / name).is_file():
         return None
     path = weights / name

@@ -1,4 +1,4 @@
-"""The four engines: which module each is, with which inputs and outputs, in which precision."""
+"""Exporting a module as the graph of an engine: its inputs and outputs, its precision, its entry in the manifest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from .models.nearest_caption import NearestCaption
 from .models.vision_encoder import VisionEncoder
 from .models.vl_jepa import visual_tokens
 from .onnx import graph as onnx_graph
-from .onnx import plugins, precision
+from .onnx import plugins
+from .onnx.precision import KEPT_FP32, TORCH_DTYPES, check_compute
 from .onnx.quantize import quantize
 from .precisions import PRECISIONS, check_flavour
 
@@ -32,7 +33,7 @@ _MOST_NODES_A_LAYER = {"native": 40, "portable": 90, "fused": 30}
 
 @dataclass(frozen=True)
 class EngineGraph:
-    """One exported engine, still in memory, with what the manifest will say of it."""
+    """An exported engine in memory, with its entry in the manifest."""
 
     name: str
     model: ir.Model
@@ -41,7 +42,7 @@ class EngineGraph:
 
 
 class DecoderStep(nn.Module):
-    """Decoder.step with flat outputs."""
+    """Decoder.step() with the caches as separate outputs, as an ONNX graph needs them."""
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()
@@ -56,53 +57,54 @@ def export_engine(
     name: str,
     module: nn.Module,
     preset: Preset,
-    chosen: str,
+    precision: str,
     ranges: dict[str, float] | None = None,
     flavour: str = "native",
 ) -> EngineGraph:
-    """One of ENGINE_NAMES as a graph. The module is cast in place and not to be used afterwards.
+    """Export a module. It is cast in place and must not be used afterwards.
 
     Args:
-        chosen: a name of precisions.PRECISIONS.
-        ranges: what precision.observe found; needed for int8 activations.
-        flavour: "native", with the operators of opset 23; "portable", for readers that do not know them; or
+        name: one of ENGINE_NAMES.
+        precision: a name of precisions.PRECISIONS.
+        ranges: the largest absolute input of each linear layer (record_input_ranges); needed for int8 activations.
+        flavour: "native", with the operators of opset 23; "portable", for backends that do not know them; or
             "fused", native with this project's attention kernel in the engines that plugins.ENGINES names.
 
     Raises:
         VljEdgeError: an operator would compute in another precision than was asked for, the flavour has no form for
             the weights, or the kernel does not serve the engine.
     """
-    check_flavour(name, chosen, flavour)
-    how = PRECISIONS[chosen]
+    check_flavour(name, precision, flavour)
+    types = PRECISIONS[precision]
     if flavour == "fused" and name not in plugins.ENGINES:
         flavour = "native"
     if flavour == "fused":
-        fused.fuse(module, _KERNEL_TYPES[how.compute], preset.vision, preset.clip)
+        fused.fuse(module, _KERNEL_TYPES[types.compute], preset.vision, preset.clip)
         ranges = ranges and fused.packed_ranges(ranges)
     elif isinstance(module, VisionEncoder):
         module.pair_by_halves()
-    module = module.to(precision.TORCH[how.compute])
-    inputs, outputs, in_place = _INTERFACES[name](module, preset, precision.TORCH[how.compute])
+    module = module.to(TORCH_DTYPES[types.compute])
+    inputs, outputs, in_place = _INTERFACES[name](module, preset, TORCH_DTYPES[types.compute])
     wrapped = DecoderStep(module) if isinstance(module, Decoder) else module
     opset = PORTABLE_OPSET if flavour == "portable" else OPSET
     with ops.portable() if flavour == "portable" else nullcontext():
         model = onnx_graph.to_onnx(wrapped, inputs, outputs, opset)
-    precision.check_compute(model, name, how)
+    check_compute(model, name, types)
     if ranges is not None and name == "decoder":
-        ranges = {f"decoder.{layer}": largest for layer, largest in ranges.items()}  # DecoderStep's names
+        ranges = {f"decoder.{layer}": largest for layer, largest in ranges.items()}  # names within DecoderStep
     nodes = onnx_graph.nodes_a_layer(model)  # Q/DQ nodes are not counted: backends fuse them into what they surround
     # The text encoder's layers are transformers' own code, and run once a label.
     assert name == "text_encoder" or nodes <= _MOST_NODES_A_LAYER[flavour], f"{name}: {nodes} nodes in one layer"
-    quantize(model, how, ranges)
+    quantize(model, types, ranges)
     spec = EngineSpec(
         file=f"{name}.onnx",
-        precision=chosen,
+        precision=precision,
         opset=opset,
-        inputs=tuple(_tensor(value) for value in model.graph.inputs),
-        outputs=tuple(_tensor(value) for value in model.graph.outputs),
+        inputs=tuple(_tensor_spec(value) for value in model.graph.inputs),
+        outputs=tuple(_tensor_spec(value) for value in model.graph.outputs),
         in_place=in_place,
         plugins=tuple(sorted({node.op_type for node in model.graph if node.domain == plugins.DOMAIN})),
-        kept_fp32=precision.KEPT_FP32[name] if how.compute != "fp32" else (),
+        kept_fp32=KEPT_FP32[name] if types.compute != "fp32" else (),
     )
     return EngineGraph(name, model, spec, nodes)
 
@@ -113,8 +115,8 @@ Interface: TypeAlias = tuple[dict[str, Any], list[str], dict[str, str]]  # input
 def _vision_encoder(module: Any, preset: Preset, dtype: torch.dtype) -> Interface:
     side = preset.preprocess.crop
     # numpy has no bf16, and the pixels come from numpy: a bf16 encoder rounds them itself.
-    given = torch.float32 if dtype == torch.bfloat16 else dtype
-    return {"pixels": torch.zeros(1, preset.clip.frames, 3, side, side, dtype=given)}, ["visual_tokens"], {}
+    pixel_dtype = torch.float32 if dtype == torch.bfloat16 else dtype
+    return {"pixels": torch.zeros(1, preset.clip.frames, 3, side, side, dtype=pixel_dtype)}, ["visual_tokens"], {}
 
 
 def _predictor(module: Any, preset: Preset, dtype: torch.dtype) -> Interface:
@@ -156,6 +158,6 @@ _INTERFACES: dict[str, Callable[[Any, Preset, torch.dtype], Interface]] = {
 }
 
 
-def _tensor(value: ir.Value) -> TensorSpec:
+def _tensor_spec(value: ir.Value) -> TensorSpec:
     assert value.name is not None and value.dtype is not None and value.shape is not None
     return TensorSpec(value.name, value.dtype.numpy().name, tuple(int(n) for n in value.shape.numpy()))

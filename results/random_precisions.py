@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -37,7 +38,7 @@ def main() -> None:
             )
             found["precisions"][name] = {
                 "megabytes": {engine.name: round(engine.megabytes, 2) for engine in exported.engines},
-                "parity": [row.as_dict() for row in exported.parity],
+                "parity": [asdict(row) for row in exported.parity],
             }
             print(name, {row.engine: round(row.cosine, 7) for row in exported.parity}, flush=True)
     add_to(HERE / "precisions-random.json", found)

@@ -45,7 +45,7 @@ def parity() -> dict[str, Any]:
             exported = export_bundle(ExportRequest(sources, preset("nano"), out, precision=requested, flavour=flavour))
             found[name] = {
                 "engines": [asdict(engine) for engine in exported.engines],
-                "parity": [row.as_dict() for row in exported.parity],
+                "parity": [asdict(row) for row in exported.parity],
             }
     return found
 

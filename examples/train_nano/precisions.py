@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,7 @@ def main(weights: Path, data: Path, streams: Path, scratch: Path, out: Path, lim
         rows[name] = {
             "precision": {engine.name: engine.precision for engine in exported.engines},
             "megabytes": {engine.name: round(engine.megabytes, 2) for engine in exported.engines},
-            "parity": [row.as_dict() for row in exported.parity],
+            "parity": [asdict(row) for row in exported.parity],
             "task_top1_act_windows": interval(right[name], episode),
             "task_top1_against_fp32": paired(right[name], right["fp32"], episode),
             "live_cider": round(float(cider[name].mean()), 4),

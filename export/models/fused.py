@@ -62,8 +62,7 @@ def fuse(module: nn.Module, dtype: str, vision: VisionConfig, clip: Clip) -> Non
 
 
 def packed_ranges(ranges: dict[str, float]) -> dict[str, float]:
-    """Add the packed product's input range to those that precision.observe() found of a predictor: q_proj, k_proj and
-    v_proj have the same input."""
+    """Add the input range of the packed product to the predictor's: it is that of q_proj, k_proj and v_proj."""
     packed = {name.replace(".q_proj", ".qkv_proj"): value for name, value in ranges.items() if name.endswith(".q_proj")}
     return ranges | packed
 

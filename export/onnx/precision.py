@@ -1,4 +1,4 @@
-"""That a graph computes in the precision it was asked for, checked after the cast; and the ranges int8 needs."""
+"""Checking that a graph computes in the requested precision, and recording the ranges that int8 activations need."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vlj_edge.errors import VljEdgeError
 from ..precisions import Precision
 from . import plugins
 
-TORCH = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_ONNX = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_ONNX_DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
 _RESIDUAL = "the residual stream and its norms: single channels grow so large that what is added to them would be lost"
 _UNIT = "the L2 norm of the embedding: squares of small components underflow fp16"
-# What stays in fp32 in an fp16 or bf16 engine, and why. Softmax statistics are fp32 inside their own operator.
+# The parts of an fp16 or bf16 engine that stay in fp32, and why. Softmax statistics are fp32 inside their own operator.
 KEPT_FP32: dict[str, tuple[str, ...]] = {
     "vision_encoder": ("the 3-D RoPE tables and the rotation of q and k: fp16 would round every angle", _RESIDUAL),
     "predictor": (_RESIDUAL, _UNIT),
@@ -31,13 +31,13 @@ _COMPUTE = ("MatMul", "Gemm", "Conv", "Attention", plugins.AXES.name, plugins.HA
 
 
 def check_compute(model: ir.Model, engine: str, precision: Precision) -> None:
-    """Every matrix operator computes in what was asked for, or the export fails.
+    """Check that every matrix operator computes in the requested precision.
 
     Raises:
-        VljEdgeError: an operator does not; it is named.
+        VljEdgeError: an operator does not; the message has its name.
     """
     for node in model.graph:
-        if node.op_type in _COMPUTE and node.outputs[0].dtype != _ONNX[precision.compute]:
+        if node.op_type in _COMPUTE and node.outputs[0].dtype != _ONNX_DTYPES[precision.compute]:
             raise VljEdgeError(
                 f"{engine}: {node.name} computes in {node.outputs[0].dtype} although {precision.compute} was asked for:"
                 " name another --precision and report this"
@@ -45,15 +45,15 @@ def check_compute(model: ir.Model, engine: str, precision: Precision) -> None:
 
 
 @contextmanager
-def observe(module: nn.Module) -> Iterator[dict[str, float]]:
-    """Largest absolute input of every linear layer while the block runs, by the layer's name."""
+def record_input_ranges(module: nn.Module) -> Iterator[dict[str, float]]:
+    """Yield a dict that receives the largest absolute input of each linear layer, by the layer's name."""
     ranges: dict[str, float] = {}
 
     def hook(name: str) -> Any:
-        def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        def record(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             ranges[name] = max(ranges.get(name, 0.0), float(inputs[0].detach().abs().max()))
 
-        return note
+        return record
 
     handles = [
         layer.register_forward_pre_hook(hook(name))

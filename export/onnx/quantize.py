@@ -29,7 +29,7 @@ def quantize(model: ir.Model, precision: Precision, ranges: dict[str, float] | N
     rare word must not suffer from its neighbours. Below opset 21, which has no blocks, they stay as they are.
 
     Args:
-        ranges: largest absolute input of each linear layer by name, from `precision.observe`.
+        ranges: largest absolute input of each linear layer by name, from `precision.record_input_ranges`.
 
     Raises:
         VljEdgeError: int8 activations were asked for and a layer has no range, or a matrix does not fill blocks.

@@ -21,6 +21,7 @@ from vlj_edge.export.engines import export_engine
 from vlj_edge.export.models import VLJepa
 from vlj_edge.export.models.vl_jepa import visual_tokens
 from vlj_edge.export.onnx import precision, quantize
+from vlj_edge.export.parity_cases import ParityCases
 from vlj_edge.export.precisions import PRECISIONS
 from vlj_edge.export.request import ExportRequest
 from vlj_edge.export.weights.locations import WeightSources
@@ -173,7 +174,7 @@ def test_the_text_encoder_of_a_small_bundle_is_stored_as_int8(exported: dict[str
 def test_an_engine_below_its_bar_leaves_no_bundle(
     tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(name: str, directory: Path, spec: EngineSpec, cases: parity.Cases) -> list[parity.ParityRow]:
+    def wrong(name: str, directory: Path, spec: EngineSpec, cases: ParityCases) -> list[parity.ParityRow]:
         if name == "predictor":
             model = onnx.load(directory / "predictor.onnx")
             for initializer in model.graph.initializer:
@@ -185,7 +186,7 @@ def test_an_engine_below_its_bar_leaves_no_bundle(
 
     compared = parity.compare_with_torch
     monkeypatch.setattr(parity, "compare_with_torch", wrong)
-    with pytest.raises(VljEdgeError, match=r"predictor in fp32 reaches cosine -?0\.\d+ to torch, below"):
+    with pytest.raises(VljEdgeError, match=r"predictor.*cosine -?0\.\d+"):
         export_bundle(ExportRequest(WeightSources(tiny_weights), TINY, tmp_path / "bundle"))
     assert list(tmp_path.iterdir()) == []
 

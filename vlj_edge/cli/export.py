@@ -224,8 +224,8 @@ def _print_summary(exported: Exported) -> None:
         console.print(parity)
     else:
         console.print("parity with torch was not measured")
-    if exported.on_native:
-        names = " and ".join(exported.on_native)
+    if exported.compared_as_native:
+        names = " and ".join(exported.compared_as_native)
         console.print(f"{names}: parity is that of the native graph, since ONNX Runtime does not run the fused one")
     for engine in exported.engines:
         for kept in engine.kept_fp32:

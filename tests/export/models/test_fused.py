@@ -27,8 +27,8 @@ from vlj_edge.export.engines import EngineGraph, export_engine
 from vlj_edge.export.models import VLJepa, fused
 from vlj_edge.export.models.vl_jepa import visual_tokens
 from vlj_edge.export.onnx import plugins
-from vlj_edge.export.onnx.precision import observe
-from vlj_edge.export.parity import probe_clip
+from vlj_edge.export.onnx.precision import record_input_ranges
+from vlj_edge.export.parity_cases import probe_clip
 from vlj_edge.presets import Preset
 
 DTYPES = {"fp16": "float16", "bf16": "bfloat16", "int8-fp16": "float16"}
@@ -197,7 +197,11 @@ def test_int8_products_around_it(name: str) -> None:
     preset = sized(64)
     made, (ids, mask) = model(preset), query(preset, real=6)
     clips = [probe_clip(preset, seed) for seed in range(3)]
-    with torch.no_grad(), observe(made.vision_encoder) as of_encoder, observe(made.predictor) as of_predictor:
+    with (
+        torch.no_grad(),
+        record_input_ranges(made.vision_encoder) as of_encoder,
+        record_input_ranges(made.predictor) as of_predictor,
+    ):
         tokens = [made.vision_encoder(clip) for clip in clips]
         embeddings = [made.predictor(visual, ids, mask) for visual in tokens]
     encoder = name == "vision_encoder"

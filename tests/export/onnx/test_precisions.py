@@ -24,8 +24,8 @@ from vlj_edge.export.bundle import Exported, export_bundle
 from vlj_edge.export.engines import export_engine
 from vlj_edge.export.models import ops
 from vlj_edge.export.onnx import quantize
-from vlj_edge.export.onnx.precision import observe
-from vlj_edge.export.parity import probe_clip
+from vlj_edge.export.onnx.precision import record_input_ranges
+from vlj_edge.export.parity_cases import probe_clip
 from vlj_edge.export.precisions import PRECISIONS, select_precision
 from vlj_edge.export.request import ExportRequest
 from vlj_edge.export.weights.locations import WeightSources
@@ -181,11 +181,11 @@ def test_what_is_added_to_massive_channels_survives_fp16(tiny_weights: Path) -> 
 
 def test_ranges_are_those_of_the_layers_inputs() -> None:
     layer = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
-    with observe(layer) as ranges:
+    with record_input_ranges(layer) as ranges:
         layer(torch.tensor([[1.0, -7.0, 2.0, 0.0]]))
         layer(torch.tensor([[3.0, 1.0, 2.0, 0.0]]))
     assert ranges["0"] == 7 and set(ranges) == {"0", "2"}
-    with observe(layer) as again:
+    with record_input_ranges(layer) as again:
         pass
     layer(torch.zeros(1, 4))
     assert again == {}, "the hooks are gone"

@@ -23,7 +23,7 @@ from vlj_edge.bundle import read_manifest, verify_bundle
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.export.bundle import export_bundle
 from vlj_edge.export.models.predictor import Predictor
-from vlj_edge.export.parity import probe_clip
+from vlj_edge.export.parity_cases import probe_clip
 from vlj_edge.export.request import ExportRequest
 from vlj_edge.export.weights import text_encoders
 from vlj_edge.export.weights.locations import WeightSources
