@@ -58,7 +58,7 @@ LAYERS: list[set[str]] = [
     {"vlj_edge.export", "vlj_edge.export.kernels", "vlj_edge.export.onnx", "vlj_edge.export.weights.locations"},
     {"vlj_edge.export.models", "vlj_edge.export.tensorrt"},
     {"vlj_edge.export.weights"},
-    {"vlj_edge.export.engines", "vlj_edge.export.parity"},
+    {"vlj_edge.export.engines", "vlj_edge.export.parity", "vlj_edge.export.parity_cases"},
     {"vlj_edge.export.bundle"},
     # The front door:
     {"vlj_edge.cli", "vlj_edge.__main__"},
