@@ -1,4 +1,4 @@
-"""vlj-edge ask: a source and questions in, answers out."""
+"""vlj-edge ask: answer questions about a source by choosing among given answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .options import EngineOptions, bundle_option, engine_options, json_lines_op
 @click.option(
     "--choices",
     multiple=True,
-    help="Answers with commas between: one --choices for all questions, or one for each; yes,no when there is none.",
+    help="Comma-separated answers: one --choices for all questions, or one for each; yes,no if not given.",
 )
 @bundle_option
 @engine_options
@@ -29,7 +29,7 @@ def ask(
     engine_options: EngineOptions,
     as_json: bool,
 ) -> None:
-    """Answer QUESTIONS about SOURCE, each with the choice that is nearest to what the model predicts.
+    """Answer QUESTIONS about SOURCE, each with the choice whose embedding is nearest to the predicted one.
 
     SOURCE is a video file or a folder of images. It is encoded once, however many questions there are.
     """
@@ -38,7 +38,7 @@ def ask(
 
     if len(choices) > 1 and len(choices) != len(questions):
         raise click.UsageError(f"{len(questions)} questions and {len(choices)} --choices: give one, or one for each")
-    lists = [read_labels(each) for each in choices]
+    lists = [read_labels(listed) for listed in choices]
     if len(lists) == 1:
         lists *= len(questions)
     model = load_model(bundle, engine_options)

@@ -1,4 +1,4 @@
-"""vlj-edge classify: a source and labels in, the labels that it shows out."""
+"""vlj-edge classify: rank labels by how well they describe a source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import EngineOptions, bundle_option, engine_options, json_lines_option, load_model
+from .options import (
+    EngineOptions,
+    bank_option,
+    bundle_option,
+    engine_options,
+    json_lines_option,
+    label_query_option,
+    load_model,
+    template_option,
+    top_option,
+)
 
 if TYPE_CHECKING:
     from ..results import Classification
@@ -18,19 +28,19 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("source")
-@click.option("--labels", "given", help="Labels with commas between, or a file with one a line.")
-@click.option("--bank", type=click.Path(path_type=Path), help="A bank that vlj-edge labels made, in place of --labels.")
-@click.option("--template", "templates", multiple=True, help='Wording with {} for the label, such as "a video of {}".')
-@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="How many labels to show.")
-@click.option("--none-below", type=click.FloatRange(-1, 1), help="Cosine below which it is none of these.")
-@click.option("--stream", is_flag=True, help="Speak whenever the answer changes, in place of once for all.")
+@click.option("--labels", "label_list", help="Comma-separated labels, or a file with one on each line.")
+@bank_option
+@template_option
+@top_option
+@click.option("--none-below", type=click.FloatRange(-1, 1), help="Answer 'none of these' below this cosine.")
+@click.option("--stream", is_flag=True, help="Print the answer whenever it changes, not one for the whole source.")
 @bundle_option
 @engine_options
-@click.option("--query", help="What the model is asked; the bundle's own question about labels when not named.")
+@label_query_option
 @json_lines_option
 def classify(
     source: str,
-    given: str | None,
+    label_list: str | None,
     bank: Path | None,
     templates: tuple[str, ...],
     top: int,
@@ -41,7 +51,7 @@ def classify(
     query: str | None,
     as_json: bool,
 ) -> None:
-    """Which of the labels does SOURCE show?
+    """Rank labels by how well they describe SOURCE.
 
     SOURCE is a video file, a folder of images, or a camera (0, /dev/video0, v4l2:///dev/video0).
     """
@@ -51,29 +61,29 @@ def classify(
     from ..errors import VljEdgeError
     from .interrupts import interrupts_deferred
 
-    if (given is None) == (bank is None):
+    if (label_list is None) == (bank is None):
         raise click.UsageError("give either --labels or --bank")
     if bank is not None and templates:
-        raise click.UsageError("--template is for --labels: a bank's wordings were chosen when it was made")
+        raise click.UsageError("--template is for --labels: a bank keeps the wordings it was made with")
     model = load_model(bundle, engine_options)
     if bank is not None:
-        known = load_bank(bank, model)
+        label_bank = load_bank(bank, model)
     else:
-        known = make_bank(model, read_labels(given or ""), templates or None)
+        label_bank = make_bank(model, read_labels(label_list or ""), templates or None)
     settings = model.manifest.labels
     if none_below is not None:
         settings = replace(settings, none_below=none_below)
     with closing(model.embed(source, query=query or settings.query or None)) as items:
         if not stream:
-            click.echo(_line(classify(items, known, settings, top), as_json, stream))
+            click.echo(_line(classify(items, label_bank, settings, top), as_json, stream))
             return
-        said = 0
-        for answer in watch(items, known, settings, top):
+        printed = 0
+        for answer in watch(items, label_bank, settings, top):
             with interrupts_deferred():
                 click.echo(_line(answer, as_json, stream))
-            said += 1
-        if not said:
-            raise VljEdgeError(f"{source} shows nothing for long enough to speak of it: try without --stream")
+            printed += 1
+        if not printed:
+            raise VljEdgeError(f"{source} shows no label for long enough to report it: leave --stream out")
 
 
 def _line(answer: Classification, as_json: bool, stream: bool) -> str:

@@ -1,4 +1,4 @@
-"""vlj-edge embed: a source in, embeddings out. Neither decoder nor text encoder is loaded: what a wearable runs."""
+"""vlj-edge embed: write the embeddings of a source. Neither decoder nor text encoder is loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import EngineOptions, bundle_option, engine_options, load_model
+from .options import EngineOptions, bank_option, bundle_option, engine_options, file_type, load_model, query_option
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.embedding.writers import EmbeddingWriter, Shorten
@@ -23,31 +23,32 @@ if TYPE_CHECKING:
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|min|h|)", (value or "0").strip())
     if found is None:
-        raise click.BadParameter(f"'{value}' is no time: write 2s, 500ms or 1min")
+        raise click.BadParameter(f"'{value}' is not a duration: write 2s, 500ms or 1min")
     return float(found[1]) * {"ms": 0.001, "s": 1, "": 1, "min": 60, "h": 3600}[found[2]]
-
-
-_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
 @click.argument("source")
 @click.option("--format", "kind", type=click.Choice(["json", "npz", "binary"]), default="json", show_default=True)
-@click.option("--out", type=_FILE, help="Write here in place of stdout.")
-@click.option("--ring", type=_FILE, help="Keep the newest in this file, whose size never changes.")
+@click.option("--out", type=file_type, help="Write to this file instead of stdout.")
+@click.option("--ring", type=file_type, help="Keep the newest embeddings in this file of fixed size.")
 @click.option(
-    "--keep", default=100_000, show_default=True, type=click.IntRange(1), help="Embeddings that --ring holds."
+    "--keep", default=100_000, show_default=True, type=click.IntRange(1), help="Number of embeddings in --ring."
 )
 @click.option(
-    "--form", help="Numbers in --ring and --format binary: float32, float16, int8 or bit.  [default: float16]"
+    "--form", help="Format of numbers in --ring and --format binary: float32, float16, int8 or bit.  [default: float16]"
 )
-@click.option("--width", type=click.IntRange(1), help="Numbers of each embedding; all when not named.")
-@click.option("--every", callback=_seconds, help="Time between two windows, such as 2s; every window if not.")
-@click.option("--on-change", is_flag=True, help="Only windows whose picture has changed.")
-@click.option("--bank", type=click.Path(path_type=Path), help="Labels that vlj-edge labels made: adds the nearest one.")
-@click.option("--novel-below", type=click.FloatRange(-1, 1), help="A window is new where its cosines are below this.")
-@click.option("--events", is_flag=True, help="On stdout only events: another nearest label, or something new.")
-@click.option("--query", help="What the model is asked; the bundle's own question when not named.")
+@click.option("--width", type=click.IntRange(1), help="Dimensions of each embedding; all if not given.")
+@click.option("--every", callback=_seconds, help="Time between two windows, such as 2s; every window if not given.")
+@click.option("--on-change", is_flag=True, help="Only windows in which the picture changed.")
+@bank_option
+@click.option(
+    "--novel-below",
+    type=click.FloatRange(-1, 1),
+    help="Report a window as novel if its cosine to all novel ones so far is below this.",
+)
+@click.option("--events", is_flag=True, help="Print only events: another nearest label, or something novel.")
+@query_option
 @bundle_option
 @engine_options
 def embed(
@@ -67,9 +68,9 @@ def embed(
     bundle: Path | None,
     engine_options: EngineOptions,
 ) -> None:
-    """Embeddings of SOURCE, and no words: a vector a window, or only what is new.
+    """Write an embedding for each window of SOURCE, or only for those that are new.
 
-    SOURCE is a video file, a folder of images, or a camera (0, /dev/video0, v4l2:///dev/video0). --threads 1 needs the
+    SOURCE is a video file, a folder of images, or a camera (0, /dev/video0, v4l2:///dev/video0). --threads 1 uses the
     least energy.
     """
     _check(kind, out, ring, form, bank, novel_below, events)
@@ -82,16 +83,16 @@ def embed(
     parse_format(form or "float16")
     model = load_model(bundle, engine_options)
     manifest = model.manifest
-    known = load_bank(bank, model) if bank is not None else None
+    label_bank = load_bank(bank, model) if bank is not None else None
     novelty = NoveltyDetector(novel_below, manifest.embedding) if novel_below is not None else None
-    question = query or (manifest.labels.query if known is not None else None) or None
+    question = query or (manifest.labels.query if label_bank is not None else None) or None
     items = model.embed(source, query=question, pause=every)
     kept = 0
     with ExitStack() as cleanup:
         cleanup.callback(items.close)
         shorten = _shorten(model, width)
         sinks = _sinks(cleanup, manifest, kind, out, ring, keep, form or "float16", width, shorten, events)
-        for observation in observe(items, known, manifest.labels.none_below, novelty):
+        for observation in observe(items, label_bank, manifest.labels.none_below, novelty):
             if on_change and not observation.item.encoded:
                 continue
             kept += 1
@@ -115,7 +116,7 @@ def _shorten(model: Model, width: int | None) -> Shorten:
     if width is None or width == full:
         return partial(shorten, width=full)
     if width > full:
-        raise VljEdgeError(f"the embeddings have {full} numbers, not {width}: give a smaller --width")
+        raise VljEdgeError(f"the embeddings have {full} dimensions, not {width}: give a smaller --width")
     return partial(shorten, width=width, basis=read_basis(model.directory, model.manifest))
 
 
@@ -133,7 +134,7 @@ def _check(
     if form and ring is None and kind != "binary":
         raise click.UsageError("--form is for --ring and --format binary: JSON and npz hold float32")
     if events and bank is None and novel_below is None:
-        raise click.UsageError("--events needs something to happen: give --bank or --novel-below")
+        raise click.UsageError("--events needs --bank or --novel-below")
     if out is not None and out == ring:
         raise click.UsageError("--out and --ring are the same file: name two")
 
@@ -150,7 +151,7 @@ def _sinks(
     shorten: Shorten,
     events: bool,
 ) -> list[EmbeddingWriter]:
-    """Where every window goes; what --out and --ring take is not on stdout, but for events."""
+    """Open a writer for each output. With --out or --ring, stdout gets only events."""
     from vlj_edge.runtime.embedding.writers import JsonLinesWriter, NumpyWriter, RecordWriter
 
     numbers = width or manifest.embedding

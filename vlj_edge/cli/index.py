@@ -1,4 +1,4 @@
-"""vlj-edge index: videos in, a store of their moments out."""
+"""vlj-edge index: embed videos and keep their moments in a store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import EngineOptions, bundle_option, engine_options, load_model
+from .options import EngineOptions, bundle_option, engine_options, label_query_option, load_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--store", "uri", required=True, help="The store: a folder, or s3://bucket/path and the like.")
-@click.option("--follow", is_flag=True, help="Go on with what comes into the folders, until interrupted.")
-@click.option("--prune", is_flag=True, help="Forget videos that are no longer there.")
-@click.option("--cluster", help="Scheduler of a Dask cluster that looks at the videos, such as tcp://10.0.0.1:8786.")
-@click.option("--query", help="What the model is asked; the bundle's own question about labels when not named.")
+@click.option("--store", "uri", required=True, help="Store: a folder, or an object store such as s3://bucket/path.")
+@click.option("--follow", is_flag=True, help="Keep indexing videos that arrive in the folders, until interrupted.")
+@click.option("--prune", is_flag=True, help="Remove videos that no longer exist from the store.")
+@click.option("--cluster", help="Scheduler of a Dask cluster that encodes the videos, such as tcp://10.0.0.1:8786.")
+@label_query_option
 @bundle_option
 @engine_options
 def index(
@@ -38,22 +38,22 @@ def index(
     bundle: Path | None,
     engine_options: EngineOptions,
 ) -> None:
-    """Store the moments of the videos at PATHS: files, and folders with all below them.
+    """Store the moments of the videos at PATHS: files, or folders with their subfolders.
 
-    What is stored and has not changed is passed over, so that it may be interrupted and run again. On the CPU
+    Videos that are stored and have not changed are skipped, so an interrupted run can be repeated. On the CPU
     several videos are encoded at once; with --threads, one at a time.
     """
     from vlj_edge.runtime.library import Store
     from vlj_edge.runtime.library.index import find_videos, local_encoder
-    from vlj_edge.runtime.library.index import prune as forget
+    from vlj_edge.runtime.library.index import prune as remove_missing
 
     from ..errors import VljEdgeError
 
     model = load_model(bundle, engine_options)
-    find_videos(paths)  # a path that is not there is an error before anything is made
+    find_videos(paths)  # fail on a missing path before the store is made
     with Store(uri, model.manifest, query, write=True) as store:
         if prune:
-            for gone in forget(store, paths):
+            for gone in remove_missing(store, paths):
                 click.echo(f"{gone}: forgotten", err=True)
         if cluster is not None:
             from vlj_edge.runtime.library.cluster import cluster_encoder
@@ -64,16 +64,16 @@ def index(
             encode = local_encoder(model, store.query, jobs=len(os.sched_getaffinity(0)) if several else 1)
         failed = _run(store, encode, paths, follow)
     if failed:
-        raise VljEdgeError(f"{failed} of the videos could not be read to their end: see above; all others are stored")
+        raise VljEdgeError(f"{failed} of the videos could not be read completely: see above; all others are stored")
 
 
 def _run(store: Store, encode: VideoEncoder, paths: tuple[Path, ...], follow: bool) -> int:
-    """How many videos had something wrong."""
+    """Index with a progress bar; return the number of videos that had a problem."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from vlj_edge.runtime.library.index import index as once
-    from vlj_edge.runtime.library.index import index_continuously as go_on
+    from vlj_edge.runtime.library.index import index as index_once
+    from vlj_edge.runtime.library.index import index_continuously
 
     console = Console(stderr=True)
     started, count, moments, seconds, failed = time.monotonic(), 0, 0, 0.0, 0
@@ -84,15 +84,17 @@ def _run(store: Store, encode: VideoEncoder, paths: tuple[Path, ...], follow: bo
         def plan(videos: list[Video]) -> None:
             progress.update(task, total=(count or 0) + len(videos))
 
-        done: Iterator[IndexedVideo] = (go_on if follow else once)(store, encode, paths, on_plan=plan)
+        done: Iterator[IndexedVideo] = (index_continuously if follow else index_once)(
+            store, encode, paths, on_plan=plan
+        )
         try:
-            for each in done:
-                count, moments, seconds = count + 1, moments + each.moments, seconds + each.seconds
-                failed += each.problem is not None
-                if each.problem is not None:
-                    progress.console.print(f"[bold]warning:[/] {each.problem}", markup=True, soft_wrap=True)
+            for video in done:
+                count, moments, seconds = count + 1, moments + video.moments, seconds + video.seconds
+                failed += video.problem is not None
+                if video.problem is not None:
+                    progress.console.print(f"[bold]warning:[/] {video.problem}", markup=True, soft_wrap=True)
                 elif follow:
-                    click.echo(f"{each.path}: {each.moments} moments")
+                    click.echo(f"{video.path}: {video.moments} moments")
                 progress.update(task, completed=count)
         finally:
             spent = time.monotonic() - started

@@ -1,4 +1,4 @@
-"""vlj-edge inspect: what a bundle holds, without running it."""
+"""vlj-edge inspect: print what a bundle contains, without running it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @bundle_argument
-@click.option("--json", "as_json", is_flag=True, help="The manifest as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as it is.")
 def inspect(bundle: Path | None, as_json: bool) -> None:
-    """Show engines, preprocessing, gates, parity and build receipt of BUNDLE (the nano bundle when not named)."""
+    """Show engines, preprocessing, gates, parity and build receipt of BUNDLE (nano if not given)."""
     from ..bundle import MANIFEST, nano_bundle, read_manifest
 
     directory = bundle or nano_bundle()
@@ -59,12 +59,12 @@ def _print(directory: Path, manifest: Manifest) -> None:
         console.print(f"{name} gate: " + ", ".join(f"{k} {v}" for k, v in vars(gate).items()))
     receipt = manifest.receipt
     if receipt.get("random_weights") is not None:
-        console.print("some weights are random: this bundle shows size and speed, and means nothing")
+        console.print("some weights are random: this bundle is for measuring size and speed, its outputs mean nothing")
     console.print(f"made {receipt.get('made', 'unknown')} by: {receipt.get('command', 'unknown')}")
 
 
 def _cosines(manifest: Manifest) -> dict[str, str]:
-    rows = manifest.parity.get("rows")  # written by export and read by people: no form of it is an error
+    rows = manifest.parity.get("rows")  # for people only: an unexpected form is no error
     pairs = (
         [(row.get("engine"), row.get("cosine")) for row in rows if isinstance(row, dict)]
         if isinstance(rows, list)

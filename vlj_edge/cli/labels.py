@@ -1,4 +1,4 @@
-"""vlj-edge labels: labels in, a bank of their vectors out, so that a device needs no text encoder."""
+"""vlj-edge labels: embed labels once and write a bank, so that a device needs no text encoder."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from pathlib import Path
 
 import click
 
-from .options import EngineOptions, bundle_option, engine_options, load_model
+from .options import EngineOptions, bundle_option, engine_options, load_model, template_option
 
 
 @click.command()
-@click.argument("given", metavar="LABELS")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The bank to write (.npz).")
-@click.option("--template", "templates", multiple=True, help='Wording with {} for the label, such as "a video of {}".')
+@click.argument("label_list", metavar="LABELS")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Bank to write (.npz).")
+@template_option
 @bundle_option
 @engine_options
 def labels(
-    given: str, out: Path, templates: tuple[str, ...], bundle: Path | None, engine_options: EngineOptions
+    label_list: str, out: Path, templates: tuple[str, ...], bundle: Path | None, engine_options: EngineOptions
 ) -> None:
-    """Embed LABELS (with commas between, or a file with one a line) and write them to a bank.
+    """Embed LABELS (comma-separated, or a file with one on each line) and write a label bank.
 
-    vlj-edge classify --bank and vlj-edge embed --bank read it.
+    It is read by vlj-edge classify --bank and vlj-edge embed --bank.
     """
     from rich.console import Console
     from rich.progress import Progress
 
     from vlj_edge.runtime.embedding.labels import make_bank, read_labels, save_bank
 
-    names = read_labels(given)
+    names = read_labels(label_list)
     model = load_model(bundle, engine_options)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

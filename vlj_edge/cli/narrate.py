@@ -1,4 +1,4 @@
-"""vlj-edge narrate: sources in, captions with their times out."""
+"""vlj-edge narrate: print timed captions of one or several sources."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from .narrate_output import format_counts, format_totals, print_state
-from .options import EngineOptions, bundle_option, engine_options, load_model
+from .options import EngineOptions, bundle_option, engine_options, file_type, load_model, query_option
 from .sink_options import open_sinks, sink_options, warn_of_missed_events
 from .source_names import parse_sources
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from ..results import Narration
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
-
 
 class _Files(NamedTuple):
     """Files that only the narration of one source writes."""
@@ -41,16 +39,16 @@ class _Files(NamedTuple):
 @click.command()
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @bundle_option
-@click.option("--query", help="What the model is asked.  [default: the bundle's query]")
+@query_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: the captions, then the totals.")
-@click.option("--srt", type=_FILE, help="Also write SRT subtitles to this file.")
-@click.option("--vtt", type=_FILE, help="Also write WebVTT subtitles to this file.")
+@click.option("--srt", type=file_type, help="Also write SRT subtitles to this file.")
+@click.option("--vtt", type=file_type, help="Also write WebVTT subtitles to this file.")
 @click.option(
-    "--record", type=_FILE, help="Also write the video with its captions, in parts of a minute: NAME-0001.mp4."
+    "--record", type=file_type, help="Also write the video with its captions, in parts of a minute: NAME-0001.mp4."
 )
 @sink_options
 @engine_options
-@click.option("--every-window", is_flag=True, help="Decode every window, with all gates off: the baseline.")
+@click.option("--every-window", is_flag=True, help="Turn all gates off: encode and decode every window.")
 def narrate(
     sources: tuple[str, ...],
     bundle: Path | None,
@@ -164,7 +162,7 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
     for name, error in failed.items():
         click.echo(f"warning: {name}: {error}", err=True)
     if failed:
-        raise VljEdgeError(f"{len(failed)} of {len(sources)} sources could not be narrated to their end: see above")
+        raise VljEdgeError(f"{len(failed)} of {len(sources)} sources could not be narrated completely: see above")
 
 
 def _refuse_to_overwrite(sources: tuple[str, ...], option: str, path: Path | None) -> None:

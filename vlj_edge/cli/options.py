@@ -15,18 +15,33 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.model import Model
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
-_BACKENDS = "onnxruntime, openvino or tensorrt, in place of the fastest that works here."
+_BACKENDS = "onnxruntime, openvino or tensorrt; the fastest that works here if not given."
 
 bundle_argument = click.argument("bundle", required=False, type=click.Path(path_type=Path))
 bundle_option = click.option(
     "--bundle", type=click.Path(path_type=Path), help="Bundle directory; the built-in nano bundle if not given."
 )
 engines_option = click.option(
-    "--engines", type=_FOLDER, help="A folder of TensorRT engines that were built elsewhere and that you trust."
+    "--engines",
+    type=_FOLDER,
+    help="Folder of TensorRT engines that were built elsewhere; only use engines that you trust.",
 )
 verbose_option = click.option(
     "-v", "--verbose", is_flag=True, help="Also print which backend runs the engines and why."
 )
+file_type = click.Path(path_type=Path, dir_okay=False)
+query_option = click.option("--query", help="What the model is asked; the bundle's query if not given.")
+label_query_option = click.option("--query", help="What the model is asked; the bundle's label query if not given.")
+bank_option = click.option(
+    "--bank", type=click.Path(path_type=Path), help="Label bank (.npz) that vlj-edge labels wrote."
+)
+template_option = click.option(
+    "--template",
+    "templates",
+    multiple=True,
+    help='Wording with {} for the label, such as "a video of {}"; several are averaged.',
+)
+top_option = click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Number of results.")
 json_lines_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 
 

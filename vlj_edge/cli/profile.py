@@ -1,4 +1,4 @@
-"""vlj-edge profile: where the milliseconds of a stream go."""
+"""vlj-edge profile: measure the time of each stage, energy and memory of a narration."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import EngineOptions, bundle_argument, engine_options, load_model
+from .options import EngineOptions, bundle_argument, engine_options, file_type, load_model
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.profiling.profile import Profile
-
-_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
 @bundle_argument
 @click.argument("source", required=False)
 @click.option(
-    "--against", type=click.Path(path_type=Path), help="Another bundle: both run in turn, ratios are printed."
+    "--against", type=click.Path(path_type=Path), help="Another bundle: run both alternately and print ratios."
 )
-@click.option("--rounds", default=5, show_default=True, help="Of each bundle, with --against.")
-@click.option("--every-window", is_flag=True, help="All gates off: every window is encoded and decoded.")
-@click.option("--no-overlap", is_flag=True, help="One step after the other, in one thread.")
+@click.option("--rounds", default=5, show_default=True, help="Runs of each bundle with --against.")
+@click.option("--every-window", is_flag=True, help="Turn all gates off: encode and decode every window.")
+@click.option("--no-overlap", is_flag=True, help="Run all steps in one thread, one after another.")
 @engine_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@click.option("--md", "as_md", is_flag=True, help="A Markdown table.")
-@click.option("--html", "html", type=_FILE, help="Write a page with distributions, a timeline and the drift.")
-@click.option("--trace", "trace_to", type=_FILE, help="Write a trace that ui.perfetto.dev opens.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--md", "as_md", is_flag=True, help="Print a Markdown table.")
+@click.option("--html", "html", type=file_type, help="Write a page with distributions, a timeline and similarities.")
+@click.option("--trace", "trace_to", type=file_type, help="Write a trace for ui.perfetto.dev.")
 def profile(
     bundle: Path | None,
     source: str | None,
@@ -44,12 +42,12 @@ def profile(
     html: Path | None,
     trace_to: Path | None,
 ) -> None:
-    """Narrate SOURCE with BUNDLE and show what each stage took: milliseconds, energy where the system tells, warnings.
+    """Narrate SOURCE with BUNDLE and show the time of each stage, energy where it can be measured, and warnings.
 
-    Without SOURCE, a minute is drawn in which something moves every other four seconds. Without BUNDLE, nano.
+    Without SOURCE, a synthetic minute in which something moves in every other four seconds. Without BUNDLE, nano.
     """
     from vlj_edge.runtime.model import NO_GATES
-    from vlj_edge.runtime.profiling import report as views
+    from vlj_edge.runtime.profiling import report
     from vlj_edge.runtime.profiling.probe import Probe
     from vlj_edge.runtime.profiling.profile import compare_profiles, profile
     from vlj_edge.runtime.video.synthetic import SyntheticSource
@@ -75,13 +73,13 @@ def profile(
     model = load_model(directory, engine_options, probe=probe, overlap=not no_overlap)
     found = profile(model, source or SyntheticSource(), probe, gates=gates)
     if html is not None:
-        html.write_text(views.page(found, probe, model.manifest.gates.meaning.speak_below), encoding="utf-8")
+        html.write_text(report.page(found, probe, model.manifest.gates.meaning.speak_below), encoding="utf-8")
     if trace_to is not None:
-        trace_to.write_text(views.trace(probe), encoding="utf-8")
+        trace_to.write_text(report.trace(probe), encoding="utf-8")
     if as_json:
         click.echo(json.dumps(found.as_dict()))
     elif as_md:
-        click.echo(views.markdown(found), nl=False)
+        click.echo(report.markdown(found), nl=False)
     else:
         _print(found)
 

@@ -1,4 +1,4 @@
-"""vlj-edge search: a sentence, or a moment of a video, in; moments of a store out."""
+"""vlj-edge search: find the moments of a store that a text describes, or that resemble a moment of a video."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import EngineOptions, bundle_option, engine_options, json_lines_option, load_model
+from .options import EngineOptions, bundle_option, engine_options, json_lines_option, load_model, top_option
 
 if TYPE_CHECKING:
     from ..results import Moment
@@ -17,11 +17,20 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("text", required=False)
-@click.option("--store", "uri", required=True, help="The store that vlj-edge index made.")
-@click.option("--similar", metavar="VIDEO@TIME", help="Moments like that one, such as kitchen.mp4@1:02.5.")
-@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="How many moments.")
-@click.option("--thumbnails", type=click.Path(path_type=Path, file_okay=False), help="A picture of each, here.")
-@click.option("--cut", "clips", type=click.Path(path_type=Path, file_okay=False), help="A clip of each, here.")
+@click.option("--store", "uri", required=True, help="Store that vlj-edge index made.")
+@click.option("--similar", metavar="VIDEO@TIME", help="Find moments similar to this one, such as kitchen.mp4@1:02.5.")
+@top_option
+@click.option(
+    "--thumbnails",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write a thumbnail of each moment to this folder.",
+)
+@click.option(
+    "--cut",
+    "clips",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write a clip of each moment to this folder.",
+)
 @bundle_option
 @engine_options
 @json_lines_option
@@ -36,7 +45,7 @@ def search(
     engine_options: EngineOptions,
     as_json: bool,
 ) -> None:
-    """Find the moments of a store that TEXT describes, the nearest first."""
+    """Find the moments of a store that TEXT describes best, the best first."""
     from vlj_edge.runtime.library import Store, embedding_at
     from vlj_edge.runtime.library import search as find
     from vlj_edge.runtime.library.pictures import write_clip, write_thumbnail
@@ -45,11 +54,11 @@ def search(
 
     if (text is None) == (similar is None):
         raise click.UsageError("give either a text or --similar")
-    wanted = _place(similar) if similar is not None else None
+    place = _parse_place(similar) if similar is not None else None
     model = load_model(bundle, engine_options)
     store = Store(uri, model.manifest)
-    if wanted is not None:
-        embedding, itself = embedding_at(model, store, *wanted)
+    if place is not None:
+        embedding, itself = embedding_at(model, store, *place)
         moments = find(store, embedding, top, exclude=itself)
     else:
         moments = find(store, model.embed_text(text or ""), top)
@@ -77,8 +86,8 @@ def search(
         raise VljEdgeError(f"{failed} pictures or clips could not be made: see above")
 
 
-def _place(text: str) -> tuple[Path, float]:
-    """VIDEO@TIME, the time in seconds, as 1:02.5 or as 1:00:02."""
+def _parse_place(text: str) -> tuple[Path, float]:
+    """Parse VIDEO@TIME, where TIME is in seconds or like 1:02.5 or 1:00:02."""
     video, mark, time = text.rpartition("@")
     found = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)s?", time)
     if not mark or not video or found is None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import bundle_option, report_backend, verbose_option
+from .options import bundle_option, file_type, query_option, report_backend, verbose_option
 from .sink_options import open_sinks, sink_options, warn_of_missed_events
 from .source_names import parse_sources
 
@@ -27,22 +27,21 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.service.settings import SourceSettings
     from vlj_edge.runtime.service.station import Station
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _SHUTDOWN_SECONDS = 3  # for open connections
 
 
 @click.command()
 @click.argument("sources", metavar="[SOURCE...]", nargs=-1)
-@click.option("--config", type=_FILE, help="Read sources and options from this TOML file; read again on SIGHUP.")
+@click.option("--config", type=file_type, help="Read sources and options from this TOML file; read again on SIGHUP.")
 @click.option("--host", help="Address to listen at; one that others can reach needs a token.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="[default: 8765]")
 @click.option("--token", envvar="VLJ_EDGE_TOKEN", help="Secret that a browser or program must present.")
-@click.option("--token-file", type=_FILE, help="Read the token from this file.")
+@click.option("--token-file", type=file_type, help="Read the token from this file.")
 @bundle_option
-@click.option("--query", help="What the model is asked.  [default: the bundle's query]")
+@query_option
 @click.option("--store", help="Keep embeddings in this library, and search it from the page.")
-@click.option("--profile", type=_FILE, help="File in which the page saves settings; read at the start.")
+@click.option("--profile", type=file_type, help="File in which the page saves settings; read at the start.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log on stderr.  [default: text]")
 @sink_options
 @verbose_option

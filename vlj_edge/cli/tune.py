@@ -1,4 +1,4 @@
-"""vlj-edge tune: the fastest backend, threads and arithmetic on this machine's CPU, measured and kept."""
+"""vlj-edge tune: measure the fastest backend, threads and arithmetic on this CPU, and keep the result."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .options import bundle_argument
 @click.command()
 @bundle_argument
 def tune(bundle: Path | None) -> None:
-    """Try backends, threads, spinning and bf16 with BUNDLE (nano when not named); keep the best in its engines/ folder.
+    """Try backends, threads, spinning and bf16 with BUNDLE (nano if not given); save the best in its engines/ folder.
 
-    OpenVINO takes part where it is installed (pip install 'vlj-edge[openvino]'). What is faster and means something
-    else is refused: a cosine below 0.999 to ONNX Runtime's embeddings.
+    OpenVINO is tried if it is installed (pip install 'vlj-edge[openvino]'). A setting whose embeddings have a cosine
+    below 0.999 to ONNX Runtime's is refused, however fast.
     """
     from rich.console import Console
     from rich.table import Table

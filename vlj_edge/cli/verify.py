@@ -1,4 +1,4 @@
-"""vlj-edge verify: is every file of a bundle the one that was exported, and does a backend compute what it should?"""
+"""vlj-edge verify: check the files of a bundle, and compare a backend with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 @click.command()
 @bundle_argument
 @click.option("--backend", help="Also compare this backend (tensorrt) with ONNX Runtime, on --source.")
-@click.option("--source", type=click.Path(path_type=Path), help="A video whose clips are compared.")
+@click.option("--source", type=click.Path(path_type=Path), help="Video for the comparison.")
 @engines_option
 def verify(bundle: Path | None, backend: str | None, source: Path | None, engines: Path | None) -> None:
-    """Hash every file of BUNDLE (the nano bundle when not named) and compare with its manifest.
+    """Hash every file of BUNDLE (nano if not given) and compare with its manifest.
 
-    With --backend, run every engine on clips of a real video beside ONNX Runtime, and compare outputs, the final
-    embedding and the texts.
+    With --backend, also run every engine on clips of a video with that backend and with ONNX Runtime, and compare
+    the outputs, the final embedding and the texts.
     """
     from ..bundle import nano_bundle, verify_bundle
     from ..errors import VljEdgeError
@@ -35,7 +35,7 @@ def verify(bundle: Path | None, backend: str | None, source: Path | None, engine
     if backend is None:
         return
     if source is None:
-        raise VljEdgeError("a comparison needs real video: name one with --source")
+        raise VljEdgeError("a comparison needs a video: add --source VIDEO")
 
     from rich.console import Console
 
@@ -49,8 +49,8 @@ def verify(bundle: Path | None, backend: str | None, source: Path | None, engine
     _print(found, backend)
     if not found.agrees:
         raise VljEdgeError(
-            f"{backend} does not compute what ONNX Runtime does: vlj-edge build {directory} --force, or if that is no"
-            " help, export it in another --precision"
+            f"{backend} differs from ONNX Runtime: run vlj-edge build {directory} --force, and if that does not help,"
+            " export the bundle in another precision"
         )
 
 
@@ -64,15 +64,15 @@ def _print(found: Comparison, backend: str) -> None:
         "precision",
         "cases",
         "cosine",
-        "export's own, to torch",
+        "export to torch",
         "agrees",
         title=f"{backend} and ONNX Runtime on the same inputs",
         title_justify="left",
     )
     for row in found.rows:
-        own = f"{row.torch_cosine:.7f}" if row.torch_cosine is not None else "not measured"
+        to_torch = f"{row.torch_cosine:.7f}" if row.torch_cosine is not None else "not measured"
         agrees = "yes" if row.agrees else "NO"
-        table.add_row(row.engine, row.precision, str(row.cases), f"{row.cosine:.7f}", own, agrees)
+        table.add_row(row.engine, row.precision, str(row.cases), f"{row.cosine:.7f}", to_torch, agrees)
     console.print(table)
     same = sum(a == b for a, b in found.texts)
     if found.texts:
