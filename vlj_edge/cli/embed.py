@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +26,19 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     if found is None:
         raise click.BadParameter(f"'{value}' is not a duration: write 2s, 500ms or 1min")
     return float(found[1]) * {"ms": 0.001, "s": 1, "": 1, "min": 60, "h": 3600}[found[2]]
+
+
+@dataclass(frozen=True)
+class _Output:
+    """Where the embeddings go, and in which form: the options of these names."""
+
+    kind: str
+    out: Path | None
+    ring: Path | None
+    keep: int
+    form: str | None
+    width: int | None
+    events: bool
 
 
 @click.command()
@@ -53,34 +67,29 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @engine_options
 def embed(
     source: str,
-    kind: str,
-    out: Path | None,
-    ring: Path | None,
-    keep: int,
-    form: str | None,
-    width: int | None,
     every: float,
     on_change: bool,
     bank: Path | None,
     novel_below: float | None,
-    events: bool,
     query: str | None,
     bundle: Path | None,
     engine_options: EngineOptions,
+    **output_options: Any,
 ) -> None:
     """Write an embedding for each window of SOURCE, or only for those that are new.
 
     SOURCE is a video file, a folder of images, or a camera (0, /dev/video0, v4l2:///dev/video0). --threads 1 uses the
     least energy.
     """
-    _check(kind, out, ring, form, bank, novel_below, events)
+    output = _Output(**output_options)
+    _check(output, can_report_events=bank is not None or novel_below is not None)
     from vlj_edge.runtime.embedding.labels import load_bank
     from vlj_edge.runtime.embedding.novelty import NoveltyDetector, observe
     from vlj_edge.runtime.embedding.quantize import parse_format
 
     from .interrupts import interrupts_deferred
 
-    parse_format(form or "float16")
+    parse_format(output.form or "float16")
     model = load_model(bundle, engine_options)
     manifest = model.manifest
     label_bank = load_bank(bank, model) if bank is not None else None
@@ -90,15 +99,14 @@ def embed(
     kept = 0
     with ExitStack() as cleanup:
         cleanup.callback(items.close)
-        shorten = _shorten(model, width)
-        sinks = _sinks(cleanup, manifest, kind, out, ring, keep, form or "float16", width, shorten, events)
+        writers = _open_writers(cleanup, manifest, output, _shorten(model, output.width))
         for observation in observe(items, label_bank, manifest.labels.none_below, novelty):
             if on_change and not observation.item.encoded:
                 continue
             kept += 1
             with interrupts_deferred():
-                for sink in sinks:
-                    sink.write(observation)
+                for writer in writers:
+                    writer.write(observation)
     totals = items.totals
     click.echo(
         f"{totals.windows} windows, {totals.encoder_runs} encoder runs, {kept} embeddings,"
@@ -120,53 +128,34 @@ def _shorten(model: Model, width: int | None) -> Shorten:
     return partial(shorten, width=width, basis=read_basis(model.directory, model.manifest))
 
 
-def _check(
-    kind: str,
-    out: Path | None,
-    ring: Path | None,
-    form: str | None,
-    bank: Path | None,
-    novel_below: float | None,
-    events: bool,
-) -> None:
-    if kind != "json" and out is None:
-        raise click.UsageError(f"--format {kind} writes a file: name it with --out")
-    if form and ring is None and kind != "binary":
+def _check(output: _Output, can_report_events: bool) -> None:
+    if output.kind != "json" and output.out is None:
+        raise click.UsageError(f"--format {output.kind} writes a file: name it with --out")
+    if output.form and output.ring is None and output.kind != "binary":
         raise click.UsageError("--form is for --ring and --format binary: JSON and npz hold float32")
-    if events and bank is None and novel_below is None:
+    if output.events and not can_report_events:
         raise click.UsageError("--events needs --bank or --novel-below")
-    if out is not None and out == ring:
+    if output.out is not None and output.out == output.ring:
         raise click.UsageError("--out and --ring are the same file: name two")
 
 
-def _sinks(
-    cleanup: ExitStack,
-    manifest: Manifest,
-    kind: str,
-    out: Path | None,
-    ring: Path | None,
-    keep: int,
-    form: str,
-    width: int | None,
-    shorten: Shorten,
-    events: bool,
-) -> list[EmbeddingWriter]:
+def _open_writers(cleanup: ExitStack, manifest: Manifest, output: _Output, shorten: Shorten) -> list[EmbeddingWriter]:
     """Open a writer for each output. With --out or --ring, stdout gets only events."""
     from vlj_edge.runtime.embedding.writers import JsonLinesWriter, NumpyWriter, RecordWriter
 
-    numbers = width or manifest.embedding
-    sinks: list[EmbeddingWriter] = []
-    if kind == "npz" and out is not None:
-        sinks.append(NumpyWriter(out, manifest, numbers, shorten))
-    elif kind == "binary" and out is not None:
-        sinks.append(RecordWriter(out, manifest, form, numbers, shorten))
+    width, form, out = output.width or manifest.embedding, output.form or "float16", output.out
+    writers: list[EmbeddingWriter] = []
+    if output.kind == "npz" and out is not None:
+        writers.append(NumpyWriter(out, manifest, width, shorten))
+    elif output.kind == "binary" and out is not None:
+        writers.append(RecordWriter(out, manifest, form, width, shorten))
     elif out is not None:
         lines = cleanup.enter_context(out.open("w", encoding="utf-8"))
-        sinks.append(JsonLinesWriter(lines, shorten, events=False))
-    if ring is not None:
-        sinks.append(RecordWriter(ring, manifest, form, numbers, shorten, keep))
-    if events or not sinks:
-        sinks.append(JsonLinesWriter(sys.stdout, shorten, events))
-    for sink in sinks:
-        cleanup.callback(sink.close)
-    return sinks
+        writers.append(JsonLinesWriter(lines, shorten, events=False))
+    if output.ring is not None:
+        writers.append(RecordWriter(output.ring, manifest, form, width, shorten, output.keep))
+    if output.events or not writers:
+        writers.append(JsonLinesWriter(sys.stdout, shorten, output.events))
+    for writer in writers:
+        cleanup.callback(writer.close)
+    return writers

@@ -48,7 +48,6 @@ def search(
     """Find the moments of a store that TEXT describes best, the best first."""
     from vlj_edge.runtime.library import Store, embedding_at
     from vlj_edge.runtime.library import search as find
-    from vlj_edge.runtime.library.pictures import write_clip, write_thumbnail
 
     from ..errors import VljEdgeError
 
@@ -66,24 +65,38 @@ def search(
         raise VljEdgeError(f"{uri} holds no moments: add videos with vlj-edge index")
     failed = 0
     for rank, moment in enumerate(moments, 1):
-        made: dict[str, str] = {}
-        for kind, folder, suffix, write in (
-            ("thumbnail", thumbnails, "jpg", write_thumbnail),
-            ("clip", clips, "mp4", write_clip),
-        ):
-            if folder is None:
-                continue
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{rank:02d}-{Path(moment.file).stem}-{moment.start:.1f}s.{suffix}"
-            try:
-                write(moment, path)
-                made[kind] = str(path)
-            except VljEdgeError as error:
-                failed += 1
-                click.echo(f"warning: {error}", err=True)
-        click.echo(json.dumps(moment.as_dict() | made, ensure_ascii=False) if as_json else _line(moment, made))
+        written, failures = _write_pictures(moment, rank, thumbnails, clips)
+        failed += failures
+        click.echo(json.dumps(moment.as_dict() | written, ensure_ascii=False) if as_json else _line(moment, written))
     if failed:
         raise VljEdgeError(f"{failed} pictures or clips could not be made: see above")
+
+
+def _write_pictures(
+    moment: Moment, rank: int, thumbnails: Path | None, clips: Path | None
+) -> tuple[dict[str, str], int]:
+    """Write what was asked for; return kind -> path of the files written, and the number of failures."""
+    from vlj_edge.runtime.library.pictures import write_clip, write_thumbnail
+
+    from ..errors import VljEdgeError
+
+    written: dict[str, str] = {}
+    failed = 0
+    for kind, folder, suffix, write in (
+        ("thumbnail", thumbnails, "jpg", write_thumbnail),
+        ("clip", clips, "mp4", write_clip),
+    ):
+        if folder is None:
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{rank:02d}-{Path(moment.file).stem}-{moment.start:.1f}s.{suffix}"
+        try:
+            write(moment, path)
+            written[kind] = str(path)
+        except VljEdgeError as error:
+            failed += 1
+            click.echo(f"warning: {error}", err=True)
+    return written, failed
 
 
 def _parse_place(text: str) -> tuple[Path, float]:
@@ -96,8 +109,8 @@ def _parse_place(text: str) -> tuple[Path, float]:
     return Path(video), hours * 3600 + minutes * 60 + seconds
 
 
-def _line(moment: Moment, made: dict[str, str]) -> str:
-    files = "".join(f"  {path}" for path in made.values())
+def _line(moment: Moment, written: dict[str, str]) -> str:
+    files = "".join(f"  {path}" for path in written.values())
     return f"{moment.score:.2f}  {_clock(moment.start)} - {_clock(moment.end)}  {moment.file}{files}"
 
 
