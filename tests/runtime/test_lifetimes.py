@@ -168,19 +168,19 @@ def test_ctrl_c_on_a_still_live_picture_is_prompt(model: Model) -> None:
     struck: list[float] = []
 
     def strike() -> None:
+        wait_for(lambda: run.totals.windows > 20)  # long after the first caption, and nothing more will come
         struck.append(time.monotonic())
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    timer = threading.Timer(1.0, strike)
-    timer.start()
+    striker = threading.Thread(target=strike)
     try:
         with pytest.raises(KeyboardInterrupt):
+            striker.start()
             list(run)
         took = time.monotonic() - struck[0]
     finally:
         signal.signal(signal.SIGINT, before)
-        timer.cancel()
-        timer.join()
+        striker.join()
     assert took < PROMPT
     nothing_runs()
     assert source.closed
