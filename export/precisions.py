@@ -1,4 +1,4 @@
-"""What each engine computes in and is stored in: data, without torch, so that a wrong choice is refused at once."""
+"""The precisions and flavours of an engine. Needs no torch, so that a wrong choice is reported at once."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .onnx import plugins
 
 @dataclass(frozen=True)
 class Precision:
-    """How one engine computes.
+    """The number formats of an engine.
 
     Attributes:
-        compute: what its matrix products read and write: "fp32", "fp16" or "bf16".
-        weights: what its large matrices are stored in instead: "int8" or "int4".
-        int8_activations: its matrix products multiply int8 by int8; activation scales are measured on example inputs.
+        compute: type of the inputs and outputs of its matrix products: "fp32", "fp16" or "bf16".
+        weights: type in which its large matrices are stored: "int8", "int4", or None for that of `compute`.
+        int8_activations: matrix products multiply int8 by int8, with activation scales measured on real video.
     """
 
     compute: str
@@ -52,15 +52,15 @@ def select_precision(preset: Preset, requested: str | None, flavour: str = "nati
     Args:
         requested: None for the preset's own, one name of PRECISIONS for all engines, or "engine=name" with commas
             between; an engine that is not named keeps the preset's.
-        flavour: "portable" cannot store weights as int8 in blocks, so its text encoder stays in what it computes in.
+        flavour: "portable" cannot store weights as int8 in blocks, so its text encoder stores the type it computes in.
 
     Raises:
         VljEdgeError: there is no such engine or precision, the text encoder overflows it, or the flavour has no form
             for it.
     """
-    chosen = dict.fromkeys(ENGINE_NAMES, "fp32")
+    precisions = dict.fromkeys(ENGINE_NAMES, "fp32")
     if preset.text.int8_storage and flavour != "portable":
-        chosen["text_encoder"] = "int8w"
+        precisions["text_encoder"] = "int8w"
     named = set[str]()
     for item in requested.split(",") if requested else ():
         engine, equals, name = item.strip().rpartition("=")
@@ -70,13 +70,13 @@ def select_precision(preset: Preset, requested: str | None, flavour: str = "nati
                 f" engine of {', '.join(ENGINE_NAMES)}"
             )
         if equals:
-            chosen[engine] = name
+            precisions[engine] = name
             named.add(engine)
         else:
             text = _FOR_TEXT.get(name, name) if flavour != "portable" else PRECISIONS[name].compute
-            chosen = dict.fromkeys(ENGINE_NAMES, name) | {"text_encoder": text}
-    _check_text_range(preset.text.backbone, chosen["text_encoder"], requested, "text_encoder" in named)
-    return chosen
+            precisions = dict.fromkeys(ENGINE_NAMES, name) | {"text_encoder": text}
+    _check_text_range(preset.text.backbone, precisions["text_encoder"], requested, "text_encoder" in named)
+    return precisions
 
 
 def check_flavour(engine: str, precision: str, flavour: str) -> None:
@@ -85,16 +85,16 @@ def check_flavour(engine: str, precision: str, flavour: str) -> None:
     Raises:
         VljEdgeError: the message says what the flavour lacks.
     """
-    how = PRECISIONS[precision]
-    if flavour == "fused" and engine in plugins.ENGINES and how.compute == "fp32":
+    types = PRECISIONS[precision]
+    if flavour == "fused" and engine in plugins.ENGINES and types.compute == "fp32":
         raise VljEdgeError(
             f"{engine}: {precision} computes in fp32 and the fused flavour's attention kernel in fp16 and bf16: name"
             " --precision fp16, or --flavour native"
         )
     lacks = None
-    if how.weights is not None and not how.int8_activations:
+    if types.weights is not None and not types.int8_activations:
         lacks = "scales for blocks of weights, which ONNX has from opset 21"
-    elif how.compute == "bf16" and engine == "vision_encoder":
+    elif types.compute == "bf16" and engine == "vision_encoder":
         lacks = "a bf16 convolution, which ONNX has from opset 22"
     if flavour == "portable" and lacks is not None:
         raise VljEdgeError(f"{engine}: {precision} needs {lacks}: choose fp16 or int8 for the portable flavour")

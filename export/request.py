@@ -43,14 +43,14 @@ class ExportRequest:
     Attributes:
         out: the bundle directory to make.
         precision: as for precisions.select_precision().
-        flavour: of the ONNX graphs. "native": the operators of opset 23; "portable": opset 19, for readers that do not
+        flavour: of the ONNX graphs. "native": the operators of opset 23; "portable": opset 19, for backends that do not
             know these; "fused": native with this project's attention kernel, for TensorRT only.
-        check_parity: run every engine beside torch; without it the manifest says that parity was not measured.
+        check_parity: compare every engine with torch; without it the manifest says that parity was not measured.
         clips: encoder inputs, float32 (1, frames, 3, crop, crop), from real video. The first COMPARED_CLIPS are used
             for parity instead of synthetic ones, the others set the scales of int8 activations, which need them.
-        target: whose gate settings replace those that were calibrated with the weights.
+        target: the target whose gate settings replace those calibrated with the weights.
         overwrite: replace a bundle that exists at `out`.
-        command: for the receipt.
+        command: the command line, for the receipt.
     """
 
     sources: WeightSources
@@ -67,8 +67,8 @@ class ExportRequest:
     @property
     def int8_engines(self) -> list[str]:
         """Engines whose int8 activations take their scales from `clips`."""
-        chosen = select_precision(self.preset, self.precision, self.flavour)
-        return [name for name in self.engines if PRECISIONS[chosen[name]].int8_activations]
+        precisions = select_precision(self.preset, self.precision, self.flavour)
+        return [name for name in self.engines if PRECISIONS[precisions[name]].int8_activations]
 
     @property
     def engines(self) -> list[str]:
@@ -77,7 +77,7 @@ class ExportRequest:
 
 
 def check_request(request: ExportRequest) -> None:
-    """Check all but `clips`.
+    """Check the request, except for `clips`.
 
     Raises:
         VljEdgeError: a name is unknown, a path is missing or of another kind, two choices exclude each other, `out`
@@ -85,9 +85,9 @@ def check_request(request: ExportRequest) -> None:
     """
     if request.flavour not in FLAVOURS:
         raise VljEdgeError(f"no flavour is called '{request.flavour}': choose one of {', '.join(FLAVOURS)}")
-    chosen = select_precision(request.preset, request.precision, request.flavour)
+    precisions = select_precision(request.preset, request.precision, request.flavour)
     for name in request.engines:
-        check_flavour(name, chosen[name], request.flavour)
+        check_flavour(name, precisions[name], request.flavour)
     check_out(request.out, request.overwrite)
     check_sources(request.sources)
     if request.preset.text.backbone == "embeddinggemma-300m" and not _has_text_encoder(request.sources):
@@ -129,7 +129,7 @@ def _has_text_encoder(sources: WeightSources) -> bool:
 
 
 def _check_installed(package: str, extra: str) -> None:
-    """Like `require`, without importing what is there."""
+    """Raise the error of `require` without importing the package."""
     try:
         found = importlib.util.find_spec(package) is not None
     except ImportError:

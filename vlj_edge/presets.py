@@ -1,4 +1,4 @@
-"""Model dimensions as data. A preset is everything that export needs to know besides the weights.
+"""Model dimensions as data. A preset holds everything that an export needs besides the weights.
 
 Sources: V-JEPA 2 ViT-L/16 and Llama-3.2-1B config.json; V-JEPA 2.1 ViT-B (facebookresearch/vjepa2, app/vjepa_2_1);
 VL-JEPA (arXiv 2512.10942 v2) for how they are joined.
@@ -89,7 +89,7 @@ class TextEncoder:
 
 @dataclass(frozen=True)
 class Preset:
-    """One model: what the four engines look like and how frames become clips."""
+    """The dimensions of a model's four engines, and how frames become clips."""
 
     name: str
     embedding: int
@@ -171,7 +171,7 @@ ENCODERS: dict[str, VisionEncoder] = {
 
 
 def preset(name: str) -> Preset:
-    """Look a preset up by name.
+    """Return the preset of this name.
 
     Raises:
         VljEdgeError: no preset has this name; the message lists those that exist.
@@ -181,8 +181,8 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def variant(chosen: Preset, encoder: str | None = None, frames: int | None = None, size: int | None = None) -> Preset:
-    """A preset with another vision encoder, another number of frames, or another picture size; None keeps its own.
+def variant(base: Preset, encoder: str | None = None, frames: int | None = None, size: int | None = None) -> Preset:
+    """Return a preset with another vision encoder, number of frames or frame size; None keeps the preset's own.
 
     Args:
         encoder: a name of ENCODERS.
@@ -193,12 +193,12 @@ def variant(chosen: Preset, encoder: str | None = None, frames: int | None = Non
     Raises:
         VljEdgeError: there is no such encoder, or it does not take these frames or this size.
     """
-    vision, clip, preprocess = chosen.vision, chosen.clip, chosen.preprocess
+    vision, clip, preprocess = base.vision, base.clip, base.preprocess
     if encoder is not None:
         if encoder not in ENCODERS:
             raise VljEdgeError(f"no vision encoder is called '{encoder}': choose one of {', '.join(ENCODERS)}")
         if vision.stem is not None:
-            raise VljEdgeError(f"{chosen.name} was trained with an encoder of its own: name a larger --preset")
+            raise VljEdgeError(f"{base.name} was trained with an encoder of its own: name a larger --preset")
         vision = ENCODERS[encoder]
     if frames is not None:
         image = frames == 1 and vision.squeezed_positions
@@ -208,7 +208,7 @@ def variant(chosen: Preset, encoder: str | None = None, frames: int | None = Non
         clip = replace(clip, frames=frames, stride=min(clip.stride, frames))
     if size is not None:
         if vision.stem is not None and size != preprocess.crop:
-            raise VljEdgeError(f"{chosen.name} was trained on pictures of {preprocess.crop} pixels: leave --size out")
+            raise VljEdgeError(f"{base.name} was trained on frames of {preprocess.crop} pixels: leave --size out")
         if size < vision.patch or size % vision.patch:
             raise VljEdgeError(f"a size of {size} pixels does not fill patches: name a multiple of {vision.patch}")
         if size > preprocess.crop and not vision.squeezed_positions:
@@ -219,4 +219,4 @@ def variant(chosen: Preset, encoder: str | None = None, frames: int | None = Non
         # V-JEPA 2 evaluates with the short side at 256 / 224 of the crop (its eval transforms): 292 for 256.
         short_side = preprocess.short_side if size == preprocess.crop else size * 256 // 224
         preprocess = replace(preprocess, short_side=short_side, crop=size)
-    return replace(chosen, vision=vision, clip=clip, preprocess=preprocess)
+    return replace(base, vision=vision, clip=clip, preprocess=preprocess)

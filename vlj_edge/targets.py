@@ -1,4 +1,4 @@
-"""Targets as data: what a board, a card or a battery wants of an export and of a build."""
+"""Targets as data: the settings of an export and a build that suit a board, a graphics card or a battery."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from .errors import VljEdgeError
 
 @dataclass(frozen=True)
 class Target:
-    """One recipe.
+    """Settings for one kind of device.
 
     Attributes:
-        what: one line for people.
+        description: one line.
         backend: "onnxruntime", or "tensorrt" for both TensorRT packages.
-        sm: compute capability of its card ("sm87"), None: that of the card it is built on. TensorRT proper builds on
-            the device alone; TensorRT-RTX builds ahead for these.
+        sm: compute capability of its card ("sm87"); None: that of the card in the machine. TensorRT builds on the
+            device only; TensorRT-RTX also builds ahead of time for a named compute capability.
         precision: as `vlj-edge export --precision` takes it.
         flavour: of the ONNX graphs.
-        shapes: frames and size in place of the preset's, where a preset can have others.
-        decoder: False: embeddings only.
-        workspace_mb: scratch memory that the builder may plan with; None: TensorRT's own limit.
-        gates: gate -> setting -> value, in place of what was calibrated with the weights.
+        shapes: "frames" and "size" in place of the preset's.
+        decoder: whether to make a decoder engine.
+        workspace_mb: most scratch memory in MB that an engine may use; None: TensorRT's own limit.
+        gates: {gate: {setting: value}} in place of those calibrated with the weights.
     """
 
     name: str
-    what: str
+    description: str
     backend: str
     sm: str | None = None
     precision: str = "fp32"
@@ -82,7 +82,7 @@ TARGETS: dict[str, Target] = {
 
 
 def target(name: str) -> Target:
-    """A recipe by its name, or "sm86" and the like: an RTX card of that compute capability.
+    """Return the target of this name; "sm86" and the like stand for an RTX card of that compute capability.
 
     Raises:
         VljEdgeError: no such target; the message lists those that exist.
@@ -90,19 +90,19 @@ def target(name: str) -> Target:
     if name in TARGETS:
         return TARGETS[name]
     if re.fullmatch(r"sm\d{2,3}", name):
-        return replace(TARGETS["rtx"], name=name, what=f"a card of compute capability {name}", sm=name)
+        return replace(TARGETS["rtx"], name=name, description=f"a card of compute capability {name}", sm=name)
     raise VljEdgeError(f"no target is called '{name}': choose one of {', '.join(TARGETS)}, or sm86, sm89, sm120 ...")
 
 
-def with_gates(gates: GateSettings, chosen: Target) -> GateSettings:
-    """The gates with what a target sets differently.
+def with_gates(gates: GateSettings, target: Target) -> GateSettings:
+    """Return `gates` with the settings of a target in place of their own.
 
     Raises:
         VljEdgeError: the target names a gate or setting that does not exist.
     """
-    for name, settings in chosen.gates.items():
+    for name, settings in target.gates.items():
         try:
             gates = replace(gates, **{name: replace(getattr(gates, name), **settings)})
         except (AttributeError, TypeError) as error:
-            raise VljEdgeError(f"target {chosen.name} sets what no gate has ({error}): report this") from error
+            raise VljEdgeError(f"target {target.name} has an unknown gate setting ({error}): report this") from error
     return gates

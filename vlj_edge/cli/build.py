@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 @bundle_argument
 @click.option("--target", "target_name", help="A recipe (jetson-orin, rtx, ...), or sm86 and the like: build ahead.")
 @click.option("--engine", "names", multiple=True, help="Only this engine; may be repeated.")
-@click.option("--workspace", type=int, metavar="MB", help="Scratch memory that the engines may plan with.")
-@click.option("--force", is_flag=True, help="Build also what is current.")
+@click.option("--workspace", type=int, metavar="MB", help="Most scratch memory that an engine may use.")
+@click.option("--force", is_flag=True, help="Build again what is up to date.")
 def build(
     bundle: Path | None, target_name: str | None, names: tuple[str, ...], workspace: int | None, force: bool
 ) -> None:
@@ -43,7 +43,7 @@ def build_for(
     workspace: int | None = None,
     force: bool = False,
 ) -> None:
-    """Build, and print what was built. Raises VljEdgeError."""
+    """Build the engines and print a table of them. Raises VljEdgeError."""
     from rich.console import Console
 
     from vlj_edge.export.tensorrt.build import build_engines
@@ -52,16 +52,16 @@ def build_for(
     from ..errors import VljEdgeError
     from ..targets import target
 
-    chosen = target(target_name) if target_name is not None else None
-    if chosen is not None and chosen.backend != "tensorrt":
-        raise VljEdgeError(f"{chosen.name} runs the bundle on ONNX Runtime: there is nothing to build")
-    if workspace is None and chosen is not None:
-        workspace = chosen.workspace_mb
+    goal = target(target_name) if target_name is not None else None
+    if goal is not None and goal.backend != "tensorrt":
+        raise VljEdgeError(f"{goal.name} runs the bundle on ONNX Runtime: there is nothing to build")
+    if workspace is None and goal is not None:
+        workspace = goal.workspace_mb
     manifest = read_manifest(directory)
     unknown = [name for name in names if name not in manifest.engines]
     if unknown:
         raise VljEdgeError(f"{directory} has no {', '.join(unknown)}: it has {', '.join(manifest.engines)}")
-    trt, runtime = runtime_for(chosen.sm if chosen is not None else None)
+    trt, runtime = runtime_for(goal.sm if goal is not None else None)
     terminal = Console(stderr=True)
     with terminal.status("starting") as status:
         built = build_engines(
@@ -78,7 +78,7 @@ def build_for(
 
 
 def runtime_for(sm: str | None) -> tuple[TensorRtPackage, RuntimeId]:
-    """Which TensorRT builds, and for what: the card here if it is the one that is wanted, otherwise ahead of time."""
+    """Return the TensorRT package to build with, and what to build for: the card here, or ahead of time another."""
     from vlj_edge.export.tensorrt.build import compute_capability
     from vlj_edge.runtime.engines.tensorrt.device import driver_found, open_device
 
@@ -96,7 +96,7 @@ def runtime_for(sm: str | None) -> tuple[TensorRtPackage, RuntimeId]:
             "there is no NVIDIA card here to build for: name one with --target sm86 (or sm89, sm120 ...), or run this"
             " on the device"
         )
-    # TensorRT-RTX is the one that builds ahead; without it the other says why it does not.
+    # Only TensorRT-RTX builds ahead of time; without it TensorRT reports that it cannot.
     trt = import_tensorrt("tensorrt_rtx" if "tensorrt_rtx" in installed() else None)
     compute_capability(trt, sm)
     return trt, RuntimeId(trt.package, trt.version, sm, None)
@@ -123,7 +123,7 @@ def _print(directory: Path, runtime: RuntimeId, built: list[BuildResult]) -> Non
             )
         if engine.unfolded:
             console.print(
-                f"{engine.name}: {engine.unfolded} weights are int8 in blocks in the bundle, which TensorRT has not:"
-                " they are as large as what they are multiplied in"
+                f"{engine.name}: {engine.unfolded} weights are int8 in blocks in the bundle, which TensorRT does not"
+                " support: the engine stores them in the type it computes in"
             )
     console.print(f"{directory / BUILT_ENGINES / runtime.folder}")
