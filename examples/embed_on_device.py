@@ -19,7 +19,7 @@ with vlj_edge.load() as model:
     layout = vlj_edge.Layout("int8", width, vlj_edge.embedding_space(model.manifest), slots=100)
     novelty = vlj_edge.NoveltyDetector(0.7, width)
     with vlj_edge.RecordFile(ring, layout, sync=True) as records:
-        for item in model.embed(source, pause=1.0):
+        for item in model.embed(source, every=1.0):
             records.write(item.window.centre, time.time(), item.embedding)
             if novelty.update(item.embedding) is not None:
                 print(f"{item.window.centre:6.1f} s  something new")

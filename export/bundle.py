@@ -33,7 +33,12 @@ from .weights.sources import Weights, open_weights
 from .weights.tokenizers import BundleTokenizers, write_tokenizers
 
 CAPTIONS = "captions.txt"
-_ORDER = ("vision_encoder", "predictor", "text_encoder", "decoder")  # torch's outputs are the next one's inputs
+_ORDER = (
+    "vision_encoder",
+    "predictor",
+    "text_encoder",
+    "decoder",
+)  # of comparison: what torch computes in one part is the input of the next
 # Peak of `export --preset vl-jepa-1.6b` (results/paper-scale.json): the libraries, and copies of the largest part.
 _BASE_MEMORY, _COPIES = 1_500_000_000, 2
 _RECEIPT_VERSIONS = ("vlj-edge", "torch", "onnx", "onnxscript", "onnxruntime", "transformers", "tokenizers", "numpy")

@@ -7,7 +7,9 @@ locks, since the decoder works on one window while the encoder works on the next
 
 from __future__ import annotations
 
+import atexit
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -63,9 +65,11 @@ class Chain:
         self._engine_options, self._gpu_pixels = engine_options, gpu_pixels
         self._vision_lock = FairLock()  # encoder and predictor
         self._text_lock = FairLock()  # decoder and text encoder, which share a stream on a card
-        self._loading = threading.RLock()
+        self._loading = threading.RLock()  # no engine is loaded twice
+        self._storing = threading.Lock()  # held for an instant: close() does not wait for what is being loaded
         self._loaded: dict[str, Any] = {}
         self._closed = False
+        _chains.add(self)
 
     @property
     def vision(self) -> Vision:
@@ -174,8 +178,18 @@ class Chain:
 
     def close(self) -> None:
         """Let go of all engines. Threads that are inside one finish; later calls fail."""
-        self._closed = True
-        self._loaded = {}
+        with self._storing:
+            self._closed, self._loaded = True, {}
+
+    def stop_for_good(self) -> None:
+        """End what the engines are at, and let no thread into one again: the interpreter goes down."""
+        loaded = list(self._loaded.values())
+        self.close()
+        for lock in (self._vision_lock, self._text_lock):
+            for part in loaded:
+                for engine in part if isinstance(part, tuple) else ():
+                    getattr(engine, "interrupt", lambda: None)()
+            lock.acquire(timeout=1.0)
 
     def timed(self, stage: str, action: Callable[..., Result]) -> Callable[..., Result]:
         """Return the same function, measured as `stage` where there is a probe."""
@@ -192,17 +206,23 @@ class Chain:
         return self._load_once("captioner", self._load_captioner)
 
     def _load_once(self, name: str, load: Callable[[], Result]) -> Result:
-        """Load under a lock, so that two threads never load the same engine twice."""
+        """Return what was loaded under this name, loading it the first time.
+
+        Raises:
+            VljEdgeError: the chain is closed, or was closed meanwhile.
+        """
         loaded: Result | None = self._loaded.get(name)
         if loaded is not None:
             return loaded
         with self._loading:
-            if self._closed:
-                raise VljEdgeError(f"the model of {self.directory} is closed: load it again with vlj_edge.load()")
-            if name not in self._loaded:
-                self._loaded[name] = load()
-            fresh: Result = self._loaded[name]
-            return fresh
+            loaded = self._loaded.get(name)
+            if loaded is None and not self._closed:
+                loaded = load()
+            with self._storing:
+                if self._closed or loaded is None:
+                    raise VljEdgeError(f"the model of {self.directory} is closed: load it again with vlj_edge.load()")
+                self._loaded[name] = loaded
+            return loaded
 
     def _load_vision(self) -> Vision:
         encoder = self._open("vision_encoder", outputs_read=())
@@ -216,7 +236,8 @@ class Chain:
     def _load_decoder(self) -> tuple[Engine, FixedLengthTokenizer]:
         if not self.makes_words:
             raise VljEdgeError(
-                f"{self.directory} has no decoder, so it makes embeddings and no texts: export it with --decoder"
+                f"{self.directory} has no decoder, so it makes embeddings and no texts: export it without --no-decoder"
+                " and --target wearable, or with --captions or --decoder (docs/weights.md)"
             )
         decoder = self._open(DECODER, constant_inputs=("embedding",), outputs_read=("next_token",))
         return decoder, self._tokenizer(DECODER)
@@ -254,3 +275,13 @@ def _read_embedding(engine: Engine, name: str) -> Embedding:
     if not np.isfinite(embedding).all():
         raise VljEdgeError(f"the {name} gave values that are not numbers: export the bundle without --fp16")
     return embedding
+
+
+_chains: weakref.WeakSet[Chain] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_engines() -> None:
+    """A caller's daemon thread that is inside an engine while the interpreter goes down would abort the process."""
+    for chain in list(_chains):
+        chain.stop_for_good()

@@ -3,8 +3,8 @@
 source -> samples -> clip window -> scene gate -> VISION ENCODER -> PREDICTOR -> embedding
        -> meaning gate -> caption memory -> TEXT DECODER -> narration
 
-The meaning gate decides on windows that are not encoded yet, and asks for the embedding where its decision depends on
-it; the scene gate stands before the encoder.
+The meaning gate comes first in time: it is offered every window, and only where its decision depends on the embedding
+is the window encoded, through the scene gate, which skips the encoder while the picture is that of the last encoding.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from .gating.scene import SceneGate
 from .profiling.probe import Probe
 from .stream.cancellation import Cancellation
 from .stream.prefetch import prefetch
-from .stream.run import Run
+from .stream.run import Run, close_all
 from .video.preprocess import SampledFrame
 from .video.sampling import samples, windows
 from .video.source import Frame, Source
@@ -126,9 +126,10 @@ class Model:
 
     def close(self) -> None:
         """Close every run that is open and let go of the engines. Calls after that fail. May be called twice."""
-        for run in list(self._runs):
-            run.close()
-        self.chain.close()
+        try:
+            close_all(self._runs)
+        finally:
+            self.chain.close()
 
     def copy(self, threads: int) -> Model:
         """Return another Model of the same bundle, backend and engines, with buffers of its own."""
@@ -182,16 +183,16 @@ class Model:
         query: str | None = None,
         every_window: bool = False,
         gates: GateSettings | None = None,
-        pause: float = 0.0,
+        every: float = 0.0,
     ) -> Run[WindowEmbedding]:
         """Compute the embedding of every window. No decoder is loaded. Arguments and errors as for narrate().
 
         Args:
-            pause: seconds from the start of one window to that of the next that is embedded; 0: every window is.
+            every: seconds from the start of one embedded window to that of the next; 0: all windows are embedded.
         """
         gates = NO_GATES if every_window else gates or self.manifest.gates
         run = self._prepare(source, [query], gates)
-        return self._started(run, self._embeddings(run, pause))
+        return self._started(run, self._embeddings(run, every))
 
     def ask(
         self,
@@ -204,6 +205,8 @@ class Model:
 
         Arguments and errors as for embed(). vlj_edge.answer_questions() makes answers of them.
         """
+        if isinstance(queries, str):
+            raise VljEdgeError(f"queries are one string, '{queries[:60]}': give a list, [...]")
         if not queries:
             raise VljEdgeError("there is no question: give at least one")
         gates = NO_GATES if every_window else gates or self.manifest.gates
@@ -224,7 +227,10 @@ class Model:
         """Check and load everything a run needs. The source is opened last: whatever fails before leaves none open."""
         tokens = [self.chain.query(query) for query in queries]
         self.chain.load()
-        if not isinstance(source, Source):
+        if isinstance(source, Source):
+            if getattr(source, "period", None) is None:
+                raise VljEdgeError(f"{type(source).__name__} has no period: set it to the seconds between two frames")
+        else:
             source = open_source(source, self.manifest.clip.frames_per_second)
         return _RunState(self.chain, source, tokens, gates, on_device)
 
@@ -233,14 +239,14 @@ class Model:
         self._runs.add(started)
         return started
 
-    def _embeddings(self, run: _RunState, pause: float) -> Generator[WindowEmbedding, None, None]:
+    def _embeddings(self, run: _RunState, every: float) -> Generator[WindowEmbedding, None, None]:
         due = 0.0
         with closing(self._windows(run)) as sampled:
             for window, frames in sampled:
                 run.totals.windows += 1
                 if window.start < due:
                     continue
-                due = window.start + pause
+                due = window.start + every
                 [encoded], is_new = run.encode(frames)
                 yield WindowEmbedding(window, encoded.embedding, is_new, run.at_rest(frames))
 

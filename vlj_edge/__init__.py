@@ -38,6 +38,13 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.video.uri import open_source
 
     from .bundle.embedding_space import embedding_space
+    from .bundle.gate_settings import (
+        CaptionMemorySettings,
+        GateSettings,
+        MeaningGateSettings,
+        RestSettings,
+        SceneGateSettings,
+    )
     from .presets import preset
     from .results import (
         Answer,
@@ -55,13 +62,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Answer",
+    "CaptionMemorySettings",
     "Classification",
     "ExportRequest",
     "Frame",
+    "GateSettings",
     "Guess",
     "IndexedVideo",
     "LabelBank",
     "Layout",
+    "MeaningGateSettings",
     "Model",
     "Moment",
     "Narration",
@@ -69,7 +79,9 @@ __all__ = [
     "Observation",
     "Record",
     "RecordFile",
+    "RestSettings",
     "Run",
+    "SceneGateSettings",
     "Source",
     "Store",
     "Totals",
@@ -106,6 +118,13 @@ __all__ = [
 # Module -> the public names imported from it on first use; the same as the imports for type checkers above.
 _LAZY = {
     ".bundle.embedding_space": ("embedding_space",),
+    ".bundle.gate_settings": (
+        "CaptionMemorySettings",
+        "GateSettings",
+        "MeaningGateSettings",
+        "RestSettings",
+        "SceneGateSettings",
+    ),
     ".export.bundle": ("export_bundle",),
     ".export.request": ("ExportRequest",),
     ".export.weights.locations": ("WeightSources", "shipped_weights"),
@@ -153,13 +172,19 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def load(bundle: str | Path | None = None, backend: str | None = None, engines: str | Path | None = None) -> Model:
+def load(
+    bundle: str | Path | None = None,
+    backend: str | None = None,
+    engines: str | Path | None = None,
+    threads: int | None = None,
+) -> Model:
     """Open a bundle for running.
 
     Args:
         bundle: its directory; None for the nano bundle that ships in the package.
         backend: "onnxruntime", "openvino" or "tensorrt"; None for the best that works here. `Model.backend` names it.
         engines: a folder of TensorRT engines that were built elsewhere and are trusted.
+        threads: CPU threads of the backend; None for what `vlj-edge tune` stored, otherwise all that may be used.
 
     Returns:
         A Model, which is also a context manager.
@@ -171,7 +196,7 @@ def load(bundle: str | Path | None = None, backend: str | None = None, engines: 
 
     from .bundle import nano_bundle
 
-    return Model(Path(bundle) if bundle is not None else nano_bundle(), backend=backend, engines=engines)
+    return Model(Path(bundle) if bundle is not None else nano_bundle(), backend, threads, engines)
 
 
 def build_engines(bundle: str | Path, card: str) -> list[_BuildResult]:

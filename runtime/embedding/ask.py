@@ -11,7 +11,7 @@ from vlj_edge.results import Answer
 
 from ..model import AnySource, Model
 from .classify import ranking
-from .labels import LabelBank, make_bank
+from .labels import LabelBank, make_bank, refuse_string
 
 YES_NO = ("yes", "no")
 
@@ -28,6 +28,7 @@ def answer_questions(
         VljEdgeError: there is no question, a question has fewer than two choices, two choices are the same to the text
             encoder, or the source or the bundle cannot be used.
     """
+    refuse_string(questions, "questions")
     choices = [YES_NO] * len(questions) if choices is None else choices
     if len(choices) != len(questions):
         raise VljEdgeError(f"{len(questions)} questions have {len(choices)} lists of choices: give each its own")
@@ -53,6 +54,7 @@ def answer_questions(
 def _banks(model: Model, choices: Sequence[Sequence[str]]) -> list[LabelBank]:
     made: dict[tuple[str, ...], LabelBank] = {}
     for each in choices:
+        refuse_string(each, "choices")
         if len(each) < 2:
             raise VljEdgeError("a question needs two choices or more: name them with commas between")
         made.setdefault(tuple(each), make_bank(model, each, templates=("{}",)))

@@ -48,6 +48,8 @@ def read_labels(text: str) -> list[str]:
         VljEdgeError: there are no labels, one is repeated, or the file cannot be read.
     """
     path = Path(text).expanduser()
+    if not _is_file(path) and "," not in text and path.suffix.lower() in (".txt", ".csv", ".json"):
+        raise VljEdgeError(f"{path} does not exist: name a file of labels, or the labels with commas between")
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if _is_file(path) else text.split(",")
     except (OSError, ValueError):
@@ -68,8 +70,9 @@ def check_labels(labels: Sequence[str]) -> None:
     """Check that there are labels and that none is repeated.
 
     Raises:
-        VljEdgeError: there are none, or one is repeated.
+        VljEdgeError: there are none, one is repeated, or they are one string, which would be taken letter by letter.
     """
+    refuse_string(labels, "labels")
     if not labels:
         raise VljEdgeError("there are no labels: name them with commas between, or a file with one a line")
     seen: set[str] = set()
@@ -77,6 +80,12 @@ def check_labels(labels: Sequence[str]) -> None:
         if label in seen:
             raise VljEdgeError(f"the label '{label}' is there twice: name each once")
         seen.add(label)
+
+
+def refuse_string(texts: Sequence[str], what: str) -> None:
+    """Raise VljEdgeError if `texts` is one string where a list of them belongs."""
+    if isinstance(texts, str):
+        raise VljEdgeError(f"{what} are one string, '{texts[:60]}': give a list, [...]")
 
 
 def make_bank(
@@ -113,7 +122,7 @@ def make_bank(
     return LabelBank(tuple(labels), np.stack(rows).astype(np.float32), embedding_space(model.manifest))
 
 
-def save_bank(bank: LabelBank, path: Path) -> None:
+def save_bank(bank: LabelBank, path: str | Path) -> None:
     """Write a bank atomically as a NumPy archive (.npz): `labels` (JSON in UTF-8), `embeddings`, `space`.
 
     Raises:
@@ -122,13 +131,13 @@ def save_bank(bank: LabelBank, path: Path) -> None:
     names = np.frombuffer(json.dumps(bank.labels, ensure_ascii=False).encode(), np.uint8)
     space = np.frombuffer(bank.space.encode(), np.uint8)
     try:
-        with atomic_write(path) as stream:
+        with atomic_write(Path(path)) as stream:
             np.savez(stream, labels=names, embeddings=bank.embeddings, space=space)
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be written ({error.strerror or error}): name another place") from error
 
 
-def load_bank(path: Path, model: Model) -> LabelBank:
+def load_bank(path: str | Path, model: Model) -> LabelBank:
     """Read a bank that save_bank() wrote. Nothing in the file is executed.
 
     Raises:

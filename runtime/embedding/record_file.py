@@ -91,7 +91,8 @@ class RecordFile:
         [1, 2]
     """
 
-    def __init__(self, path: Path, layout: Layout, sync: bool = False) -> None:
+    def __init__(self, path: str | Path, layout: Layout, sync: bool = False) -> None:
+        path = Path(path)
         self.path, self.layout, self._sync = path, layout, sync
         self._format: VectorFormat = parse_format(layout.form)
         if not path.exists():
@@ -144,14 +145,14 @@ class RecordFile:
         self.close()
 
 
-def read_layout(path: Path) -> Layout:
+def read_layout(path: str | Path) -> Layout:
     """Read the layout from a file's header.
 
     Raises:
         VljEdgeError: the file cannot be read, or is no record file.
     """
     try:
-        with path.open("rb") as stream:
+        with Path(path).open("rb") as stream:
             header = stream.read(HEADER_SIZE)
         magic, code, width, size, slots, space = _HEADER.unpack_from(header)
         (crc,) = _CRC.unpack_from(header, _HEADER.size)
@@ -167,7 +168,7 @@ def read_layout(path: Path) -> Layout:
     return layout
 
 
-def read_records(path: Path) -> Iterator[Record]:
+def read_records(path: str | Path) -> Iterator[Record]:
     """Yield the records of a file, oldest first, without incomplete ones. Another process may be writing.
 
     Raises:
@@ -176,7 +177,7 @@ def read_records(path: Path) -> Iterator[Record]:
     layout = read_layout(path)
     form, size = parse_format(layout.form), layout.record_size
     numbers: list[tuple[int, int]] = []
-    with path.open("rb") as stream:
+    with Path(path).open("rb") as stream:
         stream.seek(HEADER_SIZE)
         slot = 0
         while len(raw := stream.read(size)) == size:

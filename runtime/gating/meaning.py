@@ -56,8 +56,9 @@ class _Candidate:
 class _ReadyCandidates:
     """The candidates since the pending change became ready: where they began, and one from about their middle.
 
-    Only two are held, or a change that may not be said for an hour would hold the pictures of an hour: the middle one
-    and the one that will be next. `middle` is exact for up to six candidates and lies in the second quarter of more.
+    Only two are held, the middle one and the one that will be next: a change that may not be said for an hour would
+    otherwise hold the pictures of an hour. Up to six candidates `middle` is exact; of more it lies between the first
+    quarter and the middle.
     """
 
     def __init__(self, first: _Candidate) -> None:
@@ -79,9 +80,9 @@ class MeaningGate:
       last said), and is dropped if a later one rises above `forget_above` before it was said.
     - It becomes *ready* once the last `calm_windows` are calm, or after `longest_wait`; `settle` seconds later the
       window of that time is said.
-    - The picture's coming to rest and its beginning to move are changes of their own, ready at once whatever the
-      embedding, with `settle_resting` or `settle_moving` to wait. What was ready before such a turn and would now never
-      be said is said by the window in its middle.
+    - A *turn*, that is the picture's coming to rest or its beginning to move, is a change of its own, ready at once
+      whatever the embedding, with `settle_resting` or `settle_moving` to wait. A change that was ready but not said by
+      then is said now, by the window in the middle of its wait.
     - Nothing is said within `least_hold` of the caption before; between turns that grows by `hold_growth` with every
       caption.
     - Before anything was said, the first window is a pending change.
@@ -128,10 +129,10 @@ class MeaningGate:
         self._latest = candidate = _Candidate(tuple(self._recent)[-self._settings.smoothing :])
         if not self._settings.enabled:
             return self._say(candidate, window.time)
-        cut_off = self._turn(window) if window.at_rest != self._resting else None
+        overdue = self._turn(window) if window.at_rest != self._resting else None
         self._update_pending(candidate)
         if self._pending_since is None:
-            return cut_off
+            return overdue
         held = window.time - self._said_at >= self._hold()
         waited = window.time - self._pending_since >= self._settings.longest_wait
         if self._ready is not None:
@@ -140,7 +141,7 @@ class MeaningGate:
             self._ready = _ReadyCandidates(candidate)
         if self._ready is not None and held and window.time - self._ready.since >= self._settle():
             return self._say(candidate, window.time)
-        return cut_off
+        return overdue
 
     def flush(self) -> Change | None:
         """Return the change that is still pending at the end of the stream, or None."""
@@ -162,11 +163,11 @@ class MeaningGate:
 
     def _turn(self, window: ClipWindow) -> Change | None:
         """Note that the picture came to rest or began to move; return what was ready and would now never be said."""
-        cut_off = None
+        overdue = None
         if self._ready is not None and window.time - self._said_at >= self._settings.least_hold:
-            cut_off = self._say(self._ready.middle, window.time)
+            overdue = self._say(self._ready.middle, window.time)
         self._resting, self._turned, self._pending_since, self._ready = window.at_rest, True, window.time, None
-        return cut_off
+        return overdue
 
     def _update_pending(self, candidate: _Candidate) -> None:
         if self._last_said is None or self._turned:  # whatever the embedding

@@ -23,8 +23,8 @@ class Cancellation:
     """A stop request shared by all threads of one run, and the list of those threads."""
 
     def __init__(self) -> None:
-        self._requested = threading.Event()
-        self._changing = threading.Lock()  # nothing is added after cancel() has asked what there was
+        self._requested = False  # a plain flag: a signal handler may set it in the middle of anything
+        self._changing = threading.RLock()  # nothing is added after cancel() has asked what there was
         self._queues: list[SimpleQueue[Any]] = []
         self._interrupts: list[Callable[[], None]] = []
         self._threads: list[threading.Thread] = []
@@ -32,7 +32,7 @@ class Cancellation:
     @property
     def requested(self) -> bool:
         """True once cancel() was called."""
-        return self._requested.is_set()
+        return self._requested
 
     def check(self) -> None:
         """Return while the run goes on.
@@ -40,7 +40,7 @@ class Cancellation:
         Raises:
             Cancelled: cancel() was called.
         """
-        if self._requested.is_set():
+        if self._requested:
             raise Cancelled
 
     def start(self, thread: threading.Thread, *queues: SimpleQueue[Any]) -> None:
@@ -74,12 +74,16 @@ class Cancellation:
 
     def cancel(self) -> None:
         """Ask all threads to stop and wake those that wait. Returns at once; may be called from any thread."""
-        self._requested.set()
+        self._requested = True
         with self._changing:
             for queue in self._queues:
                 queue.put(WAKE)
             for interrupt in self._interrupts:
                 interrupt()
+
+    def owns_current_thread(self) -> bool:
+        """Return whether the caller is one of the run's own threads."""
+        return threading.get_ident() in [thread.ident for thread in self._threads]
 
     def join(self, seconds: float) -> bool:
         """Wait for the threads to end; return whether all of them did, the calling one left out."""

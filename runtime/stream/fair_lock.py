@@ -4,40 +4,62 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import NamedTuple
+
+
+class _Ticket(NamedTuple):
+    """A place in the queue: its thread, and a lock that is released once every ticket before it is gone."""
+
+    thread: int
+    turn: threading.Lock
 
 
 class FairLock:
     """A mutual-exclusion lock that serves waiting threads first come, first served. Use it with `with`.
 
     threading.Lock makes no promise about order: a thread that releases it and asks again at once may always win, and
-    one camera of several would then never be encoded. Ctrl-C at any point leaves the lock free or properly held.
+    one camera of several would then never be encoded. It is not reentrant. Ctrl-C while waiting gives the place up; in
+    the few instructions of a release it can leave the lock held, until the same thread asks for it again.
     """
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._queue: deque[threading.Lock] = deque()  # one ticket a thread; the first one is the holder's
+        self._queue: deque[_Ticket] = deque()  # the first one is the holder's
 
     def __enter__(self) -> None:
-        ticket = threading.Lock()
-        ticket.acquire()
-        try:
-            with self._mutex:
-                self._queue.append(ticket)
-                if self._queue[0] is ticket:
-                    ticket.release()
-            ticket.acquire()  # released once every ticket before this one is gone
-        except BaseException:  # KeyboardInterrupt while waiting: give the place up
-            self._leave(ticket)
-            raise
+        self.acquire()
 
     def __exit__(self, *_: object) -> None:
         self._leave(self._queue[0])
 
-    def _leave(self, ticket: threading.Lock) -> None:
+    def acquire(self, timeout: float = -1) -> bool:
+        """Wait for the lock, at most `timeout` seconds (-1: for ever); return whether it is held."""
+        ticket = _Ticket(threading.get_ident(), threading.Lock())
+        ticket.turn.acquire()
+        acquired = False
+        try:
+            with self._mutex:
+                if self._queue and self._queue[0].thread == ticket.thread:  # left behind by Ctrl-C
+                    self._queue.popleft()
+                    self._serve_first()
+                self._queue.append(ticket)
+                if self._queue[0] is ticket:
+                    ticket.turn.release()
+            acquired = ticket.turn.acquire(timeout=timeout)
+        finally:
+            if not acquired:
+                self._leave(ticket)
+        return acquired
+
+    def _leave(self, ticket: _Ticket) -> None:
         with self._mutex:
-            if ticket not in self._queue:
+            places = [place for place, each in enumerate(self._queue) if each is ticket]
+            if not places:
                 return
-            was_first = self._queue[0] is ticket
-            self._queue.remove(ticket)
-            if was_first and self._queue:
-                self._queue[0].release()
+            del self._queue[places[0]]
+            if places[0] == 0:
+                self._serve_first()
+
+    def _serve_first(self) -> None:
+        if self._queue and self._queue[0].turn.locked():
+            self._queue[0].turn.release()

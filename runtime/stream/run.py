@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import time
 import weakref
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -19,8 +20,8 @@ from .cancellation import Cancellation, Cancelled
 
 Item = TypeVar("Item")
 
-# Seconds for the threads to end by themselves, and after the source was closed under them. Together below one second.
-_GRACE, _AFTER_CLOSE = 0.5, 0.4
+# Seconds for the threads to end by themselves, for them to end once the source is closed under them, and for close().
+_GRACE, _AFTER_CLOSE, _LIMIT = 0.5, 0.35, 0.9
 
 
 class Run(Iterator[Item], Generic[Item]):
@@ -47,6 +48,10 @@ class Run(Iterator[Item], Generic[Item]):
         self._items, self._source, self._cancellation = _to_the_end(items, source), source, cancellation
         self._totals, self._ended = totals, False
         self._started = time.perf_counter()
+        self._finish = _Finish(source, cancellation)
+        self._closer: threading.Thread | None = None
+        self._process = os.getpid()
+        self._advancing_thread = 0
         self._advancing = threading.Lock()  # held while an item is being made: a generator runs in one thread at a time
         _open_runs.add(self)
 
@@ -66,9 +71,15 @@ class Run(Iterator[Item], Generic[Item]):
     def __next__(self) -> Item:
         if self._cancellation.requested:
             raise StopIteration
+        if self._advancing_thread == threading.get_ident() or self._cancellation.owns_current_thread():
+            raise VljEdgeError("a run cannot be advanced from inside itself, such as from watch: iterate in one place")
         try:
             with self._advancing:
-                return next(self._items)
+                self._advancing_thread = threading.get_ident()
+                try:
+                    return next(self._items)
+                finally:
+                    self._advancing_thread = 0
         except Cancelled:  # closed by another thread, which does the rest
             raise StopIteration from None
         except BaseException as error:  # the end, an error or Ctrl-C: nothing comes after it
@@ -78,20 +89,42 @@ class Run(Iterator[Item], Generic[Item]):
             raise
 
     def close(self) -> None:
-        """Stop, release the source, and return within a second. The totals stay. Any thread, any number of times."""
+        """Stop, release the source, and return within a second. The totals stay. Any thread, any number of times.
+
+        Raises:
+            Exception: what the source's own interrupt() or close() raised.
+        """
+        self._begin_to_close()
+        if not self._cancellation.owns_current_thread():  # which ends by itself once this returns
+            self._wait_until_closed(time.monotonic() + _LIMIT)
+
+    def _begin_to_close(self) -> None:
+        """Close in a thread of its own, which Ctrl-C does not strike and which a source may hold up."""
+        if os.getpid() != self._process:  # the copy that a forked child has: the threads and the camera are not its own
+            return
         _ = self.totals
         self._ended = True
-        self._cancellation.cancel()
-        self._source.interrupt()
-        self._cancellation.join(_GRACE)
-        self._source.close()
-        self._cancellation.join(_AFTER_CLOSE)
+        if self._closer is None:
+            self._closer = threading.Thread(target=self._finish.run, name="vlj-edge close", daemon=True)
+            try:
+                self._closer.start()
+            except RuntimeError:  # the interpreter goes down and starts no threads any more (Python 3.12)
+                self._finish.run()
+
+    def _wait_until_closed(self, deadline: float) -> None:
+        if os.getpid() != self._process:
+            return
+        if self._closer is not None and self._closer.is_alive():
+            self._closer.join(max(0.0, deadline - time.monotonic()))
         if self._advancing.acquire(blocking=False):  # otherwise the thread that is inside closes them by leaving
             try:
                 self._items.close()
             finally:
                 self._advancing.release()
         _open_runs.discard(self)
+        errors, self._finish.errors = self._finish.errors, []
+        if errors:
+            raise errors[0]
 
     def __enter__(self) -> Run[Item]:
         return self
@@ -102,10 +135,39 @@ class Run(Iterator[Item], Generic[Item]):
         self.close()
 
     def __del__(self) -> None:
-        cancellation = getattr(self, "_cancellation", None)  # None where the constructor failed
-        if cancellation is not None and not cancellation.requested:
+        if getattr(self, "_closer", self) is None:  # the constructor was done, and nobody has closed it
             with suppress(Exception):  # nobody could catch it here
                 self.close()
+
+
+class _Finish:
+    """The steps of closing, apart from Run, so that a Run nobody refers to is closed although this still works."""
+
+    def __init__(self, source: Source, cancellation: Cancellation) -> None:
+        self._source, self._cancellation = source, cancellation
+        self.errors: list[Exception] = []
+
+    def run(self) -> None:
+        self._cancellation.cancel()
+        self._attempt(self._source.interrupt)
+        self._cancellation.join(_GRACE)
+        self._attempt(self._source.close)
+        self._cancellation.join(_AFTER_CLOSE)
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # a source of the caller's own; the other steps must follow
+            self.errors.append(error)
+
+
+def close_all(runs: Iterable[Run[Any]]) -> None:
+    """Close several runs at once, within the second that one may take."""
+    runs, deadline = list(runs), time.monotonic() + _LIMIT
+    for run in runs:
+        run._begin_to_close()
+    for run in runs:
+        run._wait_until_closed(deadline)
 
 
 def _to_the_end(items: Iterable[Item], source: Source) -> Generator[Item, None, None]:
@@ -118,7 +180,7 @@ _open_runs: weakref.WeakSet[Run[Any]] = weakref.WeakSet()
 
 
 @atexit.register
-def _close_all() -> None:
+def _close_open_runs() -> None:
     """A thread that is inside native code while the interpreter goes down would abort the process."""
-    for run in list(_open_runs):
-        run.close()
+    with suppress(Exception):
+        close_all(_open_runs)

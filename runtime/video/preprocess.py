@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Preprocess
 
 from ..engines.base import Array
@@ -40,7 +41,12 @@ def crop_and_resize(image: npt.NDArray[np.uint8], preprocess: Preprocess) -> Cro
 
     Args:
         image: uint8 [height, width, 3], BGR.
+
+    Raises:
+        VljEdgeError: the image is something else.
     """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise VljEdgeError(f"a frame is {image.dtype}{list(image.shape)}: give uint8 [height, width, 3], BGR")
     height, width = image.shape[:2]
     size = (preprocess.crop, preprocess.crop)
     # Pillow takes BGR for RGB: the order does not matter in resizing, and is cheaper to swap in the small crop.

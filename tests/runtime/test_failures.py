@@ -19,7 +19,7 @@ from tests.runtime.colours import GATES, MakeVideo, Pictures, counts, scenes
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.model import Model
-from vlj_edge.runtime.video.source import Frame
+from vlj_edge.runtime.video.source import Frame, Source
 
 
 def test_interrupted_stream_keeps_what_was_said(model: Model) -> None:
@@ -268,3 +268,17 @@ def test_engines_keep_their_buffers(model: Model) -> None:
     assert before == after
     assert predictor.inputs["visual_tokens"].ctypes.data == encoder.outputs["visual_tokens"].ctypes.data
     assert decoder.inputs["key_cache_0"].ctypes.data == decoder.outputs["key_cache_out_0"].ctypes.data
+
+
+def test_a_source_or_frame_of_the_wrong_shape_names_what_is_wrong(model: Model) -> None:
+    class Nameless(Source):
+        def frames(self) -> Iterator[Frame]:
+            yield Frame(0.0, np.zeros((20, 30, 3), np.uint8))
+
+    with pytest.raises(VljEdgeError, match="Nameless has no period"):
+        model.embed(Nameless())
+    for image in (np.zeros((20, 30), np.uint8), np.zeros((20, 30, 3)), np.zeros((20, 30, 4), np.uint8)):
+        source = Pictures(scenes((RED, 1)))
+        source.frames = lambda image=image: iter([Frame(0.0, image)])  # type: ignore[method-assign]
+        with pytest.raises(VljEdgeError, match="uint8"):
+            list(model.embed(source))

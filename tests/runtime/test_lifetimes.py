@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vlj_edge
+import vlj_edge.runtime.chain as chain_module
 from tests.runtime import tiny_bundle as by_hand
 from tests.runtime.lifetimes import (
     CALLS,
@@ -289,3 +290,130 @@ def test_onnx_runtime_ends_a_run_that_is_interrupted(nano: Model) -> None:
     thread.join()
     assert "terminate" in ended[0]
     encoder.run()
+
+
+class Unruly(Colours):
+    """A source that breaks its promises: its interrupt() or close() raises or takes long."""
+
+    def __init__(self, interrupt: Callable[[], None], close: Callable[[], None]) -> None:
+        super().__init__(pause=0.001)
+        self._on_interrupt, self._on_close = interrupt, close
+
+    def interrupt(self) -> None:
+        super().interrupt()
+        self._on_interrupt()
+
+    def close(self) -> None:
+        super().close()
+        self._on_close()
+
+
+def burn() -> None:
+    raise RuntimeError("the camera burns")
+
+
+def test_a_source_whose_interrupt_raises_is_closed_all_the_same(model: Model) -> None:
+    source = Unruly(burn, lambda: None)
+    run = model.embed(source)
+    next(run)
+    with pytest.raises(RuntimeError, match="burns"):
+        run.close()
+    assert source.closed == 1
+    run.close()
+    nothing_runs()
+
+
+def test_a_source_that_takes_long_to_close_holds_nobody_up(model: Model) -> None:
+    release = threading.Event()
+    runs = [model.embed(Unruly(lambda: None, lambda: release.wait(60) and None)) for _ in range(5)]
+    for run in runs:
+        next(run)
+    started = time.monotonic()
+    model.close()
+    took = time.monotonic() - started
+    release.set()
+    assert took < PROMPT
+    wait_for(lambda: not workers())
+
+
+def test_ctrl_c_while_closing_does_not_keep_the_source_open(model: Model) -> None:
+    source = Blocked()
+    run = model.embed(source, every_window=True)
+    next(run)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def strike() -> None:
+        wait_for(lambda: run._closer is not None)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    striker = threading.Thread(target=strike)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            striker.start()
+            run.close()
+            wait_for(lambda: False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        striker.join()
+    wait_for(lambda: source.closed and not workers())
+
+
+def test_a_run_is_not_advanced_from_inside_itself(model: Model) -> None:
+    errors: list[VljEdgeError] = []
+
+    def watch(report: object) -> None:
+        try:
+            next(run)
+        except VljEdgeError as error:
+            errors.append(error)
+
+    for overlap in (True, False):
+        model.overlap = overlap
+        run = model.narrate(Colours(seconds=4), watch=watch)
+        list(run)
+    assert len(errors) > 4 and "watch" in str(errors[0])
+
+
+def test_a_model_that_is_closed_while_it_loads_stays_closed(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading, go_on = threading.Event(), threading.Event()
+    real = chain_module.open_engine
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        loading.set()
+        go_on.wait(60)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(chain_module, "open_engine", slow)
+    model, errors = vlj_edge.load(tiny_bundle), list[VljEdgeError]()
+
+    def work() -> None:
+        try:
+            model.embed_text("red")
+        except VljEdgeError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    loading.wait(60)
+    model.close()
+    go_on.set()
+    thread.join(60)
+    assert len(errors) == 1
+    with pytest.raises(VljEdgeError, match="closed"):
+        model.embed_text("red")
+
+
+def test_a_daemon_thread_inside_an_engine_does_not_abort_the_process(tiny_bundle: Path) -> None:
+    program = (
+        "import sys, threading, time, vlj_edge\n"
+        "model = vlj_edge.load()\n"
+        "model.embed_text('x')\n"
+        "begun = threading.Event()\n"
+        "def work():\n"
+        "    while True:\n"
+        "        model.embed_text('x'); begun.set()\n"
+        "threading.Thread(target=work, daemon=True).start()\n"
+        "begun.wait()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "terminate" not in done.stderr, done

@@ -17,6 +17,11 @@ class SceneGateSettings:
         enabled: False encodes every window.
         changed: luminance difference, 0..1, above which a cell counts as changed.
         cells: fraction of changed cells, 0..1, from which on the scene counts as changed.
+
+    Example:
+        >>> import vlj_edge
+        >>> vlj_edge.SceneGateSettings(enabled=False).enabled
+        False
     """
 
     enabled: bool = True
@@ -35,6 +40,11 @@ class RestSettings:
         changed: luminance difference, 0..1, between neighbouring samples above which a thumbnail cell counts as moved.
         cells: fraction of moved cells, 0..1, from which on the picture counts as moving.
         seconds: the shortest time without movement that counts as rest.
+
+    Example:
+        >>> import vlj_edge
+        >>> vlj_edge.RestSettings(seconds=2.0).seconds
+        2.0
     """
 
     enabled: bool = True
@@ -71,6 +81,11 @@ class MeaningGateSettings:
             the scene before.
         settle_moving: the same if the change is that the picture has begun to move.
         settle_resting: the same if the change is that the picture has come to rest.
+
+    Example:
+        >>> import vlj_edge
+        >>> vlj_edge.MeaningGateSettings(speak_below=0.8).speak_below
+        0.8
     """
 
     enabled: bool = True
@@ -99,6 +114,11 @@ class CaptionMemorySettings:
         same_at_rest: the same while the picture is at rest. Only texts made at rest are considered, and only if at
             least two of them agree: a text that is reused at every similar rest must not depend on one error.
         capacity: number of texts that are kept.
+
+    Example:
+        >>> import vlj_edge
+        >>> vlj_edge.CaptionMemorySettings(capacity=64).capacity
+        64
     """
 
     enabled: bool = True
@@ -109,7 +129,13 @@ class CaptionMemorySettings:
 
 @dataclass(frozen=True)
 class GateSettings:
-    """The settings of all gates. A bundle carries those that were calibrated with its weights."""
+    """The settings of all gates. A bundle carries those that were calibrated with its weights.
+
+    Example:
+        >>> import vlj_edge
+        >>> vlj_edge.GateSettings(scene=vlj_edge.SceneGateSettings(enabled=False)).scene.enabled
+        False
+    """
 
     scene: SceneGateSettings = SceneGateSettings()
     meaning: MeaningGateSettings = MeaningGateSettings()

@@ -95,7 +95,7 @@ def embed(
     label_bank = load_bank(bank, model) if bank is not None else None
     novelty = NoveltyDetector(novel_below, manifest.embedding) if novel_below is not None else None
     question = query or (manifest.labels.query if label_bank is not None else None) or None
-    items = model.embed(source, query=question, pause=every)
+    items = model.embed(source, query=question, every=every)
     kept = 0
     with ExitStack() as cleanup:
         cleanup.callback(items.close)

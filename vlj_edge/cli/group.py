@@ -15,6 +15,7 @@ from .embed import embed
 from .export import export
 from .index import index
 from .inspect import inspect
+from .interrupts import was_interrupted
 from .labels import labels
 from .narrate import narrate
 from .profile import profile
@@ -53,6 +54,8 @@ def run(arguments: list[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return 130
     except VljEdgeError as error:
+        if was_interrupted():  # such as ImportError, into which a native module turns KeyboardInterrupt
+            return 130
         click.echo(f"error: {error}", err=True)
         return 1
     except BrokenPipeError:

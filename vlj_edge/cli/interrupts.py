@@ -36,6 +36,11 @@ def install_handlers() -> None:
     _handle(_interrupt)
 
 
+def was_interrupted() -> bool:
+    """Return whether a signal has come: an error after it may be no more than its consequence."""
+    return _received > 0
+
+
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
     """Delay KeyboardInterrupt to the end of the block."""

@@ -60,7 +60,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option("--backend", help=_BACKENDS)
     @engines_option
-    @click.option("--threads", type=click.IntRange(1), help="CPU threads of the engines; all cores if not given.")
+    @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the engines; all cores if not given.")
     @verbose_option
     @wraps(command)
     def with_engine_options(

@@ -235,3 +235,19 @@ def test_questions_that_cannot_be_put(
 ) -> None:
     with pytest.raises(VljEdgeError, match=message):
         answer_questions(model, make_video([(RED, 1)]), questions, choices)
+
+
+def test_one_string_is_not_a_list(model: Model) -> None:
+    for call in (
+        lambda: make_bank(model, "red"),
+        lambda: answer_questions(model, "x.mp4", "red"),
+        lambda: model.ask("x.mp4", "red"),
+        lambda: answer_questions(model, "x.mp4", ["red"], ["ab"]),
+    ):
+        with pytest.raises(VljEdgeError, match="give a list"):
+            call()
+
+
+def test_a_file_of_labels_that_is_not_there_is_no_label() -> None:
+    with pytest.raises(VljEdgeError, match=r"nofile\.txt"):
+        read_labels("nofile.txt")
