@@ -9,9 +9,6 @@ import pytest
 
 from tests.environments.environment import Environment, find_python
 
-TESTS = ("tests/bundle", "tests/cli", "tests/runtime")
-NOT_THERE = ("tests/runtime/library", "tests/runtime/profiling")  # they need extras that are not installed
-
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
@@ -19,6 +16,5 @@ NOT_THERE = ("tests/runtime/library", "tests/runtime/profiling")  # they need ex
 def test_the_lowest_versions_work(version: str, sdist: Path, tmp_path: Path) -> None:
     if (python := find_python(version)) is None:
         pytest.skip(f"there is no Python {version} here")
-    environment = Environment(python, sdist, tmp_path, lowest=True)
-    found = environment.test("-m", "not slow", *TESTS, *(f"--ignore={folder}" for folder in NOT_THERE))
-    assert found["passed"] > 300
+    found = Environment(python, sdist, tmp_path, lowest=True).test()
+    assert found["passed"] > 100
