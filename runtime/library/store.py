@@ -149,8 +149,8 @@ class Store:
         columns = {
             **{name: [value] * count for name, value in moments.video._asdict().items()},
             "number": np.arange(count),
-            "start": moments.start,
-            "end": moments.end,
+            "start": moments.start.copy(),  # what came from another machine may not be aligned as Arrow wants it
+            "end": moments.end.copy(),
             "embedding": arrow.FixedSizeListArray.from_arrays(halves, moments.embeddings.shape[1]),
         }
         with self._readable_errors("cannot be written", "free space; what it held before stays"):
