@@ -15,12 +15,13 @@ demo: $(VENV)/.demo
 WORKERS ?= 2
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart 0 -m "not slow and not signals"
+	$(BIN)/python -m pytest -m "signals and not slow"
 
 # What `make test` leaves out: models at full depth, the long soak, engines for every card, the lowest versions of what
 # pyproject.toml allows, other Python versions, the sdist. Run it after `make test`.
 test-all: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow --durations=20
+	$(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart 0 -m slow --durations=20
 
 # mypy follows directories, not setuptools' package-dir map: show it the tree as it is installed.
 lint: $(VENV)/.dev

@@ -56,6 +56,8 @@ def command():
 main(["command"])
 """
 
+pytestmark = pytest.mark.signals
+
 
 def command(body: str) -> list[str]:
     return [sys.executable, "-c", _COMMAND.format(body=body)]

@@ -161,6 +161,7 @@ def test_a_source_that_fails_in_mid_stream_ends_everything(model: Model, call: s
     nothing_runs()
 
 
+@pytest.mark.signals
 def test_ctrl_c_on_a_still_live_picture_is_prompt(model: Model) -> None:
     """A picture that never changes: the caller waits for a change that never comes."""
     source = Colours(pause=0.02, live=True, colours=(RED,))
@@ -336,6 +337,7 @@ def test_a_source_that_takes_long_to_close_holds_nobody_up(model: Model) -> None
     wait_for(lambda: not workers())
 
 
+@pytest.mark.signals
 def test_ctrl_c_while_closing_does_not_keep_the_source_open(model: Model) -> None:
     source = Blocked()
     run = model.embed(source, every_window=True)

@@ -63,6 +63,7 @@ def test_only_one_holds_it() -> None:
     assert most == 1 and not lock._queue
 
 
+@pytest.mark.signals
 def test_ctrl_c_while_waiting_gives_the_place_up() -> None:
     lock, release = FairLock(), threading.Event()
 
