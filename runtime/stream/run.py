@@ -30,7 +30,8 @@ class Run(Iterator[Item], Generic[Item]):
     Results come out as soon as they are decided. The run is closed by its end, an error, Ctrl-C, leaving `with`,
     `break` in a for loop (nothing refers to it any more), close() from any thread, or the end of the process. Closing
     takes less than a second, whatever the source does, and ends its threads and the source. Only a
-    read that a Source of the caller's own never returns from can outlast it, in a thread that holds nothing else.
+    read, interrupt() or close() that a Source of the caller's own does not return from outlasts it, in a thread of its
+    own that holds no engine.
 
     Example:
         >>> import vlj_edge
