@@ -73,7 +73,7 @@ def an_hour() -> dict[str, Any]:
     after = [value for minute, value in memory.items() if minute >= 5]
     return {
         "minutes": 60,
-        "texts": run.totals.said,
+        "texts": run.totals.narrations,
         "encoder_runs": run.totals.encoder_runs,
         "megabytes_at_5_minutes": after[0],
         "megabytes_at_60_minutes": after[-1],

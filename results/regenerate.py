@@ -57,10 +57,10 @@ def demo() -> dict[str, Any]:
     found: dict[str, Any] = {"bundle": seal(nano_bundle() / MANIFEST).sha256}
     for name, every_window in (("live gates", False), ("every window", True)):
         narration = model.narrate(MEDIA / "demo.mp4", every_window=every_window)
-        said = list(narration)
-        found[name] = {"totals": narration.totals.as_dict(), **score(annotation["events"], said)}
+        events = list(narration)
+        found[name] = {"totals": narration.totals.as_dict(), **score(annotation["events"], events)}
         if not every_window:
-            found[name]["said"] = [event.as_dict() for event in said]
+            found[name]["narrations"] = [event.as_dict() for event in events]
     return found
 
 

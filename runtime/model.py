@@ -318,7 +318,7 @@ class Model:
                     self._probe.record_caption(time.perf_counter() - started)
                 if every_window or text not in ("", last):  # another meaning in the same words is nothing new
                     last = text
-                    totals.said += 1
+                    totals.narrations += 1
                     yield Narration(change.first - half, change.last + half, text, origin, change.similarity)
 
     def _caption(

@@ -48,7 +48,7 @@ def test_the_demo_is_narrated_more_right_than_wrong(demo: tuple[list[Narration],
 
 def test_the_gates_save_decoding_on_the_demo(demo: tuple[list[Narration], Totals]) -> None:
     said, totals = demo
-    assert len(said) == totals.said <= totals.decoder_runs + totals.memory_hits
+    assert len(said) == totals.narrations <= totals.decoder_runs + totals.memory_hits
     assert totals.decodes_saved > 2
     assert 40 < totals.video_seconds < 90
 

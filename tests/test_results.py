@@ -46,7 +46,7 @@ def page(name: str) -> str:
 
 
 def test_the_readme_shows_the_demo_as_it_was_measured() -> None:
-    measured = [plain_line(Narration(**said)) for said in result("demo.json")["live gates"]["said"]]
+    measured = [plain_line(Narration(**event)) for event in result("demo.json")["live gates"]["narrations"]]
     shown = page("README.md").split("$ vlj-edge narrate examples/media/demo.mp4\n")[1].split("\n...")[0].splitlines()
     assert shown == measured[: len(shown)] and len(shown) >= 3
 
@@ -57,7 +57,7 @@ def test_the_readme_shows_its_five_numbers_as_they_were_measured() -> None:
     parity = {row["engine"]: row["cosine"] for row in result("parity.json")["fp16"]["parity"]}["chain"]
     text_quality = 100 * gates["all"]["cider"] / gates["none"]["cider"]
     for figure in (
-        f"all of its {demo['totals']['said']} texts true | {demo['totals']['decodes_saved']:.1f}x fewer |",
+        f"all of its {demo['totals']['narrations']} texts true | {demo['totals']['decodes_saved']:.1f}x fewer |",
         f"at {text_quality:.1f} % of the text quality (CIDEr) | {gates['all_against_none']['cpu_ratio']:.2f}x less |",
         f"ten minutes | {100 * result('runtime.json')['still camera']['share_of_one_core']:.2f} % of one core |",
         f"lowest cosine | {parity:.7f} |",

@@ -250,7 +250,7 @@ class Totals:
         decoder_runs: texts that the decoder made.
         decoder_tokens: calls of the decoder engine, one a token, over all texts.
         memory_hits: texts that came from the caption memory.
-        said: texts in total.
+        narrations: all of them, from the decoder and from the caption memory.
 
     Example:
         >>> from vlj_edge import Totals
@@ -267,7 +267,7 @@ class Totals:
     decoder_runs: int = 0
     decoder_tokens: int = 0
     memory_hits: int = 0
-    said: int = 0
+    narrations: int = 0
 
     @property
     def decodes_saved(self) -> float:

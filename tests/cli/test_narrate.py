@@ -40,7 +40,7 @@ def test_every_json_line_that_speaks_has_start_end_and_text(video: Path, tiny_bu
     spoken, totals = json_lines(done.stdout)
     assert [line["text"] for line in spoken] == TEXTS
     assert all(0 <= line["start"] < line["end"] <= 9.5 for line in spoken)
-    assert (totals["said"], totals["windows"], totals["video_seconds"]) == (3, 17, 9.0)
+    assert (totals["narrations"], totals["windows"], totals["video_seconds"]) == (3, 17, 9.0)
 
 
 def test_every_window_decodes_every_window(video: Path, tiny_bundle: Path) -> None:

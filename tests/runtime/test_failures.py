@@ -32,7 +32,7 @@ def test_interrupted_stream_keeps_what_was_said(model: Model) -> None:
     assert [narration.text for narration in found] == ["a red screen", "blue"]
     assert source.closed
     totals = narrator.totals
-    assert totals.said == totals.decoder_runs == 2
+    assert totals.narrations == totals.decoder_runs == 2
     assert totals.windows == 12
     assert totals.video_seconds == 7
     wall = totals.wall_seconds
@@ -57,7 +57,7 @@ def test_interrupt_in_the_decoder_leaves_the_counts_right(step_by_step: Model, m
         "decoder_runs": 0,
         "decoder_tokens": 0,
         "memory_hits": 0,
-        "said": 0,
+        "narrations": 0,
     }
 
 
@@ -71,7 +71,7 @@ def test_source_that_breaks_off_is_an_error_after_everything_was_said(model: Mod
     with pytest.raises(StopIteration):
         next(narrator)
     assert source.closed
-    assert narrator.totals.said == 2
+    assert narrator.totals.narrations == 2
     with pytest.raises(VljEdgeError, match="the cable is out"):
         list(model.embed(Pictures(scenes((RED, 4)), incomplete="the cable is out")))
 

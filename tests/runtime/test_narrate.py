@@ -33,7 +33,7 @@ def test_video_is_narrated_when_it_changes(model: Model, make_video: MakeVideo) 
     assert found[1].similarity == pytest.approx(by_hand.embedding_of(RED) @ by_hand.embedding_of(BLUE), abs=0.1)
     totals = narrator.totals
     assert totals.windows == 23
-    assert totals.said == totals.decoder_runs == 3
+    assert totals.narrations == totals.decoder_runs == 3
     assert totals.decoder_tokens == 4 + 2 + 4
     assert totals.video_seconds == pytest.approx(12)
     assert totals.wall_seconds > 0
@@ -52,7 +52,7 @@ def test_gates_skip_exactly_the_work_behind_them(model: Model) -> None:
         "decoder_runs": 2,
         "decoder_tokens": 6,
         "memory_hits": 1,
-        "said": 3,
+        "narrations": 3,
     }
 
 
@@ -105,7 +105,7 @@ def test_every_window_decodes_each(model: Model) -> None:
         assert narration.text == tokens.decode(ids)
     assert found[0].similarity is None
     totals = narrator.totals
-    assert totals.windows == totals.encoder_runs == totals.decoder_runs == totals.said == 11
+    assert totals.windows == totals.encoder_runs == totals.decoder_runs == totals.narrations == 11
     assert totals.decodes_saved == 1
 
 
@@ -139,7 +139,7 @@ def test_same_words_for_another_meaning_are_not_said_again(model: Model) -> None
     narrator = model.narrate(Pictures(scenes((one, 16), (other, 16))), gates=gates)
     assert texts(list(narrator)) == [(0.5, "a red screen")]
     assert narrator.totals.decoder_runs > 1
-    assert narrator.totals.said == 1
+    assert narrator.totals.narrations == 1
 
 
 def test_empty_text_is_not_said_but_does_not_hide_what_follows(model: Model) -> None:
@@ -228,7 +228,7 @@ def test_texts_come_in_order_and_as_soon_as_they_are_decided(step_by_step: Model
     seen = [(next(narrator).text, source.given, narrator.totals.windows) for _ in range(3)]
     # a window is whole with its 4th sample, which is chosen when the next frame has come
     assert seen == [("a red screen", 7, 2), ("blue", 23, 10), ("green light glows", 39, 18)]
-    assert narrator.totals.said == 3
+    assert narrator.totals.narrations == 3
 
 
 def test_narrations_and_totals_are_json(model: Model) -> None:

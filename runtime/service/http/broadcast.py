@@ -146,7 +146,7 @@ class Broadcaster:
                 count, reports = channel.statistics.reports_after(seen.get(channel, 0))
                 seen[channel] = count
                 for seconds, report in reports if self._clients else ():
-                    self.publish("look", report_as_dict(shown.get(name, name), seconds, report))
+                    self.publish("window", report_as_dict(shown.get(name, name), seconds, report))
                 state = (str(channel.state), channel.error)
                 if states.get(channel) != state:
                     states[channel] = state

@@ -71,9 +71,9 @@ def events(server: ServerState) -> APIRouter:
 
     @router.get("/api/events", response_class=Response, responses=_content("text/event-stream") | _TOO_MANY)
     async def stream(last_event_id: Annotated[str | None, Header()] = None) -> Response:
-        """Server-sent events: narration (a caption, with an id), look (the gates' report of a window), state.
+        """Server-sent events: narration (with an id), window (what the gates decided about one), state (of a source).
 
-        The last captions come first.
+        The last narrations come first.
         """
         if server.broadcaster.is_full:
             raise HTTPException(503, "too many pages are listening: close one")

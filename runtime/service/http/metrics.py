@@ -76,11 +76,11 @@ class _StationCollector(Collector):
     def _collect_sinks(self) -> Iterator[Metric]:
         states = _with_unique_names([sink.state() for sink in self._server.station.sinks])
         for key, what in _SINKS.items():
-            counter = CounterMetricFamily(f"vlj_edge_outlet_{key}", what, labels=["outlet"])
+            counter = CounterMetricFamily(f"vlj_edge_sink_{key}", what, labels=["sink"])
             for state in states:
                 counter.add_metric([state["name"]], state[key])
             yield counter
-        queued = GaugeMetricFamily("vlj_edge_outlet_queued", "Captions that wait for a sink.", labels=["outlet"])
+        queued = GaugeMetricFamily("vlj_edge_sink_queued", "Captions that wait for a sink.", labels=["sink"])
         for state in states:
             queued.add_metric([state["name"]], state["queued"])
         yield queued

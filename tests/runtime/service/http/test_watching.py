@@ -119,11 +119,11 @@ def test_events_are_streamed_after_the_last_captions(serve: Serve) -> None:
         assert answer.headers["content-type"].startswith("text/event-stream")
         found = list(islice(messages(answer), 60))
     said = [(data, number) for kind, data, number in found if kind == "narration"]
-    looks = [data for kind, data, _ in found if kind == "look"]
+    windows = [data for kind, data, _ in found if kind == "window"]
     assert [data["number"] for data, _ in said] == list(range(1, len(said) + 1)) and len(said) >= 3
-    assert set(looks[0]) == {"source", "time", "cosine", "resting", "spoke"} and looks[0]["source"] == "cam"
-    assert any(look["spoke"] for look in looks) and any(look["cosine"] is not None for look in looks)
-    times = [look["time"] for look in looks]
+    assert set(windows[0]) == {"source", "time", "cosine", "resting", "spoke"} and windows[0]["source"] == "cam"
+    assert any(window["spoke"] for window in windows) and any(window["cosine"] is not None for window in windows)
+    times = [window["time"] for window in windows]
     assert times == sorted(set(times))
     seen = {"Last-Event-ID": said[1][1] or ""}
     with served.client() as client, client.stream("GET", "/api/events", headers=seen) as answer:
@@ -155,7 +155,7 @@ def test_a_client_that_stops_reading_delays_nothing_and_is_disconnected(serve: S
         wait_for(served.last)
         large = {"source": "cam", "text": "x" * 100_000}
         for _ in range(500):  # more than all buffers between, and than its queue
-            served.broadcaster.publish("look", large)
+            served.broadcaster.publish("window", large)
         assert served.broadcaster.dropped > 0
         before = served.station.channels["cam"].counts()["windows"]
         wait_for(lambda: served.broadcaster.clients == 0)
@@ -205,7 +205,7 @@ def test_a_new_configuration_is_shown(serve: Serve, cameras: dict[str, Source]) 
         for kind, data, _ in messages(answer):
             if data["source"] == "new":
                 kinds.add(kind)
-            if {"look", "narration", "state"} <= kinds:
+            if {"window", "narration", "state"} <= kinds:
                 break
         assert [source["name"] for source in client.get("/api/state").json()["sources"]] == ["new"]
         assert client.get("/api/sources/old/picture.jpg").status_code == 404
@@ -347,8 +347,8 @@ def test_metrics_are_what_prometheus_reads(serve: Serve, cameras: dict[str, Sour
     for name in ("windows_dropped", "frames_dropped", "source_restarts", "bad_frames"):
         assert metric(served.url, f"vlj_edge_{name}_total", source="cam") >= 0
     assert metric(served.url, "vlj_edge_source_state", source='b"\\', state="live") == 1
-    assert metric(served.url, "vlj_edge_outlet_delivered_total", outlet="log") >= 2
-    assert metric(served.url, "vlj_edge_outlet_missed_total", outlet="log 2") == 0
-    assert metric(served.url, "vlj_edge_outlet_queued", outlet="log 2") >= 0
+    assert metric(served.url, "vlj_edge_sink_delivered_total", sink="log") >= 2
+    assert metric(served.url, "vlj_edge_sink_missed_total", sink="log 2") == 0
+    assert metric(served.url, "vlj_edge_sink_queued", sink="log 2") >= 0
     assert metric(served.url, "vlj_edge_memory_bytes") > 1e7
     assert metric(served.url, "vlj_edge_clients") == 0
