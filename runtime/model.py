@@ -231,7 +231,7 @@ class Model:
             if getattr(source, "period", None) is None:
                 raise VljEdgeError(f"{type(source).__name__} has no period: set it to the seconds between two frames")
         else:
-            source = open_source(source, self.manifest.clip.frames_per_second)
+            source = open_source(source, sampled_at=self.manifest.clip.frames_per_second)
         return _RunState(self.chain, source, tokens, gates, on_device)
 
     def _started(self, run: _RunState, items: Generator[Any, None, None]) -> Run[Any]:

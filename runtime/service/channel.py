@@ -159,7 +159,9 @@ class Channel:
     def _work(self) -> None:
         try:
             rate = self._context.model.manifest.clip.frames_per_second
-            source = open_source(self.settings.uri, rate, self._context.keep_trying, self._set_state)
+            source = open_source(
+                self.settings.uri, sampled_at=rate, keep_trying=self._context.keep_trying, on_state=self._set_state
+            )
             self._source = ResumableSource(source)
             if not source.live:
                 self._set_state("live")

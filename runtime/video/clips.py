@@ -27,7 +27,7 @@ def spread_clips(
     Raises:
         VljEdgeError: the source cannot be read, or has no frame.
     """
-    with source if isinstance(source, Source) else open_source(source, clip.frames_per_second) as opened:
+    with source if isinstance(source, Source) else open_source(source, sampled_at=clip.frames_per_second) as opened:
         cropped = samples(opened, clip, partial(crop_and_resize, preprocess=preprocess), opened.period)
         found = [frames for _, frames in windows(cropped, clip)]
     if not found:

@@ -1,200 +1,155 @@
-"""Video files, and image files in order."""
+"""Recordings: video files, and whatever else FFmpeg reads and that ends."""
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vlj_edge.errors import VljEdgeError
 
-from .opencv import import_opencv
-from .source import Frame, Image, Source
-
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
-
-
-def natural_sort_key(path: Path) -> list[tuple[int, str]]:
-    """Return a key that sorts frame9 before frame10."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", path.name)]
+from .decoder import Decoder
+from .picture import PictureConverter
+from .pyav import open_container
+from .source import Frame, Source
 
 
-class ImageFiles(Source):
-    """Image files as the frames of a video, at a fixed frame rate.
+@dataclass(frozen=True)
+class Part:
+    """Which part of a recording is read, and how fast its pictures follow one another.
 
-    Raises:
-        VljEdgeError: the first file cannot be read.
+    Attributes:
+        start: seconds; pictures before it are left out.
+        end: seconds; pictures from it on are left out. None: up to the end.
+        frames_per_second: the pictures' rate in place of their own times; None: their own.
     """
 
-    def __init__(self, paths: Sequence[Path], frames_per_second: float) -> None:
-        self._cv2 = import_opencv()
-        self._paths, self._stop = paths, threading.Event()
-        self.period = 1 / frames_per_second
-        if self._read(paths[0]) is None:
-            raise VljEdgeError(_image_error(paths[0]))
-
-    def frames(self) -> Iterator[Frame]:
-        """See Source."""
-        for index, path in enumerate(self._paths):
-            if self._stop.is_set():
-                return
-            image = self._read(path)
-            if image is None:
-                self.incomplete = _image_error(path)
-                return
-            yield Frame(index * self.period, image)
-
-    def interrupt(self) -> None:
-        """See Source."""
-        self._stop.set()
-
-    def close(self) -> None:
-        """See Source."""
-        self._stop.set()
-
-    def _read(self, path: Path) -> Image | None:
-        try:
-            image: Image | None = self._cv2.imread(str(path), self._cv2.IMREAD_COLOR)
-        except self._cv2.error:  # larger than OpenCV's limit
-            return None
-        return image
-
-
-def _image_error(path: Path) -> str:
-    return f"{path} cannot be read as an image: remove it, or save it again"
+    start: float = 0.0
+    end: float | None = None
+    frames_per_second: float | None = None
 
 
 class VideoFile(Source):
-    """A video file, decoded by OpenCV. Every frame is read; none is dropped for being late.
+    """A recording that FFmpeg reads. No picture is dropped for being late.
 
-    Converting a frame to BGR takes as long as decoding it, and most frames are never sampled. So only `Frame.image`
-    converts: at once for the newest frame, while an older one is decoded again by a second capture.
+    A picture is converted to BGR when its `Frame.image` is first asked for, since most are never sampled.
 
     Args:
-        path: of the file, or a URL that FFmpeg reads.
+        place: a file's path, a URL, or an object with read() and optionally seek(), which close() closes.
         shown: its name in messages; the path if None.
+        part: what of it is read.
+        sampled_at: see Decoder.
+        options: FFmpeg's, see open_container().
+
+    Attributes:
+        bad: number of packets that could not be decoded.
 
     Raises:
-        VljEdgeError: the file has no frame that can be read.
+        VljEdgeError: it has no picture that can be read.
     """
 
-    def __init__(self, path: Path | str, shown: str | None = None) -> None:
-        cv2 = import_opencv()
-        self._path, self._shown = path, shown or str(path)
-        self._position, self._count = cv2.CAP_PROP_POS_MSEC, cv2.CAP_PROP_FRAME_COUNT
-        self._stop, self._closed = threading.Event(), False
-        self._capture = cv2.VideoCapture(str(path))
-        self._grabbed = 0  # number of the frame that the capture can convert; -1: none
-        self._second: Any = None  # the second capture
-        self._second_grabbed = 0
-        # Held in every call of a capture: one that is released under another thread's read aborts the process.
+    def __init__(
+        self,
+        place: Path | str | Any,
+        shown: str | None = None,
+        part: Part | None = None,
+        sampled_at: float | None = None,
+        options: dict[str, str] | None = None,
+    ) -> None:
+        self._place, self._shown, self._part = place, shown or str(place), part or Part()
+        self._stop, self._closed, self._at_end = threading.Event(), False, False
+        # Held in every call into the container: one that is closed under another thread's read aborts the process.
         self._reading = threading.Lock()
-        self.period = _period(self._capture.get(cv2.CAP_PROP_FPS), 25.0)
-        first = self._read()
-        if first is None:
+        self._container = open_container(place, self._shown, options)
+        try:
+            self._decoder = Decoder(self._container, self._shown, sampled_at, self._part.frames_per_second)
+            self.period = self._decoder.period
+            self._convert = PictureConverter(self._decoder.pixel_aspect).to_bgr
+            self._pictures = self._decoder.pictures(self._part.start)
+            self._first = self._next()
+            if self._first is None:
+                raise VljEdgeError(self._nothing())
+        except BaseException:
             self.close()
-            raise VljEdgeError(
-                f"{self._shown} has no picture that can be read (damaged, sound only, or an unknown format): "
-                f"look at it with ffprobe, or convert it with ffmpeg -i {Path(self._shown).name} video.mp4"
-            )
-        self._first = first
+            raise
+
+    @property
+    def bad(self) -> int:
+        """Number of packets that could not be decoded."""
+        return self._decoder.bad
 
     def frames(self) -> Iterator[Frame]:
         """See Source."""
-        origin, image = self._first
-        now = 0.0
-        if not self._stop.is_set():
-            yield Frame(now, image)
-        while (position := self._grab()) is not None:
-            # The file's own time wherever it moves on; some files have none, or start again where they were joined.
-            now = position - origin if 0 < position - origin - now < 3600 else now + self.period
-            yield Frame(now, partial(self._image, self._grabbed))
-        with self._locked():
-            if self._stop.is_set():
-                return
-            declared = self._capture.get(self._count) * self.period
-        missing = declared - now - self.period
-        # Counts are estimates in some containers: only what is beyond their error is a loss.
-        if missing > max(0.5, 0.05 * declared):
-            self.incomplete = (
-                f"{self._shown} breaks off at {now + self.period:.1f} of {declared:.1f} seconds: it is damaged, "
-                "copy or record it again"
-            )
+        following, self._first = self._first, None
+        while following is not None and not self._stop.is_set():
+            yield following
+            following = self._next()
+        if not self._stop.is_set() and not self._at_end:
+            self.incomplete = self._loss()
 
     def interrupt(self) -> None:
-        """See Source. A read that FFmpeg is in, such as of a URL that hangs, goes on in its thread."""
+        """See Source."""
         self._stop.set()
+        if not isinstance(self._place, Path | str):  # a read that waits for more ends
+            self._place.close()
 
     def close(self) -> None:
-        """See Source. The captures are released once the read that is in progress returns.
+        """See Source. The container is closed once the read that is in progress returns.
 
-        Images of frames that were read before can still be asked for: the file is opened again for each.
+        Images of frames that were read before can still be asked for.
         """
-        self._stop.set()
+        self.interrupt()
         self._closed = True
         if self._reading.acquire(timeout=0.5):
-            self._unlock()
+            try:
+                self._container.close()
+            finally:
+                self._reading.release()
 
-    def _read(self) -> tuple[float, Image] | None:
-        position = self._grab()
-        if position is None:
-            return None
-        good, image = self._capture.retrieve()
-        return (position, image) if good else None
+    def _next(self) -> Frame | None:
+        """Decode the next picture; None after the last, at the end of the part, or if this was interrupted."""
+        with self._reading:
+            try:
+                if self._stop.is_set():
+                    return None
+                found = next(self._pictures, None)
+                if found is None:
+                    return None
+                if self._part.end is not None and found[0] >= self._part.end - 1e-6:
+                    self._at_end = True
+                    return None
+            finally:
+                if self._closed:
+                    self._container.close()
+        time, picture = found
+        return Frame(time, partial(self._convert, picture))
 
-    def _grab(self) -> float | None:
-        """Decode the next frame and return its time in the file, seconds; None after the last or an interruption."""
-        with self._locked():
-            good = not self._stop.is_set() and self._capture.grab()
-            if not good or self._stop.is_set():
-                self._grabbed = -1  # the last frame is gone with it
-                return None
-            self._grabbed += 1
-            return float(self._capture.get(self._position)) / 1000
+    def _nothing(self) -> str:
+        part = self._part
+        if 0 < self._decoder.end <= part.start:
+            return f"{self._shown} ends at {self._decoder.end:.1f} s: start before that, not at {part.start:g} s"
+        return (
+            f"{self._shown} has no picture that can be decoded ({self._decoder.codec_name}, damaged): copy or record it"
+            " again"
+        )
 
-    def _image(self, number: int) -> Image:
-        """Return frame `number` in BGR."""
-        with self._locked():
-            at_hand = number == self._grabbed and not self._closed
-            good, image = self._capture.retrieve() if at_hand else self._read_again(number)
-        if not good:
-            raise VljEdgeError(
-                f"frame {number} of {self._shown} cannot be read: it is damaged, copy or record it again"
+    def _loss(self) -> str | None:
+        """Say what could not be read; None if nothing was lost."""
+        decoder = self._decoder
+        declared = decoder.declared or 0.0
+        if decoder.failure is not None:
+            return f"{self._shown} breaks off at {decoder.end:.1f} seconds ({decoder.failure}): copy or record it again"
+        if declared - decoder.end > max(0.5, 0.05 * declared):  # below that, a duration may be an estimate
+            return (
+                f"{self._shown} breaks off at {decoder.end:.1f} of {declared:.1f} seconds: it is damaged,"
+                " copy or record it again"
             )
-        converted: Image = image
-        return converted
-
-    def _read_again(self, number: int) -> tuple[bool, Any]:
-        if self._second is None or number < self._second_grabbed:
-            self._second, self._second_grabbed = import_opencv().VideoCapture(str(self._path)), 0
-        while self._second_grabbed < number:
-            if not self._second.grab():
-                return False, None
-            self._second_grabbed += 1
-        return self._second.retrieve()  # type: ignore[no-any-return]
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._reading.acquire()
-        try:
-            yield
-        finally:
-            self._unlock()
-
-    def _unlock(self) -> None:
-        """Release the lock; after close(), the captures as well."""
-        try:
-            if self._closed:
-                self._capture.release()
-                self._second = None
-        finally:
-            self._reading.release()
-
-
-def _period(frames_per_second: float, otherwise: float) -> float:
-    # Containers without a frame rate report a clock rate, such as 90000.
-    return 1 / (frames_per_second if 1e-3 < frames_per_second <= 1000 else otherwise)
+        if decoder.bad:
+            return (
+                f"{self._shown} is damaged: {decoder.bad} of its pictures could not be decoded and were skipped,"
+                " copy or record it again"
+            )
+        return None

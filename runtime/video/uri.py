@@ -11,7 +11,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from vlj_edge.errors import VljEdgeError, without_credentials
 
 from .camera import CameraAddress, CameraSource, CameraState
-from .files import IMAGE_SUFFIXES, ImageFiles, VideoFile, natural_sort_key
+from .files import Part, VideoFile
+from .image_files import IMAGE_SUFFIXES, ImageFiles, natural_sort_key
 from .opencv import import_opencv
 from .source import Source
 from .stdin import StdinSource
@@ -32,7 +33,11 @@ _ARGUS = (  # NVIDIA's camera stack, to BGR; appsink keeps only the newest frame
 
 def open_source(
     uri: str | Path | int,
-    frames_per_second: float = 4.0,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    frames_per_second: float | None = None,
+    sampled_at: float | None = None,
     keep_trying: bool = False,
     on_state: Callable[[CameraState], None] = lambda state: None,
 ) -> Source:
@@ -48,23 +53,29 @@ def open_source(
     | - | JPEGs, one after the other, on stdin; -?size=640x480&rate=25&format=bgr24 for raw frames |
 
     Args:
-        frames_per_second: rate at which the caller samples; a folder's images follow one another at this rate.
+        start, end: seconds; the part of a recording that is read.
+        frames_per_second: the rate of the pictures in place of their own times; of a folder's images, 4 if None.
+        sampled_at: samples a second that the caller takes, from the first frame on. Frames that none of them shows may
+            then be left out. None: every frame comes.
         keep_trying, on_state: see CameraSource; they apply to live sources only.
 
     Raises:
         VljEdgeError: there is nothing, it cannot be read, or it has no frame.
     """
     text = str(uri)
+    part = Part(start, end, frames_per_second)
     if text == "-" or text.startswith("-?"):
         return _stdin(text)
     address = camera_address(text)
     if address is None:
         path = unquote(urlsplit(text).path) if text.startswith("file://") else text
-        return _open_path(Path(path).expanduser(), frames_per_second)
-    live = CameraSource(address, 1 / (4 * frames_per_second), keep_trying=keep_trying, on_state=on_state)
+        return _open_path(Path(path).expanduser(), part, sampled_at)
+    every = 1 / (4 * (sampled_at or 4.0))
+    live = CameraSource(address, every, keep_trying=keep_trying, on_state=on_state)
     if live.recording:  # read every frame, as fast as they are processed
         live.close()
-        return VideoFile(str(address.place), address.shown)
+        remote = {"protocol_whitelist": "http,https,httpproxy,tcp,tls,crypto"}
+        return VideoFile(str(address.place), address.shown, part, sampled_at, remote)
     return live
 
 
@@ -122,7 +133,7 @@ def _stdin(text: str) -> Source:
     )
 
 
-def _open_path(path: Path, frames_per_second: float) -> Source:
+def _open_path(path: Path, part: Part, sampled_at: float | None) -> Source:
     if not path.exists():
         raise VljEdgeError(f"{path} does not exist: check the path; a camera is given by its index, such as 0")
     if not os.access(path, os.R_OK):
@@ -131,8 +142,9 @@ def _open_path(path: Path, frames_per_second: float) -> Source:
         images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
         if not images:
             raise VljEdgeError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)}): give a folder that does")
-        return ImageFiles(sorted(images, key=natural_sort_key), frames_per_second)
+        return ImageFiles(sorted(images, key=natural_sort_key), part.frames_per_second or 4.0)
     if path.stat().st_size == 0:
         raise VljEdgeError(f"{path} is empty: record or copy it again")
-    # As a video, OpenCV would take img_001.png for the first of a sequence and go on to img_002.png.
-    return ImageFiles([path], frames_per_second) if path.suffix.lower() in IMAGE_SUFFIXES else VideoFile(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return ImageFiles([path], part.frames_per_second or 4.0)
+    return VideoFile(path, part=part, sampled_at=sampled_at)

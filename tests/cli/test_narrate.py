@@ -185,12 +185,12 @@ def test_an_empty_video_is_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [1, 100, 4000])
 def test_the_first_bytes_of_a_video_are_one_line(length: int, video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.avi").write_bytes(video.read_bytes()[:length])
-    assert "no picture" in error_of(vlj_edge("narrate", tmp_path / "cut.avi", "--bundle", tiny_bundle))
+    assert "cannot be read" in error_of(vlj_edge("narrate", tmp_path / "cut.avi", "--bundle", tiny_bundle))
 
 
 def test_a_text_file_is_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.mp4").write_text("not a video at all\n" * 100)
-    assert "no picture" in error_of(vlj_edge("narrate", tmp_path / "notes.mp4", "--bundle", tiny_bundle))
+    assert "cannot be read" in error_of(vlj_edge("narrate", tmp_path / "notes.mp4", "--bundle", tiny_bundle))
 
 
 def test_sound_only_is_one_line(sound: Path, tiny_bundle: Path) -> None:

@@ -96,7 +96,8 @@ def _narrate_one(
     from ..errors import without_credentials
 
     name = without_credentials(uri)
-    source = open_source(uri, model.manifest.clip.frames_per_second, on_state=lambda state: print_state(name, state))
+    rate = model.manifest.clip.frames_per_second if files.record is None else None  # a film has every frame
+    source = open_source(uri, sampled_at=rate, on_state=lambda state: print_state(name, state))
     with ExitStack() as cleanup:
         cleanup.callback(source.close)
         if files.record is not None:

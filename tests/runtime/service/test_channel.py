@@ -82,7 +82,7 @@ def channel_of(model: Any, on_event: Callable[[Event], None] = lambda event: Non
 def run_here(channel: Channel, source: Source) -> None:
     """Run the channel in this thread, so that changes come exactly where a test wants them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(channels, "open_source", lambda *rest: source)
+        patch.setattr(channels, "open_source", lambda *rest, **options: source)
         channel._work()
 
 
@@ -205,7 +205,7 @@ class Fails(Blocks):
 @pytest.mark.parametrize("until", ["interrupt", "close", "never", "it fails"])
 def test_stop_does_not_wait_for_the_source(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, until: str) -> None:
     source = Fails(until) if until == "it fails" else Blocks(until)
-    monkeypatch.setattr(channels, "open_source", lambda *rest: source)
+    monkeypatch.setattr(channels, "open_source", lambda *rest, **options: source)
     with Model(tiny_bundle) as model:
         station = Station(model, [SourceSettings("a", "a")])
         station.start()
@@ -238,7 +238,7 @@ def test_a_stopped_station_leaves_no_thread(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, milliseconds: int, changes: bool
 ) -> None:
     before = set(threading.enumerate())
-    monkeypatch.setattr(channels, "open_source", lambda *rest: Endless())
+    monkeypatch.setattr(channels, "open_source", lambda *rest, **options: Endless())
     with Model(tiny_bundle) as model:
         station = Station(model, [SourceSettings("a", "a"), SourceSettings("b", "b")])
         station.start()

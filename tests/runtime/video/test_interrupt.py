@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.sinks.video import AnnotatedVideoWriter, RecordedSource
-from vlj_edge.runtime.video import camera, files
-from vlj_edge.runtime.video.files import ImageFiles, VideoFile
+from vlj_edge.runtime.video import camera
+from vlj_edge.runtime.video.files import VideoFile
+from vlj_edge.runtime.video.image_files import ImageFiles
 from vlj_edge.runtime.video.opencv import import_opencv
 from vlj_edge.runtime.video.shared_frames import SharedFrames
 from vlj_edge.runtime.video.source import Source
@@ -107,58 +108,45 @@ def test_a_camera_is_closed_at_any_moment(
 
 
 @EXAMPLES
-@given(delay=st.floats(0, 0.1), order=st.sampled_from(ORDERS), late=st.booleans())
+@given(delay=st.floats(0, 0.1), order=st.sampled_from(ORDERS))
 def test_a_video_file_is_closed_at_any_moment(
-    make_video: Callable[..., Path], delay: float, order: tuple[str, ...], late: bool
+    make_video: Callable[..., Path], delay: float, order: tuple[str, ...]
 ) -> None:
     source = VideoFile(make_video([((0, 0, 255), 20)]))
-    if late:  # the second capture is in use as well
-        thread = threading.Thread(target=lambda: [source._image(n) for n in range(1, 500) if not source._closed])
-        thread.start()
-        errors: list[BaseException] = []
-    else:
-        thread, errors = read_in_thread(source)
+    thread, errors = read_in_thread(source)
     time.sleep(delay)
-    end(source, thread, ORDERS[1] if late else order)
+    end(source, thread, order)
     assert source.incomplete is None
     assert not errors
 
 
-class HangingCapture:
-    """A cv2.VideoCapture whose grab() hangs from the second frame on, and that must not be released meanwhile."""
+class HangingBytes:
+    """The bytes of a file, the second half of which never comes, until it is closed."""
 
-    def __init__(self, path: str) -> None:
-        self.go_on, self.hangs, self.released, self.grabbed = threading.Event(), threading.Event(), False, 0
+    def __init__(self, path: Path) -> None:
+        self.data, self.position = path.read_bytes(), 0
+        self.hangs, self.closed = threading.Event(), threading.Event()
 
-    def grab(self) -> bool:
-        self.grabbed += 1
-        if self.grabbed > 1:
+    def read(self, count: int) -> bytes:
+        if self.position > len(self.data) // 2:
             self.hangs.set()
-            assert self.go_on.wait(60)
-            assert not self.released
-        return True
+            assert self.closed.wait(60)
+            return b""
+        found = self.data[self.position : self.position + count]
+        self.position += len(found)
+        return found
 
-    def retrieve(self) -> tuple[bool, Any]:
-        return True, np.zeros((4, 6, 3), np.uint8)
-
-    def get(self, _: int) -> float:
-        return 25.0
-
-    def release(self) -> None:
-        self.released = True
+    def close(self) -> None:
+        self.closed.set()
 
 
-def test_a_video_file_whose_read_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files.import_opencv(), "VideoCapture", HangingCapture)
-    source = VideoFile("http://somewhere/video.mp4")
-    capture: Any = source._capture
+def test_a_video_whose_read_hangs(make_video: Callable[..., Path]) -> None:
+    data = HangingBytes(make_video([((0, 0, 255), 600)], name="video.avi"))
+    source = VideoFile(data, "slow.avi")
     thread, errors = read_in_thread(source)
-    assert capture.hangs.wait(120)
-    end(source, thread, ("interrupt", "close", "close"))
-    assert not capture.released
-    capture.go_on.set()
-    thread.join(120)
-    assert not thread.is_alive() and capture.released
+    assert data.hangs.wait(120)
+    end(source, thread, ("interrupt", "join", "close", "close"))
+    assert source.incomplete is None
     assert not errors
 
 

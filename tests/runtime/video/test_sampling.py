@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlj_edge.presets import Clip
-from vlj_edge.runtime.video.sampling import samples, window, windows
+from vlj_edge.runtime.video.sampling import samples, windows
 from vlj_edge.runtime.video.source import Frame
 
 CLIP = Clip(frames=8, frames_per_second=4.0, stride=2)
@@ -29,7 +29,12 @@ def frames_at(times: list[float]) -> list[Frame]:
 
 def shown(times: list[float], clip: Clip = CLIP, last: float = 0.0) -> list[int]:
     """Which frame each sample shows."""
-    return list(samples(frames_at(times), clip, lambda image: int(image[0, 0, 0]), last))
+    return [number for _, number in samples(frames_at(times), clip, lambda image: int(image[0, 0, 0]), last)]
+
+
+def timed(samples: Iterable[int], clip: Clip) -> Iterator[tuple[Fraction, int]]:
+    rate = Fraction(clip.frames_per_second).limit_denominator(1001)
+    return ((number / rate, sample) for number, sample in enumerate(samples))
 
 
 times_of_any_stream = st.lists(
@@ -102,22 +107,31 @@ def test_a_sample_waits_only_for_the_next_frame() -> None:
             yield frame
 
     found = samples(stream(), CLIP, lambda image: int(image[0, 0, 0]))
-    assert next(found) == 0
+    assert next(found) == (0, 0)
     assert given_out == [0, 1]  # frame 1 is past sample 0
-    assert next(found) == 2
+    assert next(found) == (Fraction(1, 4), 2)
     assert given_out == [0, 1, 2, 3]  # frame 3, at 0.3 s, is past sample 1 at 0.25 s
 
 
 @given(st.integers(0, 100), clips)
 def test_windows_are_all_whole_clips_of_the_samples(count: int, clip: Clip) -> None:
-    found = list(windows(range(count), clip))
+    found = list(windows(timed(range(count), clip), clip))
     if 0 < count < clip.frames:
         assert [contents for _, contents in found] == [[*range(count), *[count - 1] * (clip.frames - count)]]
     else:
         starts = range(0, max(0, count - clip.frames + 1), clip.stride)
         assert [contents for _, contents in found] == [list(range(s, s + clip.frames)) for s in starts]
     for index, (times, _) in enumerate(found):
-        assert times == window(index, clip)
+        rate = Fraction(clip.frames_per_second).limit_denominator(1001)
+        assert times.index == index and times.start == float(index * clip.stride / rate)
+        assert times.end == float((index * clip.stride + clip.frames) / rate)
+
+
+def test_windows_of_a_source_that_begins_late_have_its_times() -> None:
+    late = [5.04 + index / 25 for index in range(100)]
+    found = list(windows(samples(frames_at(late), CLIP, lambda image: int(image[0, 0, 0]), 1 / 25), CLIP))
+    assert [(w.start, w.end) for w, _ in found] == [(5.04 + k / 2, 7.04 + k / 2) for k in range(len(found))]
+    assert found[0][1] == [0, 6, 12, 18, 25, 31, 37, 43]
 
 
 def test_window_comes_as_soon_as_its_last_sample() -> None:
@@ -128,23 +142,15 @@ def test_window_comes_as_soon_as_its_last_sample() -> None:
             taken.append(index)
             yield index
 
-    found = windows(stream(), CLIP)
+    found = windows(timed(stream(), CLIP), CLIP)
     next(found)
     assert taken == list(range(8))
     next(found)
     assert taken == list(range(10))
 
 
-@given(st.integers(0, 10**7), clips)
-def test_window_times_do_not_drift(index: int, clip: Clip) -> None:
-    rate = Fraction(clip.frames_per_second).limit_denominator(1001)
-    times = window(index, clip)
-    assert times.start == float(index * clip.stride / rate)
-    assert times.end == float((index * clip.stride + clip.frames) / rate)
-
-
 def test_first_windows_of_nano() -> None:
-    found = [(w.index, w.start, w.end, w.centre) for w, _ in windows(range(12), CLIP)]
+    found = [(w.index, w.start, w.end, w.centre) for w, _ in windows(timed(range(12), CLIP), CLIP)]
     assert found == [(0, 0.0, 2.0, 1.0), (1, 0.5, 2.5, 1.5), (2, 1.0, 3.0, 2.0)]
 
 

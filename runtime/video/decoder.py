@@ -1,0 +1,235 @@
+"""From a container to pictures with the times at which a player shows them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Iterator
+from math import ceil
+from typing import Any
+
+from .deinterlace import Deinterlacer
+from .pyav import import_av, picture_stream
+
+_LOOKAHEAD = 20  # packets; a picture is shown at most 16 later than it is stored (H.264, A.3.1)
+_DISTANT = 3600.0  # seconds; times that leap further are a fault of the file, or the place where two were joined
+_BACK = 10.0  # seconds; times that go back by more start anew, by less are in disorder
+_BAD_READS = 100  # in a row, after which the rest of a container counts as lost
+# Formats whose header states how long they last. That of others is FFmpeg's estimate.
+_STATE_DURATION = {"mov", "matroska", "asf", "flv"}
+
+
+class Decoder:
+    """The pictures of a container, in the order in which they are shown.
+
+    Packets that cannot be decoded are skipped and counted. Interlaced pictures are deinterlaced.
+
+    Args:
+        container: from open_container(). Whoever opened it closes it, not during a call of this object.
+        shown: its name in errors.
+        sampled_at: samples a second that the caller takes, counted from the first picture; None: it takes all pictures.
+            Pictures that no sample shows and no other picture is predicted from are then not decoded (non-reference
+            pictures of H.264, HEVC, MPEG-2). The others are the same.
+        frames_per_second: the pictures' rate in place of their own times.
+
+    Attributes:
+        period: nominal seconds between two pictures.
+        pixel_aspect: width of a pixel by its height.
+        codec_name: FFmpeg's name of the pictures' codec.
+        bad: number of packets and pictures between the first and the last good one that could not be decoded. A
+            recording that was cut begins with some that need what was cut off, and ends in the middle of one.
+        declared: end of the container by its header, seconds; None if it does not say.
+        end: end of the last packet of any stream that was read, seconds.
+        failure: what reading the container failed with, in words; None if it came to its end.
+
+    Raises:
+        VljEdgeError: it holds no pictures that can be decoded.
+    """
+
+    def __init__(
+        self, container: Any, shown: str, sampled_at: float | None = None, frames_per_second: float | None = None
+    ) -> None:
+        self._container, self._sampled_at, self._forced_rate = container, sampled_at, frames_per_second
+        self._stream = picture_stream(container, shown)
+        self._codec = self._stream.codec_context
+        self._codec.thread_type = "AUTO"
+        self._codec.thread_count = 1  # the other cores run the engines
+        timeless = container.start_time is None  # as raw H.264, whose guessed rate is what the pictures themselves say
+        average, guessed = self._stream.average_rate, self._stream.guessed_rate
+        rate = frames_per_second or float((guessed if timeless else average) or average or guessed or 25)
+        self.period = 1 / (rate if 1e-3 < rate <= 1000 else 25.0)  # some containers report a clock rate, such as 90000
+        self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1) or 1.0
+        self.codec_name: str = self._codec.name
+        self._origin = _start(container)
+        self.declared = self._declared()
+        self.bad, self._bad_since, self.end = 0, 0, 0.0
+        self.failure: str | None = None
+        self._first_time: float | None = None
+        self._deinterlacer: Deinterlacer | None = None
+
+    def pictures(self, start: float = 0.0) -> Iterator[tuple[float, Any]]:
+        """Yield the time of every picture, seconds, and the picture (av.VideoFrame), from time `start` on."""
+        clock = Clock(self.period, self._forced_rate is None)
+        for picture in self._from(start):
+            time = clock.time(self._time(picture))
+            if time < start - 1e-6:
+                continue
+            if self._first_time is None:
+                self._first_time = time
+            else:
+                self.bad += self._bad_since
+            self._bad_since = 0
+            yield time, picture
+
+    def _declared(self) -> float | None:
+        """Return what the container's header says of its length, seconds; None if it does not."""
+        form = set(self._container.format.name.split(","))
+        if "avi" in form:  # FFmpeg takes the duration of a shortened one from its size
+            return float(self._stream.frames) * self.period or None
+        return self._container.duration / 1e6 if form & _STATE_DURATION and self._container.duration else None
+
+    def _from(self, start: float) -> Iterator[Any]:
+        """Yield pictures, the first of which is not later than `start` wherever that can be had."""
+        seekable = start > 0 and self._forced_rate is None and self._container.start_time is not None
+        for earlier in (0.0, 5.0, 30.0, 120.0) if seekable else ():
+            if start <= earlier or not self._seek(start - earlier):
+                break
+            pictures = self._decoded()
+            first = next(pictures, None)
+            if first is not None and (self._time(first) or 0.0) <= start + 1e-6:
+                yield first
+                yield from pictures
+                return
+        if seekable:
+            self._seek(0.0)
+        yield from self._decoded()
+
+    def _seek(self, time: float) -> bool:
+        """Go to the key picture at or before a time; False where that cannot be done, as in a pipe."""
+        try:
+            self._container.seek(int((time + self._origin) * 1e6), backward=True)
+        except import_av().error.FFmpegError:
+            return False
+        self._deinterlacer = None
+        return True
+
+    def _time(self, stored: Any) -> float | None:
+        """Return the time of a picture or packet, seconds from the start of the container; None if it has none."""
+        if stored is None or stored.pts is None:
+            return None
+        return float(stored.pts * (stored.time_base or self._stream.time_base)) - self._origin
+
+    def _decoded(self) -> Iterator[Any]:
+        damaged = import_av().error.InvalidDataError
+        for packet, needed in self._packets():
+            if self._sampled_at is not None:
+                self._codec.skip_frame = "DEFAULT" if needed or self._deinterlacer else "NONREF"
+            try:
+                pictures = self._codec.decode(packet)
+            except damaged:
+                self._bad_since += 1
+                continue
+            for picture in pictures:
+                if picture.is_corrupt:
+                    self._bad_since += 1
+                else:
+                    yield from self._progressive(picture)
+        if self._deinterlacer is not None:
+            yield from self._deinterlacer.rest()
+
+    def _progressive(self, picture: Any) -> Iterator[Any]:
+        if self._deinterlacer is None and picture.interlaced_frame:
+            self._deinterlacer = Deinterlacer(self._stream)
+        if self._deinterlacer is None:
+            yield picture
+        else:
+            yield from self._deinterlacer.pictures(picture)
+
+    def _packets(self) -> Iterator[tuple[Any, bool]]:
+        """Yield the packets of the pictures, in order of decoding, and whether a sample shows their picture."""
+        if self._sampled_at is None:
+            for packet in self._read():
+                yield packet, True
+            return
+        waiting: deque[Any] = deque()
+        times: list[float] = []  # of packets in `waiting` and before, in order
+        for packet in self._read():
+            waiting.append(packet)
+            time = self._time(packet)
+            if time is not None:
+                insort(times, time)
+            if len(waiting) > _LOOKAHEAD:
+                del times[: -4 * _LOOKAHEAD]
+                yield waiting[0], self._is_sampled(waiting.popleft(), times)
+        for packet in waiting:
+            yield packet, self._is_sampled(packet, times)
+
+    def _is_sampled(self, packet: Any, times: list[float]) -> bool:
+        """Return False if no sample falls between this picture and one that follows."""
+        time = self._time(packet)
+        if time is None or self._first_time is None or self._sampled_at is None:
+            return True
+        following = bisect_right(times, time)
+        if following == len(times):
+            return True
+        sample = ceil((time - self._first_time) * self._sampled_at - 1e-3) / self._sampled_at
+        return sample < times[following] - self._first_time + 1e-5
+
+    def _read(self) -> Iterator[Any]:
+        """Yield the packets of the pictures, then None, which makes the decoder give what it still holds."""
+        av, bad_reads = import_av(), 0
+        while bad_reads < _BAD_READS:
+            try:
+                for packet in self._container.demux():
+                    bad_reads = 0
+                    if not packet.size:  # PyAV's own mark of the end
+                        continue
+                    if packet.pts is not None:
+                        end = packet.pts + (packet.duration or 0)
+                        self.end = max(self.end, float(end * packet.time_base) - self._origin)
+                    if packet.stream_index == self._stream.index:
+                        yield packet
+                break
+            except av.error.InvalidDataError:  # go on behind it
+                bad_reads += 1
+                self._bad_since += 1
+            except (av.error.FFmpegError, OSError) as error:
+                self.failure = getattr(error, "strerror", None) or str(error)
+                break
+        yield None
+
+
+def _start(container: Any) -> float:
+    """Return when the first stream begins, seconds, in that stream's own precision."""
+    whole = (container.start_time or 0) / 1e6
+    starts = [float(s.start_time * s.time_base) for s in container.streams if s.start_time is not None and s.time_base]
+    return min([*starts, whole], key=lambda start: (abs(start - whole) > 2e-6, start == whole))
+
+
+class Clock:
+    """Times that never go back, from times that may be missing, leap, or start again where files were joined."""
+
+    def __init__(self, period: float, trusted: bool) -> None:
+        self._period, self._trusted = period, trusted
+        self._shift = 0.0
+        self._latest: float | None = None
+        self._stored: float | None = None  # the latest picture's own time
+
+    def time(self, stored: float | None) -> float:
+        """Return the time of the next picture, seconds.
+
+        Args:
+            stored: its own time; None if it has none.
+        """
+        latest = self._latest
+        due = 0.0 if latest is None else latest + self._period
+        if stored is None or stored == self._stored or not self._trusted:
+            self._latest = due
+        elif latest is None:
+            self._latest = stored
+        else:
+            if not -_BACK < stored + self._shift - latest < _DISTANT:
+                self._shift = due - stored
+            self._latest = max(latest, stored + self._shift)
+        self._stored = stored
+        return self._latest

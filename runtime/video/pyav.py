@@ -1,0 +1,100 @@
+"""PyAV, FFmpeg's Python binding, imported when it is first needed; and containers opened by it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from vlj_edge.errors import VljEdgeError, require
+
+# What a local file may refer to. FFmpeg opens what a playlist or a session description names: never the network.
+LOCAL_PROTOCOLS = "file,crypto,data,pipe"
+
+
+def import_av() -> ModuleType:
+    """Return av, which logs nothing.
+
+    Raises:
+        VljEdgeError: it is not installed.
+    """
+    av = require("av", "cpu")
+    av.logging.set_level(None)
+    return av
+
+
+def open_container(place: Path | str | Any, shown: str, options: dict[str, str] | None = None, **arguments: Any) -> Any:
+    """Open a container that holds pictures for reading.
+
+    Args:
+        place: a file's path, a URL, or an object with read() and optionally seek().
+        shown: its name in errors, without credentials.
+        options: FFmpeg's options for the format and its protocol.
+        arguments: of av.open().
+
+    Raises:
+        VljEdgeError: there is none, it cannot be read, or this FFmpeg has no decoder for its pictures.
+    """
+    av = import_av()
+    whitelist = {"protocol_whitelist": LOCAL_PROTOCOLS}
+    if isinstance(place, Path):
+        # "file:" so that no part of the name is taken for a protocol; surrogates so that any bytes are a name.
+        place = "file:" + os.fspath(place.absolute())
+    try:
+        container = av.open(place, options=whitelist | (options or {}), metadata_errors="replace", **arguments)
+    except (av.error.FFmpegError, UnicodeError, ValueError) as error:
+        raise VljEdgeError(unreadable(shown, error)) from error
+    try:
+        picture_stream(container, shown)
+    except BaseException:
+        container.close()
+        raise
+    return container
+
+
+def picture_stream(container: Any, shown: str) -> Any:
+    """Return the stream of pictures that a player shows.
+
+    Raises:
+        VljEdgeError: there is none, or this FFmpeg has no decoder for it.
+    """
+    av = import_av()
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        raise VljEdgeError(f"{shown} holds no pictures, only {_kinds(container)}: give a video")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        codec = _codec_name(container, stream)
+        raise VljEdgeError(f"{shown} is in the codec {codec}, which this FFmpeg cannot decode: {_convert(shown)}")
+    return stream
+
+
+def unreadable(shown: str, error: Exception) -> str:
+    """Say in one line why a container cannot be read."""
+    av = import_av()
+    reason = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, av.error.InvalidDataError):
+        reason = "it is damaged, cut off before its index was written, or no video"
+    return f"{shown} cannot be read as a video ({reason}): look at it with ffprobe, or {_convert(shown)}"
+
+
+def _convert(shown: str) -> str:
+    return f"convert it with ffmpeg -i {Path(shown).name} video.mp4"
+
+
+def _kinds(container: Any) -> str:
+    kinds = sorted({"a cover" if s.type == "video" else s.type for s in container.streams})
+    return " and ".join(kinds) or "no stream at all"
+
+
+def _codec_name(container: Any, stream: Any) -> str:
+    """Return the name of a codec without decoder, and its four letters in the file, from FFmpeg's description."""
+    logging = import_av().logging
+    logging.set_level(logging.INFO)
+    description = container.dumps_format()
+    logging.set_level(None)
+    found = re.search(rf"Stream #0:{stream.index}\b.*?: Video: (\w+)( \([^)]*\))*", description)
+    return found[0].partition("Video: ")[2] if found else "unknown"
