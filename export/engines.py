@@ -80,7 +80,7 @@ def export_engine(
         flavour = "native"
     if flavour == "fused":
         fused.fuse(module, _KERNEL_TYPES[types.compute], preset.vision, preset.clip)
-        ranges = ranges and fused.packed_ranges(ranges)
+        ranges = ranges and fused.add_qkv_ranges(ranges)
     elif isinstance(module, VisionEncoder):
         module.pair_by_halves()
     module = module.to(TORCH_DTYPES[types.compute])

@@ -33,7 +33,7 @@ from train import load_stem
 
 from vlj_edge.bundle import seal
 from vlj_edge.export.models import VLJepa, rope
-from vlj_edge.export.models.llama import Block, RMSNorm, masked
+from vlj_edge.export.models.llama import Block, RMSNorm, masked_attention
 from vlj_edge.export.weights.locations import MODEL_FILE
 from vlj_edge.presets import Preset
 from vlj_edge.presets import preset as find_preset
@@ -72,7 +72,7 @@ class TokenModel(nn.Module):
         start, n = before.shape[1], x.shape[1]
         mask = F.pad(before, (0, n - start))[:, None, None, :].repeat(1, 1, n, 1)
         mask[:, :, start:, start:] = torch.ones(n - start, n - start, dtype=torch.bool).tril()
-        attend = masked(self.config, mask)
+        attend = masked_attention(self.config, mask)
         for layer in self.layers:
             x = layer(x, self.cos[:, :n], self.sin[:, :n], attend)
         return self.norm(x[:, start:]) @ self.embed_tokens.weight.T

@@ -1,4 +1,4 @@
-"""The torch modules: one set of blocks, dimensions from a preset."""
+"""The torch modules of VL-JEPA; a preset gives their dimensions."""
 
 from .vl_jepa import VLJepa
 

@@ -1,4 +1,4 @@
-"""The text decoder: an embedding as a one-token prefix, then words (VL-JEPA leaves its architecture open)."""
+"""The text decoder, which turns an embedding into a text. The VL-JEPA paper leaves its architecture open."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from vlj_edge.presets import Preset
 
 from . import ops, rope
-from .llama import Block, masked
+from .llama import Block, masked_attention
 from .ops import RMSNorm
 
 
 class Decoder(nn.Module):
-    """Causal Llama with tied embeddings. Position 0 holds the projected embedding, and its output is the first token: a
-    text of n tokens costs n steps, with no prompt to read first."""
+    """Causal Llama with tied embeddings. Position 0 holds the projected embedding and outputs the first token:
+    a text of n tokens takes n steps."""
 
     cos: Tensor
     sin: Tensor
@@ -32,7 +32,7 @@ class Decoder(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, embedding: Tensor, tokens: Tensor) -> Tensor:
-        """All positions at once, to train: (batch, embedding), int64 (batch, n) -> logits (batch, n + 1, vocabulary).
+        """Return all logits, for training: (batch, embedding), int64 (batch, n) -> (batch, n + 1, vocabulary).
 
         logits[:, i] predict tokens[:, i]; the last row predicts what follows.
         """
@@ -41,7 +41,7 @@ class Decoder(nn.Module):
         n = x.shape[1]
         cos, sin = self.cos[:, :n].to(dtype), self.sin[:, :n].to(dtype)
         causal = torch.ones(1, 1, n, n, dtype=torch.bool, device=x.device).tril()
-        attend = masked(self.config, causal)
+        attend = masked_attention(self.config, causal)
         for layer in self.layers:
             x = layer(x, cos, sin, attend)
         return self._logits(x)
@@ -49,9 +49,17 @@ class Decoder(nn.Module):
     def step(
         self, embedding: Tensor, token: Tensor, position: Tensor, caches: list[Tensor]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """One position: float32 (1, embedding), int64 (1, 1), int64 (1,), and for each layer a key and a value cache
-        (1, kv_heads, capacity, head_dim). At position 0 `token` is ignored. Returns the greedy next token (1, 1), its
-        logits (1, vocabulary) in fp32, and the caches."""
+        """Decode one position.
+
+        Args:
+            embedding: float32 (1, embedding).
+            token: the previous token, int64 (1, 1); ignored at position 0.
+            position: int64 (1,).
+            caches: a key and a value cache for each layer, each (1, kv_heads, capacity, head_dim).
+
+        Returns:
+            The most likely next token (1, 1), the logits (1, vocabulary) in fp32, and the updated caches.
+        """
         dtype = self.embed_tokens.weight.dtype
         prefix = self.prefix_proj(embedding.to(dtype))[:, None]
         x = torch.where(position[:, None, None] == 0, prefix, self.embed_tokens(token)).float()
@@ -71,13 +79,13 @@ class Decoder(nn.Module):
         return logits.argmax(-1, keepdim=True), logits, written
 
     def empty_caches(self) -> list[Tensor]:
-        """Zeroed caches for `step`, key and value of each layer in turn."""
+        """Return zeroed caches for `step`: key and value of each layer in turn."""
         shape = (1, self.config.kv_heads, self.capacity, self.config.head_dim)
         return [self.embed_tokens.weight.new_zeros(shape) for _ in range(2 * self.config.layers)]
 
     @torch.no_grad()
     def generate(self, embedding: Tensor, end: int) -> list[int]:
-        """Greedy tokens for one embedding (1, embedding), the end token left out. The reference for the runtime."""
+        """Return the greedy tokens for one embedding (1, embedding), without the end token."""
         caches, token, tokens = self.empty_caches(), torch.zeros(1, 1, dtype=torch.int64), list[int]()
         for position in range(self.capacity):
             token, _, caches = self.step(embedding, token, torch.tensor([position]), caches)

@@ -1,7 +1,7 @@
-"""The fused flavour: one product for queries, keys and values, followed by one node for rotation and attention.
+"""The fused flavour: one matrix product makes queries, keys and values, and one node rotates them and attends.
 
 The node is this project's CUDA kernel, which only TensorRT runs (export/onnx/plugins.py). It expects the values of a
-head in the checkpoint's own order, and keeps the angles in fp32 where the native predictor rounds them to 16 bits.
+head in the checkpoint's order. It keeps the angles in fp32; the native predictor rounds them to 16 bits.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .llama import SelfAttention
 from .predictor import Predictor
 from .vision_encoder import VisionEncoder
 
-_BYTES = (1, 1 << 8, 1 << 16, 1 << 24)  # values of the bytes of an int32; GPUs are little-endian
+_BYTE_WEIGHTS = (1, 1 << 8, 1 << 16, 1 << 24)  # of the bytes of an int32; GPUs are little-endian
 
 
 def fuse(module: nn.Module, dtype: str, vision: VisionConfig, clip: Clip) -> None:
-    """Replace the attention of a vision encoder or a predictor by the node, in place. Afterwards the module can be cast
-    and exported, but not run.
+    """Replace the attention of a vision encoder or a predictor by the kernel's node, in place. The module can then be
+    cast and exported, but not run.
 
     Args:
         dtype: the type that the module will be cast to, "float16" or "bfloat16".
@@ -42,37 +42,37 @@ def fuse(module: nn.Module, dtype: str, vision: VisionConfig, clip: Clip) -> Non
         side = isqrt(len(module.cos) // times)
         heads, picture = (vision.heads, vision.heads), (side, side)
         shape = (1, len(module.cos), 3 * vision.width)
-        plugins.launch(plugins.AXES, dtype, shape, heads, picture)  # raises
+        plugins.launch(plugins.AXES, dtype, shape, heads, picture)  # raises if the kernel does not support this
         rotary = _Rotary(axes_table(_numpy(module.cos[:, 0]), _numpy(module.sin[:, 0]), side, side))
         for block in module.blocks:
             block.attention = _ByAxes(block.attention, rotary, heads, picture)
-        module.rotary = rotary  # the layers share it; this is the name that the graph gives it
+        module.rotary = rotary  # names the weight that all layers share in the graph
     elif isinstance(module, Predictor):
         config = module.config
         heads = (config.heads, config.kv_heads)
         shape = (1, module.cos.shape[1], (config.heads + 2 * config.kv_heads) * config.head_dim)
-        plugins.launch(plugins.HALVES, dtype, shape, heads)  # raises
+        plugins.launch(plugins.HALVES, dtype, shape, heads)  # raises if the kernel does not support this
         rotary = _Rotary(halves_table(_numpy(module.cos[0]), _numpy(module.sin[0])))
         for layer in module.layers:
             layer.self_attn = _ByHalves(layer.self_attn, rotary, heads)  # type: ignore[arg-type]
         module.rotary = rotary
-        module.attending = key_mask_bytes  # type: ignore[method-assign, assignment]
+        module.attention_of = key_mask_bytes  # type: ignore[method-assign, assignment]
     else:
         raise TypeError(f"{type(module).__name__} has no attention that can be fused")
 
 
-def packed_ranges(ranges: dict[str, float]) -> dict[str, float]:
-    """Add the input range of the packed product to the predictor's: it is that of q_proj, k_proj and v_proj."""
-    packed = {name.replace(".q_proj", ".qkv_proj"): value for name, value in ranges.items() if name.endswith(".q_proj")}
-    return ranges | packed
+def add_qkv_ranges(ranges: dict[str, float]) -> dict[str, float]:
+    """Add the input ranges of the fused qkv_proj layers, which are those of q_proj, to a predictor's ranges."""
+    fused = {name.replace(".q_proj", ".qkv_proj"): value for name, value in ranges.items() if name.endswith(".q_proj")}
+    return ranges | fused
 
 
 def key_mask_bytes(real: Tensor) -> Tensor:
-    """bool (1, n) -> int32 (1, ceil(n / 4)) whose bytes are 1 where it is True: the node's key_mask."""
+    """Pack the node's key_mask: bool (1, n) -> int32 (1, ceil(n / 4)), whose bytes are 1 for True."""
     bits, missing = real.to(torch.int32), -real.shape[1] % 4
     if missing:
         bits = torch.cat((bits, torch.zeros(1, missing, dtype=torch.int32)), dim=1)
-    four = bits.view(1, -1, 4) * torch.tensor(_BYTES, dtype=torch.int32)
+    four = bits.view(1, -1, 4) * torch.tensor(_BYTE_WEIGHTS, dtype=torch.int32)
     return four.sum(-1, dtype=torch.int32)
 
 

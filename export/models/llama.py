@@ -1,4 +1,4 @@
-"""The Llama block, used twice: bidirectional in the predictor, causal with a cache in the decoder.
+"""The Llama block: bidirectional in the predictor, causal with a cache in the decoder.
 
 Submodules carry the names of the Llama checkpoints (`self_attn.q_proj`, `mlp.gate_proj`, ...), so weights map by name.
 """
@@ -15,12 +15,12 @@ from vlj_edge.presets import Llama
 from . import ops
 from .ops import RMSNorm
 
-# Rotated queries and keys, and values, heads packed in the last axis -> attended values in the shape of the queries.
+# (rotated queries, rotated keys, values) -> output in the shape of the queries; the last axis holds all heads.
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class SelfAttention(nn.Module):
-    """Grouped-query projections and rotate-half RoPE around whatever attention the caller brings."""
+    """Grouped-query projections and rotate-half RoPE; the caller passes the attention between them."""
 
     def __init__(self, config: Llama) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class SelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """SwiGLU."""
+    """A SwiGLU feed-forward network."""
 
     def __init__(self, config: Llama) -> None:
         super().__init__()
@@ -69,6 +69,6 @@ class Block(nn.Module):
         return y
 
 
-def masked(config: Llama, mask: Tensor) -> Attend:
-    """Attention within the sequence at hand; mask as in `ops.attention`."""
+def masked_attention(config: Llama, mask: Tensor) -> Attend:
+    """Return attention without a cache; mask as in `ops.attention`."""
     return lambda q, k, v: ops.attention(q, k, v, config.heads, config.kv_heads, mask)

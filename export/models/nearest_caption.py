@@ -1,4 +1,4 @@
-"""The decoder of a device without room for one: it says the nearest of a bank of captions."""
+"""In place of a decoder, on small devices: choose the nearest of a bank of captions."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ class NearestCaption(nn.Module):
         self.register_buffer("bank", bank.t().contiguous())
 
     def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 (1, embedding) -> the caption's number, int64 (1, 1), and its cosine, float32 (1, 1)."""
+        """float32 (1, embedding) -> the caption's index, int64 (1, 1), and its cosine, float32 (1, 1)."""
         cosine = (embedding.to(self.bank.dtype) @ self.bank).float()
         return cosine.argmax(-1, keepdim=True), torch.amax(cosine, -1, keepdim=True)

@@ -1,8 +1,7 @@
-"""Operators that ONNX has as one node (opset 23) and torch spells out.
+"""Operators that are one node in ONNX (opset 23) and several in torch.
 
-In eager mode they are plain torch, differentiable, and the reference; under torch.export they become that one node, or
-with `portable()` what older readers know (TensorRT 10.3: no operator younger than opset 19). Parity between the two is
-what `vlj-edge export` measures at its end.
+In eager mode they are plain, differentiable torch. Under torch.export they become that one node, or inside `portable()`
+several older ones (TensorRT 10.3 reads none newer than opset 19). The parity run of `vlj-edge export` compares the two.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _PORTABLE = ContextVar("portable", default=False)
 
 @contextmanager
 def portable() -> Iterator[None]:
-    """Export inside this block without Attention, RMSNormalization and RotaryEmbedding."""
+    """Export without Attention, RMSNormalization and RotaryEmbedding inside this block."""
     token = _PORTABLE.set(True)
     try:
         yield
@@ -43,7 +42,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, kv_heads: int, mask: 
         return onnx_attention
     q, k, v = (_split_heads(x, n) for x, n in ((q, heads), (k, kv_heads), (v, kv_heads)))
     if torch.compiler.is_exporting():
-        return _spelled_out(q, k, v, mask).transpose(1, 2).flatten(2)
+        return _decomposed_attention(q, k, v, mask).transpose(1, 2).flatten(2)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=heads != kv_heads)
     return y.transpose(1, 2).flatten(2)
 
@@ -68,7 +67,7 @@ def write_cache(cache: Tensor, update: Tensor, position: Tensor) -> Tensor:
     row = _single_token_heads(update, cache.shape[1])
     if _PORTABLE.get():
         return torch.where((torch.arange(cache.shape[2]) == position)[:, None], row, cache)
-    # Not TensorScatter, which would say the same: onnxruntime reads it from 1.25 on, which needs Python 3.11.
+    # TensorScatter would do the same, but needs onnxruntime 1.25, and so Python 3.11.
     return torch.scatter(cache, 2, position.view(1, 1, 1, 1).expand(row.shape), row)
 
 
@@ -82,7 +81,7 @@ def cached_attention(q: Tensor, keys: Tensor, values: Tensor, length: Tensor, he
     if _as_one_node():
         y: Tensor = torch.onnx.ops.attention(q, keys, values, written)[0]
     elif torch.compiler.is_exporting():
-        y = _spelled_out(q, keys, values, written[None, None])
+        y = _decomposed_attention(q, keys, values, written[None, None])
     else:
         y = F.scaled_dot_product_attention(q, keys, values, attn_mask=written, enable_gqa=True)
     return y.reshape(1, 1, -1)
@@ -100,10 +99,10 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 class StaysFp32:
-    """A module whose parameters and tables no cast to fp16 or bf16 reaches; a move to another device does.
+    """A module whose parameters and buffers stay fp32 under half() and bfloat16(); they still move between devices.
 
-    Norms: the residual stream that they read is kept in fp32, since V-JEPA 2 has channels in it that are thousands of
-    times the others, which fp16 adds to wrongly: single tokens fall to cosine 0.56.
+    The norms read the residual stream, which stays fp32 too: some of V-JEPA 2's channels are thousands of times larger
+    than the others, and in fp16 the sums lose so much that single tokens fall to cosine 0.56.
     """
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
@@ -124,11 +123,11 @@ class RMSNorm(StaysFp32, nn.RMSNorm):
 
 
 def unit(x: Tensor) -> Tensor:
-    """x in fp32, scaled to length 1 along the last axis."""
+    """Return x in fp32, scaled to length 1 along the last axis."""
     return F.normalize(x.float(), dim=-1)
 
 
-def _spelled_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def _decomposed_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Attention over (batch, heads, tokens, d) as two products and a softmax in fp32; keys may have fewer heads."""
     repeats = q.shape[1] // k.shape[1]
     if repeats > 1:

@@ -1,4 +1,4 @@
-"""The predictor: visual tokens and a query in, the embedding of the answer out (VL-JEPA, section 3.1)."""
+"""The predictor: visual tokens and a query -> the embedding of the answer (VL-JEPA, section 3.1)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from vlj_edge.presets import Preset
 
 from . import ops, rope
-from .llama import Attend, Block, masked
+from .llama import Attend, Block, masked_attention
 from .ops import RMSNorm
 
 
 class Predictor(nn.Module):
-    """Llama layers without a causal mask over [visual tokens; query tokens], pooled over all that is not padding.
+    """Llama layers without a causal mask over visual and query tokens, then the mean of all outputs but padding.
 
-    Where the paper is silent this follows the public checkpoint (open-vljepa): RoPE positions run over the whole
-    sequence, the final norm is applied, pooling takes visual and query outputs, both projections have a bias.
+    What the paper leaves open is as in the public checkpoint (open-vljepa): RoPE positions run over the whole sequence,
+    the final norm is applied before the mean, and both projections have a bias.
     """
 
     cos: Tensor
@@ -44,14 +44,14 @@ class Predictor(nn.Module):
         real = torch.cat((torch.ones_like(visual_tokens[..., 0], dtype=torch.bool), query_mask), dim=1)
         n = x.shape[1]
         cos, sin = self.cos[:, :n].to(dtype), self.sin[:, :n].to(dtype)
-        attend = self.attending(real)
+        attend = self.attention_of(real)
         for layer in self.layers:
             x = layer(x, cos, sin, attend)
         weight = real.to(x.dtype)[..., None]
         pooled = (self.norm(x) * weight).sum(1) / weight.sum(1)
         return ops.unit(self.out_proj(pooled.to(dtype)))
 
-    def attending(self, real: Tensor) -> Attend:
-        """What all layers attend with; real is bool (batch, n), False for padding. fused.py has its own."""
-        mask = real[:, None, None, :].expand(-1, 1, real.shape[1], -1)  # ONNX Attention wants a row a query
-        return masked(self.config, mask)
+    def attention_of(self, real: Tensor) -> Attend:
+        """Return the attention of all layers; real is bool (batch, n), False for padding. fused.py replaces this."""
+        mask = real[:, None, None, :].expand(-1, 1, real.shape[1], -1)  # ONNX Attention needs a row for each query
+        return masked_attention(self.config, mask)

@@ -1,6 +1,6 @@
-"""Rotary position tables, computed once in fp32 and kept as constants, so that no engine computes a sine.
+"""Tables of rotary position embeddings (RoPE), computed once in fp32 and exported as constants.
 
-They are made on the CPU also where a module is built on the meta device, because no checkpoint holds them.
+No checkpoint holds them, so they are made on the CPU even where a module is built on the meta device.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vlj_edge.presets import Llama
 
-# Pixels on a side that V-JEPA 2.1's positions were trained on: with larger pictures they are squeezed into as many.
+# Side in pixels of the pictures that V-JEPA 2.1 was trained on; the positions of larger ones are scaled to its range.
 _TRAINED_SIDE = 256
 _CPU = torch.device("cpu")
 
@@ -22,27 +22,28 @@ def vjepa_tables(
 ) -> tuple[Tensor, Tensor]:
     """V-JEPA 2's 3-D RoPE as (cos, sin), float32, each (frames * rows * columns, head_dim), tokens in T, H, W order.
 
-    Each axis rotates d = 2 * ((head_dim // 3) // 2) dims: time, then height, then width; what is left is not rotated.
-    What looks like an error is the checkpoint's own and must stay (transformers models/vjepa2, rotate_queries_or_keys):
-    the d/2 frequencies are TILED over the axis ([f0..f9, f0..f9]) although the rotation pairs ADJACENT dims.
+    Each axis rotates d = 2 * ((head_dim // 3) // 2) dims: time, then height, then width; the rest is not rotated.
+    The d/2 frequencies are TILED over the axis ([f0..f9, f0..f9]) although the rotation pairs ADJACENT dims. It looks
+    like an error, but the checkpoints were trained so (transformers models/vjepa2, rotate_queries_or_keys).
 
-    With `squeezed_patch`, the patch in pixels, they are V-JEPA 2.1's: both dims of a pair turn at one frequency, and
-    rows and columns run from 0 to 256 / patch - 1 whatever their number (facebookresearch/vjepa2, app/vjepa_2_1).
+    `squeezed_patch`, the patch in pixels, gives V-JEPA 2.1's tables: both dims of a pair have one frequency, and
+    rows and columns run from 0 to 256 / patch - 1 however many there are (facebookresearch/vjepa2, app/vjepa_2_1).
 
     The sine carries the sign of the rotation, so that rotating x is `x * cos + x[..., adjacent_swap(d)] * sin`.
     """
     axis = 2 * ((head_dim // 3) // 2)
     frequencies = 1.0 / 10000 ** (torch.arange(axis // 2, dtype=torch.float32, device=_CPU) / (axis / 2))
     position = torch.arange(frames * rows * columns, device=_CPU)
-    place = [position // (rows * columns), position % (rows * columns) // columns, position % columns]
-    place = [p.float() for p in place]
+    coordinates = [position // (rows * columns), position % (rows * columns) // columns, position % columns]
+    coordinates = [p.float() for p in coordinates]
     if squeezed_patch is None:
         frequencies = frequencies.repeat(2)
     else:
         frequencies = frequencies.repeat_interleave(2)
         last = _TRAINED_SIDE // squeezed_patch - 1
-        place[1:] = (p * last / max(count - 1, 1) for p, count in zip(place[1:], (rows, columns), strict=True))
-    angles = [torch.outer(p, frequencies) for p in place]
+        for i, count in ((1, rows), (2, columns)):
+            coordinates[i] = coordinates[i] * last / max(count - 1, 1)
+    angles = [torch.outer(p, frequencies) for p in coordinates]
     angles.append(torch.zeros(len(position), head_dim - 3 * axis, device=_CPU))
     angle = torch.cat(angles, dim=-1)
     sign = torch.tensor([-1.0, 1.0], device=_CPU).repeat(head_dim // 2)
@@ -50,12 +51,12 @@ def vjepa_tables(
 
 
 def adjacent_swap(head_dim: int) -> Tensor:
-    """The index (1, 0, 3, 2, ...), int64 (head_dim,): each dim is rotated together with its neighbour."""
+    """Return the index that swaps neighbours, (1, 0, 3, 2, ...), int64 (head_dim,)."""
     return torch.arange(head_dim, device=_CPU).view(-1, 2).flip(-1).flatten()
 
 
 def halves(head_dim: int) -> Tensor:
-    """The index (0, 2, 4, ..., 1, 3, 5, ...), int64 (head_dim,): the first of every pair, then the second ones."""
+    """Return the index (0, 2, 4, ..., 1, 3, 5, ...), int64 (head_dim,): the first dim of each pair, then the second."""
     return torch.arange(head_dim, device=_CPU).view(-1, 2).T.flatten()
 
 

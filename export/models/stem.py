@@ -1,4 +1,4 @@
-"""The frozen image stem of nano: EfficientNet-Lite0 up to the end of its stride-16 stage, batch norms folded in."""
+"""nano's frozen image stem: EfficientNet-Lite0 up to the end of its stride-16 stage, batch norms folded in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Block:
 
 
 # efficientnet/lite/efficientnet_lite_builder.py: r1_k3_s11_e1_i32_o16, r2_k3_s22_e6_i16_o24, r2_k5_s22_e6_i24_o40,
-# r3_k3_s22_e6_i40_o80, r3_k5_s11_e6_i80_o112; lite has no squeeze-and-excitation and ReLU6 for swish.
+# r3_k3_s22_e6_i40_o80, r3_k5_s11_e6_i80_o112; lite has no squeeze-and-excitation, and ReLU6 in place of swish.
 _BLOCKS = (
     _Block(3, 1, 1, 32, 16),
     _Block(3, 2, 6, 16, 24),
@@ -39,7 +39,7 @@ STRIDE = 16
 
 
 class _Conv(nn.Conv2d):
-    """A convolution with TensorFlow's SAME padding: where the padding is odd, the extra row is below and right."""
+    """A convolution with TensorFlow's SAME padding: an odd row or column is added below or right."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride, groups=groups)
@@ -87,7 +87,7 @@ class ImageStem(nn.Module):
 
 
 def stem_weights(efficientnet_lite: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """ImageStem's state dict from that of `efficientnet-lite-pytorch`, each batch norm folded into its convolution."""
+    """Return ImageStem's state dict from that of `efficientnet-lite-pytorch`, with batch norms folded in."""
     folded = _fold(efficientnet_lite, "_conv_stem", "_bn0", "first")
     for i, block in enumerate(_BLOCKS):
         source, target = f"_blocks.{i}.", f"blocks.{i}."

@@ -10,13 +10,13 @@ from . import ops
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the real tokens: (batch, n, width), bool (batch, n) -> (batch, width)."""
+    """Return the mean over the real tokens: (batch, n, width), bool (batch, n) -> (batch, width)."""
     weight = mask.to(hidden.dtype)[..., None]
     return (hidden * weight).sum(1) / weight.sum(1)
 
 
 class TextEncoder(nn.Module):
-    """`backbone` is any transformers encoder that returns `last_hidden_state`."""
+    """Sentences to embeddings. `backbone` is any transformers encoder that returns `last_hidden_state`."""
 
     def __init__(self, backbone: Any, projection: nn.Module) -> None:
         super().__init__()

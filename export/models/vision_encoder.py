@@ -28,7 +28,7 @@ class _Attention(nn.Module):
         return y
 
     def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor, swap: Tensor | None) -> Tensor:
-        # The tables stay fp32, also in an fp16 engine: positions reach into the thousands of tokens.
+        # The tables stay fp32 in an fp16 engine too: fp16 would round every angle.
         by_head = x.view(*x.shape[:-1], self.heads, -1).to(cos.dtype)
         if swap is None:
             first, second = by_head.chunk(2, dim=-1)
@@ -86,7 +86,7 @@ class VisionEncoder(nn.Module):
         cos, sin = rope.vjepa_tables(
             clip.frames // tubelet[0], grid, grid, config.width // config.heads, squeezed_patch=squeezed
         )
-        # One row of heads is broadcast over all: (tokens, 1, head_dim).
+        # (tokens, 1, head_dim), broadcast over all heads.
         self.register_buffer("cos", cos[:, None], persistent=False)
         self.register_buffer("sin", sin[:, None], persistent=False)
         self.register_buffer("swap", rope.adjacent_swap(config.width // config.heads), persistent=False)
@@ -98,7 +98,7 @@ class VisionEncoder(nn.Module):
         return self.encode(features)
 
     def encode(self, features: Tensor, kept: Tensor | None = None) -> Tensor:
-        """The part behind the stem: feature maps (batch, frames, channels, rows, columns) -> visual tokens.
+        """Encode the stem's output: feature maps (batch, frames, channels, rows, columns) -> visual tokens.
 
         In training, `kept` (int64, (batch, n)) drops all tokens but these before the first block; each keeps its
         position.
@@ -115,10 +115,11 @@ class VisionEncoder(nn.Module):
         return tokens
 
     def pair_by_halves(self) -> None:
-        """Put the two values of every rotated pair half a head apart, in place, for export: the weights are then not
-        the checkpoint's any more. Scores are sums over a head's values, so their order is nothing to them, and halves
-        are swapped by copying blocks, where neighbours take a Gather of single values: 16 of 256 ms a layer of ViT-L in
-        ONNX Runtime 1.32 (int8, 2 cores of Zen 4).
+        """Reorder the query and key weights, in place, so that the two values of a rotated pair are half a head apart.
+
+        Attention scores are sums over a head's values, so their order does not matter. Swapping halves copies two
+        blocks, whereas swapping neighbours takes a Gather of single values: 16 of 256 ms a layer of ViT-L in ONNX
+        Runtime 1.32 (int8, 2 cores of Zen 4). For export alone: the weights are no longer the checkpoint's.
         """
         order = rope.halves(self.cos.shape[-1])
         self.cos, self.sin, self.swap = self.cos[..., order], self.sin[..., order], None

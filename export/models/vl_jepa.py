@@ -1,4 +1,4 @@
-"""VL-JEPA: the four parts and how they join."""
+"""VL-JEPA: its parts as one module."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .vision_encoder import VisionEncoder
 
 
 class VLJepa(nn.Module):
-    """All that is trained here or mapped from checkpoints; the text encoder's backbone stays in transformers.
+    """All parts but the backbone of the text encoder, which is a module of transformers.
 
     State dict prefixes: `vision_encoder.`, `predictor.`, `decoder.`, `text_projection.`.
     """
@@ -28,6 +28,6 @@ class VLJepa(nn.Module):
 
 
 def visual_tokens(preset: Preset) -> int:
-    """How many tokens the vision encoder makes of a clip."""
+    """Return the number of tokens that the vision encoder makes of a clip."""
     side = preset.preprocess.crop // (STRIDE if preset.vision.stem else 1) // preset.vision.patch
     return max(preset.clip.frames // preset.vision.tubelet, 1) * side * side  # an image is one tubelet

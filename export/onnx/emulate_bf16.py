@@ -1,4 +1,4 @@
-"""A bf16 graph on a machine without bf16: the same nodes in fp32, with every result rounded to bf16."""
+"""Emulate a bf16 graph on a machine without bf16: the same nodes in fp32, each result rounded to bf16."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .graph import save
 
 
 def emulate_bf16(path: Path, out: Path) -> None:
-    """Write the graph at `path` as one that ONNX Runtime's CPU provider runs, which has no bf16 operators.
+    """Write the graph at `path` to `out` so that ONNX Runtime's CPU provider, which has no bf16 operators, runs it.
 
-    A GPU sums bf16 products in fp32 and rounds the result; so does this: fp32 operators, then a Cast to bf16 and back.
+    Like a GPU, it sums products in fp32 and rounds the result: each operator is fp32, then a Cast to bf16 and back.
     """
     model = ir.load(path)
     graph = model.graph

@@ -1,5 +1,5 @@
-"""torch module -> ONNX graph that a person can read in Netron: fixed shapes, named inputs and outputs, nodes and
-weights named after the module they come from, no stack traces inside."""
+"""Export a torch module as an ONNX graph that is easy to read in Netron: fixed shapes, named inputs and outputs, nodes
+and weights named after the module they come from, no stack traces inside."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _LAYER = re.compile(r"\b(?:blocks|layers|layer)\.(\d+)[./]")
 def to_onnx(module: nn.Module, inputs: dict[str, Any], outputs: Sequence[str], opset: int) -> ir.Model:
     """Export with the shapes of `inputs` (name -> example tensor, or list of tensors) fixed.
 
-    Names of list members and outputs must be given flat in `outputs` and follow `flat_names` for the inputs.
+    `outputs` names each output tensor; `flat_names` gives the names of the input tensors.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for chatty in ("torch.onnx", "onnxscript"):  # absent torchvision, folds that were tried and not taken
-            logging.getLogger(chatty).setLevel(logging.ERROR)
+        for logger in ("torch.onnx", "onnxscript"):  # warn that torchvision is absent and constants stay
+            logging.getLogger(logger).setLevel(logging.ERROR)
         program = torch.onnx.export(
             module.eval(), tuple(inputs.values()), dynamo=True, opset_version=opset, verbose=False
         )
     assert program is not None
     model = program.model
     _name_nodes_and_weights(model.graph)
-    _name_ends(model.graph, flat_names(inputs), outputs)
+    _name_inputs_and_outputs(model.graph, flat_names(inputs), outputs)
     for node in model.graph:
         node.metadata_props.clear()
         node.doc_string = None
@@ -49,7 +49,7 @@ def to_onnx(module: nn.Module, inputs: dict[str, Any], outputs: Sequence[str], o
 
 
 def flat_names(inputs: dict[str, Any]) -> list[str]:
-    """One name a tensor: members of a list named "key_cache_{},value_cache_{}" take these in turn."""
+    """Return a name for each tensor; members of a list named "key_cache_{},value_cache_{}" are named so in turn."""
     names: list[str] = []
     for name, value in inputs.items():
         if isinstance(value, Tensor):
@@ -71,7 +71,7 @@ def save(model: ir.Model, path: Path) -> list[str]:
 
 
 def nodes_a_layer(model: ir.Model) -> int:
-    """Nodes of the largest transformer layer, by the names that `to_onnx` gave ("layers.3.mlp/...", "blocks.3/...")."""
+    """Return the number of nodes in the largest transformer layer, by the nodes' names ("layers.3.mlp/...")."""
     layers = (_LAYER.search(node.name or "") for node in model.graph if not (node.name or "").startswith("stem."))
     counts = Counter(found.group(1) for found in layers if found)
     return max(counts.values(), default=0)
@@ -87,7 +87,7 @@ def _name_nodes_and_weights(graph: ir.Graph) -> None:
     seen: Counter[str] = Counter()
     for node in graph:
         scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes", "")
-        # The scopes are a printed list of module paths from the root inwards, the last one the torch operation.
+        # A printed list of module paths, from the root inwards; the last entry is the torch operation.
         path = [scope.strip(" '\"") for scope in scopes.strip("[]").split(",")]
         module = path[-2] if len(path) >= 2 else ""
         name = f"{module}/{node.op_type}" if module else node.op_type
@@ -111,7 +111,7 @@ def _rename_initializer(graph: ir.Graph, value: ir.Value, name: str) -> None:
     graph.initializers[name] = value
 
 
-def _name_ends(graph: ir.Graph, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+def _name_inputs_and_outputs(graph: ir.Graph, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     assert len(graph.inputs) == len(inputs) and len(graph.outputs) == len(outputs)
     for value, name in zip([*graph.inputs, *graph.outputs], [*inputs, *outputs], strict=True):
         value.name = name

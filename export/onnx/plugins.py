@@ -1,7 +1,7 @@
-"""The fused flavour's two operators, which ONNX does not have: this project's attention kernel as TensorRT plugins.
+"""The two operators of the fused flavour, which are not part of ONNX: this project's attention kernel.
 
-export/models/fused.py puts them into graphs, and export/tensorrt/fused_attention.py registers them with TensorRT, whose
-parser takes an unknown node for the plugin with the name of the node's type (onnx-tensorrt, onnxOpImporters.cpp,
+export/models/fused.py puts them into graphs, and export/tensorrt/fused_attention.py registers them with TensorRT as
+plugins. TensorRT's parser takes an unknown node for the plugin of the same name (onnx-tensorrt, onnxOpImporters.cpp,
 FallbackPluginImporter).
 """
 
@@ -14,12 +14,15 @@ from vlj_edge.cuda.attention import Rotation, attention_launch
 from vlj_edge.cuda.launch import Launch
 
 DOMAIN = "vlj_edge"  # the node's domain in ONNX, and the plugin's namespace in TensorRT
-ENGINES = ("vision_encoder", "predictor")  # their attention is bidirectional; the other engines are those of native
+ENGINES = (
+    "vision_encoder",
+    "predictor",
+)  # their attention is bidirectional; the other engines are as in the native flavour
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """One operator.
+    """An operator that is a plugin in TensorRT.
 
     Attributes:
         name: of the node's type and of the plugin.

@@ -18,13 +18,13 @@ from . import plugins
 TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _ONNX_DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
-_RESIDUAL = "the residual stream and its norms: single channels grow so large that what is added to them would be lost"
+_RESIDUAL = "the residual stream and its norms: some channels grow so large that fp16 and bf16 would lose what is added"
 _UNIT = "the L2 norm of the embedding: squares of small components underflow fp16"
 # The parts of an fp16 or bf16 engine that stay in fp32, and why. Softmax statistics are fp32 inside their own operator.
 KEPT_FP32: dict[str, tuple[str, ...]] = {
     "vision_encoder": ("the 3-D RoPE tables and the rotation of q and k: fp16 would round every angle", _RESIDUAL),
     "predictor": (_RESIDUAL, _UNIT),
-    "decoder": (_RESIDUAL, "the logits handed out, so that near ties are the same on every backend"),
+    "decoder": (_RESIDUAL, "the logits, so that near ties are decided alike on every backend"),
     "text_encoder": (_UNIT,),
 }
 _COMPUTE = ("MatMul", "Gemm", "Conv", "Attention", plugins.AXES.name, plugins.HALVES.name)
@@ -39,8 +39,8 @@ def check_compute(model: ir.Model, engine: str, precision: Precision) -> None:
     for node in model.graph:
         if node.op_type in _COMPUTE and node.outputs[0].dtype != _ONNX_DTYPES[precision.compute]:
             raise VljEdgeError(
-                f"{engine}: {node.name} computes in {node.outputs[0].dtype} although {precision.compute} was asked for:"
-                " name another --precision and report this"
+                f"{engine}: {node.name} computes in {node.outputs[0].dtype} instead of {precision.compute}:"
+                " choose another --precision, and report this"
             )
 
 

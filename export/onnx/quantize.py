@@ -1,4 +1,4 @@
-"""Weights stored as int8 or int4, and matrix products of int8s, as Q/DQ nodes that every backend reads."""
+"""Weights stored as int8 or int4 and int8 activations, as QuantizeLinear and DequantizeLinear (Q/DQ) nodes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ Array = npt.NDArray[Any]
 BLOCK = 32  # weights that share a scale
 _LARGEST = {"int8": 127, "int4": 7}  # symmetric: the most negative value is not used
 _STORED = {"int8": ir.DataType.INT8, "int4": ir.DataType.INT4}
-_STORED_ABOVE = 4096  # elements; smaller weights are not worth a node
-_SHRINKS = np.linspace(1.0, 0.7, 13, dtype=np.float32)
+_QUANTIZED_ABOVE = 4096  # elements; smaller weights are not worth a node
+_SCALE_FACTORS = np.linspace(1.0, 0.7, 13, dtype=np.float32)  # tried for each block of int4
 
 
 def quantize(model: ir.Model, precision: Precision, ranges: dict[str, float] | None = None) -> None:
-    """Store large matrices as `precision` says, with an fp scale for every BLOCK inputs of a column; with int8
-    activations one scale a column, since a product of int8s sums over all of it.
+    """Store large matrices as `precision` says, in place, with a scale for every BLOCK inputs of a column. With int8
+    activations each column has one scale, since an int8 product sums over the whole column.
 
-    Token tables, and the decoder's head, which is one, are int8 in blocks always: they are read in single rows, and a
-    rare word must not suffer from its neighbours. Below opset 21, which has no blocks, they stay as they are.
+    Token tables, and the decoder's output layer, which is one, are always int8 in blocks, so that large values of one
+    token do not coarsen another's. They stay as they are below opset 21, which has no blocks.
 
     Args:
         ranges: largest absolute input of each linear layer by name, from `precision.record_input_ranges`.
 
     Raises:
-        VljEdgeError: int8 activations were asked for and a layer has no range, or a matrix does not fill blocks.
+        VljEdgeError: a layer of a graph with int8 activations has no range, or a matrix does not divide into blocks.
     """
     if precision.weights is None:
         return
@@ -52,11 +52,11 @@ def quantize(model: ir.Model, precision: Precision, ranges: dict[str, float] | N
                 _store_matrix(model.graph, node, precision)
 
 
-def blocks(weight: Array, axis: int, kind: str = "int8") -> tuple[Array, Array]:
-    """int8 of the weight's shape, and float32 scales with `axis` shorter by BLOCK; weight is 2-D, BLOCK divides it.
+def quantize_blocks(weight: Array, axis: int, kind: str = "int8") -> tuple[Array, Array]:
+    """Return integers of the weight's shape, int8, and float32 scales, one for BLOCK values along `axis`.
 
-    A weight is off by at most half a scale, unless int4 shrank its block: int4 tries scales down to 0.7 of the
-    largest weight's and keeps for every block the one with the least squared error.
+    `weight` is 2-D, and BLOCK divides `axis`. The error is at most half a scale for int8. For int4, each block takes
+    the scale with the least squared error, between 0.7 and 1 times the one at which nothing is clipped.
     """
     weight = np.moveaxis(weight, axis, 1).astype(np.float32)
     grouped = weight.reshape(len(weight), -1, BLOCK)
@@ -65,14 +65,14 @@ def blocks(weight: Array, axis: int, kind: str = "int8") -> tuple[Array, Array]:
     return np.ascontiguousarray(np.moveaxis(stored, 1, axis)), np.ascontiguousarray(np.moveaxis(scale, 1, axis))
 
 
-def columns(weight: Array) -> tuple[Array, Array]:
-    """int8 of the weight's shape (inputs, outputs), and a float32 scale for each output."""
+def quantize_columns(weight: Array) -> tuple[Array, Array]:
+    """Return int8 of the weight's shape (inputs, outputs), and a float32 scale for each output."""
     stored, scale = _round(np.ascontiguousarray(weight.T, np.float32)[:, None], "int8")
     return np.ascontiguousarray(stored[:, 0].T), scale[:, 0]
 
 
 def _round(groups: Array, kind: str) -> tuple[Array, Array]:
-    """Round (..., group) to integers that share one scale a group."""
+    """Return (..., group) as integers, and one scale a group."""
     largest = _LARGEST[kind]
     whole = (np.maximum(np.abs(groups).max(axis=-1), 1e-12) / largest).astype(np.float32)
     stored = np.rint(groups / whole[..., None]).astype(np.int8)
@@ -80,8 +80,8 @@ def _round(groups: Array, kind: str) -> tuple[Array, Array]:
         return stored, whole
     error = ((stored * whole[..., None] - groups) ** 2).sum(-1)
     scale = whole
-    for shrink in _SHRINKS[1:]:
-        smaller = whole * shrink
+    for factor in _SCALE_FACTORS[1:]:
+        smaller = whole * factor
         tried = np.rint(groups / smaller[..., None]).clip(-largest, largest).astype(np.int8)
         tried_error = ((tried * smaller[..., None] - groups) ** 2).sum(-1)
         better = tried_error < error
@@ -97,7 +97,7 @@ def _round_input(graph: ir.Graph, matmul: ir.Node, ranges: dict[str, float], rou
     if source.name not in rounded:
         layer = matmul.name.rpartition("/")[0]
         if not ranges.get(layer):
-            raise VljEdgeError(f"{layer} was never seen at work, so it has no int8 scale: name another --precision")
+            raise VljEdgeError(f"no input of {layer} was recorded to set its int8 scale: choose another --precision")
         scale = _initializer(
             graph, f"{matmul.name}.input_scale", np.array(ranges[layer] / 127, _numpy(matmul.inputs[1]))
         )
@@ -117,16 +117,18 @@ def _store_matrix(graph: ir.Graph, matmul: ir.Node, precision: Precision) -> Non
     weight = matmul.inputs[1]
     assert weight is not None and weight.const_value is not None and precision.weights is not None
     if precision.int8_activations:
-        stored, scale = columns(weight.const_value.numpy())
+        stored, scale = quantize_columns(weight.const_value.numpy())
         values = _weights(graph, weight, stored, scale, "int8")
         dequantise = _dequantise(matmul, *values, {"axis": 1}, like=weight)
     else:
         inputs = weight.const_value.shape.numpy()[0]
         if inputs % BLOCK:
             raise VljEdgeError(
-                f"{matmul.name} has {inputs} inputs, which do not fill blocks of {BLOCK}: choose int8 or fp16 for it"
+                f"{matmul.name} has {inputs} inputs, not a multiple of {BLOCK}: choose int8 or fp16 for this engine"
             )
-        values = _weights(graph, weight, *blocks(weight.const_value.numpy(), 0, precision.weights), precision.weights)
+        values = _weights(
+            graph, weight, *quantize_blocks(weight.const_value.numpy(), 0, precision.weights), precision.weights
+        )
         dequantise = _dequantise(matmul, *values, {"axis": 0, "block_size": BLOCK}, like=weight)
     graph.insert_before(matmul, dequantise)
     matmul.replace_input_with(1, dequantise.outputs[0])
@@ -134,11 +136,11 @@ def _store_matrix(graph: ir.Graph, matmul: ir.Node, precision: Precision) -> Non
 
 
 def _store_head(graph: ir.Graph, matmul: ir.Node, transpose: ir.Node) -> None:
-    # The table transposed, as int8 of its own: DequantizeLinear of a table of rows would run over all of it for a word.
+    # Stores the transposed table again: DequantizeLinear of the rows' table would run over all of it for each token.
     table = transpose.inputs[0]
     if table is None or table.const_value is None or not _is_large_weight(table, axis=1):
         return
-    stored, scale = blocks(np.ascontiguousarray(table.const_value.numpy().T), 0)
+    stored, scale = quantize_blocks(np.ascontiguousarray(table.const_value.numpy().T), 0)
     values = _weights(graph, table, stored, scale, "int8", suffix="_head")
     dequantise = _dequantise(matmul, *values, {"axis": 0, "block_size": BLOCK}, like=transpose.outputs[0])
     graph.insert_before(matmul, dequantise)
@@ -149,10 +151,10 @@ def _store_head(graph: ir.Graph, matmul: ir.Node, transpose: ir.Node) -> None:
 
 
 def _store_table(graph: ir.Graph, gather: ir.Node) -> None:
-    # Dequantising the rows that were looked up, instead of the whole table and then looking up.
+    # Looks rows up and then dequantises them: the other order would dequantise the whole table.
     table, ids = gather.inputs
     assert table is not None and table.const_value is not None and ids is not None
-    stored, scale = _weights(graph, table, *blocks(table.const_value.numpy(), 1), "int8")
+    stored, scale = _weights(graph, table, *quantize_blocks(table.const_value.numpy(), 1), "int8")
     rows = ir.node("Gather", [stored, ids], name=f"{gather.name}.rows")
     scales = ir.node("Gather", [scale, ids], name=f"{gather.name}.scales")
     for node in (rows, scales):
@@ -176,7 +178,7 @@ def _dequantise(reader: ir.Node, stored: ir.Value, scale: ir.Value, attributes: 
 def _weights(
     graph: ir.Graph, weight: ir.Value, stored: Array, scale: Array, kind: str, suffix: str = ""
 ) -> tuple[ir.Value, ir.Value]:
-    """The two initializers that stand for a weight; scales in the type that the graph computes in."""
+    """Return initializers for the integers and the scales of a weight; the graph computes in the scales' type."""
     if kind == "int4":
         packed = ir.PackedTensor(_pack(stored), _STORED[kind], shape=ir.Shape(stored.shape))
         integers = _initializer(graph, f"{weight.name}_{kind}{suffix}", packed)
@@ -186,7 +188,7 @@ def _weights(
 
 
 def _pack(stored: Array) -> npt.NDArray[np.uint8]:
-    """Two int4 to a byte, the first in the low half (ONNX, "Representation of 4-bit integers")."""
+    """Pack two int4 in a byte, the first in the low half (ONNX, "Representation of 4-bit integers")."""
     flat = stored.ravel().astype(np.uint8) & 0xF
     return (flat[0::2] | (flat[1::2] << 4)).astype(np.uint8)
 
@@ -197,11 +199,11 @@ def _numpy(weight: ir.Value | None) -> Any:
 
 
 def _is_large_weight(value: ir.Value | None, axis: int | None) -> bool:
-    """Worth storing in integers, and with an axis: does it fill blocks along it?"""
+    """Return whether it is a matrix worth quantising, and, given an axis, whether BLOCK divides it."""
     if value is None or not value.is_initializer() or value.const_value is None:
         return False
     shape = value.const_value.shape.numpy()
-    large = len(shape) == 2 and shape[0] * shape[1] > _STORED_ABOVE
+    large = len(shape) == 2 and shape[0] * shape[1] > _QUANTIZED_ABOVE
     fills = axis is None or (large and shape[axis] % BLOCK == 0)
     return large and fills and value.const_value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 

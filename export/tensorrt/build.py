@@ -1,4 +1,4 @@
-"""Engines from a bundle: each graph through TensorRT's builder, on the device or ahead of time, into engines/."""
+"""Build TensorRT engines from a bundle's graphs, on the device or ahead of time, into the bundle's engines/ folder."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from .fused_attention import register
 from .int8_blocks import without_int8_blocks
 from .network import Network, attention, check, parse, plugin_layers, quiet
 
-# Measured: a build takes 3 to 4 times the memory of the weights.
-_MEMORY_A_BYTE = 4
+_MEMORY_PER_BYTE = 4  # a build was measured to take 3 to 4 times the memory of the weights
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """One engine, built now or found to be there already.
+    """One engine, built now or earlier.
 
     Attributes:
-        seconds: that the build took, then or now.
-        layers: of the network that was built.
-        attention: fused-attention operators in the graph (none in the portable flavour),
-        decomposed: those of them for which TensorRT had no fused kernel.
-        ours: attention operators that are this project's kernel (the fused flavour).
-        unfolded: weights that were int8 in blocks, which TensorRT does not have (int8_blocks.py).
+        seconds: duration of the build.
+        layers: number of layers of the TensorRT network.
+        attention: number of Attention operators in the graph; 0 in the portable flavour.
+        decomposed: those of them for which TensorRT has no fused kernel.
+        unfolded: number of weights stored as int8 in blocks, which TensorRT does not support (int8_blocks.py).
+        again: whether the engine was up to date and not built.
+        ours: number of attention operators that run this project's kernel (the fused flavour).
     """
 
     name: str
@@ -60,22 +60,23 @@ def build_engines(
     force: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> list[BuildResult]:
-    """Build the bundle's engines for `runtime` into engines/<device>-<version>/; those that are current stay.
+    """Build the bundle's engines for `runtime` into engines/<device>-<version>/; those that are up to date stay.
 
     Args:
-        runtime: with a device: the card this runs on. Without: ahead of time, for its sm (TensorRT-RTX alone).
-        names: of the bundle's engines; None: all.
-        workspace_mb: scratch memory that the engines may plan with.
-        force: build also what is current.
+        runtime: with a device, the card of this machine; without one, engines are built ahead of time for its sm, which
+            only TensorRT-RTX can.
+        names: of the engines to build; None: all.
+        workspace_mb: limit of the engines' scratch memory.
+        force: build what is up to date too.
 
     Raises:
-        VljEdgeError: a file is not the one that was exported, this TensorRT cannot build the graph or for this sm, or
-            an engine would compute in another precision than the bundle's. Engines built before it stay.
+        VljEdgeError: a file does not match the manifest, this TensorRT cannot build the graph or build for this sm, or
+            an engine would compute in another precision than the bundle's. Engines built before that stay.
     """
     done = []
     for name in names or manifest.engines:
         options: dict[str, Any] = {"workspace_mb": workspace_mb, "ahead_of_time": runtime.device is None}
-        if manifest.engines[name].plugins:  # our kernel lies in the engine: another one is another engine
+        if manifest.engines[name].plugins:  # the engine contains the kernel, so a changed kernel makes it out of date
             options["kernels"] = cubins.seal()["sha256"]
         again = not force and is_up_to_date(directory, manifest, name, runtime, options)
         if not again:
@@ -91,9 +92,9 @@ def _build(
 ) -> None:
     spec = manifest.engines[name]
     sources = engine_sources(manifest, name)
-    path, *_ = [verify_file(directory, file, manifest) for file in sources]  # the graph; its weights lie beside it
+    path, *_ = [verify_file(directory, file, manifest) for file in sources]  # the graph; its weights are beside it
     size = sum(manifest.files[file].bytes for file in sources)
-    require_memory(_MEMORY_A_BYTE * size, f"building {name}", "close programs, or export it with --precision int4w")
+    require_memory(_MEMORY_PER_BYTE * size, f"building {name}", "close programs, or export it with --precision int4w")
     with tempfile.TemporaryDirectory() as scratch:
         if spec.plugins:
             register(trt, spec, runtime.sm)
@@ -118,21 +119,21 @@ def _build(
 def _serialise(
     network: Network, trt: TensorRtPackage, path: Path, runtime: RuntimeId, options: dict[str, Any]
 ) -> tuple[Any, int]:
-    """The serialised engine, and how many attention operators had to be decomposed."""
+    """Return the serialised engine, and the number of attention operators that had to be decomposed."""
     config = _config(network, trt, runtime, options)
     operators = attention(network)
     with quiet():
         plan = network.builder.build_serialized_network(network.definition, config)
-        if plan is None and operators:  # no fused kernel for this type or shape: an engine with plain products, then
+        if plan is None and operators:  # no fused kernel for this type or shape
             for operator in operators:
                 operator.decomposable = True
-            network.said.clear()
+            network.errors.clear()
             plan = network.builder.build_serialized_network(network.definition, config)
             if plan is not None:
                 return plan, len(operators)
     if plan is None:
         raise VljEdgeError(
-            f"{trt.package} {trt.version} cannot build {path} for {runtime.sm} ({network.why}): report this"
+            f"{trt.package} {trt.version} cannot build {path} for {runtime.sm} ({network.first_error}): report this"
         )
     return plan, 0
 
@@ -142,7 +143,7 @@ def _config(network: Network, trt: TensorRtPackage, runtime: RuntimeId, options:
     config = network.builder.create_builder_config()
     if options["workspace_mb"] is not None:
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, options["workspace_mb"] << 20)
-    config.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # layer names, for whoever looks into the engine
+    config.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # keep the layers' names in the engine
     if options["ahead_of_time"]:
         capability = compute_capability(trt, runtime.sm)
         config.num_compute_capabilities = 1
@@ -153,21 +154,21 @@ def _config(network: Network, trt: TensorRtPackage, runtime: RuntimeId, options:
 
 
 def compute_capability(trt: TensorRtPackage, sm: str) -> Any:
-    """TensorRT's name for "sm86".
+    """Return TensorRT's member of ComputeCapability for "sm86".
 
     Raises:
-        VljEdgeError: this TensorRT builds ahead for no card, or not for this one; the message lists those it does.
+        VljEdgeError: this TensorRT cannot build ahead of time, or not for this card; the message lists the others.
     """
     known = getattr(trt.module, "ComputeCapability", None)
     if known is None:
         raise VljEdgeError(
-            f"{trt.package} {trt.version} builds only on the device it builds for: run vlj-edge build there, or install"
-            " TensorRT-RTX for cards of a desktop (pip install 'vlj-edge[rtx]')"
+            f"{trt.package} {trt.version} cannot build ahead of time: run vlj-edge build on the device, or for a"
+            " desktop's card install TensorRT-RTX (pip install 'vlj-edge[rtx]')"
         )
     names = [name for name in known.__members__ if name.startswith("SM")]
     if sm.upper() not in names:
         raise VljEdgeError(
-            f"{trt.package} {trt.version} does not build ahead for {sm}: on a Jetson run vlj-edge build there; it"
-            f" builds for {', '.join(sorted(name.lower() for name in names))}"
+            f"{trt.package} {trt.version} cannot build ahead of time for {sm}, only for"
+            f" {', '.join(sorted(name.lower() for name in names))}: on a Jetson run vlj-edge build there"
         )
     return known.__members__[sm.upper()]

@@ -35,7 +35,7 @@ _ENTRY = re.compile(r"(?=^\.visible \.entry )", re.MULTILINE)
 
 # TensorRT's registry is global and accepts each name once, so the GPU that an engine is built for is kept here and read
 # when TensorRT asks for the kernel.
-_building_for: dict[str, str] = {}
+_target: dict[str, str] = {}
 
 
 def register(trt: TensorRtPackage, spec: EngineSpec, sm: str) -> None:
@@ -53,13 +53,13 @@ def register(trt: TensorRtPackage, spec: EngineSpec, sm: str) -> None:
     if unknown:
         raise VljEdgeError(f"{spec.file} needs {', '.join(sorted(unknown))}, which this vlj-edge lacks: upgrade it")
     interface = _interface(trt)
-    cubins.ptx("attention", sm)  # raises if there is none
+    cubins.ptx("attention", sm)  # raises if there is none for this GPU
     if spec.precision.endswith("bf16"):
         check_dtype("bfloat16", sm)
     for plugin in (AXES, HALVES):
         if not _is_registered(interface, plugin):
             _register(interface, plugin)
-    _building_for["sm"] = sm
+    _target["sm"] = sm
 
 
 def one_kernel(ptx: str, name: str) -> str:
@@ -99,8 +99,8 @@ def _is_registered(interface: Any, plugin: Plugin) -> bool:
 
 
 def _register(interface: Any, plugin: Plugin) -> None:
-    """Register the three functions of a plugin: output shape, types, kernel. TensorRT goes by the names of their
-    parameters, and needs their annotations as classes, not as the strings that this module's own would be."""
+    """Register the three functions of a plugin: output shape, types, kernel. TensorRT reads the names
+    and the annotations of their parameters; it needs classes, where this module's own annotations are strings."""
     tensor, outputs = interface.TensorDesc, tuple[interface.TensorDesc]
     attributes = dict.fromkeys(plugin.attributes, _INT32_LIST)
     inputs = dict.fromkeys(plugin.inputs, tensor)
@@ -163,10 +163,10 @@ def _compiled(interface: Any, plugin: Plugin, qkv: Any, heads: Any, picture: Any
     """Return the kernel's name, its PTX, its grid and block, and its integer arguments."""
     head_counts = [int(count) for count in heads]
     grid = None if picture is None else [int(count) for count in picture]
-    started = launch(plugin, _DTYPES[qkv.dtype.name], [int(size) for size in qkv.shape], head_counts, grid)
-    code = one_kernel(cubins.ptx("attention", _building_for["sm"]), started.name)
+    kernel = launch(plugin, _DTYPES[qkv.dtype.name], [int(size) for size in qkv.shape], head_counts, grid)
+    code = one_kernel(cubins.ptx("attention", _target["sm"]), kernel.name)
     params = interface.KernelLaunchParams()
-    params.grid_x, params.grid_y, params.grid_z = started.grid
-    params.block_x, params.shared_mem = started.threads, 0  # all shared memory is static
-    integers = interface.SymIntExprs.from_tuple([interface.SymInt32(number) for number in started.integers])
-    return started.name.encode(), code.encode(), params, integers
+    params.grid_x, params.grid_y, params.grid_z = kernel.grid
+    params.block_x, params.shared_mem = kernel.threads, 0  # all shared memory is static
+    integers = interface.SymIntExprs.from_tuple([interface.SymInt32(number) for number in kernel.integers])
+    return kernel.name.encode(), code.encode(), params, integers

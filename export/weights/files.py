@@ -52,7 +52,7 @@ def read_safetensors(path: Path) -> State:
     """
     safetensors = require("safetensors.torch", "export")
     if not path.is_file():
-        raise VljEdgeError(f"{path} is not there: name a directory with config.json and safetensors")
+        raise VljEdgeError(f"{path} does not exist: name a directory with config.json and safetensors")
     try:
         state: State = safetensors.load_file(path)
     except Exception as error:  # safetensors raises its own type for every defect of a file
@@ -67,13 +67,13 @@ def read_pt(path: Path) -> dict[str, Any]:
         VljEdgeError: there is no such file, it is cut short, or it asks for code to run.
     """
     if not path.is_file():
-        raise VljEdgeError(f"{path} is not there: name the checkpoint's .pt file")
+        raise VljEdgeError(f"{path} does not exist: name the checkpoint's .pt file")
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise VljEdgeError(
-            f"{path} holds more than tensors and is not loaded, since that could run any code:"
-            " save its state dict as safetensors where you trust it"
+            f"{path} holds more than tensors and is not loaded, since unpickling can run any code:"
+            " if you trust it, save its state dict as safetensors"
         ) from error
     except (RuntimeError, OSError, ValueError, EOFError) as error:
         summary = str(error).splitlines()[0]
@@ -92,7 +92,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises Exception itself
-        raise VljEdgeError(f"{path} is no tokenizer ({error}): copy, download or train it again") from error
+        raise VljEdgeError(f"{path} is not a tokenizer ({error}): copy, download or train it again") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
@@ -102,9 +102,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise VljEdgeError(f"{path} is not there: name a transformers directory") from error
+        raise VljEdgeError(f"{path} does not exist: name a transformers directory") from error
     except (OSError, ValueError) as error:
-        raise VljEdgeError(f"{path} is no JSON ({error}): download it again") from error
+        raise VljEdgeError(f"{path} is not JSON ({error}): download it again") from error
     if not isinstance(content, dict):
-        raise VljEdgeError(f"{path} is no JSON object: download it again")
+        raise VljEdgeError(f"{path} is not a JSON object: download it again")
     return content

@@ -58,7 +58,7 @@ class _Rope:
 
 @dataclass(frozen=True)
 class _Hyperparameters:
-    """The keys "llama.*". Others than these, such as llama.expert_count, change what the weights compute."""
+    """The keys "llama.*". Any other, such as llama.expert_count, changes what the weights compute."""
 
     block_count: Count
     embedding_length: Count
@@ -111,7 +111,7 @@ def read_llama_gguf(path: Path) -> CausalLlama:
 def _open(path: Path, gguf: Any) -> tuple[Any, dict[str, Any]]:
     """Return the reader, and the metadata of the model ("llama", nested) and of its tokenizer ("tokenizer", flat)."""
     if not path.is_file():
-        raise VljEdgeError(f"{path} is not there: name a decoder's transformers directory or its GGUF file")
+        raise VljEdgeError(f"{path} does not exist: name a decoder's transformers directory or its GGUF file")
     try:
         reader = gguf.GGUFReader(path)
         fields = {name: field.contents() for name, field in reader.fields.items()}
@@ -120,7 +120,7 @@ def _open(path: Path, gguf: Any) -> tuple[Any, dict[str, Any]]:
         llama = _nested(switched_on, "llama.")
     except Exception as error:  # gguf lets numpy's and its own errors through
         summary = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise VljEdgeError(f"{path} is no whole GGUF file ({summary}): download it again") from error
+        raise VljEdgeError(f"{path} is not a whole GGUF file ({summary}): download it again") from error
     architecture = fields.get("general.architecture")
     if architecture != "llama":
         raise VljEdgeError(
@@ -197,15 +197,15 @@ def _tokenizer(path: Path, fields: _TokenizerFields) -> Tokenizer:
         unknown = sorted(set(types) - {_NORMAL, _CONTROL, _UNUSED})
         ids = {token: i for i, token in enumerate(tokens)}
         if unknown or len(ids) < len(tokens) or len(types) != len(tokens):
-            raise ValueError(f"{len(ids)} different ones of {len(tokens)}, {len(types)} types, unknown {unknown}")
+            raise ValueError(f"{len(tokens)} tokens, {len(ids)} different, {len(types)} types, unknown types {unknown}")
         merges: Any = [tuple(merge.split(" ")) for merge in fields.merges]
         tokenizer = Tokenizer(models.BPE(ids, merges))
     except Exception as error:  # tokenizers raises Exception itself
         raise VljEdgeError(
-            f"{path} has tokens that make no tokenizer ({error}): download it again, or name a transformers directory"
+            f"{path} holds no usable tokenizer ({error}): download it again, or name a transformers directory"
         ) from error
-    # As llama.cpp splits for "smollm" (llama-vocab.cpp). transformers does not read `pre` and sets no digit apart: it
-    # splits white space before a digit in another way.
+    # As llama.cpp splits for "smollm" (llama-vocab.cpp). transformers ignores `pre` and does not isolate digits, so it
+    # splits white space before a digit differently.
     split: Any = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )

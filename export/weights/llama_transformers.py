@@ -79,7 +79,7 @@ def read_llama_directory(directory: Path) -> CausalLlama:
     head = state.pop("lm_head.weight", None)
     check_shapes(path, llama, shapes(state))
     if head is None and not config.tie_word_embeddings:
-        raise VljEdgeError(f"{path} says that the head is not tied, and {directory} holds no lm_head: {ADVICE}")
+        raise VljEdgeError(f"{path} unties the output layer, and {directory} holds no lm_head: {ADVICE}")
     check_tied_head(directory, head, state)
     end = config.eos_token_id
     if isinstance(end, list) and len(end) == 1:

@@ -113,7 +113,7 @@ def read_captions(path: Path) -> list[str]:
     try:
         lines = [" ".join(line.split()) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise VljEdgeError(f"{path} is no text file ({error}): name one with a caption a line") from error
+        raise VljEdgeError(f"{path} is not a text file ({error}): name one with a caption a line") from error
     captions = list(dict.fromkeys(line for line in lines if line))
     if not captions:
         raise VljEdgeError(f"{path} holds no caption: write one a line")

@@ -43,7 +43,7 @@ def test_a_fused_bundle_says_what_was_measured(bundle: Exported) -> None:
     assert [row["engine"] for row in manifest.parity["rows"]].count("chain") == 1
     assert not list(bundle.bundle.parent.glob("tmp*")), "the native graphs are removed"
     shown = vlj_edge("inspect", bundle.bundle).stdout
-    assert "predictor: fused, for TensorRT alone (AttentionByHalves); the cosine is that of its native graph" in shown
+    assert re.search(r"predictor: .*TensorRT.*AttentionByHalves.*native", shown)
 
 
 def test_what_is_not_tensorrt_refuses_it_in_one_line(bundle: Exported) -> None:

@@ -1,4 +1,4 @@
-"""vlj-edge build: engines for the card this runs on, or ahead of time for another."""
+"""vlj-edge build: TensorRT engines for the card in this machine, or ahead of time for another."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @bundle_argument
-@click.option("--target", "target_name", help="A recipe (jetson-orin, rtx, ...), or sm86 and the like: build ahead.")
-@click.option("--engine", "names", multiple=True, help="Only this engine; may be repeated.")
-@click.option("--workspace", type=int, metavar="MB", help="Most scratch memory that an engine may use.")
-@click.option("--force", is_flag=True, help="Build again what is up to date.")
+@click.option("--target", "target_name", help="Target (jetson-orin, rtx, ...) or compute capability (sm86, ...).")
+@click.option("--engine", "names", multiple=True, help="Build this engine only; may be repeated.")
+@click.option("--workspace", type=int, metavar="MB", help="Limit of an engine's scratch memory.")
+@click.option("--force", is_flag=True, help="Build engines that are up to date too.")
 def build(
     bundle: Path | None, target_name: str | None, names: tuple[str, ...], workspace: int | None, force: bool
 ) -> None:
-    """Build TensorRT engines from BUNDLE (the nano bundle when not named) into its engines/ folder.
+    """Build TensorRT engines from BUNDLE (default: nano) into its engines/ folder.
 
-    Without --target, or with one whose card this machine has: for the card in this machine. With another: ahead of
-    time, by TensorRT-RTX, which needs no card.
+    They are for the card in this machine. For another --target, TensorRT-RTX builds them ahead of time, without a card.
     """
     from ..bundle import nano_bundle
 
@@ -43,7 +42,11 @@ def build_for(
     workspace: int | None = None,
     force: bool = False,
 ) -> None:
-    """Build the engines and print a table of them. Raises VljEdgeError."""
+    """Build the engines and print a table of them.
+
+    Raises:
+        VljEdgeError: there is nothing to build, no TensorRT that can build it, or the build fails.
+    """
     from rich.console import Console
 
     from vlj_edge.export.tensorrt.build import build_engines
@@ -78,7 +81,11 @@ def build_for(
 
 
 def runtime_for(sm: str | None) -> tuple[TensorRtPackage, RuntimeId]:
-    """Return the TensorRT package to build with, and what to build for: the card here, or ahead of time another."""
+    """Return the TensorRT package, and what to build for: the card in this machine, or `sm` ahead of time.
+
+    Raises:
+        VljEdgeError: there is no TensorRT, or it cannot build for `sm`; or `sm` is None and there is no card.
+    """
     from vlj_edge.export.tensorrt.build import compute_capability
     from vlj_edge.runtime.engines.tensorrt.device import driver_found, open_device
 
@@ -93,10 +100,10 @@ def runtime_for(sm: str | None) -> tuple[TensorRtPackage, RuntimeId]:
             return trt, RuntimeId(trt.package, trt.version, device.sm, device.name)
     if sm is None:
         raise VljEdgeError(
-            "there is no NVIDIA card here to build for: name one with --target sm86 (or sm89, sm120 ...), or run this"
-            " on the device"
+            "this machine has no NVIDIA card to build for: name one with --target sm86 (or sm89, sm120 ...), or run"
+            " this command on the device"
         )
-    # Only TensorRT-RTX builds ahead of time; without it TensorRT reports that it cannot.
+    # Only TensorRT-RTX builds ahead of time; compute_capability() raises for any other.
     trt = import_tensorrt("tensorrt_rtx" if "tensorrt_rtx" in installed() else None)
     compute_capability(trt, sm)
     return trt, RuntimeId(trt.package, trt.version, sm, None)

@@ -1,4 +1,4 @@
-"""vlj-edge export: weights in, verified bundle out."""
+"""vlj-edge export: make a verified bundle from weights."""
 
 from __future__ import annotations
 
@@ -58,42 +58,51 @@ class _Arguments:
 
 @click.command(epilog=_EPILOG)
 @click.argument("weights", required=False, type=_FILE)
-@click.option("--preset", "preset_name", default="nano", show_default=True, help="Model dimensions that WEIGHTS have.")
-@click.option("--encoder", help="Another vision encoder: vjepa2-vitl, vjepa2.1-vitb or vjepa2.1-vitl.")
+@click.option("--preset", "preset_name", default="nano", show_default=True, help="The model's dimensions.")
+@click.option("--encoder", help="Vision encoder in place of the preset's: vjepa2-vitl, vjepa2.1-vitb or vjepa2.1-vitl.")
 @click.option("--frames", type=int, help="Frames of a clip, in place of the preset's.")
-@click.option("--size", type=int, help="Pixels on the side of the encoder's input, in place of the preset's.")
+@click.option("--size", type=int, help="Side of the encoder's input, pixels, in place of the preset's.")
 @click.option("--vision-encoder", type=_FILE, help="V-JEPA 2: transformers directory, or Meta's .pt (2 and 2.1).")
 @click.option("--predictor", type=_FILE, help="Llama-3.2-1B: transformers directory, for tokenizer and layers.")
 @click.option("--text-encoder", type=_FILE, help="EmbeddingGemma-300M: transformers directory.")
 @click.option("--decoder", type=_FILE, help="SmolLM2 with prefix.safetensors: transformers directory or GGUF.")
-@click.option("--captions", type=_FILE, help="Captions, one a line: say the nearest, without a language model.")
+@click.option(
+    "--captions", type=_FILE, help="Text file, one caption a line: texts are the nearest of them; no language model."
+)
 @click.option("--no-decoder", is_flag=True, help="Leave the decoder out: embeddings only.")
-@click.option("--random-weights", type=int, metavar="SEED", help="Random weights for what has none: size and speed.")
-@click.option("--target", "target_name", help="A recipe for a board or card: precision, flavour, gates.")
+@click.option(
+    "--random-weights",
+    type=int,
+    metavar="SEED",
+    help="Random weights for parts without any, to measure size and speed.",
+)
+@click.option("--target", "target_name", help="Board or card to choose precision, flavour and gates for.")
 @click.option(
     "--engine",
     type=click.Choice(["onnx", "tensorrt"]),
     default="onnx",
     show_default=True,
-    help="tensorrt: build the engines as well, for this card or for --target.",
+    help="tensorrt: also build engines, for this machine's card or for --target.",
 )
 @click.option("--fp16", is_flag=True, help="The same as --precision fp16.")
-@click.option("--precision", help="What the engines compute in; fails where parity does not hold.")
+@click.option("--precision", help="What the engines compute in; the export fails if parity does not hold.")
 @click.option(
     "--flavour",
     type=click.Choice(["native", "portable", "fused"]),
-    help="native unless the target says otherwise. portable: no ONNX operator that TensorRT 10.3 (JetPack 6) does not"
-    " know. fused: with our own attention kernel, fp16 or bf16, TensorRT from 10.9 alone.",
+    help="Default: native, or the target's. portable: only ONNX operators that TensorRT 10.3 (JetPack 6) has. fused:"
+    " with our own attention kernel; fp16 or bf16, and only TensorRT from 10.9 on.",
 )
 @click.option("--calibrate-on", type=_FILE, help="A video that sets the scales of int8 activations.")
 @click.option("--skip-parity", is_flag=True, help="Do not compare the engines with torch.")
-@click.option("--out", type=_FILE, help="Bundle directory to make; named after the preset if not.")
-@click.option("--overwrite", is_flag=True, help="Replace the bundle that lies at --out.")
+@click.option(
+    "--out", type=_FILE, help="Bundle directory to make. Default: named after the preset and precision, or the target."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing bundle at --out.")
 def export(**options: Any) -> None:
     """Export WEIGHTS as ONNX engines, compare each with torch, and seal them as a bundle.
 
-    WEIGHTS is a directory as examples/train_nano writes it, or the best.pt of open-vljepa; the trained nano weights of
-    the package when nothing is named. The parts' own options replace what is in it, or bring what is not.
+    WEIGHTS is a directory that examples/train_nano wrote, or the best.pt of open-vljepa; without it, the trained
+    weights of nano are exported. --vision-encoder, --predictor, --text-encoder and --decoder replace or add parts.
     """
     from rich.console import Console
 
@@ -101,7 +110,7 @@ def export(**options: Any) -> None:
 
     arguments = _Arguments(**options)
     if arguments.fp16 and arguments.precision is not None:
-        raise VljEdgeError("--fp16 is --precision fp16: name one of the two")
+        raise VljEdgeError("--fp16 and --precision exclude each other: --fp16 means --precision fp16")
     goal = target(arguments.target_name) if arguments.target_name is not None else None
     request = _checked_request(arguments, goal)
 
@@ -124,7 +133,7 @@ def export(**options: Any) -> None:
 
 
 def _checked_request(arguments: _Arguments, goal: Target | None) -> ExportRequest:
-    """The request, checked without importing torch."""
+    """Return the request, checked without importing torch."""
     from vlj_edge.export.request import check_clips, check_request
 
     from .build import runtime_for
@@ -139,7 +148,7 @@ def _checked_request(arguments: _Arguments, goal: Target | None) -> ExportReques
     if calibrate_on is None:
         check_clips(request)
     if arguments.engine == "tensorrt":
-        # Before an export that takes minutes: is there a TensorRT that can build for the target?
+        # Fail before an export that takes minutes, if no TensorRT can build for the target.
         runtime_for(goal.sm if goal is not None else None)
     if calibrate_on is not None:
         from vlj_edge.runtime.video.clips import spread_clips
@@ -158,7 +167,7 @@ def _make_request(arguments: _Arguments, goal: Target | None) -> ExportRequest:
     frames, size = arguments.frames, arguments.size
     precision, flavour = "fp16" if arguments.fp16 else arguments.precision, arguments.flavour
     suffix = f"-{precision}" if precision and "=" not in precision else ""
-    if goal is not None:  # what the user named replaces the target's
+    if goal is not None:  # options win over the target
         frames, size = frames or goal.shapes.get("frames"), size or goal.shapes.get("size")
         precision, flavour = precision or goal.precision, flavour or goal.flavour
         suffix = f"-{goal.name}"
@@ -205,7 +214,7 @@ def _print_summary(exported: Exported) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    # A pipe has no width to fit: rich would cut the tables at 80 columns.
+    # In a pipe rich would cut the tables at 80 columns.
     width = None if sys.stdout.isatty() else 120
     console = Console(highlight=False, markup=False, soft_wrap=True, width=width)
     table = Table("engine", "precision", "opset", "nodes a layer", "MB", title="engines", title_justify="left")
@@ -226,11 +235,11 @@ def _print_summary(exported: Exported) -> None:
         console.print("parity with torch was not measured")
     if exported.compared_as_native:
         names = " and ".join(exported.compared_as_native)
-        console.print(f"{names}: parity is that of the native graph, since ONNX Runtime does not run the fused one")
+        console.print(f"{names}: parity of the native graph, since ONNX Runtime cannot run the fused one")
     for engine in exported.engines:
         for kept in engine.kept_fp32:
             console.print(f"kept in fp32 in {engine.name}: {kept}")
     if any(engine.name == "decoder" for engine in exported.engines):
         console.print(f"{exported.bundle}: next, vlj-edge narrate VIDEO --bundle {exported.bundle}")
     else:
-        console.print(f"{exported.bundle}: it has no decoder, so it gives embeddings and no texts")
+        console.print(f"{exported.bundle}: without a decoder it gives embeddings, not texts")

@@ -34,7 +34,7 @@ from tests.export.models.full_depth import (
 )
 from tests.export.models.test_models import difference, llama_config, scramble, transformers_vjepa2
 from vlj_edge.export.models import rope, text_encoder
-from vlj_edge.export.models.llama import masked
+from vlj_edge.export.models.llama import masked_attention
 from vlj_edge.export.models.predictor import Predictor
 from vlj_edge.export.models.text_encoder import TextEncoder
 from vlj_edge.export.models.vision_encoder import VisionEncoder
@@ -187,7 +187,7 @@ def test_the_last_half_of_llama_at_full_width(tmp_path: Path) -> None:
     x, seen = loud_and_quiet(n, chosen.predictor.width), additive[..., -n:, -n:]
     places = theirs.rotary_emb(x, torch.arange(n)[None])
     added = theirs.layers[3](x, attention_mask=seen, position_embeddings=places) - x
-    attend = masked(chosen.predictor, seen == 0)
+    attend = masked_attention(chosen.predictor, seen == 0)
     scaled, plain = (
         ours.layers[3](x, *rope.llama_tables(config, n), attend) - x
         for config in (chosen.predictor, replace(chosen.predictor, rope_scaling=None))

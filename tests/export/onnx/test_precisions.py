@@ -80,13 +80,13 @@ def test_a_precision_for_every_engine() -> None:
 
 @pytest.mark.parametrize("wanted", ["fp8", "encoder=fp16", "predictor=", "fp16,,", "predictor=fp16,decoder=half"])
 def test_an_unknown_precision_or_engine_lists_what_there_is(wanted: str) -> None:
-    with pytest.raises(VljEdgeError, match=r"is no precision: name one of fp32, .* vision_encoder"):
+    with pytest.raises(VljEdgeError, match=r"fp32, .* vision_encoder"):
         select_precision(preset("nano"), wanted)
 
 
 @pytest.mark.parametrize("wanted", ["fp16", "int8-fp16", "text_encoder=fp16"])
 def test_fp16_is_refused_for_embeddinggemma(wanted: str) -> None:
-    with pytest.raises(VljEdgeError, match=r"embeddinggemma-300m.*reach 8e5 and fp16 ends at 65504.*bf16"):
+    with pytest.raises(VljEdgeError, match=r"embeddinggemma-300m.*8e5.*65504.*bf16"):
         select_precision(preset("vl-jepa-1.6b"), wanted)
     allowed = select_precision(preset("vl-jepa-1.6b"), "fp16,text_encoder=bf16")
     assert allowed["text_encoder"] == "bf16" and allowed["decoder"] == "fp16"
@@ -154,13 +154,13 @@ def test_the_portable_flavour_refuses_what_it_cannot_hold(
 
 
 def test_a_matrix_that_does_not_fill_blocks_is_named(tiny_weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(VljEdgeError, match=r"blocks\.0\..* has 48 inputs, which do not fill blocks of 32"):
+    with pytest.raises(VljEdgeError, match=r"blocks\.0\..* 48 .*32"):
         export_bundle(ExportRequest(WeightSources(tiny_weights), TINY, tmp_path / "bundle", precision="int8w"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_int8_activations_want_a_video(tiny_weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(VljEdgeError, match=r"int8 activations \(decoder, predictor, vision_encoder\).*--calibrate-on"):
+    with pytest.raises(VljEdgeError, match=r"decoder, predictor, vision_encoder.*--calibrate-on"):
         export_bundle(ExportRequest(WeightSources(tiny_weights), TINY, tmp_path / "bundle", precision="int8"))
     assert list(tmp_path.iterdir()) == []
 
@@ -198,7 +198,7 @@ matrices = arrays.arrays(np.float32, (64, 5), elements=st.floats(-100, 100, widt
 @given(matrices, st.sampled_from([0, 1]))
 def test_int8_blocks_are_off_by_half_a_step(weight: np.ndarray, axis: int) -> None:
     weight = weight if axis == 0 else np.ascontiguousarray(weight.T)
-    stored, scale = quantize.blocks(weight, axis)
+    stored, scale = quantize.quantize_blocks(weight, axis)
     step = scale.repeat(quantize.BLOCK, axis)
     assert stored.dtype == np.int8 and step.shape == weight.shape
     assert (np.abs(stored * step - weight) <= step * 0.5001 + 1e-6).all()
@@ -207,7 +207,7 @@ def test_int8_blocks_are_off_by_half_a_step(weight: np.ndarray, axis: int) -> No
 @settings(deadline=None, max_examples=60)
 @given(matrices)
 def test_int4_blocks_are_no_worse_than_plain_rounding(weight: np.ndarray) -> None:
-    stored, scale = quantize.blocks(weight, 0, "int4")
+    stored, scale = quantize.quantize_blocks(weight, 0, "int4")
     assert np.abs(stored).max() <= 7
     found = stored * scale.repeat(quantize.BLOCK, 0)
     largest = np.abs(weight.reshape(2, quantize.BLOCK, 5)).max(1) / 7

@@ -167,9 +167,9 @@ def test_an_engine_in_another_precision_than_asked_for_is_an_error_that_names_th
     network = networks.parse(trt, bundle / spec.file)
     networks.check(network, bundle / spec.file, spec)
     for wrong in ("fp32", "bf16"):
-        with pytest.raises(VljEdgeError, match=r"stem\.first/Conv would be computed in HALF although"):
+        with pytest.raises(VljEdgeError, match=r"stem\.first/Conv.*HALF"):
             networks.check(network, bundle / spec.file, replace(spec, precision=wrong))
-    with pytest.raises(VljEdgeError, match="nothing in it is rounded to int8"):
+    with pytest.raises(VljEdgeError, match=r"vision_encoder\.onnx.*int8"):
         networks.check(network, bundle / spec.file, replace(spec, precision="int8-fp16"))
 
 
@@ -183,14 +183,14 @@ def test_another_interface_than_the_manifest_s_is_an_error(nano: Any, trt: Tenso
         replace(pixels, dtype="float32"),
         replace(pixels, name="x"),
     ):
-        with pytest.raises(VljEdgeError, match=r"the manifest says (pixels|x) is"):
+        with pytest.raises(VljEdgeError, match=r"x\.onnx.*manifest says (pixels|x) "):
             networks.check(network, Path("x.onnx"), replace(spec, inputs=(changed,)))
 
 
 def test_a_graph_that_tensorrt_does_not_know_and_a_broken_file(tmp_path: Path, trt: TensorRtPackage) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph at all")
-    with pytest.raises(VljEdgeError, match="does not read"):
+    with pytest.raises(VljEdgeError, match="--flavour portable"):
         networks.parse(trt, broken)
 
 
@@ -198,15 +198,15 @@ def test_a_graph_that_was_exchanged_is_not_built(nano: Any, trt: TensorRtPackage
     bundle = tmp_path / "bundle"
     shutil.copytree(nano("fp16"), bundle, ignore=shutil.ignore_patterns("engines"))
     shutil.copy(bundle / "predictor.onnx", bundle / "decoder.onnx")
-    with pytest.raises(VljEdgeError, match="is not the file that was exported"):
+    with pytest.raises(VljEdgeError, match=r"decoder\.onnx"):
         build_engines(bundle, read_manifest(bundle), trt, ahead(trt, "sm86"), names=["decoder"])
     assert not (bundle / "engines").exists()
 
 
 def test_cards_that_it_does_not_build_ahead_for(trt: TensorRtPackage) -> None:
-    with pytest.raises(VljEdgeError, match=r"does not build ahead for sm87: on a Jetson .*sm86"):
+    with pytest.raises(VljEdgeError, match=r"sm87.*sm86.*vlj-edge build"):
         compute_capability(trt, "sm87")
-    with pytest.raises(VljEdgeError, match="builds only on the device"):
+    with pytest.raises(VljEdgeError, match=r"vlj-edge build.*vlj-edge\[rtx\]"):
         compute_capability(TensorRtPackage(object(), "tensorrt", "10.3.0"), "sm86")
 
 
@@ -226,5 +226,5 @@ def test_without_a_card_tensorrt_says_where_to_build(monkeypatch: pytest.MonkeyP
         def Builder(self, log: Any) -> None:
             return None
 
-    with pytest.raises(VljEdgeError, match="needs a card to build and finds none"):
+    with pytest.raises(VljEdgeError, match=r"vlj-edge\[rtx\].*--target"):
         networks.parse(TensorRtPackage(Nothing(), "tensorrt", "10.3.0"), Path("x.onnx"))

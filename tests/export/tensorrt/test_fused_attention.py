@@ -169,9 +169,9 @@ def test_a_network_without_our_layers_in_the_bundles_precision_is_an_error() -> 
     fits = network_of(("MATRIX_MULTIPLY", "HALF"), ("PLUGIN_V3", "HALF"))
     check(fits, path, SPEC)
     assert len(plugin_layers(fits)) == 1
-    with pytest.raises(VljEdgeError, match="has none of this project's kernels"):
+    with pytest.raises(VljEdgeError, match="no vlj-edge kernels"):
         check(network_of(("MATRIX_MULTIPLY", "HALF")), path, SPEC)
-    with pytest.raises(VljEdgeError, match="has some of this project's kernels"):
+    with pytest.raises(VljEdgeError, match="some vlj-edge kernels"):
         check(fits, path, replace(SPEC, plugins=()))
-    with pytest.raises(VljEdgeError, match="layer 0 would be computed in FLOAT although the bundle is fp16"):
+    with pytest.raises(VljEdgeError, match=r"layer 0 .*FLOAT.*fp16"):
         check(network_of(("PLUGIN_V3", "FLOAT")), path, SPEC)

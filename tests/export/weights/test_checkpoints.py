@@ -120,7 +120,7 @@ def test_the_predictor_takes_the_last_layers_of_a_llama(tmp_path: Path) -> None:
 def test_a_llama_with_other_heads_is_refused(tmp_path: Path) -> None:
     tiny_llama(2).save_pretrained(tmp_path)
     other = replace(TINY, predictor=replace(TINY.predictor, kv_heads=4))
-    with pytest.raises(VljEdgeError, match=r"num_key_value_heads 2 where the preset has 4"):
+    with pytest.raises(VljEdgeError, match=r"config\.json.*num_key_value_heads 2 .*4"):
         checkpoints.llama_layers(tmp_path, other)
 
 
@@ -143,7 +143,7 @@ def test_open_vljepas_file_is_taken_apart(tmp_path: Path) -> None:
         assert all(torch.equal(part[key], value) for key, value in expected.items())
     assert found.config == config
     torch.save({"model_state_dict": {"predictor.norm.weight": torch.ones(3)}}, tmp_path / "half.pt")
-    with pytest.raises(VljEdgeError, match=r"holds no y_encoder\.projector"):
+    with pytest.raises(VljEdgeError, match=r"y_encoder\.projector.*best\.pt"):
         checkpoints.open_vljepa(tmp_path / "half.pt")
 
 
@@ -151,7 +151,7 @@ def test_a_config_that_contradicts_the_preset_is_refused(tmp_path: Path) -> None
     transformers_vjepa2(WIDTH, HEADS, LAYERS, frames=4, crop=64).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_attention_heads": 4}))  # no shape shows it
-    with pytest.raises(VljEdgeError, match=r"num_attention_heads 4 where the preset has 3"):
+    with pytest.raises(VljEdgeError, match=r"config\.json.*num_attention_heads 4 .*3"):
         checkpoints.vision_encoder(tmp_path, small(4, 64, squeezed=False))
 
 
@@ -178,10 +178,10 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     whole = (tmp_path / "cut" / "model.safetensors").read_bytes()
     (tmp_path / "cut" / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     for path, message in (
-        ("absent.pt", "is not there"),
-        ("cut.pt", "not a whole"),
-        ("other.pt", "holds none of ema_encoder"),
-        ("cut", "not a whole safetensors"),
+        ("absent.pt", r"absent\.pt.*\.pt file"),
+        ("cut.pt", r"cut\.pt"),
+        ("other.pt", "ema_encoder"),
+        ("cut", r"model\.safetensors"),
     ):
         with pytest.raises(VljEdgeError, match=message) as error:
             checkpoints.vision_encoder(tmp_path / path, preset)
@@ -194,5 +194,5 @@ def test_an_index_cannot_lead_outside_its_directory(tmp_path: Path) -> None:
     (tmp_path / "in" / "config.json").write_text("{}")
     index = {"weight_map": {"x": "../outside.safetensors"}}
     (tmp_path / "in" / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(VljEdgeError, match="outside its directory"):
+    with pytest.raises(VljEdgeError, match=r"model\.safetensors\.index\.json"):
         checkpoints.vision_encoder(tmp_path / "in", small(4, 64, squeezed=False))

@@ -387,7 +387,7 @@ def test_a_gguf_that_was_cut_short_is_refused(tmp_path: Path, kept: int) -> None
 
 def test_what_is_no_gguf_of_a_llama_is_refused(tmp_path: Path) -> None:
     refused(tmp_path, r"config\.json.*\.gguf")
-    refused(tmp_path / "none.gguf", "not there")
+    refused(tmp_path / "none.gguf", r"none\.gguf")
     noise = tmp_path / "noise.gguf"
     noise.write_bytes(bytes(range(256)) * 8)
     refused(noise, "GGUF")
