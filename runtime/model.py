@@ -9,6 +9,7 @@ is the window encoded, through the scene gate, which skips the encoder while the
 
 from __future__ import annotations
 
+import logging
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -49,6 +50,8 @@ from .video.source import Frame, Source
 from .video.uri import open_source
 
 AnySource: TypeAlias = str | Path | int | Source
+
+_LOG = logging.getLogger("vlj_edge")
 
 _WINDOWS_AHEAD = 4  # windows of a file that are sampled before they are encoded; their frames are held in memory
 _CHANGES_AHEAD = 8  # changes that may wait for the decoder; with more, encoding waits
@@ -294,7 +297,7 @@ class Model:
         captured: Iterator[Frame] = _until_cancelled(source, run.cancellation)
         if self._probe is not None:
             captured = self._probe.time_items("capture", captured)
-        sampled = windows(samples(captured, clip, crop, source.period), clip)
+        sampled = windows(samples(captured, clip, crop, source.period, run.warn_of_slow_source), clip)
         if self._probe is not None:
             sampled = self._probe.record_completion(sampled)
         if not self.overlap:
@@ -347,6 +350,7 @@ class _RunState:
         self._rest, self._rate = gates.rest, clip.frames_per_second
         self._has_changed = chain.timed("scene gate", SceneGate(gates.scene, clip.frames).changed)
         self._latest: list[Encoded] = []
+        self._warned = False
 
     def encode(self, frames: Sequence[SampledFrame]) -> tuple[list[Encoded], bool]:
         """Return one embedding a query, and whether the encoder ran for it: while the scene gate finds the picture
@@ -361,6 +365,17 @@ class _RunState:
     def at_rest(self, frames: Sequence[SampledFrame]) -> bool | None:
         """Return whether the picture stands still in the middle of the clip; None where that is not watched."""
         return at_rest(frames, self._rest, self._rate)
+
+    def warn_of_slow_source(self, frames_per_second: float) -> None:
+        """Log, once, that the source has fewer frames than the clips."""
+        if not self._warned:
+            _LOG.warning(
+                "the source gives %.3g frames a second and the model wants %.3g: what lies between is blended, and"
+                " quick movements are missed",
+                frames_per_second,
+                self._rate,
+            )
+        self._warned = True
 
     def count_dropped_window(self) -> None:
         """Count a window that a newer one replaced."""

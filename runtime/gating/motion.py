@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import ceil
 
 import numpy as np
@@ -17,17 +18,38 @@ def at_rest(frames: Sequence[SampledFrame], settings: bundle.RestSettings, frame
     """Return whether the picture stands still in the middle of a clip; None where that is not watched.
 
     It does when the middle lies in a stretch of at least `settings.seconds`, or as much of that as the clip can show,
-    in which no two neighbouring samples differ. A single change that stands alone is a cut to another still picture.
+    in which no two neighbouring frames differ. A single change that stands alone is a cut to another still picture. A
+    source slower than the clip has fewer frames than samples: one that moves from frame to frame does not rest while
+    each is shown.
+
+    Args:
+        frames: one a sample; a frame that is sampled repeatedly is the same object.
     """
     if not settings.enabled or len(frames) < 2:
         return None
-    luminance = np.stack([frame.luminance for frame in frames])
-    cells = np.abs(np.diff(luminance, axis=0)) > settings.changed
-    moved = cells.mean(axis=(1, 2)) >= settings.cells
-    moved[1:-1] &= moved[:-2] | moved[2:]
+    number = np.cumsum([later is not earlier for earlier, later in pairwise(frames)])
+    number = np.concatenate(([0], number))  # which of the distinct frames each sample shows
+    if number[-1] == 0:
+        return True
+    moved = _moved(frames, number, settings)
     middle = len(moved) // 2
-    stretch = _until_first(moved[middle::-1]) + _until_first(moved[middle:]) - 1
-    return stretch >= min(ceil(settings.seconds * frames_per_second), len(moved))
+    before, after = _until_first(moved[middle::-1]), _until_first(moved[middle:])
+    if min(before, after) == 0:
+        return False
+    several = number[middle - before + 1] < number[middle + after]  # a single frame does not tell rest from movement
+    return bool(several) and before + after - 1 >= min(ceil(settings.seconds * frames_per_second), len(moved))
+
+
+def _moved(
+    frames: Sequence[SampledFrame], number: npt.NDArray[np.int_], settings: bundle.RestSettings
+) -> npt.NDArray[np.bool_]:
+    """Return for every two neighbouring samples whether the picture moves between them."""
+    distinct = np.stack([frames[index].luminance for index in np.unique(number, return_index=True)[1]])
+    moved = (np.abs(np.diff(distinct, axis=0)) > settings.changed).mean(axis=(1, 2)) >= settings.cells
+    moved[1:-1] &= moved[:-2] | moved[2:]
+    found = np.zeros(len(frames) - 1, np.bool_)
+    found[np.flatnonzero(np.diff(number))] = moved
+    return found
 
 
 def _until_first(flags: npt.NDArray[np.bool_]) -> int:

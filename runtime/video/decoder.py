@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Iterator
 from math import ceil
@@ -65,10 +65,12 @@ class Decoder:
         self.bad, self._bad_since, self.end = 0, 0, 0.0
         self.failure: str | None = None
         self._first_time: float | None = None
+        self._times: list[float] = []  # of the packets that were read last, in order
         self._deinterlacer: Deinterlacer | None = None
 
-    def pictures(self, start: float = 0.0) -> Iterator[tuple[float, Any]]:
-        """Yield the time of every picture, seconds, and the picture (av.VideoFrame), from time `start` on."""
+    def pictures(self, start: float = 0.0) -> Iterator[tuple[float, Any, float | None]]:
+        """Yield, from time `start` on, the time of every picture, seconds, the picture (av.VideoFrame), and the seconds
+        to the next one, where that may be left out; otherwise None."""
         clock = Clock(self.period, self._forced_rate is None)
         for picture in self._from(start):
             time = clock.time(self._time(picture))
@@ -79,7 +81,7 @@ class Decoder:
             else:
                 self.bad += self._bad_since
             self._bad_since = 0
-            yield time, picture
+            yield time, picture, self._until_next(picture)
 
     def _declared(self) -> float | None:
         """Return what the container's header says of its length, seconds; None if it does not."""
@@ -152,28 +154,35 @@ class Decoder:
                 yield packet, True
             return
         waiting: deque[Any] = deque()
-        times: list[float] = []  # of packets in `waiting` and before, in order
         for packet in self._read():
             waiting.append(packet)
             time = self._time(packet)
             if time is not None:
-                insort(times, time)
+                insort(self._times, time)
             if len(waiting) > _LOOKAHEAD:
-                del times[: -4 * _LOOKAHEAD]
-                yield waiting[0], self._is_sampled(waiting.popleft(), times)
+                del self._times[: -4 * _LOOKAHEAD]
+                yield waiting[0], self._is_sampled(waiting.popleft())
         for packet in waiting:
-            yield packet, self._is_sampled(packet, times)
+            yield packet, self._is_sampled(packet)
 
-    def _is_sampled(self, packet: Any, times: list[float]) -> bool:
-        """Return False if no sample falls between this picture and one that follows."""
+    def _is_sampled(self, packet: Any) -> bool:
+        """Return False if no sample shows this picture: none falls between it and one that follows, nor between one
+        before it and itself, which would show both."""
         time = self._time(packet)
         if time is None or self._first_time is None or self._sampled_at is None:
             return True
-        following = bisect_right(times, time)
-        if following == len(times):
+        before, following = bisect_left(self._times, time) - 1, bisect_right(self._times, time)
+        if following == len(self._times) or before < 0 or time - self._times[before] >= 1 / self._sampled_at:
             return True
         sample = ceil((time - self._first_time) * self._sampled_at - 1e-3) / self._sampled_at
-        return sample < times[following] - self._first_time + 1e-5
+        return sample < self._times[following] - self._first_time + 1e-5
+
+    def _until_next(self, picture: Any) -> float | None:
+        time = self._time(picture)
+        if self._sampled_at is None or time is None:
+            return None
+        following = bisect_right(self._times, time + 1e-6)
+        return self._times[following] - time if following < len(self._times) else None
 
     def _read(self) -> Iterator[Any]:
         """Yield the packets of the pictures, then None, which makes the decoder give what it still holds."""

@@ -124,8 +124,8 @@ class VideoFile(Source):
             finally:
                 if self._closed:
                     self._container.close()
-        time, picture = found
-        return Frame(time, partial(self._convert, picture))
+        time, picture, until_next = found
+        return Frame(time, partial(self._convert, picture), until_next)
 
     def _nothing(self) -> str:
         part = self._part

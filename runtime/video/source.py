@@ -22,6 +22,7 @@ class Frame:
     Args:
         time: seconds since the source's first frame.
         image: uint8 [height, width, 3], BGR, or a function that decodes it when it is first needed.
+        until_next: seconds to the source's next frame, where that may be left out; None: the next that comes is it.
 
     Example:
         >>> import numpy as np
@@ -30,8 +31,8 @@ class Frame:
         (480, 640, 3)
     """
 
-    def __init__(self, time: float, image: Image | Callable[[], Image]) -> None:
-        self.time, self._image = time, image
+    def __init__(self, time: float, image: Image | Callable[[], Image], until_next: float | None = None) -> None:
+        self.time, self._image, self.until_next = time, image, until_next
 
     @property
     def image(self) -> Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -45,7 +46,8 @@ for command in (*USING_MODELS, *MAKING_BUNDLES):
 
 
 def run(arguments: list[str] | None) -> int:
-    """Run a command and return its exit code; errors are written to stderr, one line each."""
+    """Run a command and return its exit code; errors and warnings are written to stderr, one line each."""
+    _print_warnings()
     try:
         cli.main(arguments, prog_name="vlj-edge", standalone_mode=False)
     except click.ClickException as error:
@@ -67,3 +69,18 @@ def run(arguments: list[str] | None) -> int:
         click.echo(f"error: {where}{error.strerror or error}: check the path, its permissions and the disk", err=True)
         return 1
     return 0
+
+
+def _print_warnings() -> None:
+    """Write what the runtime logs under the name of the package to stderr."""
+    log = logging.getLogger("vlj_edge")
+    if not log.handlers:
+        log.addHandler(_StderrHandler())
+        log.propagate = False
+
+
+class _StderrHandler(logging.Handler):
+    """Writes warnings as the errors are written, to what is stderr at that time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)

@@ -62,3 +62,14 @@ def test_rest_against_a_plain_account_of_it(moves: list[bool], seconds: float) -
 def test_rest_is_not_looked_for_where_it_is_off_or_there_is_one_picture() -> None:
     assert at_rest(clip_of([False] * 7), replace(REST, enabled=False), 4.0) is None
     assert at_rest([picture(0.5)], REST, 4.0) is None
+
+
+def test_a_source_slower_than_the_clip_is_judged_by_its_own_frames() -> None:
+    moving = [with_dot(column) for column in range(8)]
+    still = [with_dot(3) for _ in range(8)]  # new pictures of the same
+    for each in (2, 4):  # samples a frame: 2 and 1 frames a second
+        assert at_rest([frame for frame in moving for _ in range(each)][:8], REST, 4.0) is False
+        assert at_rest([frame for frame in still for _ in range(each)][:8], REST, 4.0) is True
+        assert at_rest([frame for frame in moving for _ in range(each)][1:9], REST, 4.0) is False
+    assert at_rest(moving[:1] * 8, REST, 4.0) is True  # a picture that lasts
+    assert at_rest(moving[:1] * 4 + moving[4:5] * 4, REST, 4.0) is False  # two pictures do not tell a cut from movement
