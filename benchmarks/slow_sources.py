@@ -1,4 +1,4 @@
-"""What a source slower than the clips costs: nano's embeddings and texts of the demo at 3, 2, 1 and 0.5 frames a second.
+"""What a source slower than the clips costs: embeddings and texts of the demo at 3, 2, 1 and 0.5 frames a second.
 
 python benchmarks/slow_sources.py      needs ffmpeg
 
