@@ -134,22 +134,6 @@ class Model:
         finally:
             self.chain.close()
 
-    def copy(self, threads: int) -> Model:
-        """Return another Model of the same bundle, backend and engines, with buffers of its own."""
-        on_card = self._pixels_on_card
-        return Model(self.directory, self.backend.name, threads, self._engines, self.overlap, pixels_on_card=on_card)
-
-    def validate(self, query: str | None, gates: GateSettings | None) -> None:
-        """Check arguments of narrate() without running anything.
-
-        Raises:
-            VljEdgeError: narrate() would refuse them.
-        """
-        if query is not None:
-            self.chain.query(query)
-        if gates is not None:
-            MeaningGate(gates.meaning)
-
     def narrate(
         self,
         source: AnySource,
@@ -393,3 +377,21 @@ def _report(window: ClipWindow, said: Embedding | None, change: Change | None) -
     embedding = window.encoded.embedding if window.is_encoded else None
     similarity = cosine(embedding, said) if embedding is not None and said is not None else None
     return WindowReport(window.times, similarity, bool(window.at_rest), change is not None, embedding)
+
+
+def copy_of(model: Model, threads: int) -> Model:
+    """Return another Model of the same bundle, backend and engines, with buffers of its own."""
+    on_card = model._pixels_on_card
+    return Model(model.directory, model.backend.name, threads, model._engines, model.overlap, pixels_on_card=on_card)
+
+
+def check_settings(model: Model, query: str | None, gates: GateSettings | None) -> None:
+    """Check arguments of Model.narrate() without running anything.
+
+    Raises:
+        VljEdgeError: narrate() would refuse them.
+    """
+    if query is not None:
+        model.chain.query(query)
+    if gates is not None:
+        MeaningGate(gates.meaning)

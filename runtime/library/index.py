@@ -15,7 +15,7 @@ import numpy as np
 
 from vlj_edge.errors import VljEdgeError
 
-from ..model import Model
+from ..model import Model, copy_of
 from .store import Store, Video, VideoMoments, merge_windows
 
 SUFFIXES = frozenset(
@@ -158,7 +158,7 @@ def local_encoder(model: Model, query: str, jobs: int = 1) -> VideoEncoder:
                 yield encode_video(model, video, query)
             return
         stop = threading.Event()
-        models = [model.copy(threads=1) for _ in range(min(jobs, len(videos)))]
+        models = [copy_of(model, threads=1) for _ in range(min(jobs, len(videos)))]
         waiting: SimpleQueue[Video] = SimpleQueue()
         for video in videos:
             waiting.put(video)
@@ -184,8 +184,9 @@ def local_encoder(model: Model, query: str, jobs: int = 1) -> VideoEncoder:
                 yield found
         finally:
             stop.set()
-            for thread in threads:
+            for thread, own in zip(threads, models, strict=True):
                 thread.join(_JOIN_TIMEOUT)
+                own.close()
 
     return encode
 

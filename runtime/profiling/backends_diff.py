@@ -71,22 +71,22 @@ def compare_backends(
     """
     require("polygraphy", "export")
     clips = spread_clips(video, manifest.clip, manifest.preprocess, CLIPS)
-    reference, other = Model(directory, "onnxruntime"), Model(directory, backend, engines=engines)
-    recorded = _record(reference, clips)
-    rows = []
-    for name, inputs in recorded.items():
-        progress(f"comparing {name}")
-        pair = [
-            open_engine(directory, manifest, name, backend=b, engines=e)
-            for b, e in (("onnxruntime", None), (backend, engines))
-        ]
-        rows.append(_engine_row(manifest, name, inputs, *pair))
-    progress("comparing the chain")
-    embeddings = [[_embedding(model, clip) for clip in clips] for model in (reference, other)]
-    rows.append(_chain_row(manifest, *embeddings))
-    texts = []
-    if DECODER in manifest.engines:
-        texts = [(reference.chain.decode(a)[0], other.chain.decode(b)[0]) for a, b in zip(*embeddings, strict=True)]
+    with Model(directory, "onnxruntime") as reference, Model(directory, backend, engines=engines) as other:
+        recorded = _record(reference, clips)
+        rows = []
+        for name, inputs in recorded.items():
+            progress(f"comparing {name}")
+            pair = [
+                open_engine(directory, manifest, name, backend=b, engines=e)
+                for b, e in (("onnxruntime", None), (backend, engines))
+            ]
+            rows.append(_engine_row(manifest, name, inputs, *pair))
+        progress("comparing the chain")
+        embeddings = [[_embedding(model, clip) for clip in clips] for model in (reference, other)]
+        rows.append(_chain_row(manifest, *embeddings))
+        texts = []
+        if DECODER in manifest.engines:
+            texts = [(reference.chain.decode(a)[0], other.chain.decode(b)[0]) for a, b in zip(*embeddings, strict=True)]
     return Comparison(rows, texts)
 
 

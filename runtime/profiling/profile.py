@@ -205,12 +205,12 @@ def compare_profiles(
     if rounds < 2:
         raise VljEdgeError(f"{rounds} rounds give no interval: use --rounds 2 or more")
     probes = [Probe(), Probe()]
-    models = [Model(directory, probe=probe, **options) for directory, probe in zip((ours, theirs), probes, strict=True)]
     found: list[list[Profile]] = [[], []]
-    for number in range(rounds):
-        for which in (0, 1) if number % 2 == 0 else (1, 0):
-            opened = source() if callable(source) else source
-            found[which].append(profile(models[which], opened, probes[which], gates=gates))
+    with Model(ours, probe=probes[0], **options) as one, Model(theirs, probe=probes[1], **options) as other:
+        for number in range(rounds):
+            for which in (0, 1) if number % 2 == 0 else (1, 0):
+                opened = source() if callable(source) else source
+                found[which].append(profile((one, other)[which], opened, probes[which], gates=gates))
     quantities: dict[str, Callable[[Profile], float]] = {
         "milliseconds a window": lambda p: 1e3 / p.windows_a_second,
         "CPU milliseconds a window": lambda p: 1e3 * p.cpu_seconds / p.totals.windows,

@@ -54,9 +54,20 @@ def markdown(profile: Profile) -> str:
     for row in profile.as_dict()["stages"]:
         lines.append(f"| {row['stage']} | {' | '.join(_cell(name, row[name]) for name in columns)} |")
     lines.append("")
-    for name, value in profile.as_dict()["summary"].items():
-        lines.append(f"- {name.replace('_', ' ')}: {_plain(value)}")
+    lines += [f"- {line}" for line in summary_lines(profile)]
     return "\n".join([*lines, *(f"- warning: {line}" for line in profile.warnings)]) + "\n"
+
+
+def summary_lines(profile: Profile) -> list[str]:
+    """Return one line for each quantity of the summary; what could not be measured is named in one line at the end."""
+    lines, unknown = [], []
+    for key, value in profile.as_dict()["summary"].items():
+        name = key.replace("_", " ")
+        if value in (None, "unknown"):
+            unknown.append(name)
+        else:
+            lines.append(f"{name}: {value:.3f}" if isinstance(value, float) else f"{name}: {value}")
+    return [*lines, f"unknown: {', '.join(unknown)}"] if unknown else lines
 
 
 def _cell(name: str, value: Any) -> str:
@@ -65,12 +76,6 @@ def _cell(name: str, value: Any) -> str:
     if name == "share":
         return f"{100 * value:.1f} %" if value else ""
     return str(value) if name == "calls" else f"{value:.3f}"
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _samples(probe: Probe) -> dict[str, list[float]]:

@@ -20,7 +20,7 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration, WindowReport
 
 from ..embedding.labels import LabelBank
-from ..model import Model
+from ..model import Model, check_settings
 from ..sinks.base import Event
 from ..stream.run import Run
 from ..video.camera import CameraSource, CameraState
@@ -56,7 +56,7 @@ class ChannelContext:
 
     def check(self, settings: SourceSettings) -> None:
         """Raises VljEdgeError: the model cannot be used with these settings, or labels that it cannot tell apart."""
-        self.model.validate(settings.query, settings.gates)
+        check_settings(self.model, settings.query, settings.gates)
         if settings.labels:
             self.label_bank(settings.labels)
 

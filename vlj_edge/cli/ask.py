@@ -10,7 +10,7 @@ import click
 from .options import EngineOptions, bundle_option, engine_options, json_lines_option, load_model
 
 
-@click.command()
+@click.command(short_help="Answer questions about a video by choosing among given answers.")
 @click.argument("source")
 @click.argument("questions", nargs=-1, required=True)
 @click.option(
@@ -41,11 +41,11 @@ def ask(
     lists = [read_labels(listed) for listed in choices]
     if len(lists) == 1:
         lists *= len(questions)
-    model = load_model(bundle, engine_options)
-    for answer in answer_questions(model, source, questions, lists or None):
-        if as_json:
-            click.echo(json.dumps(answer.as_dict(), ensure_ascii=False))
-        elif len(questions) == 1:
-            click.echo("\n".join(f"{guess.score:.2f}  {guess.label}" for guess in answer.guesses))
-        else:
-            click.echo(f"{answer.question}  {answer.choice}  ({answer.guesses[0].score:.2f})")
+    with load_model(bundle, engine_options) as model:
+        for answer in answer_questions(model, source, questions, lists or None):
+            if as_json:
+                click.echo(json.dumps(answer.as_dict(), ensure_ascii=False))
+            elif len(questions) == 1:
+                click.echo("\n".join(f"{guess.score:.2f}  {guess.label}" for guess in answer.guesses))
+            else:
+                click.echo(f"{answer.question}  {answer.choice}  ({answer.guesses[0].score:.2f})")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..tensorrt_package import TensorRtPackage
 
 
-@click.command()
+@click.command(short_help="Build a bundle's TensorRT engines, for this device or others.")
 @bundle_argument
 @click.option("--target", "target_name", help="Target (jetson-orin, rtx, ...) or compute capability (sm86, ...).")
 @click.option("--engine", "names", multiple=True, help="Build this engine only; may be repeated.")

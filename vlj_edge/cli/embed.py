@@ -41,7 +41,7 @@ class _Output:
     events: bool
 
 
-@click.command()
+@click.command(short_help="Write an embedding for each window of a video or camera.")
 @click.argument("source")
 @click.option("--format", "kind", type=click.Choice(["json", "npz", "binary"]), default="json", show_default=True)
 @click.option("--out", type=file_type, help="Write to this file instead of stdout.")
@@ -90,15 +90,14 @@ def embed(
     from .interrupts import interrupts_deferred
 
     parse_format(output.form or "float16")
-    model = load_model(bundle, engine_options)
-    manifest = model.manifest
-    label_bank = load_bank(bank, model) if bank is not None else None
-    novelty = NoveltyDetector(novel_below, manifest.embedding) if novel_below is not None else None
-    question = query or (manifest.labels.query if label_bank is not None else None) or None
-    items = model.embed(source, query=question, every=every)
     kept = 0
     with ExitStack() as cleanup:
-        cleanup.callback(items.close)
+        model = cleanup.enter_context(load_model(bundle, engine_options))
+        manifest = model.manifest
+        label_bank = load_bank(bank, model) if bank is not None else None
+        novelty = NoveltyDetector(novel_below, manifest.embedding) if novel_below is not None else None
+        question = query or (manifest.labels.query if label_bank is not None else None) or None
+        items = cleanup.enter_context(model.embed(source, query=question, every=every))
         writers = _open_writers(cleanup, manifest, output, _shorten(model, output.width))
         for observation in observe(items, label_bank, manifest.labels.none_below, novelty):
             if on_change and not observation.item.encoded:

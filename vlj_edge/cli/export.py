@@ -56,7 +56,7 @@ class _Arguments:
     overwrite: bool
 
 
-@click.command(epilog=_EPILOG)
+@click.command(short_help="Make a bundle from weights: ONNX engines, compared with torch.", epilog=_EPILOG)
 @click.argument("weights", required=False, type=_FILE)
 @click.option("--preset", "preset_name", default="nano", show_default=True, help="The model's dimensions.")
 @click.option("--encoder", help="Vision encoder in place of the preset's: vjepa2-vitl, vjepa2.1-vitb or vjepa2.1-vitl.")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.library.store import Video
 
 
-@click.command()
+@click.command(short_help="Store the moments of videos, for search.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--store", "uri", required=True, help="Store: a folder, or an object store such as s3://bucket/path.")
 @click.option("--follow", is_flag=True, help="Keep indexing videos that arrive in the folders, until interrupted.")
@@ -49,9 +49,8 @@ def index(
 
     from ..errors import VljEdgeError
 
-    model = load_model(bundle, engine_options)
     find_videos(paths)  # fail on a missing path before the store is made
-    with Store(uri, model.manifest, query, write=True) as store:
+    with load_model(bundle, engine_options) as model, Store(uri, model.manifest, query, write=True) as store:
         if prune:
             for gone in remove_missing(store, paths):
                 click.echo(f"{gone}: forgotten", err=True)

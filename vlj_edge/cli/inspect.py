@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..bundle import Manifest, TensorSpec
 
 
-@click.command()
+@click.command(short_help="Show what a bundle holds and how it was made.")
 @bundle_argument
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as it is.")
 def inspect(bundle: Path | None, as_json: bool) -> None:

@@ -12,10 +12,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
 
 _MOST_DEFERRED = 2  # signals that a deferring block may delay, in case it never ends
 _received = 0
@@ -53,6 +55,12 @@ def interrupts_deferred() -> Iterator[None]:
         if _pending and not _deferring:
             _pending = False
             raise KeyboardInterrupt
+
+
+def until_interrupted(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield items to their end or the first signal, so that what was found until then can be printed."""
+    with suppress(KeyboardInterrupt):
+        yield from items
 
 
 def _handle(handler: Any) -> None:

@@ -9,7 +9,7 @@ import click
 from .options import EngineOptions, bundle_option, engine_options, load_model, template_option
 
 
-@click.command()
+@click.command(short_help="Embed labels once, for classify and embed on a device.")
 @click.argument("label_list", metavar="LABELS")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Bank to write (.npz).")
 @template_option
@@ -28,9 +28,11 @@ def labels(
     from vlj_edge.runtime.embedding.labels import make_bank, read_labels, save_bank
 
     names = read_labels(label_list)
-    model = load_model(bundle, engine_options)
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with (
+        load_model(bundle, engine_options) as model,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
         task = progress.add_task("labels", total=len(names))
         bank = make_bank(model, names, templates or None, lambda done: progress.update(task, completed=done))
     save_bank(bank, out)

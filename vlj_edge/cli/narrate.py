@@ -36,7 +36,7 @@ class _Files(NamedTuple):
     record: Path | None
 
 
-@click.command()
+@click.command(short_help="Print what happens in a video or camera, when it changes.")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @bundle_option
 @query_option
@@ -71,8 +71,7 @@ def narrate(
         raise click.UsageError("--srt, --vtt, --record and --every-window are for one source")
     for option, path in (("--srt", srt), ("--vtt", vtt), ("--log", sink_options["log"])):
         _refuse_to_overwrite(sources, option, path)
-    model = load_model(bundle, engine_options)
-    with _open_sinks(sink_options) as sinks:
+    with load_model(bundle, engine_options) as model, _open_sinks(sink_options) as sinks:
         if several:
             _narrate_several(model, parse_sources(sources, query), as_json, sinks)
         else:

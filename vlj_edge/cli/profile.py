@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.profiling.profile import Profile
 
 
-@click.command()
+@click.command(short_help="Measure time, energy and memory of each stage.")
 @bundle_argument
 @click.argument("source", required=False)
 @click.option(
@@ -70,8 +70,8 @@ def profile(
         _print_ratios(ratios, as_json)
         return
     probe = Probe()
-    model = load_model(directory, engine_options, probe=probe, overlap=not no_overlap)
-    found = profile(model, source or SyntheticSource(), probe, gates=gates)
+    with load_model(directory, engine_options, probe=probe, overlap=not no_overlap) as model:
+        found = profile(model, source or SyntheticSource(), probe, gates=gates)
     if html is not None:
         html.write_text(report.page(found, probe, model.manifest.gates.meaning.speak_below), encoding="utf-8")
     if trace_to is not None:
@@ -88,6 +88,8 @@ def _print(found: Profile) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from vlj_edge.runtime.profiling.report import summary_lines
+
     console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
     columns = ("min", "mean", "p50", "p90", "p95", "p99", "max")
     table = Table("stage, ms", "calls", *columns, "enqueue p50", "device p50", "share", title_justify="left")
@@ -96,9 +98,8 @@ def _print(found: Profile) -> None:
         device = [f"{x:.2f}" if x is not None else "" for x in (row.enqueue_p50, row.device_p50)]
         table.add_row(row.stage, str(row.calls), *times, *device, f"{100 * row.share:.1f} %" if row.share else "")
     console.print(table)
-    for name, value in found.as_dict()["summary"].items():
-        text = "unknown" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-        console.print(f"{name.replace('_', ' ')}: {text}")
+    for line in summary_lines(found):
+        console.print(line)
     for line in found.warnings:
         console.print(f"warning: {line}")
     console.print("measured: " + ", ".join(f"{name} {value}" for name, value in found.how.items()))

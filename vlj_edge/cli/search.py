@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..results import Moment
 
 
-@click.command()
+@click.command(short_help="Find the stored moments that a text describes best.")
 @click.argument("text", required=False)
 @click.option("--store", "uri", required=True, help="Store that vlj-edge index made.")
 @click.option("--similar", metavar="VIDEO@TIME", help="Find moments similar to this one, such as kitchen.mp4@1:02.5.")
@@ -54,13 +54,12 @@ def search(
     if (text is None) == (similar is None):
         raise click.UsageError("give either a text or --similar")
     place = _parse_place(similar) if similar is not None else None
-    model = load_model(bundle, engine_options)
-    store = Store(uri, model.manifest)
-    if place is not None:
-        embedding, itself = embedding_at(model, store, *place)
-        moments = find(store, embedding, top, exclude=itself)
-    else:
-        moments = find(store, model.embed_text(text or ""), top)
+    with load_model(bundle, engine_options) as model, Store(uri, model.manifest) as store:
+        if place is not None:
+            embedding, itself = embedding_at(model, store, *place)
+            moments = find(store, embedding, top, exclude=itself)
+        else:
+            moments = find(store, model.embed_text(text or ""), top)
     if not moments:
         raise VljEdgeError(f"{uri} holds no moments: add videos with vlj-edge index")
     failed = 0

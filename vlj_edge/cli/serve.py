@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 _SHUTDOWN_SECONDS = 3  # for open connections
 
 
-@click.command()
+@click.command(short_help="Narrate cameras until stopped, with a page to watch and an API.")
 @click.argument("sources", metavar="[SOURCE...]", nargs=-1)
 @click.option("--config", type=file_type, help="Read sources and options from this TOML file; read again on SIGHUP.")
 @click.option("--host", help="Address to listen at; one that others can reach needs a token.  [default: 127.0.0.1]")
@@ -63,14 +64,10 @@ def serve(sources: tuple[str, ...], config: Path | None, verbose: bool, **given:
     if not sources and not file.source_names:
         raise click.UsageError("name a SOURCE, or a --config with [[source]]")
     token = _read_token(options)
-    model = Model(Path(options["bundle"]) if "bundle" in options else nano_bundle())
-    report_backend(model.backend, verbose)
-    _set_up_logging(options.get("log_format", "text"))
-
-    def read_sources() -> list[SourceSettings]:
-        return _read_sources(model, sources, config, options)
-
-    _run(model, read_sources, options, token)
+    with Model(Path(options["bundle"]) if "bundle" in options else nano_bundle()) as model:
+        report_backend(model.backend, verbose)
+        _set_up_logging(options.get("log_format", "text"))
+        _run(model, partial(_read_sources, model, sources, config, options), options, token)
 
 
 def _run(
@@ -131,6 +128,7 @@ def _read_sources(
     model: Model, arguments: tuple[str, ...], config: Path | None, options: dict[str, Any]
 ) -> list[SourceSettings]:
     """Return the sources of the command line and of the file as it is now, with the settings that were saved."""
+    from vlj_edge.runtime.model import check_settings
     from vlj_edge.runtime.service.config import Config, read_config, read_profile, with_profile
 
     file: Config = read_config(config) if config is not None else Config()
@@ -139,7 +137,7 @@ def _read_sources(
     found = [*parse_sources(arguments, query), *file.sources(model.manifest.gates, query)]
     found = [with_profile(settings, saved) for settings in found]
     for settings in found:
-        model.validate(settings.query, settings.gates)
+        check_settings(model, settings.query, settings.gates)
     return found
 
 

@@ -10,7 +10,7 @@ import click
 from .options import bundle_argument
 
 
-@click.command()
+@click.command(short_help="Find the fastest backend and settings for this CPU.")
 @bundle_argument
 def tune(bundle: Path | None) -> None:
     """Try backends, threads, spinning and bf16 with BUNDLE (nano if not given); save the best in its engines/ folder.

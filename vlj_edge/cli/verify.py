@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.profiling.backends_diff import Comparison
 
 
-@click.command()
+@click.command(short_help="Check a bundle's files, and a backend against ONNX Runtime.")
 @bundle_argument
 @click.option("--backend", help="Also compare this backend (tensorrt) with ONNX Runtime, on --source.")
 @click.option("--source", type=click.Path(path_type=Path), help="Video for the comparison.")
