@@ -30,6 +30,7 @@ from .settings import SourceSettings
 from .statistics import ChannelStatistics
 
 OnReport: TypeAlias = "Callable[[SourceSettings, float, WindowReport], None]"
+OnError: TypeAlias = "Callable[[str, str], None]"
 
 _STUCK_AFTER = 60.0  # seconds with frames and without a window
 _SOURCE_GRACE = 0.3  # seconds for a source to return from a read after interrupt(), and again after close()
@@ -45,6 +46,7 @@ class ChannelContext:
         on_event: called with every caption, by the channel's thread.
         on_report: called with the settings of the run, the unix time and the report of every window, by the thread that
             encodes.
+        on_error: called with the channel's name and one line when it ends because of an error, by the channel's thread.
         keep_trying: wait for sources that are not there yet.
     """
 
@@ -52,6 +54,7 @@ class ChannelContext:
     label_bank: Callable[[tuple[str, ...]], LabelBank]
     on_event: Callable[[Event], None]
     on_report: OnReport
+    on_error: OnError
     keep_trying: bool
 
     def check(self, settings: SourceSettings) -> None:
@@ -120,6 +123,10 @@ class Channel:
             found |= {"frames_dropped": source.dropped, "restarts": source.restarts}
         return found
 
+    def never_opened(self) -> bool:
+        """Return whether it has ended without a source: no such file, or one that cannot be read."""
+        return self.error is not None and self._source is None
+
     def is_stuck(self) -> bool:
         """Return whether a live source has given frames for over a minute from which no window was made."""
         source = self._source
@@ -175,6 +182,8 @@ class Channel:
             if self._source is not None:
                 self._source.close()
             self._set_state("ended")
+            if self.error is not None:
+                self._context.on_error(self.settings.name, self.error)
 
     def _narrate(self, source: ResumableSource, settings: SourceSettings) -> None:
         """Narrate until these are no longer the channel's settings, or the run ends otherwise."""

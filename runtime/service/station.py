@@ -11,7 +11,7 @@ from ..embedding.labels import LabelBank, make_bank
 from ..model import Model
 from ..sinks.base import Event
 from ..sinks.queue import SinkQueue
-from .channel import Channel, ChannelContext, OnReport
+from .channel import Channel, ChannelContext, OnError, OnReport
 from .settings import SourceSettings, by_name
 
 
@@ -22,6 +22,7 @@ class Station:
         sources: with names that are unique.
         on_event: called with every caption before the sinks are, by the channel's thread.
         on_report: called with the settings, the unix time and the report of every window, by the thread that encodes.
+        on_error: called with a channel's name and one line when it ends because of an error, by the channel's thread.
         keep_trying: wait for sources that are not there yet.
 
     Attributes:
@@ -51,6 +52,7 @@ class Station:
         on_event: Callable[[Event], None] = lambda event: None,
         keep_trying: bool = False,
         on_report: OnReport = lambda settings, clock, report: None,
+        on_error: OnError = lambda name, error: None,
     ) -> None:
         self.model, self.sinks, self._on_event = model, list(sinks), on_event
 
@@ -58,7 +60,7 @@ class Station:
         def label_bank(labels: tuple[str, ...]) -> LabelBank:
             return make_bank(model, labels)
 
-        self._context = ChannelContext(model, label_bank, self._emit, on_report, keep_trying)
+        self._context = ChannelContext(model, label_bank, self._emit, on_report, on_error, keep_trying)
         self.channels = {name: Channel(each, self._context) for name, each in by_name(sources).items()}
         self._changing, self._stopped = threading.Lock(), False
 

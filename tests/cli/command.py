@@ -47,11 +47,14 @@ def python(program: str, *arguments: str | Path, cwd: Path | None = None) -> Don
     return _run([sys.executable, "-c", program, *map(str, arguments)], cwd)
 
 
-def start(*arguments: str | Path, command: Sequence[str] = COMMAND, cwd: Path | None = None) -> subprocess.Popen[str]:
+def start(
+    *arguments: str | Path, command: Sequence[str] = COMMAND, cwd: Path | None = None, stdin: int | None = None
+) -> subprocess.Popen[str]:
     """Start `vlj-edge ARGUMENTS` and go on. Ctrl-C reaches it even if the tests run in the background of a shell."""
     return subprocess.Popen(
         [*command, *map(str, arguments)],
         cwd=cwd,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,12 @@ def test_help_lists_every_command() -> None:
     assert sorted(line.split()[0] for line in commands.splitlines() if line.strip()) == sorted(COMMANDS)
 
 
+def test_the_list_of_commands_says_of_each_what_it_does() -> None:
+    commands = vlj_edge("--help").stdout.partition("Commands:")[2].strip("\n").splitlines()
+    assert len(commands) == len(COMMANDS)
+    assert all(re.fullmatch(r"  \w+ +[A-Z].*\w\.", line) and len(line) <= 80 for line in commands), commands
+
+
 def test_version_is_that_of_the_package() -> None:
     done = vlj_edge("--version")
     assert (done.returncode, done.stdout) == (0, f"vlj-edge, version {package.__version__}\n")
@@ -117,6 +124,7 @@ def test_export_says_which_extra_to_install(missing: str, extra: str, tmp_path: 
         ["narrate", "a.mp4", "--log-bytes", "100"],
         ["narrate", "a.mp4", "--no-such-option"],
         ["narrate", "a.mp4", "--srt", "."],
+        ["embed", "-?size=4x4"],
         ["export", "a", "b"],
         ["inspect", "a", "b"],
         ["verify", "--json"],

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 
-from tests.cli.command import error_of, vlj_edge
+import numpy as np
+import pytest
+
+from tests.cli.command import after_backend_warning, error_of, start, vlj_edge
+from tests.runtime.tiny_bundle import RED
 
 
 def test_classify_names_the_nearest_labels(video: Path, tiny_bundle: Path) -> None:
@@ -38,8 +44,26 @@ def test_a_bank_takes_the_place_of_labels(video: Path, tiny_bundle: Path, tmp_pa
 
 def test_none_of_these(video: Path, tiny_bundle: Path) -> None:
     arguments = ("classify", video, "--bundle", tiny_bundle, "--labels", "red,green", "--none-below", "1")
-    done = vlj_edge(*arguments)
-    assert done.stdout.startswith("none of these; the nearest:\n")
+    first, *guesses = vlj_edge(*arguments).stdout.splitlines()
+    [found] = [guess["cosine"] for guess in json.loads(vlj_edge(*arguments, "--json").stdout)["guesses"][:1]]
+    assert first.startswith("none of these") and f"{found:.2f}" in first and "1.00" in first
+    assert sorted(line.split()[1] for line in guesses) == ["green", "red"]
+
+
+@pytest.mark.signals
+def test_a_source_without_end_is_classified_until_interrupted(tiny_bundle: Path) -> None:
+    options = ("--labels", "red,blue", "--bundle", tiny_bundle)
+    running = start("classify", *options, "--", "-?size=64x48&rate=4&format=bgr24", stdin=subprocess.PIPE)
+    try:
+        assert running.stdin is not None
+        red = np.full((48, 64, 3), RED, np.uint8).tobytes()
+        running.stdin.buffer.write(red * 100)  # far more than pipe and windows ahead hold: some have been looked at
+        running.send_signal(signal.SIGINT)
+        said, errors = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert (running.returncode, after_backend_warning(errors).strip()) == (130, "")
+    assert sorted(line.split()[1] for line in said.splitlines()) == ["blue", "red"]
 
 
 def test_ask_answers_each_question(video: Path, tiny_bundle: Path) -> None:

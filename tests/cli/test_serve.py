@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import COMMAND, vlj_edge
+from tests.cli.command import COMMAND, error_of, vlj_edge
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 
 TOKEN = "a-token-of-this-test"
@@ -31,8 +32,8 @@ def free_port() -> int:
 class Served:
     """A server in a process of its own."""
 
-    def __init__(self, folder: Path, *arguments: str | Path, **environment: str) -> None:
-        self.port = free_port()
+    def __init__(self, folder: Path, *arguments: str | Path, port: int | None = None, **environment: str) -> None:
+        self.port = free_port() if port is None else port
         command = [*COMMAND, "serve", *map(str, arguments), "--port", str(self.port)]
         self.errors = folder / "stderr"
         with self.errors.open("w") as errors:
@@ -71,8 +72,8 @@ class Served:
 def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     running: list[Served] = []
 
-    def start(*arguments: str | Path, **environment: str) -> Served:
-        running.append(Served(tmp_path, *arguments, **environment))
+    def start(*arguments: str | Path, port: int | None = None, **environment: str) -> Served:
+        running.append(Served(tmp_path, *arguments, port=port, **environment))
         return running[-1]
 
     yield start
@@ -141,11 +142,54 @@ def test_a_token_guards_it(serve: Callable[..., Served], films: dict[str, Path],
         (("--config", "none.toml"), 1, "none.toml"),
         (("0", "--store", "/proc/none"), 1, "/proc/none"),
         (("0", "0"), 1, "'0'"),
+        (("0", "--host", "192.0.2.1", "--token", TOKEN), 1, "192.0.2.1"),
+        (("nope=nope.mp4", "--port", "0"), 1, "nope.mp4 does not exist"),
+        (("a=nope.mp4", "b=there.txt", "nope://c", "--port", "0"), 1, "there.txt has no picture"),
     ],
 )
 def test_wrong_calls_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, named: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("there.txt").write_text("no video")
     done = vlj_edge("serve", *arguments)
     assert done.returncode == code and named in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_one_line(films: dict[str, Path], tiny_bundle: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert port in error_of(vlj_edge("serve", films["a"], "--bundle", tiny_bundle, "--port", port))
+
+
+def test_a_missing_file_is_reported_and_the_others_are_served(
+    serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path
+) -> None:
+    served = serve("lost=nope.mp4", f"a={films['a']}", "--bundle", tiny_bundle)
+    served.wait(lambda: sources_of(served.state())["a"]["counts"]["events"] == 2)
+    [line] = [line for line in served.errors.read_text().splitlines() if "lost" in line]
+    assert "nope.mp4 does not exist" in line
+    assert served.end() == 0
+
+
+def test_a_mistake_in_a_file_that_is_read_again_ends_no_service(
+    serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "serve.toml"
+    text = f'bundle = "{tiny_bundle}"\n[[source]]\nname = "a"\nuri = "{films["a"]}"\n'
+    config.write_text(text)
+    served = serve("--config", config)
+    served.wait(lambda: sources_of(served.state())["a"]["counts"]["events"] == 2)
+    config.write_text(text.replace("a.avi", "nope.avi"))
+    served.process.send_signal(signal.SIGHUP)
+    served.wait(lambda: "nope.avi does not exist" in served.errors.read_text())
+    assert sources_of(served.state())["a"]["state"] == "ended"
+    assert served.end() == 0
+
+
+def test_a_free_port_is_told(serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path) -> None:
+    served = serve(films["a"], "--bundle", tiny_bundle, port=0)
+    served.wait(lambda: re.search(r"http://127.0.0.1:[1-9]", served.errors.read_text()))
+    served.port = int(served.errors.read_text().rpartition("http://127.0.0.1:")[2].split()[0])
+    assert served.get("/healthz")
+    assert served.end() == 0

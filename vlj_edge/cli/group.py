@@ -51,6 +51,8 @@ def run(arguments: list[str] | None) -> int:
     try:
         cli.main(arguments, prog_name="vlj-edge", standalone_mode=False)
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption) and error.option_name == "-?":
+            error.message += " Write -- before a source that begins with -?."
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):

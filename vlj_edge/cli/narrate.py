@@ -150,7 +150,10 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
         with printing:
             click.echo(json.dumps(event.as_dict(), ensure_ascii=False) if as_json else line)
 
-    station = Station(model, sources, sinks, on_event=print_event)
+    def print_error(name: str, error: str) -> None:
+        click.echo(f"warning: {name}: {error}", err=True)
+
+    station = Station(model, sources, sinks, on_event=print_event, on_error=print_error)
     try:
         station.start()
         station.wait()
@@ -158,11 +161,9 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
         station.stop()
         for name, channel in station.channels.items():
             click.echo(format_counts(name, channel.counts(), as_json))
-    failed = {name: channel.error for name, channel in station.channels.items() if channel.error is not None}
-    for name, error in failed.items():
-        click.echo(f"warning: {name}: {error}", err=True)
+    failed = sum(channel.error is not None for channel in station.channels.values())
     if failed:
-        raise VljEdgeError(f"{len(failed)} of {len(sources)} sources could not be narrated completely: see above")
+        raise VljEdgeError(f"{failed} of {len(sources)} sources could not be narrated completely: see above")
 
 
 def _refuse_to_overwrite(sources: tuple[str, ...], option: str, path: Path | None) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -85,20 +86,42 @@ def _run(
         on_report = _open_recorder(model, options, cleanup)
         broadcaster = Broadcaster()
         station = Station(
-            model, read_sources(), sinks, on_event=broadcaster.publish_event, keep_trying=True, on_report=on_report
+            model,
+            read_sources(),
+            sinks,
+            on_event=broadcaster.publish_event,
+            keep_trying=True,
+            on_report=on_report,
+            on_error=partial(logging.error, "%s: %s"),
         )
         host = options.get("host", "127.0.0.1")
         hosts = LOCAL_HOSTS if host in _LOCAL else ("*",)
         app = build_app(station, broadcaster, ServerOptions(token, hosts, **_page_options(model, options)))
         _reload_on_hangup(station, read_sources)
-        _serve_until_stopped(app, host, options.get("port", 8765), station, broadcaster)
+        with _listen(host, options.get("port", 8765)) as listening:
+            _serve_until_stopped(app, host, listening, station, broadcaster)
 
 
-def _serve_until_stopped(app: Any, host: str, port: int, station: Station, broadcaster: Broadcaster) -> None:
-    """Run station and server until SIGTERM or Ctrl-C."""
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there, at a free port if `port` is 0."""
+    from ..errors import VljEdgeError
+
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # the rest repeats the address
+        raise VljEdgeError(f"cannot listen at {host}:{port}: {reason}: choose another --port or --host") from error
+
+
+def _serve_until_stopped(
+    app: Any, host: str, listening: socket.socket, station: Station, broadcaster: Broadcaster
+) -> None:
+    """Run station and server until SIGTERM, Ctrl-C, or no source that it was started with could be opened."""
     import uvicorn
 
     from vlj_edge.runtime.service.systemd import notify, start_watchdog
+
+    from ..errors import VljEdgeError
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: Any) -> None:
@@ -106,22 +129,30 @@ def _serve_until_stopped(app: Any, host: str, port: int, station: Station, broad
             threading.Thread(target=broadcaster.close).start()
             super().handle_exit(sig, frame)
 
+        async def on_tick(self, counter: int) -> bool:
+            return nothing_opened() or await super().on_tick(counter)
+
+    at_start = station.channels
+
+    def nothing_opened() -> bool:
+        # Only what it was started with: a mistake in a file that is read again must not end a service.
+        return station.channels is at_start and all(channel.never_opened() for channel in at_start.values())
+
     stopping = threading.Event()
-    settings = uvicorn.Config(
-        app, host, port, log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS
-    )
-    server = Server(settings)
+    server = Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS))
     station.start()
     try:
         start_watchdog(lambda: station.stuck_source() is None, stopping)
         notify("READY=1")
-        logging.info("http://%s:%s", host, port)
+        logging.info("http://%s:%s", f"[{host}]" if ":" in host else host, listening.getsockname()[1])
         with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has shut down
-            server.run()
+            server.run([listening])
     finally:
         notify("STOPPING=1")
         stopping.set()
         station.stop()
+    if nothing_opened():
+        raise VljEdgeError("no source could be opened: see above")
 
 
 def _read_sources(

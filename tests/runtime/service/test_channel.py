@@ -32,14 +32,12 @@ class FakeModel:
     """Records which query each frame was narrated with; every frame is a caption."""
 
     manifest = SimpleNamespace(clip=SimpleNamespace(frames_per_second=4))
+    chain = SimpleNamespace(query=lambda text: None)
 
     def __init__(self, at_start: Callable[[], None] = lambda: None) -> None:
         self.at_start = at_start
         self.runs: list[str | None] = []
         self.narrated: list[tuple[float, str | None]] = []
-
-    def validate(self, query: object, gates: object) -> None:
-        pass
 
     def narrate(self, frames: Any, query: str | None, gates: object, watch: object) -> Any:
         self.at_start()
@@ -75,7 +73,7 @@ class Steps(Source):
 
 
 def channel_of(model: Any, on_event: Callable[[Event], None] = lambda event: None) -> Channel:
-    context = ChannelContext(model, lambda labels: None, on_event, lambda *report: None, False)  # type: ignore[arg-type, return-value]
+    context = ChannelContext(model, lambda labels: None, on_event, lambda *report: None, lambda *error: None, False)  # type: ignore[arg-type, return-value]
     return Channel(SourceSettings("a", "a", "0"), context)
 
 
