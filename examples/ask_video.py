@@ -13,6 +13,9 @@ if len(sys.argv) < 4 or len(sys.argv) % 2:
 
 video, *pairs = sys.argv[1:]
 questions, choices = pairs[::2], [answers.split(",") for answers in pairs[1::2]]
-with vlj_edge.load() as model:
-    for answer in vlj_edge.answer_questions(model, video, questions, choices):
-        print(f"{answer.question}  {answer.choice}  ({answer.guesses[0].score:.2f})")
+try:
+    with vlj_edge.load() as model:
+        for answer in vlj_edge.answer_questions(model, video, questions, choices):
+            print(f"{answer.question}  {answer.choice}  ({answer.guesses[0].score:.2f})")
+except vlj_edge.VljEdgeError as error:
+    sys.exit(f"error: {error}")

@@ -12,7 +12,10 @@ if len(sys.argv) < 3:
     sys.exit(2)
 
 bundle, *cards = sys.argv[1:]
-for card in cards:
-    for engine in vlj_edge.build_engines(bundle, card):
-        fused = f"{engine.attention - engine.decomposed} of {engine.attention} attention operators fused"
-        print(f"{card} {engine.name}: {engine.megabytes:.1f} MB, {fused}")
+try:
+    for card in cards:
+        for engine in vlj_edge.build_engines(bundle, card):
+            fused = f"{engine.attention - engine.decomposed} of {engine.attention} attention operators fused"
+            print(f"{card} {engine.name}: {engine.megabytes:.1f} MB, {fused}")
+except vlj_edge.VljEdgeError as error:
+    sys.exit(f"error: {error}")

@@ -12,9 +12,12 @@ if len(sys.argv) < 3:
     sys.exit(2)
 
 video, *labels = sys.argv[1:]
-with vlj_edge.load() as model:
-    bank = vlj_edge.make_bank(model, labels)  # save_bank() keeps it for a device without the text encoder
-    settings = model.manifest.labels
-    windows = model.embed(video, query=settings.query or None)
-    for answer in vlj_edge.watch(windows, bank, settings):
-        print(f"{answer.start:6.1f} s  {answer.label or 'none of these'}  ({answer.guesses[0].score:.2f})")
+try:
+    with vlj_edge.load() as model:
+        bank = vlj_edge.make_bank(model, labels)  # save_bank() keeps it for a device without the text encoder
+        settings = model.manifest.labels
+        windows = model.embed(video, query=settings.query or None)
+        for answer in vlj_edge.watch(windows, bank, settings):
+            print(f"{answer.start:6.1f} s  {answer.label or 'none of these'}  ({answer.guesses[0].score:.2f})")
+except vlj_edge.VljEdgeError as error:
+    sys.exit(f"error: {error}")

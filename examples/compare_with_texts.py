@@ -14,8 +14,11 @@ if len(sys.argv) < 3:
     sys.exit(2)
 
 video, *sentences = sys.argv[1:]
-with vlj_edge.load() as model:
-    texts = np.stack([model.embed_text(sentence) for sentence in sentences])
-    for item in model.embed(video):
-        cosines = texts @ item.embedding
-        print(f"{item.window.centre:6.1f} s  {cosines.max():.2f}  {sentences[cosines.argmax()]}")
+try:
+    with vlj_edge.load() as model:
+        texts = np.stack([model.embed_text(sentence) for sentence in sentences])
+        for item in model.embed(video):
+            cosines = texts @ item.embedding
+            print(f"{item.window.centre:6.1f} s  {cosines.max():.2f}  {sentences[cosines.argmax()]}")
+except vlj_edge.VljEdgeError as error:
+    sys.exit(f"error: {error}")

@@ -14,14 +14,17 @@ if len(sys.argv) != 3:
     sys.exit(2)
 
 source, ring = sys.argv[1], Path(sys.argv[2])
-with vlj_edge.load() as model:
-    width = model.manifest.embedding
-    layout = vlj_edge.Layout("int8", width, vlj_edge.embedding_space(model.manifest), slots=100)
-    novelty = vlj_edge.NoveltyDetector(0.7, width)
-    with vlj_edge.RecordFile(ring, layout, sync=True) as records:
-        for item in model.embed(source, every=1.0):
-            records.write(item.window.centre, time.time(), item.embedding)
-            if novelty.update(item.embedding) is not None:
-                print(f"{item.window.centre:6.1f} s  something new")
-kept = list(vlj_edge.read_records(ring))
-print(f"{len(kept)} embeddings kept, {ring.stat().st_size / 1e3:.1f} kB")
+try:
+    with vlj_edge.load() as model:
+        width = model.manifest.embedding
+        layout = vlj_edge.Layout("int8", width, vlj_edge.embedding_space(model.manifest), slots=100)
+        novelty = vlj_edge.NoveltyDetector(0.7, width)
+        with vlj_edge.RecordFile(ring, layout, sync=True) as records:
+            for item in model.embed(source, every=1.0):
+                records.write(item.window.centre, time.time(), item.embedding)
+                if novelty.update(item.embedding) is not None:
+                    print(f"{item.window.centre:6.1f} s  something new")
+    kept = list(vlj_edge.read_records(ring))
+    print(f"{len(kept)} embeddings kept, {ring.stat().st_size / 1e3:.1f} kB")
+except vlj_edge.VljEdgeError as error:
+    sys.exit(f"error: {error}")

@@ -12,8 +12,11 @@ if len(sys.argv) != 2:
     print("usage: export_bundle.py DIRECTORY (exports nano in fp16 to a new bundle there)", file=sys.stderr)
     sys.exit(2)
 
-sources = vlj_edge.WeightSources(vlj_edge.shipped_weights())
-request = vlj_edge.ExportRequest(sources, vlj_edge.preset("nano"), Path(sys.argv[1]), precision="fp16")
-exported = vlj_edge.export_bundle(request, progress=print)
-for row in exported.parity:
-    print(f"{row.engine}: lowest cosine to torch {row.cosine:.6f} over {row.cases} cases")
+try:
+    sources = vlj_edge.WeightSources(vlj_edge.shipped_weights())
+    request = vlj_edge.ExportRequest(sources, vlj_edge.preset("nano"), Path(sys.argv[1]), precision="fp16")
+    exported = vlj_edge.export_bundle(request, progress=print)
+    for row in exported.parity:
+        print(f"{row.engine}: lowest cosine to torch {row.cosine:.6f} over {row.cases} cases")
+except vlj_edge.VljEdgeError as error:
+    sys.exit(f"error: {error}")

@@ -12,8 +12,11 @@ if len(sys.argv) != 3:
     sys.exit(2)
 
 videos, sentence = sys.argv[1:]
-with vlj_edge.load() as model, vlj_edge.Store("library.store", model.manifest, write=True) as store:
-    for done in vlj_edge.index(store, model, [videos]):
-        print(f"{done.path}: {done.moments} moments", done.problem or "")
-    for moment in vlj_edge.search(store, model.embed_text(sentence), top=3):
-        print(f"{moment.score:.2f}  {moment.start:.1f} s to {moment.end:.1f} s  {moment.file}")
+try:
+    with vlj_edge.load() as model, vlj_edge.Store("library.store", model.manifest, write=True) as store:
+        for done in vlj_edge.index(store, model, [videos]):
+            print(f"{done.path}: {done.moments} moments", done.problem or "")
+        for moment in vlj_edge.search(store, model.embed_text(sentence), top=3):
+            print(f"{moment.score:.2f}  {moment.start:.1f} s to {moment.end:.1f} s  {moment.file}")
+except vlj_edge.VljEdgeError as error:
+    sys.exit(f"error: {error}")

@@ -13,6 +13,7 @@ import PIL.Image
 import pytest
 
 from tests.cli.command import vlj_edge
+from vlj_edge.bundle import nano_bundle, read_manifest
 from vlj_edge.cli.group import cli
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,11 @@ def test_the_readme_is_short_and_in_order() -> None:
     assert len(README.splitlines()) <= 130
     headings = re.findall(r"^## (.*)$", README, re.MULTILINE)
     assert headings == ["Is it for you?", "Try it", "Install", "Use it", "Five numbers", "How the folders fit", "Help"]
+
+
+def test_the_readme_says_how_large_nano_is() -> None:
+    megabytes = sum(file.bytes for file in read_manifest(nano_bundle()).files.values()) / 1e6
+    assert f"`nano` ({megabytes:.0f} MB)" in README
 
 
 def test_the_moving_picture_moves_and_is_small() -> None:
@@ -152,4 +158,4 @@ def test_the_readme_searches_as_it_shows(beside_the_examples: None, tmp_path: Pa
     command = 'vlj-edge search "the robot arm opens the drawer" --store library --top 2'
     assert index in README
     printed_by(index)
-    assert_printed(shown_after(command), printed_by(command).replace(f"{tmp_path}/", ""))
+    assert_printed(shown_after(command), printed_by(command).replace(f"{tmp_path}/", "/home/me/vlj-edge/"))

@@ -60,6 +60,12 @@ if TYPE_CHECKING:
     )
 
 __version__ = "0.1.0"
+
+# In a clone, export/ and runtime/ stand beside this folder. They are parts of the package also where Python finds this
+# folder before an installed package, as it does for `python -m vlj_edge` in the clone's root.
+if (Path(__file__).parents[1] / "runtime" / "model.py").is_file():
+    __path__.append(str(Path(__file__).parents[1]))
+
 __all__ = [
     "Answer",
     "CaptionMemorySettings",

@@ -86,6 +86,20 @@ def test_narrate_says_which_extra_to_install(missing: str, video: Path, tiny_bun
     assert error_of(done).endswith("pip install 'vlj-edge[cpu]'")
 
 
+def test_a_clone_hides_an_installed_package_and_works_all_the_same() -> None:
+    """As after `pip install .`: nothing but the current directory leads to the folders beside vlj_edge/."""
+    program = """
+import sys
+sys.meta_path = [finder for finder in sys.meta_path if "__editable__" not in repr(finder) + finder.__module__]
+sys.path.insert(0, "")
+import vlj_edge.export.request, vlj_edge.runtime.model
+print(vlj_edge.runtime.model.__file__)
+"""
+    root = Path(package.__file__).parents[1]
+    done = python(program, cwd=root)
+    assert (done.stdout.strip(), done.stderr) == (str(root / "runtime" / "model.py"), "")
+
+
 def test_narrate_runs_without_what_only_export_needs(video: Path, tiny_bundle: Path) -> None:
     only_export = [name for name in OPTIONAL if name not in ("cv2", "onnxruntime")]
     done = vlj_edge_without(only_export, "narrate", video, "--bundle", tiny_bundle)

@@ -87,6 +87,28 @@ def test_without_its_arguments_an_example_prints_its_usage(path: Path) -> None:
     assert done.stdout == "" and done.stderr.startswith(f"usage: {path.name} ") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [
+        ("ask_video.py", ("nope.mp4", "Is it open?", "yes,no")),
+        ("build_engines.py", ("nope", "sm86")),
+        ("classify_video.py", ("nope.mp4", "a", "b")),
+        ("compare_with_texts.py", ("nope.mp4", "a")),
+        ("embed_on_device.py", ("nope.mp4", "ring.vlj")),
+        ("embed_on_device.py", (DEMO, "nope/ring.vlj")),
+        ("export_bundle.py", ("nope.txt/out",)),
+        ("narrate_video.py", ("nope.mp4",)),
+        ("search_library.py", ("nope", "a")),
+    ],
+)
+def test_a_wrong_path_is_one_line(program: str, arguments: tuple[str | Path, ...], tmp_path: Path) -> None:
+    (tmp_path / "nope.txt").write_text("a file, not a folder")
+    command = [sys.executable, EXAMPLES / program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ") and "nope" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_every_example_is_run_here() -> None:
     tested = Path(__file__).read_text(encoding="utf-8")
     for program in EXAMPLES.glob("*.py"):

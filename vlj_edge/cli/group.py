@@ -52,7 +52,7 @@ def run(arguments: list[str] | None) -> int:
         cli.main(arguments, prog_name="vlj-edge", standalone_mode=False)
     except click.ClickException as error:
         if isinstance(error, click.NoSuchOption) and error.option_name == "-?":
-            error.message += " Write -- before a source that begins with -?."
+            error = click.UsageError(f"{error.message} Write -- before a source that begins with -?.", error.ctx)
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
