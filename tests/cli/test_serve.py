@@ -144,7 +144,7 @@ def test_a_token_guards_it(serve: Callable[..., Served], films: dict[str, Path],
         (("0", "0"), 1, "'0'"),
         (("0", "--host", "192.0.2.1", "--token", TOKEN), 1, "192.0.2.1"),
         (("nope=nope.mp4", "--port", "0"), 1, "nope.mp4 does not exist"),
-        (("a=nope.mp4", "b=there.txt", "nope://c", "--port", "0"), 1, "there.txt has no picture"),
+        (("a=nope.mp4", "b=there.txt", "nope://c", "--port", "0"), 1, "ffmpeg -i there.txt"),
     ],
 )
 def test_wrong_calls_are_one_line(
