@@ -1,4 +1,4 @@
-"""The engines of a bundle, joined: encode, predict, embed_text, decode.
+"""The engines of a bundle, joined: encode, predict, embed_text, decode; and what one run over a source keeps of them.
 
 Every engine writes into buffers of its own that are allocated once, so two threads must never be inside one at the same
 time: each method takes a lock, first come, first served, and copies its result out before it lets go. There are two
@@ -8,6 +8,7 @@ locks, since the decoder works on one window while the encoder works on the next
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -17,19 +18,24 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vlj_edge.bundle import DECODER, Manifest
+from vlj_edge.bundle import DECODER, GateSettings, Manifest
 from vlj_edge.errors import VljEdgeError
+from vlj_edge.results import Totals
 
 from .engines.base import Engine, open_engine
 from .engines.tensorrt.preprocess import gpu_preprocessor
 from .gating.clip_window import Embedding, Encoded
+from .gating.motion import at_rest
+from .gating.scene import SceneGate
 from .profiling.probe import Probe, TimedEngine
 from .stream.cancellation import Cancellation
 from .stream.fair_lock import FairLock
 from .video.preprocess import CpuPreprocessor, Preprocessor, SampledFrame
+from .video.source import Source
 from .words.decode import decode, nearest_caption, read_captions
 from .words.tokenizer import FixedLengthTokenizer
 
+_LOG = logging.getLogger("vlj_edge")
 Result = TypeVar("Result")
 Query: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]  # token ids and mask, each [1, length]
 Caption: TypeAlias = tuple[str, int]  # a text, and how often the decoder engine ran for it
@@ -267,6 +273,50 @@ class Chain:
 
     def _tokenizer(self, name: str) -> FixedLengthTokenizer:
         return FixedLengthTokenizer(self.directory, self.manifest, name)
+
+
+class RunState:
+    """What belongs to one run alone: its source, scene gate, queries, counts and cancellation."""
+
+    def __init__(
+        self, chain: Chain, source: Source, queries: Sequence[Query], gates: GateSettings, on_device: bool
+    ) -> None:
+        clip = chain.manifest.clip
+        self.source, self.totals, self.cancellation = source, Totals(), Cancellation()
+        self._chain, self._queries, self._on_device = chain, queries, on_device
+        self._rest, self._rate = gates.rest, clip.frames_per_second
+        self._has_changed = chain.timed("scene gate", SceneGate(gates.scene, clip.frames).changed)
+        self._latest: list[Encoded] = []
+        self._warned = False
+
+    def encode(self, frames: Sequence[SampledFrame]) -> tuple[list[Encoded], bool]:
+        """Return one embedding a query, and whether the encoder ran for it: while the scene gate finds the picture
+        unchanged, the last embeddings stand."""
+        is_new = self._has_changed(frames)
+        if is_new:
+            self._latest = self._chain.encode(frames, self._queries, self._on_device, self.cancellation)
+            self.totals.encoder_runs += 1
+            self.totals.predictor_runs += len(self._queries)
+        return self._latest, is_new
+
+    def at_rest(self, frames: Sequence[SampledFrame]) -> bool | None:
+        """Return whether the picture stands still in the middle of the clip; None where that is not watched."""
+        return at_rest(frames, self._rest, self._rate)
+
+    def warn_of_slow_source(self, frames_per_second: float) -> None:
+        """Log, once, that the source has fewer frames than the clips."""
+        if not self._warned:
+            _LOG.warning(
+                "the source gives %.3g frames a second and the model wants %.3g: what lies between is blended, and"
+                " quick movements are missed",
+                frames_per_second,
+                self._rate,
+            )
+        self._warned = True
+
+    def count_dropped_window(self) -> None:
+        """Count a window that a newer one replaced."""
+        self.totals.windows_dropped += 1
 
 
 def _read_embedding(engine: Engine, name: str) -> Embedding:

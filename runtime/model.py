@@ -9,7 +9,6 @@ is the window encoded, through the scene gate, which skips the encoder while the
 
 from __future__ import annotations
 
-import logging
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -33,13 +32,11 @@ from vlj_edge.bundle import (
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration, Totals, Window, WindowAnswers, WindowEmbedding, WindowReport
 
-from .chain import Chain, Query
+from .chain import Chain, RunState
 from .engines.select import select_backend
 from .gating.caption_memory import CaptionMemory
 from .gating.clip_window import ClipWindow, Embedding, Encoded
 from .gating.meaning import Change, MeaningGate, cosine
-from .gating.motion import at_rest
-from .gating.scene import SceneGate
 from .profiling.probe import Probe
 from .stream.cancellation import Cancellation
 from .stream.prefetch import prefetch
@@ -51,7 +48,6 @@ from .video.uri import open_source
 
 AnySource: TypeAlias = str | Path | int | Source
 
-_LOG = logging.getLogger("vlj_edge")
 
 _WINDOWS_AHEAD = 4  # windows of a file that are sampled before they are encoded; their frames are held in memory
 _CHANGES_AHEAD = 8  # changes that may wait for the decoder; with more, encoding waits
@@ -210,7 +206,7 @@ class Model:
 
     def _prepare(
         self, source: AnySource, queries: Sequence[str | None], gates: GateSettings, on_device: bool = False
-    ) -> _RunState:
+    ) -> RunState:
         """Check and load everything a run needs. The source is opened last: whatever fails before leaves none open."""
         tokens = [self.chain.query(query) for query in queries]
         self.chain.load()
@@ -219,14 +215,14 @@ class Model:
                 raise VljEdgeError(f"{type(source).__name__} has no period: set it to the seconds between two frames")
         else:
             source = open_source(source, sampled_at=self.manifest.clip.frames_per_second)
-        return _RunState(self.chain, source, tokens, gates, on_device)
+        return RunState(self.chain, source, tokens, gates, on_device)
 
-    def _started(self, run: _RunState, items: Generator[Any, None, None]) -> Run[Any]:
+    def _started(self, run: RunState, items: Generator[Any, None, None]) -> Run[Any]:
         started: Run[Any] = Run(items, run.source, run.totals, run.cancellation)
         self._runs.add(started)
         return started
 
-    def _embeddings(self, run: _RunState, every: float) -> Generator[WindowEmbedding, None, None]:
+    def _embeddings(self, run: RunState, every: float) -> Generator[WindowEmbedding, None, None]:
         due = 0.0
         with closing(self._windows(run)) as sampled:
             for window, frames in sampled:
@@ -237,7 +233,7 @@ class Model:
                 [encoded], is_new = run.encode(frames)
                 yield WindowEmbedding(window, encoded.embedding, is_new, run.at_rest(frames))
 
-    def _answers(self, run: _RunState) -> Generator[WindowAnswers, None, None]:
+    def _answers(self, run: RunState) -> Generator[WindowAnswers, None, None]:
         with closing(self._windows(run)) as sampled:
             for window, frames in sampled:
                 encoded, is_new = run.encode(frames)
@@ -245,7 +241,7 @@ class Model:
                 yield WindowAnswers(window, np.stack([each.embedding for each in encoded]), is_new)
 
     def _changes(
-        self, run: _RunState, meaning: MeaningGate, watch: Callable[[WindowReport], None] | None
+        self, run: RunState, meaning: MeaningGate, watch: Callable[[WindowReport], None] | None
     ) -> Generator[Change, None, None]:
         """Offer every window to the meaning gate, which encodes those it must know; yield what is to be said."""
         probe = self._probe
@@ -268,13 +264,13 @@ class Model:
         if change is not None:
             yield change
 
-    def _encode_window(self, run: _RunState, times: Window, frames: Sequence[SampledFrame]) -> Encoded:
+    def _encode_window(self, run: RunState, times: Window, frames: Sequence[SampledFrame]) -> Encoded:
         [encoded], _ = run.encode(frames)
         if self._probe is not None:
             self._probe.record_similarity(times.centre, encoded.embedding)
         return encoded
 
-    def _windows(self, run: _RunState) -> Generator[tuple[Window, list[SampledFrame]], None, None]:
+    def _windows(self, run: RunState) -> Generator[tuple[Window, list[SampledFrame]], None, None]:
         """Yield every window of a file; of a live source those for which there is time, always the newest."""
         clip, source = self.manifest.clip, run.source
         crop = self.chain.timed("preprocess", self.chain.vision.preprocessor.crop)
@@ -320,50 +316,6 @@ class Model:
         totals.decoder_tokens += runs
         memory.put(change.embedding, text, change.resting)
         return text, "decoder"
-
-
-class _RunState:
-    """What belongs to one run alone: its source, scene gate, queries, counts and cancellation."""
-
-    def __init__(
-        self, chain: Chain, source: Source, queries: Sequence[Query], gates: GateSettings, on_device: bool
-    ) -> None:
-        clip = chain.manifest.clip
-        self.source, self.totals, self.cancellation = source, Totals(), Cancellation()
-        self._chain, self._queries, self._on_device = chain, queries, on_device
-        self._rest, self._rate = gates.rest, clip.frames_per_second
-        self._has_changed = chain.timed("scene gate", SceneGate(gates.scene, clip.frames).changed)
-        self._latest: list[Encoded] = []
-        self._warned = False
-
-    def encode(self, frames: Sequence[SampledFrame]) -> tuple[list[Encoded], bool]:
-        """Return one embedding a query, and whether the encoder ran for it: while the scene gate finds the picture
-        unchanged, the last embeddings stand."""
-        is_new = self._has_changed(frames)
-        if is_new:
-            self._latest = self._chain.encode(frames, self._queries, self._on_device, self.cancellation)
-            self.totals.encoder_runs += 1
-            self.totals.predictor_runs += len(self._queries)
-        return self._latest, is_new
-
-    def at_rest(self, frames: Sequence[SampledFrame]) -> bool | None:
-        """Return whether the picture stands still in the middle of the clip; None where that is not watched."""
-        return at_rest(frames, self._rest, self._rate)
-
-    def warn_of_slow_source(self, frames_per_second: float) -> None:
-        """Log, once, that the source has fewer frames than the clips."""
-        if not self._warned:
-            _LOG.warning(
-                "the source gives %.3g frames a second and the model wants %.3g: what lies between is blended, and"
-                " quick movements are missed",
-                frames_per_second,
-                self._rate,
-            )
-        self._warned = True
-
-    def count_dropped_window(self) -> None:
-        """Count a window that a newer one replaced."""
-        self.totals.windows_dropped += 1
 
 
 def _until_cancelled(source: Source, cancellation: Cancellation) -> Generator[Frame, None, None]:
