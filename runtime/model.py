@@ -16,7 +16,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 
@@ -41,13 +41,10 @@ from .profiling.probe import Probe
 from .stream.cancellation import Cancellation
 from .stream.prefetch import prefetch
 from .stream.run import Run, close_all
+from .video.arrays import AnySource, to_source
 from .video.preprocess import SampledFrame
 from .video.sampling import samples, windows
 from .video.source import Frame, Source
-from .video.uri import open_source
-
-AnySource: TypeAlias = str | Path | int | Source
-
 
 _WINDOWS_AHEAD = 4  # windows of a file that are sampled before they are encoded; their frames are held in memory
 _CHANGES_AHEAD = 8  # changes that may wait for the decoder; with more, encoding waits
@@ -141,7 +138,8 @@ class Model:
         """Put into words what happens in a source, when its meaning changes.
 
         Args:
-            source: what open_source() takes, or a Source, which the run closes.
+            source: what open_source() takes; a Source, which the run closes; frames, uint8 [frames, height, width, 3],
+                BGR, at the model's own rate (`manifest.clip.frames_per_second`); or an iterable of (seconds, image).
             query: the question to the predictor; None: the bundle's default.
             every_window: decode every window with all gates off, and report the same text again where it is the same.
             gates: settings in place of the bundle's.
@@ -149,6 +147,7 @@ class Model:
 
         Raises:
             VljEdgeError: at the call, for a source, query or bundle that cannot be used.
+            TypeError: at the call, for what is no source; during the run, for what is no frame.
         """
         gates = NO_GATES if every_window else gates or self.manifest.gates
         meaning, memory = MeaningGate(gates.meaning), CaptionMemory(gates.memory, self.manifest.embedding)
@@ -210,11 +209,7 @@ class Model:
         """Check and load everything a run needs. The source is opened last: whatever fails before leaves none open."""
         tokens = [self.chain.query(query) for query in queries]
         self.chain.load()
-        if isinstance(source, Source):
-            if getattr(source, "period", None) is None:
-                raise VljEdgeError(f"{type(source).__name__} has no period: set it to the seconds between two frames")
-        else:
-            source = open_source(source, sampled_at=self.manifest.clip.frames_per_second)
+        source = to_source(source, self.manifest.clip.frames_per_second)
         return RunState(self.chain, source, tokens, gates, on_device)
 
     def _started(self, run: RunState, items: Generator[Any, None, None]) -> Run[Any]:

@@ -9,7 +9,8 @@ import numpy as np
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Answer
 
-from ..model import AnySource, Model
+from ..model import Model
+from ..video.arrays import AnySource
 from .classify import ranking
 from .labels import LabelBank, make_bank, refuse_string
 

@@ -18,7 +18,8 @@ from vlj_edge.bundle import GateSettings
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Totals
 
-from ..model import AnySource, Model
+from ..model import Model
+from ..video.arrays import AnySource
 from ..video.source import Source
 from .clocks import Clocks, read_clocks, throttle_count
 from .power import EnergyMeter, Power

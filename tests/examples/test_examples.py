@@ -30,6 +30,10 @@ def test_narrate_video() -> None:
     assert "windows" in totals
 
 
+def test_feed_frames() -> None:
+    assert any("the robot arm" in line for line in run("feed_frames.py", DEMO))
+
+
 def test_compare_with_texts() -> None:
     lines = run("compare_with_texts.py", DEMO, "the robot arm stays still", "two people play chess")
     nearest = [line.split("  ", 3)[-1].strip() for line in lines]

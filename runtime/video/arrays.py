@@ -1,0 +1,122 @@
+"""From what a caller gives as a source to the source: also frames that a program already has."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge.errors import VljEdgeError
+
+from .source import Frame, Image, Source
+from .uri import open_source
+
+AnySource: TypeAlias = str | Path | int | Source | npt.NDArray[np.uint8] | Iterable[tuple[float, Any]]
+
+
+def to_source(given: AnySource, frames_per_second: float) -> Source:
+    """Return the source that a caller gives or names.
+
+    Args:
+        given: a Source; what open_source() takes; frames, uint8 [frames, height, width, 3], BGR; or an iterable of
+            (seconds, image), image uint8 [height, width, 3], BGR, seconds never decreasing. NumPy arrays, or what
+            becomes one: CuPy's, PyTorch's tensors.
+        frames_per_second: what the model samples, and the rate of an array's frames.
+
+    Raises:
+        VljEdgeError: it cannot be opened.
+        TypeError: it is something else.
+    """
+    if isinstance(given, Source):
+        if getattr(given, "period", None) is None:
+            raise VljEdgeError(f"{type(given).__name__} has no period: set it to the seconds between two frames")
+        return given
+    if isinstance(given, str | Path | int):
+        return open_source(given, sampled_at=frames_per_second)
+    if _is_array(given):
+        array = _on_host(given)
+        if array.ndim != 4:
+            raise TypeError(f"an array {list(array.shape)} is no video: give [frames, height, width, 3], uint8, BGR")
+        return _PairSource(((index / frames_per_second, image) for index, image in enumerate(array)), frames_per_second)
+    if isinstance(given, Iterable) and not isinstance(given, bytes | bytearray | dict | set):
+        return _PairSource(given, frames_per_second)
+    raise TypeError(
+        f"a {type(given).__name__} is no source: give a path, an address, a camera's number, a Source, an array of"
+        " frames or an iterable of (seconds, image)"
+    )
+
+
+class _PairSource(Source):
+    """Pairs of time and image. Reads the next pair when it is needed; a generator is closed at the end.
+
+    Raises, while the frames are read:
+        TypeError: what comes is no such pair.
+    """
+
+    def __init__(self, pairs: Iterable[Any], frames_per_second: float) -> None:
+        self._pairs, self._stop = pairs, threading.Event()
+        self.period = 1 / frames_per_second
+
+    def frames(self) -> Iterator[Frame]:
+        """See Source."""
+        latest = -math.inf
+        iterator = iter(self._pairs)
+        try:
+            for pair in iterator:
+                if self._stop.is_set():
+                    return
+                time, image = _checked(pair)
+                if time < latest:
+                    raise TypeError(f"a frame of {time:g} s follows one of {latest:g} s: give them in order of time")
+                latest = time
+                yield Frame(time, image)
+        finally:
+            with suppress(AttributeError):
+                iterator.close()  # type: ignore[attr-defined]
+
+    def interrupt(self) -> None:
+        """See Source. A pair that is being waited for is still waited for."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """See Source."""
+        self._stop.set()
+
+
+def _checked(pair: Any) -> tuple[float, Image]:
+    try:
+        time, image = pair
+        time = float(time)
+        if not math.isfinite(time) or not _is_array(image):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{_short(pair)} is no frame: give (seconds, image), the image uint8 [height, width, 3]"
+        ) from None
+    array = _on_host(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise TypeError(f"an image is {array.dtype}{list(array.shape)}: give uint8 [height, width, 3], BGR")
+    return time, array
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or hasattr(value, "__cuda_array_interface__") or hasattr(value, "__array__")
+
+
+def _on_host(array: Any) -> Any:
+    """Return it as a NumPy array. CuPy arrays have get(), PyTorch's tensors cpu()."""
+    for move in ("get", "cpu"):
+        if hasattr(array, "__cuda_array_interface__") and hasattr(array, move):
+            array = getattr(array, move)()
+    return np.asarray(array)
+
+
+def _short(value: Any) -> str:
+    name = type(value).__name__
+    return f"({', '.join(type(item).__name__ for item in value)})" if isinstance(value, tuple) else f"a {name}"
