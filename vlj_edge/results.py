@@ -82,7 +82,8 @@ class WindowReport:
     """What the gates decided about one window.
 
     Attributes:
-        cosine: to the embedding of the last text, -1..1; None if the window was not encoded or there was no text yet.
+        similarity: cosine to the embedding of the last text, -1..1; None if the window was not encoded or no text came
+            before it.
         resting: whether the picture is at rest.
         spoke: whether the window led to a text.
         embedding: float32 [embedding], unit length; None if the window was not encoded.
@@ -98,7 +99,7 @@ class WindowReport:
     """
 
     window: Window
-    cosine: float | None
+    similarity: float | None
     resting: bool
     spoke: bool
     embedding: npt.NDArray[np.float32] | None = None
@@ -143,17 +144,17 @@ class Guess:
 
     Attributes:
         score: probability, 0..1; the scores of all labels or choices add up to 1.
-        cosine: between its embedding and that of the source, -1..1.
+        similarity: cosine between its embedding and that of the source, -1..1.
 
     Example:
         >>> from vlj_edge import Guess
-        >>> Guess("opens the drawer", score=0.9, cosine=0.61).label
+        >>> Guess("opens the drawer", score=0.9, similarity=0.61).label
         'opens the drawer'
     """
 
     label: str
     score: float
-    cosine: float
+    similarity: float
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from .labels import LabelBank
 def classify(
     items: Iterable[WindowEmbedding], bank: LabelBank, settings: bundle.LabelSettings, top: int = 5
 ) -> Classification:
-    """Rank the labels by their cosine to the mean embedding of all windows.
+    """Rank the labels by their similarity to the mean embedding of all windows.
 
     Args:
         items: from Model.embed(source, query=settings.query or None).
@@ -86,5 +86,5 @@ def _ranked(
     end: float,
 ) -> Classification:
     guesses = ranking(cosines, bank, settings.temperature, top)
-    label = guesses[0].label if guesses[0].cosine >= settings.none_below else None
+    label = guesses[0].label if guesses[0].similarity >= settings.none_below else None
     return Classification(start, end, label, guesses)

@@ -56,7 +56,7 @@ class Observation:
     Attributes:
         label_index: index of the nearest label in the bank; -1 if none is near enough or there is no bank.
         label: that label.
-        cosine: to the nearest label, whether or not it is near enough; None without a bank.
+        similarity: cosine to the nearest label, whether or not it is near enough; None without a bank.
         event: "label" if the nearest label has changed, "novel" if the window is new, None otherwise.
         nearest: of a new window, the cosine to the nearest remembered embedding.
 
@@ -72,7 +72,7 @@ class Observation:
     item: WindowEmbedding
     label_index: int = -1
     label: str | None = None
-    cosine: float | None = None
+    similarity: float | None = None
     event: Literal["label", "novel"] | None = None
     nearest: float | None = None
 
@@ -85,8 +85,8 @@ class Observation:
             "end": window.end,
             "encoded": self.item.encoded,
         }
-        if self.cosine is not None:
-            found |= {"label": self.label, "cosine": round(self.cosine, 4)}
+        if self.similarity is not None:
+            found |= {"label": self.label, "similarity": round(self.similarity, 4)}
         if self.event is not None:
             found |= {"event": self.event}
         if self.nearest is not None:
@@ -105,12 +105,12 @@ def observe(
     reported: int | None = None
     run, leading = 0, -1
     for item in items:
-        index, cosine, event, label = -1, None, None, None
+        index, similarity, event, label = -1, None, None, None
         if bank is not None:
-            cosines = bank.embeddings @ item.embedding
-            nearest = int(cosines.argmax())
-            cosine = float(cosines[nearest])
-            index = nearest if cosine >= none_below else -1
+            similarities = bank.embeddings @ item.embedding
+            nearest = int(similarities.argmax())
+            similarity = float(similarities[nearest])
+            index = nearest if similarity >= none_below else -1
             label = bank.labels[index] if index >= 0 else None
             run = run + 1 if index == leading else 1
             leading = index
@@ -118,6 +118,6 @@ def observe(
                 reported, event = index, "label"
         new = novelty.update(item.embedding) if novelty is not None else None
         if new is not None and event is None:
-            yield Observation(item, index, label, cosine, "novel", new)
+            yield Observation(item, index, label, similarity, "novel", new)
         else:
-            yield Observation(item, index, label, cosine, "label" if event else None, new)
+            yield Observation(item, index, label, similarity, "label" if event else None, new)

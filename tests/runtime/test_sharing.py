@@ -100,4 +100,4 @@ def test_a_report_carries_its_own_windows_embedding(model: Model) -> None:
     for report in reports:
         if report.embedding is not None:
             np.testing.assert_array_equal(report.embedding, exact[report.window.index])
-        assert report.cosine is None or report.embedding is not None
+        assert report.similarity is None or report.embedding is not None

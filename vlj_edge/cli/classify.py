@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--none-below",
     type=click.FloatRange(-1, 1),
-    help="Answer 'none of these' below this cosine; the bundle's if not given.",
+    help="Answer 'none of these' below this similarity; the bundle's if not given.",
 )
 @click.option("--stream", is_flag=True, help="Print the answer whenever it changes, not one for the whole source.")
 @bundle_option

@@ -59,7 +59,7 @@ class _Output:
 @click.option(
     "--novel-below",
     type=click.FloatRange(-1, 1),
-    help="Report a window as novel if its cosine to all novel ones so far is below this.",
+    help="Report a window as novel if its similarity to all novel ones so far is below this.",
 )
 @click.option("--events", is_flag=True, help="Print only events: another nearest label, or something novel.")
 @query_option

@@ -1,4 +1,4 @@
-"""vlj-edge narrate: print timed captions of one or several sources."""
+"""vlj-edge narrate: print what happens in one or several sources, with times."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class _Files(NamedTuple):
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @bundle_option
 @query_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: the captions, then the totals.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: the narrations, then the totals.")
 @click.option("--srt", type=file_type, help="Also write SRT subtitles to this file.")
 @click.option("--vtt", type=file_type, help="Also write WebVTT subtitles to this file.")
 @click.option(
-    "--record", type=file_type, help="Also write the video with its captions, in parts of a minute: NAME-0001.mp4."
+    "--record", type=file_type, help="Also write the video with its texts, in parts of a minute: NAME-0001.mp4."
 )
 @sink_options
 @engine_options
@@ -61,7 +61,8 @@ def narrate(
     every_window: bool,
     **sink_options: Any,
 ) -> None:
-    """Print a caption of what happens in SOURCE whenever it changes.
+    """Print what happens in SOURCE whenever it changes. A line shows the middle of the window that it describes, in
+    seconds from the start of SOURCE; --json shows its start and end.
 
     SOURCE is a video file, a folder of images, a camera (0, /dev/video0, v4l2:///dev/video0, csi://0), a stream
     (rtsp://, http://), or - for JPEGs on stdin. Several, as NAME=SOURCE, take turns.
@@ -109,13 +110,13 @@ def _narrate_one(
         if files.vtt is not None:
             sinks.append(SinkQueue("vtt", VttFile(files.vtt), retry=True))
         subtitles = SrtWriter(cleanup.enter_context(files.srt.open("w", encoding="utf-8"))) if files.srt else None
-        _write_captions(run, name, as_json, subtitles, sinks)
+        _write_narrations(run, name, as_json, subtitles, sinks)
 
 
-def _write_captions(
+def _write_narrations(
     run: Run[Narration], name: str, as_json: bool, subtitles: SrtWriter | None, sinks: list[SinkQueue]
 ) -> None:
-    """Hand the captions of a run to stdout, subtitles and sinks; then print its totals, also after an interruption."""
+    """Write the narrations of a run to stdout, subtitles and sinks, then its totals, also after an interruption."""
     from vlj_edge.runtime.sinks.base import Event
     from vlj_edge.runtime.sinks.console import json_line, plain_line
 

@@ -167,8 +167,8 @@ class Broadcaster:
 
 def report_as_dict(source: str, seconds: float, report: WindowReport) -> dict[str, Any]:
     """Return a window report as plain JSON types."""
-    cosine = None if report.cosine is None else round(float(report.cosine), 4)
-    found = {"source": source, "time": round(seconds, 3), "cosine": cosine}
+    similarity = None if report.similarity is None else round(float(report.similarity), 4)
+    found = {"source": source, "time": round(seconds, 3), "similarity": similarity}
     found |= {"resting": report.resting, "spoke": report.spoke}
     return found | ({"label": report.label} if report.label is not None else {})
 

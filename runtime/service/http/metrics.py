@@ -19,15 +19,15 @@ _COUNTED = {
     "windows_dropped": ("windows_dropped", "Windows replaced by a newer one before they were encoded."),
     "encoder_runs": ("encoder_runs", "Runs of the vision encoder."),
     "predictor_runs": ("predictor_runs", "Runs of the predictor."),
-    "decoder_runs": ("decoder_runs", "Runs of the decoder, one per caption."),
-    "memory_hits": ("memory_hits", "Captions taken from the caption memory."),
+    "decoder_runs": ("decoder_runs", "Texts that the decoder made."),
+    "memory_hits": ("memory_hits", "Texts taken from the caption memory."),
     "frames_dropped": ("frames_dropped", "Frames replaced by newer ones before they were read."),
     "restarts": ("source_restarts", "Times a source was reopened."),
     "bad_frames": ("bad_frames", "Frames that could not be decoded."),
-    "events": ("events", "Captions."),
+    "events": ("events", "Narrations."),
     "video_seconds": ("video_seconds", "Seconds of video processed."),
 }
-_SINKS = {"delivered": "Captions that a sink delivered.", "missed": "Captions that a sink lost."}
+_SINKS = {"delivered": "Narrations that a sink delivered.", "missed": "Narrations that a sink lost."}
 _STATES = ("connecting", "live", "lost", "ended")
 
 
@@ -80,7 +80,7 @@ class _StationCollector(Collector):
             for state in states:
                 counter.add_metric([state["name"]], state[key])
             yield counter
-        queued = GaugeMetricFamily("vlj_edge_sink_queued", "Captions that wait for a sink.", labels=["sink"])
+        queued = GaugeMetricFamily("vlj_edge_sink_queued", "Narrations that wait for a sink.", labels=["sink"])
         for state in states:
             queued.add_metric([state["name"]], state["queued"])
         yield queued

@@ -160,7 +160,7 @@ def test_the_nearest_label_of_the_mean(bank: LabelBank) -> None:
     mean = np.mean([by_hand.embedding_of(colour) for colour in (RED, RED, BLUE)], axis=0)
     for guess in found.guesses:
         cosine = bank.embeddings[bank.labels.index(guess.label)] @ mean
-        assert guess.cosine == pytest.approx(cosine, abs=1e-6)
+        assert guess.similarity == pytest.approx(cosine, abs=1e-6)
     assert sum(guess.score for guess in found.guesses) == pytest.approx(1)
     assert len(classify(items([RED]), bank, SETTINGS, top=1).guesses) == 1
     json.dumps(found.as_dict())

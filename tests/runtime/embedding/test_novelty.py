@@ -30,7 +30,7 @@ def test_another_label_is_an_event_once_it_stays() -> None:
         (8, None),
     ]
     assert found[8].as_dict() == {
-        "time": 5.0, "start": 4.0, "end": 6.0, "encoded": True, "label": None, "cosine": -0.342, "event": "label"
+        "time": 5.0, "start": 4.0, "end": 6.0, "encoded": True, "label": None, "similarity": -0.342, "event": "label"
     }  # fmt: skip
 
 

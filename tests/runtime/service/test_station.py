@@ -145,7 +145,7 @@ def test_reports_show_cosines_and_captions(model: Model, make_video: Film) -> No
     count, reports = statistics.reports_after(0)
     times = [seconds for seconds, _ in reports]
     assert times == sorted(times) and sum(report.spoke for _, report in reports) == 2
-    cosines = [report.cosine for _, report in reports if report.cosine is not None]
+    cosines = [report.similarity for _, report in reports if report.similarity is not None]
     assert min(cosines) < 0 < 0.99 < max(cosines) <= 1
     assert isinstance(reports[0][1], WindowReport) and count == len(reports) == statistics.counts()["windows"]
     assert statistics.reports_after(count - 2) == (count, reports[-2:]) and statistics.reports_after(count) == (

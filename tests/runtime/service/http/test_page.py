@@ -76,7 +76,7 @@ def test_video_and_captions_go_on_without_a_reload(serve: Serve, page: Page) -> 
     wait_for(lambda: page.evaluate(f"document.querySelectorAll('#captions li').length > {before}"))
     assert page.evaluate("window.untouched")
     expect(page.locator("#state")).to_contain_text("live, query: describe", timeout=PATIENCE)
-    page.wait_for_selector("#cosine .cosine", state="attached")
+    page.wait_for_selector("#similarity .similarity", state="attached")
     page.wait_for_selector("#cosine .threshold", state="attached")
     page.wait_for_selector("#cosine .caption", state="attached")
     expect(page.locator("#facts")).to_contain_text("encoder runs per minute")

@@ -121,8 +121,8 @@ def test_events_are_streamed_after_the_last_captions(serve: Serve) -> None:
     said = [(data, number) for kind, data, number in found if kind == "narration"]
     windows = [data for kind, data, _ in found if kind == "window"]
     assert [data["number"] for data, _ in said] == list(range(1, len(said) + 1)) and len(said) >= 3
-    assert set(windows[0]) == {"source", "time", "cosine", "resting", "spoke"} and windows[0]["source"] == "cam"
-    assert any(window["spoke"] for window in windows) and any(window["cosine"] is not None for window in windows)
+    assert set(windows[0]) == {"source", "time", "similarity", "resting", "spoke"} and windows[0]["source"] == "cam"
+    assert any(window["spoke"] for window in windows) and any(window["similarity"] is not None for window in windows)
     times = [window["time"] for window in windows]
     assert times == sorted(set(times))
     seen = {"Last-Event-ID": said[1][1] or ""}
