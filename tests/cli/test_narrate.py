@@ -194,7 +194,7 @@ def test_a_text_file_is_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
 
 
 def test_sound_only_is_one_line(sound: Path, tiny_bundle: Path) -> None:
-    assert "sound only" in error_of(vlj_edge("narrate", sound, "--bundle", tiny_bundle))
+    assert str(sound) in error_of(vlj_edge("narrate", sound, "--bundle", tiny_bundle))
 
 
 def test_a_folder_without_images_is_one_line(tiny_bundle: Path, tmp_path: Path) -> None:

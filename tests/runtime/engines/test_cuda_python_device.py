@@ -152,7 +152,7 @@ def test_cuda_python_starts_kernels(driver: FakeDriver, monkeypatch: pytest.Monk
 def test_cuda_python_s_errors(driver: FakeDriver) -> None:
     device = cuda_python_device.open_device()
     driver.failing = {"cuMemAlloc": 2, "cuEventSynchronize": 700, "cuStreamEndCapture": 1}
-    with pytest.raises(VljEdgeError, match=r"no memory left for 12\.0 MB; 5 MB are free"):
+    with pytest.raises(VljEdgeError, match=r"12\.0 MB.* 5 MB"):
         device.allocate(12_000_000)
     with pytest.raises(VljEdgeError, match="the card was lost while waiting"):
         device.wait("event")

@@ -41,7 +41,7 @@ def test_a_package_that_does_not_work_is_named_with_the_reason(monkeypatch: pyte
     monkeypatch.setattr(devices, "is_installed", lambda name: True)
     monkeypatch.setattr(devices.importlib, "import_module", broken)
     open_device.cache_clear()
-    with pytest.raises(VljEdgeError, match=r"pycuda is installed and cannot reach a card \(libcurand\.so\.10: cannot"):
+    with pytest.raises(VljEdgeError, match=r"pycuda .*libcurand\.so\.10"):
         open_device()
     open_device.cache_clear()
 

@@ -80,7 +80,7 @@ def test_a_precision_that_it_would_not_keep_is_refused(nano: tuple[Path, Manifes
     directory, manifest = nano
     half = dataclasses.replace(manifest.engines["predictor"], precision="fp16")
     other = dataclasses.replace(manifest, engines={**manifest.engines, "predictor": half})
-    with pytest.raises(VljEdgeError, match="in fp32 although the bundle is fp16"):
+    with pytest.raises(VljEdgeError, match=r"fp32.*fp16"):
         open_engine(directory, other, "predictor", backend="openvino")
 
 
@@ -92,7 +92,7 @@ def test_bf16_is_only_for_processors_that_have_it(nano: tuple[Path, Manifest]) -
         engine.run()
         assert np.isfinite(engine.outputs["embedding"]).all()
     else:
-        with pytest.raises(VljEdgeError, match="does not compute in bf16"):
+        with pytest.raises(VljEdgeError, match="bf16"):
             open_engine(directory, manifest, "predictor", backend="openvino", bf16=True)
 
 
@@ -101,7 +101,7 @@ def test_other_inputs_than_the_manifests_are_refused(nano: tuple[Path, Manifest]
     spec = manifest.engines["predictor"]
     wrong = dataclasses.replace(spec, inputs=(*spec.inputs[:-1], TensorSpec("query_mask", "bool", (1, 7))))
     other = dataclasses.replace(manifest, engines={**manifest.engines, "predictor": wrong})
-    with pytest.raises(VljEdgeError, match=r"the manifest says query_mask is bool\[1, 7\], the file says bool\[1, "):
+    with pytest.raises(VljEdgeError, match=r"query_mask .*bool\[1, 7\].*bool\[1, "):
         open_engine(directory, other, "predictor", backend="openvino")
 
 
@@ -110,7 +110,7 @@ def test_a_file_that_it_cannot_read_is_one_line(tmp_path: Path, nano: tuple[Path
     broken = tmp_path / "predictor.onnx"
     broken.write_bytes(b"\x08\x07nothing")
     monkeypatch.setattr(adapter, "verified_graph", lambda wanted: broken)
-    with pytest.raises(VljEdgeError, match=r"OpenVINO 20\S+ cannot load .*--backend onnxruntime") as error:
+    with pytest.raises(VljEdgeError, match=r"OpenVINO 20.*--backend onnxruntime") as error:
         open_engine(directory, manifest, "predictor", backend="openvino")
     assert "\n" not in str(error.value)
 

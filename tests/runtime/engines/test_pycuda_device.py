@@ -211,7 +211,7 @@ def test_pycuda_in_threads_that_end(pycuda: tuple[FakePycuda, FakeLibcuda]) -> N
 def test_pycuda_s_errors(pycuda: tuple[FakePycuda, FakeLibcuda], monkeypatch: pytest.MonkeyPatch) -> None:
     fake, library = pycuda
     device = pycuda_device.open_device()
-    with pytest.raises(VljEdgeError, match=r"no memory left for 12\.0 MB; 5 MB are free"):
+    with pytest.raises(VljEdgeError, match=r"12\.0 MB.* 5 MB"):
         device.allocate(12_000_000)
 
     def lost() -> None:

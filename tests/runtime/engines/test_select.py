@@ -84,7 +84,7 @@ def test_engines_of_another_version_are_said_and_not_run(machine: Any, own: Path
 
 def test_where_nothing_else_runs_missing_engines_are_an_error(machine: Any, own: Path) -> None:
     machine(ort=False)  # JetPack 6
-    with pytest.raises(VljEdgeError, match="run vlj-edge build"):
+    with pytest.raises(VljEdgeError, match="vlj-edge build"):
         select_backend(own, read_manifest(own))
 
 
@@ -94,7 +94,7 @@ def test_broken_tensorrt_is_an_error_unless_another_backend_is_asked_for(machine
 
     for replaced in ({"import_tensorrt": broken}, {"open_device": broken}):
         machine(**replaced)
-        with pytest.raises(VljEdgeError, match="does not work"):
+        with pytest.raises(VljEdgeError, match="libnvinfer"):
             select_backend(own, read_manifest(own))
         assert select_backend(own, read_manifest(own), "onnxruntime").name == "onnxruntime"
 
@@ -104,7 +104,7 @@ def test_what_is_asked_for_is_taken_or_refused(machine: Any, own: Path) -> None:
     manifest = read_manifest(own)
     assert select_backend(own, manifest, "tensorrt").name == "tensorrt"
     assert select_backend(own, manifest, engines=Path("elsewhere")).name == "tensorrt"
-    with pytest.raises(VljEdgeError, match="choose one of onnxruntime, openvino, tensorrt"):
+    with pytest.raises(VljEdgeError, match="onnxruntime, openvino, tensorrt"):
         select_backend(own, manifest, "abacus")
     with pytest.raises(VljEdgeError, match="onnxruntime"):
         select_backend(own, manifest, "onnxruntime", Path("elsewhere"))
@@ -145,9 +145,7 @@ def test_tensorrt_that_works(package: Any) -> None:
 )
 def test_tensorrt_that_does_not_work_is_named_with_the_reason(package: Any, text: str) -> None:
     package(text)
-    with pytest.raises(
-        VljEdgeError, match=r"^tensorrt is installed but does not work \(.*(libnvinfer|Logger)"
-    ) as error:
+    with pytest.raises(VljEdgeError, match=r"^tensorrt .*(libnvinfer|Logger)") as error:
         import_tensorrt()
     assert "--backend onnxruntime" in str(error.value)
 

@@ -125,7 +125,7 @@ def test_what_is_kept_stays_while_somebody_holds_it(board: Callable[..., Board])
         lies = decoder.buffers["embedding"]
         np.testing.assert_array_equal(here.card.bytes_at(lies.address, lies.size).view(np.float32), embedding)
     assert here.card.counted["allocate"] == allocated
-    with pytest.raises(VljEdgeError, match=r"embedding has \d+ bytes on the card, what was kept 4"):
+    with pytest.raises(VljEdgeError, match=r"embedding .*\d+ bytes.* 4"):
         decoder.set_input("embedding", adapter.DeviceOutput(Buffer(held[0][0].buffer.address, 4), []))
 
 
@@ -154,7 +154,7 @@ def test_another_address_is_captured_again(board: Callable[..., Board]) -> None:
             predictor.outputs["embedding"], alone
         )
     assert here.card.counted["capture"] == captures + 1 and "visual_tokens" not in predictor.inputs
-    with pytest.raises(VljEdgeError, match="visual_tokens needs"):
+    with pytest.raises(VljEdgeError, match="visual_tokens"):
         predictor.bind("visual_tokens", Buffer(tokens.address, 1))
 
 
@@ -182,7 +182,7 @@ def test_what_numpy_does_not_know_stays_on_the_card(board: Callable[..., Board])
     predictor = here.open("predictor", inputs_from={"visual_tokens": encoder})
     assert predictor.buffers["visual_tokens"].size == 2 * by_hand.FRAMES * 3
     for name in ("vision_encoder", "predictor"):
-        with pytest.raises(VljEdgeError, match="visual_tokens is bfloat16, which the host cannot read"):
+        with pytest.raises(VljEdgeError, match=r"visual_tokens .*bfloat16"):
             here.open(name)
 
 

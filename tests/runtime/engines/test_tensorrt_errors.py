@@ -35,7 +35,7 @@ def test_a_card_that_is_lost_takes_nothing_back(board: Callable[..., Board], vid
 
 def test_no_memory_left_on_the_card(board: Callable[..., Board], video: Path) -> None:
     model = board(memory=2000).model()
-    with pytest.raises(VljEdgeError, match=r"no memory left for .* MB; .* MB are free: close other programs"):
+    with pytest.raises(VljEdgeError, match=r"\d MB.*\d MB"):
         model.narrate(video)
 
 
@@ -55,7 +55,7 @@ def test_an_engine_that_fails_says_why(board: Callable[..., Board], monkeypatch:
     encoder = here.open("vision_encoder")
     monkeypatch.setattr(fake_card.FakeContext, "execute_async_v3", lambda self, stream: False)
     adapter.session().errors.append("Cask kernel\nfailed")
-    with pytest.raises(VljEdgeError, match=r"failed while running \(Cask kernel failed\)"):
+    with pytest.raises(VljEdgeError, match="Cask kernel failed"):
         encoder.run()
 
 
@@ -75,7 +75,7 @@ def test_an_engine_that_fails_in_a_capture_says_why_and_leaves_none_open(
 
     monkeypatch.setattr(fake_card.FakeContext, "execute_async_v3", failing)
     here.card.capture_fails = broken
-    with pytest.raises(VljEdgeError, match=r"failed while running \(operation not permitted when stream is capturing"):
+    with pytest.raises(VljEdgeError, match="operation not permitted when stream is capturing"):
         encoder.run()
     assert not here.card.recordings
 
@@ -83,7 +83,7 @@ def test_an_engine_that_fails_in_a_capture_says_why_and_leaves_none_open(
 def test_bytes_that_are_no_engine(board: Callable[..., Board], capfd: pytest.CaptureFixture[str]) -> None:
     here = board()
     here.trt.plans.clear()
-    with pytest.raises(VljEdgeError, match=r"cannot be loaded \(Serialization assertion magicTag failed\)"):
+    with pytest.raises(VljEdgeError, match="Serialization assertion magicTag failed"):
         here.open("predictor")
     assert len(adapter.session().errors) == 1, "warnings are not kept"
     assert capfd.readouterr() == ("", "")
@@ -106,7 +106,7 @@ def test_an_engine_with_another_interface(
     kept = [t for t in spec.inputs if t.name != "query_ids"]
     changed = [replace(t, **change) for t in spec.inputs if t.name == "query_ids"] if change is not None else []
     here.trt.plans[b"plan of predictor"] = (graph, replace(spec, inputs=(*kept, *changed)))
-    with pytest.raises(VljEdgeError, match=f"the manifest says {message}: run vlj-edge build again"):
+    with pytest.raises(VljEdgeError, match=f"{message}.*vlj-edge build"):
         here.open("predictor")
     assert not here.card.counted["allocate"]
 
@@ -115,7 +115,7 @@ def test_a_changed_engine_is_not_deserialised(board: Callable[..., Board]) -> No
     here = board()
     [path] = here.bundle.glob("engines/*/predictor-*.engine")
     path.write_bytes(b"plan of decoder")
-    with pytest.raises(VljEdgeError, match="not the engine that was built"):
+    with pytest.raises(VljEdgeError, match="vlj-edge build"):
         here.open("predictor")
 
 
@@ -124,7 +124,7 @@ def test_an_engine_for_another_card_or_version_is_not_found(
     board: Callable[..., Board], built_for: dict[str, str]
 ) -> None:
     here = board(**built_for)
-    with pytest.raises(VljEdgeError, match=r"no predictor engine for fake-card-3060-sm86-tensorrt-9\.9\.9: run"):
+    with pytest.raises(VljEdgeError, match=r"predictor .*fake-card-3060-sm86-tensorrt-9\.9\.9.*vlj-edge build"):
         here.open("predictor")
 
 
@@ -145,7 +145,7 @@ def test_tensorrt_that_refuses_an_address_is_an_error(
 ) -> None:
     here = board()
     monkeypatch.setattr(fake_card.FakeContext, "set_tensor_address", lambda self, name, address: name != "query_ids")
-    with pytest.raises(VljEdgeError, match="refuses the memory of query_ids"):
+    with pytest.raises(VljEdgeError, match="query_ids"):
         here.open("predictor")
 
 
@@ -153,12 +153,12 @@ def test_an_engine_without_room_to_run_says_why(board: Callable[..., Board], mon
     here = board()
     monkeypatch.setattr(fake_card.FakeEngine, "create_execution_context", lambda self: None)
     adapter.session().errors.append("OutOfMemory\n(no further information)")
-    with pytest.raises(VljEdgeError, match=r"does not fit on the card \(OutOfMemory \(no further information\)\)"):
+    with pytest.raises(VljEdgeError, match="OutOfMemory"):
         here.open("predictor")
 
 
 def test_tensorrt_that_does_not_start_is_an_error(board: Callable[..., Board], monkeypatch: pytest.MonkeyPatch) -> None:
     here = board()
     monkeypatch.setattr(here.trt, "Runtime", lambda log: None)
-    with pytest.raises(VljEdgeError, match=r"tensorrt 9\.9\.9 does not start here .*--backend onnxruntime"):
+    with pytest.raises(VljEdgeError, match=r"tensorrt 9\.9\.9 .*--backend onnxruntime"):
         here.open("predictor")

@@ -42,12 +42,12 @@ def test_a_store_in_a_bucket_is_the_same(model: Model, store: Store, films: Path
     assert there.videos() == store.videos() and len(there) == len(store)
     for text in ("red", "blue", "green"):
         assert search(there, model.embed_text(text)) == search(store, model.embed_text(text))
-    with pytest.raises(VljEdgeError, match=r"s3://films/nothing is no store"):
+    with pytest.raises(VljEdgeError, match="s3://films/nothing"):
         Store("s3://films/nothing", model.manifest)
 
 
 def test_a_bucket_that_is_not_there_is_one_line(model: Model, bucket: str) -> None:
-    with pytest.raises(VljEdgeError, match=r"s3://no-such/library cannot be opened \(") as told:
+    with pytest.raises(VljEdgeError, match="s3://no-such/library") as told:
         Store("s3://no-such/library", model.manifest, write=True)
     assert "secret-of-mine" not in str(told.value)
 
@@ -85,4 +85,4 @@ def test_a_cluster_with_another_bundle_is_refused(
 ) -> None:
     monkeypatch.setattr(clusters, "embedding_space", lambda manifest: "0" * 16)  # here, not on the workers
     [seen] = clusters.cluster_encoder(cluster, model, QUERY)([stat_video(films / "a.avi")])
-    assert seen.moments is None and "has other weights on" in (seen.problem or "")
+    assert seen.moments is None and "other weights" in (seen.problem or "")
