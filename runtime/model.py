@@ -218,13 +218,9 @@ class Model:
         return started
 
     def _embeddings(self, run: RunState, every: float) -> Generator[WindowEmbedding, None, None]:
-        due = 0.0
-        with closing(self._windows(run)) as sampled:
+        with closing(self._windows(run, every)) as sampled:
             for window, frames in sampled:
                 run.totals.windows += 1
-                if window.start < due:
-                    continue
-                due = window.start + every
                 [encoded], is_new = run.encode(frames)
                 yield WindowEmbedding(window, encoded.embedding, is_new, run.at_rest(frames))
 
@@ -265,14 +261,14 @@ class Model:
             self._probe.record_similarity(times.centre, encoded.embedding)
         return encoded
 
-    def _windows(self, run: RunState) -> Generator[tuple[Window, list[SampledFrame]], None, None]:
+    def _windows(self, run: RunState, every: float = 0.0) -> Generator[tuple[Window, list[SampledFrame]], None, None]:
         """Yield every window of a file; of a live source those for which there is time, always the newest."""
         clip, source = self.manifest.clip, run.source
         crop = self.chain.timed("preprocess", self.chain.vision.preprocessor.crop)
         captured: Iterator[Frame] = _until_cancelled(source, run.cancellation)
         if self._probe is not None:
             captured = self._probe.time_items("capture", captured)
-        sampled = windows(samples(captured, clip, crop, source.period, run.warn_of_slow_source), clip)
+        sampled = windows(samples(captured, clip, crop, source.period, run.warn_of_slow_source), clip, every)
         if self._probe is not None:
             sampled = self._probe.record_completion(sampled)
         if not self.overlap:

@@ -7,12 +7,14 @@ frames a second cannot round a frame past its sample.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import repeat
+from functools import partial
 from math import ceil, floor
-from typing import TypeVar
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 import PIL.Image
@@ -22,7 +24,7 @@ from vlj_edge.results import Window
 
 from .source import Frame, Image
 
-Sample = TypeVar("Sample")
+Cropped = TypeVar("Cropped")
 
 _SLOWER = Fraction(102, 100)  # times the seconds between samples: frames further apart are of a slower source
 _LONGEST_STEP = Fraction(21, 20)  # seconds; over longer gaps nothing is known of what was between
@@ -31,14 +33,41 @@ _LEAST_SHARE = 0.02  # of the later frame, below which it is left out
 _SLOW_GAPS = 8  # in a row, before the source counts as slow
 
 
+class _Once(Generic[Cropped]):
+    """A value that is computed when it is first asked for; what it is computed from is let go then."""
+
+    def __init__(self, compute: Callable[[], Cropped]) -> None:
+        self._compute: Callable[[], Cropped] | None = compute
+        self._value: Cropped | None = None
+
+    def __call__(self) -> Cropped:
+        if self._compute is not None:
+            self._value, self._compute = self._compute(), None
+        return cast(Cropped, self._value)
+
+
+@dataclass(frozen=True)
+class Sample(Generic[Cropped]):
+    """What the source shows at one of the times that the model samples.
+
+    Attributes:
+        time: seconds.
+        crop: returns the cropped frame, which is computed at the first call: many samples are in no window that is
+            looked at. Samples that show the same frame return the same object.
+    """
+
+    time: Fraction
+    crop: Callable[[], Cropped]
+
+
 def samples(
     frames: Iterable[Frame],
     clip: Clip,
-    crop: Callable[[Image], Sample],
+    crop: Callable[[Image], Cropped],
     period: float = 0.0,
     on_slow: Callable[[float], None] = lambda frames_per_second: None,
-) -> Iterator[tuple[Fraction, Sample]]:
-    """Yield the time of each sample, seconds, and crop(image) of what it shows.
+) -> Iterator[Sample[Cropped]]:
+    """Yield every sample of a source.
 
     A sample shows the latest frame. Where frames are further apart than samples, but no more than a second or the
     source's own period, the samples between them show both, blended by the distance in time: an encoder that sees each
@@ -63,7 +92,7 @@ def samples(
         due = ceil((time - origin) * rate)
         if due > taken:
             times = [origin + number / rate for number in range(taken, due)]
-            yield from zip(times, _between(latest, frame, times, 1 / rate, longest, crop), strict=True)
+            yield from _between(latest, frame, times, 1 / rate, longest, crop)
             taken = due
         gap = time - _exact(latest.time)
         slow = [*slow, gap][-_SLOW_GAPS - 1 :] if _is_slow(latest, frame, 1 / rate) else []
@@ -73,9 +102,7 @@ def samples(
     if latest is not None:
         last = _exact(latest.time) - origin
         due = max(ceil((_exact(latest.time + period) - origin) * rate), floor(last * rate) + 1)
-        if due > taken:
-            cropped = crop(latest.image)
-            yield from ((origin + number / rate, cropped) for number in range(taken, due))
+        yield from _shown(latest, [origin + number / rate for number in range(taken, due)], crop)
 
 
 def _between(
@@ -84,21 +111,29 @@ def _between(
     times: Sequence[Fraction],
     step: Fraction,
     longest: Fraction,
-    crop: Callable[[Image], Sample],
-) -> Iterator[Sample]:
-    """Yield what the samples at these times show, which lie from the earlier frame on and before the later one.
+    crop: Callable[[Image], Cropped],
+) -> Iterator[Sample[Cropped]]:
+    """Yield the samples at these times, which lie from the earlier frame on and before the later one.
 
     Args:
         step: seconds between samples.
         longest: seconds between frames over which they are blended.
     """
     begin, end = _exact(earlier.time), _exact(later.time)
-    if not (_is_slow(earlier, later, step) and end - begin <= longest) or earlier.image.shape != later.image.shape:
-        yield from repeat(crop(earlier.image), len(times))
+    if not (_is_slow(earlier, later, step) and end - begin <= longest):
+        yield from _shown(earlier, times, crop)
         return
     for time in times:
         share = float((time - begin) / (end - begin))
-        yield crop(earlier.image if share < _LEAST_SHARE else _blend(earlier.image, later.image, share))
+        if share < _LEAST_SHARE:
+            yield from _shown(earlier, [time], crop)
+        else:
+            yield Sample(time, _Once(partial(_crop_blend, earlier, later, share, crop)))
+
+
+def _shown(frame: Frame, times: Sequence[Fraction], crop: Callable[[Image], Cropped]) -> Iterator[Sample[Cropped]]:
+    cropped = _Once(lambda: crop(frame.image))
+    return (Sample(time, cropped) for time in times)
 
 
 def _is_slow(earlier: Frame, later: Frame, step: Fraction) -> bool:
@@ -107,29 +142,40 @@ def _is_slow(earlier: Frame, later: Frame, step: Fraction) -> bool:
     return gap > step * _SLOWER
 
 
-def _blend(earlier: Image, later: Image, share: float) -> Image:
-    return np.asarray(PIL.Image.blend(PIL.Image.fromarray(earlier), PIL.Image.fromarray(later), share))
+def _crop_blend(earlier: Frame, later: Frame, share: float, crop: Callable[[Image], Cropped]) -> Cropped:
+    if earlier.image.shape != later.image.shape:  # the source has changed its size
+        return crop(earlier.image)
+    blend = PIL.Image.blend(PIL.Image.fromarray(earlier.image), PIL.Image.fromarray(later.image), share)
+    return crop(np.asarray(blend))
 
 
-def windows(samples: Iterable[tuple[Fraction, Sample]], clip: Clip) -> Iterator[tuple[Window, list[Sample]]]:
-    """Yield each clip window with its samples, as soon as the last of them is there.
+def windows(
+    samples: Iterable[Sample[Cropped]], clip: Clip, every: float = 0.0
+) -> Iterator[tuple[Window, list[Cropped]]]:
+    """Yield each clip window with its cropped samples, as soon as the last of them is there.
 
     A source shorter than a clip gives one window in which the last sample is repeated, as V-JEPA 2 treats an image as a
     clip (arXiv 2506.09985). Samples after the last whole window are left out.
 
     Args:
-        samples: each with its time, at the clip's rate.
+        samples: at the clip's rate.
+        every: seconds from the start of one window to that of the next; those between are left out, uncropped.
     """
-    recent: deque[tuple[Fraction, Sample]] = deque(maxlen=clip.frames)
+    recent: deque[Sample[Cropped]] = deque(maxlen=clip.frames)
     count = 0
+    due: Fraction | float = -math.inf
     for sample in samples:
-        recent.append(sample)
         count += 1
-        if count >= clip.frames and (count - clip.frames) % clip.stride == 0:
-            yield _window((count - clip.frames) // clip.stride, recent[0][0], clip), [item for _, item in recent]
+        if sample.time >= due:  # otherwise no window that comes out begins with it or before it
+            recent.append(sample)
+        if len(recent) == clip.frames and (count - clip.frames) % clip.stride == 0:
+            yield _window((count - clip.frames) // clip.stride, recent[0].time, clip), [s.crop() for s in recent]
+            due = recent[0].time + _exact(every)
+            while recent and recent[0].time < due and every:
+                recent.popleft()
     if 0 < count < clip.frames:
-        items = [item for _, item in recent]
-        yield _window(0, recent[0][0], clip), items + [items[-1]] * (clip.frames - count)
+        items = [sample.crop() for sample in recent]
+        yield _window(0, recent[0].time, clip), items + [items[-1]] * (clip.frames - count)
 
 
 def _window(index: int, start: Fraction, clip: Clip) -> Window:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlj_edge.presets import Clip
-from vlj_edge.runtime.video.sampling import samples, windows
+from vlj_edge.runtime.video.sampling import Sample, samples, windows
 from vlj_edge.runtime.video.source import Frame
 
 CLIP = Clip(frames=8, frames_per_second=4.0, stride=2)
@@ -29,12 +30,12 @@ def frames_at(times: list[float]) -> list[Frame]:
 
 def shown(times: list[float], clip: Clip = CLIP, last: float = 0.0) -> list[int]:
     """Which frame each sample shows."""
-    return [number for _, number in samples(frames_at(times), clip, lambda image: int(image[0, 0, 0]), last)]
+    return [sample.crop() for sample in samples(frames_at(times), clip, lambda image: int(image[0, 0, 0]), last)]
 
 
-def timed(samples: Iterable[int], clip: Clip) -> Iterator[tuple[Fraction, int]]:
+def timed(values: Iterable[int], clip: Clip) -> Iterator[Sample[int]]:
     rate = Fraction(clip.frames_per_second).limit_denominator(1001)
-    return ((number / rate, sample) for number, sample in enumerate(samples))
+    return (Sample(number / rate, partial(int, value)) for number, value in enumerate(values))
 
 
 times_of_any_stream = st.lists(
@@ -74,7 +75,7 @@ def test_samples_between_frames_of_a_slow_source_show_both(
     times: list[float], period: float, expected: list[float]
 ) -> None:
     frames = [Frame(time, np.full((2, 2, 3), 100 * index % 256, np.uint8)) for index, time in enumerate(times)]
-    found = [int(image[0, 0, 0]) for _, image in samples(frames, CLIP, lambda image: image, period)]
+    found = [int(sample.crop()[0, 0, 0]) for sample in samples(frames, CLIP, lambda image: image, period)]
     np.testing.assert_allclose(found, expected, atol=1.0)
 
 
@@ -88,7 +89,7 @@ def test_a_slow_source_is_reported_once_and_a_fast_one_never() -> None:
 
 def test_frames_that_were_left_out_do_not_make_a_source_slow() -> None:
     frames = [Frame(0.0, np.zeros((1, 1, 3), np.uint8), 1 / 30), Frame(0.5, np.full((1, 1, 3), 200, np.uint8))]
-    assert [int(image[0, 0, 0]) for _, image in samples(frames, CLIP, lambda image: image)] == [0, 0, 200]
+    assert [int(sample.crop()[0, 0, 0]) for sample in samples(frames, CLIP, lambda image: image)] == [0, 0, 200]
 
 
 @given(st.floats(1, 120), st.integers(1, 200))
@@ -132,7 +133,8 @@ def test_last_frame_lasts_for_the_period() -> None:
 
 def test_a_frame_that_is_sampled_repeatedly_is_cropped_once() -> None:
     cropped: list[int] = []
-    list(samples(frames_at([0.0, 0.1, 5.0]), CLIP, lambda image: cropped.append(int(image[0, 0, 0]))))
+    for sample in samples(frames_at([0.0, 0.1, 5.0]), CLIP, lambda image: cropped.append(int(image[0, 0, 0]))):
+        sample.crop()
     assert cropped == [0, 1, 2]
 
 
@@ -145,9 +147,10 @@ def test_a_sample_waits_only_for_the_next_frame() -> None:
             yield frame
 
     found = samples(stream(), CLIP, lambda image: int(image[0, 0, 0]))
-    assert next(found) == (0, 0)
+    assert next(found).crop() == 0
     assert given_out == [0, 1]  # frame 1 is past sample 0
-    assert next(found) == (Fraction(1, 4), 2)
+    sample = next(found)
+    assert (sample.time, sample.crop()) == (Fraction(1, 4), 2)
     assert given_out == [0, 1, 2, 3]  # frame 3, at 0.3 s, is past sample 1 at 0.25 s
 
 
@@ -194,3 +197,18 @@ def test_first_windows_of_nano() -> None:
 
 def test_no_frames_no_windows() -> None:
     assert list(windows(samples([], CLIP, lambda image: image), CLIP)) == []
+
+
+def test_windows_that_are_left_out_are_not_cropped() -> None:
+    cropped: list[int] = []
+
+    def crop(image: np.ndarray) -> int:
+        cropped.append(int(image[0, 0, 0]))
+        return cropped[-1]
+
+    frames = frames_at([index / 4 for index in range(100)])
+    found = list(windows(samples(frames, CLIP, crop, 0.25), CLIP, every=5.0))
+    assert [(window.start, contents) for window, contents in found] == [
+        (start, list(range(4 * start, 4 * start + 8))) for start in range(0, 22, 5)
+    ]
+    assert cropped == [index for _, contents in found for index in contents]
