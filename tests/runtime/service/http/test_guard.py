@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.runtime.service.http.conftest import Serve
+from tests.runtime.service.http.server import Serve
 from vlj_edge.runtime.service.http.redact import safe_line, safe_names
 
 ROUTES = ("/", "/api/state", "/api/events", "/metrics", "/openapi.json", "/api/sources/cam/picture.jpg", "/nothing")

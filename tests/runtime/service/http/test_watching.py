@@ -13,7 +13,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.runtime.service.http.conftest import Camera, Serve, messages, wait_for
+from tests.runtime.service.http.server import Camera, Serve, messages, wait_for
 from tests.runtime.tiny_bundle import BLUE, RED
 from vlj_edge import VljEdgeError
 from vlj_edge.bundle import GateSettings, MeaningGateSettings
