@@ -14,17 +14,8 @@ from pathlib import Path
 
 import pytest
 
-EXTRAS = ("cpu", "serve", "mqtt")
-# Which tests hold in every environment: those of the way from a frame to a text, on the small bundle.
-TESTS = (
-    "tests/runtime/embedding",
-    "tests/runtime/gating",
-    "tests/runtime/stream",
-    "tests/runtime/words",
-    "tests/runtime/test_embed.py",
-    "tests/runtime/test_narrate.py",
-    "tests/cli/test_embed.py",
-)
+EXTRAS = ("cpu", "serve", "mqtt", "store")
+ALL_TESTS = ("tests",)  # those that need torch, or what else is not installed, skip themselves
 # What the tests themselves import. onnx writes the small bundle that most of them use.
 TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "filelock>=3.12", "httpx>=0.27", "onnx>=1.19")
 
