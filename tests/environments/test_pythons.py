@@ -15,8 +15,8 @@ VERSIONS = [version for version in ("3.10", "3.11", "3.12", "3.13") if version !
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("version", VERSIONS)
-def test_frames_become_texts(version: str, sdist: Path, tmp_path: Path) -> None:
+def test_what_needs_no_torch_works(version: str, sdist: Path, tmp_path: Path) -> None:
     if (python := find_python(version)) is None:
         pytest.skip(f"there is no Python {version} here")
     found = Environment(python, sdist, tmp_path).test()
-    assert found["passed"] > 100
+    assert found["passed"] > 1000
