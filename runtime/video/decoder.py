@@ -60,7 +60,7 @@ class Decoder:
         self.period = 1 / (rate if 1e-3 < rate <= 1000 else 25.0)  # some containers report a clock rate, such as 90000
         self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1) or 1.0
         self.codec_name: str = self._codec.name
-        self._origin = _start(container)
+        self._origin = start_of(container)
         self.declared = self._declared()
         self.bad, self._bad_since, self.end = 0, 0, 0.0
         self.failure: str | None = None
@@ -208,7 +208,7 @@ class Decoder:
         yield None
 
 
-def _start(container: Any) -> float:
+def start_of(container: Any) -> float:
     """Return when the first stream begins, seconds, in that stream's own precision."""
     whole = (container.start_time or 0) / 1e6
     starts = [float(s.start_time * s.time_base) for s in container.streams if s.start_time is not None and s.time_base]

@@ -14,6 +14,7 @@ from vlj_edge.errors import VljEdgeError
 from .decoder import Decoder
 from .picture import PictureConverter
 from .pyav import open_container
+from .sound import Sound, open_sound
 from .source import Frame, Source
 
 
@@ -60,6 +61,7 @@ class VideoFile(Source):
         options: dict[str, str] | None = None,
     ) -> None:
         self._place, self._shown, self._part = place, shown or str(place), part or Part()
+        self._options = options
         self._stop, self._closed, self._at_end = threading.Event(), False, False
         # Held in every call into the container: one that is closed under another thread's read aborts the process.
         self._reading = threading.Lock()
@@ -89,6 +91,12 @@ class VideoFile(Source):
             following = self._next()
         if not self._stop.is_set() and not self._at_end:
             self.incomplete = self._loss()
+
+    def sound(self, start: float, end: float | None) -> Sound | None:
+        """Open the sound between two times, seconds. None: there is none, or pictures of another rate than their own."""
+        if self._part.frames_per_second is not None or not isinstance(self._place, Path | str):
+            return None
+        return open_sound(self._place, self._shown, self._options, start, end)
 
     def interrupt(self) -> None:
         """See Source."""
