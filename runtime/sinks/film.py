@@ -3,37 +3,76 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 
 from vlj_edge.results import Narration
 
-from ..video.files import VideoFile
+from ..video.files import Part, VideoFile
 from ..video.film import film
-from ..video.source import Source
+from ..video.source import Frame, Source
 from .console import one_line
 from .text_overlay import with_text
 
 
-def write_film(
-    source: Source, narrations: Sequence[Narration], path: Path, start: float = 0.0, end: float | None = None
-) -> None:
+def write_film(source: Source, narrations: Sequence[Narration], path: Path, offset: float = 0.0) -> None:
     """Write a recording as an MP4 with its sound, each text in exactly the frames in which subtitles show it.
 
-    Frames keep their times; with a start, they count from it.
+    Frames keep their times; where the source is a part of a recording, they count from its start.
 
     Args:
-        source: of the recording, from `start` to `end`, with all its frames.
-        narrations: of the same part, in order.
+        source: gives all frames of what was narrated. It is closed.
+        narrations: in order.
+        offset: seconds added to the times of the source's frames.
 
     Raises:
         VljEdgeError: it cannot be read, or not be written. No film is left then.
     """
     begins = [round(narration.centre, 3) for narration in narrations]  # SRT has milliseconds
     texts = ["", *(one_line(narration.text) for narration in narrations)]
-    sound = source.sound(start, end) if isinstance(source, VideoFile) else None
-    with closing(sound) if sound else nullcontext(), film(path, source.period, sound) as writer:
+    part = source.part if isinstance(source, VideoFile) else Part()
+    sound = source.sound() if isinstance(source, VideoFile) else None
+    with source, closing(sound) if sound else nullcontext(), film(path, source.period, sound) as writer:
         for frame in source:
-            text = texts[bisect_right(begins, frame.time + 1e-6)]
-            writer.write(frame.time - start, with_text(frame.image, text))
+            time = frame.time + offset
+            text = texts[bisect_right(begins, time + 1e-6)]
+            writer.write(time - part.start, with_text(frame.image, text))
+
+
+class KeptSource(Source):
+    """A source that can be read only once, such as a pipe. Its frames are also written to a video, to be read again.
+
+    Args:
+        path: of the video, which is there once all frames were read.
+
+    Attributes:
+        first: time of the first frame, seconds, from which those of the video count.
+    """
+
+    first = 0.0
+
+    def __init__(self, source: Source, path: Path) -> None:
+        self._source, self._path = source, path
+        self.live, self.period = source.live, source.period
+
+    def frames(self) -> Iterator[Frame]:
+        """See Source.
+
+        Raises:
+            VljEdgeError: the video cannot be written.
+        """
+        with film(self._path, self.period) as writer:
+            for number, frame in enumerate(self._source):
+                self.first = frame.time if number == 0 else self.first
+                writer.write(frame.time - self.first, frame.image)
+                yield frame
+        self.incomplete = self._source.incomplete
+
+    def interrupt(self) -> None:
+        """See Source."""
+        self._source.interrupt()
+
+    def close(self) -> None:
+        """See Source."""
+        self._source.close()

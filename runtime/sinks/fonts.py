@@ -19,6 +19,7 @@ FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts",
 _MOST_FONTS = 500  # looked at
 _NO_LETTER = "\ufffe"  # a code point that no font has
 _REPLACEMENT = "\ufffd"
+_DRAWS_NOTHING = ("Mn", "Me", "Cf", "Cc")  # by itself: marks and control characters
 _ASCII_LETTERS = str.maketrans(
     {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"}
     | {"\u2013": "-", "\u2014": "-", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u0131": "i"}
@@ -39,7 +40,7 @@ class Fonts:
         """Return a line in parts, each with the font to draw it with. What no font has is transliterated, or a mark."""
         fonts = [(self._font(char), char) for char in self._drawable(text)]
         for at, (_, char) in enumerate(fonts):  # a mark or a space stays with the letter before
-            if at and (char.isspace() or unicodedata.category(char) in ("Mn", "Me", "Cf")):
+            if at and (char.isspace() or unicodedata.category(char) in _DRAWS_NOTHING):
                 fonts[at] = (fonts[at - 1][0], char)
         return [(font, "".join(char for _, char in run)) for font, run in groupby(fonts, key=lambda pair: pair[0])]
 
@@ -49,7 +50,7 @@ class Fonts:
 
     def has(self, char: str) -> bool:
         """Return whether a font has a character, or it needs none."""
-        return char.isspace() or unicodedata.category(char)[0] in "MC" or self._find(char) is not None
+        return char.isspace() or unicodedata.category(char) in _DRAWS_NOTHING or self._find(char) is not None
 
     def _drawable(self, text: str) -> str:
         text = unicodedata.normalize("NFC", text)
@@ -104,7 +105,9 @@ def font_files() -> Iterator[str]:
         for name in names
         if name.lower().endswith((".ttf", ".otf", ".ttc"))
     ]
-    yield from sorted(found, key=lambda path: ("sans" not in path.lower(), "regular" not in path.lower(), path))[:_MOST_FONTS]
+    yield from sorted(found, key=lambda path: ("sans" not in path.lower(), "regular" not in path.lower(), path))[
+        :_MOST_FONTS
+    ]
 
 
 def to_ascii(text: str) -> str:

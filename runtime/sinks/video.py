@@ -14,6 +14,7 @@ from .base import Event
 from .console import one_line
 from .text_overlay import Pixels, with_text
 
+
 class AnnotatedVideoWriter:
     """A sink that writes the frames it is given, each with the text that is current when it comes, to MP4 segments.
 

@@ -46,6 +46,7 @@ class VideoFile(Source):
         options: FFmpeg's, see open_container().
 
     Attributes:
+        part: what of it is read.
         bad: number of packets that could not be decoded.
 
     Raises:
@@ -60,17 +61,18 @@ class VideoFile(Source):
         sampled_at: float | None = None,
         options: dict[str, str] | None = None,
     ) -> None:
-        self._place, self._shown, self._part = place, shown or str(place), part or Part()
+        self._place, self._shown, self.part = place, shown or str(place), part or Part()
         self._options = options
+        self.rereadable = place.is_file() if isinstance(place, Path) else isinstance(place, str)
         self._stop, self._closed, self._at_end = threading.Event(), False, False
         # Held in every call into the container: one that is closed under another thread's read aborts the process.
         self._reading = threading.Lock()
         self._container = open_container(place, self._shown, options)
         try:
-            self._decoder = Decoder(self._container, self._shown, sampled_at, self._part.frames_per_second)
+            self._decoder = Decoder(self._container, self._shown, sampled_at, self.part.frames_per_second)
             self.period = self._decoder.period
             self._convert = PictureConverter(self._decoder.pixel_aspect).to_bgr
-            self._pictures = self._decoder.pictures(self._part.start)
+            self._pictures = self._decoder.pictures(self.part.start)
             self._first = self._next()
             if self._first is None:
                 raise VljEdgeError(self._nothing())
@@ -92,10 +94,15 @@ class VideoFile(Source):
         if not self._stop.is_set() and not self._at_end:
             self.incomplete = self._loss()
 
-    def sound(self, start: float, end: float | None) -> Sound | None:
-        """Open the sound between two times, seconds. None: there is none, or pictures of another rate than their own."""
-        if self._part.frames_per_second is not None or not isinstance(self._place, Path | str):
+    def sound(self, start: float | None = None, end: float | None = None) -> Sound | None:
+        """Open the sound of the part that is read, or of the one given, seconds.
+
+        None: there is none, the pictures' rate is not their own, or the recording can be read only once.
+        """
+        if self.part.frames_per_second is not None or not self.rereadable:
             return None
+        if start is None:
+            start, end = self.part.start, self.part.end
         return open_sound(self._place, self._shown, self._options, start, end)
 
     def interrupt(self) -> None:
@@ -126,7 +133,7 @@ class VideoFile(Source):
                 found = next(self._pictures, None)
                 if found is None:
                     return None
-                if self._part.end is not None and found[0] >= self._part.end - 1e-6:
+                if self.part.end is not None and found[0] >= self.part.end - 1e-6:
                     self._at_end = True
                     return None
             finally:
@@ -136,7 +143,7 @@ class VideoFile(Source):
         return Frame(time, partial(self._convert, picture), until_next)
 
     def _nothing(self) -> str:
-        part = self._part
+        part = self.part
         if 0 < self._decoder.end <= part.start:
             return f"{self._shown} ends at {self._decoder.end:.1f} s: start before that, not at {part.start:g} s"
         return (

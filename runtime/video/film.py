@@ -19,7 +19,9 @@ from .pyav import import_av
 from .sound import Sound
 from .source import Image
 
-_TIME_BASE = Fraction(1, 90_000)  # seconds; usual for video, and a whole number of them is a picture of 24 to 60 a second
+_TIME_BASE = Fraction(
+    1, 90_000
+)  # seconds; usual for video, and a whole number of them is a picture of 24 to 60 a second
 _LEAST_SIDE = 16  # pixels
 _KEY_EVERY = 4.0  # seconds between two pictures to which a player can go directly
 _SOUND_AHEAD = 0.5  # seconds of sound written before the picture of that time
@@ -28,7 +30,7 @@ _HD = 720  # lines, from which players take colours as of BT.709 rather than BT.
 
 @contextmanager
 def film(path: Path, period: float, sound: Sound | None = None) -> Iterator[FilmWriter]:
-    """Yield a writer of a video, which is at `path` when the block has ended without an error, and not at all otherwise.
+    """Yield a writer of a video that is at `path` once the block has ended without an error, and not at all otherwise.
 
     Args:
         period: nominal seconds between two pictures; the last one lasts so long.

@@ -27,6 +27,8 @@ class ImageFiles(Source):
         VljEdgeError: the first file cannot be read.
     """
 
+    rereadable = True
+
     def __init__(self, paths: Sequence[Path], frames_per_second: float) -> None:
         self._cv2 = import_opencv()
         self._paths, self._stop = paths, threading.Event()

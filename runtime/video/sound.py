@@ -23,6 +23,7 @@ class Sound:
         start, end: seconds from the start of the container; None: up to the end.
 
     Attributes:
+        exists: False if there is no sound that can be decoded.
         rate: samples a second, one that AAC has.
         layout: "mono" or "stereo", to which more channels are mixed.
 
@@ -31,12 +32,17 @@ class Sound:
     """
 
     def __init__(
-        self, place: Path | str, shown: str, options: dict[str, str] | None, start: float = 0.0, end: float | None = None
+        self,
+        place: Path | str,
+        shown: str,
+        options: dict[str, str] | None,
+        start: float = 0.0,
+        end: float | None = None,
     ) -> None:
         self._container = open_container(place, shown, options)
         self._stream = self._container.streams.best("audio")
-        codec = None if self._stream is None else self._stream.codec_context
-        self.exists = codec is not None and codec.sample_rate > 0
+        codec: Any = None if self._stream is None else self._stream.codec_context
+        self.exists = bool(codec and codec.sample_rate)
         self._start, self._length = start, None if end is None else end - start
         self.rate = codec.sample_rate if self.exists and codec.sample_rate in _AAC_RATES else 48000
         self.layout = "mono" if self.exists and codec.layout.nb_channels == 1 else "stereo"
@@ -129,4 +135,3 @@ def _ready(graph: Any) -> Iterator[Any]:
             yield graph.pull()
         except (error.BlockingIOError, error.EOFError):
             return
-

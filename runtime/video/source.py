@@ -54,6 +54,7 @@ class Source(ABC):
     Attributes:
         period: nominal seconds between two frames; the last frame counts as lasting so long.
         live: frames arrive in real time, and those there is no time for are skipped.
+        rereadable: a recording that gives the same frames when it is opened again; a pipe does not.
         seconds: end of the last frame that was read, seconds from the start.
         incomplete: once iteration has ended: why it ended too early, in one line; None if everything was read.
 
@@ -74,6 +75,7 @@ class Source(ABC):
 
     period: float
     live: bool = False
+    rereadable: bool = False
     seconds: float = 0.0
     incomplete: str | None = None
 

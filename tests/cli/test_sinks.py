@@ -26,7 +26,7 @@ def test_log_subtitles_video_and_speech(video: Path, tiny_bundle: Path, tmp_path
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["text"] for line in lines] == TEXTS and [line["number"] for line in lines] == [1, 2, 3]
     assert vtt.read_text().startswith("WEBVTT\n") and vtt.read_text().count("-->") == 3
-    assert len(list(VideoFile(tmp_path / "film-0001.mp4"))) == len(list(VideoFile(video)))
+    assert len(list(VideoFile(film))) == len(list(VideoFile(video)))
     assert (tmp_path / "said.txt").read_text().strip(), "at least the last one was spoken"
     vlj_edge(*common)
     assert len(log.read_text().splitlines()) == 6, "a log is appended to"

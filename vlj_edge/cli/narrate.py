@@ -14,6 +14,7 @@ import click
 
 from .narrate_output import format_counts, format_totals, print_state
 from .options import EngineOptions, bundle_option, engine_options, file_type, load_model, query_option
+from .record import Recorded
 from .sink_options import open_sinks, sink_options, warn_of_missed_events
 from .source_names import parse_sources
 
@@ -44,7 +45,9 @@ class _Files(NamedTuple):
 @click.option("--srt", type=file_type, help="Also write SRT subtitles to this file.")
 @click.option("--vtt", type=file_type, help="Also write WebVTT subtitles to this file.")
 @click.option(
-    "--record", type=file_type, help="Also write the video with its texts, in parts of a minute: NAME-0001.mp4."
+    "--record",
+    type=file_type,
+    help="Also write the video with its texts and sound to this MP4; of a camera, minute by minute: NAME-0001.mp4.",
 )
 @sink_options
 @engine_options
@@ -70,7 +73,9 @@ def narrate(
     several = len(sources) > 1
     if several and (srt or vtt or record or every_window):
         raise click.UsageError("--srt, --vtt, --record and --every-window are for one source")
-    for option, path in (("--srt", srt), ("--vtt", vtt), ("--log", sink_options["log"])):
+    if record is not None and record.suffix.lower() not in ("", ".mp4"):
+        raise click.UsageError(f"--record writes MP4: call the file {record.with_suffix('.mp4')}")
+    for option, path in (("--srt", srt), ("--vtt", vtt), ("--record", record), ("--log", sink_options["log"])):
         _refuse_to_overwrite(sources, option, path)
     with load_model(bundle, engine_options) as model, _open_sinks(sink_options) as sinks:
         if several:
@@ -90,33 +95,44 @@ def _narrate_one(
 ) -> None:
     from vlj_edge.runtime.sinks.queue import SinkQueue
     from vlj_edge.runtime.sinks.subtitles import SrtWriter, VttFile
-    from vlj_edge.runtime.sinks.video import AnnotatedVideoWriter, RecordedSource
     from vlj_edge.runtime.video.uri import open_source
 
-    from ..errors import without_credentials
+    from ..errors import VljEdgeError, without_credentials
 
     name = without_credentials(uri)
     rate = model.manifest.clip.frames_per_second if files.record is None else None  # a film has every frame
     source = open_source(uri, sampled_at=rate, on_state=lambda state: print_state(name, state))
     with ExitStack() as cleanup:
         cleanup.callback(source.close)
-        if files.record is not None:
-            video = AnnotatedVideoWriter(files.record, source.period)
-            cleanup.callback(video.close)
-            source = RecordedSource(source, video)
-            sinks.append(SinkQueue("record", video))
+        recorded = Recorded(source, lambda: open_source(uri), files.record, cleanup) if files.record else None
+        if recorded is not None:
+            source = recorded.source
+            sinks += recorded.sinks
         run = model.narrate(source, query=query, every_window=every_window)
         cleanup.callback(run.close)
         if files.vtt is not None:
             sinks.append(SinkQueue("vtt", VttFile(files.vtt), retry=True))
         subtitles = SrtWriter(cleanup.enter_context(files.srt.open("w", encoding="utf-8"))) if files.srt else None
-        _write_narrations(run, name, as_json, subtitles, sinks)
+        narrations: list[Narration] = []
+        try:
+            _write_narrations(run, name, as_json, subtitles, sinks, narrations)
+        except VljEdgeError:
+            if recorded is not None and source.incomplete is not None:  # what could be read is a film as well
+                recorded.finish(narrations)
+            raise
+        if recorded is not None:
+            recorded.finish(narrations)
 
 
 def _write_narrations(
-    run: Run[Narration], name: str, as_json: bool, subtitles: SrtWriter | None, sinks: list[SinkQueue]
+    run: Run[Narration],
+    name: str,
+    as_json: bool,
+    subtitles: SrtWriter | None,
+    sinks: list[SinkQueue],
+    narrations: list[Narration],
 ) -> None:
-    """Write the narrations of a run to stdout, subtitles and sinks, then its totals, also after an interruption."""
+    """Write the narrations of a run to stdout, subtitles, sinks and the list, then its totals, also after Ctrl-C."""
     from vlj_edge.runtime.sinks.base import Event
     from vlj_edge.runtime.sinks.console import json_line, plain_line
 
@@ -126,6 +142,7 @@ def _write_narrations(
         for number, narration in enumerate(run, 1):
             with interrupts_deferred():
                 click.echo(json_line(narration) if as_json else plain_line(narration))
+                narrations.append(narration)
                 if subtitles:
                     subtitles.add(narration)
                 for sink in sinks:

@@ -1,4 +1,4 @@
-"""The video sink: finished segments play, their text is readable, and none is lost."""
+"""The video of a live source: finished segments play, their text is readable, and none is lost."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.runtime.films import needs_ffmpeg, pictures, probe, times
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration
 from vlj_edge.runtime.sinks.base import Event
 from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.sinks.video import AnnotatedVideoWriter
-from vlj_edge.runtime.video.opencv import import_opencv
 
 
 def event(text: str) -> Event:
@@ -26,18 +26,8 @@ def picture(width: int = 320, height: int = 240, colour: tuple[int, int, int] = 
     return np.full((height, width, 3), colour, np.uint8)
 
 
-def frames(path: Path) -> list[np.ndarray]:
-    capture = import_opencv().VideoCapture(str(path))
-    found = []
-    while True:
-        good, image = capture.read()
-        if not good:
-            return found
-        found.append(image)
-
-
 def segments(folder: Path) -> dict[str, int]:
-    return {p.name: len(frames(p)) for p in sorted(folder.iterdir())}
+    return {p.name: len(pictures(p)) for p in sorted(folder.iterdir())}
 
 
 def test_segments_of_so_many_seconds(tmp_path: Path) -> None:
@@ -61,26 +51,29 @@ def test_the_text_is_drawn_into_the_frames_that_follow_it(tmp_path: Path) -> Non
         time.sleep(0.002)
     video.write_frame(0.1, picture())
     queue.close()
-    before, after = frames(tmp_path / "out-0001.mp4")
+    before, after = pictures(tmp_path / "out-0001.mp4")
     assert np.abs(before.astype(int) - picture()).max() < 20
     assert after[-30:].max() > 230 and np.median(after[-30:]) < 100  # white on dark
     assert np.abs(after[:120].astype(int) - picture()[:120]).max() < 20
 
 
-def test_gaps_are_filled_and_long_ones_begin_a_segment(tmp_path: Path) -> None:
+@needs_ffmpeg
+def test_frames_keep_their_times_and_one_of_an_earlier_time_begins_a_segment(tmp_path: Path) -> None:
     video = AnnotatedVideoWriter(tmp_path / "out.mp4", 0.1, segment_seconds=2.0)
-    for at in (0.0, 0.1, 0.5, 0.6, 100.0, 100.1, 0.2):  # a source may begin anew
+    for at in (0.0, 0.1, 0.57, 0.6, 100.0, 100.1, 0.2):  # a source may begin anew
         video.write_frame(at, picture())
     video.close()
-    assert segments(tmp_path) == {"out-0001.mp4": 7, "out-0002.mp4": 3}
+    assert segments(tmp_path) == {"out-0001.mp4": 4, "out-0002.mp4": 2, "out-0003.mp4": 1}
+    assert times(tmp_path / "out-0001.mp4") == pytest.approx([0.0, 0.1, 0.57, 0.6], abs=1e-4)
+    assert probe(tmp_path / "out-0001.mp4")["video"]["codec_name"] == "h264"
 
 
 def test_frames_of_another_size_and_odd_sizes(tmp_path: Path) -> None:
     video = AnnotatedVideoWriter(tmp_path / "out.mp4", 0.1)
-    for width, height in ((65, 49), (640, 480), (20, 10)):
-        video.write_frame(0.0, picture(width, height))
+    for number, (width, height) in enumerate(((65, 49), (640, 480), (20, 10))):
+        video.write_frame(number / 10, picture(width, height))
     video.close()
-    found = frames(tmp_path / "out-0001.mp4")
+    found = pictures(tmp_path / "out-0001.mp4")
     assert len(found) == 3 and len({image.shape for image in found}) == 1
 
 
@@ -118,16 +111,18 @@ def test_killed_at_any_moment_what_was_finished_plays(tmp_path: Path, moment: in
     process.wait()
     finished = sorted(tmp_path.glob("out-*.mp4"))
     assert len(finished) >= 3
-    assert {len(frames(path)) for path in finished} == {20}
+    assert {len(pictures(path)) for path in finished} == {20}
 
 
 def test_a_segment_that_cannot_be_written_is_reported_and_the_next_is_written(tmp_path: Path) -> None:
-    video = AnnotatedVideoWriter(tmp_path / "out.mp4", 0.1, segment_seconds=0.2)
-    video.write_frame(0.0, picture())
-    (tmp_path / ".out-0001.mp4").unlink()  # as little is there when the disk was full
-    with pytest.raises(VljEdgeError, match=r"segment 1 of .*out.* free space"):
-        video.write_frame(1.0, picture())
-    video.write_frame(1.1, picture())
+    video = AnnotatedVideoWriter(tmp_path / "out.mp4", 0.1, segment_seconds=20.0)
+    for number in range(100):
+        video.write_frame(number / 10, picture())
+    for unfinished in tmp_path.iterdir():  # as little is there when the disk was full
+        unfinished.unlink()
+    with pytest.raises(VljEdgeError, match=r"out-0001.*free space"):
+        video.write_frame(20.0, picture())
+    video.write_frame(20.1, picture())
     video.close()
     assert segments(tmp_path) == {"out-0002.mp4": 1}
 

@@ -1,0 +1,85 @@
+"""narrate --record: a live source in segments as it comes, a recording as one film once its texts are known."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.sinks.film import KeptSource
+    from vlj_edge.runtime.sinks.queue import SinkQueue
+    from vlj_edge.runtime.video.source import Source
+
+    from ..results import Narration
+
+
+class Recorded:
+    """A source that is recorded while it is narrated.
+
+    Args:
+        source: with all its frames.
+        reopen: opens it once more.
+        path: of the film; of a live source, the folder and the beginning of the segments' names.
+        cleanup: closes and removes what this leaves.
+
+    Attributes:
+        source: to be narrated in its place.
+        sinks: to be given its texts.
+
+    Raises:
+        VljEdgeError: nothing can be written there.
+    """
+
+    def __init__(self, source: Source, reopen: Callable[[], Source], path: Path, cleanup: ExitStack) -> None:
+        from vlj_edge.runtime.sinks.film import KeptSource
+        from vlj_edge.runtime.video.film import check_writable
+        from vlj_edge.runtime.video.uri import open_source
+
+        self.source = source
+        self.sinks: list[SinkQueue] = []
+        self._path = path.with_name(f"{path.name}.mp4") if not path.suffix else path
+        self._reopen = None if source.live else reopen
+        self._kept: KeptSource | None = None
+        if source.live:
+            self._record_segments(cleanup)
+            return
+        check_writable(self._path)
+        if not source.rereadable:
+            kept = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.mp4")
+            cleanup.callback(kept.unlink, missing_ok=True)
+            self.source = self._kept = KeptSource(source, kept)
+            self._reopen = lambda: open_source(kept)
+
+    def finish(self, narrations: list[Narration]) -> None:
+        """Write the film of a recording. Call it once all texts are there.
+
+        Raises:
+            VljEdgeError: it cannot be read again, or not be written. No film is left then.
+        """
+        from vlj_edge.runtime.sinks.film import write_film
+        from vlj_edge.runtime.sinks.fonts import missing_letters
+
+        missing = missing_letters("".join(narration.text for narration in narrations))
+        if missing:
+            click.echo(
+                f"warning: no font here has {missing[:20]}: {self._path.name} shows a mark for each; apt install"
+                " fonts-noto-core fonts-noto-cjk",
+                err=True,
+            )
+        if self._reopen is not None:
+            click.echo(f"writing {self._path}", err=True)
+            write_film(self._reopen(), narrations, self._path, self._kept.first if self._kept else 0.0)
+
+    def _record_segments(self, cleanup: ExitStack) -> None:
+        from vlj_edge.runtime.sinks.queue import SinkQueue
+        from vlj_edge.runtime.sinks.video import AnnotatedVideoWriter, RecordedSource
+
+        video = AnnotatedVideoWriter(self._path, self.source.period)
+        cleanup.callback(video.close)
+        self.source = RecordedSource(self.source, video)
+        self.sinks = [SinkQueue("record", video)]
