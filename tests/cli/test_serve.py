@@ -19,14 +19,9 @@ import pytest
 
 from tests.cli.command import COMMAND, error_of, vlj_edge
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
+from tests.waiting import free_port
 
 TOKEN = "a-token-of-this-test"
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
 
 
 class Served:

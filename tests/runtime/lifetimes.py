@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -74,13 +73,6 @@ def workers() -> list[threading.Thread]:
 
 def nothing_runs() -> None:
     assert not workers()
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.002)
 
 
 def start(model: Model, call: str, source: Source) -> Run[Any]:

@@ -32,10 +32,10 @@ from tests.runtime.lifetimes import (
     first,
     nothing_runs,
     start,
-    wait_for,
     workers,
 )
 from tests.runtime.tiny_bundle import BLUE, RED
+from tests.waiting import wait_for
 from vlj_edge import VljEdgeError, bundle
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.video.source import Frame

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED, YELLOW
+from tests.waiting import wait_for
 from vlj_edge import VljEdgeError
 from vlj_edge.bundle import GateSettings, MeaningGateSettings, SceneGateSettings
 from vlj_edge.results import WindowReport
@@ -269,10 +270,3 @@ def test_frames_that_go_back_in_time_are_skipped_and_counted() -> None:
     resumable = ResumableSource(Count([0.0, 0.25, 0.1, 0.2, 0.5, 0.4, 0.75]))
     frames = resumable.next_run(lambda: True).frames()
     assert [frame.time for frame in frames] == [0.0, 0.25, 0.5, 0.75] and resumable.skipped == 3
-
-
-def wait_for(true: Callable[[], object], seconds: float = 120) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.005)

@@ -10,9 +10,10 @@ from vlj_edge.results import Narration
 from vlj_edge.runtime.sinks.base import Event
 
 
-def event(number: int, text: str = "a drawer", centre: float | None = None) -> Event:
+def event(number: int, text: str | None = None, centre: float | None = None, source: str = "door") -> Event:
+    text = f"text {number}" if text is None else text
     centre = float(number) if centre is None else centre
-    return Event("door", Narration(centre - 1, centre + 1, text, "decoder"), 1.7e9, number)
+    return Event(source, Narration(centre - 1, centre + 1, text, "decoder"), 1.7e9, number)
 
 
 @contextmanager

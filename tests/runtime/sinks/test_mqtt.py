@@ -10,15 +10,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.runtime.sinks import events
+from tests.waiting import free_port, wait_for
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Narration
-from vlj_edge.runtime.sinks.base import Event
 from vlj_edge.runtime.sinks.mqtt import Mqtt, _parse_address, _slug
 from vlj_edge.runtime.sinks.queue import SinkQueue
 
@@ -27,21 +28,7 @@ MOSQUITTO = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/s
 needs_broker = pytest.mark.skipif(MOSQUITTO is None, reason="needs a broker: apt install mosquitto")
 
 
-def event(number: int, source: str = "Front Door", text: str | None = None) -> Event:
-    return Event(source, Narration(number - 1, number + 1, text or f"text {number}", "decoder"), 1.7e9, number)
-
-
-def until(condition: Callable[[], object], seconds: float = 40) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+event = partial(events.event, source="Front Door")
 
 
 class Broker:
@@ -61,7 +48,7 @@ class Broker:
         assert MOSQUITTO is not None
         quiet = subprocess.DEVNULL
         self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stdout=quiet, stderr=quiet)
-        until(self._listens)
+        wait_for(self._listens)
 
     def kill(self) -> None:
         self._process.kill()
@@ -88,7 +75,7 @@ class Listener:
         self._client.reconnect_delay_set(1, 1)
         self._client.connect("127.0.0.1", broker.port)
         self._client.loop_start()
-        until(lambda: self._subscribed)
+        wait_for(lambda: self._subscribed)
 
     def _on_subscribe(self, *_: Any) -> None:
         self._subscribed = True
@@ -124,17 +111,17 @@ def test_events_state_and_availability(broker: Broker, listener: Listener) -> No
     sink.write(event(1, text="Tür zu"))
     sink.write(event(2))
     sink.write(event(1, source="door 2", text="still"))
-    until(lambda: listener.numbers() == [1, 2] and listener.numbers("home/edge/door-2/narration") == [1])
+    wait_for(lambda: listener.numbers() == [1, 2] and listener.numbers("home/edge/door-2/narration") == [1])
     told = [json.loads(text) for topic, text, _ in listener.received if topic == "home/edge/front-door/narration"]
     assert told == [event(1, text="Tür zu").as_dict(), event(2).as_dict()]
     assert listener.last("home/edge/status") == "online"
     late = Listener(broker, "late")  # what is retained is there for whoever comes later
-    until(lambda: late.last("home/edge/door-2/state") == "still")
+    wait_for(lambda: late.last("home/edge/door-2/state") == "still")
     assert late.last("home/edge/front-door/state") == "text 2" and late.last("home/edge/status") == "online"
     assert all(retained for _, _, retained in late.received) and late.numbers() == []
     sink.close()
     sink.close()
-    until(lambda: late.last("home/edge/status") == "offline")
+    wait_for(lambda: late.last("home/edge/status") == "offline")
     late.stop()
     assert sink.missed == 0
 
@@ -142,11 +129,11 @@ def test_events_state_and_availability(broker: Broker, listener: Listener) -> No
 @needs_broker
 def test_home_assistant_finds_each_source_once(broker: Broker, listener: Listener) -> None:
     sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home/edge")
-    until(lambda: listener.last("home/edge/status") == "online")
+    wait_for(lambda: listener.last("home/edge/status") == "online")
     for number in range(3):
         sink.write(event(number))
     sink.write(event(0, source="Hof"))
-    until(lambda: listener.numbers("home/edge/hof/narration"))
+    wait_for(lambda: listener.numbers("home/edge/hof/narration"))
     sink.close()
     configs = [(topic, text) for topic, text, _ in listener.received if topic.startswith("homeassistant/")]
     assert [topic for topic, _ in configs] == [
@@ -159,31 +146,31 @@ def test_home_assistant_finds_each_source_once(broker: Broker, listener: Listene
     assert sensor["availability_topic"] == "home/edge/status"
     assert sensor["device"]["identifiers"] == json.loads(configs[1][1])["device"]["identifiers"]
     late = Listener(broker, "late")
-    until(lambda: late.last(configs[0][0]) == configs[0][1])
+    wait_for(lambda: late.last(configs[0][0]) == configs[0][1])
     late.stop()
 
 
 @needs_broker
 def test_nothing_is_lost_while_the_broker_is_away(broker: Broker, listener: Listener) -> None:
     sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home/edge")
-    until(lambda: listener.last("home/edge/status") == "online")  # during the connection paho may change the order
+    wait_for(lambda: listener.last("home/edge/status") == "online")  # during the connection paho may change the order
     for number in range(5):
         sink.write(event(number))
-    until(lambda: len(listener.numbers()) == 5)
+    wait_for(lambda: len(listener.numbers()) == 5)
     # What was retained last is on the disk, so the listener's subscription is too.
-    until(lambda: broker.database.exists() and b"text 4" in broker.database.read_bytes())
+    wait_for(lambda: broker.database.exists() and b"text 4" in broker.database.read_bytes())
     broker.kill()
     for number in range(5, 60):  # more than are in flight at once
         sink.write(event(number))
-    until(lambda: sink.last_error is not None)
+    wait_for(lambda: sink.last_error is not None)
     broker.start()
-    until(lambda: len(set(listener.numbers())) == 60)
+    wait_for(lambda: len(set(listener.numbers())) == 60)
     for number in range(60, 65):
         sink.write(event(number))
-    until(lambda: len(set(listener.numbers())) == 65)
+    wait_for(lambda: len(set(listener.numbers())) == 65)
     sink.close()
     assert list(dict.fromkeys(listener.numbers())) == list(range(65))  # once each by their numbers, and in order
-    until(lambda: listener.last("home/edge/front-door/state") == "text 64")
+    wait_for(lambda: listener.last("home/edge/front-door/state") == "text 64")
     assert sink.missed == 0 and sink.last_error is None
 
 
@@ -197,8 +184,8 @@ def test_retained_topics_are_published_again_to_a_broker_that_lost_them(broker: 
     broker.database.unlink(missing_ok=True)
     broker.start()
     late = Listener(broker, "late")
-    until(lambda: late.last("home/edge/front-door/state") == "text 2")
-    until(lambda: late.last("homeassistant/sensor/home-edge_front-door/config"))
+    wait_for(lambda: late.last("home/edge/front-door/state") == "text 2")
+    wait_for(lambda: late.last("homeassistant/sensor/home-edge_front-door/config"))
     assert late.last("home/edge/status") == "online"
     late.stop()
     sink.close()
@@ -211,17 +198,17 @@ def test_the_broker_says_when_the_process_died(broker: Broker, listener: Listene
     )
     url = f"mqtt://127.0.0.1:{broker.port}/home/edge"
     process = subprocess.Popen([sys.executable, "-c", narrator, url])
-    until(lambda: listener.last("home/edge/status") == "online")
+    wait_for(lambda: listener.last("home/edge/status") == "online")
     process.send_signal(signal.SIGKILL)
     process.wait()
-    until(lambda: listener.last("home/edge/status") == "offline")
+    wait_for(lambda: listener.last("home/edge/status") == "offline")
 
 
 def test_without_a_broker_the_bound_holds_and_all_is_counted() -> None:
     queue = SinkQueue("mqtt", Mqtt(f"mqtt://anna:geheim@127.0.0.1:{free_port()}/home", most_queued=10))
     for number in range(25):
         queue.put(event(number))
-    until(lambda: queue.failed == 15)
+    wait_for(lambda: queue.failed == 15)
     assert queue.state()["delivered"] == 10 and queue.state()["missed"] == 15
     assert queue.state()["last_error"] and "geheim" not in queue.state()["last_error"]
     queue.close()
@@ -236,10 +223,10 @@ def test_a_broker_that_was_not_there_at_the_start(tmp_path: Path) -> None:
     broker.kill()
     sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home/edge")
     sink.write(event(1))
-    until(lambda: "cannot be reached" in (sink.last_error or ""))
+    wait_for(lambda: "cannot be reached" in (sink.last_error or ""))
     broker.start()
     late = Listener(broker, "late")
-    until(lambda: late.last("home/edge/front-door/state") == "text 1")
+    wait_for(lambda: late.last("home/edge/front-door/state") == "text 1")
     sink.close()
     assert sink.missed == 0
     late.stop()
@@ -255,12 +242,12 @@ def test_user_and_password(tmp_path: Path) -> None:
     broker = Broker(tmp_path, f"password_file {tmp_path / 'users'}")
     listener = Listener(broker, user=("anna", "ge@heim"))
     wrong = Mqtt(f"mqtt://anna:other@127.0.0.1:{broker.port}/home/edge")
-    until(lambda: "refuses the connection" in (wrong.last_error or ""))
+    wait_for(lambda: "refuses the connection" in (wrong.last_error or ""))
     assert "other" not in str(wrong.last_error)
     wrong.close()
     right = Mqtt(f"mqtt://anna:ge%40heim@127.0.0.1:{broker.port}/home/edge")
     right.write(event(1))
-    until(lambda: listener.numbers() == [1])
+    wait_for(lambda: listener.numbers() == [1])
     right.close()
     listener.stop()
     broker.kill()

@@ -9,16 +9,13 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.runtime.sinks.events import event
+from tests.waiting import wait_for
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Narration
 from vlj_edge.runtime.sinks.base import Event, EventRefused
 from vlj_edge.runtime.sinks.queue import SinkQueue
 
 SOON = (0.001, 0.01)  # pauses between attempts, seconds
-
-
-def event(number: int) -> Event:
-    return Event("door", Narration(number - 1, number + 1, f"text {number}", "decoder"), 1.7e9 + number, number)
 
 
 class Sink:
@@ -46,13 +43,6 @@ class Sink:
         self.closed += 1
 
 
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.002)
-
-
 def busy_sink(capacity: int) -> tuple[Sink, SinkQueue]:
     """A sink that is busy with event 0 until its gate is opened."""
     sink = Sink()
@@ -65,7 +55,7 @@ def busy_sink(capacity: int) -> tuple[Sink, SinkQueue]:
 
 def test_an_event_is_plain_json() -> None:
     found = json.loads(json.dumps(event(3).as_dict()))
-    assert found["source"] == "door" and found["number"] == 3 and found["clock"] == 1.7e9 + 3
+    assert found["source"] == "door" and found["number"] == 3 and found["clock"] == 1.7e9
     assert found["text"] == "text 3" and found["start"] == 2 and found["similarity"] is None
 
 
@@ -132,10 +122,10 @@ def test_with_retry_nothing_is_lost_within_the_bound() -> None:
     queue = SinkQueue("web", sink, capacity=5, retry=True, pauses=SOON)
     for number in range(5):
         queue.put(event(number))
-    until(lambda: queue.failed >= 3)
+    wait_for(lambda: queue.failed >= 3)
     assert set(sink.attempts) == {0}  # nothing overtakes it
     away.clear()
-    until(lambda: len(sink.written) == 5)
+    wait_for(lambda: len(sink.written) == 5)
     queue.close()
     assert sink.written == [0, 1, 2, 3, 4]
     assert queue.state()["missed"] == 0
@@ -148,7 +138,7 @@ def test_with_retry_too_the_oldest_is_dropped() -> None:
     queue = SinkQueue("web", Sink(fails), capacity=2, retry=True, pauses=SOON)
     for number in range(50):
         queue.put(event(number))
-    until(lambda: queue.state()["missed"] == 48)
+    wait_for(lambda: queue.state()["missed"] == 48)
     queue.close(timeout=0.05)
     assert queue.state() == {"name": "web", "queued": 0, "delivered": 0, "missed": 50, "last_error": "away"}
 
@@ -189,7 +179,7 @@ def test_close_tries_at_once_in_the_middle_of_a_pause() -> None:
     sink = Sink(fails)
     queue = SinkQueue("web", sink, retry=True, pauses=(3600, 3600))
     queue.put(event(0))
-    until(lambda: queue.failed == 1)
+    wait_for(lambda: queue.failed == 1)
     queue.close(timeout=120)
     assert sink.written == [0]
 
@@ -201,7 +191,7 @@ def test_close_gives_up_on_a_sink_that_hangs_and_counts_once() -> None:
     assert queue.state()["missed"] == 2 and queue.state()["queued"] == 0
     assert sink.closed == 0  # not under its feet
     sink.gate.set()
-    until(lambda: sink.closed == 1)
+    wait_for(lambda: sink.closed == 1)
     assert queue.state()["missed"] == 2 and queue.state()["delivered"] == 0
 
 
@@ -216,7 +206,7 @@ def test_a_sink_that_hangs_is_interrupted_where_it_can_be() -> None:
     queue.put(event(0))
     assert sink.busy.wait(120)
     queue.close(timeout=0.05)
-    until(lambda: sink.closed == 1)
+    wait_for(lambda: sink.closed == 1)
 
 
 def test_closing_twice_is_once_and_later_events_are_missed() -> None:

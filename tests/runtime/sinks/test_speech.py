@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import shlex
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.runtime.sinks.events import event
+from tests.waiting import wait_for
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Narration
-from vlj_edge.runtime.sinks.base import Event
 from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.sinks.speech import Speech
-
-
-def event(number: int, text: str | None = None) -> Event:
-    said = f"text {number}" if text is None else text
-    return Event("door", Narration(number - 1, number + 1, said, "decoder"), 1.7e9, number)
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.005)
 
 
 def speaker(folder: Path, script: str) -> str:
@@ -61,7 +47,7 @@ def test_only_the_newest_waiting_text_is_spoken(tmp_path: Path) -> None:
     script = 'cat >> "$0"; echo >> "$0"; while [ ! -e "$0.go" ]; do sleep 0.01; done'
     queue = SinkQueue("speech", Speech(speaker(tmp_path, script)), capacity=1)
     queue.put(event(1))
-    until(lambda: spoken(tmp_path) == ["text 1"])
+    wait_for(lambda: spoken(tmp_path) == ["text 1"])
     for number in (2, 3, 4):
         queue.put(event(number))
     (tmp_path / "spoken.go").touch()
@@ -75,15 +61,15 @@ def test_a_command_that_does_not_end_is_killed_with_its_children(tmp_path: Path)
     with pytest.raises(VljEdgeError, match="killed"):
         sink.write(event(1))
     child = Path(f"/proc/{spoken(tmp_path)[0]}/cmdline")
-    until(lambda: not child.exists() or not child.read_bytes())  # gone, or dead and not yet collected
+    wait_for(lambda: not child.exists() or not child.read_bytes())  # gone, or dead and not yet collected
 
 
 def test_closing_ends_a_command_that_goes_on(tmp_path: Path) -> None:
     queue = SinkQueue("speech", Speech(speaker(tmp_path, 'echo $$ > "$0"; exec sleep 600')))
     queue.put(event(1))
-    until(lambda: spoken(tmp_path))
+    wait_for(lambda: spoken(tmp_path))
     queue.close(timeout=0.05)
-    until(lambda: not Path(f"/proc/{spoken(tmp_path)[0]}").exists())
+    wait_for(lambda: not Path(f"/proc/{spoken(tmp_path)[0]}").exists())
     assert queue.state()["missed"] == 1
 
 

@@ -11,15 +11,10 @@ import numpy as np
 import pytest
 
 from tests.runtime.films import needs_ffmpeg, pictures, probe, times
+from tests.runtime.sinks.events import event
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Narration
-from vlj_edge.runtime.sinks.base import Event
 from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.sinks.video import AnnotatedVideoWriter
-
-
-def event(text: str) -> Event:
-    return Event("door", Narration(0, 1, text, "decoder"), 1.7e9, 0)
 
 
 def picture(width: int = 320, height: int = 240, colour: tuple[int, int, int] = (200, 60, 60)) -> np.ndarray:
@@ -46,7 +41,7 @@ def test_the_text_is_drawn_into_the_frames_that_follow_it(tmp_path: Path) -> Non
     video = AnnotatedVideoWriter(tmp_path / "out.mp4", 0.1)
     video.write_frame(0.0, picture())
     queue = SinkQueue("video", video)
-    queue.put(event("a drawer is opened"))
+    queue.put(event(0, "a drawer is opened"))
     while queue.state()["delivered"] < 1:
         time.sleep(0.002)
     video.write_frame(0.1, picture())
@@ -87,7 +82,7 @@ def test_a_later_run_goes_on_counting(tmp_path: Path) -> None:
 
 def test_without_frames_there_is_no_file(tmp_path: Path) -> None:
     video = AnnotatedVideoWriter(tmp_path / "out.mp4", 0.1)
-    video.write(event("x"))
+    video.write(event(0, "x"))
     video.close()
     assert list(tmp_path.iterdir()) == []
 

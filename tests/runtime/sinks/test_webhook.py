@@ -6,32 +6,20 @@ import base64
 import json
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
+from tests.runtime.sinks.events import event
+from tests.waiting import wait_for
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Narration
-from vlj_edge.runtime.sinks.base import Event, EventRefused
+from vlj_edge.runtime.sinks.base import EventRefused
 from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.sinks.webhook import Webhook
 
 SOON = (0.001, 0.01)  # pauses between attempts, seconds
-
-
-def event(number: int, text: str | None = None) -> Event:
-    said = f"text {number}" if text is None else text
-    return Event("door", Narration(number - 1, number + 1, said, "decoder"), 1.7e9, number)
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.005)
 
 
 class Server(ThreadingHTTPServer):
@@ -101,7 +89,7 @@ def test_failing_then_recovering_loses_nothing(server: Server) -> None:
     queue = SinkQueue("web", Webhook(server.url()), retry=True, pauses=SOON)
     for number in range(4):
         queue.put(event(number))
-    until(lambda: queue.state()["delivered"] == 4)
+    wait_for(lambda: queue.state()["delivered"] == 4)
     queue.close()
     assert server.numbers() == [0] * 5 + [0, 1, 2, 3]
     assert queue.state()["missed"] == 0 and queue.failed == 5

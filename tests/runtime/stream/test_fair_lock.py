@@ -5,18 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
+from tests.waiting import wait_for
 from vlj_edge.runtime.stream.fair_lock import FairLock
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.002)
 
 
 def test_threads_are_served_in_the_order_in_which_they_asked() -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import wait_for
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.video.camera import CameraState
 
 from .fake_camera import fake_camera
-from .waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -16,21 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.waiting import free_port, wait_for
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.video.camera import CameraSource
 from vlj_edge.runtime.video.files import VideoFile
 from vlj_edge.runtime.video.opencv import import_opencv
 from vlj_edge.runtime.video.uri import open_source
 
-from .waiting import wait_for
-
 HERE = Path(__file__).parent
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
 
 
 def has_rtsp_server() -> bool:

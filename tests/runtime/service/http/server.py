@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import uvicorn
 
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED, YELLOW
+from tests.waiting import wait_for
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.http.app import Broadcaster, ServerOptions, build_app
 from vlj_edge.runtime.service.settings import SourceSettings
@@ -106,10 +106,3 @@ def messages(response: httpx.Response) -> Iterator[tuple[str, dict[str, Any], st
         elif name == "data":
             yield kind, json.loads(value), number
             number = None
-
-
-def wait_for(true: Callable[[], object], seconds: float = 120) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.01)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runtime.service.http.server import Serve, wait_for
+from tests.runtime.service.http.server import Serve
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED, embedding_of
+from tests.waiting import wait_for
 from vlj_edge.runtime.library import Store, index, local_encoder
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.http import uploads

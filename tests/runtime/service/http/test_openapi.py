@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis.specs.openapi import checks as found
 
-from tests.runtime.service.http.server import Camera, Served, wait_for
+from tests.runtime.service.http.server import Camera, Served
 from tests.runtime.tiny_bundle import RED
+from tests.waiting import wait_for
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.http.app import Broadcaster, ServerOptions, build_app
 from vlj_edge.runtime.service.settings import SourceSettings

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
-from tests.runtime.service.http.server import Camera, Serve, wait_for
+from tests.runtime.service.http.server import Camera, Serve
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
+from tests.waiting import wait_for
 from vlj_edge.bundle import GateSettings, MeaningGateSettings
 from vlj_edge.runtime.library import Store, index, local_encoder
 from vlj_edge.runtime.model import Model

@@ -13,8 +13,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.runtime.service.http.server import Camera, Serve, messages, wait_for
+from tests.runtime.service.http.server import Camera, Serve, messages
 from tests.runtime.tiny_bundle import BLUE, RED
+from tests.waiting import wait_for
 from vlj_edge import VljEdgeError
 from vlj_edge.bundle import GateSettings, MeaningGateSettings
 from vlj_edge.runtime.service.http import broadcast
