@@ -96,7 +96,11 @@ def export_engine(
     # The text encoder's layers are transformers' own code, and run once a label.
     assert name == "text_encoder" or nodes <= _MOST_NODES_A_LAYER[flavour], f"{name}: {nodes} nodes in one layer"
     quantize(model, types, ranges)
-    spec = EngineSpec(
+    return EngineGraph(name, model, _engine_spec(name, model, precision, opset, in_place), nodes)
+
+
+def _engine_spec(name: str, model: ir.Model, precision: str, opset: int, in_place: dict[str, str]) -> EngineSpec:
+    return EngineSpec(
         file=f"{name}.onnx",
         precision=precision,
         opset=opset,
@@ -104,9 +108,8 @@ def export_engine(
         outputs=tuple(_tensor_spec(value) for value in model.graph.outputs),
         in_place=in_place,
         plugins=tuple(sorted({node.op_type for node in model.graph if node.domain == plugins.DOMAIN})),
-        kept_fp32=KEPT_FP32[name] if types.compute != "fp32" else (),
+        kept_fp32=KEPT_FP32[name] if PRECISIONS[precision].compute != "fp32" else (),
     )
-    return EngineGraph(name, model, spec, nodes)
 
 
 Interface: TypeAlias = tuple[dict[str, Any], list[str], dict[str, str]]  # inputs, outputs, output -> input in place

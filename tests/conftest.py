@@ -75,13 +75,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
         raise
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    try:
-        yield
-    except Exception as error:
-        _skip_without_package(error)
-        raise
+pytest_runtest_call = pytest_runtest_setup
 
 
 def _files_git_would_add() -> set[str]:

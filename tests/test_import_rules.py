@@ -67,7 +67,6 @@ NEVER = [("vlj_edge.export", "vlj_edge.runtime"), ("vlj_edge.runtime", "vlj_edge
 
 MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 60
-LARGE_FUNCTIONS: dict[str, int] = {}  # may only shrink
 
 
 @dataclass(frozen=True)

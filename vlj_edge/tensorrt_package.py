@@ -14,6 +14,14 @@ from typing import Any
 from .errors import VljEdgeError
 
 PACKAGES = ("tensorrt", "tensorrt_rtx")  # the first that is installed is used
+NUMPY_NAMES = {  # of the members of DataType
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "INT64": "int64",
+    "INT32": "int32",
+    "BOOL": "bool",
+}
 _EXTRA = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
 
 

@@ -13,17 +13,9 @@ from typing import Any
 from vlj_edge.bundle import EngineSpec
 from vlj_edge.bundle.tensor_check import check_tensors
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.tensorrt_package import TensorRtPackage
+from vlj_edge.tensorrt_package import NUMPY_NAMES, TensorRtPackage
 
 _COMPUTE = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}
-_NUMPY_NAMES = {
-    "FLOAT": "float32",
-    "HALF": "float16",
-    "BF16": "bfloat16",
-    "INT64": "int64",
-    "INT32": "int32",
-    "BOOL": "bool",
-}
 # Layers that must compute in the bundle's precision. Norms, softmax and the residual sum stay in fp32 on purpose.
 _PRODUCTS = ("MATRIX_MULTIPLY", "CONVOLUTION", "ATTENTION_INPUT", "PLUGIN_V3")
 
@@ -139,7 +131,7 @@ def plugin_layers(network: Network) -> list[Any]:
 
 
 def _tensors(tensors: list[Any]) -> dict[str, tuple[str, list[int]]]:
-    return {t.name: (_NUMPY_NAMES.get(t.dtype.name, t.dtype.name), list(t.shape)) for t in tensors}
+    return {t.name: (NUMPY_NAMES.get(t.dtype.name, t.dtype.name), list(t.shape)) for t in tensors}
 
 
 @contextmanager

@@ -29,21 +29,27 @@ def train(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, TRAIN, *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
-def test_a_decoder_trained_on_text_alone_says_the_texts(tmp_path: Path) -> None:
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A tiny language model of random weights, as a transformers directory."""
     torch.manual_seed(0)
-    base = LlamaForCausalLM(llama_config(replace(TINY.decoder, width=64, mlp=128)))
-    base.config.tie_word_embeddings, base.config.eos_token_id = True, 2
-    base.tie_weights()
-    base.save_pretrained(tmp_path / "base")
+    model = LlamaForCausalLM(llama_config(replace(TINY.decoder, width=64, mlp=128)))
+    model.config.tie_word_embeddings, model.config.eos_token_id = True, 2
+    model.tie_weights()
+    model.save_pretrained(tmp_path / "base")
     byte_tokenizer().save(str(tmp_path / "base" / "tokenizer.json"))
+    return tmp_path / "base"
+
+
+@pytest.mark.slow
+def test_a_decoder_trained_on_text_alone_says_the_texts(base: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n\n")
     done = train(
-        tmp_path / "texts.txt", "--base", tmp_path / "base", "--out", tmp_path / "decoder", "--steps", "300",
+        tmp_path / "texts.txt", "--base", base, "--out", tmp_path / "decoder", "--steps", "300",
         "--batch", "16", "--rank", "32", "--rate", "0.02", "--noise", "0.2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    before, after = read_causal_llama(tmp_path / "base"), read_causal_llama(tmp_path / "decoder")
+    before, after = read_causal_llama(base), read_causal_llama(tmp_path / "decoder")
     same = [key for key, value in before.state.items() if torch.allclose(value, after.state[key].float(), atol=1e-3)]
     changed = {key.split(".")[-2] for key in before.state.keys() - set(same)}
     assert changed == {"q_proj", "v_proj", "o_proj"}, "all else is the language model's own"
@@ -55,16 +61,10 @@ def test_a_decoder_trained_on_text_alone_says_the_texts(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_videos_without_texts_show_the_gap(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    base = LlamaForCausalLM(llama_config(replace(TINY.decoder, width=64, mlp=128)))
-    base.config.tie_word_embeddings, base.config.eos_token_id = True, 2
-    base.tie_weights()
-    base.save_pretrained(tmp_path / "base")
-    byte_tokenizer().save(str(tmp_path / "base" / "tokenizer.json"))
+def test_videos_without_texts_show_the_gap(base: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
     (tmp_path / "videos").mkdir()
-    options = ("--base", tmp_path / "base", "--out", tmp_path / "decoder", "--steps", "3", "--batch", "8")
+    options = ("--base", base, "--out", tmp_path / "decoder", "--steps", "3", "--batch", "8")
     empty = train(tmp_path / "texts.txt", "--clips", tmp_path / "videos", *options)
     assert empty.returncode == 1 and "no video in" in empty.stderr and "Traceback" not in empty.stderr
     (tmp_path / "videos" / "demo.mp4").symlink_to(DEMO)

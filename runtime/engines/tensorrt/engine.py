@@ -19,19 +19,11 @@ from vlj_edge.bundle import EngineSpec, TensorSpec
 from vlj_edge.bundle.engine_cache import RuntimeId, find_engine, read_engine
 from vlj_edge.bundle.tensor_check import check_tensors
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.tensorrt_package import import_tensorrt
+from vlj_edge.tensorrt_package import NUMPY_NAMES, import_tensorrt
 
 from ..base import Array, EngineRequest
 from .device import Buffer, Device, open_device
 
-_NUMPY_NAMES = {
-    "FLOAT": "float32",
-    "HALF": "float16",
-    "BF16": "bfloat16",
-    "INT64": "int64",
-    "INT32": "int32",
-    "BOOL": "bool",
-}
 _TEXT_ENGINES = ("decoder", "text_encoder")
 _KEPT_OUTPUTS = 32  # buffers of keep_output(), a few KB each; the gate and the decoder use about a dozen at a time
 _BYTES = {"bfloat16": 2}  # numpy has no such type: tensors of it stay on the card
@@ -288,7 +280,7 @@ def _tensors(engine: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     kinds = [engine.get_tensor_dtype(name).name for name in names]
     return {
-        name: (_NUMPY_NAMES.get(kind, kind), tuple(engine.get_tensor_shape(name)))
+        name: (NUMPY_NAMES.get(kind, kind), tuple(engine.get_tensor_shape(name)))
         for name, kind in zip(names, kinds, strict=True)
     }
 

@@ -31,8 +31,6 @@ from vlj_edge.export.onnx.precision import record_input_ranges
 from vlj_edge.export.parity_cases import probe_clip
 from vlj_edge.presets import Preset
 
-DTYPES = {"fp16": "float16", "bf16": "bfloat16", "int8-fp16": "float16"}
-
 
 def sized(head_dim: int, squeezed: bool = False, heads: int = 3, query_tokens: int = 13) -> Preset:
     """A small preset with heads of this size, and with a sequence length that is no multiple of a tile or of 4."""

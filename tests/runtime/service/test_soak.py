@@ -30,7 +30,6 @@ from vlj_edge.runtime.video import camera
 from vlj_edge.runtime.video.camera import CameraAddress, CameraSource
 
 SHORT, LONG = 20.0, float(os.environ.get("VLJ_EDGE_SOAK", "180"))
-SPEED = 8
 
 READER = """
 import json, os, random, sys, time
