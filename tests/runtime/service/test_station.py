@@ -64,7 +64,7 @@ def cameras(monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
     """Sources by URI, in place of those that open_source() makes."""
     made: dict[str, Source] = {}
     real = channels.open_source
-    monkeypatch.setattr(channels, "open_source", lambda uri, *rest: made[uri] if uri in made else real(uri, *rest))
+    monkeypatch.setattr(channels, "open_source", lambda uri, **how: made.get(uri) or real(uri, **how))
     return made
 
 

@@ -31,11 +31,11 @@ def cameras(monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
     made: dict[str, Source] = {}
     real = channels.open_source
 
-    def open_source(uri: str, rate: float, keep_trying: bool, set_state: Callable[[str], None]) -> Source:
+    def open_source(uri: str, on_state: Callable[[str], None], **how: Any) -> Source:
         source = made.get(uri)
         if isinstance(source, Camera):
-            source.set_state = set_state
-        return source or real(uri, rate, keep_trying, set_state)
+            source.set_state = on_state
+        return source or real(uri, on_state=on_state, **how)
 
     monkeypatch.setattr(channels, "open_source", open_source)
     return made
