@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from vlj_edge.runtime.sinks.files import JsonLinesFile
 from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.sinks.webhook import Webhook
 from vlj_edge.runtime.video import camera
-from vlj_edge.runtime.video.camera import CameraAddress, CameraSource
+from vlj_edge.runtime.video.camera import CameraAddress, CameraSource, CameraState
 
 SHORT, LONG = 20.0, float(os.environ.get("VLJ_EDGE_SOAK", "180"))
 
@@ -83,8 +84,9 @@ def test_nothing_grows_and_nothing_is_lost(
     monkeypatch.setenv("READER", READER)
     monkeypatch.setenv("FAULTS", "3" if seconds == SHORT else "1")  # so that each kind comes in a short time, too
 
-    def open_source(uri: str, rate: float, keep_trying: bool, told: object) -> CameraSource:
-        return CameraSource(CameraAddress(uri, uri), stale=0.6, keep_trying=True, on_state=told, reader=[str(script)])  # type: ignore[arg-type]
+    def open_source(uri: str, on_state: Callable[[CameraState], None], **_: object) -> CameraSource:
+        address = CameraAddress(uri, uri)
+        return CameraSource(address, stale=0.6, keep_trying=True, on_state=on_state, reader=[str(script)])
 
     monkeypatch.setattr(channels, "open_source", open_source)
     answers = Answers()
