@@ -24,13 +24,14 @@ from vlj_edge.errors import VljEdgeError
 from .shared_frames import SharedFrame, SharedFrames, create_shared_memory
 from .source import Frame, Source
 
-CameraState = Literal["connecting", "live", "lost", "ended"]
+CameraState = Literal["connecting", "waiting for a key frame", "live", "lost", "ended"]
 
 _READER = (sys.executable, "-m", "vlj_edge.runtime.video.camera_process")
 # Seconds between two tries, doubled each time, with jitter. The longest is short enough for a camera that was away for
 # half a minute to give frames again within five seconds of its return; after many tries the pause grows.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 1.5
 _PATIENT_AFTER, _PATIENT_PAUSE = 60, 10.0  # tries, seconds
+_LONGEST_GROUP = 120.0  # seconds; a stream whose packets come and hold no picture for so long has none
 _CLOSING = 0.4  # seconds to wait for a killed process, and for a thread that reads from it
 
 
@@ -40,14 +41,16 @@ class CameraAddress:
 
     Attributes:
         shown: the address without credentials, for messages.
-        place: the first argument of OpenCV's VideoCapture.
-        backend: OpenCV's video backend: ANY, V4L2, FFMPEG or GSTREAMER.
+        place: a URL; for OpenCV the first argument of its VideoCapture.
+        reader: what reads it: "ffmpeg" for rtsp, rtmp, srt, udp and rtp, "http", or "opencv".
+        backend: OpenCV's video backend: ANY, V4L2 or GSTREAMER.
         environment: variables set in the reader process.
         remedy: what to do when it gives no frame, for the error.
     """
 
     shown: str
     place: str | int = field(repr=False)
+    reader: Literal["ffmpeg", "http", "opencv"] = "opencv"
     backend: str = "ANY"
     environment: dict[str, str] = field(default_factory=dict)
     remedy: str = "check that it is there"
@@ -58,15 +61,16 @@ class CameraSource(Source):
     again until it comes back.
 
     Args:
-        every: seconds between two frames at least; frames in between are skipped.
+        every: seconds between two frames at least; frames in between are skipped. Snapshots are asked for four times
+            more rarely.
         stale: seconds without a frame after which the reader process is killed and started again.
-        opening: seconds to wait for the first frame.
+        opening: seconds to wait for the first packet.
         keep_trying: wait for a source that is not there yet, instead of raising an error.
         on_state: called with the new state after every change, by the thread that iterates.
         reader: the command line of the reader process.
 
     Attributes:
-        state: "connecting", "live", "lost" or "ended".
+        state: "connecting", "waiting for a key frame" (packets come, no picture yet), "live", "lost" or "ended".
         dropped: frames that were replaced by newer ones before they were read.
         restarts: how often the reader process was started again.
 
@@ -98,9 +102,9 @@ class CameraSource(Source):
         if keep_trying:
             return
         try:
-            self._first = self._start_reader().next(opening)
+            self._first = self._start_reader().next(opening, on_waiting=self._set_waiting)
             if self._first is None:
-                raise VljEdgeError(f"{address.shown} gives no picture: {address.remedy}")
+                raise VljEdgeError(self._nothing())
         except BaseException:  # also Ctrl-C while it is waited for
             self.close()
             raise
@@ -111,25 +115,20 @@ class CameraSource(Source):
         return self._origin
 
     @property
-    def recording(self) -> bool:
-        """True if the source knows its number of frames, and so is a recording, not live."""
-        return self._reader is not None and self._reader.frame_count > 0
-
-    @property
     def bad(self) -> int:
         """Number of frames that could not be decoded."""
         reader = self._reader
         return self._bad_before + (reader.bad if reader is not None else 0)
 
     def frames(self) -> Iterator[Frame]:
-        """See Source. Ends when the source is interrupted or closed."""
+        """See Source. Ends when the source is interrupted or closed, or turns out to be a recording and ends."""
         failures = 0
         try:
             while not self._stop.is_set():
                 for shared in self._frames_of_one_reader():
                     failures = 0
                     yield self._frame(shared)
-                if self._stop.is_set():
+                if self._stop.is_set() or (self._reader is not None and self._reader.finished):
                     break
                 self._close_reader()
                 self._set_state("lost")
@@ -170,7 +169,7 @@ class CameraSource(Source):
         shared, self._first = self._first, None
         last = 0
         while not self._stop.is_set():
-            shared = shared or reader.next(patience, self._stop)
+            shared = shared or reader.next(patience, self._stop, self._set_waiting)
             if shared is None:
                 return
             self._set_state("live")
@@ -184,11 +183,27 @@ class CameraSource(Source):
         self._origin = shared.time if self._origin is None else self._origin
         return Frame(shared.time - self._origin, shared.image)
 
+    def _nothing(self) -> str:
+        """Say why there is no first frame."""
+        reader, address = self._reader, self.address
+        reason = reader.failure if reader is not None else None
+        if reason is not None and reason.startswith(address.shown):  # it says what to do by itself
+            return reason
+        if self.state == "waiting for a key frame":
+            return (
+                f"{address.shown} sends data, but no key frame, with which pictures begin: set a shorter key frame"
+                " interval (GOP, I-frame interval) in the camera"
+            )
+        return f"{address.shown} gives no picture{f' ({reason})' if reason else ''}: {address.remedy}"
+
     def _close_reader(self) -> None:
         reader = self._reader
         if reader is not None:
             reader.close()
             self._bad_before, self._reader = self._bad_before + reader.bad, None
+
+    def _set_waiting(self) -> None:
+        self._set_state("waiting for a key frame")
 
     def _set_state(self, state: CameraState) -> None:
         if state != self.state:
@@ -201,21 +216,27 @@ class _ReaderProcess:
 
     Attributes:
         period: nominal seconds between two frames, as reported by the source.
-        frame_count: number of frames in the source; 0 for a live one.
+        failure: why it could not read the source, in words; None if it did not say.
+        finished: it has read a recording to its end.
         bad: number of frames that could not be decoded, as of the last call of next().
     """
 
     def __init__(self, address: CameraAddress, every: float, command: Sequence[str]) -> None:
-        self.period, self.frame_count, self.bad = 1 / 30, 0.0, 0
+        self.period, self.bad = 1 / 30, 0
+        self.failure: str | None = None
+        self.finished = False
+        self._heard_at = 0.0  # when the last packet came
         self._text = b""
         self._ended = self._closed = False
         self._newest = 0  # number of the last frame returned
         self._reading = threading.Lock()  # held while the pipe and the shared memory are in use
         request = {
             "place": address.place,
+            "reader": address.reader,
             "backend": address.backend,
             "environment": address.environment,
             "every": every,
+            "polled": 4 * every,
             "parent": os.getpid(),
         }
         with ExitStack() as on_error, ExitStack() as childs_ends:
@@ -244,12 +265,18 @@ class _ReaderProcess:
         if hasattr(self, "_resources"):
             self.close()
 
-    def next(self, patience: float, stop: threading.Event | None = None) -> SharedFrame | None:
+    def next(
+        self,
+        patience: float,
+        stop: threading.Event | None = None,
+        on_waiting: Callable[[], None] = lambda: None,
+    ) -> SharedFrame | None:
         """Return the newest frame that was not returned yet, waiting for one if need be.
 
-        None if none came for `patience` seconds, the process ended or was killed, or `stop` is set.
+        None if nothing came for `patience` seconds, or packets without a frame for _LONGEST_GROUP, the process ended or
+        was killed, or `stop` is set. on_waiting() is called when packets come without a frame.
         """
-        until = time.monotonic() + patience
+        begun = self._heard_at = time.monotonic()
         with self._reading:
             while stop is None or not stop.is_set():
                 if self._closed:
@@ -259,13 +286,16 @@ class _ReaderProcess:
                 if shared is not None:
                     self._newest = shared.number
                     return shared
-                left = until - time.monotonic()
+                left = min(self._heard_at + patience, begun + _LONGEST_GROUP) - time.monotonic()
                 if self._ended or left <= 0:
                     return None
                 # A process that is killed closes its end of the pipe, which ends the wait at once. One that hangs in
                 # a driver cannot be killed: hence the short waits.
                 if select.select([self._news], [], [], min(left, 0.2))[0]:
+                    heard_at = self._heard_at
                     self._read_news()
+                    if self._heard_at > heard_at:
+                        on_waiting()
         return None
 
     def kill(self) -> None:
@@ -293,9 +323,11 @@ class _ReaderProcess:
             self._ended = True
         *lines, self._text = (self._text + raw).split(b"\n")
         for line in lines:
-            word, *numbers = line.decode().split()
+            word, _, rest = line.decode().partition(" ")
             if word == "open":
-                rate, self.frame_count = float(numbers[0]), float(numbers[1])
+                rate = float(rest.split()[0])
                 self.period = 1 / rate if 1e-3 < rate <= 1000 else 1 / 30
-            elif word in ("end", "closed"):
-                self._ended = True
+            elif word == "waiting":
+                self._heard_at = time.monotonic()
+            elif word in ("end", "failed", "finished"):
+                self._ended, self.finished, self.failure = True, word == "finished", rest or None

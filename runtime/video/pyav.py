@@ -14,6 +14,22 @@ from vlj_edge.errors import VljEdgeError, require
 LOCAL_PROTOCOLS = "file,crypto,data,pipe"
 
 
+class UnreadableError(VljEdgeError):
+    """A container that cannot be read.
+
+    Attributes:
+        reason: why, in words.
+    """
+
+    def __init__(self, shown: str, error: Exception) -> None:
+        self.reason: str = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, import_av().error.InvalidDataError):
+            self.reason = "it is damaged, cut off before its index was written, or no video"
+        super().__init__(
+            f"{shown} cannot be read as a video ({self.reason}): look at it with ffprobe, or {_convert(shown)}"
+        )
+
+
 def import_av() -> ModuleType:
     """Return av, which logs nothing.
 
@@ -29,7 +45,8 @@ def open_container(place: Path | str | Any, shown: str, options: dict[str, str] 
     """Open a container that holds pictures for reading.
 
     Args:
-        place: a file's path, a URL, or an object with read() and optionally seek().
+        place: a file's path; a URL, whose options name the protocols that it may use; or an object with read() and
+            optionally seek(). Only one that has io_open(), format and options, see HlsPlaylist, may refer to others.
         shown: its name in errors, without credentials.
         options: FFmpeg's options for the format and its protocol.
         arguments: of av.open().
@@ -38,14 +55,17 @@ def open_container(place: Path | str | Any, shown: str, options: dict[str, str] 
         VljEdgeError: there is none, it cannot be read, or this FFmpeg has no decoder for its pictures.
     """
     av = import_av()
-    whitelist = {"protocol_whitelist": LOCAL_PROTOCOLS}
+    options = {"protocol_whitelist": LOCAL_PROTOCOLS if isinstance(place, Path) else "none"} | (options or {})
+    if hasattr(place, "io_open"):
+        options |= place.options
+        arguments |= {"format": place.format, "io_open": place.io_open}
     if isinstance(place, Path):
         # "file:" so that no part of the name is taken for a protocol; surrogates so that any bytes are a name.
         place = "file:" + os.fspath(place.absolute())
     try:
-        container = av.open(place, options=whitelist | (options or {}), metadata_errors="replace", **arguments)
-    except (av.error.FFmpegError, UnicodeError, ValueError) as error:
-        raise VljEdgeError(unreadable(shown, error)) from error
+        container = av.open(place, options=options, metadata_errors="replace", **arguments)
+    except (av.error.FFmpegError, OSError, UnicodeError, ValueError) as error:
+        raise UnreadableError(shown, error) from None  # the error holds the address, with its credentials
     try:
         picture_stream(container, shown)
     except BaseException:
@@ -70,15 +90,6 @@ def picture_stream(container: Any, shown: str) -> Any:
         codec = _codec_name(container, stream)
         raise VljEdgeError(f"{shown} is in the codec {codec}, which this FFmpeg cannot decode: {_convert(shown)}")
     return stream
-
-
-def unreadable(shown: str, error: Exception) -> str:
-    """Say in one line why a container cannot be read."""
-    av = import_av()
-    reason = getattr(error, "strerror", None) or str(error)
-    if isinstance(error, av.error.InvalidDataError):
-        reason = "it is damaged, cut off before its index was written, or no video"
-    return f"{shown} cannot be read as a video ({reason}): look at it with ffprobe, or {_convert(shown)}"
 
 
 def _convert(shown: str) -> str:

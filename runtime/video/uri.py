@@ -6,13 +6,16 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from vlj_edge.errors import VljEdgeError, without_credentials
 
 from .camera import CameraAddress, CameraSource, CameraState
 from .files import Part, VideoFile
+from .http_source import ask
 from .image_files import IMAGE_SUFFIXES, ImageFiles, natural_sort_key
+from .network import HTTP_SCHEMES, STREAM_PROTOCOLS, network_address
 from .opencv import import_opencv
 from .source import Source
 from .stdin import StdinSource
@@ -23,8 +26,6 @@ _CAMERA = (
 )
 _NETWORK = "check its address, user and password, and that the network reaches it"
 _CSI = "check its cable and sudo systemctl restart nvargus-daemon"
-# TCP, because a packet lost by UDP damages the image; no buffering, which adds delay; a timeout in microseconds.
-_FFMPEG = {"OPENCV_FFMPEG_CAPTURE_OPTIONS": "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|timeout;5000000"}
 _ARGUS = (  # NVIDIA's camera stack, to BGR; appsink keeps only the newest frame
     "nvarguscamerasrc sensor-id={} ! video/x-raw(memory:NVMM),width=1280,height=720,framerate=30/1 ! nvvidconv !"
     " video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
@@ -49,7 +50,8 @@ def open_source(
     | 0, /dev/video0, v4l2:///dev/video0 | a camera |
     | csi://0 | a camera on a Jetson's CSI connector, through GStreamer |
     | rtsp://, rtsps:// | a network camera |
-    | http://, https:// | MJPEG, HLS, or a recording |
+    | rtmp://, srt://, udp://, rtp:// | a live stream |
+    | http://, https:// | MJPEG, snapshots, HLS, or a recording: what is there decides |
     | - | JPEGs, one after the other, on stdin; -?size=640x480&rate=25&format=bgr24 for raw frames |
 
     Args:
@@ -70,13 +72,15 @@ def open_source(
     if address is None:
         path = unquote(urlsplit(text).path) if text.startswith("file://") else text
         return _open_path(Path(path).expanduser(), part, sampled_at)
+    recording = _http_recording(address, keep_trying) if address.reader == "http" else None
+    if recording is not None:
+        try:
+            return VideoFile(recording, address.shown, part, sampled_at)
+        except BaseException:
+            recording.close()
+            raise
     every = 1 / (4 * (sampled_at or 4.0))
-    live = CameraSource(address, every, keep_trying=keep_trying, on_state=on_state)
-    if live.recording:  # read every frame, as fast as they are processed
-        live.close()
-        remote = {"protocol_whitelist": "http,https,httpproxy,tcp,tls,crypto"}
-        return VideoFile(str(address.place), address.shown, part, sampled_at, remote)
-    return live
+    return CameraSource(address, every, keep_trying=keep_trying, on_state=on_state)
 
 
 def camera_address(text: str) -> CameraAddress | None:
@@ -94,14 +98,33 @@ def camera_address(text: str) -> CameraAddress | None:
     shown = without_credentials(text)
     if not mark or scheme == "file":
         return None
-    if scheme in ("rtsp", "rtsps", "http", "https"):
-        return CameraAddress(shown, text, "FFMPEG", dict(_FFMPEG) if scheme.startswith("rtsp") else {}, _NETWORK)
+    if scheme in (*HTTP_SCHEMES, *STREAM_PROTOCOLS):
+        place = network_address(text).with_credentials()
+        return CameraAddress(shown, place, "http" if scheme in HTTP_SCHEMES else "ffmpeg", remedy=_NETWORK)
     if scheme == "csi":
         return _csi(shown, rest)
     raise VljEdgeError(
-        f"{shown}: {scheme} sources are not known: give a file, a folder of images, a camera's index, csi://, rtsp://"
-        " or http://"
+        f"{shown}: {scheme} sources are not known: give a file, a folder of images, a camera's index, csi://, rtsp://,"
+        " rtmp://, srt://, udp://, rtp:// or http://"
     )
+
+
+def _http_recording(address: CameraAddress, keep_trying: bool) -> Any:
+    """Return the recording behind an http address, for VideoFile; None if it is a camera.
+
+    Raises:
+        VljEdgeError: it cannot be had, and is not to be waited for: what is not there yet may be a camera.
+    """
+    try:
+        answer = ask(network_address(str(address.place)))
+    except OSError as error:
+        if keep_trying:
+            return None
+        raise VljEdgeError(f"{address.shown} cannot be read ({error}): {address.remedy}") from None
+    if answer.kind == "recording":
+        return answer.place
+    answer.place.close()
+    return None
 
 
 def _csi(shown: str, sensor: str) -> CameraAddress:
@@ -113,7 +136,7 @@ def _csi(shown: str, sensor: str) -> CameraAddress:
             f"{shown} needs an OpenCV with GStreamer, and this one has none: pip uninstall opencv-python-headless, and"
             " use JetPack's (apt install python3-opencv)"
         )
-    return CameraAddress(shown, _ARGUS.format(sensor), "GSTREAMER", remedy=_CSI)
+    return CameraAddress(shown, _ARGUS.format(sensor), backend="GSTREAMER", remedy=_CSI)
 
 
 def _stdin(text: str) -> Source:

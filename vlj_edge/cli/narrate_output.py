@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 def print_state(name: str, state: str) -> None:
     """Print on stderr that a live source was lost or is back."""
-    lines = {"lost": "gives no picture, trying again", "live": "is there"}
+    lines = {
+        "waiting for a key frame": "is there, waiting for a key frame, with which its pictures begin",
+        "lost": "gives no picture, trying again",
+        "live": "gives pictures",
+    }
     if state in lines:
         click.echo(f"{name} {lines[state]}", err=True)
 

@@ -1,0 +1,64 @@
+"""What is behind an http address: one GET tells a camera, a snapshot, a playlist and a recording apart."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPResponse
+from typing import Literal
+
+from .hls import HlsPlaylist
+from .http_body import HttpBody
+from .http_client import HttpClient, status_error
+from .network import NetworkAddress
+
+_IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n")
+
+
+@dataclass(frozen=True)
+class HttpAnswer:
+    """What an address gave.
+
+    Attributes:
+        kind: "mjpeg", an endless row of JPEGs; "snapshot", one picture a request; "live" or "recording".
+        place: for open_container(), which whoever asked closes.
+    """
+
+    kind: Literal["mjpeg", "snapshot", "live", "recording"]
+    place: HttpBody | HlsPlaylist
+
+
+def ask(address: NetworkAddress) -> HttpAnswer:
+    """Send the request.
+
+    Raises:
+        OSError: there is no answer, or none that can be used; its text is for users.
+    """
+    client = HttpClient(address)
+    try:
+        response = client.get()
+        wrong = status_error(response)
+        if wrong is not None:
+            raise OSError(wrong)
+        body = HttpBody(client, response)
+    except BaseException:
+        client.close()
+        raise
+    try:
+        return _answer(address, response, body)
+    except BaseException:
+        body.close()
+        raise
+
+
+def _answer(address: NetworkAddress, response: HTTPResponse, body: HttpBody) -> HttpAnswer:
+    kind = response.headers.get_content_type()
+    with suppress(UnicodeDecodeError):
+        if "mpegurl" in kind or body.head.decode("utf-8-sig", "replace").lstrip().startswith("#EXTM3U"):
+            playlist = HlsPlaylist(address, body)
+            return HttpAnswer("live" if playlist.live else "recording", playlist)
+    if kind.startswith("multipart/") or (body.head.lstrip().startswith(b"--") and b"image/jpeg" in body.head):
+        return HttpAnswer("mjpeg", body)
+    if kind.startswith("image/") or (body.head.startswith(_IMAGES) and not kind.startswith("video/")):
+        return HttpAnswer("snapshot", body)
+    return HttpAnswer("recording", body)

@@ -1,0 +1,112 @@
+"""Addresses of network sources: who logs in, what may be shown, and which protocols FFmpeg may use for them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote, urlsplit
+
+from vlj_edge.errors import VljEdgeError, without_credentials
+
+# By scheme: the protocols that FFmpeg may use for it, also if the server sends it elsewhere. None reaches a local file.
+_RTSP = "rtp,srtp,udp,tcp,tls,http,https"
+_RTMP = "rtmp,rtmpe,rtmps,rtmpt,rtmpte,rtmpts,ffrtmpcrypt,ffrtmphttp,tcp,tls,http,https"
+STREAM_PROTOCOLS = {
+    "rtsp": _RTSP,
+    "rtsps": _RTSP,
+    "rtmp": _RTMP,
+    "rtmps": _RTMP,
+    "rtmpt": _RTMP,
+    "srt": "srt,udp",
+    "udp": "udp",
+    "rtp": "rtp,udp",
+}
+HTTP_SCHEMES = ("http", "https")
+
+_IN_USERINFO = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2}|[^\x00-\x7f]")
+_HOST = re.compile(r"([^\s:\[\]]*|\[[0-9A-Fa-f:.%]+\])(:\d*)?")
+
+
+@dataclass(frozen=True)
+class NetworkAddress:
+    """An address without its credentials.
+
+    Attributes:
+        url: without user and password.
+        user, password: percent-decoded; None if the address has none.
+        shown: for messages; parameters that may be secret are replaced as well.
+    """
+
+    url: str = field(repr=False)
+    user: str | None = field(repr=False)
+    password: str | None = field(repr=False)
+    shown: str
+
+    def with_credentials(self) -> str:
+        """Return the address as FFmpeg takes it."""
+        if self.user is None:
+            return self.url
+        secret = quote(self.user, safe="")
+        if self.password is not None:
+            secret += ":" + quote(self.password, safe="")
+        return self.url.replace("://", f"://{secret}@", 1)
+
+
+def network_address(text: str) -> NetworkAddress:
+    """Take an address apart.
+
+    Raises:
+        VljEdgeError: its user or password holds characters that must be percent-encoded, or it names no host.
+    """
+    shown = without_credentials(text)
+    scheme, _, rest = text.partition("://")
+    end = re.search(r"[/?#]|\Z", rest)
+    assert end is not None
+    authority, path = rest[: end.start()], rest[end.start() :]
+    userinfo, at, host = authority.rpartition("@")
+    wrong = _unencoded(userinfo) if at else []
+    if _hides_credentials(host, path):
+        wrong += _unencoded(userinfo + at + host + path.rpartition("@")[0])
+    if wrong:
+        written = ", ".join(f"{_named(c)} as {quote(c, safe='')}" for c in dict.fromkeys(wrong))
+        raise VljEdgeError(
+            f"{shown}: the user or password holds characters that must be percent-encoded: write {written}"
+        )
+    if not _HOST.fullmatch(host) or not (host or scheme in ("udp", "rtp", "srt")):
+        raise VljEdgeError(f"{shown} names no host: write {scheme}://HOST/PATH")
+    user, colon, password = userinfo.partition(":")
+    url = f"{scheme}://{host}{path}"
+    return NetworkAddress(url, unquote(user) if at else None, unquote(password) if colon else None, shown)
+
+
+def _unencoded(userinfo: str) -> list[str]:
+    """Return the characters of USER:PASSWORD that must be percent-encoded."""
+    without_separator = userinfo.replace(":", "", 1)
+    return list(_IN_USERINFO.sub("", without_separator))
+
+
+def _hides_credentials(host: str, path: str) -> bool:
+    """Return whether what follows the host holds the rest of a password: one with '/', '?' or '#' ends the host."""
+    before, at, after = path.rpartition("@")
+    if not at:
+        return False
+    if "#" in before or not _HOST.fullmatch(host):
+        return True
+    if "?" in before:
+        return "=" not in before.partition("?")[2]
+    # "/@home/a.mp4" and "/photo@2x.mp4" are paths; "/word@camera/a.mp4" is the end of a password, a host, and a path
+    return not before.endswith("/") and re.search(r"[/:]", after) is not None
+
+
+def _named(character: str) -> str:
+    return "a space" if character == " " else character
+
+
+def url_for_http(url: str) -> str:
+    """Return a URL in which what HTTP does not allow, such as spaces, is percent-encoded; without
+    fragment and credentials."""
+    parts = urlsplit(url)
+    path, query = quote(parts.path, safe="%/:@!$&'()*+,;=~"), quote(parts.query, safe="%/:@!$&'()*+,;=~?")
+    host = parts.netloc.rpartition("@")[2]
+    host = host if host.isascii() else host.encode("idna").decode()
+    return f"{parts.scheme}://{host}{path or '/'}{query and '?'}{query}"

@@ -1,0 +1,63 @@
+"""What a reader process tells its parent: frames in shared memory, and lines in a pipe."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+import PIL.Image
+
+from .shared_frames import MOST_PIXELS, SharedFrames
+from .source import Image
+
+_SILENT_FOR = 1.0  # seconds with packets and without a frame, before the parent is told
+
+
+class ReaderOutput:
+    """The child's end of _ReaderProcess (camera.py).
+
+    Lines: "open RATE"; "frame"; "waiting", packets come, but no frame yet; "failed REASON", "finished" or "end" last.
+
+    Args:
+        memory, news: file descriptors of the shared memory and the pipe.
+    """
+
+    def __init__(self, memory: int, news: int) -> None:
+        self._frames, self._news = SharedFrames(memory), news
+        self._told_at = time.monotonic()
+
+    def send(self, line: str) -> bool:
+        """Send a line. False if the parent is gone."""
+        self._told_at = time.monotonic()
+        try:
+            os.write(self._news, f"{line}\n".encode())
+        except BlockingIOError:  # a parent that does not read the pipe still finds the newest frame in the memory
+            pass
+        except BrokenPipeError:
+            return False
+        return True
+
+    def publish(self, time: float, image: Image) -> bool:
+        """Publish a frame, uint8 [height, width, 3] BGR, with its time.monotonic(). False if the parent is gone."""
+        self._frames.write(time, _fitting(image))
+        return self.send("frame")
+
+    def packet_came(self) -> None:
+        """Note that the source sends something, which may not be a whole frame."""
+        if time.monotonic() - self._told_at > _SILENT_FOR:
+            self.send("waiting")
+
+    def count_bad(self) -> None:
+        """Count a frame that could not be decoded."""
+        self._frames.count_bad()
+
+
+def _fitting(image: Image) -> Image:
+    """Scale down to at most MOST_PIXELS."""
+    pixels = image.shape[0] * image.shape[1]
+    if pixels <= MOST_PIXELS:
+        return image
+    scale = (MOST_PIXELS / pixels) ** 0.5
+    size = (max(1, int(image.shape[1] * scale)), max(1, int(image.shape[0] * scale)))
+    return np.asarray(PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.BOX))

@@ -1,0 +1,148 @@
+"""Reads a live network stream in the reader process, by PyAV: from the first key frame on, with little delay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .deinterlace import Deinterlacer
+from .http_source import ask
+from .network import STREAM_PROTOCOLS, NetworkAddress
+from .picture import PictureConverter
+from .pyav import import_av, open_container, picture_stream
+from .reader_output import ReaderOutput
+from .snapshots import read_snapshots
+
+# FFmpeg looks at a stream before it gives packets; these are kept, and none is lost. (fflags=nobuffer would throw them
+# away, and with them the first key frame: the next may be 16 s away.)
+_LOOK = {"fpsprobesize": "0", "analyzeduration": "3000000"}
+_SILENCE = "8000000"  # microseconds without a packet after which the stream counts as lost
+# TCP, because a packet lost by UDP damages the picture.
+_RTSP = {"rtsp_transport": "tcp", "timeout": _SILENCE}
+_OPTIONS = {
+    "rtsp": _RTSP,
+    "rtsps": _RTSP,
+    "rtmp": {"rw_timeout": _SILENCE},
+    "rtmps": {"rw_timeout": _SILENCE},
+    "rtmpt": {"rw_timeout": _SILENCE},
+    "srt": {"timeout": _SILENCE, "connect_timeout": "8000"},
+    "udp": {"timeout": _SILENCE, "overrun_nonfatal": "1", "fifo_size": "50000"},
+    "rtp": {"timeout": _SILENCE},
+}
+_LONGEST_SLEEP = 15.0  # seconds; what is further ahead has other times than what came before
+
+
+def read_stream(address: NetworkAddress, output: ReaderOutput, every: float) -> None:
+    """Read rtsp, rtmp, srt, udp and rtp until the stream ends.
+
+    Raises:
+        VljEdgeError: it cannot be opened, or holds no pictures.
+    """
+    scheme = address.url.partition("://")[0]
+    options = _LOOK | _OPTIONS[scheme] | {"protocol_whitelist": STREAM_PROTOCOLS[scheme]}
+    container = open_container(address.with_credentials(), address.shown, options)
+    _publish(container, address.shown, output, every)
+
+
+def read_http(address: NetworkAddress, output: ReaderOutput, every: float, polled: float) -> None:
+    """Read what one GET finds until it ends: MJPEG, snapshots, HLS; a recording in real time, once.
+
+    Args:
+        polled: seconds between two requests for a snapshot at least.
+
+    Raises:
+        OSError, VljEdgeError: it cannot be opened, or holds no pictures.
+    """
+    answer = ask(address)
+    if answer.kind == "snapshot":
+        answer.place.close()
+        read_snapshots(address, output, polled)
+        return
+    arguments = {"format": "mpjpeg"} if answer.kind == "mjpeg" else {}
+    container = open_container(answer.place, address.shown, _LOOK if arguments else {}, **arguments)
+    _publish(container, address.shown, output, every, None if answer.kind == "mjpeg" else Pace())
+    if answer.kind == "recording":
+        output.send("finished")
+
+
+class Pace:
+    """Lets pictures that arrive in bursts, as the segments of HLS do, pass one after the other by their times."""
+
+    def __init__(self) -> None:
+        self._origin: float | None = None
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the picture with this time, seconds, is due. A picture that is late moves those after it."""
+        now = time.monotonic()
+        early = 0.0 if self._origin is None else self._origin + seconds - now
+        if 0 < early < _LONGEST_SLEEP:
+            time.sleep(early)
+        else:
+            self._origin = now - seconds
+
+
+def _publish(container: Any, shown: str, output: ReaderOutput, every: float, pace: Pace | None = None) -> None:
+    """Decode, and publish one picture every `every` seconds."""
+    stream = picture_stream(container, shown)
+    codec = stream.codec_context
+    codec.thread_type, codec.thread_count = "SLICE", 0  # threads for frames would delay them
+    codec.flags |= import_av().codec.context.Flags.low_delay
+    convert = PictureConverter(float(stream.sample_aspect_ratio or 1) or 1.0).to_bgr
+    output.send(f"open {float(stream.average_rate or stream.guessed_rate or 0)}")
+    due = 0.0
+
+    def is_early() -> bool:
+        return pace is None and time.monotonic() + every / 2 < due
+
+    for picture in _pictures(container, stream, output, is_early):
+        if pace is not None and picture.time is not None:
+            pace.wait(float(picture.time))
+        now = time.monotonic()
+        if now < due:
+            continue
+        due = max(due + every, now)
+        if not output.publish(now, convert(picture)):
+            return
+
+
+def _pictures(container: Any, stream: Any, output: ReaderOutput, can_skip: Callable[[], bool]) -> Iterator[Any]:
+    """Yield progressive pictures from the first key frame on."""
+    error, codec = import_av().error, stream.codec_context
+    deinterlacer: Deinterlacer | None = None
+    # FFmpeg's decoder of H.264 holds pictures back until they are whole, which may be without a key frame
+    begun = codec.name == "h264"
+    for packet in _packets(container):
+        if packet.stream_index != stream.index:
+            continue
+        output.packet_came()
+        begun = begun or packet.is_keyframe
+        codec.skip_frame = "NONREF" if deinterlacer is None and can_skip() else "DEFAULT"
+        try:
+            pictures = codec.decode(packet) if begun else []
+        except error.InvalidDataError:
+            output.count_bad()
+            continue
+        for picture in pictures:
+            if picture.is_corrupt:
+                output.count_bad()
+                continue
+            if deinterlacer is None and picture.interlaced_frame:
+                deinterlacer = Deinterlacer(stream)
+            yield from [picture] if deinterlacer is None else deinterlacer.pictures(picture)
+
+
+def _packets(container: Any) -> Iterator[Any]:
+    """Yield packets until the stream ends or the connection breaks."""
+    av, bad = import_av(), 0
+    while bad < 100:  # in a row
+        try:
+            for packet in container.demux():
+                bad = 0
+                if packet.size:
+                    yield packet
+            return
+        except av.error.InvalidDataError:
+            bad += 1
+        except (av.error.FFmpegError, OSError):
+            return
