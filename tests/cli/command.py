@@ -1,16 +1,21 @@
-"""Run the installed command in a child process."""
+"""Run the command as installed, in a child process; or in this one, where words and exit code are all that counts."""
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+
+from vlj_edge.cli.group import run
 
 Done = subprocess.CompletedProcess[str]
 COMMAND = [sys.executable, "-m", "vlj_edge"]
@@ -35,6 +40,22 @@ main()
 def vlj_edge(*arguments: str | Path, cwd: Path | None = None) -> Done:
     """Run `vlj-edge ARGUMENTS`."""
     return _run([*COMMAND, *map(str, arguments)], cwd)
+
+
+def refused(*arguments: str | Path) -> Done:
+    """Run `vlj-edge ARGUMENTS`, a call that is wrong, in this process, which saves starting another.
+
+    What native libraries write to stderr, signals and imports are not seen here: for these, run vlj_edge().
+    """
+    out, errors, log = io.StringIO(), io.StringIO(), logging.getLogger("vlj_edge")
+    before = log.handlers, log.propagate
+    log.handlers = []
+    try:
+        with redirect_stdout(out), redirect_stderr(errors):
+            code = run([*map(str, arguments)])
+    finally:
+        log.handlers, log.propagate = before
+    return Done(arguments, code, out.getvalue(), errors.getvalue())
 
 
 def vlj_edge_without(packages: Iterable[str], *arguments: str | Path) -> Done:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cli.command import error_of, python, start, vlj_edge
+from tests.cli.command import error_of, python, refused, start, vlj_edge
 from vlj_edge import load
 from vlj_edge.bundle.embedding_space import embedding_space
 from vlj_edge.runtime.embedding.record_file import read_layout, read_records
@@ -145,7 +145,7 @@ def test_calls_that_are_wrong(video: Path, tiny_bundle: Path, tmp_path: Path) ->
         (("--every", "soon"), "'soon'"),
         (("--out", "x", "--ring", "x"), "are the same file"),
     ):
-        done = vlj_edge("embed", video, "--bundle", tiny_bundle, *arguments)
+        done = refused("embed", video, "--bundle", tiny_bundle, *arguments)
         assert done.returncode == 2 and message in done.stderr, arguments
     for arguments, message in (
         (("--width", "5"), "--width"),
@@ -153,4 +153,4 @@ def test_calls_that_are_wrong(video: Path, tiny_bundle: Path, tmp_path: Path) ->
         (("--bank", tmp_path / "absent.npz"), "is no bank of labels"),
         (("--out", tmp_path / "no" / "x.json"), "No such file"),
     ):
-        assert message in error_of(vlj_edge("embed", video, "--bundle", tiny_bundle, *arguments)), arguments
+        assert message in error_of(refused("embed", video, "--bundle", tiny_bundle, *arguments)), arguments

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Done, error_of, python, start, vlj_edge
+from tests.cli.command import Done, error_of, python, refused, start, vlj_edge
 from tests.needs import needs
-from vlj_edge.cli.group import run as run_command
 from vlj_edge.export.weights.locations import shipped_weights
 from vlj_edge.presets import PRESETS
 
@@ -41,20 +40,13 @@ def export_tiny(*arguments: str | Path, limit: int = 0) -> Done:
 
 
 @pytest.fixture
-def export(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Export:
+def export(monkeypatch: pytest.MonkeyPatch) -> Export:
     """`vlj-edge export ARGUMENTS --preset tiny` in this process, because torch takes seconds to import."""
     from tests.export.tiny_weights import TINY
 
     monkeypatch.setitem(PRESETS, "tiny", TINY)
 
-    def run(*arguments: str | Path, preset: str = "tiny") -> Done:
-        call = ["export", *map(str, arguments), "--preset", preset]
-        capfd.readouterr()
-        code = run_command(call)
-        out, err = capfd.readouterr()
-        return Done(call, code, out, err)
-
-    return run
+    return lambda *arguments, preset="tiny": refused("export", *arguments, "--preset", preset)
 
 
 @pytest.fixture(scope="session")
@@ -134,7 +126,7 @@ def test_a_wrong_argument_is_reported_before_torch_is_imported(tmp_path: Path) -
 
 
 def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
-    line = error_of(vlj_edge("export", tmp_path / "none", "--out", tmp_path / "out"))
+    line = error_of(refused("export", tmp_path / "none", "--out", tmp_path / "out"))
     assert str(tmp_path / "none") in line
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vlj_edge as package
-from tests.cli.command import OPTIONAL, after_backend_warning, error_of, python, vlj_edge, vlj_edge_without
+from tests.cli.command import OPTIONAL, after_backend_warning, error_of, python, refused, vlj_edge, vlj_edge_without
 
 COMMANDS = (
     "narrate",
@@ -146,7 +146,7 @@ def test_export_says_which_extra_to_install(missing: str, extra: str, tmp_path: 
     ids=" ".join,
 )
 def test_a_wrong_call_exits_with_2_and_how_it_is_used(arguments: list[str]) -> None:
-    done = vlj_edge(*arguments)
+    done = refused(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Usage: vlj-edge ")
     assert "Traceback" not in done.stderr
