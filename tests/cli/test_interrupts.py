@@ -68,6 +68,7 @@ def handlers() -> Iterator[None]:
     before, hook = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
     install_handlers()
     yield
+    install_handlers()  # forgets the signals that came
     for number, handler in before.items():
         signal.signal(number, handler)
     sys.unraisablehook = hook
