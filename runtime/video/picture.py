@@ -13,7 +13,7 @@ from .source import Image
 
 
 class PictureConverter:
-    """Makes images of pictures. May be shared by threads.
+    """Makes images of the pictures of one stream. May be shared by threads.
 
     Args:
         pixel_aspect: width of a pixel by its height. Where it is not 1, the picture's width is changed.
@@ -23,18 +23,29 @@ class PictureConverter:
         self._aspect = pixel_aspect
         self._scaler = import_av().video.reformatter.VideoReformatter()
         self._scaling = threading.Lock()
+        self._matrix: npt.NDArray[np.int32] | None = None
+        self._has_matrix: bool | None = None  # None: no picture was looked at
 
     def to_bgr(self, picture: Any) -> Image:
         """Return an av.VideoFrame as uint8 [height, width, 3], BGR.
 
-        The display matrix, with which phones rotate or mirror, is applied in quarter turns.
+        The display matrix of the first picture, with which phones rotate or mirror all, is applied in quarter turns.
         """
         width = max(1, round(picture.width * self._aspect))
         with self._scaling:
+            if self._has_matrix is None:
+                self._matrix = _display_matrix(picture)
+                self._has_matrix = self._matrix is not None
             scaled = self._scaler.reformat(picture, width=width, format="bgr24", interpolation="BICUBIC")
         image: Image = scaled.to_ndarray()
-        matrix = picture.side_data.get("DISPLAYMATRIX")
-        return image if matrix is None else _displayed(image, np.frombuffer(bytes(matrix), np.int32).reshape(3, 3))
+        return image if self._matrix is None else _displayed(image, self._matrix)
+
+
+def _display_matrix(picture: Any) -> npt.NDArray[np.int32] | None:
+    """Return int32 [3, 3], or None. PyAV makes a cycle of a picture whose side data was asked for, so that its pixels
+    stay until Python looks for cycles: ask seldom."""
+    data = picture.side_data.get("DISPLAYMATRIX")
+    return None if data is None else np.frombuffer(bytes(data), np.int32).reshape(3, 3)
 
 
 def _displayed(image: Image, matrix: npt.NDArray[np.int32]) -> Image:

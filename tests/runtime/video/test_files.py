@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,19 @@ def test_a_truncated_file_gives_its_frames_and_is_reported_as_incomplete(make_vi
 def test_times_never_go_back(given: list[float | None], expected: list[float]) -> None:
     clock = Clock(0.1, trusted=True)
     assert [clock.time(stored) for stored in given] == pytest.approx(expected)
+
+
+def test_pictures_are_let_go(make_video: MakeVideo) -> None:
+    source = VideoFile(make_video([(RED, 4)], size=(640, 480)))
+    gc.collect()
+    gc.disable()
+    try:
+        for frame in source:
+            assert frame.image.shape == (480, 640, 3)
+        alive = sum(isinstance(each, av.VideoFrame) for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert alive < 4
 
 
 # --- folders
