@@ -45,7 +45,7 @@ def test_a_bank_takes_the_place_of_labels(video: Path, tiny_bundle: Path, tmp_pa
 def test_none_of_these(video: Path, tiny_bundle: Path) -> None:
     arguments = ("classify", video, "--bundle", tiny_bundle, "--labels", "red,green", "--none-below", "1")
     first, *guesses = vlj_edge(*arguments).stdout.splitlines()
-    [found] = [guess["cosine"] for guess in json.loads(vlj_edge(*arguments, "--json").stdout)["guesses"][:1]]
+    [found] = [guess["similarity"] for guess in json.loads(vlj_edge(*arguments, "--json").stdout)["guesses"][:1]]
     assert first.startswith("none of these") and f"{found:.2f}" in first and "1.00" in first
     assert sorted(line.split()[1] for line in guesses) == ["green", "red"]
 

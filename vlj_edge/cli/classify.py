@@ -108,6 +108,6 @@ def _answer(answer: Classification, none_below: float, as_json: bool) -> str:
         return json.dumps(answer.as_dict(), ensure_ascii=False)
     lines = [f"{guess.score:.2f}  {guess.label}" for guess in answer.guesses]
     if answer.label is None:
-        cosine = answer.guesses[0].cosine
-        lines.insert(0, f"none of these (cosine {cosine:.2f} is below {none_below:.2f}); if it had to be one:")
+        similarity = answer.guesses[0].similarity
+        lines.insert(0, f"none of these (similarity {similarity:.2f} is below {none_below:.2f}); if it had to be one:")
     return "\n".join(lines)
