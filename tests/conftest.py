@@ -139,6 +139,14 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return by_hand.build(tmp_path_factory.mktemp("bundles") / "by-hand")
 
 
+@pytest.fixture(scope="session")
+def tiny_weights(shared_by_workers: Callable[[str, Callable[[Path], Any]], Path]) -> Path:
+    """Random weights of the preset TINY, as examples/train_nano would leave them; for reading only."""
+    from tests.export.tiny_weights import write_tiny_weights  # imports torch, without which these tests are skipped
+
+    return shared_by_workers("tiny-weights", write_tiny_weights)
+
+
 @pytest.fixture
 def make_video(tmp_path: Path) -> Callable[..., Path]:
     """make_video([(colour BGR, seconds), ...], rate=25, name="video.mp4", size=(64, 48)) -> path of a video file."""

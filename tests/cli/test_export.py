@@ -49,14 +49,6 @@ def export(monkeypatch: pytest.MonkeyPatch) -> Export:
     return lambda *arguments, preset="tiny": refused("export", *arguments, "--preset", preset)
 
 
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of the tiny preset, as examples/train_nano would leave them."""
-    from tests.export.tiny_weights import write_tiny_weights
-
-    return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny")
-
-
 # Run each call of argv[1] (JSON) in turn; print its error, and whether torch was imported by then.
 _WRONG_CALLS = """
 import json, sys
@@ -133,7 +125,7 @@ def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["bundle", "folder", "file"])
 def test_what_lies_at_out_is_left_alone(
-    what: str, export: Export, weights: Path, tiny_bundle: Path, tmp_path: Path
+    what: str, export: Export, tiny_weights: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     if what == "bundle":
@@ -143,29 +135,29 @@ def test_what_lies_at_out_is_left_alone(
     else:
         out.write_text("mine")
     before = sorted(tmp_path.rglob("*"))
-    assert f"{out} exists" in error_of(export(weights, "--out", out))
+    assert f"{out} exists" in error_of(export(tiny_weights, "--out", out))
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_overwrite_does_not_replace_what_is_no_bundle(export: Export, weights: Path, tmp_path: Path) -> None:
+def test_overwrite_does_not_replace_what_is_no_bundle(export: Export, tiny_weights: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").write_text("mine")
-    assert "is no bundle" in error_of(export(weights, "--out", tmp_path / "photos", "--overwrite"))
+    assert "is no bundle" in error_of(export(tiny_weights, "--out", tmp_path / "photos", "--overwrite"))
     assert (tmp_path / "photos" / "1.jpg").read_text() == "mine"
 
 
-def test_weights_of_another_preset_are_listed(export: Export, weights: Path, tmp_path: Path) -> None:
-    line = error_of(export(weights, "--out", tmp_path / "out", preset="nano"))
+def test_weights_of_another_preset_are_listed(export: Export, tiny_weights: Path, tmp_path: Path) -> None:
+    line = error_of(export(tiny_weights, "--out", tmp_path / "out", preset="nano"))
     assert "does not fit preset nano" in line
     for part in ("missing: ", "wrong shape: ", " instead of (", " more"):
         assert part in line
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_few_wrong_keys_are_all_named(export: Export, weights: Path, tmp_path: Path) -> None:
+def test_a_few_wrong_keys_are_all_named(export: Export, tiny_weights: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    changed = Path(shutil.copytree(weights, tmp_path / "weights"))
+    changed = Path(shutil.copytree(tiny_weights, tmp_path / "weights"))
     state = load_file(changed / "model.safetensors")
     state["text_projection.weights"] = state.pop("text_projection.weight")
     state["text_projection.bias"] = state["text_projection.bias"][:-1].clone()
@@ -183,22 +175,22 @@ def cut(path: Path) -> None:
 @pytest.mark.parametrize("name", ["model.safetensors", "query_tokenizer.json", "decoder_tokenizer.json"])
 @pytest.mark.parametrize("harm", [Path.unlink, cut])
 def test_a_damaged_weights_folder_is_one_line(
-    harm: Callable[[Path], None], name: str, export: Export, weights: Path, tmp_path: Path
+    harm: Callable[[Path], None], name: str, export: Export, tiny_weights: Path, tmp_path: Path
 ) -> None:
-    changed = Path(shutil.copytree(weights, tmp_path / "weights"))
+    changed = Path(shutil.copytree(tiny_weights, tmp_path / "weights"))
     harm(changed / name)
     assert name in error_of(export(changed, "--out", tmp_path / "out"))
     assert list(tmp_path.iterdir()) == [changed]
 
 
-def test_a_place_that_cannot_be_written_is_one_line(export: Export, weights: Path, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_one_line(export: Export, tiny_weights: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert str(tmp_path / "file" / "out") in error_of(export(weights, "--out", tmp_path / "file" / "out"))
+    assert str(tmp_path / "file" / "out") in error_of(export(tiny_weights, "--out", tmp_path / "file" / "out"))
 
 
-def test_an_exported_bundle_verifies_and_narrates(weights: Path, video: Path, tmp_path: Path) -> None:
+def test_an_exported_bundle_verifies_and_narrates(tiny_weights: Path, video: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = export_tiny(weights, "--out", out)
+    done = export_tiny(tiny_weights, "--out", out)
     assert (done.returncode, done.stderr) == (0, ""), "nothing but results where there is no terminal"
     for part in ("vision_encoder", "predictor", "decoder", "text_encoder", "parity", f"--bundle {out}"):
         assert part in done.stdout
@@ -209,8 +201,8 @@ def test_an_exported_bundle_verifies_and_narrates(weights: Path, video: Path, tm
 
 
 @pytest.mark.slow
-def test_a_full_disk_leaves_nothing(weights: Path, tmp_path: Path) -> None:
-    line = error_of(export_tiny(weights, "--out", tmp_path / "deep" / "out", limit=1_000))
+def test_a_full_disk_leaves_nothing(tiny_weights: Path, tmp_path: Path) -> None:
+    line = error_of(export_tiny(tiny_weights, "--out", tmp_path / "deep" / "out", limit=1_000))
     assert str(tmp_path / "deep" / "out") in line
     assert "free some space" in line
     assert list((tmp_path / "deep").iterdir()) == []
@@ -218,18 +210,18 @@ def test_a_full_disk_leaves_nothing(weights: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_disk_that_fills_up_late_leaves_the_bundle_that_was_there(
-    weights: Path, tiny_bundle: Path, tmp_path: Path
+    tiny_weights: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     out = Path(shutil.copytree(tiny_bundle, tmp_path / "out"))
-    line = error_of(export_tiny(weights, "--out", out, "--overwrite", limit=300_000))  # the predictor is larger
+    line = error_of(export_tiny(tiny_weights, "--out", out, "--overwrite", limit=300_000))  # the predictor is larger
     assert "free some space" in line
     assert list(tmp_path.iterdir()) == [out]
     assert vlj_edge("verify", out).returncode == 0
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_nothing(weights: Path, tmp_path: Path) -> None:
-    arguments = ("0", "export", weights, "--out", tmp_path / "out", "--preset", "tiny")
+def test_ctrl_c_leaves_nothing(tiny_weights: Path, tmp_path: Path) -> None:
+    arguments = ("0", "export", tiny_weights, "--out", tmp_path / "out", "--preset", "tiny")
     running = start(*arguments, command=[sys.executable, "-c", _TINY_EXPORT], cwd=REPOSITORY)
     while not any(tmp_path.rglob("*.onnx")):  # the first engine is written: the other three are still to come
         assert running.poll() is None, running.communicate()

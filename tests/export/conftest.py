@@ -1,15 +1,27 @@
-"""Weights shared by the export tests."""
+"""The tiny preset, exported once for all export tests of a process."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 
 @pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A weights directory of the preset TINY."""
-    from tests.export.tiny_weights import write_tiny_weights  # imports torch, without which these tests are skipped
+def exported(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """exported("fp32" or "fp16") -> the Exported of the preset TINY; its bundle is for reading only."""
+    from tests.export.tiny_weights import TINY
+    from vlj_edge.export.bundle import Exported, export_bundle
+    from vlj_edge.export.request import ExportRequest
+    from vlj_edge.export.weights.locations import WeightSources
 
-    return write_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny")
+    @cache
+    def export(precision: str) -> Exported:
+        out = tmp_path_factory.mktemp("exported") / precision
+        chosen = None if precision == "fp32" else precision  # None: the default, with text encoder weights of int8
+        return export_bundle(ExportRequest(WeightSources(tiny_weights), TINY, out, precision=chosen, command="test"))
+
+    return export

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,7 @@ import torch
 
 import vlj_edge
 from tests.export.tiny_weights import TINY
-from vlj_edge.export.bundle import export_bundle
-from vlj_edge.export.request import ExportRequest
+from vlj_edge.export.bundle import Exported
 from vlj_edge.export.weights.locations import WeightSources
 from vlj_edge.export.weights.sources import open_weights
 from vlj_edge.runtime.model import Model
@@ -28,12 +28,8 @@ def parts(tiny_weights: Path) -> Parts:
 
 
 @pytest.fixture(scope="module")
-def model(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return vlj_edge.load(
-        export_bundle(
-            ExportRequest(WeightSources(tiny_weights), TINY, tmp_path_factory.mktemp("chain") / "bundle")
-        ).bundle
-    )
+def model(exported: Callable[[str], Exported]) -> Model:
+    return vlj_edge.load(exported("fp32").bundle)
 
 
 @pytest.fixture(scope="module")

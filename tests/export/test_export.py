@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,28 +29,12 @@ from vlj_edge.export.weights.locations import WeightSources
 from vlj_edge.export.weights.sources import open_weights
 from vlj_edge.presets import preset
 
-
-@pytest.fixture(scope="session")
-def exported(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
-    """The tiny model in fp32 and in fp16."""
-    out = tmp_path_factory.mktemp("exported")
-    return {
-        name: export_bundle(
-            ExportRequest(
-                WeightSources(tiny_weights),
-                TINY,
-                out / name,
-                precision=name if name == "fp16" else None,
-                command="test",
-            )
-        )
-        for name in ("fp32", "fp16")
-    }
+Exports = Callable[[str], Exported]
 
 
 @pytest.fixture(params=["fp32", "fp16"])
-def each(request: pytest.FixtureRequest, exported: dict[str, Exported]) -> Exported:
-    return exported[request.param]
+def each(request: pytest.FixtureRequest, exported: Exports) -> Exported:
+    return exported(request.param)
 
 
 def graph(bundle: Path, engine: str) -> onnx.GraphProto:
@@ -126,14 +111,14 @@ def test_parity_covers_every_engine_and_the_chain(each: Exported) -> None:
     assert read_manifest(each.bundle).parity["rows"][0]["engine"] == "vision_encoder"
 
 
-def test_fp16_is_fp16(exported: dict[str, Exported]) -> None:
+def test_fp16_is_fp16(exported: Exports) -> None:
     for engine in ENGINE_NAMES:
-        weights = graph(exported["fp16"].bundle, engine).initializer
+        weights = graph(exported("fp16").bundle, engine).initializer
         large = [w for w in weights if len(w.dims) >= 2 and w.name.endswith("weight")]
         assert large
         assert {w.data_type for w in large} == {onnx.TensorProto.FLOAT16}, engine
-    assert {engine.precision for engine in exported["fp16"].engines} == {"fp16"}
-    assert all(engine.kept_fp32 for engine in exported["fp16"].engines), "what stays in fp32 is said"
+    assert {engine.precision for engine in exported("fp16").engines} == {"fp16"}
+    assert all(engine.kept_fp32 for engine in exported("fp16").engines), "what stays in fp32 is said"
 
 
 def test_a_graph_that_stayed_in_fp32_is_refused_as_fp16(tiny_weights: Path) -> None:
@@ -164,10 +149,10 @@ def test_int8_storage_rounds_to_half_a_step() -> None:
     onnx.checker.check_model(ir.to_proto(model), full_check=True)
 
 
-def test_the_text_encoder_of_a_small_bundle_is_stored_as_int8(exported: dict[str, Exported]) -> None:
-    manifest = read_manifest(exported["fp32"].bundle)
+def test_the_text_encoder_of_a_small_bundle_is_stored_as_int8(exported: Exports) -> None:
+    manifest = read_manifest(exported("fp32").bundle)
     assert manifest.engines["text_encoder"].precision == "int8w"
-    types = {w.data_type for w in graph(exported["fp32"].bundle, "text_encoder").initializer if len(w.dims) == 2}
+    types = {w.data_type for w in graph(exported("fp32").bundle, "text_encoder").initializer if len(w.dims) == 2}
     assert onnx.TensorProto.INT8 in types
 
 
@@ -201,11 +186,9 @@ def test_what_lies_at_out_is_kept(tiny_weights: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_weights_give_the_same_graphs(
-    tiny_weights: Path, exported: dict[str, Exported], tmp_path: Path
-) -> None:
+def test_the_same_weights_give_the_same_graphs(tiny_weights: Path, exported: Exports, tmp_path: Path) -> None:
     again = export_bundle(ExportRequest(WeightSources(tiny_weights), TINY, tmp_path / "again"))
-    first, second = (read_manifest(e.bundle).files for e in (exported["fp32"], again))
+    first, second = (read_manifest(e.bundle).files for e in (exported("fp32"), again))
     assert first == second
 
 
