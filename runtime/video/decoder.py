@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Iterator
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from .deinterlace import Deinterlacer
@@ -13,10 +13,14 @@ from .pyav import import_av, picture_stream
 
 _LOOKAHEAD = 20  # packets; a picture is shown at most 16 later than it is stored (H.264, A.3.1)
 _DISTANT = 3600.0  # seconds; times that leap further are a fault of the file, or the place where two were joined
-_BACK = 10.0  # seconds; times that go back by more start anew, by less are in disorder
+_DISORDER = 16  # pictures; times that go back by more start anew (two files were joined), by less are in disorder
+_BEGINNING = -10.0  # seconds; before every packet, some of which are decoded earlier than the first picture is shown
 _BAD_READS = 100  # in a row, after which the rest of a container counts as lost
 # Formats whose header states how long they last. That of others is FFmpeg's estimate.
 _STATE_DURATION = {"mov", "matroska", "asf", "flv"}
+# Formats that store one time a packet, in order of decoding. When its picture is shown is FFmpeg's guess.
+_STATE_ORDER = {"avi", "asf"}
+_JOINABLE = {"mpegts", "mpeg"}  # formats of which files can be put one behind the other
 
 
 class Decoder:
@@ -34,7 +38,6 @@ class Decoder:
 
     Attributes:
         period: nominal seconds between two pictures.
-        pixel_aspect: width of a pixel by its height.
         codec_name: FFmpeg's name of the pictures' codec.
         bad: number of packets and pictures between the first and the last good one that could not be decoded. A
             recording that was cut begins with some that need what was cut off, and ends in the middle of one.
@@ -58,22 +61,37 @@ class Decoder:
         average, guessed = self._stream.average_rate, self._stream.guessed_rate
         rate = frames_per_second or float((guessed if timeless else average) or average or guessed or 25)
         self.period = 1 / (rate if 1e-3 < rate <= 1000 else 25.0)  # some containers report a clock rate, such as 90000
-        self.pixel_aspect = float(self._stream.sample_aspect_ratio or 1) or 1.0
         self.codec_name: str = self._codec.name
+        self._coded_aspect = self._codec.sample_aspect_ratio
+        # With the times from which they hold. The container's comes first, until what the pictures say changes.
+        self._aspects = [(-inf, float(self._stream.sample_aspect_ratio or 1))]
+        self._formats = set(container.format.name.split(","))
+        self._by_order = bool(self._formats & _STATE_ORDER)
+        # Which pictures no sample shows is told by the packets' times, as long as these are the pictures' own.
+        self._skips = sampled_at is not None and frames_per_second is None and not self._by_order
         self._origin = start_of(container)
         self.declared = self._declared()
         self.bad, self._bad_since, self.end = 0, 0, 0.0
         self.failure: str | None = None
         self._first_time: float | None = None
+        self._latest: float | None = None  # own time of the latest good picture
+        self._stored: Any = None  # the latest packet of the pictures
+        self._unfounded_from: float | None = None  # pictures from this time on lack the key picture they begin with
         self._times: list[float] = []  # of the packets that were read last, in order
         self._deinterlacer: Deinterlacer | None = None
 
     def pictures(self, start: float = 0.0) -> Iterator[tuple[float, Any, float | None]]:
         """Yield, from time `start` on, the time of every picture, seconds, the picture (av.VideoFrame), and the seconds
         to the next one, where that may be left out; otherwise None."""
+        yield from self._shown(self._from(start), start)
+        if self._first_time is None and start > 0 and self._formats & _JOINABLE and self._rewind():
+            yield from self._shown(self._decoded(), start)  # its own times may start anew and never be as late
+
+    def _shown(self, pictures: Iterator[Any], start: float) -> Iterator[tuple[float, Any, float | None]]:
         clock = Clock(self.period, self._forced_rate is None)
-        for picture in self._from(start):
-            time = clock.time(self._time(picture))
+        for picture in pictures:
+            self._latest = self._time(picture)
+            time = clock.time(self._latest)
             if time < start - 1e-6:
                 continue
             if self._first_time is None:
@@ -83,28 +101,46 @@ class Decoder:
             self._bad_since = 0
             yield time, picture, self._until_next(picture)
 
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a pixel by its height, of the latest picture."""
+        if self._latest is None:
+            return self._aspects[-1][1]
+        return next(aspect for since, aspect in reversed(self._aspects) if since <= self._latest)
+
+    @property
+    def lost_after(self) -> float | None:
+        """Time of the last good picture, if the recording goes on and nothing more could be decoded; otherwise None."""
+        stored = self._time(self._stored)
+        if stored is None or self._latest is None or stored - self._latest <= max(0.5, _DISORDER * self.period):
+            return None
+        return self._latest
+
     def _declared(self) -> float | None:
         """Return what the container's header says of its length, seconds; None if it does not."""
-        form = set(self._container.format.name.split(","))
-        if "avi" in form:  # FFmpeg takes the duration of a shortened one from its size
+        if "avi" in self._formats:  # FFmpeg takes the duration of a shortened one from its size
             return float(self._stream.frames) * self.period or None
-        return self._container.duration / 1e6 if form & _STATE_DURATION and self._container.duration else None
+        return self._container.duration / 1e6 if self._formats & _STATE_DURATION and self._container.duration else None
 
     def _from(self, start: float) -> Iterator[Any]:
         """Yield pictures, the first of which is not later than `start` wherever that can be had."""
         seekable = start > 0 and self._forced_rate is None and self._container.start_time is not None
-        for earlier in (0.0, 5.0, 30.0, 120.0) if seekable else ():
+        for earlier in (0.0, 1.0, 5.0, 30.0, 120.0) if seekable else ():
             if start <= earlier or not self._seek(start - earlier):
                 break
             pictures = self._decoded()
             first = next(pictures, None)
-            if first is not None and (self._time(first) or 0.0) <= start + 1e-6:
+            time = self._time(first)
+            if time is not None and time <= start + 1e-6:
                 yield first
                 yield from pictures
                 return
         if seekable:
-            self._seek(0.0)
+            self._rewind()
         yield from self._decoded()
+
+    def _rewind(self) -> bool:
+        return self._seek(_BEGINNING) or self._seek(0.0)
 
     def _seek(self, time: float) -> bool:
         """Go to the key picture at or before a time; False where that cannot be done, as in a pipe."""
@@ -112,7 +148,8 @@ class Decoder:
             self._container.seek(int((time + self._origin) * 1e6), backward=True)
         except import_av().error.FFmpegError:
             return False
-        self._deinterlacer = None
+        self._deinterlacer, self._unfounded_from, self._bad_since = None, None, 0
+        self._times.clear()
         return True
 
     def _time(self, stored: Any) -> float | None:
@@ -130,18 +167,32 @@ class Decoder:
                 pictures = self._codec.decode(packet)
             except damaged:
                 self._bad_since += 1
+                if packet is not None and packet.is_keyframe:
+                    self._unfounded_from = self._time(packet)
                 continue
             for picture in pictures:
-                if picture.is_corrupt:
-                    self._bad_since += 1
-                else:
+                if self._by_order:
+                    picture.pts = picture.dts
+                if picture.key_frame and self._codec.sample_aspect_ratio != self._coded_aspect:
+                    self._coded_aspect = self._codec.sample_aspect_ratio
+                    self._aspects.append((self._time(picture) or -inf, float(self._coded_aspect or 1)))
+                if self._is_good(picture):
                     yield from self._progressive(picture)
+                else:
+                    self._bad_since += 1
         if self._deinterlacer is not None:
             yield from self._deinterlacer.rest()
 
+    def _is_good(self, picture: Any) -> bool:
+        """Return False for a picture that is damaged, or predicted from a key picture that was."""
+        time = self._time(picture)
+        if picture.key_frame:
+            self._unfounded_from = time if picture.is_corrupt else None
+        return not picture.is_corrupt and (None in (time, self._unfounded_from) or time < self._unfounded_from)
+
     def _progressive(self, picture: Any) -> Iterator[Any]:
         if self._deinterlacer is None and picture.interlaced_frame:
-            self._deinterlacer = Deinterlacer(self._stream)
+            self._deinterlacer = Deinterlacer()
         if self._deinterlacer is None:
             yield picture
         else:
@@ -149,27 +200,32 @@ class Decoder:
 
     def _packets(self) -> Iterator[tuple[Any, bool]]:
         """Yield the packets of the pictures, in order of decoding, and whether a sample shows their picture."""
-        if self._sampled_at is None:
-            for packet in self._read():
-                yield packet, True
-            return
         waiting: deque[Any] = deque()
         for packet in self._read():
             waiting.append(packet)
-            time = self._time(packet)
-            if time is not None:
-                insort(self._times, time)
-            if len(waiting) > _LOOKAHEAD:
+            self._note(packet)
+            if len(waiting) > _LOOKAHEAD or not self._skips:
                 del self._times[: -4 * _LOOKAHEAD]
                 yield waiting[0], self._is_sampled(waiting.popleft())
         for packet in waiting:
             yield packet, self._is_sampled(packet)
 
+    def _note(self, packet: Any) -> None:
+        """Keep a packet's time, if those of all so far tell which pictures can be left out."""
+        if not self._skips or packet is None:
+            return
+        time, times = self._time(packet), self._times
+        if time is None or time in times or (times and not -_DISORDER * self.period < time - times[-1] < _DISTANT):
+            self._skips = False  # from here on every picture is decoded
+            times.clear()
+        else:
+            insort(times, time)
+
     def _is_sampled(self, packet: Any) -> bool:
         """Return False if no sample shows this picture: none falls between it and one that follows, nor between one
         before it and itself, which would show both."""
         time = self._time(packet)
-        if time is None or self._first_time is None or self._sampled_at is None:
+        if not self._skips or time is None or self._first_time is None or self._sampled_at is None:
             return True
         before, following = bisect_left(self._times, time) - 1, bisect_right(self._times, time)
         if following == len(self._times) or before < 0 or time - self._times[before] >= 1 / self._sampled_at:
@@ -179,7 +235,7 @@ class Decoder:
 
     def _until_next(self, picture: Any) -> float | None:
         time = self._time(picture)
-        if self._sampled_at is None or time is None:
+        if not self._skips or time is None:
             return None
         following = bisect_right(self._times, time + 1e-6)
         return self._times[following] - time if following < len(self._times) else None
@@ -197,6 +253,7 @@ class Decoder:
                         end = packet.pts + (packet.duration or 0)
                         self.end = max(self.end, float(end * packet.time_base) - self._origin)
                     if packet.stream_index == self._stream.index:
+                        self._stored = packet
                         yield packet
                 break
             except av.error.InvalidDataError:  # go on behind it
@@ -237,7 +294,7 @@ class Clock:
         elif latest is None:
             self._latest = stored
         else:
-            if not -_BACK < stored + self._shift - latest < _DISTANT:
+            if not -_DISORDER * self._period < stored + self._shift - latest < _DISTANT:
                 self._shift = due - stored
             self._latest = max(latest, stored + self._shift)
         self._stored = stored

@@ -71,7 +71,7 @@ class VideoFile(Source):
         try:
             self._decoder = Decoder(self._container, self._shown, sampled_at, self.part.frames_per_second)
             self.period = self._decoder.period
-            self._convert = PictureConverter(self._decoder.pixel_aspect).to_bgr
+            self._convert = PictureConverter().to_bgr
             self._pictures = self._decoder.pictures(self.part.start)
             self._first = self._next()
             if self._first is None:
@@ -140,7 +140,7 @@ class VideoFile(Source):
                 if self._closed:
                     self._container.close()
         time, picture, until_next = found
-        return Frame(time, partial(self._convert, picture), until_next)
+        return Frame(time, partial(self._convert, picture, self._decoder.pixel_aspect), until_next)
 
     def _nothing(self) -> str:
         part = self.part
@@ -157,10 +157,15 @@ class VideoFile(Source):
         declared = decoder.declared or 0.0
         if decoder.failure is not None:
             return f"{self._shown} breaks off at {decoder.end:.1f} seconds ({decoder.failure}): copy or record it again"
-        if declared - decoder.end > max(0.5, 0.05 * declared):  # below that, a duration may be an estimate
+        if declared - decoder.end > max(0.5, 0.002 * declared):  # below that, streams and header may differ
             return (
                 f"{self._shown} breaks off at {decoder.end:.1f} of {declared:.1f} seconds: it is damaged,"
                 " copy or record it again"
+            )
+        if decoder.lost_after is not None:
+            return (
+                f"{self._shown} is damaged: nothing after {decoder.lost_after:.1f} of {decoder.end:.1f} seconds could"
+                " be decoded, copy or record it again"
             )
         if decoder.bad:
             return (

@@ -13,25 +13,21 @@ from .source import Image
 
 
 class PictureConverter:
-    """Makes images of the pictures of one stream. May be shared by threads.
+    """Makes images of the pictures of one stream. May be shared by threads."""
 
-    Args:
-        pixel_aspect: width of a pixel by its height. Where it is not 1, the picture's width is changed.
-    """
-
-    def __init__(self, pixel_aspect: float = 1.0) -> None:
-        self._aspect = pixel_aspect
+    def __init__(self) -> None:
         self._scaler = import_av().video.reformatter.VideoReformatter()
         self._scaling = threading.Lock()
         self._matrix: npt.NDArray[np.int32] | None = None
         self._has_matrix: bool | None = None  # None: no picture was looked at
 
-    def to_bgr(self, picture: Any) -> Image:
+    def to_bgr(self, picture: Any, pixel_aspect: float = 1.0) -> Image:
         """Return an av.VideoFrame as uint8 [height, width, 3], BGR.
 
-        The display matrix of the first picture, with which phones rotate or mirror all, is applied in quarter turns.
+        Its width is changed where its pixels are not square: `pixel_aspect` is their width by their height. The display
+        matrix of the first picture, with which phones rotate or mirror all, is applied in quarter turns.
         """
-        width = max(1, round(picture.width * self._aspect))
+        width = max(1, round(picture.width * pixel_aspect))
         with self._scaling:
             if self._has_matrix is None:
                 self._matrix = _display_matrix(picture)

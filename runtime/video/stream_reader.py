@@ -88,7 +88,7 @@ def _publish(container: Any, shown: str, output: ReaderOutput, every: float, pac
     codec = stream.codec_context
     codec.thread_type, codec.thread_count = "SLICE", 0  # threads for frames would delay them
     codec.flags |= import_av().codec.context.Flags.low_delay
-    convert = PictureConverter(float(stream.sample_aspect_ratio or 1) or 1.0).to_bgr
+    convert, aspect = PictureConverter().to_bgr, float(stream.sample_aspect_ratio or 1)
     output.send(f"open {float(stream.average_rate or stream.guessed_rate or 0)}")
     due = 0.0
 
@@ -102,7 +102,7 @@ def _publish(container: Any, shown: str, output: ReaderOutput, every: float, pac
         if now < due:
             continue
         due = max(due + every, now)
-        if not output.publish(now, convert(picture)):
+        if not output.publish(now, convert(picture, aspect)):
             return
 
 
@@ -128,7 +128,7 @@ def _pictures(container: Any, stream: Any, output: ReaderOutput, can_skip: Calla
                 output.count_bad()
                 continue
             if deinterlacer is None and picture.interlaced_frame:
-                deinterlacer = Deinterlacer(stream)
+                deinterlacer = Deinterlacer()
             yield from [picture] if deinterlacer is None else deinterlacer.pictures(picture)
 
 

@@ -68,7 +68,7 @@ def test_an_image_is_the_same_whenever_it_is_read(make_video: MakeVideo, order: 
 def test_only_sampled_frames_are_converted(make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch) -> None:
     path, made = make_video([(RED, 1), (BLUE, 2)], rate=30), []
     real = PictureConverter.to_bgr
-    monkeypatch.setattr(PictureConverter, "to_bgr", lambda self, picture: made.append(picture) or real(self, picture))
+    monkeypatch.setattr(PictureConverter, "to_bgr", lambda self, *which: made.append(which) or real(self, *which))
     source = VideoFile(path)
     clip = Clip(frames=8, frames_per_second=4.0, stride=2)
     shown = [sample.crop() for sample in samples(source, clip, lambda image: image, source.period)]
