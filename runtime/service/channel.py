@@ -24,6 +24,8 @@ from ..model import Model, check_settings
 from ..sinks.base import Event
 from ..stream.run import Run
 from ..video.camera import CameraSource, CameraState
+from ..video.paced import PacedSource
+from ..video.source import Source
 from ..video.uri import open_source
 from .resumable import ResumableSource, SourceRun
 from .settings import SourceSettings
@@ -48,6 +50,7 @@ class ChannelContext:
             encodes.
         on_error: called with the channel's name and one line when it ends because of an error, by the channel's thread.
         keep_trying: wait for sources that are not there yet.
+        real_time: play recordings at the pace of their times.
     """
 
     model: Model
@@ -56,6 +59,7 @@ class ChannelContext:
     on_report: OnReport
     on_error: OnError
     keep_trying: bool
+    real_time: bool = False
 
     def check(self, settings: SourceSettings) -> None:
         """Raises VljEdgeError: the model cannot be used with these settings, or labels that it cannot tell apart."""
@@ -70,7 +74,7 @@ class Channel:
     Attributes:
         settings: replaced as a whole, never changed: a run lasts as long as these are the ones it was started with.
         state: of a live source; "live", then "ended" for others.
-        error: why it ended, one line; None if all was read.
+        error: why it ended, or what was damaged in a recording that begins again, one line; None if all was read.
         last_event: the newest caption, or None.
         label: the label nearest to the last encoded window; None where there are no labels.
         statistics: counters and window reports.
@@ -80,10 +84,12 @@ class Channel:
         self.settings, self._context = settings, context
         self.state: CameraState = "connecting"
         self.error: str | None = None
+        self._reported_error: str | None = None
         self.last_event: Event | None = None
         self.label: str | None = None
         self.statistics = ChannelStatistics()
         self._source: ResumableSource | None = None
+        self._bad_before = 0  # frames of a recording that has begun again
         self._frames: SourceRun | None = None
         self._run: Run[Narration] | None = None
         self._updating, self._stopping = threading.Lock(), threading.Event()
@@ -118,7 +124,7 @@ class Channel:
         found = self.statistics.counts()
         found["events"] = 0 if self.last_event is None else self.last_event.number
         source, skipped = (None, 0) if self._source is None else (self._source.source, self._source.skipped)
-        found["bad_frames"] = getattr(source, "bad", 0) + skipped
+        found["bad_frames"] = self._bad_before + getattr(source, "bad", 0) + skipped
         if isinstance(source, CameraSource):
             found |= {"frames_dropped": source.dropped, "restarts": source.restarts}
         return found
@@ -165,15 +171,13 @@ class Channel:
 
     def _work(self) -> None:
         try:
-            rate = self._context.model.manifest.clip.frames_per_second
-            source = open_source(
-                self.settings.uri, sampled_at=rate, keep_trying=self._context.keep_trying, on_state=self._set_state
-            )
-            self._source = ResumableSource(source)
-            if not source.live:
-                self._set_state("live")
-            while not self._stopping.is_set() and not self._source.ended:
-                self._narrate(self._source, self.settings)
+            while not self._stopping.is_set():
+                self._source = ResumableSource(self._open())
+                self._play(self._source)
+                if not self._loops(self._source):
+                    break
+                self._bad_before = self.counts()["bad_frames"]
+                self._source.close()
         except VljEdgeError as error:
             self.error = str(error)
         except Exception as error:  # one source that fails must not end the others, and a thread has no caller to tell
@@ -182,8 +186,43 @@ class Channel:
             if self._source is not None:
                 self._source.close()
             self._set_state("ended")
-            if self.error is not None:
-                self._context.on_error(self.settings.name, self.error)
+            self._report_error()
+
+    def _open(self) -> Source:
+        rate = self._context.model.manifest.clip.frames_per_second
+        source = open_source(
+            self.settings.uri, sampled_at=rate, keep_trying=self._context.keep_trying, on_state=self._set_state
+        )
+        if source.live:
+            return source
+        if self.settings.loop and not source.rereadable:
+            source.close()
+            raise VljEdgeError(f"{self.settings.name} can be read only once, as a pipe can: leave loop out")
+        self._set_state("live")
+        return PacedSource(source) if self._context.real_time else source
+
+    def _play(self, source: ResumableSource) -> None:
+        """Narrate to the end of the source, in as many runs as its settings ask for.
+
+        Raises:
+            VljEdgeError: it broke off. Of a recording that begins again this is only kept and reported.
+        """
+        while not self._stopping.is_set() and not source.ended:
+            try:
+                self._narrate(source, self.settings)
+            except VljEdgeError as error:
+                if not self._loops(source) or source.latest is None or source.source.incomplete is None:
+                    raise
+                self.error = str(error)
+                self._report_error()
+
+    def _loops(self, source: ResumableSource) -> bool:
+        return self.settings.loop and source.source.rereadable
+
+    def _report_error(self) -> None:
+        if self.error != self._reported_error and self.error is not None:
+            self._context.on_error(self.settings.name, self.error)
+        self._reported_error = self.error
 
     def _narrate(self, source: ResumableSource, settings: SourceSettings) -> None:
         """Narrate until these are no longer the channel's settings, or the run ends otherwise."""

@@ -34,6 +34,7 @@ class SourceConfig:
     uri: str = field(repr=False)
     query: str | None = None
     labels: tuple[str, ...] = ()
+    loop: bool | None = None
     gates: GateSettings = field(default_factory=GateSettings)
 
 
@@ -48,6 +49,7 @@ class FileOptions:
     store: str | None = None
     profile: str | None = None
     query: str | None = None
+    loop: bool | None = None
     log: str | None = None
     log_bytes: Count | None = None
     mqtt: str | None = None
@@ -83,12 +85,15 @@ class Config:
         """Names of the sources, in the file's order."""
         return [source.name for source in self._parsed.source]
 
-    def sources(self, default_gates: GateSettings, query: str | None = None) -> list[SourceSettings]:
+    def sources(
+        self, default_gates: GateSettings, query: str | None = None, loop: bool = False
+    ) -> list[SourceSettings]:
         """Return the settings of the sources, in the file's order.
 
         Args:
             default_gates: the bundle's; they hold for what the file does not name.
             query: of sources that have none.
+            loop: of sources that do not say.
         """
         found = []
         for source, raw in zip(self._parsed.source, self._raw_sources, strict=True):
@@ -97,7 +102,8 @@ class Config:
                 values = getattr(source.gates, gate)
                 changed[gate] = replace(getattr(default_gates, gate), **{name: getattr(values, name) for name in named})
             gates = replace(default_gates, **changed) if changed else None
-            found.append(SourceSettings(source.name, source.uri, source.query or query, gates, source.labels))
+            again = loop if source.loop is None else source.loop
+            found.append(SourceSettings(source.name, source.uri, source.query or query, gates, source.labels, again))
         return found
 
 

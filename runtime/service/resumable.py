@@ -6,10 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
+from math import inf
 
-from ..video.source import Frame, Source
+from ..video.paced import PacedSource
+from ..video.source import Frame, Image, Source
 
-_LONGEST_GAP = 3.0  # seconds between two frames of a live source, after which a new run begins
+# Between two frames of a camera, after which a new run begins: seconds, or frames of one that is slower.
+_LONGEST_GAP, _MOST_MISSING = 3.0, 3
 
 
 class ResumableSource:
@@ -83,7 +87,7 @@ class SourceRun(Source):
                 if self.live and before is not None and frame.time < before:
                     resumable.skipped += 1
                     continue
-                paused = self.live and first is not None and before is not None and frame.time - before > _LONGEST_GAP
+                paused = first is not None and before is not None and frame.time - before > self._longest_gap()
                 if paused or not self._is_current():
                     resumable.put_back(frame)
                     return
@@ -91,6 +95,16 @@ class SourceRun(Source):
                 if first is None:
                     first = self.offset = frame.time
                 self.period = resumable.source.period
-                yield Frame(frame.time - first, frame.image)
+                yield Frame(frame.time - first, partial(_image, frame), frame.until_next)
         finally:
             self.finished.set()
+
+    def _longest_gap(self) -> float:
+        """Return how many seconds a frame may be away from the next for the run to go on."""
+        if not self.live or isinstance(self._resumable.source, PacedSource):
+            return inf
+        return max(_LONGEST_GAP, _MOST_MISSING * self.period)
+
+
+def _image(frame: Frame) -> Image:
+    return frame.image  # made once for all who ask

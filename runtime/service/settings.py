@@ -19,6 +19,7 @@ class SourceSettings:
         query: what the predictor is asked; None for the bundle's default query.
         gates: None for the bundle's.
         labels: the nearest is reported with each encoded window.
+        loop: a recording begins again when it has ended.
     """
 
     name: str
@@ -26,6 +27,7 @@ class SourceSettings:
     query: str | None = None
     gates: GateSettings | None = None
     labels: tuple[str, ...] = ()
+    loop: bool = False
 
 
 def by_name(sources: Sequence[SourceSettings]) -> dict[str, SourceSettings]:

@@ -24,6 +24,7 @@ class Station:
         on_report: called with the settings, the unix time and the report of every window, by the thread that encodes.
         on_error: called with a channel's name and one line when it ends because of an error, by the channel's thread.
         keep_trying: wait for sources that are not there yet.
+        real_time: play recordings at the pace of their times, and skip windows that there is no time for.
 
     Attributes:
         channels: by name; replaced as a whole when the configuration changes.
@@ -53,6 +54,7 @@ class Station:
         keep_trying: bool = False,
         on_report: OnReport = lambda settings, clock, report: None,
         on_error: OnError = lambda name, error: None,
+        real_time: bool = False,
     ) -> None:
         self.model, self.sinks, self._on_event = model, list(sinks), on_event
 
@@ -60,7 +62,7 @@ class Station:
         def label_bank(labels: tuple[str, ...]) -> LabelBank:
             return make_bank(model, labels)
 
-        self._context = ChannelContext(model, label_bank, self._emit, on_report, on_error, keep_trying)
+        self._context = ChannelContext(model, label_bank, self._emit, on_report, on_error, keep_trying, real_time)
         self.channels = {name: Channel(each, self._context) for name, each in by_name(sources).items()}
         self._changing, self._stopped = threading.Lock(), False
 

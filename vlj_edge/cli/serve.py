@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,9 @@ _SHUTDOWN_SECONDS = 3  # for open connections
 @click.option("--token-file", type=file_type, help="Read the token from this file.")
 @bundle_option
 @query_option
+@click.option(
+    "--loop", is_flag=True, default=None, help="Begin again when a recording has ended.  [default: its source ends]"
+)
 @click.option("--store", help="Keep embeddings in this library, and search it from the page.")
 @click.option("--profile", type=file_type, help="File in which the page saves settings; read at the start.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log on stderr.  [default: text]")
@@ -50,7 +54,8 @@ _SHUTDOWN_SECONDS = 3  # for open connections
 def serve(sources: tuple[str, ...], config: Path | None, verbose: bool, **given: Any) -> None:
     """Narrate SOURCEs (as NAME=SOURCE, or an address alone) until stopped, and show them on a page.
 
-    Sources that are not there yet are waited for. SIGTERM ends it once the caption being decoded is finished.
+    Recordings are played in real time. Cameras that are not there yet are waited for. SIGTERM ends it once the caption
+    being decoded is finished.
     """
     from vlj_edge.runtime.model import Model
     from vlj_edge.runtime.service.config import Config, read_config
@@ -91,6 +96,7 @@ def _run(
             sinks,
             on_event=broadcaster.publish_event,
             keep_trying=True,
+            real_time=True,
             on_report=on_report,
             on_error=partial(logging.error, "%s: %s"),
         )
@@ -163,9 +169,10 @@ def _read_sources(
     from vlj_edge.runtime.service.config import Config, read_config, read_profile, with_profile
 
     file: Config = read_config(config) if config is not None else Config()
-    query = options.get("query")
+    query, loop = options.get("query"), options.get("loop", False)
     saved = read_profile(Path(options["profile"])) if "profile" in options else {}
-    found = [*parse_sources(arguments, query), *file.sources(model.manifest.gates, query)]
+    named = [replace(settings, loop=loop) for settings in parse_sources(arguments, query)]
+    found = [*named, *file.sources(model.manifest.gates, query, loop)]
     found = [with_profile(settings, saved) for settings in found]
     for settings in found:
         check_settings(model, settings.query, settings.gates)

@@ -150,3 +150,17 @@ def test_systemd_is_notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ab
         thread.join(120)
     monkeypatch.delenv("NOTIFY_SOCKET")
     notify("READY=1")
+
+
+def test_what_loops(tmp_path: Path) -> None:
+    path = tmp_path / "serve.toml"
+    path.write_text(
+        'loop = true\n[[source]]\nname = "a"\nuri = "a.mp4"\n[[source]]\nname = "b"\nuri = "b.mp4"\nloop = false\n'
+    )
+    config = read_config(path)
+    assert config.options["loop"] is True
+    assert [source.loop for source in config.sources(GateSettings(), None, loop=True)] == [True, False]
+    assert [source.loop for source in config.sources(GateSettings())] == [False, False]
+    path.write_text('[[source]]\nname = "a"\nuri = "a.mp4"\nloop = 3\n')
+    with pytest.raises(VljEdgeError, match=r"line 4.*loop"):
+        read_config(path)

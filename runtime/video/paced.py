@@ -1,0 +1,63 @@
+"""A recording that is read at the pace of its times, as a camera gives its frames."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+from .source import Frame, Source
+
+_MOST_LATE = 1.0  # seconds
+
+
+class PacedSource(Source):
+    """A recording in real time: each frame comes when its time has come, and those there is no time for are skipped.
+
+    Where reading itself takes longer than real time, or the process stood still, the recording goes on later: it never
+    lags by more than a second.
+
+    Attributes:
+        origin: time.monotonic() at which time 0 of the recording is played; None before the first frame.
+        bad: number of frames that could not be decoded.
+    """
+
+    live = True
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._stop = source, threading.Event()
+        self.period, self.rereadable = source.period, source.rereadable
+        self.origin: float | None = None
+
+    @property
+    def bad(self) -> int:
+        """Number of frames that could not be decoded."""
+        return int(getattr(self._source, "bad", 0))
+
+    def frames(self) -> Iterator[Frame]:
+        """See Source."""
+        end = 0.0
+        for frame in self._source:
+            if not self._wait_for(frame.time):
+                return
+            yield frame
+            end = frame.time + self._source.period
+        self.incomplete = self._source.incomplete
+        self._wait_for(end)
+
+    def interrupt(self) -> None:
+        """See Source."""
+        self._stop.set()
+        self._source.interrupt()
+
+    def close(self) -> None:
+        """See Source."""
+        self._stop.set()
+        self._source.close()
+
+    def _wait_for(self, seconds: float) -> bool:
+        """Wait for a time of the recording; False if this was interrupted."""
+        now = time.monotonic()
+        if self.origin is None or now - self.origin - seconds > _MOST_LATE:
+            self.origin = now - seconds
+        return not self._stop.wait(max(0.0, self.origin + seconds - now))
