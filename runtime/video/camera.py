@@ -330,4 +330,5 @@ class _ReaderProcess:
             elif word == "waiting":
                 self._heard_at = time.monotonic()
             elif word in ("end", "failed", "finished"):
-                self._ended, self.finished, self.failure = True, word == "finished", rest or None
+                self._ended, self.failure = True, rest or None
+                self.finished = self.finished or word == "finished"

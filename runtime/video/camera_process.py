@@ -28,7 +28,7 @@ def main() -> None:
     threading.Thread(target=_exit_with_parent, args=(request["parent"],), daemon=True).start()
     os.environ.update(request["environment"])
     os.set_blocking(news, False)
-    output, last = ReaderOutput(memory, news), "end"
+    output, last = ReaderOutput(memory, news, request["every"]), "end"
     try:
         _read(request, output)
     except (VljEdgeError, OSError) as error:
@@ -39,19 +39,19 @@ def main() -> None:
 
 def _read(request: dict[str, Any], output: ReaderOutput) -> None:
     # imported here: each reader needs libraries that the others do not
-    place, every = request["place"], request["every"]
+    place = request["place"]
     if request["reader"] == "opencv":
         from .opencv_reader import read_opencv
 
-        read_opencv(place, request["backend"], output, every)
+        read_opencv(place, request["backend"], output)
         return
     from .stream_reader import read_http, read_stream
 
     address = network_address(place)
     if request["reader"] == "http":
-        read_http(address, output, every, request["polled"])
+        read_http(address, output, request["polled"])
     else:
-        read_stream(address, output, every)
+        read_stream(address, output)
 
 
 def _exit_with_parent(parent: int) -> None:

@@ -149,7 +149,7 @@ def _best_variant(text: bytes) -> str | None:
         r"#EXT-X-STREAM-INF:(.*)\s+(?:#.*\s+)*([^#\s].*)", text.decode(errors="replace")
     ):
         width, height = map(int, (re.findall(r"RESOLUTION=(\d+)x(\d+)", attributes) or [(0, 0)])[0])
-        bandwidth = int((re.findall(r"\bBANDWIDTH=(\d+)", attributes) or [0])[0])
+        bandwidth = int((re.findall(r"(?:^|,)BANDWIDTH=(\d+)", attributes) or [0])[0])
         fits = width * height <= _MOST_PIXELS
         found.append((fits, bandwidth if fits else -bandwidth, address.strip()))
     return max(found)[2] if found else None

@@ -12,8 +12,8 @@ from .source import Image
 _BAD_IN_A_ROW = 30  # unreadable frames in a row after which the source counts as ended
 
 
-def read_opencv(place: str | int, backend: str, output: ReaderOutput, every: float) -> None:
-    """Read until the source ends: decode every frame; convert and publish one every `every` seconds.
+def read_opencv(place: str | int, backend: str, output: ReaderOutput) -> None:
+    """Read until the source ends: decode every frame, convert and publish those that are due.
 
     Args:
         place, backend: see CameraAddress.
@@ -24,14 +24,14 @@ def read_opencv(place: str | int, backend: str, output: ReaderOutput, every: flo
     if not capture.isOpened():
         return
     output.send(f"open {capture.get(cv2.CAP_PROP_FPS)}")
-    due, bad = 0.0, 0
+    bad = 0
     while bad < _BAD_IN_A_ROW:
         if not capture.grab():
             bad += 1
             time.sleep(0.01)
             continue
         now = time.monotonic()
-        if now < due:
+        if not output.is_due(now):
             bad = 0
             continue
         good, image = capture.retrieve()
@@ -39,7 +39,7 @@ def read_opencv(place: str | int, backend: str, output: ReaderOutput, every: flo
             bad += 1
             output.count_bad()
             continue
-        due, bad = max(due + every, now), 0
+        bad = 0
         if not output.publish(now, _to_bgr(cv2, image)):
             return
 

@@ -21,11 +21,17 @@ class ReaderOutput:
 
     Args:
         memory, news: file descriptors of the shared memory and the pipe.
+        every: seconds between two frames at least.
     """
 
-    def __init__(self, memory: int, news: int) -> None:
+    def __init__(self, memory: int, news: int, every: float) -> None:
+        self.every = every
         self._frames, self._news = SharedFrames(memory), news
-        self._told_at = time.monotonic()
+        self._told_at, self._due = time.monotonic(), 0.0
+
+    def is_due(self, time: float) -> bool:
+        """Return whether a frame of this time.monotonic() is to be published."""
+        return time >= self._due
 
     def send(self, line: str) -> bool:
         """Send a line. False if the parent is gone."""
@@ -40,6 +46,8 @@ class ReaderOutput:
 
     def publish(self, time: float, image: Image) -> bool:
         """Publish a frame, uint8 [height, width, 3] BGR, with its time.monotonic(). False if the parent is gone."""
+        following = self._due + self.every  # so that frames a little late do not make the rate lower
+        self._due = following if following > time else time + self.every
         self._frames.write(time, _fitting(image))
         return self.send("frame")
 

@@ -33,7 +33,7 @@ _OPTIONS = {
 _LONGEST_SLEEP = 15.0  # seconds; what is further ahead has other times than what came before
 
 
-def read_stream(address: NetworkAddress, output: ReaderOutput, every: float) -> None:
+def read_stream(address: NetworkAddress, output: ReaderOutput) -> None:
     """Read rtsp, rtmp, srt, udp and rtp until the stream ends.
 
     Raises:
@@ -42,10 +42,10 @@ def read_stream(address: NetworkAddress, output: ReaderOutput, every: float) -> 
     scheme = address.url.partition("://")[0]
     options = _LOOK | _OPTIONS[scheme] | {"protocol_whitelist": STREAM_PROTOCOLS[scheme]}
     container = open_container(address.with_credentials(), address.shown, options)
-    _publish(container, address.shown, output, every)
+    _publish(container, address.shown, output)
 
 
-def read_http(address: NetworkAddress, output: ReaderOutput, every: float, polled: float) -> None:
+def read_http(address: NetworkAddress, output: ReaderOutput, polled: float) -> None:
     """Read what one GET finds until it ends: MJPEG, snapshots, HLS; a recording in real time, once.
 
     Args:
@@ -61,7 +61,7 @@ def read_http(address: NetworkAddress, output: ReaderOutput, every: float, polle
         return
     arguments = {"format": "mpjpeg"} if answer.kind == "mjpeg" else {}
     container = open_container(answer.place, address.shown, _LOOK if arguments else {}, **arguments)
-    _publish(container, address.shown, output, every, None if answer.kind == "mjpeg" else Pace())
+    _publish(container, address.shown, output, None if answer.kind == "mjpeg" else Pace())
     if answer.kind == "recording":
         output.send("finished")
 
@@ -82,27 +82,23 @@ class Pace:
             self._origin = now - seconds
 
 
-def _publish(container: Any, shown: str, output: ReaderOutput, every: float, pace: Pace | None = None) -> None:
-    """Decode, and publish one picture every `every` seconds."""
+def _publish(container: Any, shown: str, output: ReaderOutput, pace: Pace | None = None) -> None:
+    """Decode, convert and publish the pictures that are due."""
     stream = picture_stream(container, shown)
     codec = stream.codec_context
     codec.thread_type, codec.thread_count = "SLICE", 0  # threads for frames would delay them
     codec.flags |= import_av().codec.context.Flags.low_delay
     convert, aspect = PictureConverter().to_bgr, float(stream.sample_aspect_ratio or 1)
     output.send(f"open {float(stream.average_rate or stream.guessed_rate or 0)}")
-    due = 0.0
 
     def is_early() -> bool:
-        return pace is None and time.monotonic() + every / 2 < due
+        return pace is None and not output.is_due(time.monotonic() + output.every / 2)
 
     for picture in _pictures(container, stream, output, is_early):
         if pace is not None and picture.time is not None:
             pace.wait(float(picture.time))
         now = time.monotonic()
-        if now < due:
-            continue
-        due = max(due + every, now)
-        if not output.publish(now, convert(picture, aspect)):
+        if output.is_due(now) and not output.publish(now, convert(picture, aspect)):
             return
 
 
