@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 
 from tests.waiting import free_port, wait_for
+from vlj_edge import VljEdgeError
 from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.video import camera
 from vlj_edge.runtime.video.camera import CameraSource
 from vlj_edge.runtime.video.files import VideoFile
 from vlj_edge.runtime.video.opencv import import_opencv
-from vlj_edge.runtime.video.uri import open_source
+from vlj_edge.runtime.video.uri import camera_address, open_source
 
 HERE = Path(__file__).parent
 
@@ -32,13 +35,13 @@ def has_rtsp_server() -> bool:
 
 
 @pytest.fixture
-def rtsp() -> Iterator[Callable[[int, str], subprocess.Popen[str]]]:
+def rtsp() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     if not has_rtsp_server():
         pytest.skip("GStreamer's RTSP server is not installed: apt install gir1.2-gst-rtsp-server-1.0")
     running: list[subprocess.Popen[str]] = []
 
-    def serve(port: int, colour: str) -> subprocess.Popen[str]:
-        command = ["/usr/bin/python3", str(HERE / "rtsp_server.py"), str(port), colour]
+    def serve(port: int, colour: str, *options: str) -> subprocess.Popen[str]:
+        command = ["/usr/bin/python3", str(HERE / "rtsp_server.py"), str(port), colour, *options]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         running.append(server)
         assert server.stdout is not None and server.stdout.readline() == "ready\n"
@@ -54,7 +57,7 @@ def rtsp() -> Iterator[Callable[[int, str], subprocess.Popen[str]]]:
 def test_narration_goes_on_when_an_rtsp_camera_comes_back(
     away: float,
     tiny_bundle: Path,
-    rtsp: Callable[[int, str], subprocess.Popen[str]],
+    rtsp: Callable[..., subprocess.Popen[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     port, states = free_port(), []
@@ -83,6 +86,74 @@ def test_narration_goes_on_when_an_rtsp_camera_comes_back(
     source.close()
     listener.join(60)
     assert not listener.is_alive()
+
+
+def group_of_pictures(frames: int) -> list[str]:
+    return ["--encoder", f"openh264enc gop-size={frames} ! rtph264pay"]
+
+
+def test_a_long_group_of_pictures_is_shown_from_its_key_frame_on(rtsp: Callable[..., subprocess.Popen[str]]) -> None:
+    port, started = free_port(), time.monotonic()
+    rtsp(port, "0xffff0000", *group_of_pictures(600), "--live", "false")  # the next key frame comes after 40 s
+    with closing(open_source(f"rtsp://127.0.0.1:{port}/camera")) as source:
+        assert next(iter(source)).image[..., 2].mean() > 240
+    assert time.monotonic() - started < 30
+
+
+def test_a_key_frame_is_waited_for_as_long_as_packets_come(rtsp: Callable[..., subprocess.Popen[str]]) -> None:
+    port, states = free_port(), []
+    rtsp(port, "0xffff0000", *group_of_pictures(120))  # the first client gets no key frame for 8 s
+    address = camera_address(f"rtsp://127.0.0.1:{port}/camera")
+    assert address is not None
+    with closing(CameraSource(address, opening=5.0, on_state=states.append)) as source:
+        frames = iter(source)
+        assert next(frames).image[..., 2].mean() > 240
+        assert states == ["waiting for a key frame", "live"] and source.restarts == 0
+
+
+def test_a_stream_without_key_frames_says_so(
+    rtsp: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(camera, "_LONGEST_GROUP", 7.0)
+    port = free_port()
+    rtsp(port, "0xffff0000", *group_of_pictures(3000))
+    with pytest.raises(VljEdgeError, match=r"camera sends .*key frame interval"):
+        open_source(f"rtsp://127.0.0.1:{port}/camera")
+
+
+@pytest.mark.parametrize("way", [[], ["--digest"]], ids=["basic", "digest"])
+def test_an_rtsp_password_is_percent_decoded(way: list[str], rtsp: Callable[..., subprocess.Popen[str]]) -> None:
+    port, user, password = free_port(), "ad#min", "p@ss/w?rd% [1]:\u00fc"
+    rtsp(port, "0xffff0000", "--user", user, "--password", password, *way)
+    secret = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    with closing(open_source(f"rtsp://{secret}@127.0.0.1:{port}/camera")) as source:
+        assert isinstance(source, CameraSource) and source._reader is not None
+        shown = Path(f"/proc/{source._reader._process.pid}/cmdline").read_bytes()
+        assert b"camera_process" in shown and b"ss%2Fw" not in shown and b"p@ss" not in shown
+        assert next(iter(source)).image[..., 2].mean() > 200
+    with pytest.raises(VljEdgeError, match=r"\*\*\*@127.*401.*password") as caught:
+        open_source(f"rtsp://hunter2:{quote(password, safe='')}@127.0.0.1:{port}/camera")
+    assert "hunter2" not in str(caught.value) and "w%3Frd" not in str(caught.value)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+@pytest.mark.parametrize("scheme", ["udp", "rtp", "rtmp"])
+def test_other_protocols(scheme: str) -> None:
+    port = free_port()
+    made = ["-re", "-f", "lavfi", "-i", "testsrc2=size=160x120:rate=15", "-c:v", "flv1", "-g", "5"]
+    sent = {
+        "udp": ["-c:v", "mpeg2video", "-f", "mpegts", f"udp://127.0.0.1:{port}?pkt_size=1316"],
+        "rtp": ["-c:v", "mpeg2video", "-f", "rtp_mpegts", f"rtp://127.0.0.1:{port}"],
+        "rtmp": ["-f", "flv", "-listen", "1", f"rtmp://127.0.0.1:{port}/live/x"],
+    }[scheme]
+    with subprocess.Popen(["ffmpeg", "-loglevel", "error", *made, *sent]) as sender:
+        try:
+            path = "/live/x" if scheme == "rtmp" else ""
+            with closing(open_source(f"{scheme}://127.0.0.1:{port}{path}", keep_trying=True)) as source:
+                frames = list(islice(source, 8))
+            assert {frame.image.shape for frame in frames} == {(120, 160, 3)} and frames[-1].time > 0.2
+        finally:
+            sender.kill()
 
 
 @pytest.fixture
@@ -166,7 +237,7 @@ def test_a_reader_outlives_the_thread_that_started_it(http: tuple[str, dict[str,
 def test_a_reader_dies_with_its_parent(http: tuple[str, dict[str, bytes]]) -> None:
     program = f"""
 import os, time
-from vlj_edge.runtime.video.uri import open_source
+from vlj_edge.runtime.video.uri import camera_address, open_source
 source = open_source("{http[0]}/hang")
 time.sleep(1.5)  # it hangs in a read by now, and so does not see that nobody takes its frames
 print(source._reader._process.pid, flush=True)
