@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 _SECRET = r"(?i:user|pass|pwd|token|secret|key|auth)\w*="  # names of URI parameters that cameras use
 
@@ -20,6 +22,16 @@ class VljEdgeError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__("".join(c if c.isprintable() else " " if c.isspace() else "?" for c in message))
+
+
+class SourceBrokeOff(VljEdgeError):
+    """A source ended too early: a damaged file, a lost camera. Everything before the break has come out.
+
+    Attributes:
+        found: the answers, about the part before the break, to what was asked of the whole source.
+    """
+
+    found: Sequence[Any] = ()
 
 
 def require(module: str, extra: str) -> ModuleType:

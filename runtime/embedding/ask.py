@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import SourceBrokeOff, VljEdgeError
 from vlj_edge.results import Answer
 
 from ..model import Model
@@ -28,6 +28,7 @@ def answer_questions(
     Raises:
         VljEdgeError: there is no question, a question has fewer than two choices, two choices are the same to the text
             encoder, or the source or the bundle cannot be used.
+        SourceBrokeOff: the source ended too early; `found` has the answers about the part before.
     """
     refuse_string(questions, "questions")
     choices = [YES_NO] * len(questions) if choices is None else choices
@@ -35,21 +36,26 @@ def answer_questions(
         raise VljEdgeError(f"{len(questions)} questions have {len(choices)} lists of choices: give each its own")
     banks = _banks(model, choices)
     total, count, end = np.zeros((len(questions), model.manifest.embedding), np.float64), 0, 0.0
-    windows = model.ask(source, questions)
-    try:
-        for window in windows:
-            total += window.embeddings
-            count, end = count + 1, window.window.end
-    finally:
-        windows.close()
+    broken: SourceBrokeOff | None = None
+    with model.ask(source, questions) as windows:
+        try:
+            for window in windows:
+                total += window.embeddings
+                count, end = count + 1, window.window.end
+        except SourceBrokeOff as error:
+            broken = error
     if not count:
-        raise VljEdgeError("the source has no window to look at: give a longer video")
+        raise broken or VljEdgeError("the source has no window to look at: give a longer video")
     means = (total / count).astype(np.float32)
     temperature = model.manifest.labels.temperature
-    return [
+    answers = [
         _answer(question, mean, bank, temperature, end)
         for question, mean, bank in zip(questions, means, banks, strict=True)
     ]
+    if broken is not None:
+        broken.found = answers
+        raise broken
+    return answers
 
 
 def _banks(model: Model, choices: Sequence[Sequence[str]]) -> list[LabelBank]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlj_edge import bundle
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import SourceBrokeOff, VljEdgeError
 from vlj_edge.results import Classification, Guess, WindowEmbedding
 
 from .labels import LabelBank
@@ -26,17 +26,26 @@ def classify(
 
     Raises:
         VljEdgeError: there is no window.
+        SourceBrokeOff: the source ended too early; `found` has the Classification of the part before.
     """
     total, start, end = np.zeros(bank.embeddings.shape[1], np.float64), None, 0.0
     count = 0
-    for item in items:
-        total += item.embedding
-        count += 1
-        start = item.window.start if start is None else start
-        end = item.window.end
+    broken: SourceBrokeOff | None = None
+    try:
+        for item in items:
+            total += item.embedding
+            count += 1
+            start = item.window.start if start is None else start
+            end = item.window.end
+    except SourceBrokeOff as error:
+        broken = error
     if start is None:
-        raise VljEdgeError("the source has no window to look at: give a longer video")
-    return _ranked(bank.embeddings @ (total / count).astype(np.float32), bank, settings, top, start, end)
+        raise broken or VljEdgeError("the source has no window to look at: give a longer video")
+    answer = _ranked(bank.embeddings @ (total / count).astype(np.float32), bank, settings, top, start, end)
+    if broken is not None:
+        broken.found = [answer]
+        raise broken
+    return answer
 
 
 def watch(

@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import SourceBrokeOff, VljEdgeError
 from vlj_edge.results import Totals
 
 from ..video.source import Source
@@ -40,7 +40,7 @@ class Run(Iterator[Item], Generic[Item]):
         the robot arm stays still
 
     Raises, at the end of the iteration:
-        VljEdgeError: the source broke off; everything before the break has come out.
+        SourceBrokeOff: everything before the break has come out.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ def close_all(runs: Iterable[Run[Any]]) -> None:
 def _to_the_end(items: Iterable[Item], source: Source) -> Generator[Item, None, None]:
     yield from items
     if source.incomplete is not None:  # only now, when everything before the break has come out
-        raise VljEdgeError(source.incomplete)
+        raise SourceBrokeOff(source.incomplete)
 
 
 _open_runs: weakref.WeakSet[Run[Any]] = weakref.WeakSet()

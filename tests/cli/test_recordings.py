@@ -26,7 +26,7 @@ GOOD = [
 ]
 DAMAGED = ["overwritten.mp4", "overwritten.mkv", "cut_at_60_of_h264_aac.mp4", "cut_at_60_of_fragmented.mp4"]
 NO_VIDEO = ["page.mp4", "song_with_cover.mp4", "index_lost.mp4"]
-COMMANDS = ["narrate", "embed", "classify", "index"]
+COMMANDS = ["narrate", "embed", "classify", "ask", "index"]
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,12 @@ def command(tiny_bundle: Path, tmp_path: Path) -> Callable[[str, Path], Done]:
 
     def run(name: str, path: Path) -> Done:
         options = {
-            "narrate": ("--json",),
+            "narrate": ("--json", "--every-window"),
+            "ask": ("which colour?", "--choices", "red,green", "--json"),
             "classify": ("--labels", "red,green,blue", "--json"),
             "index": ("--store", tmp_path / "store"),
         }
-        return refused(name, path, "--bundle", tiny_bundle, *options.get(name, ()))
+        return refused(name, path, *options.get(name, ()), "--bundle", tiny_bundle)
 
     return run
 

@@ -36,13 +36,15 @@ def ask(
     from vlj_edge.runtime.embedding.ask import answer_questions
     from vlj_edge.runtime.embedding.labels import read_labels
 
+    from .interrupts import until_broken
+
     if len(choices) > 1 and len(choices) != len(questions):
         raise click.UsageError(f"{len(questions)} questions and {len(choices)} --choices: give one, or one for each")
     lists = [read_labels(listed) for listed in choices]
     if len(lists) == 1:
         lists *= len(questions)
     with load_model(bundle, engine_options) as model:
-        for answer in answer_questions(model, source, questions, lists or None):
+        for answer in until_broken(lambda: answer_questions(model, source, questions, lists or None)):
             if as_json:
                 click.echo(json.dumps(answer.as_dict(), ensure_ascii=False))
             elif len(questions) == 1:

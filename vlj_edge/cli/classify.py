@@ -66,7 +66,7 @@ def classify(
     from vlj_edge.runtime.embedding.labels import load_bank, make_bank, read_labels
 
     from ..errors import VljEdgeError, without_credentials
-    from .interrupts import interrupts_deferred, until_interrupted, was_interrupted
+    from .interrupts import interrupts_deferred, until_broken, until_interrupted, was_interrupted
 
     if (label_list is None) == (bank is None):
         raise click.UsageError("give either --labels or --bank")
@@ -82,8 +82,8 @@ def classify(
             settings = replace(settings, none_below=none_below)
         with model.embed(source, query=query or settings.query or None) as items:
             if not stream:
-                answer = classify(until_interrupted(items), label_bank, settings, top)
-                click.echo(_answer(answer, settings.none_below, as_json))
+                for answer in until_broken(lambda: [classify(until_interrupted(items), label_bank, settings, top)]):
+                    click.echo(_answer(answer, settings.none_below, as_json))
                 if was_interrupted():
                     raise KeyboardInterrupt
                 return

@@ -12,10 +12,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TypeVar
+
+from ..errors import SourceBrokeOff
 
 Item = TypeVar("Item")
 
@@ -61,6 +63,15 @@ def until_interrupted(items: Iterable[Item]) -> Iterator[Item]:
     """Yield items to their end or the first signal, so that what was found until then can be printed."""
     with suppress(KeyboardInterrupt):
         yield from items
+
+
+def until_broken(find: Callable[[], Iterable[Item]]) -> Iterator[Item]:
+    """Yield what find() returns. If the source broke off, yield what was found until then before the error goes on."""
+    try:
+        yield from find()
+    except SourceBrokeOff as error:
+        yield from error.found
+        raise
 
 
 def _handle(handler: Any) -> None:
