@@ -1,7 +1,4 @@
-"""Narrate frames that a program already has, such as those of a robot, a simulator or a camera's own library.
-
-python examples/feed_frames.py VIDEO      stands for them: any video
-"""
+"""Narrate frames that a program already has, such as those of a robot, a simulator or a camera's own library."""
 
 from __future__ import annotations
 
@@ -14,22 +11,19 @@ import vlj_edge
 
 
 def frames(path: str) -> Iterator[tuple[float, np.ndarray]]:
-    """Your own loop: the time of each frame, seconds, and its image, uint8 [height, width, 3], BGR."""
+    """Your own loop, for which a video stands here: (seconds, uint8 [height, width, 3], BGR)."""
     with vlj_edge.open_source(path) as source:
         for frame in source:
             yield frame.time, frame.image
 
 
-def main(path: str) -> None:
+if len(sys.argv) != 2:
+    print("usage: feed_frames.py VIDEO (whose frames stand for your own)", file=sys.stderr)
+    sys.exit(2)
+
+try:
     with vlj_edge.load() as model:
-        for event in model.narrate(frames(path)):
-            print(f"{event.centre:5.1f} s  {event.text}", flush=True)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    try:
-        main(sys.argv[1])
-    except vlj_edge.VljEdgeError as error:
-        sys.exit(f"error: {error}")
+        for event in model.narrate(frames(sys.argv[1])):
+            print(f"{event.centre:6.1f} s  {event.text}", flush=True)
+except vlj_edge.VljEdgeError as error:
+    sys.exit(f"error: {error}")

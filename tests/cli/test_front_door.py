@@ -79,7 +79,7 @@ def test_version_is_that_of_the_package() -> None:
     assert (done.returncode, done.stdout) == (0, f"vlj-edge, version {package.__version__}\n")
 
 
-@pytest.mark.parametrize("missing", ["cv2", "onnxruntime"])
+@pytest.mark.parametrize("missing", ["av", "onnxruntime"])
 def test_narrate_says_which_extra_to_install(missing: str, video: Path, tiny_bundle: Path) -> None:
     done = vlj_edge_without([missing], "narrate", video, "--bundle", tiny_bundle)
     assert error_of(done).startswith(f"error: {missing} is needed here")
