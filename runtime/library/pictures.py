@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
-from contextlib import closing
-from itertools import chain
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from pathlib import Path
 
+from vlj_edge.atomic_write import atomic_write
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Moment
 
-from ..video.opencv import import_opencv
-from ..video.source import Frame
+from ..video.files import VideoFile
+from ..video.film import film
+from ..video.jpeg import encode_jpeg
+from ..video.source import Frame, Source
 from ..video.uri import open_source
+
+_LEAD = 2.0  # seconds that are read before a moment, for the frame that is shown as it begins
 
 
 def write_thumbnail(moment: Moment, path: Path, width: int = 320) -> None:
@@ -22,48 +26,61 @@ def write_thumbnail(moment: Moment, path: Path, width: int = 320) -> None:
     Raises:
         VljEdgeError: the video is gone or has changed, or the file cannot be written.
     """
-    cv2 = import_opencv()
     middle = (moment.best_start + moment.best_end) / 2
-    with closing(_frames(moment, middle, math.inf)) as frames:
-        image = next(frames).image
-    height = max(1, round(image.shape[0] * width / image.shape[1]))
-    if image.shape[1] > width:
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    if not cv2.imwrite(str(path), image):
-        raise VljEdgeError(f"{path} cannot be written: check the folder and the disk")
+    with _open(moment, middle) as source:
+        image = next(_shown(source, moment, middle, math.inf)).image
+    try:
+        with atomic_write(path) as stream:
+            stream.write(encode_jpeg(image, width, quality=90))
+    except OSError as error:
+        raise VljEdgeError(f"{path} cannot be written ({error.strerror}): check the folder and the disk") from error
 
 
 def write_clip(moment: Moment, path: Path) -> None:
-    """Write a moment as an MP4 (MPEG-4 part 2, which every build of OpenCV has), in the video's own size and rate.
+    """Write a moment as an MP4 (H.264 and AAC), in the video's own size, times and sound.
 
     Raises:
         VljEdgeError: the video is gone or has changed, or the file cannot be written.
     """
-    cv2 = import_opencv()
-    with closing(_frames(moment, moment.start, moment.end)) as frames:
-        first = next(frames)
-        with closing(open_source(Path(moment.file))) as source:
-            rate = 1 / source.period
-        height, width = first.image.shape[:2]
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, (width, height))
-        try:
-            if not writer.isOpened():
-                raise VljEdgeError(f"{path} cannot be written: check the folder and the disk")
-            for frame in chain([first], frames):
-                writer.write(frame.image)
-        finally:
-            writer.release()
+    with _open(moment, moment.start, moment.end) as source:
+        sound = source.sound(moment.start, moment.end) if isinstance(source, VideoFile) else None
+        with closing(sound) if sound else nullcontext(), film(path, source.period, sound) as writer:
+            for frame in _shown(source, moment, moment.start, moment.end):
+                writer.write(max(0.0, frame.time - moment.start), frame.image)
 
 
-def _frames(moment: Moment, start: float, end: float) -> Generator[Frame, None, None]:
+def _open(moment: Moment, start: float, end: float | None = None) -> Source:
+    path = Path(moment.file)
+    try:
+        return open_source(path, start=max(0.0, start - _LEAD), end=end)
+    except VljEdgeError:
+        open_source(path).close()  # raises what is wrong with the file itself
+        raise _changed(moment, start) from None
+
+
+def _shown(source: Source, moment: Moment, start: float, end: float) -> Iterator[Frame]:
     """Yield the frames shown between two times (seconds), at least one."""
     found = False
-    with closing(open_source(Path(moment.file))) as source:
-        for frame in source:
-            if frame.time >= end:
-                break
-            if frame.time + source.period > start:
-                found = True
-                yield frame
+    for frame, following in _with_next(source):
+        if frame.time >= end:
+            break
+        if (frame.time + source.period if following is None else following.time) > start:
+            found = True
+            yield frame
     if not found:
-        raise VljEdgeError(f"{moment.file} ends before {start:.1f} s: it has changed, so index it again")
+        raise _changed(moment, start)
+
+
+def _changed(moment: Moment, start: float) -> VljEdgeError:
+    return VljEdgeError(f"{moment.file} ends before {start:.1f} s: it has changed, so index it again")
+
+
+def _with_next(source: Source) -> Iterator[tuple[Frame, Frame | None]]:
+    """Yield each frame with the one after it, None for the last."""
+    before: Frame | None = None
+    for frame in source:
+        if before is not None:
+            yield before, frame
+        before = frame
+    if before is not None:
+        yield before, None

@@ -11,7 +11,7 @@ from weakref import proxy
 
 from vlj_edge.errors import VljEdgeError
 
-from ...video.opencv import import_opencv
+from ...video.jpeg import encode_jpeg
 from ..channel import Channel
 
 BOUNDARY = "frame"
@@ -39,7 +39,7 @@ class LatestJpeg:
                 image = self._channel.latest_image()
                 if image is None or image is self._image:
                     return self._latest
-                self._latest = ((self._latest[0] if self._latest else 0) + 1, _encode(image))
+                self._latest = ((self._latest[0] if self._latest else 0) + 1, encode_jpeg(image, _MAX_WIDTH, _QUALITY))
             except VljEdgeError:  # a damaged frame: the one before stays
                 return self._latest
             self._image, self._not_before = image, time.monotonic() + _INTERVAL / 2
@@ -60,15 +60,3 @@ class LatestJpeg:
                 yield f"--{BOUNDARY}--\r\n".encode()
                 return
             await asyncio.sleep(_INTERVAL)
-
-
-def _encode(image: Any) -> bytes:
-    cv2 = import_opencv()
-    height, width = image.shape[:2]
-    if width > _MAX_WIDTH:
-        size = (_MAX_WIDTH, max(1, round(height * _MAX_WIDTH / width)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    good, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    if not good:
-        raise VljEdgeError("the frame cannot be encoded as JPEG: look at the source with another program")
-    return bytes(data)

@@ -17,7 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from vlj_edge.errors import VljEdgeError
 
-from ...video.opencv import import_opencv
+from ...video.pyav import open_container, picture_stream
 from ...video.source import Frame, Source
 from ...video.uri import open_source
 
@@ -213,17 +213,11 @@ def open_clip(clip: Path, until: float, closing: threading.Event) -> Source:
     Raises:
         VljEdgeError: the clip cannot be read, or its frames are too large.
     """
-    cv2 = import_opencv()
-    capture = cv2.VideoCapture(str(clip))
-    try:
-        width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
-        readable = capture.isOpened()
-    finally:
-        capture.release()
-    if not readable:
-        raise VljEdgeError("the clip cannot be read as a video: convert it with ffmpeg, or record it again")
+    with open_container(clip, "the clip") as container:
+        codec = picture_stream(container, "the clip").codec_context
+        width, height = codec.width, codec.height
     if max(width, height) > _MAX_SIDE or width * height > _MAX_PIXELS:
-        raise VljEdgeError(f"the clip's frames are {width:.0f}x{height:.0f}: send a clip of at most 3840x2160")
+        raise VljEdgeError(f"the clip's frames are {width}x{height}: send a clip of at most 3840x2160")
     return _TimedSource(open_source(clip), until, closing)
 
 
