@@ -61,4 +61,6 @@ def _answer(address: NetworkAddress, response: HTTPResponse, body: HttpBody) -> 
         return HttpAnswer("mjpeg", body)
     if kind.startswith("image/") or (body.head.startswith(_IMAGES) and not kind.startswith("video/")):
         return HttpAnswer("snapshot", body)
+    if kind == "text/html" and body.head.lstrip().startswith(b"<"):
+        raise OSError("it is a web page, no video")
     return HttpAnswer("recording", body)

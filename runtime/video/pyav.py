@@ -19,9 +19,11 @@ class UnreadableError(VljEdgeError):
 
     Attributes:
         reason: why, in words.
+        protocol_missing: this FFmpeg does not know the protocol of its URL.
     """
 
     def __init__(self, shown: str, error: Exception) -> None:
+        self.protocol_missing = isinstance(error, import_av().error.ProtocolNotFoundError)
         self.reason: str = getattr(error, "strerror", None) or str(error)
         if isinstance(error, import_av().error.InvalidDataError):
             self.reason = "it is damaged, cut off before its index was written, or no video"

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from vlj_edge.errors import VljEdgeError
+
 from .deinterlace import Deinterlacer
 from .http_source import ask
 from .network import STREAM_PROTOCOLS, NetworkAddress
 from .picture import PictureConverter
-from .pyav import import_av, open_container, picture_stream
+from .pyav import UnreadableError, import_av, open_container, picture_stream
 from .reader_output import ReaderOutput
 from .snapshots import read_snapshots
 
@@ -30,18 +32,26 @@ _OPTIONS = {
     "udp": {"timeout": _SILENCE, "overrun_nonfatal": "1", "fifo_size": "50000"},
     "rtp": {"timeout": _SILENCE},
 }
-_LONGEST_SLEEP = 15.0  # seconds; what is further ahead has other times than what came before
+_LONGEST_SLEEP = 4.0  # seconds; what is further ahead has other times than what came before
 
 
 def read_stream(address: NetworkAddress, output: ReaderOutput) -> None:
     """Read rtsp, rtmp, srt, udp and rtp until the stream ends.
 
     Raises:
-        VljEdgeError: it cannot be opened, or holds no pictures.
+        VljEdgeError: it cannot be opened, holds no pictures, or this FFmpeg lacks its protocol.
     """
     scheme = address.url.partition("://")[0]
     options = _LOOK | _OPTIONS[scheme] | {"protocol_whitelist": STREAM_PROTOCOLS[scheme]}
-    container = open_container(address.with_credentials(), address.shown, options)
+    try:
+        container = open_container(address.with_credentials(), address.shown, options)
+    except UnreadableError as error:
+        if error.protocol_missing:
+            raise VljEdgeError(
+                f"{address.shown} cannot be read: PyAV's FFmpeg has no {scheme}. Let another one pass it on: ffmpeg -i"
+                f" {scheme}://... -c copy -f mpegts udp://127.0.0.1:5000, and give udp://127.0.0.1:5000"
+            ) from None
+        raise
     _publish(container, address.shown, output)
 
 
@@ -88,7 +98,7 @@ def _publish(container: Any, shown: str, output: ReaderOutput, pace: Pace | None
     codec = stream.codec_context
     codec.thread_type, codec.thread_count = "SLICE", 0  # threads for frames would delay them
     codec.flags |= import_av().codec.context.Flags.low_delay
-    convert, aspect = PictureConverter().to_bgr, float(stream.sample_aspect_ratio or 1)
+    convert = PictureConverter().to_bgr
     output.send(f"open {float(stream.average_rate or stream.guessed_rate or 0)}")
 
     def is_early() -> bool:
@@ -98,7 +108,11 @@ def _publish(container: Any, shown: str, output: ReaderOutput, pace: Pace | None
         if pace is not None and picture.time is not None:
             pace.wait(float(picture.time))
         now = time.monotonic()
-        if output.is_due(now) and not output.publish(now, convert(picture, aspect)):
+        if not output.is_due(now):
+            continue
+        # of a stream that began without a key frame, only the decoder knows it
+        aspect = float(codec.sample_aspect_ratio or stream.sample_aspect_ratio or 1)
+        if not output.publish(now, convert(picture, aspect)):
             return
 
 
@@ -115,13 +129,14 @@ def _pictures(container: Any, stream: Any, output: ReaderOutput, can_skip: Calla
         begun = begun or packet.is_keyframe
         codec.skip_frame = "NONREF" if deinterlacer is None and can_skip() else "DEFAULT"
         try:
-            pictures = codec.decode(packet) if begun else []
+            pictures = codec.decode(packet)
         except error.InvalidDataError:
-            output.count_bad()
+            if begun:  # before, a decoder has nothing to build on
+                output.count_bad()
             continue
         for picture in pictures:
-            if picture.is_corrupt:
-                output.count_bad()
+            begun = begun or picture.key_frame
+            if picture.is_corrupt or not begun:
                 continue
             if deinterlacer is None and picture.interlaced_frame:
                 deinterlacer = Deinterlacer()
