@@ -58,9 +58,10 @@ def open_container(place: Path | str | Any, shown: str, options: dict[str, str] 
     """
     av = import_av()
     options = {"protocol_whitelist": LOCAL_PROTOCOLS if isinstance(place, Path) else "none"} | (options or {})
-    if hasattr(place, "io_open"):
-        options |= place.options
-        arguments |= {"format": place.format, "io_open": place.io_open}
+    playlist: Any = place
+    if hasattr(playlist, "io_open"):
+        options |= playlist.options
+        arguments |= {"format": playlist.format, "io_open": playlist.io_open}
     if isinstance(place, Path):
         # "file:" so that no part of the name is taken for a protocol; surrogates so that any bytes are a name.
         place = "file:" + os.fspath(place.absolute())
