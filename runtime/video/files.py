@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,10 @@ from .picture import PictureConverter
 from .pyav import open_container
 from .sound import Sound, open_sound
 from .source import Frame, Source
+
+
+def _same(place: Path | str) -> Path | str:
+    return place
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class VideoFile(Source):
         part: what of it is read.
         sampled_at: see Decoder.
         options: FFmpeg's, see open_container().
+        again: opens an object like `place` once more; None: it can be read only once.
 
     Attributes:
         part: what of it is read.
@@ -60,10 +65,13 @@ class VideoFile(Source):
         part: Part | None = None,
         sampled_at: float | None = None,
         options: dict[str, str] | None = None,
+        again: Callable[[], Any] | None = None,
     ) -> None:
         self._place, self._shown, self.part = place, shown or str(place), part or Part()
         self._options = options
-        self.rereadable = place.is_file() if isinstance(place, Path) else isinstance(place, str)
+        if again is None and (place.is_file() if isinstance(place, Path) else isinstance(place, str)):
+            again = partial(_same, place)
+        self._again, self.rereadable = again, again is not None
         self._stop, self._closed, self._at_end = threading.Event(), False, False
         # Held in every call into the container: one that is closed under another thread's read aborts the process.
         self._reading = threading.Lock()
@@ -98,12 +106,18 @@ class VideoFile(Source):
         """Open the sound of the part that is read, or of the one given, seconds.
 
         None: there is none, the pictures' rate is not their own, or the recording can be read only once.
+
+        Raises:
+            VljEdgeError: the recording cannot be opened once more.
         """
-        if self.part.frames_per_second is not None or not self.rereadable:
+        if self.part.frames_per_second is not None or self._again is None:
             return None
         if start is None:
             start, end = self.part.start, self.part.end
-        return open_sound(self._place, self._shown, self._options, start, end)
+        place = self._again()
+        if place is None:
+            raise VljEdgeError(f"{self._shown} is no recording any more: its sound cannot be read")
+        return open_sound(place, self._shown, self._options, start, end)
 
     def interrupt(self) -> None:
         """See Source."""

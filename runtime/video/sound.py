@@ -7,8 +7,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from vlj_edge.errors import VljEdgeError
-
 from .decoder import start_of
 from .pyav import import_av, open_container
 
@@ -19,7 +17,7 @@ class Sound:
     """The sound of a part of a recording, without gaps: silence where it begins late, pauses, or is damaged.
 
     Args:
-        place, shown, options: see open_container().
+        place, shown, options: see open_container(); an object is closed by close().
         start, end: seconds from the start of the container; None: up to the end.
 
     Attributes:
@@ -39,7 +37,12 @@ class Sound:
         start: float = 0.0,
         end: float | None = None,
     ) -> None:
-        self._container = open_container(place, shown, options)
+        self._place = place
+        try:
+            self._container = open_container(place, shown, options)
+        except BaseException:
+            self._close_place()
+            raise
         self._stream = self._container.streams.best("audio")
         codec: Any = None if self._stream is None else self._stream.codec_context
         self.exists = bool(codec and codec.sample_rate)
@@ -50,6 +53,11 @@ class Sound:
     def close(self) -> None:
         """Close the container. Not during a call of frames()."""
         self._container.close()
+        self._close_place()
+
+    def _close_place(self) -> None:
+        if not isinstance(self._place, Path | str):
+            self._place.close()
 
     def frames(self) -> Iterator[Any]:
         """Yield av.AudioFrame, whose `time` counts from the start of the part, seconds."""
@@ -115,13 +123,10 @@ class Sound:
 
 
 def open_sound(
-    place: Path | str, shown: str, options: dict[str, str] | None, start: float = 0.0, end: float | None = None
+    place: Path | str | Any, shown: str, options: dict[str, str] | None, start: float = 0.0, end: float | None = None
 ) -> Sound | None:
-    """Return the sound of a part of a recording; None if it has none that can be read."""
-    try:
-        sound = Sound(place, shown, options, start, end)
-    except VljEdgeError:
-        return None
+    """Return the sound of a part of a recording; None if it has none that can be decoded. See Sound."""
+    sound = Sound(place, shown, options, start, end)
     if not sound.exists:
         sound.close()
         return None

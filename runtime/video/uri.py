@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -75,7 +76,8 @@ def open_source(
     recording = _http_recording(address, keep_trying) if address.reader == "http" else None
     if recording is not None:
         try:
-            return VideoFile(recording, address.shown, part, sampled_at)
+            again = partial(_http_recording, address, keep_trying)
+            return VideoFile(recording, address.shown, part, sampled_at, again=again)
         except BaseException:
             recording.close()
             raise

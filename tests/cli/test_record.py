@@ -6,8 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +106,15 @@ def test_ctrl_c_while_the_film_is_written_leaves_nothing(tiny_bundle: Path, tmp_
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130 and "Traceback" not in process.stderr.read()
     assert os.listdir(tmp_path) == ["noise.mp4"]
+
+
+@needs_ffmpeg
+def test_the_film_of_a_recording_behind_http_has_its_sound(recording: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(recording.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/{recording.name}"
+        done = vlj_edge("narrate", address, "--bundle", tiny_bundle, "--record", tmp_path / "film.mp4")
+        server.shutdown()
+    assert done.returncode == 0 and probe(tmp_path / "film.mp4")["audio"]["codec_name"] == "aac"
+    assert times(tmp_path / "film.mp4") == pytest.approx(times(recording), abs=1e-4)
