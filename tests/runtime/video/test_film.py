@@ -94,14 +94,18 @@ def test_sound_that_begins_late_or_pauses_stays_in_sync(tmp_path: Path) -> None:
         assert heard[0] == pytest.approx(100, abs=4)
 
 
+@needs_ffmpeg
 def test_colours_and_sizes(tmp_path: Path) -> None:
     for width, height in ((1, 1), (65, 49), (640, 360), (1280, 720)):
         with film(tmp_path / "film.mp4", 0.1) as writer:
             for number in range(3):
                 writer.write(number / 10, picture(width, height))
-        (shown, *_), file = pictures(tmp_path / "film.mp4"), VideoFile(tmp_path / "film.mp4")
-        assert shown.shape[:2] == (max(16, height + height % 2), max(16, width + width % 2))
-        assert np.abs(next(iter(file)).image.mean((0, 1)) - (200, 60, 30)).max() < 6
+        shown = probe(tmp_path / "film.mp4")["video"]
+        assert (shown["width"], shown["height"]) == (max(16, width + width % 2), max(16, height + height % 2))
+        matrix = {"bt709": "bt709", "smpte170m": "bt601"}[shown["color_space"]]
+        command = ["ffmpeg", "-v", "error", "-i", str(tmp_path / "film.mp4"), "-vf", f"scale=in_color_matrix={matrix}"]
+        raw = subprocess.run([*command, "-pix_fmt", "bgr24", "-f", "rawvideo", "-"], check=True, capture_output=True)
+        assert np.abs(np.frombuffer(raw.stdout, np.uint8).reshape(-1, 3).mean(0) - (200, 60, 30)).max() < 6
 
 
 def test_pictures_of_another_size_are_fitted_into_that_of_the_first(tmp_path: Path) -> None:
