@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,9 @@ import pytest
 
 from tests.waiting import wait_for
 from vlj_edge import VljEdgeError
+from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.service.settings import SourceSettings
+from vlj_edge.runtime.service.station import Station
 from vlj_edge.runtime.video import http_body, http_client
 from vlj_edge.runtime.video.camera import CameraSource
 from vlj_edge.runtime.video.files import VideoFile
@@ -139,6 +142,38 @@ def test_a_part_of_a_recording(media: MediaServer, films: dict[str, bytes]) -> N
         with closing(open_source(f"{media.url}/{way}/{name}", start=1.0, end=1.5)) as source:
             times = [frame.time for frame in source]
             assert times[0] == pytest.approx(1.0, abs=0.041) and 11 <= len(times) <= 14
+
+
+def test_a_recording_can_be_read_again_for_its_sound(media: MediaServer, tmp_path: Path) -> None:
+    made = ["-f", "lavfi", "-i", "testsrc2=size=64x48:duration=1", "-f", "lavfi", "-i", "sine=duration=1"]
+    encoded = ["-c:v", "mpeg4", "-c:a", "aac", tmp_path / "a.mp4"]
+    subprocess.run([str(FFMPEG), "-loglevel", "error", *made, *encoded], check=True)
+    media.files["a.mp4"] = (tmp_path / "a.mp4").read_bytes()
+    with closing(open_source(f"{media.url}/plain/a.mp4")) as source:
+        assert isinstance(source, VideoFile) and source.rereadable
+        assert len(list(source)) == 25
+        sound = source.sound()
+        assert sound is not None and sum(frame.samples for frame in sound.frames()) >= sound.rate * 0.9
+        sound.close()
+
+
+@pytest.mark.parametrize("real_time", [False, True])
+def test_a_recording_in_a_station_is_fetched_once(
+    media: MediaServer, make_video: Callable[..., Path], tiny_bundle: Path, real_time: bool
+) -> None:
+    media.files["a.mkv"] = make_video([((0, 0, 255), 2), ((255, 0, 0), 2)], name="a.mkv").read_bytes()
+    heard: list[str] = []
+    station = Station(
+        Model(tiny_bundle),
+        [SourceSettings("a", f"{media.url}/slow/a.mkv")],
+        on_event=lambda event: heard.append(event.narration.text),
+        real_time=real_time,
+    )
+    station.start()
+    station.wait(0.01)
+    station.stop()
+    assert len(heard) == 2 and len(media.asked) == 1
+    assert station.channels["a"].state == "ended" and station.channels["a"].error is None
 
 
 @pytest.mark.usefixtures("short_pauses")
