@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-VERSIONS_OF = ("vlj-edge", "numpy", "onnxruntime", "opencv-python-headless", "torch", "transformers", "onnx")
+VERSIONS_OF = ("vlj-edge", "numpy", "onnxruntime", "av", "opencv-python-headless", "torch", "transformers", "onnx")
 
 
 def provenance(command: str) -> dict[str, Any]:
