@@ -2,9 +2,9 @@
 
 python benchmarks/reading.py      needs ffmpeg
 
-Recordings: 1080p30 H.264 (a moving test picture with noise, x264's preset medium), and the demo. Each way of reading runs
-in a process of its own, in alternating order; what is compared is CPU time, on one machine, at one time. All show the
-same frames: the benchmark fails if the times of any two differ by more than a millisecond.
+Recordings: 1080p30 H.264 (a moving test picture with noise, x264's preset medium), and the demo. Each way of reading
+runs in a process of its own, in alternating order. CPU time is compared, which other programs disturb little. All show
+the same frames: the benchmark fails if the times of any two differ by more than a millisecond.
 """
 
 from __future__ import annotations

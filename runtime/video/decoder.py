@@ -120,11 +120,15 @@ class Decoder:
         """Return what the container's header says of its length, seconds; None if it does not."""
         if "avi" in self._formats:  # FFmpeg takes the duration of a shortened one from its size
             return float(self._stream.frames) * self.period or None
-        return self._container.duration / 1e6 if self._formats & _STATE_DURATION and self._container.duration else None
+        if not self._formats & _STATE_DURATION or not self._container.duration:
+            return None
+        # MP4 says how long it is, the others when they end by their own clock.
+        return float(self._container.duration / 1e6 - ("mov" not in self._formats) * max(0.0, self._origin))
 
     def _from(self, start: float) -> Iterator[Any]:
         """Yield pictures, the first of which is not later than `start` wherever that can be had."""
         seekable = start > 0 and self._forced_rate is None and self._container.start_time is not None
+        seekable &= self._codec.pix_fmt != "pal8"  # a palette may be stored with the first picture only
         for earlier in (0.0, 1.0, 5.0, 30.0, 120.0) if seekable else ():
             if start <= earlier or not self._seek(start - earlier):
                 break
@@ -156,7 +160,8 @@ class Decoder:
         """Return the time of a picture or packet, seconds from the start of the container; None if it has none."""
         if stored is None or stored.pts is None:
             return None
-        return float(stored.pts * (stored.time_base or self._stream.time_base)) - self._origin
+        base = stored.time_base or self._stream.time_base
+        return stored.pts * base.numerator / base.denominator - self._origin
 
     def _decoded(self) -> Iterator[Any]:
         damaged = import_av().error.InvalidDataError
@@ -250,8 +255,8 @@ class Decoder:
                     if not packet.size:  # PyAV's own mark of the end
                         continue
                     if packet.pts is not None:
-                        end = packet.pts + (packet.duration or 0)
-                        self.end = max(self.end, float(end * packet.time_base) - self._origin)
+                        base, end = packet.time_base, packet.pts + (packet.duration or 0)
+                        self.end = max(self.end, end * base.numerator / base.denominator - self._origin)
                     if packet.stream_index == self._stream.index:
                         self._stored = packet
                         yield packet
