@@ -133,6 +133,15 @@ class Channel:
         """Return whether it has ended without a source: no such file, or one that cannot be read."""
         return self.error is not None and self._source is None
 
+    @property
+    def problem(self) -> str | None:
+        """Why it ended, or why its camera gives no picture, one line; None if nothing is wrong or known."""
+        source = None if self._source is None else self._source.source
+        failure = source.failure if isinstance(source, CameraSource) else None
+        if self.error is not None or failure is None:
+            return self.error
+        return f"no picture: {failure}"
+
     def is_stuck(self) -> bool:
         """Return whether a live source has given frames for over a minute from which no window was made."""
         source = self._source

@@ -72,6 +72,7 @@ class CameraSource(Source):
     Attributes:
         state: "connecting", "waiting for a key frame" (packets come, no picture yet), "live", "lost" or "ended".
         dropped: frames that were replaced by newer ones before they were read.
+        failure: why it gives no picture, in words; None while it does, or where that is not known.
         restarts: how often the reader process was started again.
 
     Raises:
@@ -93,6 +94,7 @@ class CameraSource(Source):
         self.address, self._every, self._stale, self._opening = address, every, stale, opening
         self._on_state, self._command = on_state, tuple(reader)
         self.state: CameraState = "connecting"
+        self.failure: str | None = None
         self.period = 1 / 30
         self.dropped = self.restarts = self._bad_before = 0
         self._reader: _ReaderProcess | None = None
@@ -130,6 +132,7 @@ class CameraSource(Source):
                     yield self._frame(shared)
                 if self._stop.is_set() or (self._reader is not None and self._reader.finished):
                     break
+                self.failure = self._reader.failure if self._reader is not None else None
                 self._close_reader()
                 self._set_state("lost")
                 longest = _LONGEST_PAUSE if failures < _PATIENT_AFTER else _PATIENT_PAUSE
@@ -172,6 +175,7 @@ class CameraSource(Source):
             shared = shared or reader.next(patience, self._stop, self._set_waiting)
             if shared is None:
                 return
+            self.failure = None
             self._set_state("live")
             self.period, patience = reader.period, self._stale
             self.dropped += shared.number - last - 1

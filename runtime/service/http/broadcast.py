@@ -147,10 +147,10 @@ class Broadcaster:
                 seen[channel] = count
                 for seconds, report in reports if self._clients else ():
                     self.publish("window", report_as_dict(shown.get(name, name), seconds, report))
-                state = (str(channel.state), channel.error)
+                state = (str(channel.state), channel.problem)
                 if states.get(channel) != state:
                     states[channel] = state
-                    error = None if channel.error is None else safe_line(channel.error)
+                    error = None if state[1] is None else safe_line(state[1])
                     self.publish("state", {"source": shown.get(name, name), "state": state[0], "error": error})
             for gone in seen.keys() - set(channels.values()):
                 del seen[gone], states[gone]

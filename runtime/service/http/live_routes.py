@@ -187,7 +187,7 @@ def _source_state(server: ServerState, name: str, channel: Channel) -> SourceSta
     return SourceState(
         name=name,
         state=channel.state,
-        error=None if channel.error is None else safe_line(channel.error),
+        error=None if channel.problem is None else safe_line(channel.problem),
         query=settings.query or server.model.manifest.default_query,
         labels=list(settings.labels),
         label=channel.label,

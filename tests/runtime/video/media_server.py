@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -41,8 +42,8 @@ class MediaServer:
 
 
 @contextmanager
-def media_server() -> Iterator[MediaServer]:
-    """Run one on a free port of this machine."""
+def media_server(context: ssl.SSLContext | None = None) -> Iterator[MediaServer]:
+    """Run one on a free port of this machine, by https where there is a context."""
     media = MediaServer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -145,7 +146,9 @@ def media_server() -> Iterator[MediaServer]:
             pass
 
     server = Server(("127.0.0.1", 0), Handler)
-    media.url = f"http://127.0.0.1:{server.server_address[1]}"
+    media.url = f"{'http' if context is None else 'https'}://127.0.0.1:{server.server_address[1]}"
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield media

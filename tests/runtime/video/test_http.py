@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import ssl
 import subprocess
 import threading
 import time
@@ -174,6 +175,49 @@ def test_a_recording_in_a_station_is_fetched_once(
     station.stop()
     assert len(heard) == 2 and len(media.asked) == 1
     assert station.channels["a"].state == "ended" and station.channels["a"].error is None
+
+
+@pytest.mark.usefixtures("short_pauses")
+def test_a_station_says_why_a_camera_gives_no_picture(media: MediaServer, tiny_bundle: Path) -> None:
+    media.log_in, media.snapshot = ("Basic", "me", "hunter2"), lambda: jpeg(50)
+    address = f"{media.url}/snap".replace("://", "://me:hunter3@")
+    station = Station(Model(tiny_bundle), [SourceSettings("a", address)], keep_trying=True)
+    station.start()
+    try:
+        channel = station.channels["a"]
+        wait_for(lambda: channel.state == "lost", 60)
+        assert "401" in str(channel.problem) and "hunter" not in str(channel.problem)
+        media.log_in = None
+        wait_for(lambda: channel.state == "live", 60)
+        assert channel.problem is None
+    finally:
+        station.stop()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_a_certificate_is_checked(films: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "key.pem", "-out", tmp_path / "certificate.pem"]
+    subprocess.run(["openssl", "req", "-x509", "-days", "2", *made, *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    with media_server(context) as media:
+        media.files |= films
+        with pytest.raises(VljEdgeError, match="certificate is not trusted"):
+            open_source(f"{media.url}/range/moov_last.mp4")
+        assert not media.asked
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+        with closing(open_source(f"{media.url}/range/moov_last.mp4")) as source:
+            assert len(list(source)) == 50
+        with closing(open_source(f"{media.url}/hang/film.ts")) as source:
+            frames = iter(source)
+            next(frames)
+            reader = threading.Thread(target=lambda: list(frames))
+            reader.start()
+            time.sleep(0.3)
+            source.close()
+            reader.join(5)
+            assert not reader.is_alive() and source.incomplete is None
 
 
 @pytest.mark.usefixtures("short_pauses")
