@@ -7,6 +7,7 @@ process it runs in. A reader that ends or gives no frames is replaced by a new o
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import select
@@ -26,6 +27,8 @@ from .source import Frame, Source
 
 CameraState = Literal["connecting", "waiting for a key frame", "live", "lost", "ended"]
 
+_LOG = logging.getLogger(__name__)
+
 _READER = (sys.executable, "-m", "vlj_edge.runtime.video.camera_process")
 # Seconds between two tries, doubled each time, with jitter. The longest is short enough for a camera that was away for
 # half a minute to give frames again within five seconds of its return; after many tries the pause grows.
@@ -43,16 +46,16 @@ class CameraAddress:
         shown: the address without credentials, for messages.
         place: a URL; for OpenCV the first argument of its VideoCapture.
         reader: what reads it: "ffmpeg" for rtsp, rtmp, srt, udp and rtp, "http", or "opencv".
-        backend: OpenCV's video backend: ANY, V4L2 or GSTREAMER.
-        environment: variables set in the reader process.
+        backend: OpenCV's video backend: V4L2 or GSTREAMER.
+        settings: what a webcam is asked for, in this order: format (four letters), width, height (pixels), fps.
         remedy: what to do when it gives no frame, for the error.
     """
 
     shown: str
     place: str | int = field(repr=False)
     reader: Literal["ffmpeg", "http", "opencv"] = "opencv"
-    backend: str = "ANY"
-    environment: dict[str, str] = field(default_factory=dict)
+    backend: Literal["V4L2", "GSTREAMER"] = "V4L2"
+    settings: dict[str, float | str] = field(default_factory=dict)
     remedy: str = "check that it is there"
 
 
@@ -101,6 +104,7 @@ class CameraSource(Source):
         self._stop = threading.Event()
         self._origin: float | None = None
         self._first: SharedFrame | None = None
+        self._warned: str | None = None
         if keep_trying:
             return
         try:
@@ -177,6 +181,7 @@ class CameraSource(Source):
                 return
             self.failure = None
             self._set_state("live")
+            self._warn(reader.warning)
             self.period, patience = reader.period, self._stale
             self.dropped += shared.number - last - 1
             last = shared.number
@@ -206,6 +211,11 @@ class CameraSource(Source):
             reader.close()
             self._bad_before, self._reader = self._bad_before + reader.bad, None
 
+    def _warn(self, text: str | None) -> None:
+        if text is not None and text != self._warned:  # once, however often the reader is started again
+            _LOG.warning("%s", text)
+            self._warned = text
+
     def _set_waiting(self) -> None:
         self._set_state("waiting for a key frame")
 
@@ -220,6 +230,7 @@ class _ReaderProcess:
 
     Attributes:
         period: nominal seconds between two frames, as reported by the source.
+        warning: what of the source is not as it was asked for, in words; None if all is.
         failure: why it could not read the source, in words; None if it did not say.
         finished: it has read a recording to its end.
         bad: number of frames that could not be decoded, as of the last call of next().
@@ -227,6 +238,7 @@ class _ReaderProcess:
 
     def __init__(self, address: CameraAddress, every: float, command: Sequence[str]) -> None:
         self.period, self.bad = 1 / 30, 0
+        self.warning: str | None = None
         self.failure: str | None = None
         self.finished = False
         self._heard_at = 0.0  # when the last packet came
@@ -238,7 +250,8 @@ class _ReaderProcess:
             "place": address.place,
             "reader": address.reader,
             "backend": address.backend,
-            "environment": address.environment,
+            "settings": address.settings,
+            "shown": address.shown,
             "every": every,
             "polled": 4 * every,
             "parent": os.getpid(),
@@ -333,6 +346,8 @@ class _ReaderProcess:
                 self.period = 1 / rate if 1e-3 < rate <= 1000 else 1 / 30
             elif word == "waiting":
                 self._heard_at = time.monotonic()
+            elif word == "warning":
+                self.warning = rest
             elif word in ("end", "failed", "finished"):
                 self._ended, self.failure = True, rest or None
                 self.finished = self.finished or word == "finished"

@@ -26,7 +26,6 @@ def main() -> None:
     memory, news = int(sys.argv[1]), int(sys.argv[2])
     request = json.load(sys.stdin)
     threading.Thread(target=_exit_with_parent, args=(request["parent"],), daemon=True).start()
-    os.environ.update(request["environment"])
     os.set_blocking(news, False)
     output, last = ReaderOutput(memory, news, request["every"]), "end"
     try:
@@ -43,7 +42,7 @@ def _read(request: dict[str, Any], output: ReaderOutput) -> None:
     if request["reader"] == "opencv":
         from .opencv_reader import read_opencv
 
-        read_opencv(place, request["backend"], output)
+        read_opencv(place, request["backend"], request["settings"], request["shown"], output)
         return
     from .stream_reader import read_http, read_stream
 

@@ -16,21 +16,12 @@ from .camera import CameraAddress, CameraSource, CameraState
 from .files import Part, VideoFile
 from .http_source import ask
 from .image_files import IMAGE_SUFFIXES, ImageFiles, natural_sort_key
+from .local_cameras import local_camera
 from .network import HTTP_SCHEMES, STREAM_PROTOCOLS, network_address
-from .opencv import import_opencv
 from .source import Source
 from .stdin import StdinSource
 
-_CAMERA = (
-    "check that it is plugged in (ls /dev/video*), that this user is in the group video, and that no other program"
-    " uses it"
-)
 _NETWORK = "check its address, user and password, and that the network reaches it"
-_CSI = "check its cable and sudo systemctl restart nvargus-daemon"
-_ARGUS = (  # NVIDIA's camera stack, to BGR; appsink keeps only the newest frame
-    "nvarguscamerasrc sensor-id={} ! video/x-raw(memory:NVMM),width=1280,height=720,framerate=30/1 ! nvvidconv !"
-    " video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
-)
 
 
 def open_source(
@@ -48,8 +39,9 @@ def open_source(
     | URI | source |
     |---|---|
     | a path, file:// | a video file, an image, or a folder of images |
-    | 0, /dev/video0, v4l2:///dev/video0 | a camera |
-    | csi://0 | a camera on a Jetson's CSI connector, through GStreamer |
+    | 0, /dev/video0, v4l2:///dev/video0?size=1280x720&fps=30&format=MJPG | a camera |
+    | csi://0?size=1920x1080&fps=30&flip=2 | a camera on a Jetson's CSI connector, through GStreamer |
+    | gst:PIPELINE | what a GStreamer pipeline gives |
     | rtsp://, rtsps:// | a network camera |
     | rtmp://, srt://, udp://, rtp:// | a live stream |
     | http://, https:// | MJPEG, snapshots, HLS, or a recording: what is there decides |
@@ -89,25 +81,21 @@ def camera_address(text: str) -> CameraAddress | None:
     """Return the live source that a URI names; None for a path.
 
     Raises:
-        VljEdgeError: an unknown kind of source, or one that the installed OpenCV cannot read.
+        VljEdgeError: an unknown kind of source, or an ill-formed URI.
     """
-    plain = text.removeprefix("v4l2://")
-    if re.fullmatch(r"\d+", plain):
-        return CameraAddress(f"camera {plain}", int(plain), remedy=_CAMERA)
-    if plain.startswith("/dev/"):
-        return CameraAddress(f"camera {plain}", plain, remedy=_CAMERA)
-    scheme, mark, rest = text.partition("://")
+    local = local_camera(text)
+    if local is not None:
+        return local
+    scheme, mark, _ = text.partition("://")
     shown = without_credentials(text)
     if not mark or scheme == "file":
         return None
     if scheme in (*HTTP_SCHEMES, *STREAM_PROTOCOLS):
         place = network_address(text).with_credentials()
         return CameraAddress(shown, place, "http" if scheme in HTTP_SCHEMES else "ffmpeg", remedy=_NETWORK)
-    if scheme == "csi":
-        return _csi(shown, rest)
     raise VljEdgeError(
-        f"{shown}: {scheme} sources are not known: give a file, a folder of images, a camera's index, csi://, rtsp://,"
-        " rtmp://, srt://, udp://, rtp:// or http://"
+        f"{shown}: {scheme} sources are not known: give a file, a folder of images, a camera's index, csi://, gst:,"
+        " rtsp://, rtmp://, srt://, udp://, rtp:// or http://"
     )
 
 
@@ -127,18 +115,6 @@ def _http_recording(address: CameraAddress, keep_trying: bool) -> Any:
         return answer.place
     answer.place.close()
     return None
-
-
-def _csi(shown: str, sensor: str) -> CameraAddress:
-    if not re.fullmatch(r"\d+", sensor):
-        raise VljEdgeError(f"{shown} names no CSI camera: write csi://0 for the first")
-    cv2 = import_opencv()
-    if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
-        raise VljEdgeError(
-            f"{shown} needs an OpenCV with GStreamer, and this one has none: pip uninstall opencv-python-headless, and"
-            " use JetPack's (apt install python3-opencv)"
-        )
-    return CameraAddress(shown, _ARGUS.format(sensor), backend="GSTREAMER", remedy=_CSI)
 
 
 def _stdin(text: str) -> Source:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from vlj_edge import VljEdgeError
-from vlj_edge.runtime.video.opencv import import_opencv
 from vlj_edge.runtime.video.uri import camera_address, open_source
 
 
@@ -32,13 +31,6 @@ def test_live_sources_that_uris_name(uri: str, place: object, reader: str) -> No
     found = camera_address(uri)
     assert found is not None and (found.place, found.reader) == (place, reader)
     assert "secret" not in repr(found) and "abc" not in repr(found)
-
-
-def test_a_csi_camera_is_a_pipeline_where_opencv_has_gstreamer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_opencv().videoio_registry, "hasBackend", lambda backend: True)
-    found = camera_address("csi://1")
-    assert found is not None and found.backend == "GSTREAMER"
-    assert "nvarguscamerasrc sensor-id=1 !" in str(found.place) and "drop=true" in str(found.place)
 
 
 def write_sound(path: Path) -> Path:
