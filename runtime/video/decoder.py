@@ -17,7 +17,7 @@ _DISORDER = 16  # pictures; times that go back by more start anew (two files wer
 _BEGINNING = -10.0  # seconds; before every packet, some of which are decoded earlier than the first picture is shown
 _BAD_READS = 100  # in a row, after which the rest of a container counts as lost
 # Formats whose header states how long they last. That of others is FFmpeg's estimate.
-_STATE_DURATION = {"mov", "matroska", "asf", "flv"}
+_STATE_DURATION = {"mov", "matroska", "asf", "flv", "mxf"}
 # Formats that store one time a packet, in order of decoding. When its picture is shown is FFmpeg's guess.
 _STATE_ORDER = {"avi", "asf"}
 _JOINABLE = {"mpegts", "mpeg"}  # formats of which files can be put one behind the other
@@ -161,20 +161,23 @@ class Decoder:
         if stored is None or stored.pts is None:
             return None
         base = stored.time_base or self._stream.time_base
-        return stored.pts * base.numerator / base.denominator - self._origin
+        return float(stored.pts * base.numerator / base.denominator) - self._origin
 
     def _decoded(self) -> Iterator[Any]:
-        damaged = import_av().error.InvalidDataError
+        damaged = import_av().error.FFmpegError  # also "invalid argument" for half a raw picture
+        failed = False
         for packet, needed in self._packets():
             if self._sampled_at is not None:
                 self._codec.skip_frame = "DEFAULT" if needed or self._deinterlacer else "NONREF"
             try:
                 pictures = self._codec.decode(packet)
             except damaged:
-                self._bad_since += 1
+                self._bad_since, failed = self._bad_since + 1, True
                 if packet is not None and packet.is_keyframe:
                     self._unfounded_from = self._time(packet)
                 continue
+            cut = packet is None and self.declared is None  # it may end anywhere, in the middle of a picture as well
+            self._bad_since, failed = max(0, self._bad_since - (cut and failed)), False
             for picture in pictures:
                 if self._by_order:
                     picture.pts = picture.dts
@@ -184,7 +187,7 @@ class Decoder:
                 if self._is_good(picture):
                     yield from self._progressive(picture)
                 else:
-                    self._bad_since += 1
+                    self._bad_since += not cut
         if self._deinterlacer is not None:
             yield from self._deinterlacer.rest()
 
@@ -193,7 +196,8 @@ class Decoder:
         time = self._time(picture)
         if picture.key_frame:
             self._unfounded_from = time if picture.is_corrupt else None
-        return not picture.is_corrupt and (None in (time, self._unfounded_from) or time < self._unfounded_from)
+        since = self._unfounded_from
+        return not picture.is_corrupt and (time is None or since is None or time < since)
 
     def _progressive(self, picture: Any) -> Iterator[Any]:
         if self._deinterlacer is None and picture.interlaced_frame:
@@ -260,6 +264,8 @@ class Decoder:
                     if packet.stream_index == self._stream.index:
                         self._stored = packet
                         yield packet
+                break
+            except IndexError:  # PyAV's end of a container in which a stream appeared late
                 break
             except av.error.InvalidDataError:  # go on behind it
                 bad_reads += 1

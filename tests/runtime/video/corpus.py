@@ -89,6 +89,18 @@ class DisplayMatrix:
 
 
 @dataclass(frozen=True)
+class LateText:
+    """An FLV at whose end a stream of text begins."""
+
+    name: str
+
+    def __call__(self, find: Callable[[str], Path], out: Path) -> None:
+        text = b"\2\0\nonTextData\10\0\0\0\2\0\4type\2\0\4Text\0\4text\2\0\5hello\0\0\t"
+        header = b"\x12" + len(text).to_bytes(3, "big") + (1900).to_bytes(3, "big") + bytes(4)
+        out.write_bytes(find(self.name).read_bytes() + header + text + (len(text) + 11).to_bytes(4, "big"))
+
+
+@dataclass(frozen=True)
 class Text:
     """A file that is no video."""
 
@@ -98,7 +110,7 @@ class Text:
         out.write_bytes(self.content)
 
 
-Step: TypeAlias = "str | Joined | Cut | Overwritten | LostPackets | DisplayMatrix | Text"
+Step: TypeAlias = "str | Joined | Cut | Overwritten | LostPackets | DisplayMatrix | LateText | Text"
 
 CODECS: dict[str, Step] = {
     "h264.mp4": "IN X264",
@@ -263,6 +275,7 @@ STREAMS: dict[str, Step] = {
     "subtitles.srt": Text(b"1\n00:00:00,500 --> 00:00:01,500\nhello\n\n"),
     "subtitles.mkv": "{h264.mkv} {subtitles.srt} -map 0 -map 1 -c copy -c:s srt",
     "subtitles.mp4": "{h264_aac.mp4} {subtitles.srt} -map 0 -map 1 -c copy -c:s mov_text",
+    "late_text.flv": LateText("h264.flv"),
     "time_code.mov": "IN X264 -timecode 10:00:00:00",
     "sound_first.mp4": "{h264_aac.mp4} -map 0:a -map 0:v -c copy",
 }
@@ -278,6 +291,9 @@ DAMAGE: dict[str, Step] = {
         for name in ("h264_aac.mp4", "fragmented.mp4", "h264.mkv", "h264.ts", "h264.flv", "mpeg4_packed.avi")
         for share in (30, 60, 95)
     },
+    "cut_at_30_of_raw.avi": Cut("raw.avi", 0.31),
+    "cut_at_20_of_dnxhr.mxf": Cut("dnxhr.mxf", 0.2),
+    "cut_at_40_of_ntsc.ts": Cut("ntsc.ts", 19808 / 49068),
     "lost_packets.ts": LostPackets("h264_open_group.ts"),
     "growing.mkv": Cut("live.mkv", 0.7),
 }
