@@ -12,6 +12,7 @@ from .http_body import HttpBody
 from .http_client import HttpClient, status_error
 from .network import NetworkAddress
 
+_JPEG_STREAMS = ("video/x-motion-jpeg", "video/x-mjpeg", "video/mjpeg")
 _IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n")
 
 
@@ -57,7 +58,8 @@ def _answer(address: NetworkAddress, response: HTTPResponse, body: HttpBody) -> 
         if "mpegurl" in kind or body.head.decode("utf-8-sig", "replace").lstrip().startswith("#EXTM3U"):
             playlist = HlsPlaylist(address, body)
             return HttpAnswer("live" if playlist.live else "recording", playlist)
-    if kind.startswith("multipart/") or (body.head.lstrip().startswith(b"--") and b"image/jpeg" in body.head):
+    in_parts = kind.startswith("multipart/") or (body.head.lstrip().startswith(b"--") and b"image/jp" in body.head)
+    if in_parts or kind in _JPEG_STREAMS:
         return HttpAnswer("mjpeg", body)
     if kind.startswith("image/") or (body.head.startswith(_IMAGES) and not kind.startswith("video/")):
         return HttpAnswer("snapshot", body)

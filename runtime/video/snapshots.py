@@ -44,7 +44,7 @@ def read_snapshots(address: NetworkAddress, output: ReaderOutput, every: float) 
             tag = response.headers["ETag"]  # Last-Modified has whole seconds, in which there are several pictures
             known = {"If-None-Match": tag} if tag else {}
             try:
-                image, bad = _decode(raw), 0
+                image, bad = decode_picture(raw), 0
             except (OSError, SyntaxError, ValueError):  # raised by Pillow for damaged data
                 image, bad = None, bad + 1
                 output.count_bad()
@@ -55,6 +55,11 @@ def read_snapshots(address: NetworkAddress, output: ReaderOutput, every: float) 
         time.sleep(max(0.0, asked_at + every - time.monotonic()))
 
 
-def _decode(raw: bytes) -> Image:
+def decode_picture(raw: bytes) -> Image:
+    """Return uint8 [height, width, 3], BGR.
+
+    Raises:
+        OSError, SyntaxError, ValueError: it is damaged.
+    """
     with PIL.Image.open(io.BytesIO(raw)) as picture:
         return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])

@@ -9,7 +9,9 @@ from typing import Any
 from vlj_edge.errors import VljEdgeError
 
 from .deinterlace import Deinterlacer
+from .http_body import HttpBody
 from .http_source import ask
+from .mjpeg import read_mjpeg
 from .network import STREAM_PROTOCOLS, NetworkAddress
 from .picture import PictureConverter
 from .pyav import UnreadableError, import_av, open_container, picture_stream
@@ -69,9 +71,10 @@ def read_http(address: NetworkAddress, output: ReaderOutput, polled: float) -> N
         answer.place.close()
         read_snapshots(address, output, polled)
         return
-    arguments = {"format": "mpjpeg"} if answer.kind == "mjpeg" else {}
-    container = open_container(answer.place, address.shown, _LOOK if arguments else {}, **arguments)
-    _publish(container, address.shown, output, None if answer.kind == "mjpeg" else Pace())
+    if answer.kind == "mjpeg" and isinstance(answer.place, HttpBody):
+        read_mjpeg(answer.place, output)
+        return
+    _publish(open_container(answer.place, address.shown), address.shown, output, Pace())
     if answer.kind == "recording":
         output.send("finished")
 

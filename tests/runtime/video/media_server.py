@@ -29,6 +29,7 @@ class MediaServer:
     files: dict[str, bytes] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)  # Content-Type by name
     snapshot: Callable[[], bytes] = lambda: b""
+    part: tuple[bytes, bytes] = (b"--b\r\nContent-Type: image/jpeg\r\n\r\n", b"\r\n")  # around a JPEG of the stream
     tag: Callable[[], str | None] = lambda: None  # of the snapshot
     status: int = 200  # of everything
     log_in: tuple[str, str, str] | None = None  # "Basic" or "Digest", user, password
@@ -89,7 +90,7 @@ def media_server(context: ssl.SSLContext | None = None) -> Iterator[MediaServer]
             self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=b")
             self.end_headers()
             while not media.stopped.wait(0.05):
-                self.wfile.write(b"--b\r\nContent-Type: image/jpeg\r\n\r\n" + media.snapshot() + b"\r\n")
+                self.wfile.write(media.part[0] + media.snapshot() + media.part[1])
 
         def send_file(self, way: str, name: str) -> None:
             data, headers = media.files.get(name), {"Content-Type": media.types.get(name, "application/octet-stream")}

@@ -275,6 +275,25 @@ def test_an_mjpeg_stream_gives_its_first_picture_at_once(media: MediaServer) -> 
         assert time.monotonic() - started < 10
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        (b"--b\r\nContent-Type: image/jpg\r\n\r\n", b"\r\n"),
+        (b"--b\nContent-Length: 7\n\n", b""),
+        (b"", b"--b\r\nContent-Type: image/jpeg\r\n\r\n"),
+        (b"", b""),
+        (b"--b\r\n\r\nno picture\r\n--b\r\nContent-Type: image/jpeg; x=y\r\n\r\n", bytes(3000)),
+    ],
+)
+def test_whatever_stands_between_jpegs(media: MediaServer, part: tuple[bytes, bytes]) -> None:
+    values = iter(range(100, 200))
+    media.snapshot, media.part = lambda: jpeg(next(values)), part
+    with closing(open_source(f"{media.url}/mjpeg")) as source:
+        assert isinstance(source, CameraSource) and not source.bad
+        seen = [round(float(frame.image.mean())) for frame in islice(source, 3)]
+    assert seen == sorted(seen) and len(set(seen)) == 3
+
+
 def test_a_recording_that_was_not_there_at_first_is_played_once(media: MediaServer, films: dict[str, bytes]) -> None:
     media.files["film.ts"], media.status = films["film.ts"], 503
     with closing(open_source(f"{media.url}/chunked/film.ts", keep_trying=True)) as source:
