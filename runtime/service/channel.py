@@ -200,7 +200,11 @@ class Channel:
     def _open(self) -> Source:
         rate = self._context.model.manifest.clip.frames_per_second
         source = open_source(
-            self.settings.uri, sampled_at=rate, keep_trying=self._context.keep_trying, on_state=self._set_state
+            self.settings.uri,
+            rotate=self.settings.rotate,
+            sampled_at=rate,
+            keep_trying=self._context.keep_trying,
+            on_state=self._set_state,
         )
         if source.live:
             return source

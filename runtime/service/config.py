@@ -35,6 +35,7 @@ class SourceConfig:
     query: str | None = None
     labels: tuple[str, ...] = ()
     loop: bool | None = None
+    rotate: Literal[0, 90, 180, 270] = 0
     gates: GateSettings = field(default_factory=GateSettings)
 
 
@@ -103,7 +104,11 @@ class Config:
                 changed[gate] = replace(getattr(default_gates, gate), **{name: getattr(values, name) for name in named})
             gates = replace(default_gates, **changed) if changed else None
             again = loop if source.loop is None else source.loop
-            found.append(SourceSettings(source.name, source.uri, source.query or query, gates, source.labels, again))
+            found.append(
+                SourceSettings(
+                    source.name, source.uri, source.query or query, gates, source.labels, again, source.rotate
+                )
+            )
         return found
 
 

@@ -20,6 +20,7 @@ class SourceSettings:
         gates: None for the bundle's.
         labels: the nearest is reported with each encoded window.
         loop: a recording begins again when it has ended.
+        rotate: see open_source().
     """
 
     name: str
@@ -28,6 +29,7 @@ class SourceSettings:
     gates: GateSettings | None = None
     labels: tuple[str, ...] = ()
     loop: bool = False
+    rotate: int = 0
 
 
 def by_name(sources: Sequence[SourceSettings]) -> dict[str, SourceSettings]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -55,6 +56,7 @@ class Source(ABC):
         period: nominal seconds between two frames; the last frame counts as lasting so long.
         live: frames arrive in real time, and those there is no time for are skipped.
         rereadable: a recording that gives the same frames when it is opened again; a pipe does not.
+        rotate: degrees clockwise by which every image is turned: 0, 90, 180 or 270.
         seconds: end of the last frame that was read, seconds from the start.
         incomplete: once iteration has ended: why it ended too early, in one line; None if everything was read.
 
@@ -76,12 +78,15 @@ class Source(ABC):
     period: float
     live: bool = False
     rereadable: bool = False
+    rotate: int = 0
     seconds: float = 0.0
     incomplete: str | None = None
 
     def __iter__(self) -> Iterator[Frame]:
         for frame in self.frames():
             self.seconds = frame.time + self.period
+            if self.rotate:
+                frame = Frame(frame.time, partial(_turned, frame, self.rotate), frame.until_next)
             yield frame
 
     def __enter__(self) -> Source:
@@ -99,3 +104,8 @@ class Source(ABC):
 
     def close(self) -> None:  # noqa: B027 (optional)
         """Release the device or file. Implies interrupt()."""
+
+
+def _turned(frame: Frame, degrees: int) -> Image:
+    """Return a frame's image turned clockwise."""
+    return np.ascontiguousarray(np.rot90(frame.image, -degrees // 90))

@@ -31,6 +31,7 @@ def open_source(
     end: float | None = None,
     frames_per_second: float | None = None,
     sampled_at: float | None = None,
+    rotate: int = 0,
     keep_trying: bool = False,
     on_state: Callable[[CameraState], None] = lambda state: None,
 ) -> Source:
@@ -52,13 +53,27 @@ def open_source(
         frames_per_second: the rate of the pictures in place of their own times; of a folder's images, 4 if None.
         sampled_at: samples a second that the caller takes, from the first frame on. Frames that none of them shows may
             then be left out. None: every frame comes.
+        rotate: degrees clockwise by which every image is turned: 0, 90, 180 or 270.
         keep_trying, on_state: see CameraSource; they apply to live sources only.
 
     Raises:
         VljEdgeError: there is nothing, it cannot be read, or it has no frame.
     """
+    if rotate not in (0, 90, 180, 270):
+        raise VljEdgeError(f"images are turned by 0, 90, 180 or 270 degrees, not by {rotate}")
+    source = _open(uri, Part(start, end, frames_per_second), sampled_at, keep_trying, on_state)
+    source.rotate = rotate
+    return source
+
+
+def _open(
+    uri: str | Path | int,
+    part: Part,
+    sampled_at: float | None,
+    keep_trying: bool,
+    on_state: Callable[[CameraState], None],
+) -> Source:
     text = str(uri)
-    part = Part(start, end, frames_per_second)
     if text == "-" or text.startswith("-?"):
         return _stdin(text)
     address = camera_address(text)

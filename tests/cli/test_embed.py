@@ -15,6 +15,7 @@ from tests.cli.command import error_of, python, refused, start, vlj_edge
 from vlj_edge import load
 from vlj_edge.bundle.embedding_space import embedding_space
 from vlj_edge.runtime.embedding.record_file import read_layout, read_records
+from vlj_edge.runtime.video.uri import open_source
 
 
 def lines(text: str) -> list[dict[str, Any]]:
@@ -43,6 +44,22 @@ def test_duty_and_change(video: Path, tiny_bundle: Path) -> None:
     assert [line["start"] for line in seldom] == [0, 2, 4, 6, 8]
     changed = lines(vlj_edge("embed", video, "--bundle", tiny_bundle, "--on-change").stdout)
     assert 3 <= len(changed) < 17 and all(line["encoded"] for line in changed)
+
+
+def test_a_picture_is_turned(video: Path, tiny_bundle: Path) -> None:
+    turned = lines(vlj_edge("embed", video, "--bundle", tiny_bundle, "--every", "4s", "--rotate", "90").stdout)
+    expected = list(load(tiny_bundle).embed(open_source(video, rotate=90), every=4.0))
+    for line, item in zip(turned, expected, strict=True):
+        np.testing.assert_allclose(line["embedding"], item.embedding, atol=1e-6)
+    for command in (
+        ("embed", video),
+        ("narrate", video),
+        ("ask", video, "why?"),
+        ("classify", video),
+        ("serve", video),
+    ):
+        done = refused(*command, "--rotate", "45")
+        assert done.returncode == 2 and "270" in done.stderr
 
 
 def test_archive_stream_and_ring_hold_the_same(video: Path, tiny_bundle: Path, tmp_path: Path, bank: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,8 @@ from .options import (
     json_lines_option,
     label_query_option,
     load_model,
+    open_for,
+    reading_options,
     template_option,
     top_option,
 )
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 )
 @click.option("--stream", is_flag=True, help="Print the answer whenever it changes, not one for the whole source.")
 @bundle_option
+@reading_options
 @engine_options
 @label_query_option
 @json_lines_option
@@ -51,6 +54,7 @@ def classify(
     stream: bool,
     bundle: Path | None,
     engine_options: EngineOptions,
+    reading: dict[str, Any],
     query: str | None,
     as_json: bool,
 ) -> None:
@@ -80,7 +84,8 @@ def classify(
         settings = model.manifest.labels
         if none_below is not None:
             settings = replace(settings, none_below=none_below)
-        with model.embed(source, query=query or settings.query or None) as items:
+        question = query or settings.query or None
+        with open_for(model, source, reading) as opened, model.embed(opened, query=question) as items:
             if not stream:
                 for answer in until_broken(lambda: [classify(until_interrupted(items), label_bank, settings, top)]):
                     click.echo(_answer(answer, settings.none_below, as_json))

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import EngineOptions, bank_option, bundle_option, engine_options, file_type, load_model, query_option
+from .options import (
+    EngineOptions,
+    bank_option,
+    bundle_option,
+    engine_options,
+    file_type,
+    load_model,
+    open_for,
+    query_option,
+    reading_options,
+)
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.embedding.writers import EmbeddingWriter, Shorten
@@ -64,6 +74,7 @@ class _Output:
 @click.option("--events", is_flag=True, help="Print only events: another nearest label, or something novel.")
 @query_option
 @bundle_option
+@reading_options
 @engine_options
 def embed(
     source: str,
@@ -74,6 +85,7 @@ def embed(
     query: str | None,
     bundle: Path | None,
     engine_options: EngineOptions,
+    reading: dict[str, Any],
     **output_options: Any,
 ) -> None:
     """Write an embedding for each window of SOURCE, or only for those that are new.
@@ -97,7 +109,8 @@ def embed(
         label_bank = load_bank(bank, model) if bank is not None else None
         novelty = NoveltyDetector(novel_below, manifest.embedding) if novel_below is not None else None
         question = query or (manifest.labels.query if label_bank is not None else None) or None
-        items = cleanup.enter_context(model.embed(source, query=question, every=every))
+        opened = cleanup.enter_context(open_for(model, source, reading))
+        items = cleanup.enter_context(model.embed(opened, query=question, every=every))
         writers = _open_writers(cleanup, manifest, output, _shorten(model, output.width))
         for observation in observe(items, label_bank, manifest.labels.none_below, novelty):
             if on_change and not observation.item.encoded:

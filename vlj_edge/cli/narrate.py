@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from .narrate_output import format_counts, format_totals, print_state
-from .options import EngineOptions, bundle_option, engine_options, file_type, load_model, query_option
+from .options import EngineOptions, bundle_option, engine_options, file_type, load_model, query_option, reading_options
 from .record import Recorded
 from .sink_options import open_sinks, sink_options, warn_of_missed_events
 from .source_names import parse_sources
@@ -50,6 +51,7 @@ class _Files(NamedTuple):
     help="Also write the video with its texts and sound to this MP4; of a camera, minute by minute: NAME-0001.mp4.",
 )
 @sink_options
+@reading_options
 @engine_options
 @click.option("--every-window", is_flag=True, help="Turn all gates off: encode and decode every window.")
 def narrate(
@@ -61,6 +63,7 @@ def narrate(
     vtt: Path | None,
     record: Path | None,
     engine_options: EngineOptions,
+    reading: dict[str, Any],
     every_window: bool,
     **sink_options: Any,
 ) -> None:
@@ -79,14 +82,15 @@ def narrate(
         _refuse_to_overwrite(sources, option, path)
     with load_model(bundle, engine_options) as model, _open_sinks(sink_options) as sinks:
         if several:
-            _narrate_several(model, parse_sources(sources, query), as_json, sinks)
+            _narrate_several(model, parse_sources(sources, query, reading), as_json, sinks)
         else:
-            _narrate_one(model, sources[0], query, every_window, as_json, _Files(srt, vtt, record), sinks)
+            _narrate_one(model, sources[0], reading, query, every_window, as_json, _Files(srt, vtt, record), sinks)
 
 
 def _narrate_one(
     model: Model,
     uri: str,
+    reading: dict[str, Any],
     query: str | None,
     every_window: bool,
     as_json: bool,
@@ -101,10 +105,11 @@ def _narrate_one(
 
     name = without_credentials(uri)
     rate = model.manifest.clip.frames_per_second if files.record is None else None  # a film has every frame
-    source = open_source(uri, sampled_at=rate, on_state=lambda state: print_state(name, state))
+    source = open_source(uri, sampled_at=rate, on_state=lambda state: print_state(name, state), **reading)
     with ExitStack() as cleanup:
         cleanup.callback(source.close)
-        recorded = Recorded(source, lambda: open_source(uri), files.record, cleanup) if files.record else None
+        reopen = partial(open_source, uri, **reading)
+        recorded = Recorded(source, reopen, files.record, cleanup) if files.record else None
         if recorded is not None:
             source = recorded.source
             sinks += recorded.sinks

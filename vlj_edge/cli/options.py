@@ -13,6 +13,7 @@ import click
 if TYPE_CHECKING:
     from vlj_edge.runtime.engines.select import SelectedBackend
     from vlj_edge.runtime.model import Model
+    from vlj_edge.runtime.video.source import Source
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _BACKENDS = "onnxruntime, openvino or tensorrt; the fastest that works here if not given."
@@ -43,6 +44,33 @@ template_option = click.option(
 )
 top_option = click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Number of results.")
 json_lines_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --rotate to a command, which gets it in `reading`: arguments of open_source()."""
+
+    @click.option(
+        "--rotate",
+        type=click.Choice(["0", "90", "180", "270"]),
+        default="0",
+        help="Turn the picture clockwise by so many degrees, for a camera that is mounted otherwise.",
+    )
+    @wraps(command)
+    def with_reading_options(*args: Any, rotate: str, **kwargs: Any) -> Any:
+        return command(*args, reading={"rotate": int(rotate)}, **kwargs)
+
+    return with_reading_options
+
+
+def open_for(model: Model, source: str, reading: dict[str, Any]) -> Source:
+    """Open a source as the reading options ask, for a model that samples it.
+
+    Raises:
+        VljEdgeError: it cannot be read.
+    """
+    from vlj_edge.runtime.video.uri import open_source
+
+    return open_source(source, sampled_at=model.manifest.clip.frames_per_second, **reading)
 
 
 @dataclass(frozen=True)

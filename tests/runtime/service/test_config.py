@@ -152,6 +152,15 @@ def test_systemd_is_notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ab
     notify("READY=1")
 
 
+def test_a_source_is_turned(tmp_path: Path) -> None:
+    path = tmp_path / "serve.toml"
+    path.write_text('[[source]]\nname = "a"\nuri = "a.mp4"\nrotate = 270\n')
+    assert [source.rotate for source in read_config(path).sources(GateSettings())] == [270]
+    path.write_text('[[source]]\nname = "a"\nuri = "a.mp4"\nrotate = 45\n')
+    with pytest.raises(VljEdgeError, match=r"line 4.*rotate.*270"):
+        read_config(path)
+
+
 def test_what_loops(tmp_path: Path) -> None:
     path = tmp_path / "serve.toml"
     path.write_text(
