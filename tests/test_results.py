@@ -150,6 +150,20 @@ def test_the_docs_show_what_the_runtime_costs_and_saves() -> None:
         assert figure in text, figure
 
 
+def test_the_docs_show_what_reading_costs() -> None:
+    made, demo = result("reading.json")["1080p30 H.264"], result("reading.json")["demo"]
+    less = made["opencv over vlj-edge"]
+    cpu = [each[name]["cpu_seconds_a_minute"] for each in (made, demo) for name in ("vlj-edge", "opencv")]
+    memory = [each[name]["peak_megabytes"] for each in (made, demo) for name in ("vlj-edge", "opencv")]
+    assert made["times_apart_ms"] < 1 and demo["times_apart_ms"] < 1 and less["ratio"] >= 1.5
+    assert (
+        f"B-frames {cpu[0]:.2f} (OpenCV {cpu[1]:.2f}: {less['ratio']:.2f}x less,"
+        f" {less['low']:.2f} to {less['high']:.2f}),"
+        f" {memory[0]:.0f} MB ({memory[1]:.0f}); the demo, 8 frames a second, {cpu[2]:.2f} ({cpu[3]:.2f}),"
+        f" {memory[2]:.0f} MB ({memory[3]:.0f})."
+    ) in page("docs/evidence.md")
+
+
 def test_the_docs_show_what_the_other_uses_cost() -> None:
     found, text = result("wearable.json"), page("docs/evidence.md")
     memory, forms = found["memory"], found["forms"]
