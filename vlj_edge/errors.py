@@ -14,14 +14,33 @@ _SECRET = r"(?i:user|pass|pwd|token|secret|key|auth)\w*="  # names of URI parame
 class VljEdgeError(Exception):
     """A fault that the user can correct. The message is one line: what is wrong, with what, what to do.
 
-    Line breaks and control characters, which quoted paths and other libraries' messages may hold, are replaced.
+    The message is made printable(): quoted paths and other libraries' messages may hold anything.
 
     >>> str(VljEdgeError("a\\nb.mp4 is missing: check the path"))
     'a b.mp4 is missing: check the path'
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() else " " if c.isspace() else "?" for c in message))
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Return a text that a terminal shows as one line: line breaks become spaces, control characters "?", and bytes of
+    a file's name that are no UTF-8 escapes.
+
+    >>> printable("a\\nb\\x07\\udcff.mp4")
+    'a b?\\\\xff.mp4'
+    """
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in valid_unicode(text))
+
+
+def valid_unicode(text: str) -> str:
+    """Return a text that can be encoded as UTF-8: bytes of a file's name that are none become escapes.
+
+    >>> valid_unicode("caf\\udce9.mp4")
+    'caf\\\\xe9.mp4'
+    """
+    return re.sub("[\ud800-\udfff]", lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", text)
 
 
 class SourceBrokeOff(VljEdgeError):
@@ -53,7 +72,8 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def without_credentials(uri: str) -> str:
-    """Return a URI with user, password and secret parameters replaced, for logs and errors. Paths stay as they are.
+    """Return a URI with user, password and secret parameters replaced, for logs and errors. Of paths, only bytes that
+    are no UTF-8 are replaced, see valid_unicode().
 
     A password may hold an unencoded '@', '/' or '?', so everything up to the last '@' is replaced, even if that '@' is
     part of the path.
@@ -61,6 +81,7 @@ def without_credentials(uri: str) -> str:
     >>> without_credentials("rtsp://me:secret@door/live?channel=1&token=abc")
     'rtsp://***@door/live?channel=1&token=***'
     """
+    uri = valid_unicode(uri)
     scheme, mark, rest = uri.partition("://")
     hidden, at, kept = rest.rpartition("@")
     if re.search(rf"{_SECRET}[^&]*\Z", hidden):  # the '@' is in a secret parameter, whose rest is hidden too

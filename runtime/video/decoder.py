@@ -38,6 +38,7 @@ class Decoder:
 
     Attributes:
         period: nominal seconds between two pictures.
+        rate_is_assumed: the pictures have neither times nor a rate, and `period` is a guess.
         codec_name: FFmpeg's name of the pictures' codec.
         bad: number of packets and pictures between the first and the last good one that could not be decoded. A
             recording that was cut begins with some that need what was cut off, and ends in the middle of one.
@@ -57,7 +58,11 @@ class Decoder:
         self._codec = self._stream.codec_context
         self._codec.thread_type = "AUTO"
         self._codec.thread_count = 1  # the other cores run the engines
+        self._is_mjpeg = self._codec.name == "mjpeg"
+        if self._is_mjpeg:  # one packet is one picture; others are concealed with grey, unless FFmpeg is told not to
+            self._codec.options = {"err_detect": "explode"}
         timeless = container.start_time is None  # as raw H.264, whose guessed rate is what the pictures themselves say
+        self.rate_is_assumed = timeless and not (frames_per_second or self._codec.framerate)
         average, guessed = self._stream.average_rate, self._stream.guessed_rate
         rate = frames_per_second or float((guessed if timeless else average) or average or guessed or 25)
         self.period = 1 / (rate if 1e-3 < rate <= 1000 else 25.0)  # some containers report a clock rate, such as 90000
@@ -178,6 +183,8 @@ class Decoder:
                 continue
             cut = packet is None and self.declared is None  # it may end anywhere, in the middle of a picture as well
             self._bad_since, failed = max(0, self._bad_since - (cut and failed)), False
+            if self._is_mjpeg and not pictures and packet is not None:
+                self._bad_since += 1
             for picture in pictures:
                 if self._by_order:
                     picture.pts = picture.dts

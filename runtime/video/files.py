@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vlj_edge.errors import VljEdgeError
 
@@ -17,6 +18,14 @@ from .pyav import open_container
 from .sound import Sound, open_sound
 from .source import Frame, Source
 
+ASSUMED_RATE = 25.0  # frames a second, as FFmpeg assumes of raw formats
+_LOG = logging.getLogger("vlj_edge")
+
+
+def warn_of_rate(shown: str, rate: float) -> None:
+    """Log that the times of a recording follow from a rate that it does not state."""
+    _LOG.warning("%s does not say how fast its frames are: %g a second are assumed, --fps sets another", shown, rate)
+
 
 def _same(place: Path | str) -> Path | str:
     return place
@@ -24,17 +33,20 @@ def _same(place: Path | str) -> Path | str:
 
 @dataclass(frozen=True)
 class Part:
-    """Which part of a recording is read, and how fast its pictures follow one another.
+    """Which part of a recording is read, and when its pictures are shown.
 
     Attributes:
         start: seconds; pictures before it are left out.
         end: seconds; pictures from it on are left out. None: up to the end.
         frames_per_second: the pictures' rate in place of their own times; None: their own.
+        image_times: where the times of a folder's images come from: "rate", their modification times ("file"), or what
+            the camera wrote into them ("exif").
     """
 
     start: float = 0.0
     end: float | None = None
     frames_per_second: float | None = None
+    image_times: Literal["rate", "file", "exif"] = "rate"
 
 
 class VideoFile(Source):
@@ -49,6 +61,7 @@ class VideoFile(Source):
         sampled_at: see Decoder.
         options: FFmpeg's, see open_container().
         again: opens an object like `place` once more; None: it can be read only once.
+        form: FFmpeg's name of the format of a file without times or sound, such as mjpeg; None: what is in it decides.
 
     Attributes:
         part: what of it is read.
@@ -66,19 +79,23 @@ class VideoFile(Source):
         sampled_at: float | None = None,
         options: dict[str, str] | None = None,
         again: Callable[[], Any] | None = None,
+        form: str | None = None,
     ) -> None:
         self._place, self._shown, self.part = place, shown or str(place), part or Part()
-        self._options = options
+        self._options, self._form = options, form
         if again is None and (place.is_file() if isinstance(place, Path) else isinstance(place, str)):
             again = partial(_same, place)
         self._again, self.rereadable = again, again is not None
         self._stop, self._closed, self._at_end = threading.Event(), False, False
         # Held in every call into the container: one that is closed under another thread's read aborts the process.
         self._reading = threading.Lock()
-        self._container = open_container(place, self._shown, options)
+        arguments = {"format": form} if form is not None else {}
+        self._container = open_container(place, self._shown, options, **arguments)
         try:
             self._decoder = Decoder(self._container, self._shown, sampled_at, self.part.frames_per_second)
             self.period = self._decoder.period
+            if self._decoder.rate_is_assumed and not self.live:
+                warn_of_rate(self._shown, 1 / self.period)
             self._convert = PictureConverter().to_bgr
             self._pictures = self._decoder.pictures(self.part.start)
             self._first = self._next()
@@ -110,7 +127,7 @@ class VideoFile(Source):
         Raises:
             VljEdgeError: the recording cannot be opened once more.
         """
-        if self.part.frames_per_second is not None or self._again is None:
+        if self.part.frames_per_second is not None or self._form is not None or not self.rereadable or not self._again:
             return None
         if start is None:
             start, end = self.part.start, self.part.end

@@ -2,50 +2,88 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 from vlj_edge.errors import VljEdgeError
 
-from .opencv import import_opencv
+from .files import Part
+from .image import image_time, read_image
 from .source import Frame, Image, Source
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_RATE = 4.0  # images a second, if nothing says when they were taken
+_LOG = logging.getLogger("vlj_edge")
 
 
-def natural_sort_key(path: Path) -> list[tuple[int, str]]:
-    """Return a key that sorts frame9 before frame10."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", path.name)]
+def images_in(folder: Path) -> list[Path]:
+    """Return the images of a folder in natural order, frame9 before frame10, without hidden ones.
+
+    Raises:
+        VljEdgeError: there are none.
+    """
+    names = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=_natural_order)
+    images = [path for path in names if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    if not images:
+        raise VljEdgeError(
+            f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}): give a folder that does, or videos, such as"
+            f" {folder}/*.mp4"
+        )
+    return images
+
+
+def _natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
+    parts = re.split(r"([0-9]+)", path.name)
+    return [(int(part), "") if index % 2 else (0, part) for index, part in enumerate(parts)], path.name
 
 
 class ImageFiles(Source):
-    """Image files as the frames of a video, at a fixed frame rate.
+    """Image files as the frames of a video. Those that cannot be read are left out, named in the log and counted.
+
+    Args:
+        paths: in order.
+        part: what of them is read, and where their times come from.
+
+    Attributes:
+        bad: number of files that could not be read so far.
 
     Raises:
-        VljEdgeError: the first file cannot be read.
+        VljEdgeError: none can be read, or a file has no time.
     """
 
     rereadable = True
 
-    def __init__(self, paths: Sequence[Path], frames_per_second: float) -> None:
-        self._cv2 = import_opencv()
-        self._paths, self._stop = paths, threading.Event()
-        self.period = 1 / frames_per_second
-        if self._read(paths[0]) is None:
-            raise VljEdgeError(_image_error(paths[0]))
+    def __init__(self, paths: Sequence[Path], part: Part | None = None) -> None:
+        part = part or Part()
+        self._stop, self._last_fault = threading.Event(), ""
+        self.bad, self._count = 0, len(paths)
+        times = _times(paths, part)
+        gaps = [after - before for before, after in pairwise(sorted(times)) if after > before]
+        self.period = median(gaps) if gaps else 1 / (part.frames_per_second or _RATE)
+        in_order = sorted(zip(times, paths, strict=True), key=lambda taken: taken[0])
+        end = part.end if part.end is not None else float("inf")
+        self._images = self._read((time, path) for time, path in in_order if part.start <= time + 1e-6 < end)
+        self._first = next(self._images, None)
+        if self._first is None:
+            raise VljEdgeError(self._nothing(paths, part, max(times)))
 
     def frames(self) -> Iterator[Frame]:
         """See Source."""
-        for index, path in enumerate(self._paths):
-            if self._stop.is_set():
-                return
-            image = self._read(path)
-            if image is None:
-                self.incomplete = _image_error(path)
-                return
-            yield Frame(index * self.period, image)
+        if self._first is not None and not self._stop.is_set():
+            yield Frame(*self._first)
+        self._first = None
+        for time, image in self._images:
+            yield Frame(time, image)
+        if self.bad and not self._stop.is_set():
+            self.incomplete = (
+                f"{self.bad} of {self._count} images could not be read and were left out, the last of them"
+                f" {self._last_fault}"
+            )
 
     def interrupt(self) -> None:
         """See Source."""
@@ -55,13 +93,39 @@ class ImageFiles(Source):
         """See Source."""
         self._stop.set()
 
-    def _read(self, path: Path) -> Image | None:
-        try:
-            image: Image | None = self._cv2.imread(str(path), self._cv2.IMREAD_COLOR)
-        except self._cv2.error:  # larger than OpenCV's limit
-            return None
-        return image
+    def _read(self, files: Iterator[tuple[float, Path]]) -> Iterator[tuple[float, Image]]:
+        for time, path in files:
+            if self._stop.is_set():
+                return
+            try:
+                image = read_image(path)
+            except VljEdgeError as error:
+                self.bad += 1
+                self._last_fault = str(error)
+                if self._count > 1:
+                    _LOG.warning("%s", error)
+            else:
+                yield time, image
+
+    def _nothing(self, paths: Sequence[Path], part: Part, last: float) -> str:
+        if not self.bad:
+            return f"{paths[0].parent} has its last image at {last:g} s: none is between the times asked for"
+        return self._last_fault if self._count == 1 else f"none of the {self._count} images: {self._last_fault}"
 
 
-def _image_error(path: Path) -> str:
-    return f"{path} cannot be read as an image: remove it, or save it again"
+def _times(paths: Sequence[Path], part: Part) -> list[float]:
+    """Return the times of the files, seconds from the earliest."""
+    if part.image_times == "rate" or len(paths) == 1:
+        rate = part.frames_per_second or _RATE
+        return [number / rate for number in range(len(paths))]
+    if part.frames_per_second is not None:
+        raise VljEdgeError(f"a rate of images and their times of {part.image_times} exclude each other: give one")
+    taken = [image_time(path, part.image_times) for path in paths]
+    known = [time for time in taken if time is not None]
+    if len(known) > 1 and len(set(known)) == 1:
+        raise VljEdgeError(
+            f"{paths[0].parent} holds images of one {part.image_times} time only: copy them with cp -p, or give their"
+            " rate"
+        )
+    # One that cannot be read is tried once more with all others, and named then.
+    return [time - min(known) if time is not None else 0.0 for time in taken]

@@ -1,141 +1,241 @@
-"""Frames that another program writes to a pipe: JPEGs one after the other (MJPEG), or raw frames of one size."""
+"""Videos and frames that another program writes to a pipe."""
 
 from __future__ import annotations
 
-import io
 import os
 import re
-import select
-import threading
+import stat
 import time
-from collections.abc import Iterator
-
-import numpy as np
-import PIL.Image
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from vlj_edge.errors import VljEdgeError
 
-from .opencv import import_opencv
-from .source import Frame, Image, Source
+from .files import ASSUMED_RATE, Part, VideoFile, warn_of_rate
+from .pipe import Content, Pipe, content_of, spool_file
+from .pyav import UnreadableError, import_av
+from .source import Frame
 
-FORMATS = {"bgr24": 3.0, "rgb24": 3.0, "gray": 1.0, "yuv420p": 1.5}  # bytes a pixel, by FFmpeg's names
-_START = re.compile(rb"\xff\xd8\xff")
-# The thumbnail in a JPEG has an end mark too. The JPEG's own is the one before the next JPEG, or before the boundary of
-# a multipart stream.
-_END = re.compile(rb"\xff\xd9(?=\xff\xd8\xff|\r?\n?--)")
-_LONGEST_MARK = 7
-_MOST_BYTES = 64_000_000  # of one JPEG
-_POLL = 0.1  # seconds between two looks at whether the source was interrupted
+_OPTIONS = ("size", "rate", "format", "live")
+_AT_ONCE = {"fpsprobesize": "0", "probesize": "32"}  # FFmpeg begins with the first picture, not after some seconds
+_EXAMPLES = (
+    "write ffmpeg -i VIDEO -f mpegts - | vlj-edge narrate -, or for raw frames vlj-edge narrate"
+    " pipe:size=640x480,rate=25,format=bgr24"
+)
 
 
-class StdinSource(Source):
-    """Frames from a file descriptor, which stays open.
-
-    Args:
-        size: width and height of raw frames; None for JPEGs.
-        rate: frames a second, from which their times follow; None for a live source, whose times are those of arrival.
-        format: pixel format of raw frames: bgr24, rgb24, gray or yuv420p.
+@dataclass(frozen=True)
+class PipeOptions:
+    """What is said of a pipe, since its content does not say it.
 
     Attributes:
-        bad: number of frames that could not be decoded and were skipped.
-
-    Raises:
-        VljEdgeError: the pipe ends before a first frame, or the arguments do not fit.
+        size: width and height of raw frames, pixels; None: what comes is not raw.
+        rate: frames a second, in place of the frames' own times.
+        format: FFmpeg's name of raw frames' pixel format, such as bgr24.
+        live: the frames come in real time, and those there is no time for are skipped. Without a rate, their times are
+            those of arrival.
     """
 
-    def __init__(self, descriptor: int, size: tuple[int, int] | None, rate: float | None, format: str) -> None:
-        if format not in FORMATS:
-            raise VljEdgeError(f"no format of raw pictures is called '{format}': give one of {', '.join(FORMATS)}")
-        self._descriptor, self._size, self._rate, self._format = descriptor, size, rate, format
-        self.live, self.period, self.bad = rate is None, 1 / (rate or 25.0), 0
-        self._buffer = bytearray()
-        self._stop = threading.Event()
-        self._images = self._raw() if size is not None else self._jpegs()
-        first = next(self._images, None)
-        if first is None:
-            raise VljEdgeError(
-                "stdin gives no picture: write JPEGs to it, such as ffmpeg -i VIDEO -f mjpeg - | vlj-edge narrate -"
-            )
-        self._first = first
+    size: tuple[int, int] | None = None
+    rate: float | None = None
+    format: str = "bgr24"
+    live: bool = False
+
+
+def pipe_options(uri: str) -> PipeOptions | None:
+    """Return the options in `-`, `pipe:size=640x480,rate=25` or `-?size=640x480&rate=25`; None if it names no pipe.
+
+    Raises:
+        VljEdgeError: they are wrong.
+    """
+    found = re.fullmatch(r"(?:-|pipe:0?|/dev/stdin)(\?.*)?|pipe:(.+)", uri, re.DOTALL)
+    if found is None:
+        return None
+    given = (found[1] or "?")[1:] or found[2] or ""
+    values: dict[str, str] = {}
+    for option in re.split("[,&]", given) if given else ():
+        name, mark, value = option.partition("=")
+        if name not in _OPTIONS or not mark or name in values:
+            raise _wrong(uri, f"'{option}' is none of {'=, '.join(_OPTIONS)}=")
+        values[name] = value
+    if "format" in values and "size" not in values:
+        raise _wrong(uri, "a format is one of raw frames, which need a size")
+    if values.get("live", "0") not in ("0", "1"):
+        raise _wrong(uri, f"live is 1 or 0, not '{values['live']}'")
+    size = _size(uri, values["size"]) if "size" in values else None
+    rate = _rate(uri, values["rate"]) if "rate" in values else None
+    return PipeOptions(size, rate, _pixel_format(uri, values.get("format", "bgr24")), values.get("live") == "1")
+
+
+def _size(uri: str, text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if found is None:
+        raise _wrong(uri, f"'{text}' is no size")
+    return int(found[1]), int(found[2])
+
+
+def _rate(uri: str, text: str) -> float:
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?|[0-9]{1,9}/[1-9][0-9]{0,8}", text) is not None:
+        rate = float(Fraction(text))
+        if 1e-3 <= rate <= 1000:
+            return rate
+    raise _wrong(uri, f"'{text}' is no rate, frames a second")
+
+
+def _pixel_format(uri: str, name: str) -> str:
+    if name == "bgr24":
+        return name
+    av = import_av()
+    try:
+        av.VideoFrame(16, 16, name).reformat(format="bgr24")
+    except (ValueError, av.error.FFmpegError, MemoryError):
+        raise _wrong(uri, f"'{name}' is no pixel format that can be read, as ffmpeg -pix_fmts lists them") from None
+    return name
+
+
+def _wrong(uri: str, why: str) -> VljEdgeError:
+    return VljEdgeError(f"{uri}: {why}: write pipe:size=640x480,rate=25,format=bgr24 for raw frames, - for others")
+
+
+def open_pipe(
+    options: PipeOptions,
+    part: Part,
+    sampled_at: float | None = None,
+    descriptor: int = 0,
+    shown: str = "stdin",
+    owned: bool = False,
+) -> PipeSource:
+    """Open what comes through a file descriptor: any container that FFmpeg reads in one go, JPEGs one after the other,
+    or raw frames.
+
+    An MP4 whose index comes last is written to a temporary file first, which is gone when the source is closed.
+
+    Args:
+        options: what is said of it.
+        part: what of it is read.
+        sampled_at: see Decoder; heeded where it delays nothing.
+        descriptor: open for reading.
+        shown: its name in messages.
+        owned: the source closes the descriptor.
+
+    Raises:
+        VljEdgeError: it gives no picture, or is a terminal.
+    """
+    pipe = Pipe(descriptor)
+    with ExitStack() as cleanup:
+        if owned:
+            cleanup.callback(os.close, descriptor)
+        try:
+            place, content = _place(pipe, descriptor, shown, options, cleanup)
+            if content == "nothing":
+                raise VljEdgeError(f"{shown} gives nothing: {_EXAMPLES}")
+            part = replace(part, frames_per_second=options.rate or part.frames_per_second)
+            timeless = options.size is not None or content == "jpegs"
+            if timeless and part.frames_per_second is None and not options.live:
+                part = replace(part, frames_per_second=ASSUMED_RATE)
+                warn_of_rate(shown, ASSUMED_RATE)
+            sampled_at = sampled_at if isinstance(place, Path) else None  # which reads 20 packets ahead
+            source = PipeSource(place, shown, part, sampled_at, *_format(options, content), options.live)
+        except UnreadableError as error:
+            raise VljEdgeError(f"{shown} cannot be read as a video ({error.reason}): {_EXAMPLES}") from None
+        finally:
+            if pipe.interrupt is not None:
+                raise pipe.interrupt
+        source.rereadable = source.rereadable and content != "late index" and not owned
+        source.release = cleanup.pop_all().close
+    return source
+
+
+class PipeSource(VideoFile):
+    """A video that comes through a file descriptor. It is a recording unless it is said to be live.
+
+    Args:
+        live: without a rate in `part`, the frames' times are those at which they came.
+
+    Attributes:
+        release: called by close().
+    """
+
+    def __init__(
+        self,
+        place: Any,
+        shown: str,
+        part: Part,
+        sampled_at: float | None,
+        options: dict[str, str],
+        form: str | None,
+        live: bool,
+    ) -> None:
+        self.live = live
+        self.release: Callable[[], None] = lambda: None
+        super().__init__(place, shown, part, sampled_at, options, form)
 
     def frames(self) -> Iterator[Frame]:
         """See Source."""
-        origin = time.monotonic()
-        if not self._stop.is_set():
-            yield Frame(0.0, self._first)
-        for number, image in enumerate(self._images, 1):
-            if self._stop.is_set():
-                return
-            yield Frame(number / self._rate if self._rate else time.monotonic() - origin, image)
-
-    def interrupt(self) -> None:
-        """See Source."""
-        self._stop.set()
+        if not self.live or self.part.frames_per_second is not None:
+            yield from super().frames()
+            return
+        origin: float | None = None
+        for frame in super().frames():
+            now = time.monotonic()
+            origin = now if origin is None else origin
+            yield Frame(now - origin, partial(getattr, frame, "image"))
 
     def close(self) -> None:
         """See Source."""
-        self._stop.set()
+        super().close()
+        self.release()
 
-    def _raw(self) -> Iterator[Image]:
-        assert self._size is not None
-        width, height = self._size
-        if self._format == "yuv420p" and (width % 2 or height % 2):
-            raise VljEdgeError(f"yuv420p pictures have even sides, not {width}x{height}: check the size")
-        count = int(width * height * FORMATS[self._format])
-        while self._fill(count):
-            raw = np.frombuffer(bytes(self._buffer[:count]), np.uint8)
-            del self._buffer[:count]
-            yield self._bgr(raw, width, height)
 
-    def _bgr(self, raw: Image, width: int, height: int) -> Image:
-        cv2 = import_opencv()
-        if self._format == "bgr24":
-            return raw.reshape(height, width, 3)
-        if self._format == "yuv420p":
-            image: Image = cv2.cvtColor(raw.reshape(height * 3 // 2, width), cv2.COLOR_YUV2BGR_I420)
-            return image
-        if self._format == "gray":
-            return np.repeat(raw.reshape(height, width, 1), 3, axis=2)
-        return np.ascontiguousarray(raw.reshape(height, width, 3)[..., ::-1])
+def _place(
+    pipe: Pipe, descriptor: int, shown: str, options: PipeOptions, cleanup: ExitStack
+) -> tuple[Path | Pipe, Content]:
+    """Return what FFmpeg reads, a path or the pipe, and what is there."""
+    if _is_file(descriptor, shown):
+        content = content_of(os.pread(descriptor, 1 << 16, 0))
+        return Path(f"/proc/self/fd/{descriptor}"), "other" if content == "late index" else content
+    content = pipe.content(raw=options.size is not None)
+    if content != "late index":
+        return pipe, content
+    try:
+        spool = cleanup.enter_context(spool_file())
+        pipe.spool(spool)
+    except OSError as error:
+        raise VljEdgeError(
+            f"{shown} is an MP4 whose index comes last, and cannot be kept until then ({error.strerror}): free space,"
+            " name another folder in TMPDIR, or make it with ffmpeg -movflags +faststart"
+        ) from None
+    return Path(f"/proc/self/fd/{spool.fileno()}"), content
 
-    def _jpegs(self) -> Iterator[Image]:
-        while True:
-            start = self._find(_START)
-            if start < 0:
-                return
-            del self._buffer[:start]
-            last = self._find(_END)
-            if self._stop.is_set():
-                return
-            end = last + 2 if last >= 0 else len(self._buffer)
-            raw = bytes(self._buffer[:end])
-            del self._buffer[:end]
-            try:
-                with PIL.Image.open(io.BytesIO(raw), formats=["JPEG"]) as picture:
-                    yield np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
-            except (OSError, SyntaxError, ValueError):  # raised by Pillow for damaged data
-                self.bad += 1
 
-    def _find(self, mark: re.Pattern[bytes]) -> int:
-        """Read until the buffer holds a mark and return its index; -1 if the pipe ended or this was interrupted."""
-        at = 0
-        while (found := mark.search(self._buffer, at)) is None:
-            at = max(at, len(self._buffer) - _LONGEST_MARK)
-            if len(self._buffer) > _MOST_BYTES:
-                raise VljEdgeError("stdin gives no JPEGs: write MJPEG to it, or name size and format of raw pictures")
-            if not self._fill(len(self._buffer) + 1):
-                return -1
-        return found.start()
+def _is_file(descriptor: int, shown: str) -> bool:
+    """Return whether it is a regular file at its beginning, which has a path and can be read anywhere.
 
-    def _fill(self, count: int) -> bool:
-        """Read until the buffer holds `count` bytes; False if the pipe ended or this was interrupted before."""
-        while len(self._buffer) < count:
-            if self._stop.is_set():
-                return False
-            if not select.select([self._descriptor], [], [], _POLL)[0]:
-                continue
-            raw = os.read(self._descriptor, 1 << 20)
-            if not raw:
-                return False
-            self._buffer += raw
-        return True
+    Raises:
+        VljEdgeError: it cannot be read.
+    """
+    try:
+        mode = os.fstat(descriptor).st_mode
+    except OSError:
+        raise VljEdgeError(f"{shown} is closed: {_EXAMPLES}") from None
+    if os.isatty(descriptor):
+        raise VljEdgeError(f"{shown} is a terminal: {_EXAMPLES}")
+    if stat.S_ISDIR(mode):
+        raise VljEdgeError(f"{shown} is a folder: {_EXAMPLES}")
+    at_start = stat.S_ISREG(mode) and os.lseek(descriptor, 0, os.SEEK_CUR) == 0
+    return at_start and Path(f"/proc/self/fd/{descriptor}").exists()
+
+
+def _format(options: PipeOptions, content: Content) -> tuple[dict[str, str], str | None]:
+    """Return FFmpeg's options, and the name of a format that is not to be guessed."""
+    if options.size is not None:
+        width, height = options.size
+        return {"video_size": f"{width}x{height}", "pixel_format": options.format} | _AT_ONCE, "rawvideo"
+    if content == "jpegs":
+        return _AT_ONCE, "mjpeg"
+    return ({"fpsprobesize": "0"} if options.live else {}), None

@@ -155,13 +155,3 @@ def test_single_image_is_not_the_first_of_a_sequence(tmp_path: Path) -> None:
     write_image(tmp_path / "f001.png", 10)
     write_image(tmp_path / "f002.png", 20)
     assert len(list(open_source(tmp_path / "f001.png"))) == 1
-
-
-def test_an_unreadable_image_ends_the_folder_and_is_named(tmp_path: Path) -> None:
-    write_image(tmp_path / "1.png", 10)
-    (tmp_path / "2.png").write_bytes(b"no image")
-    write_image(tmp_path / "3.png", 10)
-    source = open_source(tmp_path)
-    assert len(list(source)) == 1
-    assert source.incomplete is not None
-    assert "2.png cannot be read as an image" in source.incomplete

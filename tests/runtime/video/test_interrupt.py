@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.sinks.video import AnnotatedVideoWriter, RecordedSource
 from vlj_edge.runtime.video import camera
-from vlj_edge.runtime.video.files import VideoFile
+from vlj_edge.runtime.video.files import Part, VideoFile
 from vlj_edge.runtime.video.image_files import ImageFiles
 from vlj_edge.runtime.video.opencv import import_opencv
 from vlj_edge.runtime.video.shared_frames import SharedFrames
 from vlj_edge.runtime.video.source import Source
-from vlj_edge.runtime.video.stdin import StdinSource
+from vlj_edge.runtime.video.stdin import PipeOptions, open_pipe
 from vlj_edge.runtime.video.synthetic import SyntheticSource
 
 from .fake_camera import fake_camera
@@ -158,7 +158,7 @@ def test_stdin_is_closed_while_nothing_comes(delay: float, order: tuple[str, ...
         image = np.zeros((48, 64, 3), np.uint8)
         jpeg = import_opencv().imencode(".jpg", image)[1].tobytes()
         os.write(writable, image.tobytes() if raw else jpeg + jpeg[:40])
-        source = StdinSource(readable, (64, 48) if raw else None, None, "bgr24")
+        source = open_pipe(PipeOptions((64, 48) if raw else None, live=True), Part(), None, readable)
         thread, errors = read_in_thread(source)
         time.sleep(delay)
         end(source, thread, order)
@@ -175,7 +175,7 @@ def test_an_interrupted_source_gives_no_more_frames(make_video: Callable[..., Pa
     video = AnnotatedVideoWriter(tmp_path / "out.mp4", 1 / 30)
     for source in (
         SyntheticSource(),
-        ImageFiles([path] * 99, 4),
+        ImageFiles([path] * 99),
         VideoFile(make_video([((0, 0, 255), 2)])),
         fake_camera(tmp_path, "frames(10**6)"),
         RecordedSource(SyntheticSource(), video),

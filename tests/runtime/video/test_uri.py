@@ -29,7 +29,7 @@ from vlj_edge.runtime.video.uri import camera_address, open_source
 )
 def test_live_sources_that_uris_name(uri: str, place: object, reader: str) -> None:
     found = camera_address(uri)
-    assert found is not None and (found.place, found.reader) == (place, reader)
+    assert (found.place, found.reader) == (place, reader)
     assert "secret" not in repr(found) and "abc" not in repr(found)
 
 
@@ -76,10 +76,20 @@ BAD: list[tuple[Callable[[Path], Any], str]] = [
     (lambda _: "csi://0", "csi://0 .*GStreamer.*pip uninstall"),
     (lambda _: "csi://front", "csi://front.*csi://0"),
     (lambda _: "ftp://host/a.mp4", "ftp"),
-    (lambda _: "-?size=0x4", r"-\?size=640x480"),
-    (lambda _: "-?colour=red", r"-\?size=640x480"),
-    (lambda _: "-?size=4x4&rate=fast", r"-\?size=640x480"),
-    (lambda _: "-?size=4x4&format=rgb565", "rgb565.*bgr24"),
+    (lambda _: "-?size=0x4", r"0x4.*pipe:size=640x480"),
+    (lambda _: "-?colour=red", r"colour=red.*pipe:size=640x480"),
+    (lambda _: "-?size=4x4&rate=fast", r"fast.*pipe:size=640x480"),
+    (lambda _: "pipe:size=4x4,rate=0", r"'0'.*pipe:size=640x480"),
+    (lambda _: "pipe:size=4x4,rate=1/0", r"1/0.*pipe:size=640x480"),
+    (lambda _: "pipe:size=4x4,size=4x5", r"size=4x5.*pipe:size=640x480"),
+    (lambda _: "pipe:format=gray", r"size.*pipe:size=640x480"),
+    (lambda _: "pipe:live=yes", r"yes.*pipe:size=640x480"),
+    (lambda _: "pipe:size=4x4,format=cuda", "cuda.*pix_fmts"),
+    (lambda _: "pipe:size=4x4,format=rgb9000", "rgb9000.*pix_fmts"),
+    (lambda _: "", "empty"),
+    (lambda _: "file://clips/a.mp4", "clips.*file:///PATH"),
+    (lambda _: "~nobody-here/a.mp4", r"~nobody-here/a\.mp4 does not exist"),
+    (lambda _: "a\0b.mp4", "does not exist"),
 ]
 
 

@@ -1,0 +1,88 @@
+"""One image file: its pixels as a viewer shows them, and when it was taken."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+
+from vlj_edge.errors import VljEdgeError
+
+from .source import Image
+
+_EXIF_IFD, _TAKEN, _DIGITISED, _CHANGED = 0x8769, 36867, 36868, 306
+_FRACTION, _ZONE = 37521, 36881  # of the second, and from UTC
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images, and of metadata that nobody asked for
+
+
+def read_image(path: Path) -> Image:
+    """Return the pixels of an image file, uint8 [height, width, 3], BGR: upright by its EXIF orientation, 16 bits
+    scaled to 8, grey, palettes and CMYK converted, transparency left out.
+
+    Raises:
+        VljEdgeError: it cannot be read.
+    """
+    try:
+        with PIL.Image.open(path) as picture:
+            upright = PIL.ImageOps.exif_transpose(picture) or picture
+            return np.ascontiguousarray(_rgb(upright)[..., ::-1])
+    except Exception as error:  # of damaged files Pillow raises errors of many types
+        raise _unreadable(path, error) from None
+
+
+def image_time(path: Path, of: str) -> float | None:
+    """Return when an image was taken, seconds since 1970; None if the file cannot be read.
+
+    Args:
+        of: "file", its modification time, or "exif", what the camera wrote.
+
+    Raises:
+        VljEdgeError: the camera wrote none.
+    """
+    try:
+        if of == "file":
+            return path.stat().st_mtime
+        with PIL.Image.open(path) as picture:
+            exif = picture.getexif()
+            taken = dict(exif.get_ifd(_EXIF_IFD))
+    except Exception:  # see read_image()
+        return None
+    text = taken.get(_TAKEN) or taken.get(_DIGITISED) or exif.get(_CHANGED)
+    try:
+        time = datetime.strptime(_plain(text), "%Y:%m:%d %H:%M:%S").replace(tzinfo=timezone.utc).timestamp()
+    except ValueError:
+        raise VljEdgeError(
+            f"{path} has no time in its EXIF data: take the times of the files, or give a rate"
+        ) from None
+    fraction, zone = _plain(taken.get(_FRACTION)), _plain(taken.get(_ZONE))
+    if fraction.isdecimal():
+        time += float(f"0.{fraction}")
+    try:
+        offset = datetime.strptime(zone, "%z").utcoffset()
+    except ValueError:  # none
+        return time
+    return time - offset.total_seconds() if offset is not None else time
+
+
+def _rgb(picture: PIL.Image.Image) -> Image:
+    if picture.mode == "F":
+        raise ValueError("its pixels are fractions")
+    if picture.mode.startswith("I"):  # 16 bits of grey, which convert() would clip
+        grey = np.clip(np.asarray(picture).astype(np.int64), 0, 0xFFFF)
+        return np.repeat(((grey + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
+    return np.asarray(picture.convert("RGB"))
+
+
+def _plain(text: Any) -> str:
+    return text.strip(" \0") if isinstance(text, str) else ""
+
+
+def _unreadable(path: Path, error: Exception) -> VljEdgeError:
+    why = "it is damaged or in another format" if isinstance(error, PIL.UnidentifiedImageError) else str(error)
+    return VljEdgeError(f"{path} cannot be read as an image ({why.strip() or 'damaged'}): remove it, or save it again")
