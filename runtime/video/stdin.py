@@ -173,7 +173,7 @@ class PipeSource(VideoFile):
     ) -> None:
         self.live = live
         self.release: Callable[[], None] = lambda: None
-        super().__init__(place, shown, part, sampled_at, options, form)
+        super().__init__(place, shown, part, sampled_at, options, form=form)
 
     def frames(self) -> Iterator[Frame]:
         """See Source."""
