@@ -244,6 +244,7 @@ class Totals:
 
     Attributes:
         video_seconds: length of the part of the source that was read.
+        video_end: time in the source at which that part ends, seconds.
         wall_seconds: duration of the run.
         windows: clip windows that passed through the gates.
         windows_dropped: windows of a live source that were replaced by newer ones because the run was too slow.
@@ -260,6 +261,7 @@ class Totals:
     """
 
     video_seconds: float = 0.0
+    video_end: float = 0.0
     wall_seconds: float = 0.0
     windows: int = 0
     windows_dropped: int = 0

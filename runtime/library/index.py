@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,29 +15,9 @@ import numpy as np
 from vlj_edge.errors import VljEdgeError
 
 from ..model import Model, copy_of
+from ..video.folders import find_videos
 from .store import Store, Video, VideoMoments, merge_windows
 
-SUFFIXES = frozenset(
-    [
-        ".3gp",
-        ".avi",
-        ".flv",
-        ".m2ts",
-        ".m4v",
-        ".mjpeg",
-        ".mjpg",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".ogv",
-        ".ts",
-        ".webm",
-        ".wmv",
-    ]
-)
 _JOIN_TIMEOUT = 5.0  # seconds to wait for cancelled threads
 _UNCHANGED_SECONDS = 2.0  # a file that changed more recently may still be being written
 
@@ -84,26 +63,6 @@ class VideoEncoder(Protocol):
     """A function that encodes videos, in this process or on other machines, and yields them in any order."""
 
     def __call__(self, videos: Sequence[Video]) -> Iterator[EncodedVideo]: ...
-
-
-def find_videos(paths: Iterable[str | Path]) -> list[Path]:
-    """Return absolute paths: the given files, and all videos in and below the given folders except hidden ones.
-
-    Raises:
-        VljEdgeError: a path does not exist.
-    """
-    found: dict[Path, None] = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            for folder, below, names in os.walk(path):
-                below[:] = sorted(name for name in below if not name.startswith("."))
-                videos = (name for name in sorted(names) if Path(name).suffix.lower() in SUFFIXES)
-                found |= {(Path(folder) / name).absolute(): None for name in videos if not name.startswith(".")}
-        elif path.exists():
-            found[path.absolute()] = None
-        else:
-            raise VljEdgeError(f"{path} does not exist: check the path")
-    return list(found)
 
 
 def stat_video(path: Path) -> Video:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TypeAlias
@@ -15,7 +15,6 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Moment
 
 from ..model import Model
-from ..video.source import Frame, Source
 from ..video.uri import open_source
 from .store import Hit, Store
 
@@ -118,29 +117,10 @@ def embedding_at(model: Model, store: Store, video: str | Path, time: float) -> 
     clip = model.manifest.clip
     length = clip.frames / clip.frames_per_second
     start = max(0.0, time - length / 2)
-    with (
-        closing(open_source(path)) as frames,
-        closing(model.embed(_Excerpt(frames, start, start + length), query=store.query, every_window=True)) as items,
-    ):
+    source = open_source(path, start=start, end=start + length, sampled_at=clip.frames_per_second)
+    with closing(model.embed(source, query=store.query, every_window=True)) as items:
         for item in items:
-            end = start + item.window.end
-            if not start <= time <= end:
+            if not item.window.start <= time <= item.window.end:
                 break
-            return item.embedding, Hit(str(path), start, end, 1.0)
+            return item.embedding, Hit(str(path), item.window.start, item.window.end, 1.0)
     raise VljEdgeError(f"{path} has nothing at {time:g} s: name a time before its end")
-
-
-class _Excerpt(Source):
-    """The frames of a source between two times, with times from the first of them."""
-
-    def __init__(self, source: Source, start: float, end: float) -> None:
-        self._source, self._start, self._end = source, start, end
-        self.period = source.period
-
-    def frames(self) -> Iterator[Frame]:
-        """See Source."""
-        for frame in self._source:
-            if frame.time >= self._end:
-                return
-            if frame.time >= self._start:
-                yield Frame(frame.time - self._start, frame.image)

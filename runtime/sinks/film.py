@@ -9,8 +9,9 @@ from pathlib import Path
 
 from vlj_edge.results import Narration
 
-from ..video.files import Part, VideoFile
+from ..video.files import VideoFile
 from ..video.film import film
+from ..video.part import Part, PartOfSource
 from ..video.source import Frame, Source
 from .console import one_line
 from .text_overlay import with_text
@@ -31,7 +32,7 @@ def write_film(source: Source, narrations: Sequence[Narration], path: Path, offs
     """
     begins = [round(narration.centre, 3) for narration in narrations]  # SRT has milliseconds
     texts = ["", *(one_line(narration.text) for narration in narrations)]
-    part = source.part if isinstance(source, VideoFile) else Part()
+    part = source.part if isinstance(source, VideoFile | PartOfSource) else Part()
     sound = source.sound() if isinstance(source, VideoFile) else None
     with source, closing(sound) if sound else nullcontext(), film(path, source.period, sound) as writer:
         for frame in source:

@@ -82,14 +82,17 @@ class VttFile:
     def _write_cue(self, end: float) -> None:
         if self._current is None:
             return
-        start = self._current.narration.centre
-        text = one_line(self._current.narration.text)
-        if not text:  # an empty line would end the cue before its text
-            return
-        for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):  # and with '>' the arrow, "-->"
-            text = text.replace(char, entity)
-        cue = f"{_vtt_time(start)} --> {_vtt_time(max(end, start + 0.001))}\n{text}\n\n"
-        self._file.write(cue.encode("utf-8", "replace"))
+        self._file.write(vtt_cue(self._current.narration, end).encode("utf-8", "replace"))
+
+
+def vtt_cue(narration: Narration, end: float) -> str:
+    """Return the WebVTT cue of a text that is shown until `end`, seconds; nothing for an empty text."""
+    start, text = narration.centre, one_line(narration.text)
+    if not text:  # an empty line would end the cue before its text
+        return ""
+    for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):  # and with '>' the arrow, "-->"
+        text = text.replace(char, entity)
+    return f"{_vtt_time(start)} --> {_vtt_time(max(end, start + 0.001))}\n{text}\n\n"
 
 
 def _vtt_time(seconds: float) -> str:

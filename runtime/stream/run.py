@@ -66,6 +66,7 @@ class Run(Iterator[Item], Generic[Item]):
         """The counts so far; right at any time, also after an interruption."""
         if not self._ended:
             self._totals.video_seconds = self._source.seconds
+            self._totals.video_end = self._source.end
             self._totals.wall_seconds = time.perf_counter() - self._started
         return self._totals
 

@@ -42,6 +42,7 @@ class Decoder:
         codec_name: FFmpeg's name of the pictures' codec.
         bad: number of packets and pictures between the first and the last good one that could not be decoded. A
             recording that was cut begins with some that need what was cut off, and ends in the middle of one.
+        duration: seconds from the start of the container to its end, perhaps estimated; None if it is not known.
         declared: end of the container by its header, seconds; None if it does not say.
         end: end of the last packet of any stream that was read, seconds.
         failure: what reading the container failed with, in words; None if it came to its end.
@@ -76,6 +77,7 @@ class Decoder:
         self._skips = sampled_at is not None and frames_per_second is None and not self._by_order
         self._origin = start_of(container)
         self.declared = self._declared()
+        self.duration: float | None = self.declared or (container.duration / 1e6 if container.duration else None)
         self.bad, self._bad_since, self.end = 0, 0, 0.0
         self.failure: str | None = None
         self._first_time: float | None = None

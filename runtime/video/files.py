@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from vlj_edge.errors import VljEdgeError
 
 from .decoder import Decoder
+from .part import Part
 from .picture import PictureConverter
 from .pyav import open_container
 from .sound import Sound, open_sound
@@ -29,24 +29,6 @@ def warn_of_rate(shown: str, rate: float) -> None:
 
 def _same(place: Path | str) -> Path | str:
     return place
-
-
-@dataclass(frozen=True)
-class Part:
-    """Which part of a recording is read, and when its pictures are shown.
-
-    Attributes:
-        start: seconds; pictures before it are left out.
-        end: seconds; pictures from it on are left out. None: up to the end.
-        frames_per_second: the pictures' rate in place of their own times; None: their own.
-        image_times: where the times of a folder's images come from: "rate", their modification times ("file"), or what
-            the camera wrote into them ("exif").
-    """
-
-    start: float = 0.0
-    end: float | None = None
-    frames_per_second: float | None = None
-    image_times: Literal["rate", "file", "exif"] = "rate"
 
 
 class VideoFile(Source):
@@ -96,6 +78,7 @@ class VideoFile(Source):
             self.period = self._decoder.period
             if self._decoder.rate_is_assumed and not self.live:
                 warn_of_rate(self._shown, 1 / self.period)
+            self.duration = self.part.length_of(self._decoder.duration)
             self._convert = PictureConverter().to_bgr
             self._pictures = self._decoder.pictures(self.part.start)
             self._first = self._next()

@@ -12,8 +12,8 @@ from statistics import median
 
 from vlj_edge.errors import VljEdgeError
 
-from .files import Part
 from .image import image_time, read_image
+from .part import Part
 from .source import Frame, Image, Source
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -68,6 +68,7 @@ class ImageFiles(Source):
         in_order = sorted(zip(times, paths, strict=True), key=lambda taken: taken[0])
         end = part.end if part.end is not None else float("inf")
         self._images = self._read((time, path) for time, path in in_order if part.start <= time + 1e-6 < end)
+        self.duration = part.length_of(max(times) + self.period)
         self._first = next(self._images, None)
         if self._first is None:
             raise VljEdgeError(self._nothing(paths, part, max(times)))

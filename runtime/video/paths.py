@@ -10,8 +10,9 @@ from urllib.parse import unquote_to_bytes
 
 from vlj_edge.errors import VljEdgeError
 
-from .files import Part, VideoFile
+from .files import VideoFile
 from .image_files import IMAGE_SUFFIXES, ImageFiles, images_in
+from .part import Part
 from .source import Source
 from .stdin import PipeOptions, open_pipe, pipe_options
 

@@ -57,7 +57,9 @@ class Source(ABC):
         live: frames arrive in real time, and those there is no time for are skipped.
         rereadable: a recording that gives the same frames when it is opened again; a pipe does not.
         rotate: degrees clockwise by which every image is turned: 0, 90, 180 or 270.
-        seconds: end of the last frame that was read, seconds from the start.
+        duration: seconds that will be read; None if that is not known.
+        seconds: how many were read so far.
+        end: end of the last frame that was read, seconds from the start.
         incomplete: once iteration has ended: why it ended too early, in one line; None if everything was read.
 
     Example:
@@ -79,12 +81,17 @@ class Source(ABC):
     live: bool = False
     rereadable: bool = False
     rotate: int = 0
+    duration: float | None = None
     seconds: float = 0.0
+    end: float = 0.0
     incomplete: str | None = None
 
     def __iter__(self) -> Iterator[Frame]:
+        first: float | None = None
         for frame in self.frames():
-            self.seconds = frame.time + self.period
+            first = frame.time if first is None else first
+            self.end = frame.time + self.period
+            self.seconds = self.end - first
             if self.rotate:
                 frame = Frame(frame.time, partial(_turned, frame, self.rotate), frame.until_next)
             yield frame

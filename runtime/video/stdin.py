@@ -16,7 +16,8 @@ from typing import Any
 
 from vlj_edge.errors import VljEdgeError
 
-from .files import ASSUMED_RATE, Part, VideoFile, warn_of_rate
+from .files import ASSUMED_RATE, VideoFile, warn_of_rate
+from .part import Part
 from .pipe import Content, Pipe, content_of, spool_file
 from .pyav import UnreadableError, import_av
 from .source import Frame

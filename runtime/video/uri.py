@@ -10,10 +10,11 @@ from typing import Any, Literal
 from vlj_edge.errors import VljEdgeError, without_credentials
 
 from .camera import CameraAddress, CameraSource, CameraState
-from .files import Part, VideoFile
+from .files import VideoFile
 from .http_source import ask
 from .local_cameras import local_camera
 from .network import HTTP_SCHEMES, STREAM_PROTOCOLS, network_address
+from .part import Part, PartOfSource
 from .paths import open_path, path_of
 from .source import Source
 from .stdin import open_pipe, pipe_options
@@ -48,7 +49,7 @@ def open_source(
       pipe:live=1 if it is live |
 
     Args:
-        start, end: seconds; the part of a recording that is read.
+        start, end: seconds; the part of a recording that is read. A live source begins at 0 and ends at `end`.
         frames_per_second: the rate of the pictures in place of their own times; of a folder's images, 4 if None.
         image_times: where the times of a folder's images come from: a rate, the files' times, or EXIF data.
         sampled_at: samples a second that the caller takes, from the first frame on. Frames that none of them shows may
@@ -61,7 +62,15 @@ def open_source(
     """
     if rotate not in (0, 90, 180, 270):
         raise VljEdgeError(f"images are turned by 0, 90, 180 or 270 degrees, not by {rotate}")
-    source = _open(uri, Part(start, end, frames_per_second, image_times), sampled_at, keep_trying, on_state)
+    if start < 0 or (end is not None and end <= start):
+        raise VljEdgeError(f"the part from {start:g} to {end:g} s holds nothing: give 0 <= start < end")
+    part = Part(start, end, frames_per_second, image_times)
+    source = _open(uri, part, sampled_at, keep_trying, on_state)
+    if source.live and start > 0:
+        source.close()
+        raise VljEdgeError(f"{without_credentials(str(uri))} is live and has no later start: leave the start out")
+    if source.live and end is not None:
+        source = PartOfSource(source, part)
     source.rotate = rotate
     return source
 
@@ -73,8 +82,7 @@ def _open(
     keep_trying: bool,
     on_state: Callable[[CameraState], None],
 ) -> Source:
-    text = str(uri)
-    path = path_of(uri)
+    text, path = str(uri), path_of(uri)
     if path is not None:
         return open_path(path, part, sampled_at)
     pipe = pipe_options(text)

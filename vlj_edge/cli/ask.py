@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
-from .options import (
-    EngineOptions,
-    bundle_option,
-    engine_options,
-    json_lines_option,
-    load_model,
-    open_for,
-    reading_options,
-)
+from .options import EngineOptions, bundle_option, engine_options, json_lines_option, load_model
+from .part_options import PartOptions, part_options
 
 
 @click.command(short_help="Answer questions about a video by choosing among given answers.")
@@ -27,17 +19,17 @@ from .options import (
     multiple=True,
     help="Comma-separated answers: one --choices for all questions, or one for each; yes,no if not given.",
 )
+@part_options
 @bundle_option
-@reading_options
 @engine_options
 @json_lines_option
 def ask(
     source: str,
     questions: tuple[str, ...],
     choices: tuple[str, ...],
+    part: PartOptions,
     bundle: Path | None,
     engine_options: EngineOptions,
-    reading: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Answer QUESTIONS about SOURCE, each with the choice whose embedding is nearest to the predicted one.
@@ -54,7 +46,10 @@ def ask(
     lists = [read_labels(listed) for listed in choices]
     if len(lists) == 1:
         lists *= len(questions)
-    with load_model(bundle, engine_options) as model, open_for(model, source, reading) as opened:
+    with (
+        load_model(bundle, engine_options) as model,
+        part.open(source, model.manifest) as opened,
+    ):
         for answer in until_broken(lambda: answer_questions(model, opened, questions, lists or None)):
             if as_json:
                 click.echo(json.dumps(answer.as_dict(), ensure_ascii=False))

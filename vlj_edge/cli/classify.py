@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from .batch import each_video, is_folder_of_videos
 from .options import (
     EngineOptions,
     bank_option,
@@ -17,18 +20,23 @@ from .options import (
     json_lines_option,
     label_query_option,
     load_model,
-    open_for,
-    reading_options,
     template_option,
     top_option,
 )
+from .part_options import PartOptions, part_options
+from .progress import progress
 
 if TYPE_CHECKING:
-    from ..results import Classification
+    from vlj_edge.runtime.embedding.labels import LabelBank
+    from vlj_edge.runtime.model import Model
+    from vlj_edge.runtime.stream.run import Run
+
+    from ..bundle import LabelSettings
+    from ..results import Classification, WindowEmbedding
 
 
 @click.command(short_help="Rank labels by how well they describe a video or camera.")
-@click.argument("source")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option("--labels", "label_list", help="Comma-separated labels, or a file with one on each line.")
 @bank_option
 @template_option
@@ -39,22 +47,22 @@ if TYPE_CHECKING:
     help="Answer 'none of these' below this similarity; the bundle's if not given.",
 )
 @click.option("--stream", is_flag=True, help="Print the answer whenever it changes, not one for the whole source.")
+@part_options
 @bundle_option
-@reading_options
 @engine_options
 @label_query_option
 @json_lines_option
 def classify(
-    source: str,
+    sources: tuple[str, ...],
     label_list: str | None,
     bank: Path | None,
     templates: tuple[str, ...],
     top: int,
     none_below: float | None,
     stream: bool,
+    part: PartOptions,
     bundle: Path | None,
     engine_options: EngineOptions,
-    reading: dict[str, Any],
     query: str | None,
     as_json: bool,
 ) -> None:
@@ -65,12 +73,10 @@ def classify(
 
     The number beside a label is its probability, given that one of the labels is right; they add up to 1. If even the
     nearest label has a cosine (in --json) below --none-below, the answer is 'none of these'.
-    """
-    from vlj_edge.runtime.embedding.classify import classify, watch
-    from vlj_edge.runtime.embedding.labels import load_bank, make_bank, read_labels
 
-    from ..errors import VljEdgeError, without_credentials
-    from .interrupts import interrupts_deferred, until_broken, until_interrupted, was_interrupted
+    Of several videos, or a folder of them, the nearest label of each is printed on a line.
+    """
+    from vlj_edge.runtime.embedding.labels import load_bank, make_bank, read_labels
 
     if (label_list is None) == (bank is None):
         raise click.UsageError("give either --labels or --bank")
@@ -84,21 +90,81 @@ def classify(
         settings = model.manifest.labels
         if none_below is not None:
             settings = replace(settings, none_below=none_below)
-        question = query or settings.query or None
-        with open_for(model, source, reading) as opened, model.embed(opened, query=question) as items:
-            if not stream:
-                for answer in until_broken(lambda: [classify(until_interrupted(items), label_bank, settings, top)]):
-                    click.echo(_answer(answer, settings.none_below, as_json))
-                if was_interrupted():
-                    raise KeyboardInterrupt
-                return
-            printed = 0
-            for answer in watch(items, label_bank, settings, top):
+        job = _Job(model, label_bank, settings, query or settings.query or None, part, top, as_json)
+        if len(sources) > 1 or is_folder_of_videos(sources[0]):
+            if stream:
+                raise click.UsageError("--stream is for one source")
+            each_video(sources, job.print_line)
+        elif stream:
+            job.print_changes(sources[0])
+        else:
+            job.print_answer(sources[0])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is asked of every source."""
+
+    model: Model
+    bank: LabelBank
+    settings: LabelSettings
+    query: str | None
+    part: PartOptions
+    top: int
+    as_json: bool
+
+    @contextmanager
+    def _embeddings(self, uri: str) -> Iterator[Run[WindowEmbedding]]:
+        with self.part.open(uri, self.model.manifest) as source:
+            run = self.model.embed(source, query=self.query)
+            with run, progress(run, source):
+                yield run
+
+    def print_answer(self, uri: str) -> None:
+        """Print one answer for all of a source, or for what was there until Ctrl-C."""
+        from vlj_edge.runtime.embedding.classify import classify
+
+        from .interrupts import until_broken, until_interrupted, was_interrupted
+
+        with self._embeddings(uri) as items:
+            found = until_broken(lambda: [classify(until_interrupted(items), self.bank, self.settings, self.top)])
+            for answer in found:
+                click.echo(_answer(answer, self.settings.none_below, self.as_json))
+        if was_interrupted():
+            raise KeyboardInterrupt
+
+    def print_changes(self, uri: str) -> None:
+        """Print an answer whenever it changes.
+
+        Raises:
+            VljEdgeError: there was none.
+        """
+        from vlj_edge.runtime.embedding.classify import watch
+
+        from ..errors import VljEdgeError, without_credentials
+        from .interrupts import interrupts_deferred
+
+        printed = 0
+        with self._embeddings(uri) as items:
+            for answer in watch(items, self.bank, self.settings, self.top):
                 with interrupts_deferred():
-                    click.echo(_change(answer, as_json))
+                    click.echo(_change(answer, self.as_json))
                 printed += 1
-    if not printed:
-        raise VljEdgeError(f"{without_credentials(source)} shows no label for two windows: leave --stream out")
+        if not printed:
+            raise VljEdgeError(f"{without_credentials(uri)} shows no label for two windows: leave --stream out")
+
+    def print_line(self, video: Path) -> None:
+        """Print the answer for one of several videos, with its path."""
+        from vlj_edge.runtime.embedding.classify import classify
+
+        from .interrupts import until_broken
+
+        with self._embeddings(str(video)) as items:
+            for answer in until_broken(lambda: [classify(items, self.bank, self.settings, self.top)]):
+                if self.as_json:
+                    click.echo(json.dumps({"source": str(video)} | answer.as_dict(), ensure_ascii=False))
+                else:
+                    click.echo(f"{video}  {answer.label or 'none of these'}  {answer.guesses[0].score:.2f}")
 
 
 def _change(answer: Classification, as_json: bool) -> str:

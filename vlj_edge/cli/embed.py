@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,30 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import (
-    EngineOptions,
-    bank_option,
-    bundle_option,
-    engine_options,
-    file_type,
-    load_model,
-    open_for,
-    query_option,
-    reading_options,
-)
+from .options import EngineOptions, bank_option, bundle_option, engine_options, file_type, load_model, query_option
+from .part_options import PartOptions, Seconds, part_options
+from .progress import progress
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.embedding.writers import EmbeddingWriter, Shorten
     from vlj_edge.runtime.model import Model
 
     from ..bundle import Manifest
-
-
-def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|min|h|)", (value or "0").strip())
-    if found is None:
-        raise click.BadParameter(f"'{value}' is not a duration: write 2s, 500ms or 1min")
-    return float(found[1]) * {"ms": 0.001, "s": 1, "": 1, "min": 60, "h": 3600}[found[2]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +47,9 @@ class _Output:
     "--form", help="Format of numbers in --ring and --format binary: float32, float16, int8 or bit.  [default: float16]"
 )
 @click.option("--width", type=click.IntRange(1), help="Dimensions of each embedding; all if not given.")
-@click.option("--every", callback=_seconds, help="Time between two windows, such as 2s; every window if not given.")
+@click.option(
+    "--every", type=Seconds(), default=0.0, help="Time between two windows, such as 2s; every window if not given."
+)
 @click.option("--on-change", is_flag=True, help="Only windows in which the picture changed.")
 @bank_option
 @click.option(
@@ -72,9 +58,9 @@ class _Output:
     help="Report a window as novel if its similarity to all novel ones so far is below this.",
 )
 @click.option("--events", is_flag=True, help="Print only events: another nearest label, or something novel.")
+@part_options
 @query_option
 @bundle_option
-@reading_options
 @engine_options
 def embed(
     source: str,
@@ -82,10 +68,10 @@ def embed(
     on_change: bool,
     bank: Path | None,
     novel_below: float | None,
+    part: PartOptions,
     query: str | None,
     bundle: Path | None,
     engine_options: EngineOptions,
-    reading: dict[str, Any],
     **output_options: Any,
 ) -> None:
     """Write an embedding for each window of SOURCE, or only for those that are new.
@@ -109,8 +95,9 @@ def embed(
         label_bank = load_bank(bank, model) if bank is not None else None
         novelty = NoveltyDetector(novel_below, manifest.embedding) if novel_below is not None else None
         question = query or (manifest.labels.query if label_bank is not None else None) or None
-        opened = cleanup.enter_context(open_for(model, source, reading))
+        opened = cleanup.enter_context(part.open(source, manifest))
         items = cleanup.enter_context(model.embed(opened, query=question, every=every))
+        cleanup.enter_context(progress(items, opened))  # first: writers take stdout as it is then
         writers = _open_writers(cleanup, manifest, output, _shorten(model, output.width))
         for observation in observe(items, label_bank, manifest.labels.none_below, novelty):
             if on_change and not observation.item.encoded:

@@ -44,8 +44,9 @@ def index(
     several videos are encoded at once; with --threads, one at a time.
     """
     from vlj_edge.runtime.library import Store
-    from vlj_edge.runtime.library.index import find_videos, local_encoder
+    from vlj_edge.runtime.library.index import local_encoder
     from vlj_edge.runtime.library.index import prune as remove_missing
+    from vlj_edge.runtime.video.folders import find_videos
 
     from ..errors import VljEdgeError
 

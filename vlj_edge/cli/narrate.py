@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from .batch import FORMATS, Output, is_folder_of_videos, narrate_videos
 from .narrate_output import format_counts, format_totals, print_state
-from .options import EngineOptions, bundle_option, engine_options, file_type, load_model, query_option, reading_options
+from .options import EngineOptions, bundle_option, engine_options, file_type, load_model, query_option
+from .part_options import PartOptions, part_options
+from .progress import progress
 from .record import Recorded
 from .sink_options import open_sinks, sink_options, warn_of_missed_events
 from .source_names import parse_sources
@@ -50,8 +53,17 @@ class _Files(NamedTuple):
     type=file_type,
     help="Also write the video with its texts and sound to this MP4; of a camera, minute by minute: NAME-0001.mp4.",
 )
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Narrate several videos, or folders of them, one after the other, each into a file in this folder.",
+)
+@click.option(
+    "--format", "kind", type=click.Choice(FORMATS), default="srt", show_default=True, help="Of the files in --out."
+)
+@click.option("--overwrite", is_flag=True, help="Make files in --out again that are there already.")
+@part_options
 @sink_options
-@reading_options
 @engine_options
 @click.option("--every-window", is_flag=True, help="Turn all gates off: encode and decode every window.")
 def narrate(
@@ -62,8 +74,11 @@ def narrate(
     srt: Path | None,
     vtt: Path | None,
     record: Path | None,
+    out: Path | None,
+    kind: str,
+    overwrite: bool,
+    part: PartOptions,
     engine_options: EngineOptions,
-    reading: dict[str, Any],
     every_window: bool,
     **sink_options: Any,
 ) -> None:
@@ -71,56 +86,65 @@ def narrate(
     seconds from the start of SOURCE; --json shows its start and end.
 
     SOURCE is a video file, a folder of images, a camera (0, /dev/video0, v4l2:///dev/video0, csi://0), a stream
-    (rtsp://, http://), or - for JPEGs on stdin. Several, as NAME=SOURCE, take turns.
+    (rtsp://, http://), or - for JPEGs on stdin. Several, as NAME=SOURCE, take turns; with --out, several videos and
+    folders of videos are narrated one after the other.
     """
-    several = len(sources) > 1
-    if several and (srt or vtt or record or every_window):
-        raise click.UsageError("--srt, --vtt, --record and --every-window are for one source")
+    several = len(sources) > 1 and out is None
+    if (several or out is not None) and (srt or vtt or record):
+        raise click.UsageError("--srt, --vtt and --record are for one source: give --out for several")
+    if several and (every_window or part != PartOptions(rotate=part.rotate)):
+        raise click.UsageError("--every-window, --start, --end, --duration and --fps are for one source, or with --out")
+    if out is None and not several and is_folder_of_videos(sources[0]):
+        raise click.UsageError(f"{sources[0]} is a folder of videos: give --out, a folder for their texts")
     if record is not None and record.suffix.lower() not in ("", ".mp4"):
         raise click.UsageError(f"--record writes MP4: call the file {record.with_suffix('.mp4')}")
     for option, path in (("--srt", srt), ("--vtt", vtt), ("--record", record), ("--log", sink_options["log"])):
         _refuse_to_overwrite(sources, option, path)
     with load_model(bundle, engine_options) as model, _open_sinks(sink_options) as sinks:
-        if several:
-            _narrate_several(model, parse_sources(sources, query, reading), as_json, sinks)
+        if out is not None:
+            output = Output(out, kind, overwrite)
+            narrate_videos(model, sources, output, part, sinks, query=query, every_window=every_window)
+        elif several:
+            _narrate_several(model, parse_sources(sources, query, part.rotate), as_json, sinks)
         else:
-            _narrate_one(model, sources[0], reading, query, every_window, as_json, _Files(srt, vtt, record), sinks)
+            settings = {"query": query, "every_window": every_window}
+            _narrate_one(model, sources[0], part, settings, as_json, _Files(srt, vtt, record), sinks)
 
 
 def _narrate_one(
     model: Model,
     uri: str,
-    reading: dict[str, Any],
-    query: str | None,
-    every_window: bool,
+    part: PartOptions,
+    settings: dict[str, Any],
     as_json: bool,
     files: _Files,
     sinks: list[SinkQueue],
 ) -> None:
     from vlj_edge.runtime.sinks.queue import SinkQueue
     from vlj_edge.runtime.sinks.subtitles import SrtWriter, VttFile
-    from vlj_edge.runtime.video.uri import open_source
 
     from ..errors import VljEdgeError, without_credentials
 
     name = without_credentials(uri)
-    rate = model.manifest.clip.frames_per_second if files.record is None else None  # a film has every frame
-    source = open_source(uri, sampled_at=rate, on_state=lambda state: print_state(name, state), **reading)
+    recording = files.record is not None  # a film has every frame
+    source = part.open(uri, model.manifest, recording, on_state=lambda state: print_state(name, state))
     with ExitStack() as cleanup:
         cleanup.callback(source.close)
-        reopen = partial(open_source, uri, **reading)
-        recorded = Recorded(source, reopen, files.record, cleanup) if files.record else None
-        if recorded is not None:
+        recorded = None
+        if files.record is not None:
+            again = partial(part.open, uri, model.manifest, every_frame=True)
+            recorded = Recorded(source, again, files.record, cleanup)
             source = recorded.source
             sinks += recorded.sinks
-        run = model.narrate(source, query=query, every_window=every_window)
+        run = model.narrate(source, **settings)
         cleanup.callback(run.close)
         if files.vtt is not None:
             sinks.append(SinkQueue("vtt", VttFile(files.vtt), retry=True))
         subtitles = SrtWriter(cleanup.enter_context(files.srt.open("w", encoding="utf-8"))) if files.srt else None
         narrations: list[Narration] = []
         try:
-            _write_narrations(run, name, as_json, subtitles, sinks, narrations)
+            with progress(run, source):
+                _write_narrations(run, name, as_json, subtitles, sinks, narrations)
         except VljEdgeError:
             if recorded is not None and source.incomplete is not None:  # what could be read is a film as well
                 recorded.finish(narrations)
@@ -155,7 +179,7 @@ def _write_narrations(
     finally:
         with interrupts_deferred():
             if subtitles:
-                subtitles.finish(run.totals.video_seconds)
+                subtitles.finish(run.totals.video_end)
             click.echo(format_totals(run.totals, as_json))
 
 

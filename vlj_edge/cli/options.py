@@ -13,7 +13,6 @@ import click
 if TYPE_CHECKING:
     from vlj_edge.runtime.engines.select import SelectedBackend
     from vlj_edge.runtime.model import Model
-    from vlj_edge.runtime.video.source import Source
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _BACKENDS = "onnxruntime, openvino or tensorrt; the fastest that works here if not given."
@@ -43,34 +42,14 @@ template_option = click.option(
     help='Wording with {} for the label, such as "a video of {}"; several are averaged.',
 )
 top_option = click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Number of results.")
+rotate_option = click.option(
+    "--rotate",
+    type=click.Choice(["0", "90", "180", "270"]),
+    default="0",
+    callback=lambda context, parameter, value: int(value),
+    help="Turn the picture clockwise by so many degrees, for a camera that is mounted otherwise.",
+)
 json_lines_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-
-
-def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --rotate to a command, which gets it in `reading`: arguments of open_source()."""
-
-    @click.option(
-        "--rotate",
-        type=click.Choice(["0", "90", "180", "270"]),
-        default="0",
-        help="Turn the picture clockwise by so many degrees, for a camera that is mounted otherwise.",
-    )
-    @wraps(command)
-    def with_reading_options(*args: Any, rotate: str, **kwargs: Any) -> Any:
-        return command(*args, reading={"rotate": int(rotate)}, **kwargs)
-
-    return with_reading_options
-
-
-def open_for(model: Model, source: str, reading: dict[str, Any]) -> Source:
-    """Open a source as the reading options ask, for a model that samples it.
-
-    Raises:
-        VljEdgeError: it cannot be read.
-    """
-    from vlj_edge.runtime.video.uri import open_source
-
-    return open_source(source, sampled_at=model.manifest.clip.frames_per_second, **reading)
 
 
 @dataclass(frozen=True)

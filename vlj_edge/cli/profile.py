@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import EngineOptions, bundle_argument, engine_options, file_type, load_model
+from .part_options import PartOptions, part_options
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.profiling.profile import Profile
+    from vlj_edge.runtime.video.source import Source
 
 
 @click.command(short_help="Measure time, energy and memory of each stage.")
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--rounds", default=5, show_default=True, help="Runs of each bundle with --against.")
 @click.option("--every-window", is_flag=True, help="Turn all gates off: encode and decode every window.")
 @click.option("--no-overlap", is_flag=True, help="Run all steps in one thread, one after another.")
+@part_options
 @engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--md", "as_md", is_flag=True, help="Print a Markdown table.")
@@ -36,6 +39,7 @@ def profile(
     rounds: int,
     every_window: bool,
     no_overlap: bool,
+    part: PartOptions,
     engine_options: EngineOptions,
     as_json: bool,
     as_md: bool,
@@ -52,10 +56,14 @@ def profile(
     from vlj_edge.runtime.profiling.profile import compare_profiles, profile
     from vlj_edge.runtime.video.synthetic import SyntheticSource
 
-    from ..bundle import nano_bundle
+    from ..bundle import nano_bundle, read_manifest
     from ..errors import VljEdgeError
 
     directory = bundle or nano_bundle()
+
+    def opened() -> Source:
+        return part.open(source, read_manifest(directory)) if source else SyntheticSource()
+
     gates = NO_GATES if every_window else None
     if against is not None:
         if html or trace_to or as_md:
@@ -66,12 +74,12 @@ def profile(
             "threads": engine_options.threads,
             "overlap": not no_overlap,
         }
-        ratios = compare_profiles(directory, against, source or SyntheticSource, rounds, gates=gates, **options)
+        ratios = compare_profiles(directory, against, opened, rounds, gates=gates, **options)
         _print_ratios(ratios, as_json)
         return
     probe = Probe()
     with load_model(directory, engine_options, probe=probe, overlap=not no_overlap) as model:
-        found = profile(model, source or SyntheticSource(), probe, gates=gates)
+        found = profile(model, opened(), probe, gates=gates)
     if html is not None:
         html.write_text(report.page(found, probe, model.manifest.gates.meaning.speak_below), encoding="utf-8")
     if trace_to is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import without_credentials
 
@@ -10,9 +10,8 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.service.settings import SourceSettings
 
 
-def parse_sources(arguments: tuple[str, ...], query: str | None, reading: dict[str, Any]) -> list[SourceSettings]:
-    """Return the settings of each source, to be read with these arguments of open_source(). One without a name is named
-    after its address, without credentials."""
+def parse_sources(arguments: tuple[str, ...], query: str | None, rotate: int = 0) -> list[SourceSettings]:
+    """Return the settings of each source. One without a name is named after its address, without credentials."""
     from vlj_edge.runtime.service.settings import SourceSettings
 
     found = []
@@ -20,5 +19,5 @@ def parse_sources(arguments: tuple[str, ...], query: str | None, reading: dict[s
         name, mark, uri = argument.partition("=")
         if not mark or any(c in name for c in "/:?."):  # rtsp://host/?a=b and ./a=b.mp4 have no name, a=b.mp4 has one
             name, uri = without_credentials(argument), argument
-        found.append(SourceSettings(name, uri, query, **reading))
+        found.append(SourceSettings(name, uri, query, rotate=rotate))
     return found

@@ -1,0 +1,51 @@
+"""The videos in folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from vlj_edge.errors import VljEdgeError
+
+SUFFIXES = frozenset(
+    [
+        ".3gp",
+        ".avi",
+        ".flv",
+        ".m2ts",
+        ".m4v",
+        ".mjpeg",
+        ".mjpg",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".ogv",
+        ".ts",
+        ".webm",
+        ".wmv",
+    ]
+)
+
+
+def find_videos(paths: Iterable[str | Path]) -> list[Path]:
+    """Return absolute paths: the given files, and all videos in and below the given folders except hidden ones.
+
+    Raises:
+        VljEdgeError: a path does not exist.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            for folder, below, names in os.walk(path):
+                below[:] = sorted(name for name in below if not name.startswith("."))
+                videos = (name for name in sorted(names) if Path(name).suffix.lower() in SUFFIXES)
+                found |= {(Path(folder) / name).absolute(): None for name in videos if not name.startswith(".")}
+        elif path.exists():
+            found[path.absolute()] = None
+        else:
+            raise VljEdgeError(f"{path} does not exist: check the path")
+    return list(found)

@@ -1,0 +1,158 @@
+"""Several videos, or folders of them, one after the other: narrate --out, and classify with several sources."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .part_options import PartOptions
+from .progress import progress
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.model import Model
+    from vlj_edge.runtime.sinks.queue import SinkQueue
+
+    from ..results import Narration
+
+FORMATS = ("srt", "vtt", "json", "txt")
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where the texts of several videos go: --out, --format and --overwrite."""
+
+    folder: Path
+    kind: str
+    overwrite: bool
+
+
+def is_folder_of_videos(source: str) -> bool:
+    """Return whether a source is a folder that holds videos and no images, of which it would be one video."""
+    from vlj_edge.runtime.video.folders import find_videos
+    from vlj_edge.runtime.video.image_files import IMAGE_SUFFIXES
+
+    folder = Path(source)
+    if not folder.is_dir() or any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir()):
+        return False
+    return bool(find_videos([folder]))
+
+
+def each_video(sources: Sequence[str], work: Callable[[Path], None]) -> None:
+    """Call `work` with every video of the sources. One that fails is named on stderr, and the others go on.
+
+    Raises:
+        VljEdgeError: a source does not exist, holds no video, or, at the end, a video could not be read completely.
+    """
+    from vlj_edge.runtime.video.folders import find_videos
+
+    from ..errors import VljEdgeError
+
+    videos = find_videos(sources)
+    if not videos:
+        raise VljEdgeError(f"{', '.join(sources)} holds no videos: give files, or folders that hold some")
+    failed = 0
+    for video in videos:
+        try:
+            work(video)
+        except VljEdgeError as error:
+            click.echo(f"warning: {error}", err=True)
+            failed += 1
+    if failed:
+        raise VljEdgeError(f"{failed} of {len(videos)} videos could not be read completely: see above")
+
+
+def output_paths(videos: Sequence[Path], folder: Path, suffix: str) -> dict[Path, Path]:
+    """Return a file in `folder` for each video: at its place below the folder that all have in common, named after it.
+
+    Videos that differ in nothing but their suffix keep it: a.mp4.srt and a.mov.srt.
+    """
+    parents = [str(video.parent) for video in videos]
+    common = Path(os.path.commonpath(parents)) if parents else Path()
+    stems = Counter((video.parent, video.stem) for video in videos)
+    found = {}
+    for video in videos:
+        name = video.name if stems[video.parent, video.stem] > 1 else video.stem
+        found[video] = folder / video.parent.relative_to(common) / f"{name}.{suffix}"
+    return found
+
+
+def narrate_videos(
+    model: Model,
+    sources: Sequence[str],
+    out: Output,
+    part: PartOptions,
+    sinks: Sequence[SinkQueue],
+    **settings: Any,
+) -> None:
+    """Narrate every video and write its texts to a file; print the file's name.
+
+    Args:
+        settings: of Model.narrate().
+
+    Raises:
+        VljEdgeError: see each_video().
+    """
+    from vlj_edge.runtime.sinks.base import Event
+    from vlj_edge.runtime.video.folders import find_videos
+
+    from ..atomic_write import atomic_write
+    from ..errors import VljEdgeError
+
+    paths = output_paths(find_videos(sources), out.folder, out.kind)
+
+    def narrate_video(video: Path) -> None:
+        path = paths[video]
+        if path.exists() and not out.overwrite:
+            click.echo(f"{path} is there already: kept; --overwrite makes it again", err=True)
+            return
+        narrations: list[Narration] = []
+        broken: VljEdgeError | None = None
+        with part.open(str(video), model.manifest) as source:
+            run = model.narrate(source, **settings)
+            with run, progress(run, source):
+                try:
+                    for number, narration in enumerate(run, 1):
+                        narrations.append(narration)
+                        for sink in sinks:
+                            sink.put(Event(str(video), narration, time.time(), number))
+                except VljEdgeError as error:  # what could be read is written all the same
+                    broken = error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as stream:
+            stream.write(format_narrations(out.kind, narrations, run.totals.video_end).encode("utf-8", "replace"))
+        click.echo(str(path))
+        if broken is not None:
+            raise broken
+
+    each_video(sources, narrate_video)
+
+
+def format_narrations(kind: str, narrations: Sequence[Narration], end: float) -> str:
+    """Return the content of a file of that kind: srt, vtt, json (one object a line) or txt.
+
+    Args:
+        end: of the video, seconds.
+    """
+    from vlj_edge.runtime.sinks.console import json_line, plain_line
+    from vlj_edge.runtime.sinks.subtitles import SrtWriter, vtt_cue
+
+    if kind == "srt":
+        stream = StringIO()
+        writer = SrtWriter(stream)
+        for narration in narrations:
+            writer.add(narration)
+        writer.finish(end)
+        return stream.getvalue()
+    if kind == "vtt":
+        ends = [*(later.centre for later in narrations[1:]), end]
+        return "WEBVTT\n\n" + "".join(vtt_cue(*cue) for cue in zip(narrations, ends, strict=False))
+    line = json_line if kind == "json" else plain_line
+    return "".join(f"{line(narration)}\n" for narration in narrations)

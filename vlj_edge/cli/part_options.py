@@ -1,0 +1,100 @@
+"""What of a source a command reads, and how: --start, --end, --duration, --fps and --rotate."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import rotate_option
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.video.source import Source
+
+    from ..bundle import Manifest
+
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
+
+
+class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
+    """A time: 90, 90.5, 500ms, 90s, 1.5min, 1h, or as a clock shows it, 1:30, 0:01:30.5."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        with_unit = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|min|h|)", text)
+        if with_unit is not None:
+            return float(with_unit[1]) * _UNITS[with_unit[2]]
+        clock = re.fullmatch(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:\.\d*)?)", text)
+        if clock is not None:
+            return int(clock[1] or 0) * 3600 + int(clock[2]) * 60 + float(clock[3])
+        self.fail(f"'{text}' is no time: write 90, 90s, 500ms, 1.5min, 1:30 or 0:01:30", param, ctx)
+
+
+@dataclass(frozen=True)
+class PartOptions:
+    """What --start, --end or --duration, --fps and --rotate ask for; see open_source()."""
+
+    start: float = 0.0
+    end: float | None = None
+    frames_per_second: float | None = None
+    rotate: int = 0
+
+    def open(self, uri: str, manifest: Manifest, every_frame: bool = False, **settings: Any) -> Source:
+        """Open that part of a source for a model.
+
+        Args:
+            every_frame: also frames that the model does not sample.
+            settings: of open_source().
+        """
+        from vlj_edge.runtime.video.uri import open_source
+
+        return open_source(
+            uri,
+            start=self.start,
+            end=self.end,
+            frames_per_second=self.frames_per_second,
+            rotate=self.rotate,
+            sampled_at=None if every_frame else manifest.clip.frames_per_second,
+            **settings,
+        )
+
+
+def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --start, --end, --duration, --fps and --rotate to a command, which gets them as one `part`."""
+
+    @click.option("--start", type=Seconds(), default=0.0, help="Begin at this time of the video, such as 90 or 1:30.")
+    @click.option("--end", type=Seconds(), help="Stop at this time of the video.")
+    @click.option("--duration", type=Seconds(), help="Stop after so long.")
+    @click.option(
+        "--fps",
+        type=click.FloatRange(0, 1000, min_open=True),
+        help="Frames a second, in place of the video's own times; of a folder of images, 4 if not given.",
+    )
+    @rotate_option
+    @wraps(command)
+    def with_part(
+        *args: Any,
+        start: float,
+        end: float | None,
+        duration: float | None,
+        fps: float | None,
+        rotate: int,
+        **kwargs: Any,
+    ) -> Any:
+        if end is not None and duration is not None:
+            raise click.UsageError("--end and --duration say the same: give one of them")
+        end = start + duration if duration is not None else end
+        if end is not None and end <= start:
+            raise click.UsageError(f"nothing is between --start {start:g} s and the end at {end:g} s")
+        return command(*args, part=PartOptions(start, end, fps, rotate), **kwargs)
+
+    return with_part

@@ -1,0 +1,48 @@
+"""How far a run has come, on stderr, where that is a terminal and the source's length is known."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.stream.run import Run
+    from vlj_edge.runtime.video.source import Source
+
+
+@contextmanager
+def progress(run: Run[Any], source: Source) -> Iterator[None]:
+    """Show a bar with the time that is left while the run is iterated over. What is printed appears above it."""
+    if source.live or not source.duration or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    duration, started = source.duration, time.monotonic()
+
+    def bar() -> Table:
+        done = min(1.0, run.totals.video_seconds / duration)
+        spent = time.monotonic() - started
+        left = _clock(spent * (1 - done) / done) if done > 0.01 else "--:--"
+        line = Table.grid(padding=(0, 1))
+        line.add_row(
+            f"{_clock(done * duration)} of {_clock(duration)}", ProgressBar(1.0, done, width=30), f"{left} left"
+        )
+        return line
+
+    # Only what goes to this terminal as well may be moved above the bar.
+    moved = sys.stdout.isatty()
+    with Live(get_renderable=bar, console=Console(stderr=True), transient=True, redirect_stdout=moved):
+        yield
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
