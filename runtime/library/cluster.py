@@ -19,7 +19,7 @@ from vlj_edge.errors import VljEdgeError, require
 
 from ..model import Model
 from .index import EncodedVideo, VideoEncoder, encode_video
-from .store import Video, VideoMoments
+from .store import Video, VideoMoments, real_path, stored_path
 
 _AHEAD = 2  # videos queued for each thread of the cluster, so that none is idle
 _PLAIN = ["dask", "msgpack"]  # serializers; pickle is not among them
@@ -53,7 +53,13 @@ def cluster_encoder(address: str, model: Model, query: str) -> VideoEncoder:
         def send() -> None:
             video = next(waiting, None)
             if video is not None:
-                future = client.submit(encode_on_worker, *arguments, list(video), pure=False, retries=2)
+                future = client.submit(
+                    encode_on_worker,
+                    *arguments,
+                    list(video._replace(path=stored_path(video.path))),
+                    pure=False,
+                    retries=2,
+                )
                 sent[future.key] = video
                 running.add(future)
 
@@ -78,7 +84,7 @@ def encode_on_worker(directory: str, space: str, query: str, video: Sequence[Any
             raise VljEdgeError(
                 f"the bundle {directory} has other weights on {os.uname().nodename}: copy it there again"
             )
-        seen = encode_video(model, Video(*video), query)
+        seen = encode_video(model, Video(real_path(video[0]), *video[1:]), query)
     except VljEdgeError as error:
         return {"problem": str(error)}
     found: dict[str, Any] = {"problem": seen.problem or ""}

@@ -136,7 +136,8 @@ class Store:
         """Return all stored videos by path."""
         with self._readable_errors("cannot be read", "check the disk"):
             rows = self._table.search().where("number = 0").select(list(Video._fields)).to_arrow().to_pylist()
-        return {row["path"]: Video(**row) for row in rows}
+        videos = [Video(**row)._replace(path=real_path(row["path"])) for row in rows]
+        return {video.path: video for video in videos}
 
     def put(self, moments: VideoMoments) -> None:
         """Store the moments of a video, replacing those stored before.
@@ -147,7 +148,9 @@ class Store:
         arrow, count = self._arrow, len(moments.start)
         halves = arrow.array(moments.embeddings.astype(np.float16).reshape(-1))
         columns = {
-            **{name: [value] * count for name, value in moments.video._asdict().items()},
+            "path": [stored_path(moments.video.path)] * count,
+            "size": [moments.video.size] * count,
+            "modified": [moments.video.modified] * count,
             "number": np.arange(count),
             "start": moments.start.copy(),  # what came from another machine may not be aligned as Arrow wants it
             "end": moments.end.copy(),
@@ -172,16 +175,19 @@ class Store:
         with self._readable_errors("cannot be searched", "check the disk"):
             found = self._table.search(embedding, vector_column_name="embedding").distance_type("cosine").limit(count)
             if exclude is not None:
-                path, start, end = _quoted(exclude.path), exclude.start, exclude.end
+                path, start, end = _path_literal(exclude.path), exclude.start, exclude.end
                 found = found.where(f'NOT (path = {path} AND "end" > {start} AND start < {end})', prefilter=True)
             found = found.nprobes(self._probes()).refine_factor(max(4, -(-_MIN_REFINED // count)))
             rows = found.select(["path", "start", "end", "number", "_distance"]).to_arrow().to_pylist()
-        return [Hit(row["path"], row["start"], row["end"], 1 - row["_distance"], row["number"]) for row in rows]
+        return [
+            Hit(real_path(row["path"]), row["start"], row["end"], 1 - row["_distance"], row["number"]) for row in rows
+        ]
 
     def neighbours(self, hit: Hit, embedding: Vectors, reach: int) -> list[Hit]:
         """Return a hit's moment and `reach` moments before and after it in its video, in order, with their cosines to
         an embedding."""
-        place = f"path = {_quoted(hit.path)} AND number >= {hit.number - reach} AND number <= {hit.number + reach}"
+        first, last = hit.number - reach, hit.number + reach
+        place = f"path = {_path_literal(hit.path)} AND number >= {first} AND number <= {last}"
         with self._readable_errors("cannot be read", "check the disk"):
             rows = self._table.search().where(place).select(["number", "start", "end", "embedding"]).to_arrow()
         vectors = np.stack(rows["embedding"].to_numpy(zero_copy_only=False)).astype(np.float32)
@@ -194,7 +200,7 @@ class Store:
         """Return the moment of a video at a time (seconds), and its embedding, float32 [embedding]; None if there is no
         such moment. If several overlap, the one whose middle is nearest."""
         with self._readable_errors("cannot be read", "check the disk"):
-            found = self._table.search().where(f'path = {_quoted(path)} AND start <= {time} AND "end" >= {time}')
+            found = self._table.search().where(f'path = {_path_literal(path)} AND start <= {time} AND "end" >= {time}')
             rows = found.select(["start", "end", "embedding"]).to_arrow().to_pylist()
         if not rows:
             return None
@@ -279,8 +285,8 @@ class Store:
 
     def _delete(self, path: str) -> None:
         # counted first: a deletion is a commit even if there is nothing to delete
-        if self._table.count_rows(f"path = {_quoted(path)}"):
-            self._table.delete(f"path = {_quoted(path)}")
+        if self._table.count_rows(f"path = {_path_literal(path)}"):
+            self._table.delete(f"path = {_path_literal(path)}")
 
     def _probes(self) -> int:
         return max(8, int(self._table.count_rows()) // _ROWS_PER_PARTITION // 8)
@@ -320,6 +326,17 @@ class _WriterLock:
             self._file = -1
 
 
-def _quoted(text: str) -> str:
-    """Return a text as an SQL literal."""
-    return "'" + text.replace("'", "''") + "'"
+def _path_literal(path: str) -> str:
+    """Return a path, as it is stored, as an SQL literal."""
+    return "'" + stored_path(path).replace("'", "''") + "'"
+
+
+def stored_path(path: str) -> str:
+    """Return an absolute path as UTF-8 text: a byte of its names that is none becomes //xFF, which no path contains
+    behind its first character."""
+    return re.sub("[\udc80-\udcff]", lambda found: f"//x{ord(found[0]) - 0xDC00:02x}", path)
+
+
+def real_path(stored: str) -> str:
+    """Return the path that stored_path() was given."""
+    return re.sub("(?<=.)//x([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found[1], 16)), stored)

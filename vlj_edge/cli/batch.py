@@ -104,7 +104,7 @@ def narrate_videos(
     from vlj_edge.runtime.video.folders import find_videos
 
     from ..atomic_write import atomic_write
-    from ..errors import VljEdgeError
+    from ..errors import VljEdgeError, valid_unicode
 
     paths = output_paths(find_videos(sources), out.folder, out.kind)
 
@@ -122,7 +122,7 @@ def narrate_videos(
                     for number, narration in enumerate(run, 1):
                         narrations.append(narration)
                         for sink in sinks:
-                            sink.put(Event(str(video), narration, time.time(), number))
+                            sink.put(Event(valid_unicode(str(video)), narration, time.time(), number))
                 except VljEdgeError as error:  # what could be read is written all the same
                     broken = error
         path.parent.mkdir(parents=True, exist_ok=True)

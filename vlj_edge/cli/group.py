@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -9,6 +10,7 @@ import sys
 import click
 
 from .. import VljEdgeError, __version__
+from ..errors import printable
 from .ask import ask
 from .build import build
 from .classify import classify
@@ -26,7 +28,18 @@ from .tune import tune
 from .verify import verify
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """Commands among whose arguments -?size=640x480 is a source, no option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Spell such sources as pipe:, or ./ if there is such a file."""
+        spelled = [
+            (f"./{arg}" if os.path.exists(arg) else f"pipe:{arg[1:]}") if arg[:2] == "-?" else arg for arg in args
+        ]
+        return super().parse_args(ctx, spelled)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vlj-edge")
 def cli() -> None:
     """VL-JEPA on the device: one embedding per clip window, words only when the meaning changes.
@@ -48,11 +61,14 @@ for command in (*USING_MODELS, *MAKING_BUNDLES):
 def run(arguments: list[str] | None) -> int:
     """Run a command and return its exit code; errors and warnings are written to stderr, one line each."""
     _print_warnings()
+    for stream in (sys.stdout, sys.stderr):  # a file's name may be no text in the terminal's encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli.main(arguments, prog_name="vlj-edge", standalone_mode=False)
     except click.ClickException as error:
-        if isinstance(error, click.NoSuchOption) and error.option_name == "-?":
-            error = click.UsageError(f"{error.message} Write -- before a source that begins with -?.", error.ctx)
+        if isinstance(error, click.NoSuchOption):
+            error = _with_file_named(error, sys.argv[1:] if arguments is None else arguments)
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
@@ -73,6 +89,14 @@ def run(arguments: list[str] | None) -> int:
     return 0
 
 
+def _with_file_named(error: click.NoSuchOption, arguments: list[str]) -> click.UsageError:
+    """Add what to write for a file whose name was taken for an option."""
+    for argument in arguments:
+        if argument.startswith("-") and argument != "-" and os.path.exists(argument):
+            return click.UsageError(f"{error.message} Write ./{printable(argument)} for the file.", error.ctx)
+    return error
+
+
 def _print_warnings() -> None:
     """Write what the runtime logs under the name of the package to stderr."""
     log = logging.getLogger("vlj_edge")
@@ -85,4 +109,4 @@ class _StderrHandler(logging.Handler):
     """Writes warnings as the errors are written, to what is stderr at that time."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+        click.echo(f"{record.levelname.lower()}: {printable(record.getMessage())}", err=True)

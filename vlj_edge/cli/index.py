@@ -48,13 +48,13 @@ def index(
     from vlj_edge.runtime.library.index import prune as remove_missing
     from vlj_edge.runtime.video.folders import find_videos
 
-    from ..errors import VljEdgeError
+    from ..errors import VljEdgeError, printable
 
     find_videos(paths)  # fail on a missing path before the store is made
     with load_model(bundle, engine_options) as model, Store(uri, model.manifest, query, write=True) as store:
         if prune:
             for gone in remove_missing(store, paths):
-                click.echo(f"{gone}: forgotten", err=True)
+                click.echo(f"{printable(gone)}: forgotten", err=True)
         if cluster is not None:
             from vlj_edge.runtime.library.cluster import cluster_encoder
 
@@ -70,10 +70,13 @@ def index(
 def _run(store: Store, encode: VideoEncoder, paths: tuple[Path, ...], follow: bool) -> int:
     """Index with a progress bar; return the number of videos that had a problem."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from vlj_edge.runtime.library.index import index as index_once
     from vlj_edge.runtime.library.index import index_continuously
+
+    from ..errors import printable
 
     console = Console(stderr=True)
     started, count, moments, seconds, failed = time.monotonic(), 0, 0, 0.0, 0
@@ -92,9 +95,9 @@ def _run(store: Store, encode: VideoEncoder, paths: tuple[Path, ...], follow: bo
                 count, moments, seconds = count + 1, moments + video.moments, seconds + video.seconds
                 failed += video.problem is not None
                 if video.problem is not None:
-                    progress.console.print(f"[bold]warning:[/] {video.problem}", markup=True, soft_wrap=True)
+                    progress.console.print(f"[bold]warning:[/] {escape(video.problem)}", markup=True, soft_wrap=True)
                 elif follow:
-                    click.echo(f"{video.path}: {video.moments} moments")
+                    click.echo(f"{printable(str(video.path))}: {video.moments} moments")
                 progress.update(task, completed=count)
         finally:
             spent = time.monotonic() - started

@@ -20,7 +20,7 @@ from .part_options import PartOptions, part_options
 from .progress import progress
 from .record import Recorded
 from .sink_options import open_sinks, sink_options, warn_of_missed_events
-from .source_names import parse_sources
+from .source_names import name_and_uri, parse_sources
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.model import Model
@@ -86,14 +86,17 @@ def narrate(
     seconds from the start of SOURCE; --json shows its start and end.
 
     SOURCE is a video file, a folder of images, a camera (0, /dev/video0, v4l2:///dev/video0, csi://0), a stream
-    (rtsp://, http://), or - for JPEGs on stdin. Several, as NAME=SOURCE, take turns; with --out, several videos and
-    folders of videos are narrated one after the other.
+    (rtsp://, http://), or - for a video on stdin; pipe:size=640x480,rate=25,format=bgr24 for raw frames, pipe:live=1
+    for what is live. Several, as NAME=SOURCE, take turns; with --out, several videos and folders of videos are narrated
+    one after the other. What exists on disk is a path, whatever its name.
     """
     several = len(sources) > 1 and out is None
     if (several or out is not None) and (srt or vtt or record):
         raise click.UsageError("--srt, --vtt and --record are for one source: give --out for several")
     if several and (every_window or part != PartOptions(rotate=part.rotate)):
-        raise click.UsageError("--every-window, --start, --end, --duration and --fps are for one source, or with --out")
+        raise click.UsageError(
+            "--every-window, --start, --end, --duration, --fps and --image-times are for one source, or with --out"
+        )
     if out is None and not several and is_folder_of_videos(sources[0]):
         raise click.UsageError(f"{sources[0]} is a folder of videos: give --out, a folder for their texts")
     if record is not None and record.suffix.lower() not in ("", ".mp4"):
@@ -108,11 +111,13 @@ def narrate(
             _narrate_several(model, parse_sources(sources, query, part.rotate), as_json, sinks)
         else:
             settings = {"query": query, "every_window": every_window}
-            _narrate_one(model, sources[0], part, settings, as_json, _Files(srt, vtt, record), sinks)
+            files = _Files(srt, vtt, record)
+            _narrate_one(model, *name_and_uri(sources[0]), part, settings, as_json, files, sinks)
 
 
 def _narrate_one(
     model: Model,
+    name: str,
     uri: str,
     part: PartOptions,
     settings: dict[str, Any],
@@ -123,9 +128,8 @@ def _narrate_one(
     from vlj_edge.runtime.sinks.queue import SinkQueue
     from vlj_edge.runtime.sinks.subtitles import SrtWriter, VttFile
 
-    from ..errors import VljEdgeError, without_credentials
+    from ..errors import VljEdgeError
 
-    name = without_credentials(uri)
     recording = files.record is not None  # a film has every frame
     source = part.open(uri, model.manifest, recording, on_state=lambda state: print_state(name, state))
     with ExitStack() as cleanup:
@@ -187,18 +191,18 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
     from vlj_edge.runtime.service.station import Station
     from vlj_edge.runtime.sinks.console import plain_line
 
-    from ..errors import VljEdgeError
+    from ..errors import VljEdgeError, printable
 
     width = max(len(source.name) for source in sources)
     printing = threading.Lock()  # each source has a thread of its own
 
     def print_event(event: Event) -> None:
-        line = f"{event.source:{width}}  {plain_line(event.narration)}"
+        line = f"{printable(event.source):{width}}  {plain_line(event.narration)}"
         with printing:
             click.echo(json.dumps(event.as_dict(), ensure_ascii=False) if as_json else line)
 
     def print_error(name: str, error: str) -> None:
-        click.echo(f"warning: {name}: {error}", err=True)
+        click.echo(f"warning: {printable(name)}: {error}", err=True)
 
     station = Station(model, sources, sinks, on_event=print_event, on_error=print_error)
     try:
@@ -214,10 +218,13 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
 
 
 def _refuse_to_overwrite(sources: tuple[str, ...], option: str, path: Path | None) -> None:
+    from vlj_edge.runtime.video.paths import path_of
+
     from ..errors import VljEdgeError
 
     for source in sources:
-        if path and path.exists() and Path(source).exists() and path.samefile(source):
+        file = path_of(name_and_uri(source)[1]) if path and path.exists() else None
+        if path and file is not None and file.exists() and path.samefile(file):
             raise VljEdgeError(f"{option} {path} would overwrite the source: name another file")
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import printable
+
 if TYPE_CHECKING:
     from ..results import Totals
 
@@ -19,7 +21,7 @@ def print_state(name: str, state: str) -> None:
         "live": "gives pictures",
     }
     if state in lines:
-        click.echo(f"{name} {lines[state]}", err=True)
+        click.echo(f"{printable(name)} {lines[state]}", err=True)
 
 
 def format_totals(totals: Totals, as_json: bool) -> str:
@@ -39,6 +41,7 @@ def format_counts(name: str, counts: dict[str, Any], as_json: bool) -> str:
     if as_json:
         return json.dumps({"totals": {"source": name} | counts})
     return (
-        f"{name}: {counts['windows']} windows ({counts['windows_dropped']} dropped), {counts['encoder_runs']} encoder"
-        f" runs, {counts['decoder_runs']} decoder runs, {counts['video_seconds']:.1f} s of video"
+        f"{printable(name)}: {counts['windows']} windows ({counts['windows_dropped']} dropped),"
+        f" {counts['encoder_runs']} encoder runs, {counts['decoder_runs']} decoder runs,"
+        f" {counts['video_seconds']:.1f} s of video"
     )

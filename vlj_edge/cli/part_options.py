@@ -1,4 +1,4 @@
-"""What of a source a command reads, and how: --start, --end, --duration, --fps and --rotate."""
+"""What of a source a command reads, and how: --start, --end, --duration, --fps, --image-times and --rotate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -41,12 +41,13 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 
 
 @dataclass(frozen=True)
 class PartOptions:
-    """What --start, --end or --duration, --fps and --rotate ask for; see open_source()."""
+    """What --start, --end or --duration, --fps, --rotate and --image-times ask for; see open_source()."""
 
     start: float = 0.0
     end: float | None = None
     frames_per_second: float | None = None
     rotate: int = 0
+    image_times: Literal["rate", "file", "exif"] = "rate"
 
     def open(self, uri: str, manifest: Manifest, every_frame: bool = False, **settings: Any) -> Source:
         """Open that part of a source for a model.
@@ -62,6 +63,7 @@ class PartOptions:
             start=self.start,
             end=self.end,
             frames_per_second=self.frames_per_second,
+            image_times=self.image_times,
             rotate=self.rotate,
             sampled_at=None if every_frame else manifest.clip.frames_per_second,
             **settings,
@@ -69,7 +71,7 @@ class PartOptions:
 
 
 def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --start, --end, --duration, --fps and --rotate to a command, which gets them as one `part`."""
+    """Add --start, --end, --duration, --fps, --image-times and --rotate to a command, which gets them as one `part`."""
 
     @click.option("--start", type=Seconds(), default=0.0, help="Begin at this time of the video, such as 90 or 1:30.")
     @click.option("--end", type=Seconds(), help="Stop at this time of the video.")
@@ -78,6 +80,12 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--fps",
         type=click.FloatRange(0, 1000, min_open=True),
         help="Frames a second, in place of the video's own times; of a folder of images, 4 if not given.",
+    )
+    @click.option(
+        "--image-times",
+        type=click.Choice(["rate", "file", "exif"]),
+        default="rate",
+        help="Times of a folder's images: their rate, those of the files, or those that the camera wrote into them.",
     )
     @rotate_option
     @wraps(command)
@@ -88,6 +96,7 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
         duration: float | None,
         fps: float | None,
         rotate: int,
+        image_times: Literal["rate", "file", "exif"],
         **kwargs: Any,
     ) -> Any:
         if end is not None and duration is not None:
@@ -95,6 +104,6 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
         end = start + duration if duration is not None else end
         if end is not None and end <= start:
             raise click.UsageError(f"nothing is between --start {start:g} s and the end at {end:g} s")
-        return command(*args, part=PartOptions(start, end, fps, rotate), **kwargs)
+        return command(*args, part=PartOptions(start, end, fps, rotate, image_times), **kwargs)
 
     return with_part

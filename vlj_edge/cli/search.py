@@ -109,8 +109,10 @@ def _parse_place(text: str) -> tuple[Path, float]:
 
 
 def _line(moment: Moment, written: dict[str, str]) -> str:
-    files = "".join(f"  {path}" for path in written.values())
-    return f"{moment.score:.2f}  {_clock(moment.start)} - {_clock(moment.end)}  {moment.file}{files}"
+    from ..errors import printable
+
+    files = "".join(f"  {printable(path)}" for path in written.values())
+    return f"{moment.score:.2f}  {_clock(moment.start)} - {_clock(moment.end)}  {printable(moment.file)}{files}"
 
 
 def _clock(seconds: float) -> str:

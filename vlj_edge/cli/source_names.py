@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from ..errors import without_credentials
+from ..errors import valid_unicode, without_credentials
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.service.settings import SourceSettings
 
 
 def parse_sources(arguments: tuple[str, ...], query: str | None, rotate: int = 0) -> list[SourceSettings]:
-    """Return the settings of each source. One without a name is named after its address, without credentials."""
+    """Return the settings of each source."""
     from vlj_edge.runtime.service.settings import SourceSettings
 
-    found = []
-    for argument in arguments:
-        name, mark, uri = argument.partition("=")
-        if not mark or any(c in name for c in "/:?."):  # rtsp://host/?a=b and ./a=b.mp4 have no name, a=b.mp4 has one
-            name, uri = without_credentials(argument), argument
-        found.append(SourceSettings(name, uri, query, rotate=rotate))
-    return found
+    return [SourceSettings(*name_and_uri(argument), query, rotate=rotate) for argument in arguments]
+
+
+def name_and_uri(argument: str) -> tuple[str, str]:
+    """Return the name and the URI of a source. One without a name is named after its address, without credentials.
+
+    What exists is a path, even if its name has an equals sign.
+    """
+    name, mark, uri = argument.partition("=")
+    # rtsp://host/?a=b and ./a=b.mp4 have no name, a=b.mp4 has one
+    if not mark or not name or not uri or any(c in name for c in "/:?.") or os.path.exists(argument):
+        return without_credentials(argument), argument
+    return valid_unicode(name), uri

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, HTTPException, Query, Request
 
+from vlj_edge.errors import valid_unicode
 from vlj_edge.results import Answer, Classification
 
 from ...embedding.ask import answer_questions
@@ -79,7 +80,9 @@ def library(server: ServerState) -> APIRouter:
         with user_errors_as_422(), server.searches:
             moments = search(store, server.model.embed_text(text), top)
         return Moments(
-            moments=[replace(each, file=Path(each.file).name, score=round(each.score, 4)) for each in moments]
+            moments=[
+                replace(each, file=valid_unicode(Path(each.file).name), score=round(each.score, 4)) for each in moments
+            ]
         )
 
     return router
