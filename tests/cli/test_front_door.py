@@ -138,7 +138,6 @@ def test_export_says_which_extra_to_install(missing: str, extra: str, tmp_path: 
         ["narrate", "a.mp4", "--log-bytes", "100"],
         ["narrate", "a.mp4", "--no-such-option"],
         ["narrate", "a.mp4", "--srt", "."],
-        ["embed", "-?size=4x4"],
         ["export", "a", "b"],
         ["inspect", "a", "b"],
         ["verify", "--json"],
