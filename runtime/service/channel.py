@@ -202,6 +202,7 @@ class Channel:
         source = open_source(
             self.settings.uri,
             rotate=self.settings.rotate,
+            decoder=self.settings.decoder,
             sampled_at=rate,
             keep_trying=self._context.keep_trying,
             on_state=self._set_state,

@@ -36,6 +36,7 @@ class SourceConfig:
     labels: tuple[str, ...] = ()
     loop: bool | None = None
     rotate: Literal[0, 90, 180, 270] = 0
+    decoder: Literal["auto", "software", "hardware"] = "auto"
     gates: GateSettings = field(default_factory=GateSettings)
 
 
@@ -106,7 +107,14 @@ class Config:
             again = loop if source.loop is None else source.loop
             found.append(
                 SourceSettings(
-                    source.name, source.uri, source.query or query, gates, source.labels, again, source.rotate
+                    source.name,
+                    source.uri,
+                    source.query or query,
+                    gates,
+                    source.labels,
+                    again,
+                    source.rotate,
+                    source.decoder,
                 )
             )
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from vlj_edge.bundle import GateSettings
 from vlj_edge.errors import VljEdgeError
@@ -20,7 +21,7 @@ class SourceSettings:
         gates: None for the bundle's.
         labels: the nearest is reported with each encoded window.
         loop: a recording begins again when it has ended.
-        rotate: see open_source().
+        rotate, decoder: see open_source().
     """
 
     name: str
@@ -30,6 +31,7 @@ class SourceSettings:
     labels: tuple[str, ...] = ()
     loop: bool = False
     rotate: int = 0
+    decoder: Literal["auto", "software", "hardware"] = "auto"
 
 
 def by_name(sources: Sequence[SourceSettings]) -> dict[str, SourceSettings]:

@@ -22,6 +22,7 @@ from typing import Literal
 
 from vlj_edge.errors import VljEdgeError
 
+from .picture_decoder import DecoderChoice, say_decoder
 from .shared_frames import SharedFrame, SharedFrames, create_shared_memory
 from .source import Frame, Source
 
@@ -48,6 +49,7 @@ class CameraAddress:
         reader: what reads it: "ffmpeg" for rtsp, rtmp, srt, udp and rtp, "http", or "opencv".
         backend: OpenCV's video backend: V4L2 or GSTREAMER.
         settings: what a webcam is asked for, in this order: format (four letters), width, height (pixels), fps.
+        decoder: of "ffmpeg" and "http", see PictureDecoder.
         remedy: what to do when it gives no frame, for the error.
     """
 
@@ -56,6 +58,7 @@ class CameraAddress:
     reader: Literal["ffmpeg", "http", "opencv"] = "opencv"
     backend: Literal["V4L2", "GSTREAMER"] = "V4L2"
     settings: dict[str, float | str] = field(default_factory=dict)
+    decoder: DecoderChoice = "auto"
     remedy: str = "check that it is there"
 
 
@@ -105,6 +108,7 @@ class CameraSource(Source):
         self._origin: float | None = None
         self._first: SharedFrame | None = None
         self._warned: str | None = None
+        self._decoder: str | None = None
         if keep_trying:
             return
         try:
@@ -181,7 +185,7 @@ class CameraSource(Source):
                 return
             self.failure = None
             self._set_state("live")
-            self._warn(reader.warning)
+            self._tell(reader)
             self.period, patience = reader.period, self._stale
             self.dropped += shared.number - last - 1
             last = shared.number
@@ -211,10 +215,14 @@ class CameraSource(Source):
             reader.close()
             self._bad_before, self._reader = self._bad_before + reader.bad, None
 
-    def _warn(self, text: str | None) -> None:
-        if text is not None and text != self._warned:  # once, however often the reader is started again
-            _LOG.warning("%s", text)
-            self._warned = text
+    def _tell(self, reader: _ReaderProcess) -> None:
+        """Log what a reader says of its source: once, however often it is started again."""
+        if reader.warning not in (None, self._warned):
+            _LOG.warning("%s", reader.warning)
+            self._warned = reader.warning
+        if reader.decoder not in (None, self._decoder):
+            say_decoder(self.address.shown, str(reader.decoder))
+            self._decoder = reader.decoder
 
     def _set_waiting(self) -> None:
         self._set_state("waiting for a key frame")
@@ -230,6 +238,7 @@ class _ReaderProcess:
 
     Attributes:
         period: nominal seconds between two frames, as reported by the source.
+        decoder: what decodes, see PictureDecoder; None if it did not say.
         warning: what of the source is not as it was asked for, in words; None if all is.
         failure: why it could not read the source, in words; None if it did not say.
         finished: it has read a recording to its end.
@@ -239,6 +248,7 @@ class _ReaderProcess:
     def __init__(self, address: CameraAddress, every: float, command: Sequence[str]) -> None:
         self.period, self.bad = 1 / 30, 0
         self.warning: str | None = None
+        self.decoder: str | None = None
         self.failure: str | None = None
         self.finished = False
         self._heard_at = 0.0  # when the last packet came
@@ -252,6 +262,7 @@ class _ReaderProcess:
             "backend": address.backend,
             "settings": address.settings,
             "shown": address.shown,
+            "decoder": address.decoder,
             "every": every,
             "polled": 4 * every,
             "parent": os.getpid(),
@@ -348,6 +359,8 @@ class _ReaderProcess:
                 self._heard_at = time.monotonic()
             elif word == "warning":
                 self.warning = rest
+            elif word == "decoder":
+                self.decoder = rest
             elif word in ("end", "failed", "finished"):
                 self._ended, self.failure = True, rest or None
                 self.finished = self.finished or word == "finished"

@@ -48,9 +48,9 @@ def _read(request: dict[str, Any], output: ReaderOutput) -> None:
 
     address = network_address(place)
     if request["reader"] == "http":
-        read_http(address, output, request["polled"])
+        read_http(address, output, request["polled"], request["decoder"])
     else:
-        read_stream(address, output)
+        read_stream(address, output, request["decoder"])
 
 
 def _exit_with_parent(parent: int) -> None:

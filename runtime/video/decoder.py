@@ -9,6 +9,7 @@ from math import ceil, inf
 from typing import Any
 
 from .deinterlace import Deinterlacer
+from .picture_decoder import DecoderChoice, PictureDecoder
 from .pyav import import_av, picture_stream
 
 _LOOKAHEAD = 20  # packets; a picture is shown at most 16 later than it is stored (H.264, A.3.1)
@@ -35,8 +36,10 @@ class Decoder:
             Pictures that no sample shows and no other picture is predicted from are then not decoded (non-reference
             pictures of H.264, HEVC, MPEG-2). The others are the same.
         frames_per_second: the pictures' rate in place of their own times.
+        choice: see PictureDecoder.
 
     Attributes:
+        by: what decodes.
         period: nominal seconds between two pictures.
         rate_is_assumed: the pictures have neither times nor a rate, and `period` is a guess.
         codec_name: FFmpeg's name of the pictures' codec.
@@ -52,7 +55,12 @@ class Decoder:
     """
 
     def __init__(
-        self, container: Any, shown: str, sampled_at: float | None = None, frames_per_second: float | None = None
+        self,
+        container: Any,
+        shown: str,
+        sampled_at: float | None = None,
+        frames_per_second: float | None = None,
+        choice: DecoderChoice = "software",
     ) -> None:
         self._container, self._sampled_at, self._forced_rate = container, sampled_at, frames_per_second
         self._stream = picture_stream(container, shown)
@@ -68,6 +76,7 @@ class Decoder:
         rate = frames_per_second or float((guessed if timeless else average) or average or guessed or 25)
         self.period = 1 / (rate if 1e-3 < rate <= 1000 else 25.0)  # some containers report a clock rate, such as 90000
         self.codec_name: str = self._codec.name
+        self.by = PictureDecoder(self._stream, shown, choice)
         self._coded_aspect = self._codec.sample_aspect_ratio
         # With the times from which they hold. The container's comes first, until what the pictures say changes.
         self._aspects = [(-inf, float(self._stream.sample_aspect_ratio or 1))]
@@ -159,6 +168,7 @@ class Decoder:
             self._container.seek(int((time + self._origin) * 1e6), backward=True)
         except import_av().error.FFmpegError:
             return False
+        self.by.flush()
         self._deinterlacer, self._unfounded_from, self._bad_since = None, None, 0
         self._times.clear()
         return True
@@ -175,9 +185,9 @@ class Decoder:
         failed = False
         for packet, needed in self._packets():
             if self._sampled_at is not None:
-                self._codec.skip_frame = "DEFAULT" if needed or self._deinterlacer else "NONREF"
+                self.by.context.skip_frame = "DEFAULT" if needed or self._deinterlacer else "NONREF"
             try:
-                pictures = self._codec.decode(packet)
+                pictures = self.by.decode(packet)
             except damaged:
                 self._bad_since, failed = self._bad_since + 1, True
                 if packet is not None and packet.is_keyframe:
@@ -190,8 +200,8 @@ class Decoder:
             for picture in pictures:
                 if self._by_order:
                     picture.pts = picture.dts
-                if picture.key_frame and self._codec.sample_aspect_ratio != self._coded_aspect:
-                    self._coded_aspect = self._codec.sample_aspect_ratio
+                if picture.key_frame and self.by.context.sample_aspect_ratio != self._coded_aspect:
+                    self._coded_aspect = self.by.context.sample_aspect_ratio
                     self._aspects.append((self._time(picture) or -inf, float(self._coded_aspect or 1)))
                 if self._is_good(picture):
                     yield from self._progressive(picture)

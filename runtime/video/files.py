@@ -14,6 +14,7 @@ from vlj_edge.errors import VljEdgeError
 from .decoder import Decoder
 from .part import Part
 from .picture import PictureConverter
+from .picture_decoder import say_decoder
 from .pyav import open_container
 from .sound import Sound, open_sound
 from .source import Frame, Source
@@ -71,19 +72,23 @@ class VideoFile(Source):
         self._stop, self._closed, self._at_end = threading.Event(), False, False
         # Held in every call into the container: one that is closed under another thread's read aborts the process.
         self._reading = threading.Lock()
+        self._decoder: Any = None
         arguments = {"format": form} if form is not None else {}
         self._container = open_container(place, self._shown, options, **arguments)
         try:
-            self._decoder = Decoder(self._container, self._shown, sampled_at, self.part.frames_per_second)
+            self._decoder = Decoder(
+                self._container, self._shown, sampled_at, self.part.frames_per_second, self.part.decoder
+            )
             self.period = self._decoder.period
             if self._decoder.rate_is_assumed and not self.live:
                 warn_of_rate(self._shown, 1 / self.period)
             self.duration = self.part.length_of(self._decoder.duration)
-            self._convert = PictureConverter().to_bgr
+            self._convert = PictureConverter(lambda: self._decoder.by.like).to_bgr
             self._pictures = self._decoder.pictures(self.part.start)
             self._first = self._next()
             if self._first is None:
                 raise VljEdgeError(self._nothing())
+            say_decoder(self._shown, self._decoder.by.name)
         except BaseException:
             self.close()
             raise
@@ -91,7 +96,7 @@ class VideoFile(Source):
     @property
     def bad(self) -> int:
         """Number of packets that could not be decoded."""
-        return self._decoder.bad
+        return int(self._decoder.bad)
 
     def frames(self) -> Iterator[Frame]:
         """See Source."""
@@ -134,9 +139,14 @@ class VideoFile(Source):
         self._closed = True
         if self._reading.acquire(timeout=0.5):
             try:
-                self._container.close()
+                self._release()
             finally:
                 self._reading.release()
+
+    def _release(self) -> None:
+        self._container.close()
+        if self._decoder is not None:
+            self._decoder.by.close()
 
     def _next(self) -> Frame | None:
         """Decode the next picture; None after the last, at the end of the part, or if this was interrupted."""
@@ -152,7 +162,7 @@ class VideoFile(Source):
                     return None
             finally:
                 if self._closed:
-                    self._container.close()
+                    self._release()
         time, picture, until_next = found
         return Frame(time, partial(self._convert, picture, self._decoder.pixel_aspect), until_next)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from .picture_decoder import DecoderChoice
 from .source import Frame, Source
 
 
@@ -19,12 +20,14 @@ class Part:
         frames_per_second: the pictures' rate in place of their own times; None: their own.
         image_times: where the times of a folder's images come from: "rate", their modification times ("file"), or what
             the camera wrote into them ("exif").
+        decoder: see PictureDecoder.
     """
 
     start: float = 0.0
     end: float | None = None
     frames_per_second: float | None = None
     image_times: Literal["rate", "file", "exif"] = "rate"
+    decoder: DecoderChoice = "auto"
 
     @property
     def is_whole(self) -> bool:

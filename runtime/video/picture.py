@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,14 @@ from .source import Image
 
 
 class PictureConverter:
-    """Makes images of the pictures of one stream. May be shared by threads."""
+    """Makes images of the pictures of one stream. May be shared by threads.
 
-    def __init__(self) -> None:
+    Args:
+        like: gives the picture whose display matrix holds for all; None: the first one.
+    """
+
+    def __init__(self, like: Callable[[], Any] = lambda: None) -> None:
+        self._like = like
         self._scaler = import_av().video.reformatter.VideoReformatter()
         self._scaling = threading.Lock()
         self._matrix: npt.NDArray[np.int32] | None = None
@@ -30,7 +36,7 @@ class PictureConverter:
         width = max(1, round(picture.width * pixel_aspect))
         with self._scaling:
             if self._has_matrix is None:
-                self._matrix = _display_matrix(picture)
+                self._matrix = _display_matrix(self._like() or picture)
                 self._has_matrix = self._matrix is not None
             scaled = self._scaler.reformat(picture, width=width, format="bgr24", interpolation="BICUBIC")
         image: Image = scaled.to_ndarray()

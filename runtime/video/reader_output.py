@@ -17,8 +17,8 @@ _SILENT_FOR = 1.0  # seconds with packets and without a frame, before the parent
 class ReaderOutput:
     """The child's end of _ReaderProcess (camera.py).
 
-    Lines: "open RATE"; "warning TEXT"; "frame"; "waiting", packets come, but no frame yet; "failed REASON", "finished"
-    or "end" last.
+    Lines: "open RATE"; "warning TEXT"; "decoder NAME"; "frame"; "waiting", packets come, but no frame yet;
+    "failed REASON", "finished" or "end" last.
 
     Args:
         memory, news: file descriptors of the shared memory and the pipe.

@@ -14,6 +14,7 @@ from .http_source import ask
 from .mjpeg import read_mjpeg
 from .network import STREAM_PROTOCOLS, NetworkAddress
 from .picture import PictureConverter
+from .picture_decoder import DecoderChoice, PictureDecoder
 from .pyav import UnreadableError, import_av, open_container, picture_stream
 from .reader_output import ReaderOutput
 from .snapshots import read_snapshots
@@ -37,7 +38,7 @@ _OPTIONS = {
 _LONGEST_SLEEP = 4.0  # seconds; what is further ahead has other times than what came before
 
 
-def read_stream(address: NetworkAddress, output: ReaderOutput) -> None:
+def read_stream(address: NetworkAddress, output: ReaderOutput, choice: DecoderChoice = "auto") -> None:
     """Read rtsp, rtmp, srt, udp and rtp until the stream ends.
 
     Raises:
@@ -54,10 +55,10 @@ def read_stream(address: NetworkAddress, output: ReaderOutput) -> None:
                 f" {scheme}://... -c copy -f mpegts udp://127.0.0.1:5000, and give udp://127.0.0.1:5000"
             ) from None
         raise
-    _publish(container, address.shown, output)
+    _publish(container, address.shown, output, choice)
 
 
-def read_http(address: NetworkAddress, output: ReaderOutput, polled: float) -> None:
+def read_http(address: NetworkAddress, output: ReaderOutput, polled: float, choice: DecoderChoice = "auto") -> None:
     """Read what one GET finds until it ends: MJPEG, snapshots, HLS; a recording in real time, once.
 
     Args:
@@ -74,7 +75,7 @@ def read_http(address: NetworkAddress, output: ReaderOutput, polled: float) -> N
     if answer.kind == "mjpeg" and isinstance(answer.place, HttpBody):
         read_mjpeg(answer.place, output)
         return
-    _publish(open_container(answer.place, address.shown), address.shown, output, Pace())
+    _publish(open_container(answer.place, address.shown), address.shown, output, choice, Pace())
     if answer.kind == "recording":
         output.send("finished")
 
@@ -95,31 +96,41 @@ class Pace:
             self._origin = now - seconds
 
 
-def _publish(container: Any, shown: str, output: ReaderOutput, pace: Pace | None = None) -> None:
+def _publish(container: Any, shown: str, output: ReaderOutput, choice: DecoderChoice, pace: Pace | None = None) -> None:
     """Decode, convert and publish the pictures that are due."""
     stream = picture_stream(container, shown)
     codec = stream.codec_context
     codec.thread_type, codec.thread_count = "SLICE", 0  # threads for frames would delay them
     codec.flags |= import_av().codec.context.Flags.low_delay
-    convert = PictureConverter().to_bgr
+    decoder = PictureDecoder(stream, shown, choice, lambda line: _warn(output, line))
+    convert, told = PictureConverter(lambda: decoder.like).to_bgr, None
     output.send(f"open {float(stream.average_rate or stream.guessed_rate or 0)}")
 
     def is_early() -> bool:
         return pace is None and not output.is_due(time.monotonic() + output.every / 2)
 
-    for picture in _pictures(container, stream, output, is_early):
+    for picture in _pictures(container, stream, decoder, output, is_early):
+        if decoder.name != told:
+            told = decoder.name
+            output.send(f"decoder {told}")
         if pace is not None and picture.time is not None:
             pace.wait(float(picture.time))
         now = time.monotonic()
         if not output.is_due(now):
             continue
         # of a stream that began without a key frame, only the decoder knows it
-        aspect = float(codec.sample_aspect_ratio or stream.sample_aspect_ratio or 1)
+        aspect = float(decoder.context.sample_aspect_ratio or stream.sample_aspect_ratio or 1)
         if not output.publish(now, convert(picture, aspect)):
             return
 
 
-def _pictures(container: Any, stream: Any, output: ReaderOutput, can_skip: Callable[[], bool]) -> Iterator[Any]:
+def _warn(output: ReaderOutput, line: str) -> None:
+    output.send(f"warning {line}")
+
+
+def _pictures(
+    container: Any, stream: Any, decoder: PictureDecoder, output: ReaderOutput, can_skip: Callable[[], bool]
+) -> Iterator[Any]:
     """Yield progressive pictures from the first key frame on."""
     error, codec = import_av().error, stream.codec_context
     deinterlacer: Deinterlacer | None = None
@@ -130,9 +141,9 @@ def _pictures(container: Any, stream: Any, output: ReaderOutput, can_skip: Calla
             continue
         output.packet_came()
         begun = begun or packet.is_keyframe
-        codec.skip_frame = "NONREF" if deinterlacer is None and can_skip() else "DEFAULT"
+        decoder.context.skip_frame = "NONREF" if deinterlacer is None and can_skip() else "DEFAULT"
         try:
-            pictures = codec.decode(packet)
+            pictures = decoder.decode(packet)
         except error.InvalidDataError:
             if begun:  # before, a decoder has nothing to build on
                 output.count_bad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from .local_cameras import local_camera
 from .network import HTTP_SCHEMES, STREAM_PROTOCOLS, network_address
 from .part import Part, PartOfSource
 from .paths import open_path, path_of
+from .picture_decoder import DecoderChoice
 from .source import Source
 from .stdin import open_pipe, pipe_options
 
@@ -31,6 +33,7 @@ def open_source(
     image_times: Literal["rate", "file", "exif"] = "rate",
     sampled_at: float | None = None,
     rotate: int = 0,
+    decoder: DecoderChoice = "auto",
     keep_trying: bool = False,
     on_state: Callable[[CameraState], None] = lambda state: None,
 ) -> Source:
@@ -55,6 +58,7 @@ def open_source(
         sampled_at: samples a second that the caller takes, from the first frame on. Frames that none of them shows may
             then be left out. None: every frame comes.
         rotate: degrees clockwise by which every image is turned: 0, 90, 180 or 270.
+        decoder: of files and network streams: "hardware", "software", or "auto", hardware where it exists and works.
         keep_trying, on_state: see CameraSource; they apply to live sources only.
 
     Raises:
@@ -64,7 +68,7 @@ def open_source(
         raise VljEdgeError(f"images are turned by 0, 90, 180 or 270 degrees, not by {rotate}")
     if start < 0 or (end is not None and end <= start):
         raise VljEdgeError(f"the part from {start:g} to {end:g} s holds nothing: give 0 <= start < end")
-    part = Part(start, end, frames_per_second, image_times)
+    part = Part(start, end, frames_per_second, image_times, decoder)
     source = _open(uri, part, sampled_at, keep_trying, on_state)
     if source.live and start > 0:
         source.close()
@@ -98,6 +102,7 @@ def _open(
             recording.close()
             raise
     every = 1 / (4 * (sampled_at or 4.0))
+    address = replace(address, decoder=part.decoder)
     return CameraSource(address, every, keep_trying=keep_trying, on_state=on_state)
 
 

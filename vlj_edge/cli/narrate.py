@@ -93,7 +93,7 @@ def narrate(
     several = len(sources) > 1 and out is None
     if (several or out is not None) and (srt or vtt or record):
         raise click.UsageError("--srt, --vtt and --record are for one source: give --out for several")
-    if several and (every_window or part != PartOptions(rotate=part.rotate)):
+    if several and (every_window or part != PartOptions(rotate=part.rotate, decoder=part.decoder)):
         raise click.UsageError(
             "--every-window, --start, --end, --duration, --fps and --image-times are for one source, or with --out"
         )
@@ -108,7 +108,9 @@ def narrate(
             output = Output(out, kind, overwrite)
             narrate_videos(model, sources, output, part, sinks, query=query, every_window=every_window)
         elif several:
-            _narrate_several(model, parse_sources(sources, query, part.rotate), as_json, sinks)
+            _narrate_several(
+                model, parse_sources(sources, query, rotate=part.rotate, decoder=part.decoder), as_json, sinks
+            )
         else:
             settings = {"query": query, "every_window": every_window}
             files = _Files(srt, vtt, record)

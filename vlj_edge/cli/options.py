@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -27,7 +28,7 @@ engines_option = click.option(
     help="Folder of TensorRT engines that were built elsewhere; only use engines that you trust.",
 )
 verbose_option = click.option(
-    "-v", "--verbose", is_flag=True, help="Also print which backend runs the engines and why."
+    "-v", "--verbose", is_flag=True, help="Also print what runs the engines and why, and what decodes the source."
 )
 file_type = click.Path(path_type=Path, dir_okay=False)
 query_option = click.option("--query", help="What the model is asked; the bundle's query if not given.")
@@ -48,6 +49,12 @@ rotate_option = click.option(
     default="0",
     callback=lambda context, parameter, value: int(value),
     help="Turn the picture clockwise by so many degrees, for a camera that is mounted otherwise.",
+)
+decoder_option = click.option(
+    "--decoder",
+    type=click.Choice(["auto", "software", "hardware"]),
+    default="auto",
+    help="What decodes files and network streams; auto takes hardware that works. -v says which.",
 )
 json_lines_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 
@@ -98,6 +105,7 @@ def load_model(bundle: Path | None, options: EngineOptions, **settings: Any) -> 
 
 def report_backend(backend: SelectedBackend, verbose: bool) -> None:
     """Print on stderr a warning if a faster backend lacks its engines, and with -v the backend and the reason."""
+    logging.getLogger("vlj_edge").setLevel(logging.INFO if verbose else logging.NOTSET)
     if verbose:
         click.echo(f"backend: {backend.description} ({backend.reason})", err=True)
     if backend.warning is not None:

@@ -1,4 +1,4 @@
-"""What of a source a command reads, and how: --start, --end, --duration, --fps, --image-times and --rotate."""
+"""What of a source a command reads, and how: --start, --end, --duration, --fps, --image-times, --rotate, --decoder."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .options import rotate_option
+from .options import decoder_option, rotate_option
 
 if TYPE_CHECKING:
+    from vlj_edge.runtime.video.picture_decoder import DecoderChoice
     from vlj_edge.runtime.video.source import Source
 
     from ..bundle import Manifest
@@ -41,13 +42,14 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 
 
 @dataclass(frozen=True)
 class PartOptions:
-    """What --start, --end or --duration, --fps, --rotate and --image-times ask for; see open_source()."""
+    """What --start, --end or --duration, --fps, --image-times, --rotate and --decoder ask for; see open_source()."""
 
     start: float = 0.0
     end: float | None = None
     frames_per_second: float | None = None
     rotate: int = 0
     image_times: Literal["rate", "file", "exif"] = "rate"
+    decoder: DecoderChoice = "auto"
 
     def open(self, uri: str, manifest: Manifest, every_frame: bool = False, **settings: Any) -> Source:
         """Open that part of a source for a model.
@@ -65,13 +67,15 @@ class PartOptions:
             frames_per_second=self.frames_per_second,
             image_times=self.image_times,
             rotate=self.rotate,
+            decoder=self.decoder,
             sampled_at=None if every_frame else manifest.clip.frames_per_second,
             **settings,
         )
 
 
 def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --start, --end, --duration, --fps, --image-times and --rotate to a command, which gets them as one `part`."""
+    """Add --start, --end, --duration, --fps, --image-times, --rotate and --decoder to a command, which gets them as one
+    `part`."""
 
     @click.option("--start", type=Seconds(), default=0.0, help="Begin at this time of the video, such as 90 or 1:30.")
     @click.option("--end", type=Seconds(), help="Stop at this time of the video.")
@@ -88,6 +92,7 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Times of a folder's images: their rate, those of the files, or those that the camera wrote into them.",
     )
     @rotate_option
+    @decoder_option
     @wraps(command)
     def with_part(
         *args: Any,
@@ -97,6 +102,7 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
         fps: float | None,
         rotate: int,
         image_times: Literal["rate", "file", "exif"],
+        decoder: DecoderChoice,
         **kwargs: Any,
     ) -> Any:
         if end is not None and duration is not None:
@@ -104,6 +110,6 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
         end = start + duration if duration is not None else end
         if end is not None and end <= start:
             raise click.UsageError(f"nothing is between --start {start:g} s and the end at {end:g} s")
-        return command(*args, part=PartOptions(start, end, fps, rotate, image_times), **kwargs)
+        return command(*args, part=PartOptions(start, end, fps, rotate, image_times, decoder), **kwargs)
 
     return with_part

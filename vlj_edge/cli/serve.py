@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import bundle_option, file_type, query_option, report_backend, rotate_option, verbose_option
+from .options import (
+    bundle_option,
+    decoder_option,
+    file_type,
+    query_option,
+    report_backend,
+    rotate_option,
+    verbose_option,
+)
 from .sink_options import open_sinks, sink_options, warn_of_missed_events
 from .source_names import parse_sources
 
@@ -51,8 +59,11 @@ _SHUTDOWN_SECONDS = 3  # for open connections
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log on stderr.  [default: text]")
 @sink_options
 @rotate_option
+@decoder_option
 @verbose_option
-def serve(sources: tuple[str, ...], config: Path | None, verbose: bool, rotate: int, **given: Any) -> None:
+def serve(
+    sources: tuple[str, ...], config: Path | None, verbose: bool, rotate: int, decoder: str, **given: Any
+) -> None:
     """Narrate SOURCEs (as NAME=SOURCE, or an address alone) until stopped, and show them on a page.
 
     Recordings are played in real time. Cameras that are not there yet are waited for. SIGTERM ends it once the caption
@@ -74,7 +85,12 @@ def serve(sources: tuple[str, ...], config: Path | None, verbose: bool, rotate: 
     with Model(Path(options["bundle"]) if "bundle" in options else nano_bundle()) as model:
         report_backend(model.backend, verbose)
         _set_up_logging(options.get("log_format", "text"))
-        _run(model, partial(_read_sources, model, sources, config, options, rotate), options, token)
+        _run(
+            model,
+            partial(_read_sources, model, sources, config, options, {"rotate": rotate, "decoder": decoder}),
+            options,
+            token,
+        )
 
 
 def _run(
@@ -167,7 +183,7 @@ def _read_sources(
     arguments: tuple[str, ...],
     config: Path | None,
     options: dict[str, Any],
-    rotate: int,
+    reading: dict[str, Any],
 ) -> list[SourceSettings]:
     """Return the sources of the command line and of the file as it is now, with the settings that were saved."""
     from vlj_edge.runtime.model import check_settings
@@ -176,7 +192,7 @@ def _read_sources(
     file: Config = read_config(config) if config is not None else Config()
     query, loop = options.get("query"), options.get("loop", False)
     saved = read_profile(Path(options["profile"])) if "profile" in options else {}
-    named = [replace(settings, loop=loop) for settings in parse_sources(arguments, query, rotate)]
+    named = [replace(settings, loop=loop) for settings in parse_sources(arguments, query, **reading)]
     found = [*named, *file.sources(model.manifest.gates, query, loop)]
     found = [with_profile(settings, saved) for settings in found]
     for settings in found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import valid_unicode, without_credentials
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.service.settings import SourceSettings
 
 
-def parse_sources(arguments: tuple[str, ...], query: str | None, rotate: int = 0) -> list[SourceSettings]:
-    """Return the settings of each source."""
+def parse_sources(arguments: tuple[str, ...], query: str | None, **reading: Any) -> list[SourceSettings]:
+    """Return the settings of each source, which `reading` (rotate, decoder) is part of."""
     from vlj_edge.runtime.service.settings import SourceSettings
 
-    return [SourceSettings(*name_and_uri(argument), query, rotate=rotate) for argument in arguments]
+    return [SourceSettings(*name_and_uri(argument), query, **reading) for argument in arguments]
 
 
 def name_and_uri(argument: str) -> tuple[str, str]:

@@ -1,0 +1,70 @@
+"""Which hardware decoders this machine has, and FFmpeg's."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Protocol
+
+from .pyav import import_av
+
+# By FFmpeg's name of a kind of device: what the kernel's driver shows of it. Looking costs nothing where there is none.
+_DEVICES = {
+    "cuda": ("/dev/nvidiactl", "/dev/dxg"),
+    "vaapi": ("/dev/dri/renderD*",),
+    "qsv": ("/dev/dri/renderD*",),
+}
+
+
+class Hardware(Protocol):
+    """One hardware decoder at work on one stream. What it raises is no VljEdgeError."""
+
+    def decode(self, packet: Any) -> list[Any]:
+        """Take in a packet, None at the end, and return the pictures (av.VideoFrame) that are ready."""
+
+    def flush(self) -> None:
+        """Forget what was taken in."""
+
+    def close(self) -> None:
+        """Release it."""
+
+
+Candidate = tuple[str, Callable[[Any], Hardware]]  # its name, and what opens it for a stream
+
+
+def candidates(stream: Any) -> Iterator[Candidate]:
+    """Yield the hardware decoders that this machine seems to have for a stream."""
+    offered = {config.device_type.name for config in stream.codec_context.codec.hardware_configs if config.is_supported}
+    for kind, devices in _DEVICES.items():
+        if kind in offered and any(glob.glob(device) for device in devices):
+            yield kind, partial(AvHardware, kind)
+
+
+class AvHardware:
+    """A decoder of FFmpeg's hwaccel, see Hardware.
+
+    Args:
+        kind: of device, such as "cuda"; None for software.
+    """
+
+    def __init__(self, kind: str | None, stream: Any) -> None:
+        av = import_av()
+        codec = stream.codec_context
+        # without FFmpeg's own way back to software, which it goes without a word
+        accelerator = kind and av.codec.hwaccel.HWAccel(kind, allow_software_fallback=False)
+        self.context = av.CodecContext.create(codec.name, "r", hwaccel=accelerator or None)
+        self.context.extradata = codec.extradata
+        self.context.thread_count = 1
+
+    def decode(self, packet: Any) -> list[Any]:
+        """See Hardware."""
+        pictures: list[Any] = self.context.decode(packet)
+        return pictures
+
+    def flush(self) -> None:
+        """See Hardware."""
+        self.context.flush_buffers()
+
+    def close(self) -> None:
+        """See Hardware. The context goes with this object."""
