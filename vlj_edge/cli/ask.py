@@ -34,7 +34,7 @@ def ask(
 ) -> None:
     """Answer QUESTIONS about SOURCE, each with the choice whose embedding is nearest to the predicted one.
 
-    SOURCE is a video file or a folder of images. It is encoded once, however many questions there are.
+    SOURCE is a video file, a folder of images, or - for a video on stdin. It is encoded once for all questions.
     """
     from vlj_edge.runtime.embedding.ask import answer_questions
     from vlj_edge.runtime.embedding.labels import read_labels

@@ -68,7 +68,7 @@ def classify(
 ) -> None:
     """Rank labels by how well they describe SOURCE: one answer for all of it, or with --stream one at every change.
 
-    SOURCE is a video file, a folder of images, or a camera (0, /dev/video0, v4l2:///dev/video0), for which the one
+    SOURCE is a video file, a folder of images, - for a video on stdin, or a camera (0, /dev/video0), for which the one
     answer comes on Ctrl-C. A video in which several things happen is on average like none of them: use --stream.
 
     The number beside a label is its probability, given that one of the labels is right; they add up to 1. If even the

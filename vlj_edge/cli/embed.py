@@ -76,8 +76,8 @@ def embed(
 ) -> None:
     """Write an embedding for each window of SOURCE, or only for those that are new.
 
-    SOURCE is a video file, a folder of images, or a camera (0, /dev/video0, v4l2:///dev/video0). --threads 1 uses the
-    least energy.
+    SOURCE is a video file, a folder of images, - for a video on stdin, or a camera (0, /dev/video0). --threads 1
+    uses the least energy.
     """
     output = _Output(**output_options)
     _check(output, can_report_events=bank is not None or novel_below is not None)
