@@ -195,3 +195,20 @@ def test_a_file_that_looks_like_an_option_is_pointed_at(
     Path("-clip.mp4").write_bytes(clip)
     done = refused("narrate", "-clip.mp4")
     assert done.returncode == 2 and "./-clip.mp4" in done.stderr
+
+
+def test_folders_of_videos_print_names_as_one_line_of_valid_text(
+    clip: bytes, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "videos").mkdir()
+    names = [os.fsdecode(b"caf\xe9.mp4"), "two\nlines.mp4"]
+    for name in names:
+        (tmp_path / "videos" / name).write_bytes(clip)
+    videos, common = tmp_path / "videos", ("--bundle", tiny_bundle)
+    plain = refused("classify", videos, "--labels", "red,green", *common).stdout.encode().decode()
+    assert len(plain.splitlines()) == 2 and r"caf\xe9.mp4" in plain
+    lines = refused("classify", videos, "--labels", "red,green", "--json", *common).stdout.splitlines()
+    assert {Path(json.loads(line)["source"]) for line in lines} == {videos / name for name in names}
+    done = refused("narrate", videos, "--out", tmp_path / "texts", *common)
+    assert done.returncode == 0 and len(done.stdout.encode().splitlines()) == 2
+    assert {path.stem for path in (tmp_path / "texts").iterdir()} == {Path(name).stem for name in names}

@@ -104,14 +104,14 @@ def narrate_videos(
     from vlj_edge.runtime.video.folders import find_videos
 
     from ..atomic_write import atomic_write
-    from ..errors import VljEdgeError, valid_unicode
+    from ..errors import VljEdgeError, printable, valid_unicode
 
     paths = output_paths(find_videos(sources), out.folder, out.kind)
 
     def narrate_video(video: Path) -> None:
         path = paths[video]
         if path.exists() and not out.overwrite:
-            click.echo(f"{path} is there already: kept; --overwrite makes it again", err=True)
+            click.echo(f"{printable(str(path))} is there already: kept; --overwrite makes it again", err=True)
             return
         narrations: list[Narration] = []
         broken: VljEdgeError | None = None
@@ -128,7 +128,7 @@ def narrate_videos(
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as stream:
             stream.write(format_narrations(out.kind, narrations, run.totals.video_end).encode("utf-8", "replace"))
-        click.echo(str(path))
+        click.echo(printable(str(path)))
         if broken is not None:
             raise broken
 

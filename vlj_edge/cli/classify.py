@@ -157,14 +157,16 @@ class _Job:
         """Print the answer for one of several videos, with its path."""
         from vlj_edge.runtime.embedding.classify import classify
 
+        from ..errors import printable
         from .interrupts import until_broken
 
+        name = printable(str(video))
         with self._embeddings(str(video)) as items:
             for answer in until_broken(lambda: [classify(items, self.bank, self.settings, self.top)]):
                 if self.as_json:
                     click.echo(json.dumps({"source": str(video)} | answer.as_dict(), ensure_ascii=False))
                 else:
-                    click.echo(f"{video}  {answer.label or 'none of these'}  {answer.guesses[0].score:.2f}")
+                    click.echo(f"{name}  {answer.label or 'none of these'}  {answer.guesses[0].score:.2f}")
 
 
 def _change(answer: Classification, as_json: bool) -> str:
