@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ _DEVICES = {
     "vaapi": ("/dev/dri/renderD*",),
     "qsv": ("/dev/dri/renderD*",),
 }
+_JETSON = ("/dev/nvhost-nvdec", "/dev/v4l2-nvdec")
 
 
 class Hardware(Protocol):
@@ -35,6 +37,11 @@ Candidate = tuple[str, Callable[[Any], Hardware]]  # its name, and what opens it
 
 def candidates(stream: Any) -> Iterator[Candidate]:
     """Yield the hardware decoders that this machine seems to have for a stream."""
+    if any(map(os.path.exists, _JETSON)):
+        from .gstreamer_decoder import GStreamerDecoder
+
+        yield "nvv4l2decoder", GStreamerDecoder
+        return
     offered = {config.device_type.name for config in stream.codec_context.codec.hardware_configs if config.is_supported}
     for kind, devices in _DEVICES.items():
         if kind in offered and any(glob.glob(device) for device in devices):

@@ -1,10 +1,14 @@
-"""Hardware decoders: chosen where they work, left with a line where they do not. FFmpeg's software stands for them."""
+"""Hardware decoders: chosen where they work, left with a line where they do not. FFmpeg's software, and
+GStreamer's avdec_h264, stand for them."""
 
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from contextlib import closing
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ import pytest
 
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.video import hardware, picture_decoder
+from vlj_edge.runtime.video.gstreamer_decoder import GStreamerDecoder
 from vlj_edge.runtime.video.hardware import AvHardware, candidates
 from vlj_edge.runtime.video.uri import open_source
 
@@ -139,6 +144,7 @@ def test_hardware_that_is_not_there_is_one_line(video: Path, monkeypatch: pytest
 
 
 def test_what_a_machine_seems_to_have(video: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(hardware, "_JETSON", ("/nowhere",))
     monkeypatch.setattr(hardware, "_DEVICES", {"cuda": (f"{tmp_path}/nvidia*",), "vaapi": ("/nowhere",)})
     with av.open(str(video)) as container:
         stream = container.streams.video[0]
@@ -146,3 +152,41 @@ def test_what_a_machine_seems_to_have(video: Path, monkeypatch: pytest.MonkeyPat
         (tmp_path / "nvidiactl").touch()
         offered = "cuda" in {config.device_type.name for config in stream.codec_context.codec.hardware_configs}
         assert [name for name, _ in candidates(stream)] == ["cuda"] * offered
+        monkeypatch.setattr(hardware, "_JETSON", (str(video),))
+        assert [name for name, _ in candidates(stream)] == ["nvv4l2decoder"]
+
+
+@pytest.fixture
+def gstreamer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's PyGObject, as an environment made with --system-site-packages sees it."""
+    packages = "/usr/lib/python3/dist-packages"
+    probe = (
+        f"import sys; sys.path.append({packages!r}); import gi; gi.require_version('GstApp', '1.0');"
+        "from gi.repository import Gst, GstApp; Gst.init(None);"
+        "sys.exit(not all(map(Gst.ElementFactory.find, ('h264parse', 'avdec_h264'))))"
+    )
+    if subprocess.run([sys.executable, "-c", probe], capture_output=True).returncode:
+        pytest.skip("this Python cannot import gi, or GStreamer has no avdec_h264: apt install gstreamer1.0-libav")
+    monkeypatch.setenv("PYTHONPATH", packages)
+
+
+def test_gstreamer_gives_the_same_pictures_at_the_same_times(
+    video: Path, gstreamer: None, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    hardware_is(monkeypatch, ("gst", partial(GStreamerDecoder, elements="avdec_h264 ! videoconvert")))
+    for options in ({}, {"start": 1.5}, {"sampled_at": 4.0}):
+        software = frames(video, **{**options, "decoder": "software"})
+        found = frames(video, **{**options, "decoder": "hardware"})
+        if "sampled_at" in options:  # GStreamer decodes also what no sample shows
+            found = [frame for frame in found if frame[0] in [time for time, _ in software]]
+        assert_same(found, software)
+    with closing(open_source(video, decoder="hardware")) as source:  # and it can be left at any time
+        assert len(list(islice(source, 2))) == 2
+
+
+def test_a_gstreamer_decoder_that_is_not_there_is_left(
+    video: Path, gstreamer: None, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    hardware_is(monkeypatch, ("nvv4l2decoder", partial(GStreamerDecoder, elements="nosuchdecoder")))
+    assert len(frames(video)) == 36
+    assert [record for record in log.records if "nosuchdecoder" in record.getMessage()]
