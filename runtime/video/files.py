@@ -12,6 +12,7 @@ from typing import Any
 from vlj_edge.errors import VljEdgeError
 
 from .decoder import Decoder
+from .interruptible import Interruptible
 from .part import Part
 from .picture import PictureConverter
 from .picture_decoder import say_decoder
@@ -64,7 +65,8 @@ class VideoFile(Source):
         again: Callable[[], Any] | None = None,
         form: str | None = None,
     ) -> None:
-        self._place, self._shown, self.part = place, shown or str(place), part or Part()
+        self._shown, self.part = shown or str(place), part or Part()
+        self._place = place if isinstance(place, Path | str) else Interruptible(place)
         self._options, self._form = options, form
         if again is None and (place.is_file() if isinstance(place, Path) else isinstance(place, str)):
             again = partial(_same, place)
@@ -74,7 +76,7 @@ class VideoFile(Source):
         self._reading = threading.Lock()
         self._decoder: Any = None
         arguments = {"format": form} if form is not None else {}
-        self._container = open_container(place, self._shown, options, **arguments)
+        self._container = open_container(self._place, self._shown, options, **arguments)
         try:
             self._decoder = Decoder(
                 self._container, self._shown, sampled_at, self.part.frames_per_second, self.part.decoder
@@ -163,6 +165,8 @@ class VideoFile(Source):
             finally:
                 if self._closed:
                     self._release()
+                if isinstance(self._place, Interruptible):
+                    self._place.check()
         time, picture, until_next = found
         return Frame(time, partial(self._convert, picture, self._decoder.pixel_aspect), until_next)
 

@@ -43,7 +43,7 @@ class HttpBody:
         self._client, self._response = client, response
         self._reading, self._stop = threading.Lock(), threading.Event()
         length = response.headers["Content-Length"]
-        self._length = int(length) if length and length.isdigit() and not response.chunked else None
+        self._length = int(length) if length and re.fullmatch("[0-9]{1,18}", length) and not response.chunked else None
         self._version = response.headers["ETag"] or response.headers["Last-Modified"]
         self._ranges = self._length is not None and "bytes" in response.headers.get("Accept-Ranges", "")
         self._connected: http.client.HTTPResponse | None = response

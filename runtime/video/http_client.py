@@ -72,11 +72,17 @@ class HttpClient:
         Raises:
             OSError: there is none; its text is for users and holds no credentials.
         """
-        url, demands = url_for_http(url or self._address.url), 0
+        try:
+            return self._follow(url_for_http(url or self._address.url), headers or {})
+        except ValueError:  # also that a host's name cannot be encoded
+            raise OSError("it is, or leads to, an address that is none") from None
+
+    def _follow(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+        demands = 0
         for _ in range(_MOST_ANSWERS):
             if urlsplit(url).scheme not in HTTP_SCHEMES:
                 raise OSError("it is redirected to what is not http")
-            response = self._send(url, dict(headers or {}))
+            response = self._send(url, dict(headers))
             moved_to = response.headers["Location"]
             if response.status in _REDIRECTS and moved_to:
                 url = url_for_http(urljoin(url, moved_to))

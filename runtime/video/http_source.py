@@ -13,6 +13,7 @@ from .http_client import HttpClient, status_error
 from .network import NetworkAddress
 
 _JPEG_STREAMS = ("video/x-motion-jpeg", "video/x-mjpeg", "video/mjpeg")
+_GZIP = b"\x1f\x8b\x08"
 _IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n")
 
 
@@ -63,6 +64,9 @@ def _answer(address: NetworkAddress, response: HTTPResponse, body: HttpBody) -> 
         return HttpAnswer("mjpeg", body)
     if kind.startswith("image/") or (body.head.startswith(_IMAGES) and not kind.startswith("video/")):
         return HttpAnswer("snapshot", body)
-    if kind == "text/html" and body.head.lstrip().startswith(b"<"):
+    start = body.head.lstrip()[:9].lower()
+    if (kind == "text/html" and start.startswith(b"<")) or start.startswith((b"<!doctype", b"<html")):
         raise OSError("it is a web page, no video")
+    if body.head.startswith(_GZIP):
+        raise OSError("it is compressed with gzip: have its server send it as it is")
     return HttpAnswer("recording", body)

@@ -52,6 +52,11 @@ class NetworkAddress:
         return self.url.replace("://", f"://{secret}@", 1)
 
 
+def with_plain_scheme(text: str) -> str:
+    """Return an address with its scheme in small letters; people also write RTSP://."""
+    return re.sub(r"\A[A-Za-z][A-Za-z0-9+.\-]*(?=://)", lambda scheme: scheme[0].lower(), text)
+
+
 def network_address(text: str) -> NetworkAddress:
     """Take an address apart.
 
@@ -74,6 +79,8 @@ def network_address(text: str) -> NetworkAddress:
         )
     if not _HOST.fullmatch(host) or not (host or scheme in ("udp", "rtp", "srt")):
         raise VljEdgeError(f"{shown} names no host: write {scheme}://HOST/PATH")
+    if scheme in ("udp", "rtp") and not re.search(r":\d+\Z", host):
+        raise VljEdgeError(f"{shown} names no port: write {scheme}://{host.rstrip(':')}:5000, with the sender's port")
     user, colon, password = userinfo.partition(":")
     url = f"{scheme}://{host}{path}"
     return NetworkAddress(url, unquote(user) if at else None, unquote(password) if colon else None, shown)

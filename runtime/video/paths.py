@@ -35,8 +35,8 @@ def path_of(uri: str | Path | int) -> Path | None:
         return None
     if os.path.exists(text):
         return Path(text)
-    if text.startswith("file:"):
-        return _path_of_file_uri(text)
+    if text[:5].lower() == "file:":
+        return _path_of_file_uri(text[5:])
     if pipe_options(text) is not None or re.fullmatch(r"[0-9]+", text) or re.match(r"/dev/|gst:|[^/]*://", text):
         return None
     return Path(os.path.expanduser(text))
@@ -79,14 +79,13 @@ def _is_device(text: str) -> bool:
     return text.startswith("/dev/") and stat.S_ISCHR(mode)
 
 
-def _path_of_file_uri(uri: str) -> Path:
-    """Return the path in a file:// URI (RFC 8089)."""
-    rest = uri.removeprefix("file:")
+def _path_of_file_uri(rest: str) -> Path:
+    """Return the path in a file:// URI (RFC 8089), of which `rest` comes after file:."""
     if rest.startswith("//"):
         host, slash, below = rest[2:].partition("/")
         if host not in ("", "localhost"):
             raise VljEdgeError(
-                f"{uri} names a file of the machine '{host}': a path here has three slashes, file:///PATH"
+                f"file:{rest} names a file of the machine '{host}': a path here has three slashes, file:///PATH"
             )
         rest = slash + below
     path = _unquoted(rest)

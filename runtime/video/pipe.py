@@ -28,19 +28,13 @@ class Pipe:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._head, self._closed = descriptor, b"", threading.Event()
-        self.interrupt: BaseException | None = None  # what a signal raised in a read, which FFmpeg would lose
 
     def read(self, count: int) -> bytes:
         """Return at most `count` bytes; none at the end, or once this was closed."""
         if self._head:
             found, self._head = self._head[:count], self._head[count:]
             return found
-        try:
-            return self._receive(count)
-        except (KeyboardInterrupt, SystemExit) as error:
-            self.interrupt = error
-            self._closed.set()
-            return b""
+        return self._receive(count)
 
     def close(self) -> None:
         """End a read that waits. The descriptor stays open."""
@@ -67,8 +61,6 @@ class Pipe:
         """
         while chunk := self.read(_CHUNK):
             file.write(chunk)
-        if self.interrupt is not None:
-            raise self.interrupt
 
     def _receive(self, count: int) -> bytes:
         while not self._closed.is_set():

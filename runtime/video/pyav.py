@@ -10,6 +10,8 @@ from typing import Any
 
 from vlj_edge.errors import VljEdgeError, require
 
+from .interruptible import Interruptible
+
 # What a local file may refer to. FFmpeg opens what a playlist or a session description names: never the network.
 LOCAL_PROTOCOLS = "file,crypto,data,pipe"
 
@@ -57,6 +59,8 @@ def open_container(place: Path | str | Any, shown: str, options: dict[str, str] 
         VljEdgeError: there is none, it cannot be read, or this FFmpeg has no decoder for its pictures.
     """
     av = import_av()
+    if not isinstance(place, Path | str | Interruptible):
+        place = Interruptible(place)
     options = {"protocol_whitelist": LOCAL_PROTOCOLS if isinstance(place, Path) else "none"} | (options or {})
     playlist: Any = place
     if hasattr(playlist, "io_open"):
@@ -68,8 +72,12 @@ def open_container(place: Path | str | Any, shown: str, options: dict[str, str] 
     try:
         container = av.open(place, options=options, metadata_errors="replace", **arguments)
     except (av.error.FFmpegError, OSError, UnicodeError, ValueError) as error:
+        if isinstance(place, Interruptible):
+            place.check()
         raise UnreadableError(shown, error) from None  # the error holds the address, with its credentials
     try:
+        if isinstance(place, Interruptible):
+            place.check()
         picture_stream(container, shown)
     except BaseException:
         container.close()

@@ -144,9 +144,6 @@ def open_pipe(
             source = PipeSource(place, shown, part, sampled_at, *_format(options, content), options.live)
         except UnreadableError as error:
             raise VljEdgeError(f"{shown} cannot be read as a video ({error.reason}): {_EXAMPLES}") from None
-        finally:
-            if pipe.interrupt is not None:
-                raise pipe.interrupt
         source.rereadable = source.rereadable and content != "late index" and not owned
         source.release = cleanup.pop_all().close
     return source

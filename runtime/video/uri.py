@@ -14,7 +14,7 @@ from .camera import CameraAddress, CameraSource, CameraState
 from .files import VideoFile
 from .http_source import ask
 from .local_cameras import local_camera
-from .network import HTTP_SCHEMES, STREAM_PROTOCOLS, network_address
+from .network import HTTP_SCHEMES, STREAM_PROTOCOLS, network_address, with_plain_scheme
 from .part import Part, PartOfSource
 from .paths import open_path, path_of
 from .picture_decoder import DecoderChoice
@@ -112,6 +112,7 @@ def camera_address(text: str) -> CameraAddress:
     Raises:
         VljEdgeError: an unknown kind of source, or an ill-formed URI.
     """
+    text = with_plain_scheme(text)
     local = local_camera(text)
     if local is not None:
         return local

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 
 @dataclass
@@ -34,6 +35,7 @@ class MediaServer:
     status: int = 200  # of everything
     log_in: tuple[str, str, str] | None = None  # "Basic" or "Digest", user, password
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)  # paths and headers
+    headers: dict[str, str] = field(default_factory=dict)  # of the way "close"
     connections: int = 0
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -62,7 +64,7 @@ def media_server(context: ssl.SSLContext | None = None) -> Iterator[MediaServer]
             elif media.status != 200:
                 self.reply(media.status, {})
             elif self.path.startswith("/to/"):
-                self.reply(302, {"Location": self.path[4:]})
+                self.reply(302, {"Location": unquote(self.path[4:])})
             elif self.path == "/snap":
                 self.send_snapshot()
             elif self.path == "/mjpeg":
@@ -102,6 +104,8 @@ def media_server(context: ssl.SSLContext | None = None) -> Iterator[MediaServer]
                 self.send_chunks(data, headers, 0.02 if way == "slow" else 0.0)
             elif way == "close":
                 self.send_response(200)
+                for key, value in media.headers.items():
+                    self.send_header(key, value)
                 self.end_headers()
                 self.wfile.write(data)
                 self.close_connection = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import shutil
@@ -331,6 +332,33 @@ def test_a_password_goes_to_its_own_host_only(media: MediaServer, films: dict[st
 def test_a_redirect_leads_to_http_only(media: MediaServer, target: str) -> None:
     with pytest.raises(VljEdgeError, match="redirected"):
         open_source(f"{media.url}/to/{target}")
+
+
+@pytest.mark.parametrize("target", ["http://[::1", "http://a..b/x", f"http://{'a' * 70}.example/", "//["])
+def test_a_redirect_to_no_address_is_refused(media: MediaServer, target: str) -> None:
+    with pytest.raises(VljEdgeError, match="an address that is none"):
+        open_source(f"{media.url}/to/{target}")
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (gzip.compress(bytes(9000)), "gzip"),
+        (b"\n<!DOCTYPE html><title>Log in</title>", "web page"),
+        (b"<html><body>Log in</body>", "web page"),
+    ],
+)
+def test_what_is_no_video_is_named(media: MediaServer, body: bytes, what: str) -> None:
+    media.files["x.mp4"] = body
+    with pytest.raises(VljEdgeError, match=what):
+        open_source(f"{media.url}/plain/x.mp4")
+
+
+def test_a_length_beyond_all_measure_is_ignored(media: MediaServer, films: dict[str, bytes]) -> None:
+    media.files |= films
+    media.headers["Content-Length"] = str(10**30)
+    with open_source(f"{media.url}/close/film.ts") as source:
+        assert len(list(source)) == 50
 
 
 def test_redirects_in_a_circle_end(media: MediaServer) -> None:
