@@ -24,8 +24,8 @@ from typing import Any
 from common import ROOT, ratio, write
 
 from vlj_edge import Frame
-from vlj_edge.runtime.video.files import VideoFile
-from vlj_edge.runtime.video.opencv import import_opencv
+from vlj_edge.runtime.video.cameras.opencv import import_opencv
+from vlj_edge.runtime.video.recordings.files import VideoFile
 
 DEMO = ROOT / "examples" / "media" / "demo.mp4"
 RATE = 4.0  # samples a second

@@ -25,7 +25,7 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from tests.leftovers import Leftovers
-from vlj_edge.runtime.video.opencv import import_opencv
+from vlj_edge.runtime.video.cameras.opencv import import_opencv
 
 # The same examples every time, and no verdict that depends on how busy the machine is.
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

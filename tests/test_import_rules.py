@@ -28,7 +28,7 @@ PACKAGES: dict[str, set[str] | None] = {
         "prometheus_client",
         "python_multipart",
     },
-    "vlj_edge.runtime.video.gstreamer_process": {"gi"},
+    "vlj_edge.runtime.video.decoding.gstreamer_process": {"gi"},
     "vlj_edge.runtime.profiling.backends_diff": {"numpy", "polygraphy"},
     "vlj_edge.export": None,  # anything, torch too
 }

@@ -3,7 +3,7 @@
 The store, indexing in this process and on a cluster, search, and pictures of what was found.
 """
 
-from ..video.folders import find_videos
+from ..video.recordings.folders import find_videos
 from .index import IndexedVideo, index, local_encoder
 from .search import embedding_at, search
 from .store import Store

@@ -15,7 +15,7 @@ import numpy as np
 from vlj_edge.errors import VljEdgeError
 
 from ..model import Model, copy_of
-from ..video.folders import find_videos
+from ..video.recordings.folders import find_videos
 from .store import Store, Video, VideoMoments, merge_windows
 
 _JOIN_TIMEOUT = 5.0  # seconds to wait for cancelled threads

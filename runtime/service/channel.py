@@ -23,7 +23,7 @@ from ..embedding.labels import LabelBank
 from ..model import Model, check_settings
 from ..sinks.base import Event
 from ..stream.run import Run
-from ..video.camera import CameraSource, CameraState
+from ..video.cameras.camera import CameraSource, CameraState
 from ..video.paced import PacedSource
 from ..video.source import Source
 from ..video.uri import open_source

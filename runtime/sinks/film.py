@@ -9,9 +9,9 @@ from pathlib import Path
 
 from vlj_edge.results import Narration
 
-from ..video.files import VideoFile
-from ..video.film import film
 from ..video.part import Part, PartOfSource
+from ..video.recordings.files import VideoFile
+from ..video.recordings.film import film
 from ..video.source import Frame, Source
 from .console import one_line
 from .text_overlay import with_text

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from ..video.film import FilmWriter, check_writable, film
+from ..video.recordings.film import FilmWriter, check_writable, film
 from ..video.source import Frame, Source
 from .base import Event
 from .console import one_line

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from .picture_decoder import DecoderChoice
+from .decoding.picture_decoder import DecoderChoice
 from .source import Frame, Source
 
 

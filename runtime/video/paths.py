@@ -10,11 +10,11 @@ from urllib.parse import unquote_to_bytes
 
 from vlj_edge.errors import VljEdgeError
 
-from .files import VideoFile
-from .image_files import IMAGE_SUFFIXES, ImageFiles, images_in
 from .part import Part
+from .recordings.files import VideoFile
+from .recordings.image_files import IMAGE_SUFFIXES, ImageFiles, images_in
+from .recordings.stdin import PipeOptions, open_pipe, pipe_options
 from .source import Source
-from .stdin import PipeOptions, open_pipe, pipe_options
 
 
 def path_of(uri: str | Path | int) -> Path | None:

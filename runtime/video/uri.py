@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 from vlj_edge.errors import VljEdgeError, without_credentials
 
-from .camera import CameraAddress, CameraSource, CameraState
-from .files import VideoFile
-from .http_source import ask
-from .local_cameras import local_camera
-from .network import HTTP_SCHEMES, STREAM_PROTOCOLS, network_address, with_plain_scheme
+from .cameras.camera import CameraAddress, CameraSource, CameraState
+from .cameras.local_cameras import local_camera
+from .decoding.picture_decoder import DecoderChoice
+from .network.address import HTTP_SCHEMES, STREAM_PROTOCOLS, network_address, with_plain_scheme
+from .network.http_source import ask
 from .part import Part, PartOfSource
 from .paths import open_path, path_of
-from .picture_decoder import DecoderChoice
+from .recordings.files import VideoFile
+from .recordings.stdin import open_pipe, pipe_options
 from .source import Source
-from .stdin import open_pipe, pipe_options
 
 _NETWORK = "check its address, user and password, and that the network reaches it"
 

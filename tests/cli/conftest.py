@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
-from vlj_edge.runtime.video.opencv import import_opencv
+from vlj_edge.runtime.video.cameras.opencv import import_opencv
 
 Colour = tuple[int, int, int]
 

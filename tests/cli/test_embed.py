@@ -115,7 +115,7 @@ def _holds_records(ring: Path) -> bool:
 def test_what_was_embedded_before_an_interruption_is_kept(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    from vlj_edge.runtime.video.opencv import import_opencv
+    from vlj_edge.runtime.video.cameras.opencv import import_opencv
 
     for number in range(4000):
         import_opencv().imwrite(str(pictures / f"{number}.bmp"), np.full((16, 16, 3), number % 256, np.uint8))

@@ -12,7 +12,7 @@ from tests.cli.command import COMMAND, after_backend_warning, error_of, json_lin
 from tests.cli.conftest import write_video
 from tests.cli.srt import Cue, read_srt
 from tests.runtime.tiny_bundle import BLACK, BLUE, RED
-from vlj_edge.runtime.video.opencv import import_opencv
+from vlj_edge.runtime.video.cameras.opencv import import_opencv
 
 TEXTS = ["a red screen", "blue", "green light glows"]  # of the video, in order
 

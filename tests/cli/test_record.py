@@ -22,7 +22,7 @@ from tests.cli.srt import read_srt
 from tests.runtime.films import ffmpeg, needs_ffmpeg, pictures, probe, times
 from vlj_edge.cli.record import Recorded
 from vlj_edge.results import Narration
-from vlj_edge.runtime.video.files import VideoFile
+from vlj_edge.runtime.video.recordings.files import VideoFile
 
 COLOURS = "color=red:s=320x240:r=25:d=3[a];color=blue:s=320x240:r=25:d=3[b];color=lime:s=320x240:r=25:d=3[c]"
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.command import refused, vlj_edge
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
-from vlj_edge.runtime.video.files import VideoFile
+from vlj_edge.runtime.video.recordings.files import VideoFile
 
 MakeVideo = Callable[..., Path]
 TEXTS = ["a red screen", "blue", "green light glows"]

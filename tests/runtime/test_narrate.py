@@ -17,7 +17,7 @@ from tests.runtime.colours import GATES, NO_MEMORY, NO_SCENE, MakeVideo, Picture
 from tests.runtime.tiny_bundle import BLACK, BLUE, GREEN, RED
 from vlj_edge import bundle
 from vlj_edge.runtime.model import NO_GATES, Model
-from vlj_edge.runtime.video.opencv import import_opencv
+from vlj_edge.runtime.video.cameras.opencv import import_opencv
 from vlj_edge.runtime.video.source import Frame
 
 

@@ -36,8 +36,8 @@ class Output:
 
 def is_folder_of_videos(source: str) -> bool:
     """Return whether a source is a folder that holds videos and no images, of which it would be one video."""
-    from vlj_edge.runtime.video.folders import find_videos
-    from vlj_edge.runtime.video.image_files import IMAGE_SUFFIXES
+    from vlj_edge.runtime.video.recordings.folders import find_videos
+    from vlj_edge.runtime.video.recordings.image_files import IMAGE_SUFFIXES
 
     folder = Path(source)
     if not folder.is_dir() or any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir()):
@@ -51,7 +51,7 @@ def each_video(sources: Sequence[str], work: Callable[[Path], None]) -> None:
     Raises:
         VljEdgeError: a source does not exist, holds no video, or, at the end, a video could not be read completely.
     """
-    from vlj_edge.runtime.video.folders import find_videos
+    from vlj_edge.runtime.video.recordings.folders import find_videos
 
     from ..errors import VljEdgeError
 
@@ -101,7 +101,7 @@ def narrate_videos(
         VljEdgeError: see each_video().
     """
     from vlj_edge.runtime.sinks.base import Event
-    from vlj_edge.runtime.video.folders import find_videos
+    from vlj_edge.runtime.video.recordings.folders import find_videos
 
     from ..atomic_write import atomic_write
     from ..errors import VljEdgeError, printable, valid_unicode

@@ -46,7 +46,7 @@ def index(
     from vlj_edge.runtime.library import Store
     from vlj_edge.runtime.library.index import local_encoder
     from vlj_edge.runtime.library.index import prune as remove_missing
-    from vlj_edge.runtime.video.folders import find_videos
+    from vlj_edge.runtime.video.recordings.folders import find_videos
 
     from ..errors import VljEdgeError, printable
 

@@ -13,7 +13,7 @@ import click
 from .options import decoder_option, rotate_option
 
 if TYPE_CHECKING:
-    from vlj_edge.runtime.video.picture_decoder import DecoderChoice
+    from vlj_edge.runtime.video.decoding.picture_decoder import DecoderChoice
     from vlj_edge.runtime.video.source import Source
 
     from ..bundle import Manifest

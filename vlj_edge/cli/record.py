@@ -37,7 +37,7 @@ class Recorded:
 
     def __init__(self, source: Source, reopen: Callable[[], Source], path: Path, cleanup: ExitStack) -> None:
         from vlj_edge.runtime.sinks.film import KeptSource
-        from vlj_edge.runtime.video.film import check_writable
+        from vlj_edge.runtime.video.recordings.film import check_writable
         from vlj_edge.runtime.video.uri import open_source
 
         self.source = source

@@ -17,7 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from vlj_edge.errors import VljEdgeError
 
-from ...video.pyav import open_container, picture_stream
+from ...video.decoding.pyav import open_container, picture_stream
 from ...video.source import Frame, Source
 from ...video.uri import open_source
 

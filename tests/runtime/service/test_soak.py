@@ -27,15 +27,15 @@ from vlj_edge.runtime.service.station import Station
 from vlj_edge.runtime.sinks.files import JsonLinesFile
 from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.sinks.webhook import Webhook
-from vlj_edge.runtime.video import camera
-from vlj_edge.runtime.video.camera import CameraAddress, CameraSource, CameraState
+from vlj_edge.runtime.video.cameras import camera
+from vlj_edge.runtime.video.cameras.camera import CameraAddress, CameraSource, CameraState
 
 SHORT, LONG = 20.0, float(os.environ.get("VLJ_EDGE_SOAK", "180"))
 
 READER = """
 import json, os, random, sys, time
 import numpy as np
-from vlj_edge.runtime.video.shared_frames import SharedFrames
+from vlj_edge.runtime.video.cameras.shared_frames import SharedFrames
 frames, news, _ = SharedFrames(int(sys.argv[1])), int(sys.argv[2]), json.load(sys.stdin)
 chance, began = random.Random(os.getpid()), time.monotonic()
 os.write(news, b"open 8 0\\n")

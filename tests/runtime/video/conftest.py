@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from vlj_edge.runtime.video import camera
+from vlj_edge.runtime.video.cameras import camera
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vlj_edge.runtime.video.camera import CameraAddress, CameraSource
+from vlj_edge.runtime.video.cameras.camera import CameraAddress, CameraSource
 
 STALE = 0.4  # seconds without a frame after which these cameras' readers are started again
 
 _READER = """
 import json, os, sys, time
 import numpy as np
-from vlj_edge.runtime.video.shared_frames import SharedFrames
+from vlj_edge.runtime.video.cameras.shared_frames import SharedFrames
 counter, program, memory, news = sys.argv[1], sys.argv[2], SharedFrames(int(sys.argv[3])), int(sys.argv[4])
 json.load(sys.stdin)
 tries = int(open(counter).read() or 0) if os.path.exists(counter) else 0

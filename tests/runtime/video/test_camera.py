@@ -10,7 +10,7 @@ import pytest
 
 from tests.waiting import wait_for
 from vlj_edge import VljEdgeError
-from vlj_edge.runtime.video.camera import CameraState
+from vlj_edge.runtime.video.cameras.camera import CameraState
 
 from .fake_camera import fake_camera
 

@@ -21,8 +21,8 @@ from tests.runtime.video.corpus import CODECS, CONTAINERS, DAMAGE, GEOMETRY, NO_
 from tests.runtime.video.reference import Reference, reference
 from vlj_edge import VljEdgeError
 from vlj_edge.presets import Clip
-from vlj_edge.runtime.video.files import VideoFile
 from vlj_edge.runtime.video.part import Part
+from vlj_edge.runtime.video.recordings.files import VideoFile
 from vlj_edge.runtime.video.sampling import samples
 from vlj_edge.runtime.video.source import Frame, Image
 from vlj_edge.runtime.video.uri import open_source

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from vlj_edge import VljEdgeError
-from vlj_edge.runtime.video import hardware, picture_decoder
-from vlj_edge.runtime.video.gstreamer_decoder import GStreamerDecoder
-from vlj_edge.runtime.video.hardware import AvHardware, candidates
+from vlj_edge.runtime.video.decoding import hardware, picture_decoder
+from vlj_edge.runtime.video.decoding.gstreamer_decoder import GStreamerDecoder
+from vlj_edge.runtime.video.decoding.hardware import AvHardware, candidates
 from vlj_edge.runtime.video.uri import open_source
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from tests.runtime.tiny_bundle import BLUE, RED
 from vlj_edge.presets import Clip
-from vlj_edge.runtime.video.decoder import Clock
-from vlj_edge.runtime.video.files import VideoFile
-from vlj_edge.runtime.video.opencv import import_opencv
-from vlj_edge.runtime.video.picture import PictureConverter
+from vlj_edge.runtime.video.cameras.opencv import import_opencv
+from vlj_edge.runtime.video.decoding.decoder import Clock
+from vlj_edge.runtime.video.decoding.picture import PictureConverter
+from vlj_edge.runtime.video.recordings.files import VideoFile
 from vlj_edge.runtime.video.sampling import samples
 from vlj_edge.runtime.video.uri import open_source
 

@@ -13,8 +13,8 @@ import pytest
 
 from tests.runtime.films import ffmpeg, loudness, needs_ffmpeg, pictures, probe, times
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.runtime.video.files import VideoFile
-from vlj_edge.runtime.video.film import check_writable, film
+from vlj_edge.runtime.video.recordings.files import VideoFile
+from vlj_edge.runtime.video.recordings.film import check_writable, film
 from vlj_edge.runtime.video.source import Source
 from vlj_edge.runtime.video.uri import open_source
 
@@ -158,7 +158,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, count: int, 
 import resource, signal, numpy as np
 from pathlib import Path
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.runtime.video.film import film
+from vlj_edge.runtime.video.recordings.film import film
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
 random = np.random.default_rng(0)

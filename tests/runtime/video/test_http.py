@@ -25,9 +25,9 @@ from vlj_edge import VljEdgeError
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station
-from vlj_edge.runtime.video import http_body, http_client
-from vlj_edge.runtime.video.camera import CameraSource
-from vlj_edge.runtime.video.files import VideoFile
+from vlj_edge.runtime.video.cameras.camera import CameraSource
+from vlj_edge.runtime.video.network import http_body, http_client
+from vlj_edge.runtime.video.recordings.files import VideoFile
 from vlj_edge.runtime.video.uri import open_source
 
 from .media_server import MediaServer, media_server

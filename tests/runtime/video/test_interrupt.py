@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.sinks.video import AnnotatedVideoWriter, RecordedSource
-from vlj_edge.runtime.video import camera
-from vlj_edge.runtime.video.files import VideoFile
-from vlj_edge.runtime.video.image_files import ImageFiles
-from vlj_edge.runtime.video.opencv import import_opencv
+from vlj_edge.runtime.video.cameras import camera
+from vlj_edge.runtime.video.cameras.opencv import import_opencv
+from vlj_edge.runtime.video.cameras.shared_frames import SharedFrames
 from vlj_edge.runtime.video.part import Part
-from vlj_edge.runtime.video.shared_frames import SharedFrames
+from vlj_edge.runtime.video.recordings.files import VideoFile
+from vlj_edge.runtime.video.recordings.image_files import ImageFiles
+from vlj_edge.runtime.video.recordings.stdin import PipeOptions, open_pipe
 from vlj_edge.runtime.video.source import Source
-from vlj_edge.runtime.video.stdin import PipeOptions, open_pipe
 from vlj_edge.runtime.video.synthetic import SyntheticSource
 
 from .fake_camera import fake_camera

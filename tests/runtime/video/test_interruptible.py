@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vlj_edge.runtime.video.files import VideoFile
+from vlj_edge.runtime.video.recordings.files import VideoFile
 
 
 class _Interrupted(io.BytesIO):

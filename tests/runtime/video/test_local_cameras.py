@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 from vlj_edge import VljEdgeError
-from vlj_edge.runtime.video import opencv_reader
-from vlj_edge.runtime.video.camera import CameraAddress, CameraSource
-from vlj_edge.runtime.video.gstreamer import Elements, readable_pipeline, without_pipeline_credentials
-from vlj_edge.runtime.video.local_cameras import local_camera
+from vlj_edge.runtime.video.cameras import opencv_reader
+from vlj_edge.runtime.video.cameras.camera import CameraAddress, CameraSource
+from vlj_edge.runtime.video.cameras.gstreamer import Elements, readable_pipeline, without_pipeline_credentials
+from vlj_edge.runtime.video.cameras.local_cameras import local_camera
 
 from .fake_camera import fake_camera
 
@@ -40,10 +40,11 @@ def camera(uri: str) -> CameraAddress:
 def system_reader() -> list[str]:
     """The command line of a reader process in the system's Python, with its OpenCV and NumPy; the rest is ours."""
     site = sysconfig.get_paths()["purelib"]
-    program = f"import site; site.addsitedir({site!r}); from vlj_edge.runtime.video.camera_process import main; main()"
+    start = "from vlj_edge.runtime.video.cameras.camera_process import main; main()"
+    program = f"import site; site.addsitedir({site!r}); {start}"
     probe = (
         "import sys, cv2; print(*sys.version_info[:2], cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER), sep='.');"
-        f"import site; site.addsitedir({site!r}); import vlj_edge.runtime.video.reader_output"
+        f"import site; site.addsitedir({site!r}); import vlj_edge.runtime.video.cameras.reader_output"
     )
     if not Path("/usr/bin/python3").exists():
         return []

@@ -9,7 +9,7 @@ import PIL.Image
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlj_edge.runtime.video.mjpeg import JpegSplitter
+from vlj_edge.runtime.video.network.mjpeg import JpegSplitter
 
 
 def jpeg(seed: int, **options: object) -> bytes:

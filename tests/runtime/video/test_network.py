@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlj_edge import VljEdgeError
-from vlj_edge.runtime.video.network import network_address
+from vlj_edge.runtime.video.network.address import network_address
 from vlj_edge.runtime.video.uri import open_source
 
 

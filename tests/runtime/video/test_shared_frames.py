@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from vlj_edge.runtime.video.shared_frames import MOST_PIXELS, SharedFrames, create_shared_memory
+from vlj_edge.runtime.video.cameras.shared_frames import MOST_PIXELS, SharedFrames, create_shared_memory
 
 
 def test_the_newest_frame_is_read() -> None:
@@ -52,7 +52,7 @@ def test_an_incomplete_frame_is_not_read(number: int) -> None:
 def test_no_frame_is_torn_while_another_process_writes() -> None:
     descriptor = create_shared_memory()
     program = (
-        "import sys, numpy as np; from vlj_edge.runtime.video.shared_frames import SharedFrames;"
+        "import sys, numpy as np; from vlj_edge.runtime.video.cameras.shared_frames import SharedFrames;"
         "frames = SharedFrames(int(sys.argv[1]));"
         "[frames.write(0.0, np.full((240, 320, 3), n % 251, np.uint8)) for n in range(20000)]"
     )

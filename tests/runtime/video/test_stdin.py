@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.video.part import Part
 from vlj_edge.runtime.video.paths import open_path
+from vlj_edge.runtime.video.recordings.stdin import open_pipe, pipe_options
 from vlj_edge.runtime.video.source import Source
-from vlj_edge.runtime.video.stdin import open_pipe, pipe_options
 
 
 @contextmanager

@@ -19,10 +19,10 @@ import pytest
 from tests.waiting import free_port, wait_for
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.model import Model
-from vlj_edge.runtime.video import camera
-from vlj_edge.runtime.video.camera import CameraSource
-from vlj_edge.runtime.video.files import VideoFile
-from vlj_edge.runtime.video.opencv import import_opencv
+from vlj_edge.runtime.video.cameras import camera
+from vlj_edge.runtime.video.cameras.camera import CameraSource
+from vlj_edge.runtime.video.cameras.opencv import import_opencv
+from vlj_edge.runtime.video.recordings.files import VideoFile
 from vlj_edge.runtime.video.uri import camera_address, open_source
 
 HERE = Path(__file__).parent

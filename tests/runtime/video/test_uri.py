@@ -119,7 +119,7 @@ def test_opencv_and_ffmpeg_print_nothing_on_stderr(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.avi"
     program = f"""
 from vlj_edge import VljEdgeError
-from vlj_edge.runtime.video.opencv import import_opencv as opencv
+from vlj_edge.runtime.video.cameras.opencv import import_opencv as opencv
 from vlj_edge.runtime.video.uri import open_source
 import numpy as np
 cv2 = opencv()

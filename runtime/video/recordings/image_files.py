@@ -12,9 +12,9 @@ from statistics import median
 
 from vlj_edge.errors import VljEdgeError
 
+from ..part import Part
+from ..source import Frame, Image, Source
 from .image import image_time, read_image
-from .part import Part
-from .source import Frame, Image, Source
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _RATE = 4.0  # images a second, if nothing says when they were taken

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import PIL.Image
 
+from ..source import Image
 from .shared_frames import MOST_PIXELS, SharedFrames
-from .source import Image
 
 _SILENT_FOR = 1.0  # seconds with packets and without a frame, before the parent is told
 

@@ -10,8 +10,8 @@ import re
 import time
 from collections.abc import Iterator
 
+from ..cameras.reader_output import ReaderOutput
 from .http_body import HttpBody
-from .reader_output import ReaderOutput
 from .snapshots import decode_picture
 
 _START = b"\xff\xd8\xff"

@@ -10,7 +10,7 @@ from typing import Any
 
 from vlj_edge.errors import VljEdgeError, require
 
-from .interruptible import Interruptible
+from ..interruptible import Interruptible
 
 # What a local file may refer to. FFmpeg opens what a playlist or a session description names: never the network.
 LOCAL_PROTOCOLS = "file,crypto,data,pipe"

@@ -7,8 +7,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .decoder import start_of
-from .pyav import import_av, open_container
+from ..decoding.decoder import start_of
+from ..decoding.pyav import import_av, open_container
 
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 

@@ -15,9 +15,9 @@ import PIL.ImageOps
 from vlj_edge.atomic_write import atomic_write
 from vlj_edge.errors import VljEdgeError
 
-from .pyav import import_av
+from ..decoding.pyav import import_av
+from ..source import Image
 from .sound import Sound
-from .source import Image
 
 _TIME_BASE = Fraction(
     1, 90_000

@@ -11,14 +11,14 @@ from typing import Any
 
 from vlj_edge.errors import VljEdgeError
 
-from .decoder import Decoder
-from .interruptible import Interruptible
-from .part import Part
-from .picture import PictureConverter
-from .picture_decoder import say_decoder
-from .pyav import open_container
+from ..decoding.decoder import Decoder
+from ..decoding.picture import PictureConverter
+from ..decoding.picture_decoder import say_decoder
+from ..decoding.pyav import open_container
+from ..interruptible import Interruptible
+from ..part import Part
+from ..source import Frame, Source
 from .sound import Sound, open_sound
-from .source import Frame, Source
 
 ASSUMED_RATE = 25.0  # frames a second, as FFmpeg assumes of raw formats
 _LOG = logging.getLogger("vlj_edge")

@@ -8,15 +8,15 @@ from typing import Any
 
 from vlj_edge.errors import VljEdgeError
 
-from .deinterlace import Deinterlacer
+from ..cameras.reader_output import ReaderOutput
+from ..decoding.deinterlace import Deinterlacer
+from ..decoding.picture import PictureConverter
+from ..decoding.picture_decoder import DecoderChoice, PictureDecoder
+from ..decoding.pyav import UnreadableError, import_av, open_container, picture_stream
+from .address import STREAM_PROTOCOLS, NetworkAddress
 from .http_body import HttpBody
 from .http_source import ask
 from .mjpeg import read_mjpeg
-from .network import STREAM_PROTOCOLS, NetworkAddress
-from .picture import PictureConverter
-from .picture_decoder import DecoderChoice, PictureDecoder
-from .pyav import UnreadableError, import_av, open_container, picture_stream
-from .reader_output import ReaderOutput
 from .snapshots import read_snapshots
 
 # FFmpeg looks at a stream before it gives packets; these are kept, and none is lost. (fflags=nobuffer would throw them

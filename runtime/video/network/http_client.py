@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from .network import HTTP_SCHEMES, NetworkAddress, url_for_http
+from .address import HTTP_SCHEMES, NetworkAddress, url_for_http
 
 TIMEOUT = 8.0  # seconds without a byte
 _MOST_ANSWERS = 10  # redirects and demands to log in, for one request

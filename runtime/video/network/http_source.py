@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from http.client import HTTPResponse
 from typing import Literal
 
+from .address import NetworkAddress
 from .hls import HlsPlaylist
 from .http_body import HttpBody
 from .http_client import HttpClient, status_error
-from .network import NetworkAddress
 
 _JPEG_STREAMS = ("video/x-motion-jpeg", "video/x-mjpeg", "video/mjpeg")
 _GZIP = b"\x1f\x8b\x08"

@@ -6,7 +6,7 @@ import io
 
 import PIL.Image
 
-from .source import Image
+from ..source import Image
 
 
 def encode_jpeg(image: Image, most_width: int, quality: int = 75) -> bytes:

@@ -8,9 +8,9 @@ import threading
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from .address import HTTP_SCHEMES, NetworkAddress
 from .http_body import HttpBody
 from .http_client import HttpClient, status_error
-from .network import HTTP_SCHEMES, NetworkAddress
 
 # io_open, below, decides what is opened; FFmpeg itself opens nothing, and cannot keep connections that it did not make.
 OPTIONS = {

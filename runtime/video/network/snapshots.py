@@ -8,10 +8,10 @@ import time
 import numpy as np
 import PIL.Image
 
+from ..cameras.reader_output import ReaderOutput
+from ..source import Image
+from .address import NetworkAddress
 from .http_client import BROKEN, HttpClient, status_error
-from .network import NetworkAddress
-from .reader_output import ReaderOutput
-from .source import Image
 
 _MOST_BYTES = 64_000_000
 _BAD_IN_A_ROW = 10

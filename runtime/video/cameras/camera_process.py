@@ -1,4 +1,4 @@
-"""The process that reads one live source: python -m vlj_edge.runtime.video.camera_process MEMORY NEWS < REQUEST
+"""The process that reads one live source: python -m vlj_edge.runtime.video.cameras.camera_process MEMORY NEWS < REQUEST
 
 MEMORY and NEWS are file descriptors, see ReaderOutput. The request is JSON on stdin, because arguments can be read by
 every user of the machine.
@@ -16,7 +16,7 @@ from typing import Any
 
 from vlj_edge.errors import VljEdgeError
 
-from .network import network_address
+from ..network.address import network_address
 from .reader_output import ReaderOutput
 
 
@@ -44,7 +44,7 @@ def _read(request: dict[str, Any], output: ReaderOutput) -> None:
 
         read_opencv(place, request["backend"], request["settings"], request["shown"], output)
         return
-    from .stream_reader import read_http, read_stream
+    from ..network.stream_reader import read_http, read_stream
 
     address = network_address(place)
     if request["reader"] == "http":

@@ -16,11 +16,11 @@ from typing import Any
 
 from vlj_edge.errors import VljEdgeError
 
+from ..decoding.pyav import UnreadableError, import_av
+from ..part import Part
+from ..source import Frame
 from .files import ASSUMED_RATE, VideoFile, warn_of_rate
-from .part import Part
 from .pipe import Content, Pipe, content_of, spool_file
-from .pyav import UnreadableError, import_av
-from .source import Frame
 
 _OPTIONS = ("size", "rate", "format", "live")
 _AT_ONCE = {"fpsprobesize": "0", "probesize": "32"}  # FFmpeg begins with the first picture, not after some seconds

@@ -22,15 +22,15 @@ from typing import Literal
 
 from vlj_edge.errors import VljEdgeError
 
-from .picture_decoder import DecoderChoice, say_decoder
+from ..decoding.picture_decoder import DecoderChoice, say_decoder
+from ..source import Frame, Source
 from .shared_frames import SharedFrame, SharedFrames, create_shared_memory
-from .source import Frame, Source
 
 CameraState = Literal["connecting", "waiting for a key frame", "live", "lost", "ended"]
 
 _LOG = logging.getLogger(__name__)
 
-_READER = (sys.executable, "-m", "vlj_edge.runtime.video.camera_process")
+_READER = (sys.executable, "-m", "vlj_edge.runtime.video.cameras.camera_process")
 # Seconds between two tries, doubled each time, with jitter. The longest is short enough for a camera that was away for
 # half a minute to give frames again within five seconds of its return; after many tries the pause grows.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 1.5

@@ -10,10 +10,10 @@ from typing import Any
 
 from vlj_edge.errors import VljEdgeError
 
+from ..source import Image
 from .gstreamer import without_pipeline_credentials
 from .opencv import import_opencv
 from .reader_output import ReaderOutput
-from .source import Image
 
 _BAD_IN_A_ROW = 30  # unreadable frames in a row after which the source counts as ended
 

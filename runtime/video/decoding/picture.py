@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..source import Image
 from .pyav import import_av
-from .source import Image
 
 
 class PictureConverter:

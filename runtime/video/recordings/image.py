@@ -13,7 +13,7 @@ import PIL.ImageOps
 
 from vlj_edge.errors import VljEdgeError
 
-from .source import Image
+from ..source import Image
 
 _EXIF_IFD, _TAKEN, _DIGITISED, _CHANGED = 0x8769, 36867, 36868, 306
 _FRACTION, _ZONE = 37521, 36881  # of the second, and from UTC
