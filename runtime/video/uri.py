@@ -66,8 +66,11 @@ def open_source(
     """
     if rotate not in (0, 90, 180, 270):
         raise VljEdgeError(f"images are turned by 0, 90, 180 or 270 degrees, not by {rotate}")
-    if start < 0 or (end is not None and end <= start):
-        raise VljEdgeError(f"the part from {start:g} to {end:g} s holds nothing: give 0 <= start < end")
+    if not start >= 0 or (end is not None and not end > start):
+        until = "the end" if end is None else f"{end:g} s"
+        raise VljEdgeError(f"the part from {start:g} s to {until} holds nothing: give 0 <= start < end")
+    if frames_per_second is not None and not 0.001 <= frames_per_second <= 1000:
+        raise VljEdgeError(f"a source has 0.001 to 1000 frames a second, not {frames_per_second:g}")
     part = Part(start, end, frames_per_second, image_times, decoder)
     source = _open(uri, part, sampled_at, keep_trying, on_state)
     if source.live and start > 0:

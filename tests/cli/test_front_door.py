@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 import vlj_edge as package
-from tests.cli.command import OPTIONAL, after_backend_warning, error_of, python, refused, vlj_edge, vlj_edge_without
+from tests.cli.command import (
+    COMMAND,
+    OPTIONAL,
+    after_backend_warning,
+    error_of,
+    python,
+    refused,
+    vlj_edge,
+    vlj_edge_without,
+)
 
 COMMANDS = (
     "narrate",
@@ -149,3 +159,20 @@ def test_a_wrong_call_exits_with_2_and_how_it_is_used(arguments: list[str]) -> N
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Usage: vlj-edge ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(video: Path, tmp_path: Path, closed: str) -> None:
+    out = tmp_path / "out.json"
+    command = [*COMMAND, "embed", str(video), "--out", str(out)]
+    for options in ([], ["--start", "99"]):
+        done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *command, *options], capture_output=True, text=True)
+        assert done.returncode == bool(options)
+        assert "Traceback" not in done.stderr
+    done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *command[:-2]], capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
+@pytest.mark.parametrize("option", ["--fps=nan", "--fps=0.0001", "--novel-below=nan"])
+def test_a_number_that_is_none_is_a_wrong_call(video: Path, option: str) -> None:
+    assert refused("embed", video, option).returncode == 2

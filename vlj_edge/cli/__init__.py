@@ -6,6 +6,7 @@ Inside commands, numpy and everything that takes long to import is imported in t
 
 from __future__ import annotations
 
+import os
 import sys
 
 from .interrupts import exit_at_once, install_handlers
@@ -21,6 +22,18 @@ def main(arguments: list[str] | None = None) -> None:
     from .group import run
 
     install_handlers()
+    _open_closed_streams()
     code = run(arguments)
     exit_at_once()  # what Python does at the end cannot be interrupted without a traceback
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Let stdout and stderr that the caller has closed (>&-) lead nowhere, and not into the next file opened."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115 (as long as the process)

@@ -14,6 +14,7 @@ import click
 from .batch import each_video, is_folder_of_videos
 from .options import (
     EngineOptions,
+    NumberRange,
     bank_option,
     bundle_option,
     engine_options,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 @top_option
 @click.option(
     "--none-below",
-    type=click.FloatRange(-1, 1),
+    type=NumberRange(-1, 1),
     help="Answer 'none of these' below this similarity; the bundle's if not given.",
 )
 @click.option("--stream", is_flag=True, help="Print the answer whenever it changes, not one for the whole source.")

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import EngineOptions, bank_option, bundle_option, engine_options, file_type, load_model, query_option
+from .options import (
+    EngineOptions,
+    NumberRange,
+    bank_option,
+    bundle_option,
+    engine_options,
+    file_type,
+    load_model,
+    query_option,
+)
 from .part_options import PartOptions, Seconds, part_options
 from .progress import progress
 
@@ -54,7 +63,7 @@ class _Output:
 @bank_option
 @click.option(
     "--novel-below",
-    type=click.FloatRange(-1, 1),
+    type=NumberRange(-1, 1),
     help="Report a window as novel if its similarity to all novel ones so far is below this.",
 )
 @click.option("--events", is_flag=True, help="Print only events: another nearest label, or something novel.")

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,18 @@ import click
 if TYPE_CHECKING:
     from vlj_edge.runtime.engines.select import SelectedBackend
     from vlj_edge.runtime.model import Model
+
+
+class NumberRange(click.FloatRange):
+    """A number between two, and not nan, which is neither below nor above any."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number = float(super().convert(value, param, ctx))
+        if isnan(number):
+            self.fail(f"'{value}' is no number.", param, ctx)
+        return number
+
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _BACKENDS = "onnxruntime, openvino or tensorrt; the fastest that works here if not given."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .options import decoder_option, rotate_option
+from .options import NumberRange, decoder_option, rotate_option
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.video.decoding.picture_decoder import DecoderChoice
@@ -82,7 +82,7 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--duration", type=Seconds(), help="Stop after so long.")
     @click.option(
         "--fps",
-        type=click.FloatRange(0, 1000, min_open=True),
+        type=NumberRange(0.001, 1000),
         help="Frames a second, in place of the video's own times; of a folder of images, 4 if not given.",
     )
     @click.option(

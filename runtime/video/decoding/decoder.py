@@ -21,6 +21,7 @@ _BAD_READS = 100  # in a row, after which the rest of a container counts as lost
 _STATE_DURATION = {"mov", "matroska", "asf", "flv", "mxf"}
 # Formats that store one time a packet, in order of decoding. When its picture is shown is FFmpeg's guess.
 _STATE_ORDER = {"avi", "asf"}
+_MOST_ASPECT = 16  # of a pixel; beyond it is a fault of the file, which would make pictures of gigabytes
 _JOINABLE = {"mpegts", "mpeg"}  # formats of which files can be put one behind the other
 
 
@@ -79,7 +80,7 @@ class Decoder:
         self.by = PictureDecoder(self._stream, shown, choice)
         self._coded_aspect = self._codec.sample_aspect_ratio
         # With the times from which they hold. The container's comes first, until what the pictures say changes.
-        self._aspects = [(-inf, float(self._stream.sample_aspect_ratio or 1))]
+        self._aspects = [(-inf, _plausible(self._stream.sample_aspect_ratio))]
         self._formats = set(container.format.name.split(","))
         self._by_order = bool(self._formats & _STATE_ORDER)
         # Which pictures no sample shows is told by the packets' times, as long as these are the pictures' own.
@@ -116,6 +117,11 @@ class Decoder:
                 self.bad += self._bad_since
             self._bad_since = 0
             yield time, picture, self._until_next(picture)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether a good picture was decoded, be it before the part that is read."""
+        return self._latest is not None
 
     @property
     def pixel_aspect(self) -> float:
@@ -202,7 +208,7 @@ class Decoder:
                     picture.pts = picture.dts
                 if picture.key_frame and self.by.context.sample_aspect_ratio != self._coded_aspect:
                     self._coded_aspect = self.by.context.sample_aspect_ratio
-                    self._aspects.append((self._time(picture) or -inf, float(self._coded_aspect or 1)))
+                    self._aspects.append((self._time(picture) or -inf, _plausible(self._coded_aspect)))
                 if self._is_good(picture):
                     yield from self._progressive(picture)
                 else:
@@ -293,6 +299,11 @@ class Decoder:
                 self.failure = getattr(error, "strerror", None) or str(error)
                 break
         yield None
+
+
+def _plausible(aspect: Any) -> float:
+    """Return the width of a pixel by its height; 1 if it is not known, or more than any camera's or format's."""
+    return float(aspect) if aspect and 1 / _MOST_ASPECT <= aspect <= _MOST_ASPECT else 1.0
 
 
 def start_of(container: Any) -> float:

@@ -174,6 +174,9 @@ class VideoFile(Source):
         part = self.part
         if 0 < self._decoder.end <= part.start:
             return f"{self._shown} ends at {self._decoder.end:.1f} s: start before that, not at {part.start:g} s"
+        if self._at_end or self._decoder.decodes:
+            until = "the end" if part.end is None else f"{part.end:g} s"
+            return f"no picture of {self._shown} begins between {part.start:g} s and {until}: give a longer part"
         return (
             f"{self._shown} has no picture that can be decoded ({self._decoder.codec_name}, damaged): copy or record it"
             " again"

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import wave
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from vlj_edge import VljEdgeError
@@ -97,6 +99,38 @@ BAD: list[tuple[Callable[[Path], Any], str]] = [
     (lambda _: "~nobody-here/a.mp4", r"~nobody-here/a\.mp4 does not exist"),
     (lambda _: "a\0b.mp4", "does not exist"),
 ]
+
+
+@pytest.mark.parametrize("rate", [float("nan"), 0, -1, 1e-4, 1001])
+def test_a_rate_that_cannot_be_is_refused(make_video: Callable[..., Path], rate: float) -> None:
+    with pytest.raises(VljEdgeError, match="frames a second"):
+        open_source(make_video([((0, 0, 255), 1)]), frames_per_second=rate)
+
+
+@pytest.mark.parametrize(("start", "end"), [(float("nan"), None), (0, float("nan")), (-1, None), (2, 1)])
+def test_a_part_that_cannot_be_is_refused(make_video: Callable[..., Path], start: float, end: float | None) -> None:
+    with pytest.raises(VljEdgeError, match="start < end"):
+        open_source(make_video([((0, 0, 255), 1)]), start=start, end=end)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.53, 0.55), (0.97, None)])
+def test_a_part_between_two_pictures_is_not_called_damage(
+    make_video: Callable[..., Path], start: float, end: float | None
+) -> None:
+    with pytest.raises(VljEdgeError, match=f"begins between {start:g} s") as caught:
+        open_source(make_video([((0, 0, 255), 1)]), start=start, end=end)
+    assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.parametrize("aspect", [Fraction(255), Fraction(1, 255), Fraction(0)])
+def test_pixels_of_no_plausible_shape_are_square(tmp_path: Path, aspect: Fraction) -> None:
+    with av.open(str(tmp_path / "x.mkv"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.codec_context.sample_aspect_ratio = 64, 48, aspect
+        container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        container.mux(stream.encode(None))
+    with open_source(tmp_path / "x.mkv") as source:
+        assert [frame.image.shape for frame in source] == [(48, 64, 3)]
 
 
 @pytest.mark.parametrize("make, message", BAD, ids=[message for _, message in BAD])
