@@ -150,7 +150,8 @@ class Decoder:
     def _from(self, start: float) -> Iterator[Any]:
         """Yield pictures, the first of which is not later than `start` wherever that can be had."""
         seekable = start > 0 and self._forced_rate is None and self._container.start_time is not None
-        seekable &= self._codec.pix_fmt != "pal8"  # a palette may be stored with the first picture only
+        pixels = self._codec.format  # not pix_fmt, which crashes PyAV 17.1 where it is not known yet
+        seekable &= pixels is None or pixels.name != "pal8"  # a palette may be stored with the first picture only
         for earlier in (0.0, 1.0, 5.0, 30.0, 120.0) if seekable else ():
             if start <= earlier or not self._seek(start - earlier):
                 break

@@ -31,8 +31,9 @@ class GStreamerDecoder:
 
     def __init__(self, stream: Any, elements: str = _NVIDIA) -> None:
         codec = stream.codec_context
-        if codec.name not in _PARSERS or (codec.pix_fmt or "yuv420p") not in ("yuv420p", "yuvj420p"):
-            raise ValueError(f"it does not read {codec.name} in {codec.pix_fmt}")
+        pixels = codec.format.name if codec.format is not None else "yuv420p"
+        if codec.name not in _PARSERS or pixels not in ("yuv420p", "yuvj420p"):
+            raise ValueError(f"it does not read {codec.name} in {pixels}")
         self._stream = stream
         parser, kind, stored = _PARSERS[codec.name]
         form = "byte-stream,alignment=au"
