@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from .decoding.picture_decoder import DecoderChoice
 from .source import Frame, Source
+
+ImageTimes: TypeAlias = Literal["rate", "file", "exif"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Part:
     start: float = 0.0
     end: float | None = None
     frames_per_second: float | None = None
-    image_times: Literal["rate", "file", "exif"] = "rate"
+    image_times: ImageTimes = "rate"
     decoder: DecoderChoice = "auto"
 
     @property

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 from vlj_edge.errors import VljEdgeError, without_credentials
 
@@ -15,7 +16,7 @@ from .cameras.local_cameras import local_camera
 from .decoding.picture_decoder import DecoderChoice
 from .network.address import HTTP_SCHEMES, STREAM_PROTOCOLS, network_address, with_plain_scheme
 from .network.http_source import ask
-from .part import Part, PartOfSource
+from .part import ImageTimes, Part, PartOfSource
 from .paths import open_path, path_of
 from .recordings.files import VideoFile
 from .recordings.stdin import open_pipe, pipe_options
@@ -30,7 +31,7 @@ def open_source(
     start: float = 0.0,
     end: float | None = None,
     frames_per_second: float | None = None,
-    image_times: Literal["rate", "file", "exif"] = "rate",
+    image_times: ImageTimes = "rate",
     sampled_at: float | None = None,
     rotate: int = 0,
     decoder: DecoderChoice = "auto",
@@ -54,7 +55,8 @@ def open_source(
     Args:
         start, end: seconds; the part of a recording that is read. A live source begins at 0 and ends at `end`.
         frames_per_second: the rate of the pictures in place of their own times; of a folder's images, 4 if None.
-        image_times: where the times of a folder's images come from: a rate, the files' times, or EXIF data.
+        image_times: where the times of a folder's images come from: "rate", their modification times ("file"), or what
+            the camera wrote into them ("exif").
         sampled_at: samples a second that the caller takes, from the first frame on. Frames that none of them shows may
             then be left out. None: every frame comes.
         rotate: degrees clockwise by which every image is turned: 0, 90, 180 or 270.
@@ -64,14 +66,9 @@ def open_source(
     Raises:
         VljEdgeError: there is nothing, it cannot be read, or it has no frame.
     """
-    if rotate not in (0, 90, 180, 270):
-        raise VljEdgeError(f"images are turned by 0, 90, 180 or 270 degrees, not by {rotate}")
-    if not start >= 0 or (end is not None and not end > start):
-        until = "the end" if end is None else f"{end:g} s"
-        raise VljEdgeError(f"the part from {start:g} s to {until} holds nothing: give 0 <= start < end")
-    if frames_per_second is not None and not 0.001 <= frames_per_second <= 1000:
-        raise VljEdgeError(f"a source has 0.001 to 1000 frames a second, not {frames_per_second:g}")
     part = Part(start, end, frames_per_second, image_times, decoder)
+    _check_choices(part, rotate)
+    _check_numbers(part, sampled_at)
     source = _open(uri, part, sampled_at, keep_trying, on_state)
     if source.live and start > 0:
         source.close()
@@ -82,6 +79,27 @@ def open_source(
     return source
 
 
+def _check_choices(part: Part, rotate: int) -> None:
+    if rotate not in (0, 90, 180, 270):
+        raise VljEdgeError(f"images are turned by 0, 90, 180 or 270 degrees, not by {rotate}")
+    if part.image_times not in (times := get_args(ImageTimes)):
+        raise VljEdgeError(f"the times of images are {', '.join(times)}, not {part.image_times!r}")
+    if part.decoder not in (decoders := get_args(DecoderChoice)):
+        raise VljEdgeError(f"the decoder is {', '.join(decoders)}, not {part.decoder!r}")
+    if part.image_times != "rate" and part.frames_per_second is not None:
+        raise VljEdgeError(f"a rate of images and their times of {part.image_times} exclude each other: give one")
+
+
+def _check_numbers(part: Part, sampled_at: float | None) -> None:
+    start, end = part.start, part.end
+    if not 0 <= start < math.inf or (end is not None and not end > start):
+        until = "the end" if end is None else f"{end:g} s"
+        raise VljEdgeError(f"the part from {start:g} s to {until} holds nothing: give 0 <= start < end")
+    for rate in (part.frames_per_second, sampled_at):
+        if rate is not None and not 0.001 <= rate <= 1000:
+            raise VljEdgeError(f"a source has 0.001 to 1000 frames a second, not {rate:g}")
+
+
 def _open(
     uri: str | Path | int,
     part: Part,
@@ -90,6 +108,8 @@ def _open(
     on_state: Callable[[CameraState], None],
 ) -> Source:
     text, path = str(uri), path_of(uri)
+    if part.image_times != "rate" and (path is None or (path.exists() and not path.is_dir())):
+        raise VljEdgeError(f"{without_credentials(text)} is no folder of images: leave the image times out")
     if path is not None:
         return open_path(path, part, sampled_at)
     pipe = pipe_options(text)
@@ -104,6 +124,10 @@ def _open(
         except BaseException:
             recording.close()
             raise
+    if part.frames_per_second is not None:
+        raise VljEdgeError(
+            f"{address.shown} is live, and its frames have the times at which they come: leave the rate out"
+        )
     every = 1 / (4 * (sampled_at or 4.0))
     address = replace(address, decoder=part.decoder)
     return CameraSource(address, every, keep_trying=keep_trying, on_state=on_state)

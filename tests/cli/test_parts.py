@@ -77,6 +77,7 @@ def test_every_command_with_a_source_takes_a_part(
         ("--start", "5", "--end", "4"),
         ("--end", "4", "--duration", "3"),
         ("--fps", "0"),
+        ("--fps", "8", "--image-times", "exif"),
     ):
         assert run_here(*call, *wrong).returncode == 2, wrong
     beyond = run_here(*call, "--start", "1:00")

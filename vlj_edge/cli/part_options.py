@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,7 @@ from .options import NumberRange, decoder_option, rotate_option
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.video.decoding.picture_decoder import DecoderChoice
+    from vlj_edge.runtime.video.part import ImageTimes
     from vlj_edge.runtime.video.source import Source
 
     from ..bundle import Manifest
@@ -48,7 +49,7 @@ class PartOptions:
     end: float | None = None
     frames_per_second: float | None = None
     rotate: int = 0
-    image_times: Literal["rate", "file", "exif"] = "rate"
+    image_times: ImageTimes = "rate"
     decoder: DecoderChoice = "auto"
 
     def open(self, uri: str, manifest: Manifest, every_frame: bool = False, **settings: Any) -> Source:
@@ -79,7 +80,7 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option("--start", type=Seconds(), default=0.0, help="Begin at this time of the video, such as 90 or 1:30.")
     @click.option("--end", type=Seconds(), help="Stop at this time of the video.")
-    @click.option("--duration", type=Seconds(), help="Stop after so long.")
+    @click.option("--duration", type=Seconds(), help="Stop so long after --start.")
     @click.option(
         "--fps",
         type=NumberRange(0.001, 1000),
@@ -101,12 +102,14 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
         duration: float | None,
         fps: float | None,
         rotate: int,
-        image_times: Literal["rate", "file", "exif"],
+        image_times: ImageTimes,
         decoder: DecoderChoice,
         **kwargs: Any,
     ) -> Any:
         if end is not None and duration is not None:
             raise click.UsageError("--end and --duration say the same: give one of them")
+        if fps is not None and image_times != "rate":
+            raise click.UsageError("--fps and --image-times exclude each other: give one of them")
         end = start + duration if duration is not None else end
         if end is not None and end <= start:
             raise click.UsageError(f"nothing is between --start {start:g} s and the end at {end:g} s")

@@ -119,8 +119,6 @@ def _times(paths: Sequence[Path], part: Part) -> list[float]:
     if part.image_times == "rate" or len(paths) == 1:
         rate = part.frames_per_second or _RATE
         return [number / rate for number in range(len(paths))]
-    if part.frames_per_second is not None:
-        raise VljEdgeError(f"a rate of images and their times of {part.image_times} exclude each other: give one")
     taken = [image_time(path, part.image_times) for path in paths]
     known = [time for time in taken if time is not None]
     if len(known) > 1 and len(set(known)) == 1:

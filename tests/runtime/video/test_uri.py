@@ -174,3 +174,38 @@ for bad in ({str(write_sound(tmp_path / "sound.mp4"))!r}, {str(truncated_mp4(tmp
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"start": -1}, "-1"),
+        ({"start": float("nan")}, "nan"),
+        ({"start": float("inf")}, "inf"),
+        ({"start": 2, "end": 1}, "1 s"),
+        ({"end": float("nan")}, "nan"),
+        ({"frames_per_second": 0}, "0"),
+        ({"frames_per_second": -1}, "-1"),
+        ({"frames_per_second": float("nan")}, "nan"),
+        ({"sampled_at": 0}, "0"),
+        ({"rotate": 45}, "45"),
+        ({"decoder": "gpu"}, "gpu"),
+        ({"image_times": "mtime"}, "mtime"),
+        ({"image_times": "exif", "frames_per_second": 8}, "exif"),
+        ({"image_times": "exif"}, "video.avi"),
+    ],
+    ids=str,
+)
+def test_options_that_mean_nothing_are_refused(
+    options: dict[str, Any], word: str, make_video: Callable[..., Path], tmp_path: Path
+) -> None:
+    video = make_video([((0, 0, 255), 1)]).rename(tmp_path / "video.avi")
+    with pytest.raises(VljEdgeError, match=word):
+        open_source(video, **options)
+
+
+@pytest.mark.parametrize("uri", ["0", "rtsp://127.0.0.1:1/x", "udp://127.0.0.1:5000"])
+@pytest.mark.parametrize("options", [{"frames_per_second": 8}, {"image_times": "exif"}], ids=str)
+def test_times_of_recordings_are_refused_of_live_sources(uri: str, options: dict[str, Any]) -> None:
+    with pytest.raises(VljEdgeError, match="leave"):
+        open_source(uri, **options)
