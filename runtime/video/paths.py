@@ -12,6 +12,7 @@ from vlj_edge.errors import VljEdgeError
 
 from .part import Part
 from .recordings.files import VideoFile
+from .recordings.image import is_animated_png
 from .recordings.image_files import IMAGE_SUFFIXES, ImageFiles, images_in
 from .recordings.stdin import PipeOptions, open_pipe, pipe_options
 from .source import Source
@@ -65,7 +66,7 @@ def open_path(path: Path, part: Part, sampled_at: float | None) -> Source:
         return ImageFiles(images_in(path), part)
     if stat.S_ISREG(mode) and path.stat().st_size == 0:
         raise VljEdgeError(f"{path} is empty: record or copy it again")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.suffix.lower() in IMAGE_SUFFIXES and not is_animated_png(path):
         return ImageFiles([path], part)
     return VideoFile(path, part=part, sampled_at=sampled_at)
 

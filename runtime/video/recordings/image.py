@@ -36,6 +36,22 @@ def read_image(path: Path) -> Image:
         raise _unreadable(path, error) from None
 
 
+def is_animated_png(path: Path) -> bool:
+    """Return whether an image file is an animated PNG, which FFmpeg reads as the video that it is.
+
+    Raises:
+        VljEdgeError: it is an animated WebP, which neither FFmpeg nor this package reads.
+    """
+    try:
+        with PIL.Image.open(path) as picture:
+            form = picture.format if getattr(picture, "is_animated", False) else None
+    except Exception:  # see read_image(), which says so
+        return False
+    if form == "WEBP":
+        raise VljEdgeError(f"{path} is an animated WebP, of which only the first picture can be read: save it as GIF")
+    return form == "PNG"
+
+
 def image_time(path: Path, of: str) -> float | None:
     """Return when an image was taken, seconds since 1970; None if the file cannot be read.
 

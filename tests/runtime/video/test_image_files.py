@@ -124,3 +124,19 @@ def test_pixels_are_those_that_a_viewer_shows(
     [frame] = list(open_source(tmp_path / name))
     assert frame.image.dtype == np.uint8 and frame.image.shape == ((8, 6, 3) if make is rotated else (6, 8, 3))
     assert np.abs(np.subtract(frame.image[0, 0, ::-1], colour, dtype=int)).max() <= (25 if name == "a.png" else 12)
+
+
+def _animated(path: Path) -> Path:
+    pictures = [PIL.Image.new("RGB", (64, 48), (40 * number, 0, 0)) for number in range(5)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=250)
+    return path
+
+
+def test_an_animated_png_is_a_video(tmp_path: Path) -> None:
+    with open_source(_animated(tmp_path / "x.png")) as source:
+        assert len(list(source)) == 5
+
+
+def test_an_animated_webp_is_not_taken_for_one_picture(tmp_path: Path) -> None:
+    with pytest.raises(VljEdgeError, match=r"x\.webp.*animated.*GIF"):
+        open_source(_animated(tmp_path / "x.webp"))
