@@ -24,7 +24,7 @@ class PictureConverter:
         self._like = like
         self._scaler = import_av().video.reformatter.VideoReformatter()
         self._scaling = threading.Lock()
-        self._matrix: npt.NDArray[np.int32] | None = None
+        self._matrix: npt.NDArray[np.int64] | None = None
         self._has_matrix: bool | None = None  # None: no picture was looked at
 
     def to_bgr(self, picture: Any, pixel_aspect: float = 1.0) -> Image:
@@ -43,14 +43,14 @@ class PictureConverter:
         return image if self._matrix is None else _displayed(image, self._matrix)
 
 
-def _display_matrix(picture: Any) -> npt.NDArray[np.int32] | None:
-    """Return int32 [3, 3], or None. PyAV makes a cycle of a picture whose side data was asked for, so that its pixels
+def _display_matrix(picture: Any) -> npt.NDArray[np.int64] | None:
+    """Return int64 [3, 3], or None. PyAV makes a cycle of a picture whose side data was asked for, so that its pixels
     stay until Python looks for cycles: ask seldom."""
     data = picture.side_data.get("DISPLAYMATRIX")
-    return None if data is None else np.frombuffer(bytes(data), np.int32).reshape(3, 3)
+    return None if data is None else np.frombuffer(bytes(data), np.int32).astype(np.int64).reshape(3, 3)
 
 
-def _displayed(image: Image, matrix: npt.NDArray[np.int32]) -> Image:
+def _displayed(image: Image, matrix: npt.NDArray[np.int64]) -> Image:
     """Apply a display matrix: what is at (x, y) is shown at (x, y, 1) @ matrix (ISO/IEC 14496-12, 6.2.2)."""
     (x_by_x, y_by_x), (x_by_y, y_by_y) = matrix[:2, :2]
     if abs(y_by_x) + abs(x_by_y) > abs(x_by_x) + abs(y_by_y):  # x becomes y
