@@ -84,6 +84,14 @@ def test_the_list_of_commands_says_of_each_what_it_does() -> None:
     assert all(re.fullmatch(r"  \w+ +[A-Z].*\w\.", line) and len(line) <= 80 for line in commands), commands
 
 
+@pytest.mark.parametrize("name", ["narrate", "embed", "classify", "ask", "profile", "serve"])
+def test_commands_describe_sources_in_the_same_words(name: str) -> None:
+    of_this, of_narrate = (
+        vlj_edge(command, "--help").stdout.partition("\n  SOURCE is ")[2] for command in (name, "narrate")
+    )
+    assert of_this == of_narrate and "pipe:" in of_this
+
+
 def test_version_is_that_of_the_package() -> None:
     done = vlj_edge("--version")
     assert (done.returncode, done.stdout) == (0, f"vlj-edge, version {package.__version__}\n")

@@ -157,6 +157,17 @@ def test_a_port_that_is_taken_is_one_line(films: dict[str, Path], tiny_bundle: P
         assert port in error_of(vlj_edge("serve", films["a"], "--bundle", tiny_bundle, "--port", port))
 
 
+def test_all_lines_of_the_log_have_its_format(
+    serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path
+) -> None:
+    served = serve(films["a"], "--bundle", tiny_bundle, "--log-format", "json", "-v")
+    served.wait(lambda: sources_of(served.state()))
+    served.wait(lambda: "decoded by" in served.errors.read_text())
+    assert served.end() == 0
+    lines = [line for line in served.errors.read_text().splitlines() if not line.startswith("backend: ")]
+    assert any("a.avi is decoded by" in json.loads(line)["message"] for line in lines)
+
+
 def test_a_missing_file_is_reported_and_the_others_are_served(
     serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path
 ) -> None:

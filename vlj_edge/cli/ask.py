@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from .options import EngineOptions, bundle_option, engine_options, json_lines_option, load_model
+from .options import SOURCE, EngineOptions, bundle_option, engine_options, json_lines_option, load_model
 from .part_options import PartOptions, part_options
 
 
-@click.command(short_help="Answer questions about a video by choosing among given answers.")
+@click.command(short_help="Answer questions about a video by choosing among given answers.", epilog=SOURCE)
 @click.argument("source")
 @click.argument("questions", nargs=-1, required=True)
 @click.option(
@@ -34,7 +34,7 @@ def ask(
 ) -> None:
     """Answer QUESTIONS about SOURCE, each with the choice whose embedding is nearest to the predicted one.
 
-    SOURCE is a video file, a folder of images, or - for a video on stdin. It is encoded once for all questions.
+    The video is encoded once for all questions. A camera needs --duration.
     """
     from vlj_edge.runtime.embedding.ask import answer_questions
     from vlj_edge.runtime.embedding.labels import read_labels

@@ -13,6 +13,7 @@ import click
 
 from .batch import each_video, is_folder_of_videos
 from .options import (
+    SOURCE,
     EngineOptions,
     NumberRange,
     bank_option,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from ..results import Classification, WindowEmbedding
 
 
-@click.command(short_help="Rank labels by how well they describe a video or camera.")
+@click.command(short_help="Rank labels by how well they describe a video or camera.", epilog=SOURCE)
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option("--labels", "label_list", help="Comma-separated labels, or a file with one on each line.")
 @bank_option
@@ -69,8 +70,8 @@ def classify(
 ) -> None:
     """Rank labels by how well they describe SOURCE: one answer for all of it, or with --stream one at every change.
 
-    SOURCE is a video file, a folder of images, - for a video on stdin, or a camera (0, /dev/video0), for which the one
-    answer comes on Ctrl-C. A video in which several things happen is on average like none of them: use --stream.
+    Of a camera the one answer comes on Ctrl-C. A video in which several things happen is on average like none of them:
+    use --stream.
 
     The number beside a label is its probability, given that one of the labels is right; they add up to 1. If even the
     nearest label has a cosine (in --json) below --none-below, the answer is 'none of these'.

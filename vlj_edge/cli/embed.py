@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import (
+    SOURCE,
     EngineOptions,
     NumberRange,
     bank_option,
@@ -44,7 +45,7 @@ class _Output:
     events: bool
 
 
-@click.command(short_help="Write an embedding for each window of a video or camera.")
+@click.command(short_help="Write an embedding for each window of a video or camera.", epilog=SOURCE)
 @click.argument("source")
 @click.option("--format", "kind", type=click.Choice(["json", "npz", "binary"]), default="json", show_default=True)
 @click.option("--out", type=file_type, help="Write to this file instead of stdout.")
@@ -85,8 +86,7 @@ def embed(
 ) -> None:
     """Write an embedding for each window of SOURCE, or only for those that are new.
 
-    SOURCE is a video file, a folder of images, - for a video on stdin, or a camera (0, /dev/video0). --threads 1
-    uses the least energy.
+    --threads 1 uses the least energy.
     """
     output = _Output(**output_options)
     _check(output, can_report_events=bank is not None or novel_below is not None)

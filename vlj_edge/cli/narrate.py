@@ -15,7 +15,7 @@ import click
 
 from .batch import FORMATS, Output, is_folder_of_videos, narrate_videos
 from .narrate_output import format_counts, format_totals, print_state
-from .options import EngineOptions, bundle_option, engine_options, file_type, load_model, query_option
+from .options import SOURCE, EngineOptions, bundle_option, engine_options, file_type, load_model, query_option
 from .part_options import PartOptions, part_options
 from .progress import progress
 from .record import Recorded
@@ -41,7 +41,7 @@ class _Files(NamedTuple):
     record: Path | None
 
 
-@click.command(short_help="Print what happens in a video or camera, when it changes.")
+@click.command(short_help="Print what happens in a video or camera, when it changes.", epilog=SOURCE)
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @bundle_option
 @query_option
@@ -85,10 +85,8 @@ def narrate(
     """Print what happens in SOURCE whenever it changes. A line shows the middle of the window that it describes, in
     seconds from the start of SOURCE; --json shows its start and end.
 
-    SOURCE is a video file, a folder of images, a camera (0, /dev/video0, v4l2:///dev/video0, csi://0), a stream
-    (rtsp://, http://), or - for a video on stdin; pipe:size=640x480,rate=25,format=bgr24 for raw frames, pipe:live=1
-    for what is live. Several, as NAME=SOURCE, take turns; with --out, several videos and folders of videos are narrated
-    one after the other. What exists on disk is a path, whatever its name.
+    Several sources, as NAME=SOURCE, take turns; with --out, several videos and folders of videos are narrated one after
+    the other.
     """
     several = len(sources) > 1 and out is None
     if (several or out is not None) and (srt or vtt or record):

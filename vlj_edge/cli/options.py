@@ -31,6 +31,12 @@ class NumberRange(click.FloatRange):
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _BACKENDS = "onnxruntime, openvino or tensorrt; the fastest that works here if not given."
 
+SOURCE = (  # the last words of the help of every command with one
+    "SOURCE is a video file, an image, a folder of images, a camera (0, /dev/video0, csi://0, gst:PIPELINE), an address"
+    " (rtsp://, http://, rtmp://, udp://, rtp://), or - for a video on stdin; pipe:size=640x480,rate=25,format=bgr24"
+    " for raw frames, pipe:live=1 for what is live. What exists on disk is a path, whatever its name."
+)
+
 bundle_argument = click.argument("bundle", required=False, type=click.Path(path_type=Path))
 bundle_option = click.option(
     "--bundle", type=click.Path(path_type=Path), help="Bundle directory; the built-in nano bundle if not given."
@@ -41,7 +47,7 @@ engines_option = click.option(
     help="Folder of TensorRT engines that were built elsewhere; only use engines that you trust.",
 )
 verbose_option = click.option(
-    "-v", "--verbose", is_flag=True, help="Also print what runs the engines and why, and what decodes the source."
+    "-v", "--verbose", is_flag=True, help="Also print what runs the engines and why, and what decodes each video."
 )
 file_type = click.Path(path_type=Path, dir_okay=False)
 query_option = click.option("--query", help="What the model is asked; the bundle's query if not given.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import EngineOptions, bundle_argument, engine_options, file_type, load_model
+from .options import SOURCE, EngineOptions, engine_options, file_type, load_model
 from .part_options import PartOptions, part_options
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.video.source import Source
 
 
-@click.command(short_help="Measure time, energy and memory of each stage.")
-@bundle_argument
+@click.command(short_help="Measure time, energy and memory of each stage.", epilog=SOURCE)
+@click.argument("bundle", required=False)
 @click.argument("source", required=False)
 @click.option(
     "--against", type=click.Path(path_type=Path), help="Another bundle: run both alternately and print ratios."
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--html", "html", type=file_type, help="Write a page with distributions, a timeline and similarities.")
 @click.option("--trace", "trace_to", type=file_type, help="Write a trace for ui.perfetto.dev.")
 def profile(
-    bundle: Path | None,
+    bundle: str | None,
     source: str | None,
     against: Path | None,
     rounds: int,
@@ -48,7 +48,8 @@ def profile(
 ) -> None:
     """Narrate SOURCE with BUNDLE and show the time of each stage, energy where it can be measured, and warnings.
 
-    Without SOURCE, a synthetic minute in which something moves in every other four seconds. Without BUNDLE, nano.
+    Without SOURCE, a synthetic minute in which something moves in every other four seconds. Without BUNDLE, nano. One
+    argument alone is BUNDLE if it is a folder without images, and SOURCE otherwise.
     """
     from vlj_edge.runtime.model import NO_GATES
     from vlj_edge.runtime.profiling import report
@@ -59,7 +60,9 @@ def profile(
     from ..bundle import nano_bundle, read_manifest
     from ..errors import VljEdgeError
 
-    directory = bundle or nano_bundle()
+    if bundle is not None and source is None and not _is_bundle(bundle):
+        bundle, source = None, bundle
+    directory = nano_bundle() if bundle is None else Path(bundle)
 
     def opened() -> Source:
         return part.open(source, read_manifest(directory)) if source else SyntheticSource()
@@ -90,6 +93,14 @@ def profile(
         click.echo(report.markdown(found), nl=False)
     else:
         _print(found)
+
+
+def _is_bundle(argument: str) -> bool:
+    """Return whether an argument that stands alone is meant as a bundle."""
+    from vlj_edge.runtime.video.recordings.image_files import IMAGE_SUFFIXES
+
+    folder = Path(argument)
+    return folder.is_dir() and not any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
 
 
 def _print(found: Profile) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import (
+    SOURCE,
     bundle_option,
     decoder_option,
     file_type,
@@ -42,7 +43,7 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 _SHUTDOWN_SECONDS = 3  # for open connections
 
 
-@click.command(short_help="Narrate cameras until stopped, with a page to watch and an API.")
+@click.command(short_help="Narrate cameras until stopped, with a page to watch and an API.", epilog=SOURCE)
 @click.argument("sources", metavar="[SOURCE...]", nargs=-1)
 @click.option("--config", type=file_type, help="Read sources and options from this TOML file; read again on SIGHUP.")
 @click.option("--host", help="Address to listen at; one that others can reach needs a token.  [default: 127.0.0.1]")
@@ -84,7 +85,7 @@ def serve(
     token = _read_token(options)
     with Model(Path(options["bundle"]) if "bundle" in options else nano_bundle()) as model:
         report_backend(model.backend, verbose)
-        _set_up_logging(options.get("log_format", "text"))
+        _set_up_logging(options.get("log_format", "text"), verbose)
         _run(
             model,
             partial(_read_sources, model, sources, config, options, {"rotate": rotate, "decoder": decoder}),
@@ -267,13 +268,17 @@ def _reload_on_hangup(station: Station, read_sources: Callable[[], list[SourceSe
     signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload, daemon=True).start())
 
 
-def _set_up_logging(form: str) -> None:
+def _set_up_logging(form: str, verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     if form == "json":
         handler.setFormatter(_JsonLines())
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=os.environ.get("VLJ_EDGE_LOG", "INFO"), handlers=[handler], force=True)
+    ours = logging.getLogger("vlj_edge")  # its lines are lines of the log, with time, level and --log-format
+    ours.handlers.clear()
+    ours.propagate = True
+    ours.setLevel(logging.NOTSET if verbose else max(logging.WARNING, logging.getLogger().level))
     logging.getLogger("uvicorn.error").setLevel("WARNING")
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Check a bundle's files, and a backend against ONNX Runtime.")
 @bundle_argument
 @click.option("--backend", help="Also compare this backend (tensorrt) with ONNX Runtime, on --source.")
-@click.option("--source", type=click.Path(path_type=Path), help="Video for the comparison.")
+@click.option("--source", type=click.Path(path_type=Path), help="Video file for the comparison with --backend.")
 @engines_option
 def verify(bundle: Path | None, backend: str | None, source: Path | None, engines: Path | None) -> None:
     """Hash every file of BUNDLE (nano if not given) and compare with its manifest.
@@ -28,14 +28,14 @@ def verify(bundle: Path | None, backend: str | None, source: Path | None, engine
     from ..bundle import nano_bundle, verify_bundle
     from ..errors import VljEdgeError
 
+    if (backend is None) != (source is None):
+        raise click.UsageError("a comparison needs both --backend and --source VIDEO")
     directory = bundle or nano_bundle()
     manifest = verify_bundle(directory)
     size = sum(file.bytes for file in manifest.files.values()) / 1e6
     click.echo(f"{directory}: {len(manifest.files)} files, {size:.1f} MB, all as exported")
-    if backend is None:
+    if backend is None or source is None:
         return
-    if source is None:
-        raise VljEdgeError("a comparison needs a video: add --source VIDEO")
 
     from rich.console import Console
 

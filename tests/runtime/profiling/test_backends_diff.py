@@ -100,5 +100,7 @@ def test_the_command(tiny_bundle: Path, video: Path) -> None:
     done = vlj_edge("verify", tiny_bundle, "--backend", "onnxruntime", "--source", video)
     assert (done.returncode, done.stderr) == (0, "")
     assert "texts: " in done.stdout and " NO " not in done.stdout and "[I]" not in done.stdout
-    assert "--source" in error_of(vlj_edge("verify", tiny_bundle, "--backend", "tensorrt"))
+    for half in (("--backend", "tensorrt"), ("--source", str(video))):
+        alone = vlj_edge("verify", tiny_bundle, *half)
+        assert alone.returncode == 2 and "--backend and --source" in alone.stderr and not alone.stdout
     assert "abacus" in error_of(vlj_edge("verify", tiny_bundle, "--backend", "abacus", "--source", video))

@@ -271,6 +271,12 @@ def test_the_command(tiny_bundle: Path, video: Path, tmp_path: Path) -> None:
     assert "is no bundle" in error_of(vlj_edge("profile", tmp_path))
 
 
+def test_one_argument_is_a_source_unless_it_is_a_folder_without_images(video: Path) -> None:
+    done = vlj_edge("profile", video, "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["totals"]["windows"] > 20, done.stderr
+    assert "rtsp://127.0.0.1:1/x" in error_of(vlj_edge("profile", "rtsp://127.0.0.1:1/x"))
+
+
 def test_without_a_source_a_stream_is_drawn(tiny_bundle: Path) -> None:
     frames = list(SyntheticSource(9).frames())
     assert len(frames) == 270 and frames[0].image.shape == (480, 640, 3)
