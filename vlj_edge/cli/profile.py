@@ -57,12 +57,10 @@ def profile(
     from vlj_edge.runtime.profiling.profile import compare_profiles, profile
     from vlj_edge.runtime.video.synthetic import SyntheticSource
 
-    from ..bundle import nano_bundle, read_manifest
+    from ..bundle import read_manifest
     from ..errors import VljEdgeError
 
-    if bundle is not None and source is None and not _is_bundle(bundle):
-        bundle, source = None, bundle
-    directory = nano_bundle() if bundle is None else Path(bundle)
+    directory, source = _bundle_and_source(bundle, source)
 
     def opened() -> Source:
         return part.open(source, read_manifest(directory)) if source else SyntheticSource()
@@ -95,12 +93,19 @@ def profile(
         _print(found)
 
 
-def _is_bundle(argument: str) -> bool:
-    """Return whether an argument that stands alone is meant as a bundle."""
+def _bundle_and_source(first: str | None, second: str | None) -> tuple[Path, str | None]:
+    """Return the bundle and the source that the arguments name."""
     from vlj_edge.runtime.video.recordings.image_files import IMAGE_SUFFIXES
 
-    folder = Path(argument)
-    return folder.is_dir() and not any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
+    from ..bundle import nano_bundle
+
+    if first is None:
+        return nano_bundle(), None
+    folder = Path(first)
+    holds_images = folder.is_dir() and any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
+    if second is None and (holds_images or not folder.is_dir()):
+        return nano_bundle(), first
+    return folder, second
 
 
 def _print(found: Profile) -> None:
