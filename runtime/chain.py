@@ -307,8 +307,9 @@ class RunState:
         """Log, once, that the source has fewer frames than the clips."""
         if not self._warned:
             _LOG.warning(
-                "the source gives %.3g frames a second and the model wants %.3g: what lies between is blended, and"
-                " quick movements are missed",
+                "%s gives %.3g frames a second and the model wants %.3g: what lies between is blended, and quick"
+                " movements are missed",
+                self.source.shown,
                 frames_per_second,
                 self._rate,
             )

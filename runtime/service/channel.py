@@ -6,6 +6,7 @@ begins with the next frame, and with gates that remember nothing, so that there 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from .statistics import ChannelStatistics
 OnReport: TypeAlias = "Callable[[SourceSettings, float, WindowReport], None]"
 OnError: TypeAlias = "Callable[[str, str], None]"
 
+_LOG = logging.getLogger(__name__)
 _STUCK_AFTER = 60.0  # seconds with frames and without a window
 _SOURCE_GRACE = 0.3  # seconds for a source to return from a read after interrupt(), and again after close()
 _CAPTION_GRACE = 10.0  # seconds for a caption that is being decoded
@@ -85,6 +87,7 @@ class Channel:
         self.state: CameraState = "connecting"
         self.error: str | None = None
         self._reported_error: str | None = None
+        self._logged_problem: str | None = None  # of a camera that is waited for
         self.last_event: Event | None = None
         self.label: str | None = None
         self.statistics = ChannelStatistics()
@@ -280,3 +283,10 @@ class Channel:
 
     def _set_state(self, state: CameraState) -> None:
         self.state = state
+        problem = self.problem or "no picture"
+        if state == "lost" and problem != self._logged_problem:
+            self._logged_problem = problem
+            _LOG.warning("%s: %s", self.settings.name, problem)
+        elif state == "live" and self._logged_problem is not None:
+            self._logged_problem = None
+            _LOG.info("%s gives pictures again", self.settings.name)

@@ -70,7 +70,7 @@ class SourceRun(Source):
 
     def __init__(self, resumable: ResumableSource, is_current: Callable[[], bool]) -> None:
         self._resumable, self._is_current = resumable, is_current
-        self.live, self.period = resumable.source.live, resumable.source.period
+        self.live, self.period, self.shown = resumable.source.live, resumable.source.period, resumable.source.shown
         self.offset = 0.0
         self.finished = threading.Event()
 

@@ -26,7 +26,7 @@ class PacedSource(Source):
 
     def __init__(self, source: Source) -> None:
         self._source, self._stop = source, threading.Event()
-        self.period, self.rereadable = source.period, source.rereadable
+        self.period, self.rereadable, self.shown = source.period, source.rereadable, source.shown
         self.origin: float | None = None
 
     @property

@@ -54,6 +54,7 @@ class Source(ABC):
 
     Attributes:
         period: nominal seconds between two frames; the last frame counts as lasting so long.
+        shown: its name in messages.
         live: frames arrive in real time, and those there is no time for are skipped.
         rereadable: a recording that gives the same frames when it is opened again; a pipe does not.
         rotate: degrees clockwise by which every image is turned: 0, 90, 180 or 270.
@@ -78,6 +79,7 @@ class Source(ABC):
     """
 
     period: float
+    shown: str = "the source"
     live: bool = False
     rereadable: bool = False
     rotate: int = 0

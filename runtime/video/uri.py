@@ -75,7 +75,7 @@ def open_source(
         raise VljEdgeError(f"{without_credentials(str(uri))} is live and has no later start: leave the start out")
     if source.live and end is not None:
         source = PartOfSource(source, part)
-    source.rotate = rotate
+    source.rotate, source.shown = rotate, without_credentials(str(uri))
     return source
 
 

@@ -197,3 +197,11 @@ def test_progress_is_shown_in_a_terminal_only(tiny_bundle: Path, long_video: Pat
         line for line in piped.stdout.splitlines() if " s  " in line
     ]
     assert shutil.which("stty") is None or b"\r" in shown
+
+
+def test_a_warning_about_one_of_several_videos_names_it(tiny_bundle: Path, tmp_path: Path) -> None:
+    for name in ("one.avi", "two.avi"):
+        write_video(tmp_path / name, [(RED, 4), (BLUE, 4)])
+    call = ("classify", tmp_path, "--labels", "red,blue", "--bundle", tiny_bundle, "--fps", "2")
+    warnings = [line for line in run_here(*call).stderr.splitlines() if "2 frames a second" in line]
+    assert len(warnings) == 2 and "one.avi" in warnings[0] and "two.avi" in warnings[1]

@@ -168,6 +168,16 @@ def test_all_lines_of_the_log_have_its_format(
     assert any("a.avi is decoded by" in json.loads(line)["message"] for line in lines)
 
 
+def test_the_log_says_which_camera_is_not_there_and_why_once(serve: Callable[..., Served], tiny_bundle: Path) -> None:
+    port = free_port()
+    served = serve(f"door=http://me:secret@127.0.0.1:{port}/x", "--bundle", tiny_bundle)
+    served.wait(lambda: "door: " in served.errors.read_text())
+    time.sleep(1)  # it is tried again meanwhile
+    assert served.end() == 0
+    text = served.errors.read_text()
+    assert text.count("door: ") == 1 and "refused" in text and "secret" not in text
+
+
 def test_a_missing_file_is_reported_and_the_others_are_served(
     serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path
 ) -> None:

@@ -85,7 +85,7 @@ def serve(
     token = _read_token(options)
     with Model(Path(options["bundle"]) if "bundle" in options else nano_bundle()) as model:
         report_backend(model.backend, verbose)
-        _set_up_logging(options.get("log_format", "text"), verbose)
+        _set_up_logging(options.get("log_format", "text"))
         _run(
             model,
             partial(_read_sources, model, sources, config, options, {"rotate": rotate, "decoder": decoder}),
@@ -268,7 +268,7 @@ def _reload_on_hangup(station: Station, read_sources: Callable[[], list[SourceSe
     signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload, daemon=True).start())
 
 
-def _set_up_logging(form: str, verbose: bool) -> None:
+def _set_up_logging(form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     if form == "json":
         handler.setFormatter(_JsonLines())
@@ -278,7 +278,7 @@ def _set_up_logging(form: str, verbose: bool) -> None:
     ours = logging.getLogger("vlj_edge")  # its lines are lines of the log, with time, level and --log-format
     ours.handlers.clear()
     ours.propagate = True
-    ours.setLevel(logging.NOTSET if verbose else max(logging.WARNING, logging.getLogger().level))
+    ours.setLevel(logging.NOTSET)
     logging.getLogger("uvicorn.error").setLevel("WARNING")
 
 
