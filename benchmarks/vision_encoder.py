@@ -18,7 +18,6 @@ from typing import Any
 
 import click
 import numpy as np
-import openvino
 import torch
 from common import ROOT, in_turn, milliseconds, ratio, write
 from transformers import VJEPA2Config, VJEPA2Model
@@ -29,6 +28,7 @@ from vlj_edge.runtime.engines.base import Engine, open_engine
 from vlj_edge.runtime.engines.openvino import has_bf16
 from vlj_edge.runtime.video.clips import spread_clips
 from vlj_edge.runtime.words.tokenizer import FixedLengthTokenizer
+from vlj_edge.telemetry import import_openvino
 
 Encode = Callable[[np.ndarray], np.ndarray]  # pixels of a clip -> its visual tokens
 
@@ -96,7 +96,7 @@ def by_torch(model: torch.nn.Module, **options: Any) -> Encode:
 
 def by_plain_openvino(graph: Path) -> Encode:
     """OpenVINO with its default settings, which use bf16 if the processor has it."""
-    compiled = openvino.Core().compile_model(graph, "CPU")
+    compiled = import_openvino().Core().compile_model(graph, "CPU")
     return lambda clip: np.asarray(next(iter(compiled(clip).values())))
 
 

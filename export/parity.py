@@ -13,7 +13,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from vlj_edge.bundle import EngineSpec, TensorSpec
-from vlj_edge.errors import VljEdgeError, require
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.telemetry import import_onnxruntime
 
 from .onnx.emulate_bf16 import emulate_bf16
 from .parity_cases import COMPARED, ParityCases
@@ -81,7 +82,7 @@ class _Engine:
     """A graph in ONNX Runtime; inputs are cast to the types that it declares."""
 
     def __init__(self, path: Path, spec: EngineSpec) -> None:
-        ort = require("onnxruntime", "cpu")
+        ort = import_onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = 3  # errors only
         if PRECISIONS[spec.precision].int8_activations:  # as in runtime/engines/onnxruntime.py

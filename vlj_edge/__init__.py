@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import VljEdgeError
+from .telemetry import opt_out as _opt_out_of_telemetry
 
 if TYPE_CHECKING:
     from vlj_edge.export.bundle import export_bundle
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
     )
 
 __version__ = "0.1.0"
+
+_opt_out_of_telemetry()
 
 # In a clone, export/ and runtime/ stand beside this folder. They are parts of the package also where Python finds this
 # folder before an installed package, as it does for `python -m vlj_edge` in the clone's root.

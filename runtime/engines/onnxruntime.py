@@ -9,7 +9,8 @@ from typing import Any
 
 from vlj_edge.bundle import EngineSpec
 from vlj_edge.bundle.tensor_check import check_tensors
-from vlj_edge.errors import VljEdgeError, require
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.telemetry import import_onnxruntime
 
 from .base import Array, EngineRequest, HostMemoryEngine, allocate, usable_cores, verified_graph
 
@@ -35,7 +36,7 @@ class OrtEngine(HostMemoryEngine):
         providers: Sequence[str] = ("CPUExecutionProvider",),
         spin: bool = False,
     ) -> None:
-        ort = require("onnxruntime", "cpu")
+        ort = import_onnxruntime()
         self._path = path
         self._options = ort.RunOptions()
         self._session = _session(ort, path, spec.precision, threads, providers, spin)

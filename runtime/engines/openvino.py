@@ -12,7 +12,8 @@ from typing import Any
 
 from vlj_edge.bundle import EngineSpec, TensorSpec
 from vlj_edge.bundle.tensor_check import check_tensors
-from vlj_edge.errors import VljEdgeError, require
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.telemetry import import_openvino
 
 from . import onnxruntime as ort
 from .base import Array, Engine, EngineRequest, HostMemoryEngine, allocate, usable_cores, verified_graph
@@ -27,7 +28,7 @@ class OpenVinoEngine(HostMemoryEngine):
     def __init__(
         self, path: Path, spec: EngineSpec, shared: Mapping[str, Array], threads: int | None, bf16: bool
     ) -> None:
-        openvino = require("openvino", "openvino")
+        openvino = import_openvino()
         self._path = path
         compiled = _compile(openvino, path, threads, bf16)
         for specs, ports in ((spec.inputs, compiled.inputs), (spec.outputs, compiled.outputs)):
@@ -73,7 +74,7 @@ def load(request: EngineRequest) -> Engine:
 
 def has_bf16() -> bool:
     """Return whether this processor has bf16 instructions."""
-    openvino = require("openvino", "openvino")
+    openvino = import_openvino()
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 

@@ -24,11 +24,11 @@ def tune(bundle: Path | None) -> None:
     from vlj_edge.runtime.engines import tuning
 
     from ..bundle import nano_bundle, read_manifest
-    from ..errors import require
+    from ..telemetry import import_onnxruntime
 
     directory = bundle or nano_bundle()
     manifest = read_manifest(directory)
-    require("onnxruntime", "cpu")
+    import_onnxruntime()
     terminal = Console(stderr=True)
     with terminal.status("starting") as status:
         tried = tuning.tune(directory, manifest, progress=lambda step: status.update(step))
