@@ -205,3 +205,25 @@ def test_a_warning_about_one_of_several_videos_names_it(tiny_bundle: Path, tmp_p
     call = ("classify", tmp_path, "--labels", "red,blue", "--bundle", tiny_bundle, "--fps", "2")
     warnings = [line for line in run_here(*call).stderr.splitlines() if "2 frames a second" in line]
     assert len(warnings) == 2 and "one.avi" in warnings[0] and "two.avi" in warnings[1]
+
+
+def test_several_sources_are_files_and_folders_of_videos(tiny_bundle: Path, tmp_path: Path) -> None:
+    write_video(tmp_path / "one.avi", [(RED, 2)])
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.png").write_bytes(b"")
+    for other in ("rtsp://me:secret@127.0.0.1:1/x", "-", "0", str(tmp_path / "images")):
+        line = error_of(run_here("classify", tmp_path / "one.avi", other, "--labels", "a,b", "--bundle", tiny_bundle))
+        assert other.rpartition("@")[2] in line and "secret" not in line
+        texts = tmp_path / "texts"
+        assert run_here("narrate", tmp_path / "one.avi", other, "--out", texts, "--bundle", tiny_bundle).returncode == 1
+        assert not texts.exists()
+
+
+def test_options_that_would_do_nothing_are_refused(tmp_path: Path) -> None:
+    for call in (
+        ("narrate", "a.mp4", "--format", "vtt"),
+        ("narrate", "a.mp4", "--overwrite"),
+        ("narrate", "a.mp4", "--out", tmp_path, "--json"),
+        ("profile", "--duration", "4"),
+    ):
+        assert run_here(*call).returncode == 2, call

@@ -45,19 +45,37 @@ def is_folder_of_videos(source: str) -> bool:
     return bool(find_videos([folder]))
 
 
+def _videos_of(sources: Sequence[str]) -> list[Path]:
+    """Return the videos of files and folders.
+
+    Raises:
+        VljEdgeError: a source does not exist, is an address, a camera or stdin, or holds no video.
+    """
+    from vlj_edge.runtime.video.paths import path_of
+    from vlj_edge.runtime.video.recordings.folders import find_videos
+
+    from ..errors import VljEdgeError, without_credentials
+
+    paths = []
+    for source in sources:
+        path = path_of(source)
+        if path is None:
+            raise VljEdgeError(f"{without_credentials(source)} is no file: several are files and folders of videos")
+        if not find_videos([path]):
+            raise VljEdgeError(f"{source} holds no videos: give files, or folders that hold some")
+        paths.append(path)
+    return find_videos(paths)
+
+
 def each_video(sources: Sequence[str], work: Callable[[Path], None]) -> None:
     """Call `work` with every video of the sources. One that fails is named on stderr, and the others go on.
 
     Raises:
-        VljEdgeError: a source does not exist, holds no video, or, at the end, a video could not be read completely.
+        VljEdgeError: see _videos_of(); or, at the end, a video could not be read completely.
     """
-    from vlj_edge.runtime.video.recordings.folders import find_videos
-
     from ..errors import VljEdgeError
 
-    videos = find_videos(sources)
-    if not videos:
-        raise VljEdgeError(f"{', '.join(sources)} holds no videos: give files, or folders that hold some")
+    videos = _videos_of(sources)
     failed = 0
     for video in videos:
         try:
@@ -101,12 +119,11 @@ def narrate_videos(
         VljEdgeError: see each_video().
     """
     from vlj_edge.runtime.sinks.base import Event
-    from vlj_edge.runtime.video.recordings.folders import find_videos
 
     from ..atomic_write import atomic_write
     from ..errors import VljEdgeError, printable, valid_unicode
 
-    paths = output_paths(find_videos(sources), out.folder, out.kind)
+    paths = output_paths(_videos_of(sources), out.folder, out.kind)
 
     def narrate_video(video: Path) -> None:
         path = paths[video]

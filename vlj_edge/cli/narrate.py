@@ -95,6 +95,10 @@ def narrate(
         raise click.UsageError(
             "--every-window, --start, --end, --duration, --fps and --image-times are for one source, or with --out"
         )
+    if out is None and (overwrite or kind != "srt"):
+        raise click.UsageError("--format and --overwrite are for the files in --out: give it")
+    if out is not None and as_json:
+        raise click.UsageError("--json is for stdout: give --format json for the files in --out")
     if out is None and not several and is_folder_of_videos(sources[0]):
         raise click.UsageError(f"{sources[0]} is a folder of videos: give --out, a folder for their texts")
     if record is not None and record.suffix.lower() not in ("", ".mp4"):

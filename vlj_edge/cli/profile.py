@@ -60,7 +60,7 @@ def profile(
     from ..bundle import read_manifest
     from ..errors import VljEdgeError
 
-    directory, source = _bundle_and_source(bundle, source)
+    directory, source = _bundle_and_source(bundle, source, part)
 
     def opened() -> Source:
         return part.open(source, read_manifest(directory)) if source else SyntheticSource()
@@ -93,18 +93,22 @@ def profile(
         _print(found)
 
 
-def _bundle_and_source(first: str | None, second: str | None) -> tuple[Path, str | None]:
-    """Return the bundle and the source that the arguments name."""
+def _bundle_and_source(first: str | None, second: str | None, part: PartOptions) -> tuple[Path, str | None]:
+    """Return the bundle and the source that the arguments name.
+
+    Raises:
+        click.UsageError: a part of a source, and no source.
+    """
     from vlj_edge.runtime.video.recordings.image_files import IMAGE_SUFFIXES
 
     from ..bundle import nano_bundle
 
-    if first is None:
-        return nano_bundle(), None
-    folder = Path(first)
+    folder = Path(first or nano_bundle())
     holds_images = folder.is_dir() and any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
     if second is None and (holds_images or not folder.is_dir()):
         return nano_bundle(), first
+    if second is None and part != PartOptions():
+        raise click.UsageError("options of a source, such as --duration, need a SOURCE")
     return folder, second
 
 
