@@ -36,7 +36,7 @@ PACKAGES: dict[str, set[str] | None] = {
 # From the bottom to the top: a module imports from its own row and the rows above it in this list. A name stands for a
 # module or for a folder; the longest one counts.
 LAYERS: list[set[str]] = [
-    {"vlj_edge", "vlj_edge.errors", "vlj_edge.schema", "vlj_edge.atomic_write", "vlj_edge.telemetry"},
+    {"vlj_edge", "vlj_edge.errors", "vlj_edge.schema", "vlj_edge.atomic_write", "vlj_edge.telemetry", "vlj_edge.child"},
     {"vlj_edge.memory", "vlj_edge.presets", "vlj_edge.results", "vlj_edge.tensorrt_package", "vlj_edge.cuda"},
     {"vlj_edge.bundle"},
     {"vlj_edge.targets"},

@@ -12,7 +12,6 @@ import os
 import random
 import select
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vlj_edge.child import python_command
 from vlj_edge.errors import VljEdgeError
 
 from ..decoding.picture_decoder import DecoderChoice, say_decoder
@@ -30,7 +30,7 @@ CameraState = Literal["connecting", "waiting for a key frame", "live", "lost", "
 
 _LOG = logging.getLogger(__name__)
 
-_READER = (sys.executable, "-m", "vlj_edge.runtime.video.cameras.camera_process")
+_READER = python_command("vlj_edge.runtime.video.cameras.camera_process")
 # Seconds between two tries, doubled each time, with jitter. The longest is short enough for a camera that was away for
 # half a minute to give frames again within five seconds of its return; after many tries the pause grows.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 1.5

@@ -1,4 +1,4 @@
-"""The process that reads one live source: python -m vlj_edge.runtime.video.cameras.camera_process MEMORY NEWS < REQUEST
+"""The process that reads one live source: main() with the arguments MEMORY NEWS, and REQUEST on stdin
 
 MEMORY and NEWS are file descriptors, see ReaderOutput. The request is JSON on stdin, because arguments can be read by
 every user of the machine.
@@ -62,7 +62,3 @@ def _exit_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()
