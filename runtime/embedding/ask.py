@@ -35,12 +35,14 @@ def answer_questions(
     if len(choices) != len(questions):
         raise VljEdgeError(f"{len(questions)} questions have {len(choices)} lists of choices: give each its own")
     banks = _banks(model, choices)
-    total, count, end = np.zeros((len(questions), model.manifest.embedding), np.float64), 0, 0.0
+    total, count = np.zeros((len(questions), model.manifest.embedding), np.float64), 0
+    start = end = 0.0
     broken: SourceBrokeOff | None = None
     with model.ask(source, questions) as windows:
         try:
             for window in windows:
                 total += window.embeddings
+                start = start if count else window.window.start
                 count, end = count + 1, window.window.end
         except SourceBrokeOff as error:
             broken = error
@@ -49,7 +51,7 @@ def answer_questions(
     means = (total / count).astype(np.float32)
     temperature = model.manifest.labels.temperature
     answers = [
-        _answer(question, mean, bank, temperature, end)
+        _answer(question, mean, bank, temperature, start, end)
         for question, mean, bank in zip(questions, means, banks, strict=True)
     ]
     if broken is not None:
@@ -68,6 +70,6 @@ def _banks(model: Model, choices: Sequence[Sequence[str]]) -> list[LabelBank]:
     return [made[tuple(each)] for each in choices]
 
 
-def _answer(question: str, mean: np.ndarray, bank: LabelBank, temperature: float, end: float) -> Answer:
+def _answer(question: str, mean: np.ndarray, bank: LabelBank, temperature: float, start: float, end: float) -> Answer:
     guesses = ranking(bank.embeddings @ mean, bank, temperature)
-    return Answer(question, guesses[0].label, guesses, 0.0, end)
+    return Answer(question, guesses[0].label, guesses, start, end)

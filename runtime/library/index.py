@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -16,6 +17,7 @@ from vlj_edge.errors import VljEdgeError
 
 from ..model import Model, copy_of
 from ..video.recordings.folders import find_videos
+from ..video.uri import open_source
 from .store import Store, Video, VideoMoments, merge_windows
 
 _JOIN_TIMEOUT = 5.0  # seconds to wait for cancelled threads
@@ -78,23 +80,31 @@ def stat_video(path: Path) -> Video:
     return Video(str(path), about.st_size, about.st_mtime_ns)
 
 
-def encode_video(model: Model, video: Video, query: str, cancelled: Callable[[], bool] = lambda: False) -> EncodedVideo:
+def encode_video(
+    model: Model,
+    video: Video,
+    query: str,
+    cancelled: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> EncodedVideo:
     """Encode all moments of one video. Of a file that is damaged in the middle, those before the damage.
 
     Args:
         cancelled: checked at every window; encoding stops once it returns true.
+        on_progress: called after every window with the share of the video that was read, 0 to 1; not where its length
+            is unknown.
     """
     path, problem = Path(video.path), None
     windows: list[tuple[float, float, np.ndarray]] = []
     try:
-        items = model.embed(path, query=query)
-        try:
+        source = open_source(path, sampled_at=model.manifest.clip.frames_per_second)
+        with source, model.embed(source, query=query) as items:
             for item in items:
                 if cancelled():
                     return EncodedVideo(path, None, f"{path} was not looked at to its end")
                 windows.append((item.window.start, item.window.end, item.embedding))
-        finally:
-            items.close()
+                if source.duration:
+                    on_progress(min(1.0, source.seconds / source.duration))
     except VljEdgeError as error:
         problem = str(error)
     moments = merge_windows(video, windows)
@@ -103,18 +113,24 @@ def encode_video(model: Model, video: Video, query: str, cancelled: Callable[[],
     return EncodedVideo(path, moments, problem)
 
 
-def local_encoder(model: Model, query: str, jobs: int = 1) -> VideoEncoder:
+def local_encoder(
+    model: Model,
+    query: str,
+    jobs: int = 1,
+    on_progress: Callable[[Video, float], None] = lambda video, share: None,
+) -> VideoEncoder:
     """Return a function that encodes videos in this process.
 
     Args:
         jobs: videos encoded at a time, each by a thread with a Model of its own. On a CPU two models of one thread are
             faster than one of two threads (results/wearable.json).
+        on_progress: called with a video and the share of it that was read, by the thread that encodes it.
     """
 
     def encode(videos: Sequence[Video]) -> Iterator[EncodedVideo]:
         if min(jobs, len(videos)) <= 1:
             for video in videos:
-                yield encode_video(model, video, query)
+                yield encode_video(model, video, query, on_progress=partial(on_progress, video))
             return
         stop = threading.Event()
         models = [copy_of(model, threads=1) for _ in range(min(jobs, len(videos)))]
@@ -126,7 +142,8 @@ def local_encoder(model: Model, query: str, jobs: int = 1) -> VideoEncoder:
         def work(own: Model) -> None:
             try:
                 while not stop.is_set():
-                    seen.put(encode_video(own, waiting.get_nowait(), query, stop.is_set))
+                    video = waiting.get_nowait()
+                    seen.put(encode_video(own, video, query, stop.is_set, partial(on_progress, video)))
             except Empty:
                 pass
             except BaseException as error:  # raised again where the results are used

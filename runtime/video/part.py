@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -10,6 +11,8 @@ from .decoding.picture_decoder import DecoderChoice
 from .source import Frame, Source
 
 ImageTimes: TypeAlias = Literal["rate", "file", "exif"]
+
+_LATE = 1.0  # seconds; a live source's frames of the part may come so long after its end
 
 
 @dataclass(frozen=True)
@@ -43,16 +46,24 @@ class Part:
 
 
 class PartOfSource(Source):
-    """A part of a source that has to be read from its beginning. Frames keep their times."""
+    """A part of a source that has to be read from its beginning. Frames keep their times.
+
+    A live source is interrupted a second after the end of the part, so that one that gives nothing any more ends too.
+    """
 
     def __init__(self, source: Source, part: Part) -> None:
         self._source, self.part = source, part
         self.period, self.live, self.rereadable = source.period, source.live, source.rereadable
         self.duration = part.length_of(source.duration)
+        self._timer: threading.Timer | None = None
 
     def frames(self) -> Iterator[Frame]:
         """See Source."""
         for frame in self._source:
+            if self.live and self.part.end is not None and self._timer is None:
+                self._timer = threading.Timer(max(0.0, self.part.end - frame.time) + _LATE, self._source.interrupt)
+                self._timer.daemon = True
+                self._timer.start()
             if self.part.end is not None and frame.time >= self.part.end - 1e-6:
                 return
             if frame.time >= self.part.start - 1e-6:
@@ -65,4 +76,6 @@ class PartOfSource(Source):
 
     def close(self) -> None:
         """See Source."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._source.close()

@@ -7,17 +7,22 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.cli.command import COMMAND, Done, error_of, refused
 from tests.cli.conftest import write_video
+from tests.runtime.films import ffmpeg, needs_ffmpeg
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
+from vlj_edge.cli.batch import output_paths
 from vlj_edge.cli.part_options import Seconds
 
 
@@ -82,6 +87,28 @@ def test_every_command_with_a_source_takes_a_part(
         assert run_here(*call, *wrong).returncode == 2, wrong
     beyond = run_here(*call, "--start", "1:00")
     assert beyond.returncode == 1 and "9.0 s" in error_of(beyond)
+
+
+def test_a_start_behind_the_end_says_where_the_end_is(video: Path, tiny_bundle: Path) -> None:
+    for options, end in ((("--start", "20"), "9.0 s"), (("--fps", "5", "--start", "20"), "18.0 s")):
+        assert end in error_of(run_here("narrate", video, "--bundle", tiny_bundle, *options))
+
+
+@needs_ffmpeg
+def test_a_start_behind_the_pictures_is_no_damage_where_the_sound_goes_on(
+    video: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    sound = ("-f", "lavfi", "-i", "sine=d=15", "-c:v", "copy", "-c:a", "flac")
+    sounding = ffmpeg(tmp_path / "sounding.mkv", "-i", str(video), *sound)
+    for start in ("10", "20"):
+        error = error_of(run_here("narrate", sounding, "--bundle", tiny_bundle, "--start", start))
+        assert "9.0 s" in error and "damaged" not in error
+
+
+def test_answers_about_a_part_say_which(video: Path, tiny_bundle: Path) -> None:
+    done = run_here("ask", video, "what?", "--choices", "red,blue", "--bundle", tiny_bundle, "--start", "3", "--json")
+    answer = json.loads(done.stdout)
+    assert (answer["start"], answer["end"]) == (3.0, 9.0)
 
 
 def test_fps_sets_the_pace_of_the_pictures(video: Path, tiny_bundle: Path) -> None:
@@ -157,6 +184,48 @@ def test_a_folder_of_videos_needs_out(folder: Path, tiny_bundle: Path, tmp_path:
     assert mixed.returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["x.mp4", "y.mov"], ["x.srt", "y.srt"]),
+        (["x.mp4", "x.mov"], ["x.mp4.srt", "x.mov.srt"]),
+        (["a/x.mp4", "b/x.mov"], ["a/x.srt", "b/x.srt"]),
+        (["x.mp4", "x.mov", "x.mp4.mkv"], ["x.mp4.srt", "x.mov.srt", "x.mp4.mkv.srt"]),
+        (["X.mp4", "x.mov"], ["X.mp4.srt", "x.mov.srt"]),  # one file where case does not count
+        (["x", "x.mp4"], ["x.srt", "x.mp4.srt"]),
+    ],
+)
+def test_every_video_has_a_file_of_its_own(names: list[str], expected: list[str], tmp_path: Path) -> None:
+    videos = [tmp_path / name for name in names]
+    assert list(output_paths(videos, Path("out"), "srt").values()) == [Path("out") / name for name in expected]
+
+
+def test_a_folder_of_images_is_one_of_the_videos(folder: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images.v2"
+    images.mkdir()
+    for number in range(12):
+        Image.new("RGB", (64, 48), (255, 0, 0)).save(images / f"{number}.png")
+    out = tmp_path / "texts"
+    done = run_here("narrate", images, folder / "night", "--bundle", tiny_bundle, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in out.rglob("*.srt")} == {"images.v2.srt", "a.srt"}
+    both = run_here("classify", images, folder / "night", "--labels", "red,green", "--bundle", tiny_bundle)
+    assert [line.split("  ")[0] for line in both.stdout.splitlines()] == [str(images), str(folder / "night/a.avi")]
+
+
+def test_a_pattern_that_the_shell_did_not_expand(folder: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    (folder / "day" / "b[1].avi").write_bytes((folder / "day" / "a.avi").read_bytes())
+    pattern, out = folder / "*" / "a.avi", tmp_path / "texts"
+    assert run_here("narrate", pattern, "--bundle", tiny_bundle, "--out", out).returncode == 0
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.srt")) == ["day/a.srt", "night/a.srt"]
+    without = run_here("narrate", pattern, "--bundle", tiny_bundle)
+    assert without.returncode == 2 and "--out" in without.stderr
+    labels = ("--labels", "red,green", "--bundle", tiny_bundle)
+    assert len(run_here("classify", folder / "**" / "*.avi", *labels).stdout.splitlines()) == 3
+    assert run_here("classify", folder / "day" / "b[1].avi", *labels).returncode == 0, "what exists is no pattern"
+    assert "*.xyz" in error_of(run_here("classify", folder / "*.xyz", *labels))
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_classify_gives_a_line_a_video(as_json: bool, folder: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     write_video(tmp_path / "green.avi", [(GREEN, 3)])
@@ -173,6 +242,16 @@ def test_classify_gives_a_line_a_video(as_json: bool, folder: Path, tiny_bundle:
     assert names[-1] == str(tmp_path / "green.avi") and names[0] == str(folder / "day/a.avi")
 
 
+def read_terminal(descriptor: int) -> bytes:
+    """Read until the other end is closed, and close this one."""
+    shown = b""
+    with suppress(OSError):  # the other end is closed
+        while data := os.read(descriptor, 65536):
+            shown += data
+    os.close(descriptor)
+    return shown
+
+
 def test_progress_is_shown_in_a_terminal_only(tiny_bundle: Path, long_video: Path, tmp_path: Path) -> None:
     command = [*COMMAND, "narrate", str(long_video), "--bundle", str(tiny_bundle), "--every-window"]
     piped = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -183,20 +262,38 @@ def test_progress_is_shown_in_a_terminal_only(tiny_bundle: Path, long_video: Pat
             command, stdout=subprocess.PIPE, stderr=theirs, check=True, env={**os.environ, "TERM": "xterm"}
         )
         os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                data = os.read(ours, 65536)
-            except OSError:  # the other end is closed
-                break
-            shown += data
     finally:
-        os.close(ours)
+        shown = read_terminal(ours)
     assert b"of 12:30" in shown and b"left" in shown
     assert [line for line in done.stdout.decode().splitlines() if " s  " in line] == [
         line for line in piped.stdout.splitlines() if " s  " in line
     ]
     assert shutil.which("stty") is None or b"\r" in shown
+
+
+def test_no_bar_where_stderr_is_no_terminal_though_colours_are_asked_for(tiny_bundle: Path, tmp_path: Path) -> None:
+    command = [*COMMAND, "labels", "red,green", "--bundle", str(tiny_bundle), "--out", str(tmp_path / "bank.npz")]
+    done = subprocess.run(command, capture_output=True, check=True, env={**os.environ, "FORCE_COLOR": "1"})
+    assert b"labels" in done.stdout and b"\x1b" not in done.stderr
+
+
+def test_index_shows_a_bar_and_its_results_stay_in_the_pipe(folder: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lancedb", exc_type=ImportError)
+    for video in folder.rglob("a.*"):
+        os.utime(video, (1e9, 1e9))  # long there, so that --follow takes them at once
+    ours, theirs = pty.openpty()
+    command = [*COMMAND, "index", str(folder), "--store", str(tmp_path / "store"), "--bundle", str(tiny_bundle)]
+    environment = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen(
+        [*command, "--follow"], stdout=subprocess.PIPE, stderr=theirs, text=True, env=environment
+    ) as running:
+        os.close(theirs)
+        assert running.stdout is not None
+        lines = [running.stdout.readline() for _ in range(3)]
+        running.send_signal(signal.SIGINT)
+        shown = read_terminal(ours)
+    assert sorted(line.split(":")[0] for line in lines) == sorted(str(path) for path in folder.rglob("a.*"))
+    assert b"of 3 videos" in shown and b"3 videos, " in shown
 
 
 def test_a_warning_about_one_of_several_videos_names_it(tiny_bundle: Path, tmp_path: Path) -> None:

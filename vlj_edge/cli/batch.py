@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 from collections import Counter
@@ -34,48 +35,55 @@ class Output:
     overwrite: bool
 
 
-def is_folder_of_videos(source: str) -> bool:
-    """Return whether a source is a folder that holds videos and no images, of which it would be one video."""
+def stands_for_videos(source: str) -> bool:
+    """Return whether a source is a pattern, or a folder that holds videos and no images, of which it would be one."""
     from vlj_edge.runtime.video.recordings.folders import find_videos
-    from vlj_edge.runtime.video.recordings.image_files import IMAGE_SUFFIXES
 
-    folder = Path(source)
-    if not folder.is_dir() or any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir()):
-        return False
-    return bool(find_videos([folder]))
+    path = Path(source)
+    if not path.exists():
+        return bool(glob.glob(source, recursive=True))
+    return path.is_dir() and not _has_images(path) and bool(find_videos([path]))
 
 
-def _videos_of(sources: Sequence[str]) -> list[Path]:
-    """Return the videos of files and folders.
+def videos_of(sources: Sequence[str]) -> list[Path]:
+    """Return absolute paths: what find_videos() finds, and folders that hold images and no video, each of them one.
 
     Raises:
-        VljEdgeError: a source does not exist, is an address, a camera or stdin, or holds no video.
+        VljEdgeError: a source does not exist, is an address, a camera or stdin, or holds none.
     """
     from vlj_edge.runtime.video.paths import path_of
     from vlj_edge.runtime.video.recordings.folders import find_videos
 
     from ..errors import VljEdgeError, without_credentials
 
-    paths = []
+    found: dict[Path, None] = {}
     for source in sources:
         path = path_of(source)
         if path is None:
             raise VljEdgeError(f"{without_credentials(source)} is no file: several are files and folders of videos")
-        if not find_videos([path]):
+        videos = find_videos([path])
+        if not videos and _has_images(path):
+            videos = [path.absolute()]
+        if not videos:
             raise VljEdgeError(f"{source} holds no videos: give files, or folders that hold some")
-        paths.append(path)
-    return find_videos(paths)
+        found |= dict.fromkeys(videos)
+    return list(found)
 
 
-def each_video(sources: Sequence[str], work: Callable[[Path], None]) -> None:
-    """Call `work` with every video of the sources. One that fails is named on stderr, and the others go on.
+def _has_images(folder: Path) -> bool:
+    from vlj_edge.runtime.video.recordings.image_files import IMAGE_SUFFIXES
+
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
+
+
+def each_video(videos: Sequence[Path], work: Callable[[Path], None]) -> None:
+    """Call `work` with every video. One that fails is named on stderr, and the others go on.
 
     Raises:
-        VljEdgeError: see _videos_of(); or, at the end, a video could not be read completely.
+        VljEdgeError: at the end, where a video could not be read completely.
     """
     from ..errors import VljEdgeError
 
-    videos = _videos_of(sources)
     failed = 0
     for video in videos:
         try:
@@ -90,16 +98,17 @@ def each_video(sources: Sequence[str], work: Callable[[Path], None]) -> None:
 def output_paths(videos: Sequence[Path], folder: Path, suffix: str) -> dict[Path, Path]:
     """Return a file in `folder` for each video: at its place below the folder that all have in common, named after it.
 
-    Videos that differ in nothing but their suffix keep it: a.mp4.srt and a.mov.srt.
+    Videos whose files would have the same name keep their suffix: a.mp4.srt and a.mov.srt.
     """
-    parents = [str(video.parent) for video in videos]
-    common = Path(os.path.commonpath(parents)) if parents else Path()
-    stems = Counter((video.parent, video.stem) for video in videos)
-    found = {}
-    for video in videos:
-        name = video.name if stems[video.parent, video.stem] > 1 else video.stem
-        found[video] = folder / video.parent.relative_to(common) / f"{name}.{suffix}"
-    return found
+    common = Path(os.path.commonpath([str(video.parent) for video in videos]))
+    named = {video: video if video.is_dir() else video.with_suffix("") for video in videos}
+    while True:  # with its suffix, one may be called as another without
+        uses = Counter(str(name).casefold() for name in named.values())
+        shared = [video for video, name in named.items() if name != video and uses[str(name).casefold()] > 1]
+        if not shared:
+            break
+        named |= {video: video for video in shared}
+    return {video: folder / name.parent.relative_to(common) / f"{name.name}.{suffix}" for video, name in named.items()}
 
 
 def narrate_videos(
@@ -116,14 +125,15 @@ def narrate_videos(
         settings: of Model.narrate().
 
     Raises:
-        VljEdgeError: see each_video().
+        VljEdgeError: see videos_of() and each_video().
     """
     from vlj_edge.runtime.sinks.base import Event
 
     from ..atomic_write import atomic_write
     from ..errors import VljEdgeError, printable, valid_unicode
 
-    paths = output_paths(_videos_of(sources), out.folder, out.kind)
+    videos = videos_of(sources)
+    paths = output_paths(videos, out.folder, out.kind)
 
     def narrate_video(video: Path) -> None:
         path = paths[video]
@@ -149,7 +159,7 @@ def narrate_videos(
         if broken is not None:
             raise broken
 
-    each_video(sources, narrate_video)
+    each_video(videos, narrate_video)
 
 
 def format_narrations(kind: str, narrations: Sequence[Narration], end: float) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import bundle_argument
+from .progress import stderr_console
 
 if TYPE_CHECKING:
     from vlj_edge.export.tensorrt.build import BuildResult
@@ -47,7 +48,6 @@ def build_for(
     Raises:
         VljEdgeError: there is nothing to build, no TensorRT that can build it, or the build fails.
     """
-    from rich.console import Console
 
     from vlj_edge.export.tensorrt.build import build_engines
 
@@ -65,7 +65,7 @@ def build_for(
     if unknown:
         raise VljEdgeError(f"{directory} has no {', '.join(unknown)}: it has {', '.join(manifest.engines)}")
     trt, runtime = runtime_for(goal.sm if goal is not None else None)
-    terminal = Console(stderr=True)
+    terminal = stderr_console()
     with terminal.status("starting") as status:
         built = build_engines(
             directory,

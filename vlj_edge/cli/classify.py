@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .batch import each_video, is_folder_of_videos
+from .batch import each_video, stands_for_videos, videos_of
 from .options import (
     SOURCE,
     EngineOptions,
@@ -93,10 +93,10 @@ def classify(
         if none_below is not None:
             settings = replace(settings, none_below=none_below)
         job = _Job(model, label_bank, settings, query or settings.query or None, part, top, as_json)
-        if len(sources) > 1 or is_folder_of_videos(sources[0]):
+        if len(sources) > 1 or stands_for_videos(sources[0]):
             if stream:
                 raise click.UsageError("--stream is for one source")
-            each_video(sources, job.print_line)
+            each_video(videos_of(sources), job.print_line)
         elif stream:
             job.print_changes(sources[0])
         else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import VljEdgeError
+from .progress import stderr_console
 
 if TYPE_CHECKING:
     from vlj_edge.export.bundle import Exported
@@ -104,7 +105,6 @@ def export(**options: Any) -> None:
     WEIGHTS is a directory that examples/train_nano wrote, or the best.pt of open-vljepa; without it, the trained
     weights of nano are exported. --vision-encoder, --predictor, --text-encoder and --decoder replace or add parts.
     """
-    from rich.console import Console
 
     from ..targets import target
 
@@ -116,7 +116,7 @@ def export(**options: Any) -> None:
 
     from vlj_edge.export.bundle import export_bundle  # imports torch, which takes seconds
 
-    terminal = Console(stderr=True)
+    terminal = stderr_console()
     with terminal.status("starting") as status:
 
         def progress(step: str) -> None:

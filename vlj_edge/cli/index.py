@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import EngineOptions, bundle_option, engine_options, label_query_option, load_model
+from .progress import stderr_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,50 +57,76 @@ def index(
         if prune:
             for gone in remove_missing(store, paths):
                 click.echo(f"{printable(gone)}: forgotten", err=True)
+        bar = _Bar()
         if cluster is not None:
             from vlj_edge.runtime.library.cluster import cluster_encoder
 
             encode = cluster_encoder(cluster, model, store.query)
         else:
             several = model.backend.name != "tensorrt" and engine_options.threads is None
-            encode = local_encoder(model, store.query, jobs=len(os.sched_getaffinity(0)) if several else 1)
-        failed = _run(store, encode, paths, follow)
+            jobs = len(os.sched_getaffinity(0)) if several else 1
+            encode = local_encoder(model, store.query, jobs, lambda video, share: bar.update(video.path, share))
+        failed = _run(store, encode, paths, follow, bar)
     if failed:
         raise VljEdgeError(f"{failed} of the videos could not be read completely: see above; all others are stored")
 
 
-def _run(store: Store, encode: VideoEncoder, paths: tuple[Path, ...], follow: bool) -> int:
-    """Index with a progress bar; return the number of videos that had a problem."""
-    from rich.console import Console
+class _Bar:
+    """A bar on stderr, where that is a terminal. It counts bytes: how long videos are is known once they are open."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console, columns = stderr_console(), (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        # Only what goes to this terminal as well may be moved above the bar.
+        moved = sys.stdout.isatty()
+        self.shown = Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=moved
+        )
+        self._task = self.shown.add_task("videos", total=None)
+        self._sizes: dict[str, int] = {}
+        self._shares: dict[str, float] = {}  # of each video, what was read
+
+    def plan(self, videos: list[Video]) -> None:
+        """Count these videos too. None is being read meanwhile."""
+        self._sizes |= {video.path: video.size for video in videos}
+        self._shares |= {video.path: 0.0 for video in videos}
+        self.shown.update(self._task, total=sum(self._sizes.values()))
+
+    def update(self, path: str, share: float) -> None:
+        """Show that this share of a video was read, 0 to 1."""
+        self._shares[path] = share
+        done = sum(part == 1 for part in self._shares.values())
+        self.shown.update(
+            self._task,
+            completed=sum(self._sizes[path] * part for path, part in self._shares.items()),
+            description=f"{done} of {len(self._sizes)} videos",
+        )
+
+
+def _run(store: Store, encode: VideoEncoder, paths: tuple[Path, ...], follow: bool, bar: _Bar) -> int:
+    """Index and show the progress; return the number of videos that had a problem."""
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from vlj_edge.runtime.library.index import index as index_once
     from vlj_edge.runtime.library.index import index_continuously
 
     from ..errors import printable
 
-    console = Console(stderr=True)
     started, count, moments, seconds, failed = time.monotonic(), 0, 0, 0.0, 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("videos", total=None)
-
-        def plan(videos: list[Video]) -> None:
-            progress.update(task, total=(count or 0) + len(videos))
-
+    with bar.shown:
         done: Iterator[IndexedVideo] = (index_continuously if follow else index_once)(
-            store, encode, paths, on_plan=plan
+            store, encode, paths, on_plan=bar.plan
         )
         try:
             for video in done:
                 count, moments, seconds = count + 1, moments + video.moments, seconds + video.seconds
                 failed += video.problem is not None
                 if video.problem is not None:
-                    progress.console.print(f"[bold]warning:[/] {escape(video.problem)}", markup=True, soft_wrap=True)
+                    bar.shown.console.print(f"[bold]warning:[/] {escape(video.problem)}", markup=True, soft_wrap=True)
                 elif follow:
                     click.echo(f"{printable(str(video.path))}: {video.moments} moments")
-                progress.update(task, completed=count)
+                bar.update(str(video.path), 1.0)
         finally:
             spent = time.monotonic() - started
             speed = f", {seconds / spent:.1f}x real time" if count and not follow else ""

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from .options import EngineOptions, bundle_option, engine_options, load_model, template_option
+from .progress import stderr_console
 
 
 @click.command(short_help="Embed labels once, for classify and embed on a device.")
@@ -22,16 +23,15 @@ def labels(
 
     It is read by vlj-edge classify --bank and vlj-edge embed --bank.
     """
-    from rich.console import Console
     from rich.progress import Progress
 
     from vlj_edge.runtime.embedding.labels import make_bank, read_labels, save_bank
 
     names = read_labels(label_list)
-    console = Console(stderr=True)
+    console = stderr_console()
     with (
         load_model(bundle, engine_options) as model,
-        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+        Progress(console=console, transient=True, disable=not console.is_terminal, redirect_stdout=False) as progress,
     ):
         task = progress.add_task("labels", total=len(names))
         bank = make_bank(model, names, templates or None, lambda done: progress.update(task, completed=done))

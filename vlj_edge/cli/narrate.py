@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from .batch import FORMATS, Output, is_folder_of_videos, narrate_videos
+from .batch import FORMATS, Output, narrate_videos, stands_for_videos
 from .narrate_output import format_counts, format_totals, print_state
 from .options import SOURCE, EngineOptions, bundle_option, engine_options, file_type, load_model, query_option
 from .part_options import PartOptions, part_options
@@ -99,8 +99,8 @@ def narrate(
         raise click.UsageError("--format and --overwrite are for the files in --out: give it")
     if out is not None and as_json:
         raise click.UsageError("--json is for stdout: give --format json for the files in --out")
-    if out is None and not several and is_folder_of_videos(sources[0]):
-        raise click.UsageError(f"{sources[0]} is a folder of videos: give --out, a folder for their texts")
+    if out is None and not several and stands_for_videos(sources[0]):
+        raise click.UsageError(f"{sources[0]} stands for several videos: give --out, a folder for their texts")
     if record is not None and record.suffix.lower() not in ("", ".mp4"):
         raise click.UsageError(f"--record writes MP4: call the file {record.with_suffix('.mp4')}")
     for option, path in (("--srt", srt), ("--vtt", vtt), ("--record", record), ("--log", sink_options["log"])):

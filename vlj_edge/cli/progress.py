@@ -1,4 +1,4 @@
-"""How far a run has come, on stderr, where that is a terminal and the source's length is known."""
+"""How far a command has come, on stderr, where that is a terminal."""
 
 from __future__ import annotations
 
@@ -9,17 +9,28 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from vlj_edge.runtime.stream.run import Run
     from vlj_edge.runtime.video.source import Source
 
 
+def stderr_console() -> Console:
+    """Return a console on stderr. Bars are drawn only where that is a terminal, whatever FORCE_COLOR asks for."""
+    from rich.console import Console
+
+    return Console(stderr=True, force_terminal=sys.stderr.isatty())
+
+
 @contextmanager
 def progress(run: Run[Any], source: Source) -> Iterator[None]:
-    """Show a bar with the time that is left while the run is iterated over. What is printed appears above it."""
+    """Show a bar with the time that is left while the run is iterated over. What is printed appears above it.
+
+    Nothing is shown of a source whose length is not known.
+    """
     if source.live or not source.duration or not sys.stderr.isatty():
         yield
         return
-    from rich.console import Console
     from rich.live import Live
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -38,7 +49,7 @@ def progress(run: Run[Any], source: Source) -> Iterator[None]:
 
     # Only what goes to this terminal as well may be moved above the bar.
     moved = sys.stdout.isatty()
-    with Live(get_renderable=bar, console=Console(stderr=True), transient=True, redirect_stdout=moved):
+    with Live(get_renderable=bar, console=stderr_console(), transient=True, redirect_stdout=moved):
         yield
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from .options import bundle_argument
+from .progress import stderr_console
 
 
 @click.command(short_help="Find the fastest backend and settings for this CPU.")
@@ -29,7 +30,7 @@ def tune(bundle: Path | None) -> None:
     directory = bundle or nano_bundle()
     manifest = read_manifest(directory)
     import_onnxruntime()
-    terminal = Console(stderr=True)
+    terminal = stderr_console()
     with terminal.status("starting") as status:
         tried = tuning.tune(directory, manifest, progress=lambda step: status.update(step))
     console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)

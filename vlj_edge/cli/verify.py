@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import bundle_argument, engines_option
+from .progress import stderr_console
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.profiling.backends_diff import Comparison
@@ -37,11 +38,9 @@ def verify(bundle: Path | None, backend: str | None, source: Path | None, engine
     if backend is None or source is None:
         return
 
-    from rich.console import Console
-
     from vlj_edge.runtime.profiling.backends_diff import compare_backends
 
-    terminal = Console(stderr=True)
+    terminal = stderr_console()
     with terminal.status("starting") as status:
         found = compare_backends(
             directory, manifest, source, backend, engines, progress=lambda step: status.update(step)

@@ -49,6 +49,7 @@ class Decoder:
         duration: seconds from the start of the container to its end, perhaps estimated; None if it is not known.
         declared: end of the container by its header, seconds; None if it does not say.
         end: end of the last packet of any stream that was read, seconds.
+        last_time: of the latest good picture, be it before the part that is read, seconds; None before the first.
         failure: what reading the container failed with, in words; None if it came to its end.
 
     Raises:
@@ -90,6 +91,7 @@ class Decoder:
         self.duration: float | None = self.declared or (container.duration / 1e6 if container.duration else None)
         self.bad, self._bad_since, self.end = 0, 0, 0.0
         self.failure: str | None = None
+        self.last_time: float | None = None
         self._first_time: float | None = None
         self._latest: float | None = None  # own time of the latest good picture
         self._stored: Any = None  # the latest packet of the pictures
@@ -108,7 +110,7 @@ class Decoder:
         clock = Clock(self.period, self._forced_rate is None)
         for picture in pictures:
             self._latest = self._time(picture)
-            time = clock.time(self._latest)
+            time = self.last_time = clock.time(self._latest)
             if time < start - 1e-6:
                 continue
             if self._first_time is None:
@@ -117,11 +119,6 @@ class Decoder:
                 self.bad += self._bad_since
             self._bad_since = 0
             yield time, picture, self._until_next(picture)
-
-    @property
-    def decodes(self) -> bool:
-        """Whether a good picture was decoded, be it before the part that is read."""
-        return self._latest is not None
 
     @property
     def pixel_aspect(self) -> float:

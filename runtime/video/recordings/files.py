@@ -171,10 +171,11 @@ class VideoFile(Source):
         return Frame(time, partial(self._convert, picture, self._decoder.pixel_aspect), until_next)
 
     def _nothing(self) -> str:
-        part = self.part
-        if 0 < self._decoder.end <= part.start:
-            return f"{self._shown} ends at {self._decoder.end:.1f} s: start before that, not at {part.start:g} s"
-        if self._at_end or self._decoder.decodes:
+        part, last = self.part, self._decoder.last_time
+        end = self._decoder.end if last is None else last + self.period  # of the pictures: sound may go on
+        if not self._at_end and 0 < end <= part.start:
+            return f"{self._shown} ends at {end:.1f} s: start before that, not at {part.start:g} s"
+        if self._at_end or last is not None:
             until = "the end" if part.end is None else f"{part.end:g} s"
             return f"no picture of {self._shown} begins between {part.start:g} s and {until}: give a longer part"
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,6 +35,8 @@ SUFFIXES = frozenset(
 def find_videos(paths: Iterable[str | Path]) -> list[Path]:
     """Return absolute paths: the given files, and all videos in and below the given folders except hidden ones.
 
+    What does not exist is taken for a pattern, such as videos/*.mp4 or videos/**/*.mp4.
+
     Raises:
         VljEdgeError: a path does not exist.
     """
@@ -46,6 +49,8 @@ def find_videos(paths: Iterable[str | Path]) -> list[Path]:
                 found |= {(Path(folder) / name).absolute(): None for name in videos if not name.startswith(".")}
         elif path.exists():
             found[path.absolute()] = None
+        elif matches := sorted(glob.glob(str(path), recursive=True)):
+            found |= dict.fromkeys(find_videos(matches))
         else:
             raise VljEdgeError(f"{path} does not exist: check the path")
     return list(found)
