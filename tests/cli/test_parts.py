@@ -306,9 +306,8 @@ def test_a_warning_about_one_of_several_videos_names_it(tiny_bundle: Path, tmp_p
 
 def test_several_sources_are_files_and_folders_of_videos(tiny_bundle: Path, tmp_path: Path) -> None:
     write_video(tmp_path / "one.avi", [(RED, 2)])
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "1.png").write_bytes(b"")
-    for other in ("rtsp://me:secret@127.0.0.1:1/x", "-", "0", str(tmp_path / "images")):
+    (tmp_path / "empty").mkdir()
+    for other in ("rtsp://me:secret@127.0.0.1:1/x", "-", "0", str(tmp_path / "empty")):
         line = error_of(run_here("classify", tmp_path / "one.avi", other, "--labels", "a,b", "--bundle", tiny_bundle))
         assert other.rpartition("@")[2] in line and "secret" not in line
         texts = tmp_path / "texts"
