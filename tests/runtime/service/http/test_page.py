@@ -78,13 +78,13 @@ def test_video_and_captions_go_on_without_a_reload(serve: Serve, page: Page) -> 
     assert page.evaluate("window.untouched")
     expect(page.locator("#state")).to_contain_text("live, query: describe", timeout=PATIENCE)
     page.wait_for_selector("#similarity .similarity", state="attached")
-    page.wait_for_selector("#cosine .threshold", state="attached")
-    page.wait_for_selector("#cosine .caption", state="attached")
+    page.wait_for_selector("#similarity .threshold", state="attached")
+    page.wait_for_selector("#similarity .caption", state="attached")
     expect(page.locator("#facts")).to_contain_text("encoder runs per minute")
     expect(page.locator("#library")).to_be_hidden()
     expect(page.locator("#save")).to_be_hidden()
     if os.environ.get("VLJ_EDGE_SCREENSHOTS") == "1":
-        wait_for(lambda: page.evaluate("document.querySelectorAll('#cosine .caption').length > 4"))
+        wait_for(lambda: page.evaluate("document.querySelectorAll('#similarity .caption').length > 4"))
         wait_for(lambda: page.evaluate("source(chosen).samples.length > 2"))
         picture_of(page, "serve-desktop.png")
 
@@ -101,7 +101,7 @@ def test_it_fits_a_phone(serve: Serve, cameras: dict[str, Source], page: Page, s
     expect(page.locator("#captions li").first).to_be_visible(timeout=PATIENCE)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     if os.environ.get("VLJ_EDGE_SCREENSHOTS") == "1" and scheme == "dark":
-        wait_for(lambda: page.evaluate("document.querySelectorAll('#cosine .caption').length > 3"))
+        wait_for(lambda: page.evaluate("document.querySelectorAll('#similarity .caption').length > 3"))
         picture_of(page, "serve-phone.png")
 
 
@@ -128,7 +128,7 @@ def test_another_query_changes_the_captions_and_is_saved(serve: Serve, cameras: 
     lines = page.locator("#captions li")
     expect(lines).to_have_count(1, timeout=PATIENCE)
     page.get_by_label("Query").fill("what colour is it")
-    page.get_by_label("Minimum between captions, s").fill("0.25")
+    page.get_by_label("Minimum between texts, s").fill("0.25")
     page.get_by_role("button", name="Apply").click()
     expect(page.locator("#settings-message")).to_have_text("applied", timeout=PATIENCE)
     expect(lines).to_have_count(2, timeout=PATIENCE)
