@@ -9,10 +9,9 @@ from pathlib import Path
 
 from vlj_edge.results import Narration
 
-from ..video.part import Part, PartOfSource
 from ..video.recordings.files import VideoFile
 from ..video.recordings.film import film
-from ..video.source import Frame, Source
+from ..video.source import Frame, Source, WrappedSource
 from .console import one_line
 from .text_overlay import with_text
 
@@ -32,16 +31,15 @@ def write_film(source: Source, narrations: Sequence[Narration], path: Path, offs
     """
     begins = [round(narration.centre, 3) for narration in narrations]  # SRT has milliseconds
     texts = ["", *(one_line(narration.text) for narration in narrations)]
-    part = source.part if isinstance(source, VideoFile | PartOfSource) else Part()
-    sound = source.sound() if isinstance(source, VideoFile) else None
+    start, sound = (source.part.start, source.sound()) if isinstance(source, VideoFile) else (0.0, None)
     with source, closing(sound) if sound else nullcontext(), film(path, source.period, sound) as writer:
         for frame in source:
             time = frame.time + offset
             text = texts[bisect_right(begins, time + 1e-6)]
-            writer.write(time - part.start, with_text(frame.image, text))
+            writer.write(time - start, with_text(frame.image, text))
 
 
-class KeptSource(Source):
+class KeptSource(WrappedSource):
     """A source that can be read only once, such as a pipe. Its frames are also written to a video, to be read again.
 
     Args:
@@ -54,8 +52,8 @@ class KeptSource(Source):
     first = 0.0
 
     def __init__(self, source: Source, path: Path) -> None:
-        self._source, self._path = source, path
-        self.live, self.period = source.live, source.period
+        super().__init__(source)
+        self._path = path
 
     def frames(self) -> Iterator[Frame]:
         """See Source.
@@ -69,11 +67,3 @@ class KeptSource(Source):
                 writer.write(frame.time - self.first, frame.image)
                 yield frame
         self.incomplete = self._source.incomplete
-
-    def interrupt(self) -> None:
-        """See Source."""
-        self._source.interrupt()
-
-    def close(self) -> None:
-        """See Source."""
-        self._source.close()

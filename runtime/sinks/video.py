@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ..video.recordings.film import FilmWriter, check_writable, film
-from ..video.source import Frame, Source
+from ..video.source import Frame, Source, WrappedSource
 from .base import Event
 from .console import one_line
 from .text_overlay import Pixels, with_text
@@ -98,12 +98,12 @@ class AnnotatedVideoWriter:
         return max((int(name[1]) for name in names if name), default=0)
 
 
-class RecordedSource(Source):
+class RecordedSource(WrappedSource):
     """A source whose frames are also written to an annotated video when they are read."""
 
     def __init__(self, source: Source, video: AnnotatedVideoWriter) -> None:
-        self._source, self._video = source, video
-        self.live, self.period = source.live, source.period
+        super().__init__(source)
+        self._video = video
 
     def frames(self) -> Iterator[Frame]:
         """See Source."""
@@ -111,11 +111,3 @@ class RecordedSource(Source):
             self._video.write_frame(frame.time, frame.image)
             yield frame
         self.incomplete = self._source.incomplete
-
-    def interrupt(self) -> None:
-        """See Source."""
-        self._source.interrupt()
-
-    def close(self) -> None:
-        """See Source."""
-        self._source.close()

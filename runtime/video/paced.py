@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 
-from .source import Frame, Source
+from .source import Frame, Source, WrappedSource
 
 _MOST_LATE = 1.0  # seconds
 
 
-class PacedSource(Source):
+class PacedSource(WrappedSource):
     """A recording in real time: each frame comes when its time has come, and those there is no time for are skipped.
 
     Where reading itself takes longer than real time, or the process stood still, the recording goes on later: it never
@@ -22,11 +22,10 @@ class PacedSource(Source):
         bad: number of frames that could not be decoded.
     """
 
-    live = True
-
     def __init__(self, source: Source) -> None:
-        self._source, self._stop = source, threading.Event()
-        self.period, self.rereadable, self.shown = source.period, source.rereadable, source.shown
+        super().__init__(source)
+        self.live, self.rereadable = True, source.rereadable
+        self._stop = threading.Event()
         self.origin: float | None = None
 
     @property
@@ -48,12 +47,12 @@ class PacedSource(Source):
     def interrupt(self) -> None:
         """See Source."""
         self._stop.set()
-        self._source.interrupt()
+        super().interrupt()
 
     def close(self) -> None:
         """See Source."""
         self._stop.set()
-        self._source.close()
+        super().close()
 
     def _wait_for(self, seconds: float) -> bool:
         """Wait for a time of the recording; False if this was interrupted."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from .decoding.picture_decoder import DecoderChoice
-from .source import Frame, Source
+from .source import Frame, Source, WrappedSource
 
 ImageTimes: TypeAlias = Literal["rate", "file", "exif"]
 
-_LATE = 1.0  # seconds; a live source's frames of the part may come so long after its end
+_LATE = 1.0  # seconds; the last frames of a live source may come so long after they are due
 
 
 @dataclass(frozen=True)
@@ -34,48 +34,38 @@ class Part:
     image_times: ImageTimes = "rate"
     decoder: DecoderChoice = "auto"
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether no picture is left out."""
-        return self.start <= 0 and self.end is None
-
     def length_of(self, duration: float | None) -> float | None:
         """Return how many seconds of a source of that duration are read; None if that is not known."""
         ends = [end for end in (duration, self.end) if end is not None]
         return max(0.0, min(ends) - self.start) if ends else None
 
 
-class PartOfSource(Source):
-    """A part of a source that has to be read from its beginning. Frames keep their times.
+class LiveUntil(WrappedSource):
+    """A live source up to a time. One that gives nothing any more is interrupted a second later.
 
-    A live source is interrupted a second after the end of the part, so that one that gives nothing any more ends too.
+    Args:
+        end: seconds; frames from it on are left out.
     """
 
-    def __init__(self, source: Source, part: Part) -> None:
-        self._source, self.part = source, part
-        self.period, self.live, self.rereadable = source.period, source.live, source.rereadable
-        self.duration = part.length_of(source.duration)
+    def __init__(self, source: Source, end: float) -> None:
+        super().__init__(source)
+        self._end = end
         self._timer: threading.Timer | None = None
 
     def frames(self) -> Iterator[Frame]:
         """See Source."""
         for frame in self._source:
-            if self.live and self.part.end is not None and self._timer is None:
-                self._timer = threading.Timer(max(0.0, self.part.end - frame.time) + _LATE, self._source.interrupt)
+            if self._timer is None:
+                self._timer = threading.Timer(max(0.0, self._end - frame.time) + _LATE, self._source.interrupt)
                 self._timer.daemon = True
                 self._timer.start()
-            if self.part.end is not None and frame.time >= self.part.end - 1e-6:
+            if frame.time >= self._end - 1e-6:
                 return
-            if frame.time >= self.part.start - 1e-6:
-                yield frame
+            yield frame
         self.incomplete = self._source.incomplete
-
-    def interrupt(self) -> None:
-        """See Source."""
-        self._source.interrupt()
 
     def close(self) -> None:
         """See Source."""
         if self._timer is not None:
             self._timer.cancel()
-        self._source.close()
+        super().close()

@@ -115,6 +115,22 @@ class Source(ABC):
         """Release the device or file. Implies interrupt()."""
 
 
+class WrappedSource(Source):
+    """A source whose frames are those of another one, changed or watched on their way; give frames()."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.live, self.period, self.shown = source.live, source.period, source.shown
+
+    def interrupt(self) -> None:
+        """See Source."""
+        self._source.interrupt()
+
+    def close(self) -> None:
+        """See Source."""
+        self._source.close()
+
+
 def _turned(frame: Frame, degrees: int) -> Image:
     """Return a frame's image turned clockwise."""
     return np.ascontiguousarray(np.rot90(frame.image, -degrees // 90))

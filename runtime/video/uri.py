@@ -16,7 +16,7 @@ from .cameras.local_cameras import local_camera
 from .decoding.picture_decoder import DecoderChoice
 from .network.address import HTTP_SCHEMES, STREAM_PROTOCOLS, network_address, with_plain_scheme
 from .network.http_source import ask
-from .part import ImageTimes, Part, PartOfSource
+from .part import ImageTimes, LiveUntil, Part
 from .paths import open_path, path_of
 from .recordings.files import VideoFile
 from .recordings.stdin import open_pipe, pipe_options
@@ -74,7 +74,7 @@ def open_source(
         source.close()
         raise VljEdgeError(f"{without_credentials(str(uri))} is live and has no later start: leave the start out")
     if source.live and end is not None:
-        source = PartOfSource(source, part)
+        source = LiveUntil(source, end)
     source.rotate, source.shown = rotate, without_credentials(str(uri))
     return source
 

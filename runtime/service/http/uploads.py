@@ -18,7 +18,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from vlj_edge.errors import VljEdgeError
 
 from ...video.decoding.pyav import open_container, picture_stream
-from ...video.source import Frame, Source
+from ...video.source import Frame, Source, WrappedSource
 from ...video.uri import open_source
 
 _MAX_FIELD_BYTES = 32_768  # of all fields together
@@ -221,12 +221,12 @@ def open_clip(clip: Path, until: float, closing: threading.Event) -> Source:
     return _TimedSource(open_source(clip), until, closing)
 
 
-class _TimedSource(Source):
+class _TimedSource(WrappedSource):
     """A source that raises TookTooLong once its time is over."""
 
     def __init__(self, source: Source, until: float, closing: threading.Event) -> None:
-        self._source, self._until, self._closing = source, until, closing
-        self.period = source.period
+        super().__init__(source)
+        self._until, self._closing = until, closing
 
     def frames(self) -> Iterator[Frame]:
         """See Source."""
@@ -234,10 +234,6 @@ class _TimedSource(Source):
             check_time(self._until, self._closing)
             yield frame
         self.incomplete = self._source.incomplete
-
-    def close(self) -> None:
-        """See Source."""
-        self._source.close()
 
 
 def check_time(until: float, closing: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""A part of a source that cannot jump."""
+"""A live source up to a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vlj_edge.runtime.video.part import Part, PartOfSource
+from vlj_edge.runtime.video.part import LiveUntil
 from vlj_edge.runtime.video.source import Frame, Source
 
 
@@ -34,20 +34,20 @@ class Stalling(Source):
 
 def test_a_live_source_that_gives_nothing_more_ends_with_its_part() -> None:
     started = time.monotonic()
-    with PartOfSource(Stalling([0.0, 0.25, 0.5]), Part(end=1.0)) as source:
+    with LiveUntil(Stalling([0.0, 0.25, 0.5]), 1.0) as source:
         assert [frame.time for frame in source] == [0.0, 0.25, 0.5]
         assert source.incomplete is None
     assert 1.0 <= time.monotonic() - started < 20
 
 
 def test_a_live_source_ends_with_the_first_frame_behind_its_part() -> None:
-    with PartOfSource(Stalling([0.0, 0.5, 1.0, 1.5]), Part(end=1.0)) as source:
+    with LiveUntil(Stalling([0.0, 0.5, 1.0, 1.5]), 1.0) as source:
         assert [frame.time for frame in source] == [0.0, 0.5]
 
 
 def test_closing_leaves_no_thread() -> None:
     before = set(threading.enumerate())
-    source = PartOfSource(Stalling([0.0, 0.25]), Part(end=3600.0))
+    source = LiveUntil(Stalling([0.0, 0.25]), 3600.0)
     assert next(iter(source)).time == 0.0
     source.close()
     deadline = time.monotonic() + 10
