@@ -11,9 +11,9 @@ from vlj_edge.atomic_write import atomic_write
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Moment
 
-from ..video.decoding.jpeg import encode_jpeg
 from ..video.recordings.files import VideoFile
 from ..video.recordings.film import film
+from ..video.recordings.image import encode_jpeg
 from ..video.source import Frame, Source
 from ..video.uri import open_source
 

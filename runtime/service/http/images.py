@@ -11,7 +11,7 @@ from weakref import proxy
 
 from vlj_edge.errors import VljEdgeError
 
-from ...video.decoding.jpeg import encode_jpeg
+from ...video.recordings.image import encode_jpeg
 from ..channel import Channel
 
 BOUNDARY = "frame"

@@ -16,6 +16,4 @@ def import_opencv() -> ModuleType:
     """
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
-    # OpenCV's own AVI reader prints what it finds in a damaged file, and reads nothing that FFmpeg does not.
-    os.environ.setdefault("OPENCV_VIDEOIO_PRIORITY_CV_MJPEG", "0")
     return require("cv2", "cpu")

@@ -29,17 +29,13 @@ def warn_of_rate(shown: str, rate: float) -> None:
     _LOG.warning("%s does not say how fast its frames are: %g a second are assumed, --fps sets another", shown, rate)
 
 
-def _same(place: Path | str) -> Path | str:
-    return place
-
-
 class VideoFile(Source):
     """A recording that FFmpeg reads. No picture is dropped for being late.
 
     A picture is converted to BGR when its `Frame.image` is first asked for, since most are never sampled.
 
     Args:
-        place: a file's path, a URL, or an object with read() and optionally seek(), which close() closes.
+        place: a file's path, or an object with read() and optionally seek(), which close() closes.
         shown: its name in messages; the path if None.
         part: what of it is read.
         sampled_at: see Decoder.
@@ -57,7 +53,7 @@ class VideoFile(Source):
 
     def __init__(
         self,
-        place: Path | str | Any,
+        place: Path | Any,
         shown: str | None = None,
         part: Part | None = None,
         sampled_at: float | None = None,
@@ -66,10 +62,10 @@ class VideoFile(Source):
         form: str | None = None,
     ) -> None:
         self._shown, self.part = shown or str(place), part or Part()
-        self._place = place if isinstance(place, Path | str) else Interruptible(place)
+        self._place = place if isinstance(place, Path) else Interruptible(place)
         self._options, self._form = options, form
-        if again is None and (place.is_file() if isinstance(place, Path) else isinstance(place, str)):
-            again = partial(_same, place)
+        if again is None and isinstance(place, Path) and place.is_file():
+            again = partial(Path, place)
         self._again, self.rereadable = again, again is not None
         self._stop, self._closed, self._at_end = threading.Event(), False, False
         # Held in every call into the container: one that is closed under another thread's read aborts the process.
@@ -129,7 +125,7 @@ class VideoFile(Source):
     def interrupt(self) -> None:
         """See Source."""
         self._stop.set()
-        if not isinstance(self._place, Path | str):  # a read that waits for more ends
+        if not isinstance(self._place, Path):  # a read that waits for more ends
             self._place.close()
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
-"""One image file: its pixels as a viewer shows them, and when it was taken."""
+"""Images: what is in a file as a viewer shows it, when it was taken, and JPEGs."""
 
 from __future__ import annotations
 
+import io
 import warnings
 from datetime import datetime, timezone
 from pathlib import Path
@@ -34,6 +35,18 @@ def read_image(path: Path) -> Image:
             return np.ascontiguousarray(_rgb(upright)[..., ::-1])
     except Exception as error:  # of damaged files Pillow raises errors of many types
         raise _unreadable(path, error) from None
+
+
+def encode_jpeg(image: Image, most_width: int, quality: int = 75) -> bytes:
+    """Return an image, uint8 [height, width, 3] BGR, as a JPEG at most `most_width` pixels wide."""
+    height, width = image.shape[:2]
+    picture = PIL.Image.frombuffer("RGB", (width, height), image.tobytes(), "raw", "BGR", 0, 1)
+    if width > most_width:
+        size = (most_width, max(1, round(height * most_width / width)))
+        picture = picture.resize(size, PIL.Image.Resampling.BILINEAR, reducing_gap=2.0)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
 
 
 def is_animated_png(path: Path) -> bool:

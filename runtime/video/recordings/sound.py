@@ -31,7 +31,7 @@ class Sound:
 
     def __init__(
         self,
-        place: Path | str,
+        place: Path | Any,
         shown: str,
         options: dict[str, str] | None,
         start: float = 0.0,
@@ -56,7 +56,7 @@ class Sound:
         self._close_place()
 
     def _close_place(self) -> None:
-        if not isinstance(self._place, Path | str):
+        if not isinstance(self._place, Path):
             self._place.close()
 
     def frames(self) -> Iterator[Any]:
