@@ -42,8 +42,8 @@ def vlj_edge(*arguments: str | Path, cwd: Path | None = None) -> Done:
     return _run([*COMMAND, *map(str, arguments)], cwd)
 
 
-def refused(*arguments: str | Path) -> Done:
-    """Run `vlj-edge ARGUMENTS`, a call that is wrong, in this process, which saves starting another.
+def run_here(*arguments: str | Path) -> Done:
+    """Run `vlj-edge ARGUMENTS` in this process, which saves starting another.
 
     What native libraries write to stderr, signals and imports are not seen here: for these, run vlj_edge().
     """

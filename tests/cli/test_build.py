@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import error_of, refused, vlj_edge, vlj_edge_without
+from tests.cli.command import error_of, run_here, vlj_edge, vlj_edge_without
 from tests.needs import needs
 from vlj_edge.bundle import nano_bundle, verify_bundle
 from vlj_edge.runtime.engines.tensorrt.device import driver_found
@@ -57,23 +57,23 @@ def test_export_builds_as_well(tmp_path: Path) -> None:
 @needs("torch")
 @without_card
 def test_without_a_card_it_asks_for_a_target(nano: Path) -> None:
-    assert "--target sm86" in error_of(refused("build", nano))
-    assert "--target sm86" in error_of(refused("export", "--engine", "tensorrt", "--out", nano.with_name("out")))
+    assert "--target sm86" in error_of(run_here("build", nano))
+    assert "--target sm86" in error_of(run_here("export", "--engine", "tensorrt", "--out", nano.with_name("out")))
     assert not nano.with_name("out").exists(), "said before the export, not after it"
 
 
 def test_what_cannot_be_built_is_one_line(nano: Path) -> None:
-    unknown = error_of(refused("build", nano, "--target", "jetson"))
+    unknown = error_of(run_here("build", nano, "--target", "jetson"))
     assert all(name in unknown for name in TARGETS)
-    assert "nothing to build" in error_of(refused("build", nano, "--target", "wearable"))
-    assert "has no encoder" in error_of(refused("build", nano, "--target", "sm86", "--engine", "encoder"))
-    assert "is no bundle" in error_of(refused("build", nano.parent, "--target", "sm86"))
+    assert "nothing to build" in error_of(run_here("build", nano, "--target", "wearable"))
+    assert "has no encoder" in error_of(run_here("build", nano, "--target", "sm86", "--engine", "encoder"))
+    assert "is no bundle" in error_of(run_here("build", nano.parent, "--target", "sm86"))
 
 
 @needs_rtx
 @without_card
 def test_a_jetson_s_engines_are_built_on_the_jetson(nano: Path) -> None:
-    assert "on a Jetson run vlj-edge build there" in error_of(refused("build", nano, "--target", "jetson-orin"))
+    assert "on a Jetson run vlj-edge build there" in error_of(run_here("build", nano, "--target", "jetson-orin"))
 
 
 def test_a_missing_tensorrt_names_the_extra(nano: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_bundle_that_was_changed_is_not_built(nano: Path) -> None:
     with (nano / "decoder.onnx").open("ab") as graph:
         graph.write(b"more")
     assert "is not the file that was exported" in error_of(
-        refused("build", nano, "--target", "sm86", "--engine", "decoder")
+        run_here("build", nano, "--target", "sm86", "--engine", "decoder")
     )
 
 

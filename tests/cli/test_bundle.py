@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import error_of, refused, vlj_edge
+from tests.cli.command import error_of, run_here, vlj_edge
 from vlj_edge.bundle import MANIFEST
 
 
@@ -108,7 +108,7 @@ MANIFEST_HARMS = [come_from_the_future, leave, lose_the_manifest]
 @pytest.mark.parametrize("harm", FILE_HARMS + MANIFEST_HARMS)
 def test_narrate_refuses_in_one_line(harm: Callable[[Path], str], bundle: Path, video: Path, tmp_path: Path) -> None:
     named = harm(bundle)
-    done = refused("narrate", video, "--bundle", bundle, "--srt", tmp_path / "out.srt")
+    done = run_here("narrate", video, "--bundle", bundle, "--srt", tmp_path / "out.srt")
     assert named in error_of(done)
     assert str(bundle) in error_of(done)
     assert done.stdout == ""
@@ -118,7 +118,7 @@ def test_narrate_refuses_in_one_line(harm: Callable[[Path], str], bundle: Path, 
 @pytest.mark.parametrize("harm", FILE_HARMS + MANIFEST_HARMS)
 def test_verify_refuses_in_one_line(harm: Callable[[Path], str], bundle: Path) -> None:
     named = harm(bundle)
-    done = refused("verify", bundle)
+    done = run_here("verify", bundle)
     assert named in error_of(done)
     assert done.stdout == ""
 
@@ -127,7 +127,7 @@ def test_verify_refuses_in_one_line(harm: Callable[[Path], str], bundle: Path) -
 @pytest.mark.parametrize("harm", MANIFEST_HARMS)
 def test_inspect_refuses_in_one_line(harm: Callable[[Path], str], options: list[str], bundle: Path) -> None:
     named = harm(bundle)
-    done = refused("inspect", bundle, *options)
+    done = run_here("inspect", bundle, *options)
     assert named in error_of(done)
     assert done.stdout == ""
 

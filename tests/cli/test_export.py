@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Done, error_of, python, refused, start, vlj_edge
+from tests.cli.command import Done, error_of, python, run_here, start, vlj_edge
 from tests.needs import needs
 from vlj_edge.export.weights.locations import shipped_weights
 from vlj_edge.presets import PRESETS
@@ -46,7 +46,7 @@ def export(monkeypatch: pytest.MonkeyPatch) -> Export:
 
     monkeypatch.setitem(PRESETS, "tiny", TINY)
 
-    return lambda *arguments, preset="tiny": refused("export", *arguments, "--preset", preset)
+    return lambda *arguments, preset="tiny": run_here("export", *arguments, "--preset", preset)
 
 
 # Run each call of argv[1] (JSON) in turn; print its error, and whether torch was imported by then.
@@ -118,7 +118,7 @@ def test_a_wrong_argument_is_reported_before_torch_is_imported(tmp_path: Path) -
 
 
 def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
-    line = error_of(refused("export", tmp_path / "none", "--out", tmp_path / "out"))
+    line = error_of(run_here("export", tmp_path / "none", "--out", tmp_path / "out"))
     assert str(tmp_path / "none") in line
     assert list(tmp_path.iterdir()) == []
 

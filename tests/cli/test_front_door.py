@@ -15,7 +15,7 @@ from tests.cli.command import (
     after_backend_warning,
     error_of,
     python,
-    refused,
+    run_here,
     vlj_edge,
     vlj_edge_without,
 )
@@ -163,7 +163,7 @@ def test_export_says_which_extra_to_install(missing: str, extra: str, tmp_path: 
     ids=" ".join,
 )
 def test_a_wrong_call_exits_with_2_and_how_it_is_used(arguments: list[str]) -> None:
-    done = refused(*arguments)
+    done = run_here(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Usage: vlj-edge ")
     assert "Traceback" not in done.stderr
@@ -183,4 +183,4 @@ def test_standard_streams_may_be_closed(video: Path, tmp_path: Path, closed: str
 
 @pytest.mark.parametrize("option", ["--fps=nan", "--fps=0.0001", "--novel-below=nan"])
 def test_a_number_that_is_none_is_a_wrong_call(video: Path, option: str) -> None:
-    assert refused("embed", video, option).returncode == 2
+    assert run_here("embed", video, option).returncode == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.command import after_backend_warning, error_of, refused, start, vlj_edge
+from tests.cli.command import after_backend_warning, error_of, run_here, start, vlj_edge
 from tests.runtime.tiny_bundle import RED
 
 
@@ -85,7 +85,7 @@ def test_calls_that_are_wrong(video: Path, tiny_bundle: Path, tmp_path: Path) ->
         (("classify", video, "--bank", "b", "--template", "{}"), "--template is for --labels"),
         (("ask", video, "a", "b", "c", "--choices", "x,y", "--choices", "x,y"), "3 questions and 2 --choices"),
     ):
-        done = refused(*arguments)
+        done = run_here(*arguments)
         assert done.returncode == 2 and message in done.stderr
     for arguments, message in (
         (("classify", video, "--labels", " , "), "there are no labels"),
@@ -93,4 +93,4 @@ def test_calls_that_are_wrong(video: Path, tiny_bundle: Path, tmp_path: Path) ->
         (("ask", video, " ", "--choices", "red,blue"), "the text is empty"),
         (("labels", "red", "--out", tmp_path / "no" / "bank.npz"), "cannot be written"),
     ):
-        assert message in error_of(refused(*arguments, "--bundle", tiny_bundle))
+        assert message in error_of(run_here(*arguments, "--bundle", tiny_bundle))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import COMMAND, after_backend_warning, error_of, json_lines, refused, start, vlj_edge
+from tests.cli.command import COMMAND, after_backend_warning, error_of, json_lines, run_here, start, vlj_edge
 from tests.cli.conftest import write_video
 from tests.cli.srt import Cue, read_srt
 from tests.runtime.tiny_bundle import BLACK, BLUE, RED
@@ -89,7 +89,7 @@ def test_a_video_without_anything_to_say_still_has_totals(tiny_bundle: Path, tmp
 
 
 def test_a_query_of_white_space_is_refused(video: Path, tiny_bundle: Path) -> None:
-    assert "empty" in error_of(refused("narrate", video, "--bundle", tiny_bundle, "--query", " "))
+    assert "empty" in error_of(run_here("narrate", video, "--bundle", tiny_bundle, "--query", " "))
 
 
 # --- stopped in the middle
@@ -172,7 +172,7 @@ def test_a_video_that_breaks_off_is_narrated_up_to_there(video: Path, tiny_bundl
 
 
 def test_a_missing_video_is_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
-    done = refused("narrate", tmp_path / "none.mp4", "--bundle", tiny_bundle)
+    done = run_here("narrate", tmp_path / "none.mp4", "--bundle", tiny_bundle)
     assert str(tmp_path / "none.mp4") in error_of(done)
     assert done.stdout == ""
 
@@ -199,7 +199,7 @@ def test_sound_only_is_one_line(sound: Path, tiny_bundle: Path) -> None:
 
 def test_a_folder_without_images_is_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
-    assert "images" in error_of(refused("narrate", tmp_path, "--bundle", tiny_bundle))
+    assert "images" in error_of(run_here("narrate", tmp_path, "--bundle", tiny_bundle))
 
 
 def test_a_folder_with_a_damaged_image_is_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -214,17 +214,17 @@ def test_a_camera_that_is_not_there_is_one_line(camera: str, tiny_bundle: Path) 
 
 
 def test_a_password_in_a_source_is_not_repeated(tiny_bundle: Path) -> None:
-    done = refused("narrate", "rtsp://admin:hunter2@cam.local/live", "--bundle", tiny_bundle)
+    done = run_here("narrate", "rtsp://admin:hunter2@cam.local/live", "--bundle", tiny_bundle)
     assert "rtsp://***@cam.local/live" in error_of(done)
     assert "hunter2" not in done.stderr
 
 
 def test_a_line_break_in_a_path_is_still_one_line(tiny_bundle: Path) -> None:
-    assert "no such" in error_of(refused("narrate", "no\nsuch", "--bundle", tiny_bundle))
+    assert "no such" in error_of(run_here("narrate", "no\nsuch", "--bundle", tiny_bundle))
 
 
 def test_subtitles_that_cannot_be_written_are_one_line(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    done = refused("narrate", video, "--bundle", tiny_bundle, "--srt", tmp_path / "no" / "folder.srt")
+    done = run_here("narrate", video, "--bundle", tiny_bundle, "--srt", tmp_path / "no" / "folder.srt")
     assert str(tmp_path / "no" / "folder.srt") in error_of(done)
     assert done.stdout == ""
 
@@ -232,6 +232,6 @@ def test_subtitles_that_cannot_be_written_are_one_line(video: Path, tiny_bundle:
 def test_subtitles_do_not_overwrite_the_video(tiny_bundle: Path, tmp_path: Path) -> None:
     video = write_video(tmp_path / "video.avi", [(RED, 2)])
     before = video.read_bytes()
-    done = refused("narrate", video, "--bundle", tiny_bundle, "--srt", video)
+    done = run_here("narrate", video, "--bundle", tiny_bundle, "--srt", video)
     assert "--srt" in error_of(done)
     assert video.read_bytes() == before

@@ -18,16 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.cli.command import COMMAND, Done, error_of, refused
+from tests.cli.command import COMMAND, Done, error_of, run_here
 from tests.cli.conftest import write_video
 from tests.runtime.films import ffmpeg, needs_ffmpeg
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from vlj_edge.cli.batch import output_paths
 from vlj_edge.cli.part_options import Seconds
-
-
-def run_here(*arguments: str | Path) -> Done:
-    return refused(*arguments)  # runs any call in this process
 
 
 def windows_of(done: Done) -> list[tuple[float, float]]:

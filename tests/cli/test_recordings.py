@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Done, after_backend_warning, refused, vlj_edge
+from tests.cli.command import Done, after_backend_warning, run_here, vlj_edge
 from tests.runtime.video.corpus import Corpus
 
 pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
@@ -45,7 +45,7 @@ def command(tiny_bundle: Path, tmp_path: Path) -> Callable[[str, Path], Done]:
             "classify": ("--labels", "red,green,blue", "--json"),
             "index": ("--store", tmp_path / "store"),
         }
-        return refused(name, path, *options.get(name, ()), "--bundle", tiny_bundle)
+        return run_here(name, path, *options.get(name, ()), "--bundle", tiny_bundle)
 
     return run
 

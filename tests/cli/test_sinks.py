@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import refused, vlj_edge
+from tests.cli.command import run_here, vlj_edge
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from vlj_edge.runtime.video.recordings.files import VideoFile
 
@@ -84,11 +84,11 @@ def test_several_sources_take_turns(make_video: MakeVideo, tiny_bundle: Path, tm
     ],
 )
 def test_sinks_that_cannot_be_opened(video: Path, tiny_bundle: Path, options: tuple[str, ...], expected: str) -> None:
-    done = refused("narrate", video, "--bundle", tiny_bundle, *options)
+    done = run_here("narrate", video, "--bundle", tiny_bundle, *options)
     assert done.returncode == 1 and expected in done.stderr and done.stdout == "" and "Traceback" not in done.stderr
 
 
 def test_a_source_may_not_be_written_over(video: Path, tiny_bundle: Path) -> None:
     for option in ("--log", "--vtt"):
-        done = refused("narrate", video, "--bundle", tiny_bundle, option, video)
+        done = run_here("narrate", video, "--bundle", tiny_bundle, option, video)
         assert done.returncode == 1 and str(video) in done.stderr

@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tests.cli.command import COMMAND, refused
+from tests.cli.command import COMMAND, run_here
 from vlj_edge import VljEdgeError, open_source
 from vlj_edge.cli.source_names import name_and_uri
 from vlj_edge.runtime.library.store import real_path, stored_path
@@ -52,7 +52,7 @@ def test_what_exists_is_read_whatever_its_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(clip)
-    done = refused(verb, name, *OPTIONS[verb], "--bundle", tiny_bundle)
+    done = run_here(verb, name, *OPTIONS[verb], "--bundle", tiny_bundle)
     assert done.returncode == 0, done.stderr
     assert verb == "index" or [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -193,7 +193,7 @@ def test_a_file_that_looks_like_an_option_is_pointed_at(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("-clip.mp4").write_bytes(clip)
-    done = refused("narrate", "-clip.mp4")
+    done = run_here("narrate", "-clip.mp4")
     assert done.returncode == 2 and "./-clip.mp4" in done.stderr
 
 
@@ -205,10 +205,10 @@ def test_folders_of_videos_print_names_as_one_line_of_valid_text(
     for name in names:
         (tmp_path / "videos" / name).write_bytes(clip)
     videos, common = tmp_path / "videos", ("--bundle", tiny_bundle)
-    plain = refused("classify", videos, "--labels", "red,green", *common).stdout.encode().decode()
+    plain = run_here("classify", videos, "--labels", "red,green", *common).stdout.encode().decode()
     assert len(plain.splitlines()) == 2 and r"caf\xe9.mp4" in plain
-    lines = refused("classify", videos, "--labels", "red,green", "--json", *common).stdout.splitlines()
+    lines = run_here("classify", videos, "--labels", "red,green", "--json", *common).stdout.splitlines()
     assert {Path(json.loads(line)["source"]) for line in lines} == {videos / name for name in names}
-    done = refused("narrate", videos, "--out", tmp_path / "texts", *common)
+    done = run_here("narrate", videos, "--out", tmp_path / "texts", *common)
     assert done.returncode == 0 and len(done.stdout.encode().splitlines()) == 2
     assert {path.stem for path in (tmp_path / "texts").iterdir()} == {Path(name).stem for name in names}

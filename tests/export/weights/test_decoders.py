@@ -168,7 +168,7 @@ def configure(tiny: Path, **changes: Any) -> None:
     (tiny / "config.json").write_text(json.dumps(config | changes))
 
 
-def refused(path: Path, words: str) -> None:
+def run_here(path: Path, words: str) -> None:
     with pytest.raises(VljEdgeError, match=words) as error:
         read_causal_llama(path)
     assert "\n" not in str(error.value) and str(path.name) in str(error.value)
@@ -205,7 +205,7 @@ def refused(path: Path, words: str) -> None:
 )
 def test_a_config_that_computes_something_else_is_refused(tiny: Path, changes: dict[str, Any], words: str) -> None:
     configure(tiny, **changes)
-    refused(tiny, words)
+    run_here(tiny, words)
 
 
 def change_tensors(tiny: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
@@ -226,7 +226,7 @@ def change_tensors(tiny: Path, change: Callable[[dict[str, torch.Tensor]], Any])
 )
 def test_other_tensors_than_the_configs_are_refused(tiny: Path, change: Callable[[Any], Any], words: str) -> None:
     change_tensors(tiny, change)
-    refused(tiny, words)
+    run_here(tiny, words)
 
 
 def test_a_head_that_is_the_token_table_is_no_head_of_its_own(tiny: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_tokenizer_of_another_model_is_refused(tiny: Path) -> None:
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens([f"<extra{i}>" for i in range(50)])
     tokenizer.save(str(tiny / "tokenizer.json"))
-    refused(tiny, "ids")
+    run_here(tiny, "ids")
     (tiny / "tokenizer.json").write_text("{\n}")
     with pytest.raises(VljEdgeError, match=r"tokenizer\.json") as error:
         read_causal_llama(tiny)
@@ -333,7 +333,7 @@ def test_an_output_that_is_the_token_table_is_dropped(tmp_path: Path) -> None:
     tensors = as_llama_cpp_has_it(tiny_model(PLAIN))
     tied = write_gguf(tmp_path / "tied.gguf", tensors=tensors | {"output.weight": tensors["token_embd.weight"]})
     assert read_causal_llama(tied).state.keys() == read_causal_llama(write_gguf(tmp_path / "plain.gguf")).state.keys()
-    refused(write_gguf(tmp_path / "own.gguf", tensors=tensors | {"output.weight": torch.zeros(300, 32)}), "lm_head")
+    run_here(write_gguf(tmp_path / "own.gguf", tensors=tensors | {"output.weight": torch.zeros(300, 32)}), "lm_head")
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_an_output_that_is_the_token_table_is_dropped(tmp_path: Path) -> None:
     ],
 )
 def test_a_gguf_that_computes_something_else_is_refused(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
-    refused(write_gguf(tmp_path / "tiny.gguf", settings), words)
+    run_here(write_gguf(tmp_path / "tiny.gguf", settings), words)
 
 
 def test_ggufs_tensors_are_checked(tmp_path: Path) -> None:
@@ -375,24 +375,24 @@ def test_ggufs_tensors_are_checked(tmp_path: Path) -> None:
         (tensors | {"blk.0.attn_q.bias": torch.ones(32)}, r"unexpected: blk\.0\.attn_q\.bias"),
         (tensors | {"blk.0.attn_k.weight": torch.ones(32, 32)}, r"k_proj\.weight \(32, 32\) instead of \(16, 32\)"),
     ):
-        refused(write_gguf(tmp_path / "tiny.gguf", tensors=wrong), words)
+        run_here(write_gguf(tmp_path / "tiny.gguf", tensors=wrong), words)
 
 
 @pytest.mark.parametrize("kept", [0, 3, 10, 500, 5_000, 20_000, -1])
 def test_a_gguf_that_was_cut_short_is_refused(tmp_path: Path, kept: int) -> None:
     path = write_gguf(tmp_path / "cut.gguf")
     path.write_bytes(path.read_bytes().rstrip(b"\0")[:kept])  # the writer pads the end
-    refused(path, "GGUF")
+    run_here(path, "GGUF")
 
 
 def test_what_is_no_gguf_of_a_llama_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path, r"config\.json.*\.gguf")
-    refused(tmp_path / "none.gguf", r"none\.gguf")
+    run_here(tmp_path, r"config\.json.*\.gguf")
+    run_here(tmp_path / "none.gguf", r"none\.gguf")
     noise = tmp_path / "noise.gguf"
     noise.write_bytes(bytes(range(256)) * 8)
-    refused(noise, "GGUF")
-    refused(write_gguf(tmp_path / "other.gguf", architecture="gemma3"), "gemma3")
-    refused(tmp_path, r"\.gguf")
+    run_here(noise, "GGUF")
+    run_here(write_gguf(tmp_path / "other.gguf", architecture="gemma3"), "gemma3")
+    run_here(tmp_path, r"\.gguf")
 
 
 def test_the_package_is_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
