@@ -19,8 +19,8 @@ def augment(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     colours, drift = random_colours(strength, rng), light_drift(len(frames), rng)
     images = np.empty(frames.shape, np.float32)
     for image, frame, gain in zip(images, frames, drift, strict=True):
-        seen = cv2.LUT(move_and_blur(frame, matrix, blur), curve).astype(np.float32)
-        cv2.transform(seen, colours * gain, dst=image)
+        image_out = cv2.LUT(move_and_blur(frame, matrix, blur), curve).astype(np.float32)
+        cv2.transform(image_out, colours * gain, dst=image)
     noisy = add_sensor_noise(images, rng.uniform(0.5, 7.0) * strength, rng)
     if rng.random() < 0.5:
         quality = int(rng.integers(60, 96))

@@ -17,7 +17,7 @@ from typing import Any
 import click
 import numpy as np
 from policies import live_changes, remembered_texts, uniform
-from recordings import Judge, Recording, Speaker, record_all
+from recordings import Judge, Recording, TextDecoder, record_all
 from rich.console import Console
 from rich.progress import track
 
@@ -57,23 +57,23 @@ class Trial:
 
 def settings() -> Iterator[MeaningGateSettings]:
     for values in itertools.product(*GRID.values()):
-        chosen = dict(zip(GRID, values, strict=True))
-        forget = min(chosen["speak_below"] + HYSTERESIS, 1.0)
-        yield replace(MeaningGateSettings(), **chosen, **FIXED, forget_above=forget)
+        values_by_name = dict(zip(GRID, values, strict=True))
+        forget = min(values_by_name["speak_below"] + HYSTERESIS, 1.0)
+        yield replace(MeaningGateSettings(), **values_by_name, **FIXED, forget_above=forget)
 
 
 def measure(
     recordings: Sequence[Recording],
-    speaker: Speaker,
+    decoder: TextDecoder,
     judge: Judge,
     gate: MeaningGateSettings,
     memory: CaptionMemorySettings,
 ) -> Trial:
     scores, count, encoded = [], 0, 0
     for recording in recordings:
-        changes, asked = live_changes(recording, gate)
-        encoded += asked
-        texts, _ = remembered_texts(changes, speaker, memory)
+        changes, windows_encoded = live_changes(recording, gate)
+        encoded += windows_encoded
+        texts, _ = remembered_texts(changes, decoder, memory)
         decodes = [(change.time, text) for change, text in zip(changes, texts, strict=True)]
         scores.append(judge.scores(recording, decodes))
         count += len(changes)
@@ -91,17 +91,17 @@ def choose(trials: Sequence[Trial]) -> Trial:
     )
 
 
-def calibrate(recordings: Sequence[Recording], speaker: Speaker, defaults: GateSettings) -> GateSettings:
+def calibrate(recordings: Sequence[Recording], decoder: TextDecoder, defaults: GateSettings) -> GateSettings:
     judge = Judge(recordings)
-    once_a_second = [judge.scores(r, uniform(r, speaker, 1.0, average=False)) for r in recordings]
-    wanted = float(np.concatenate(once_a_second).mean())
-    console.print(f"one decode a second: CIDEr {wanted:.3f}")
+    once_a_second = [judge.scores(r, uniform(r, decoder, 1.0, average=False)) for r in recordings]
+    uniform_cider = float(np.concatenate(once_a_second).mean())
+    console.print(f"one decode a second: CIDEr {uniform_cider:.3f}")
     gates = track(list(settings()), "gates", console=console, disable=not console.is_terminal)
-    found = choose([measure(recordings, speaker, judge, gate, MEMORY) for gate in gates])
+    best = choose([measure(recordings, decoder, judge, gate, MEMORY) for gate in gates])
     memories = [replace(MEMORY, same_at_rest=same) for same in SAME_AT_REST]
-    found = choose([measure(recordings, speaker, judge, found.meaning, memory) for memory in memories])
-    console.print(f"chosen: CIDEr {found.cider:.3f} with {found.rate:.3f} texts a second, {found.encoded:.1%} encoded")
-    return replace(defaults, meaning=found.meaning, memory=found.memory)
+    best = choose([measure(recordings, decoder, judge, best.meaning, memory) for memory in memories])
+    console.print(f"chosen: CIDEr {best.cider:.3f} with {best.rate:.3f} texts a second, {best.encoded:.1%} encoded")
+    return replace(defaults, meaning=best.meaning, memory=best.memory)
 
 
 @click.command()
@@ -112,7 +112,7 @@ def main(bundle: Path, streams: Path, weights: Path) -> None:
     """Calibrate on the streams (video and JSON) in a folder; no test stream and not the demo may be among them."""
     model = vlj_edge.load(bundle)
     recordings = record_all(bundle, streams)
-    gates = calibrate(recordings, Speaker(weights), model.manifest.gates)
+    gates = calibrate(recordings, TextDecoder(weights), model.manifest.gates)
     (weights / "gates.json").write_text(json.dumps(asdict(gates), indent=1) + "\n")
     click.echo(f"{weights / 'gates.json'}: {gates}")
 

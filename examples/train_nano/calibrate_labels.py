@@ -18,7 +18,7 @@ from typing import Any
 import click
 import numpy as np
 from clips import ACT, load_episodes
-from evaluate import NAMES, Found, Scorer, look
+from evaluate import NAMES, Predictions, Scorer, predict_windows
 from figures import interval
 from provenance import provenance
 from tasks import TASK_QUERIES, TASKS
@@ -35,20 +35,20 @@ def label_of(task: str) -> str:
     return TASKS[task].captions[0].removeprefix(ARM)
 
 
-def cosines(scorer: Scorer, found: Found, templates: tuple[str, ...]) -> np.ndarray:
+def cosines(scorer: Scorer, predictions: Predictions, templates: tuple[str, ...]) -> np.ndarray:
     labels = scorer.embed_labels([tuple(t.replace("{}", label_of(name)) for t in templates) for name in NAMES])
-    return (found.task_answer @ labels.T).numpy()
+    return (predictions.task_answer @ labels.T).numpy()
 
 
-def calibrate(scorer: Scorer, found: Found) -> LabelSettings:
-    acting = found.phase == ACT
-    truth = found.task[acting]
-    tried = {templates: cosines(scorer, found, templates)[acting] for templates in TEMPLATES}
-    templates = max(tried, key=lambda each: float((tried[each].argmax(1) == truth).mean()))
-    temperature = min(TEMPERATURES, key=lambda each: loss(tried[templates], truth, each))
-    own, other = nearest(tried[templates], truth)
+def calibrate(scorer: Scorer, predictions: Predictions) -> LabelSettings:
+    acting = predictions.phase == ACT
+    truth = predictions.task[acting]
+    scores = {templates: cosines(scorer, predictions, templates)[acting] for templates in TEMPLATES}
+    templates = max(scores, key=lambda each: float((scores[each].argmax(1) == truth).mean()))
+    temperature = min(TEMPERATURES, key=lambda candidate: loss(scores[templates], truth, candidate))
+    right_cosines, other_cosines = nearest(scores[templates], truth)
     levels = np.linspace(-1, 1, 2001)
-    false_refusals, false_labels = (own[:, None] < levels).mean(0), (other[:, None] >= levels).mean(0)
+    false_refusals, false_labels = (right_cosines[:, None] < levels).mean(0), (other_cosines[:, None] >= levels).mean(0)
     none_below = float(levels[np.abs(false_refusals - false_labels).argmin()])
     return LabelSettings(TASK_QUERIES[0], templates, round(float(temperature), 4), round(none_below, 3))
 
@@ -66,28 +66,28 @@ def nearest(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return scores.max(1)[scores.argmax(1) == truth], others.max(1)
 
 
-def judge(scorer: Scorer, found: Found, settings: LabelSettings) -> dict[str, Any]:
+def judge(scorer: Scorer, predictions: Predictions, settings: LabelSettings) -> dict[str, Any]:
     """Return top-1, the calibration error of the scores, and the error rates of the threshold for "none of these"."""
-    acting = found.phase == ACT
-    truth, scores = found.task[acting], cosines(scorer, found, settings.templates)[acting]
-    right = scores.argmax(1) == truth
+    acting = predictions.phase == ACT
+    truth, scores = predictions.task[acting], cosines(scorer, predictions, settings.templates)[acting]
+    correct = scores.argmax(1) == truth
     confidence = 1 / np.exp((scores - scores.max(1, keepdims=True)) / settings.temperature).sum(1)
-    own, other = nearest(scores, truth)
+    right_cosines, other_cosines = nearest(scores, truth)
     return {
         "windows": len(truth),
-        "top1": interval(right, found.episode[acting]),
+        "top1": interval(correct, predictions.episode[acting]),
         "mean_score": round(float(confidence.mean()), 4),
-        "expected_calibration_error": round(calibration_error(confidence, right), 4),
-        "right_labels_refused": round(float((own < settings.none_below).mean()), 4),
-        "labels_shown_without_the_right_one": round(float((other >= settings.none_below).mean()), 4),
+        "expected_calibration_error": round(calibration_error(confidence, correct), 4),
+        "right_labels_refused": round(float((right_cosines < settings.none_below).mean()), 4),
+        "labels_shown_without_the_right_one": round(float((other_cosines >= settings.none_below).mean()), 4),
     }
 
 
-def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
     """Return the expected calibration error (Guo et al., arXiv 1706.04599)."""
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     parts = [place == number for number in np.unique(place)]
-    gaps = [abs(confidence[part].mean() - right[part].mean()) * part.mean() for part in parts]
+    gaps = [abs(confidence[part].mean() - correct[part].mean()) * part.mean() for part in parts]
     return float(np.sum(gaps))
 
 
@@ -99,15 +99,18 @@ def main(weights: Path, features: Path, out: Path | None) -> None:
     """Calibrate on validation episodes; --out evaluates on the test ones."""
     scorer = Scorer(weights)
     splits = ("val", "test") if out else ("val",)
-    found = {split: look(scorer, load_episodes(features, split), {}, split) for split in splits}
-    settings = calibrate(scorer, found["val"])
+    predictions = {split: predict_windows(scorer, load_episodes(features, split), {}, split) for split in splits}
+    settings = calibrate(scorer, predictions["val"])
     (weights / "labels.json").write_text(json.dumps(asdict(settings), indent=1) + "\n")
     click.echo(f"{weights / 'labels.json'}: {settings}")
     if out:
-        figures = {split: judge(scorer, some.where(some.zone != "outside"), settings) for split, some in found.items()}
-        about = provenance("python calibrate_labels.py --out ../../results/nano-labels.json")
-        about |= {"weights": seal(weights / MODEL_FILE).sha256, "settings": asdict(settings)}
-        out.write_text(json.dumps(about | figures, indent=2) + "\n", encoding="utf-8")
+        figures = {
+            split: judge(scorer, subset.where(subset.zone != "outside"), settings)
+            for split, subset in predictions.items()
+        }
+        header = provenance("python calibrate_labels.py --out ../../results/nano-labels.json")
+        header |= {"weights": seal(weights / MODEL_FILE).sha256, "settings": asdict(settings)}
+        out.write_text(json.dumps(header | figures, indent=2) + "\n", encoding="utf-8")
         click.echo(figures)
 
 

@@ -22,8 +22,8 @@ class Cider:
     """Scores against a fixed corpus: `references` is, for each thing described, its sentences."""
 
     def __init__(self, references: Sequence[Sequence[str]]) -> None:
-        seen = Counter(gram for group in references for gram in {g for text in group for g in _grams(text)})
-        self._rarity = {gram: math.log(max(1.0, count)) for gram, count in seen.items()}
+        documents = Counter(gram for group in references for gram in {g for text in group for g in _grams(text)})
+        self._rarity = {gram: math.log(max(1.0, count)) for gram, count in documents.items()}
         self._corpus = math.log(len(references))
         self._references = [[self._weigh(text) for text in group] for group in references]
         self.score = lru_cache(maxsize=None)(self._score)
@@ -51,7 +51,7 @@ def _grams(text: str) -> Counter[tuple[str, ...]]:
 def _similarity(candidate: Vector, reference: Vector) -> float:
     """Mean over n of the clipped cosine, less for a difference in length (counted in bigrams, as the original does)."""
     total = 0.0
-    for weights, wanted, norm, other in zip(candidate[0], reference[0], candidate[1], reference[1], strict=True):
-        product = sum(min(value, wanted[gram]) * wanted[gram] for gram, value in weights.items() if gram in wanted)
+    for weights, target, norm, other in zip(candidate[0], reference[0], candidate[1], reference[1], strict=True):
+        product = sum(min(value, target[gram]) * target[gram] for gram, value in weights.items() if gram in target)
         total += product / (norm * other) if norm and other else product
     return total / LONGEST * math.exp(-((candidate[2] - reference[2]) ** 2) / (2 * SIGMA**2))

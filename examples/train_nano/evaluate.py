@@ -36,12 +36,12 @@ from vlj_edge.presets import preset as find_preset
 
 NAMES = list(TASKS)
 PHASES = {APPROACH: "approach", ACT: "act", STILL: "still"}
-ASKED_EVERY = 4  # windows: neighbouring ones give the same answers
+QUESTION_STRIDE = 4  # windows from one that is asked questions to the next: neighbours give the same answers
 RETRIEVED = 500  # clips to retrieve from
-AT_ONCE = 256  # clips a batch of the encoder
+BATCH = 256  # clips
 PRIOR_EPISODES = 1500  # training episodes from which the answers' frequencies are taken
-PULLING_SEEDS = 250  # the first training episodes, five of each task, to whose clips labels may lie too near
-NEIGHBOURS = 10  # of those clips, as CSLS was published
+BIAS_SEEDS = 250  # the first training episodes, five of each task: their clips give the bias of each label
+NEIGHBOURS = 10  # nearest clips that the bias of a label is the mean over, as in CSLS
 
 console = Console(stderr=True)
 
@@ -52,12 +52,12 @@ class Answer:
 
     kind: str
     episode: int
-    right: bool
+    correct: bool
     guessed: bool
 
 
 @dataclass(frozen=True)
-class Found:
+class Predictions:
     """All windows of a set of episodes: labels (n,), embeddings under the two caption queries (n, 384), answers."""
 
     episode: np.ndarray
@@ -68,12 +68,12 @@ class Found:
     task_answer: Tensor
     answers: list[Answer]
 
-    def where(self, some: np.ndarray) -> Found:
-        kept = set(self.episode[some].tolist())
-        labels = (column[some] for column in (self.episode, self.task, self.phase, self.zone))
-        rows = torch.from_numpy(np.flatnonzero(some))
+    def where(self, chosen: np.ndarray) -> Predictions:
+        kept = set(self.episode[chosen].tolist())
+        labels = (column[chosen] for column in (self.episode, self.task, self.phase, self.zone))
+        rows = torch.from_numpy(np.flatnonzero(chosen))
         answers = [answer for answer in self.answers if answer.episode in kept]
-        return Found(*labels, self.described[rows], self.task_answer[rows], answers)
+        return Predictions(*labels, self.described[rows], self.task_answer[rows], answers)
 
 
 class Scorer:
@@ -106,7 +106,9 @@ class Scorer:
         return self.model.predictor(tokens, ids[:, :longest], mask[:, :longest])
 
 
-def look(scorer: Scorer, episodes: list[Episode], guesses: dict[str, tuple[str, ...]], what: str) -> Found:
+def predict_windows(
+    scorer: Scorer, episodes: list[Episode], guesses: dict[str, tuple[str, ...]], what: str
+) -> Predictions:
     """Predict the embeddings of all windows; each clip is encoded once for all queries."""
     rng = np.random.default_rng(0)
     choices: dict[tuple[tuple[str, ...], ...], Tensor] = {}
@@ -119,95 +121,98 @@ def look(scorer: Scorer, episodes: list[Episode], guesses: dict[str, tuple[str, 
             tokens = scorer.model.vision_encoder.encode(features)
         described.append(scorer.predict(tokens, [DESCRIBE_QUERIES[0]] * len(clips)))
         task_answers.append(scorer.predict(tokens, [TASK_QUERIES[0]] * len(clips)))
-        asked = [(i, q) for i in range(0, len(clips), ASKED_EVERY) for q in questions(clips[i])]
-        if asked:
-            given = scorer.predict(tokens[[i for i, _ in asked]], [question.wordings[0] for _, question in asked])
-            for embedding, (_, question) in zip(given, asked, strict=True):
+        question_rows = [(i, q) for i in range(0, len(clips), QUESTION_STRIDE) for q in questions(clips[i])]
+        if question_rows:
+            rows = [row for row, _ in question_rows]
+            embeddings = scorer.predict(tokens[rows], [question.wordings[0] for _, question in question_rows])
+            for embedding, (_, question) in zip(embeddings, question_rows, strict=True):
                 if question.choices not in choices:
                     choices[question.choices] = scorer.embed_labels(list(question.choices))
                 chosen = question.choices[int((choices[question.choices] @ embedding).argmax())]
                 guess = guesses.get(question.wordings[0])
                 answers.append(Answer(question.kind, number, chosen == question.answer, guess == question.answer))
     columns = [np.array(column) for column in zip(*labels, strict=True)]
-    return Found(*columns, torch.cat(described), torch.cat(task_answers), answers)
+    return Predictions(*columns, torch.cat(described), torch.cat(task_answers), answers)
 
 
 def most_frequent_answers(episodes: list[Episode]) -> dict[str, tuple[str, ...]]:
     """Return the most frequent right answer of each question in training: a baseline that sees no video."""
     rng, counts = np.random.default_rng(0), defaultdict(Counter)
     for index in rng.permutation(len(episodes))[:PRIOR_EPISODES]:
-        for clip in clips_of(episodes[index], ASKED_EVERY, rng):
+        for clip in clips_of(episodes[index], QUESTION_STRIDE, rng):
             for question in questions(clip):
                 counts[question.wordings[0]][question.answer] += 1
     return {wording: answers.most_common(1)[0][0] for wording, answers in counts.items()}
 
 
 @torch.inference_mode()
-def label_pull(scorer: Scorer, episodes: list[Episode]) -> np.ndarray:
-    """How near each label lies to clips of training whatever they show: the mean cosine (50,) of its NEIGHBOURS.
+def label_bias(scorer: Scorer, episodes: list[Episode]) -> np.ndarray:
+    """Return the bias of each label (50,): its mean cosine to the NEIGHBOURS nearest clips of training.
 
-    This is r of CSLS (Conneau et al., arXiv 1710.04087). A label that was trained on has clips all around it; one that
-    never was has none, and loses to those for that reason alone.
+    This is r of CSLS (Conneau et al., arXiv 1710.04087). A label that was trained on lies near many clips whatever they
+    show; a label that was not lies near none, and loses for that reason alone.
     """
     rng = np.random.default_rng(0)
-    first = [episode for episode in episodes if episode.seed < PULLING_SEEDS]
-    clips = [clip for episode in first for clip in clips_of(episode, ASKED_EVERY, rng) if clip.phase in (ACT, APPROACH)]
+    first = [episode for episode in episodes if episode.seed < BIAS_SEEDS]
+    clips = [
+        clip for episode in first for clip in clips_of(episode, QUESTION_STRIDE, rng) if clip.phase in (ACT, APPROACH)
+    ]
     parts = []
-    for start in range(0, len(clips), AT_ONCE):
-        part = clips[start : start + AT_ONCE]
+    for start in range(0, len(clips), BATCH):
+        part = clips[start : start + BATCH]
         tokens = scorer.model.vision_encoder.encode(torch.from_numpy(np.stack([c.features for c in part])).float())
         parts.append(scorer.predict(tokens, [TASK_QUERIES[0]] * len(part)))
     return (scorer.labels @ torch.cat(parts).T).topk(NEIGHBOURS).values.mean(1).numpy()
 
 
-def task_scores(found: Found, labels: Tensor, pull: np.ndarray) -> dict[str, Any]:
-    """Top-1 over the 50 labels: each act window, each act or approach window, each episode by its act windows' mean.
+def task_scores(predictions: Predictions, labels: Tensor, bias: np.ndarray) -> dict[str, Any]:
+    """Return top-1 over the 50 labels: act windows, act and approach windows, episodes (the mean of their act windows).
 
-    "corrected" takes the labels' pull off their cosines, by half of it (which is CSLS) and the whole of it.
+    "corrected" subtracts half of the labels' bias from their cosines, as CSLS does; "corrected_in_full" all of it.
     """
-    scores = (found.task_answer @ labels.T).numpy()
-    right = scores.argmax(1) == found.task
-    half, whole = ((scores - share * pull).argmax(1) == found.task for share in (0.5, 1.0))
-    acting, moving = found.phase == ACT, np.isin(found.phase, (ACT, APPROACH))
-    episodes = np.unique(found.episode[acting])
+    scores = (predictions.task_answer @ labels.T).numpy()
+    correct = scores.argmax(1) == predictions.task
+    half, whole = ((scores - share * bias).argmax(1) == predictions.task for share in (0.5, 1.0))
+    acting, moving = predictions.phase == ACT, np.isin(predictions.phase, (ACT, APPROACH))
+    episodes = np.unique(predictions.episode[acting])
     by_episode = []
     for number in episodes:
-        rows = acting & (found.episode == number)
-        by_episode.append(scores[rows].sum(0).argmax() == found.task[rows][0])
+        rows = acting & (predictions.episode == number)
+        by_episode.append(scores[rows].sum(0).argmax() == predictions.task[rows][0])
     return {
-        "task_top1_act_windows": interval(right[acting], found.episode[acting]),
-        "task_top1_moving_windows": interval(right[moving], found.episode[moving]),
+        "task_top1_act_windows": interval(correct[acting], predictions.episode[acting]),
+        "task_top1_moving_windows": interval(correct[moving], predictions.episode[moving]),
         "task_top1_episodes": interval(np.array(by_episode), episodes),
-        "task_top1_act_windows_corrected": interval(half[acting], found.episode[acting]),
-        "task_top1_act_windows_corrected_in_full": interval(whole[acting], found.episode[acting]),
+        "task_top1_act_windows_corrected": interval(half[acting], predictions.episode[acting]),
+        "task_top1_act_windows_corrected_in_full": interval(whole[acting], predictions.episode[acting]),
     }
 
 
-def opposite_score(found: Found, labels: Tensor) -> dict[str, Any]:
+def opposite_score(predictions: Predictions, labels: Tensor) -> dict[str, Any]:
     """Return how often the right label beats that of the opposite task, in act windows of tasks trained with both."""
     pairs = [pair for pair in OPPOSITES if not UNSEEN.intersection(pair)]
     other = {NAMES.index(a): NAMES.index(b) for pair in pairs for a, b in (pair, pair[::-1])}
-    chosen = (found.phase == ACT) & np.isin(found.task, list(other))
-    scores = (found.task_answer @ labels.T).numpy()[chosen]
-    own, rows = found.task[chosen], np.arange(chosen.sum())
-    right = scores[rows, own] > scores[rows, [other[task] for task in own]]
-    return {"opposite_pairs": interval(right, found.episode[chosen])}
+    chosen = (predictions.phase == ACT) & np.isin(predictions.task, list(other))
+    scores = (predictions.task_answer @ labels.T).numpy()[chosen]
+    own, rows = predictions.task[chosen], np.arange(chosen.sum())
+    correct = scores[rows, own] > scores[rows, [other[task] for task in own]]
+    return {"opposite_pairs": interval(correct, predictions.episode[chosen])}
 
 
-def description_scores(found: Found, scorer: Scorer) -> dict[str, Any]:
+def description_scores(predictions: Predictions, scorer: Scorer) -> dict[str, Any]:
     """Return how often the nearest trained caption, and the decoder's text, have the meaning of the window."""
     texts = scorer.texts
     captions = scorer.embed_texts([texts.wordings[i] for i in texts.canonical])
-    truth = np.array([meaning_of(texts, t, p) for t, p in zip(found.task, found.phase, strict=True)])
-    nearest = (found.described @ captions.T).argmax(1).numpy()
-    said = generate(scorer.model, found.described, scorer.decoder_tokenizer)
-    spoken = np.array([texts.meaning[texts.index[text]] if text in texts.index else -1 for text in said])
-    result = {"description_top1": interval(nearest == truth, found.episode)}
+    truth = np.array([meaning_of(texts, t, p) for t, p in zip(predictions.task, predictions.phase, strict=True)])
+    nearest = (predictions.described @ captions.T).argmax(1).numpy()
+    decoded = generate(scorer.model, predictions.described, scorer.decoder_tokenizer)
+    meaning = np.array([texts.meaning[texts.index[text]] if text in texts.index else -1 for text in decoded])
+    result = {"description_top1": interval(nearest == truth, predictions.episode)}
     for phase, name in PHASES.items():
-        some = found.phase == phase
-        result[f"description_top1_{name}"] = interval((nearest == truth)[some], found.episode[some])
-    result["decoder_right_meaning"] = interval(spoken == truth, found.episode)
-    result["decoder_known_text"] = interval(spoken >= 0, found.episode)
+        chosen = predictions.phase == phase
+        result[f"description_top1_{name}"] = interval((nearest == truth)[chosen], predictions.episode[chosen])
+    result["decoder_right_meaning"] = interval(meaning == truth, predictions.episode)
+    result["decoder_known_text"] = interval(meaning >= 0, predictions.episode)
     return result
 
 
@@ -217,20 +222,22 @@ def meaning_of(texts: Texts, task: int, phase: int) -> int:
     return int(texts.meaning[texts.index[options[0]]])
 
 
-def retrieval_scores(found: Found, scorer: Scorer) -> dict[str, Any]:
+def retrieval_scores(predictions: Predictions, scorer: Scorer) -> dict[str, Any]:
     """Score text-to-clip retrieval: every wording of every task against the middle act clip of each episode."""
-    episodes = np.unique(found.episode[found.phase == ACT])
+    episodes = np.unique(predictions.episode[predictions.phase == ACT])
     chosen = np.random.default_rng(0).permutation(episodes)[:RETRIEVED]
-    middles = [np.flatnonzero((found.phase == ACT) & (found.episode == number)) for number in np.sort(chosen)]
+    middles = [
+        np.flatnonzero((predictions.phase == ACT) & (predictions.episode == number)) for number in np.sort(chosen)
+    ]
     rows = np.array([windows[len(windows) // 2] for windows in middles])
-    tasks = found.task[rows]
-    wanted = [(NAMES.index(name), text) for name in NAMES for text in TASKS[name].captions]
-    wanted = [(task, text) for task, text in wanted if task in tasks]
-    scores = (scorer.embed_texts([text for _, text in wanted]) @ found.task_answer[rows].T).numpy()
+    tasks = predictions.task[rows]
+    queries = [(NAMES.index(name), text) for name in NAMES for text in TASKS[name].captions]
+    queries = [(task, text) for task, text in queries if task in tasks]
+    scores = (scorer.embed_texts([text for _, text in queries]) @ predictions.task_answer[rows].T).numpy()
     ranks = []
-    for (task, _), row in zip(wanted, scores, strict=True):
+    for (task, _), row in zip(queries, scores, strict=True):
         ranks.append(int(np.flatnonzero(tasks[np.argsort(-row)] == task)[0]) + 1)
-    rank, task = np.array(ranks), np.array([task for task, _ in wanted])
+    rank, task = np.array(ranks), np.array([task for task, _ in queries])
     return {
         "retrieval_r1": interval(rank <= 1, task),
         "retrieval_r5": interval(rank <= 5, task),
@@ -239,28 +246,28 @@ def retrieval_scores(found: Found, scorer: Scorer) -> dict[str, Any]:
     }
 
 
-def answer_scores(found: Found) -> dict[str, Any]:
+def answer_scores(predictions: Predictions) -> dict[str, Any]:
     """Score discriminative VQA by kind and over all questions, with the question-only baseline."""
     result = {}
-    kinds = sorted({answer.kind for answer in found.answers})
+    kinds = sorted({answer.kind for answer in predictions.answers})
     for name, kind in (("all", None), *zip(kinds, kinds, strict=True)):
-        some = [answer for answer in found.answers if kind in (None, answer.kind)]
-        episodes = np.array([answer.episode for answer in some])
-        result[f"vqa_{name}"] = interval(np.array([answer.right for answer in some]), episodes)
-        result[f"vqa_{name}_question_alone"] = interval(np.array([answer.guessed for answer in some]), episodes)
+        chosen = [answer for answer in predictions.answers if kind in (None, answer.kind)]
+        episodes = np.array([answer.episode for answer in chosen])
+        result[f"vqa_{name}"] = interval(np.array([answer.correct for answer in chosen]), episodes)
+        result[f"vqa_{name}_question_alone"] = interval(np.array([answer.guessed for answer in chosen]), episodes)
     return result
 
 
-def hardest_tasks(found: Found, labels: Tensor) -> dict[str, Any]:
+def hardest_tasks(predictions: Predictions, labels: Tensor) -> dict[str, Any]:
     """Return each task's accuracy in act windows and its most frequent confusion, hardest first."""
-    nearest = (found.task_answer @ labels.T).argmax(1).numpy()
+    nearest = (predictions.task_answer @ labels.T).argmax(1).numpy()
     rows = []
-    for number in np.unique(found.task[found.phase == ACT]):
-        said = nearest[(found.task == number) & (found.phase == ACT)]
-        wrong = said[said != number]
-        taken = NAMES[np.bincount(wrong).argmax()] if len(wrong) else None
-        rows.append((float((said == number).mean()), NAMES[number], taken))
-    return {name: {"accuracy": round(value, 3), "taken_for": taken} for value, name, taken in sorted(rows)}
+    for number in np.unique(predictions.task[predictions.phase == ACT]):
+        labels_found = nearest[(predictions.task == number) & (predictions.phase == ACT)]
+        wrong = labels_found[labels_found != number]
+        confusion = NAMES[np.bincount(wrong).argmax()] if len(wrong) else None
+        rows.append((float((labels_found == number).mean()), NAMES[number], confusion))
+    return {name: {"accuracy": round(value, 3), "taken_for": confusion} for value, name, confusion in sorted(rows)}
 
 
 @click.command()
@@ -274,22 +281,24 @@ def main(weights: Path, features: Path, out: Path | None, split: str, limit: int
     started = time.monotonic()
     scorer = Scorer(weights)
     trained_on = load_episodes(features, "train")
-    guesses, pull = most_frequent_answers(trained_on), label_pull(scorer, trained_on)
-    seen = look(scorer, load_episodes(features, split)[:limit], guesses, "windows")
+    guesses, bias = most_frequent_answers(trained_on), label_bias(scorer, trained_on)
+    seen_tasks = predict_windows(scorer, load_episodes(features, split)[:limit], guesses, "windows")
     report = provenance("python evaluate.py --out ../../results/nano-eval.json")
     report |= {"weights": seal(weights / MODEL_FILE).sha256, "split": split}
-    inside = seen.zone != "outside"
-    parts = {"seen_tasks": inside} | {f"cameras_{zone}": seen.zone == zone for zone in np.unique(seen.zone).tolist()}
-    for name, some in parts.items():
-        found = seen.where(some)
-        scores = task_scores(found, scorer.labels, pull) | opposite_score(found, scorer.labels)
-        report[name] = scores | description_scores(found, scorer) | answer_scores(found)
-    report["retrieval"] = retrieval_scores(seen.where(inside), scorer)
-    report["tasks"] = hardest_tasks(seen.where(inside), scorer.labels)
+    inside = seen_tasks.zone != "outside"
+    parts = {"seen_tasks": inside} | {
+        f"cameras_{zone}": seen_tasks.zone == zone for zone in np.unique(seen_tasks.zone).tolist()
+    }
+    for name, chosen in parts.items():
+        predictions = seen_tasks.where(chosen)
+        scores = task_scores(predictions, scorer.labels, bias) | opposite_score(predictions, scorer.labels)
+        report[name] = scores | description_scores(predictions, scorer) | answer_scores(predictions)
+    report["retrieval"] = retrieval_scores(seen_tasks.where(inside), scorer)
+    report["tasks"] = hardest_tasks(seen_tasks.where(inside), scorer.labels)
     if split == "test":
-        unseen = look(scorer, load_episodes(features, "test-unseen")[:limit], guesses, "unseen tasks")
-        report["unseen_tasks"] = task_scores(unseen, scorer.labels, pull) | answer_scores(unseen)
-        report["unseen_tasks"] |= {"chance": 1 / len(NAMES), "tasks": hardest_tasks(unseen, scorer.labels)}
+        unseen_tasks = predict_windows(scorer, load_episodes(features, "test-unseen")[:limit], guesses, "unseen tasks")
+        report["unseen_tasks"] = task_scores(unseen_tasks, scorer.labels, bias) | answer_scores(unseen_tasks)
+        report["unseen_tasks"] |= {"chance": 1 / len(NAMES), "tasks": hardest_tasks(unseen_tasks, scorer.labels)}
     report["seconds"] = round(time.monotonic() - started, 1)
     show(report)
     if out:

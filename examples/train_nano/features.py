@@ -49,7 +49,7 @@ def export_stem(path: Path) -> None:
     )
 
 
-def take(frames: np.ndarray, split: str, seed: int, copy: int) -> tuple[np.ndarray, int]:
+def episode_pixels(frames: np.ndarray, split: str, seed: int, copy: int) -> tuple[np.ndarray, int]:
     """Return the pixels to encode, uint8, and the index of a random frame.
 
     The pixels are HOLDS versions of the first frame, all frames, HOLDS versions of the last, and as many of the
@@ -58,10 +58,10 @@ def take(frames: np.ndarray, split: str, seed: int, copy: int) -> tuple[np.ndarr
     rng = np.random.default_rng((seed, copy))
     last = len(frames) - 1
     pause = int(rng.integers(len(frames)))
-    held = frames[[0] * HOLDS + list(range(len(frames))) + [last] * HOLDS + [pause] * HOLDS]
+    frames_to_encode = frames[[0] * HOLDS + list(range(len(frames))) + [last] * HOLDS + [pause] * HOLDS]
     if split != "train":
-        return add_sensor_noise(held.astype(np.float32), HELD_OUT_NOISE, rng), pause
-    return augment(held, rng), pause
+        return add_sensor_noise(frames_to_encode.astype(np.float32), HELD_OUT_NOISE, rng), pause
+    return augment(frames_to_encode, rng), pause
 
 
 def encode_shard(job: Job) -> int:
@@ -75,7 +75,7 @@ def encode_shard(job: Job) -> int:
     rows, entries, at = [], [], 0
     for path, key in zip(paths, seeds, strict=True):
         labels = load_labels(path)
-        pixels, pause = take(load_frames(path), split, labels.seed, copy)
+        pixels, pause = episode_pixels(load_frames(path), split, labels.seed, copy)
         rows.append(encode(session, pixels))
         entry = {"id": key, "first": at + HOLDS, "frames": len(labels.phase), "pause": pause}
         entries.append(entry | label_entry(labels))

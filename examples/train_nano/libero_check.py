@@ -1,7 +1,7 @@
 """Score nano on a domain it was not trained on: LIBERO's drawers and doors, rendered by libero_render.py.
 
 Every clip is shown as it was rendered (opening) and backwards (closing). Reported for the whole picture and for a crop
-around the thing, with bootstrap intervals over scenes. Nothing is fitted here.
+around the object, with bootstrap intervals over scenes. Nothing is fitted here.
 """
 
 from __future__ import annotations
@@ -67,16 +67,17 @@ def score(clips: list[Clip], scorer: Scorer) -> dict[str, Any]:
     with torch.inference_mode():
         tokens = scorer.model.vision_encoder.encode(torch.from_numpy(np.stack([clip.features for clip in clips])))
     scores = scorer.predict(tokens, [TASK_QUERIES[0]] * len(clips)) @ scorer.labels.T
-    said = generate(scorer.model, scorer.predict(tokens, [DESCRIBE_QUERIES[0]] * len(clips)), scorer.decoder_tokenizer)
-    asked = scorer.predict(tokens, [STATES[f"the {clip.thing}"][0][0] for clip in clips])
+    texts = generate(scorer.model, scorer.predict(tokens, [DESCRIBE_QUERIES[0]] * len(clips)), scorer.decoder_tokenizer)
+    answers = scorer.predict(tokens, [STATES[f"the {clip.thing}"][0][0] for clip in clips])
     rows: dict[str, list[bool]] = {key: [] for key in ("opposite", "task_top1", "thing", "state", "decoder_thing")}
-    for clip, row, text, answer in zip(clips, scores, said, asked, strict=True):
-        own, other = (NAMES.index(f"{clip.thing}-{way}") for way in ("open", "close")[:: 1 if clip.opening else -1])
+    for clip, row, text, answer in zip(clips, scores, texts, answers, strict=True):
+        directions = ("open", "close") if clip.opening else ("close", "open")
+        label, opposite = (NAMES.index(f"{clip.thing}-{direction}") for direction in directions)
         states = STATES[f"the {clip.thing}"][1]
         nearest = list(states)[int((scorer.embed_labels(list(states.values())) @ answer).argmax())]
-        rows["opposite"].append(bool(row[own] > row[other]))
-        rows["task_top1"].append(int(row.argmax()) == own)
-        rows["thing"].append(int(row.argmax()) in (own, other))
+        rows["opposite"].append(bool(row[label] > row[opposite]))
+        rows["task_top1"].append(int(row.argmax()) == label)
+        rows["thing"].append(int(row.argmax()) in (label, opposite))
         rows["state"].append(nearest == clip.state)
         rows["decoder_thing"].append(clip.thing in text)
     scene = np.array([clip.scene for clip in clips])
@@ -91,16 +92,16 @@ def main(clips: Path, weights: Path, out: Path | None) -> None:
     """Score trained weights on LIBERO's drawers and doors."""
     stem = clips / "stem.onnx"
     export_stem(stem)
-    shown = load_clips(clips, stem)
+    all_clips = load_clips(clips, stem)
     scorer = Scorer(weights)
     report = provenance("python libero_check.py --out ../../results/nano-libero.json")
-    report |= {"weights": seal(weights / MODEL_FILE).sha256, "scenes": len({clip.scene for clip in shown})}
+    report |= {"weights": seal(weights / MODEL_FILE).sha256, "scenes": len({clip.scene for clip in all_clips})}
     report["chance"] = {"opposite": 0.5, "task_top1": 1 / len(NAMES), "thing": 2 / len(NAMES), "state": 0.5}
     for view in VIEWS:
-        for thing in sorted({clip.thing for clip in shown}):
-            chosen = [clip for clip in shown if (clip.view, clip.thing) == (view, thing)]
+        for thing in sorted({clip.thing for clip in all_clips}):
+            chosen = [clip for clip in all_clips if (clip.view, clip.thing) == (view, thing)]
             report[f"{thing}_{view}"] = score(chosen, scorer)
-            console.print(thing, view, {key: found["value"] for key, found in report[f"{thing}_{view}"].items()})
+            console.print(thing, view, {key: result["value"] for key, result in report[f"{thing}_{view}"].items()})
     if out:
         add_to(out, report)
 

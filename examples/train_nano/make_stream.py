@@ -77,10 +77,10 @@ def render_scene(task: str, style: Style, rng: np.random.Generator, camera: Came
     return Scene(task, seed, frames, smooth(np.pad(phases, (before, after), constant_values=STILL)))
 
 
-def hold(frames: np.ndarray, phases: np.ndarray, at: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return frames and phases with frame `at` held for `count` more frames."""
-    frames = np.insert(frames, [at] * count, frames[at], axis=0)
-    return frames, np.insert(phases, [at + 1] * count, STILL)
+def hold(frames: np.ndarray, phases: np.ndarray, frame: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return frames and phases with one frame held for `count` more frames."""
+    frames = np.insert(frames, [frame] * count, frames[frame], axis=0)
+    return frames, np.insert(phases, [frame + 1] * count, STILL)
 
 
 def smooth(phases: np.ndarray) -> np.ndarray:
@@ -100,22 +100,22 @@ def runs(phases: np.ndarray) -> list[tuple[int, int]]:
 
 def annotate(scenes: list[Scene], camera: Camera) -> dict:
     """Return the annotation: events in seconds (still parts joined across cuts), cuts, and the camera."""
-    events, cuts, at = [], [], 0
+    events, cuts, frame = [], [], 0
     for scene in scenes:
         for start, end in runs(scene.phases):
             phase = int(scene.phases[start])
             texts = phase_texts(scene.task, phase)
-            event = {"start": (at + start) / RATE, "end": (at + end) / RATE, "phase": PHASES[phase]}
+            event = {"start": (frame + start) / RATE, "end": (frame + end) / RATE, "phase": PHASES[phase]}
             event |= {"task": None if phase == STILL else scene.task, "caption": texts[0], "captions": list(texts)}
             if events and phase == STILL and events[-1]["phase"] == "still":
                 events[-1]["end"] = event["end"]
             else:
                 events.append(event)
-        at += len(scene.phases)
-        cuts.append(at / RATE)
+        frame += len(scene.phases)
+        cuts.append(frame / RATE)
     story = [{"task": s.task, "caption": TASKS[s.task].captions[0], "seed": s.seed} for s in scenes]
-    about = {"frames_per_second": RATE, "seconds": at / RATE, "camera": asdict(camera)}
-    return about | {"cuts": cuts[:-1], "story": story, "events": events}
+    header = {"frames_per_second": RATE, "seconds": frame / RATE, "camera": asdict(camera)}
+    return header | {"cuts": cuts[:-1], "story": story, "events": events}
 
 
 def film(scenes: list[Scene], noise: float, rng: np.random.Generator) -> np.ndarray:
@@ -162,10 +162,10 @@ def render_stream(job: tuple[str, str, int]) -> str:
     first_seed = STREAM_SEED[split] + SEEDS_A_STREAM * number
     rng = np.random.default_rng(first_seed)
     camera = random_camera(rng, "between" if number % 2 else "training")
-    wanted, scenes = RATE * rng.uniform(*LENGTHS), []
+    frames_wanted, scenes = RATE * rng.uniform(*LENGTHS), []
     for place, task in enumerate(rng.permutation(trained_tasks()).tolist()):
         scenes.append(render_scene(task, STREAM, rng, camera, first_seed + TRIES * place))
-        if sum(len(scene.phases) for scene in scenes) >= wanted:
+        if sum(len(scene.phases) for scene in scenes) >= frames_wanted:
             break
     write_stream(path, scenes, STREAM, camera, rng)
     return f"{path}: {len(scenes)} episodes, {path.stat().st_size / 1e6:.1f} MB"

@@ -11,14 +11,14 @@ STEP = 0.1  # s
 TOLERANCE = 0.5  # s: a window is 2 s long, so at the edge of an event it shows both sides
 
 
-def score(events: Sequence[dict[str, Any]], said: Sequence[Narration]) -> dict[str, float]:
+def score(events: Sequence[dict[str, Any]], narrations: Sequence[Narration]) -> dict[str, float]:
     """Return two shares, 0..1. A text is true of an event if it is one of the event's captions.
 
     texts_true: the share of texts that are true of an event within TOLERANCE of the centre of their window.
     seconds_true: the share of the annotated time in which the latest text is true.
     """
-    texts = [any(n.text in e["captions"] for e in _near(events, n.centre)) for n in said]
-    moments = [_latest_text(said, time) in event["captions"] for event in events for time in _times(event)]
+    texts = [any(n.text in e["captions"] for e in _events_near(events, n.centre)) for n in narrations]
+    moments = [_latest_text(narrations, time) in event["captions"] for event in events for time in _times(event)]
     return {
         "texts": len(texts),
         "texts_true": round(sum(texts) / max(len(texts), 1), 3),
@@ -26,7 +26,7 @@ def score(events: Sequence[dict[str, Any]], said: Sequence[Narration]) -> dict[s
     }
 
 
-def _near(events: Sequence[dict[str, Any]], time: float) -> list[dict[str, Any]]:
+def _events_near(events: Sequence[dict[str, Any]], time: float) -> list[dict[str, Any]]:
     return [e for e in events if e["start"] - TOLERANCE <= time <= e["end"] + TOLERANCE]
 
 
@@ -34,6 +34,6 @@ def _times(event: dict[str, Any]) -> list[float]:
     return [event["start"] + STEP * i for i in range(round((event["end"] - event["start"]) / STEP))]
 
 
-def _latest_text(said: Sequence[Narration], time: float) -> str | None:
-    before = [n.text for n in said if n.centre <= time]
+def _latest_text(narrations: Sequence[Narration], time: float) -> str | None:
+    before = [n.text for n in narrations if n.centre <= time]
     return before[-1] if before else None

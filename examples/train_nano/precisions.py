@@ -17,7 +17,7 @@ import click
 import numpy as np
 from clips import ACT, clip_label
 from episodes import list_episodes, load_frames, load_labels
-from features import take
+from features import episode_pixels
 from figures import interval, resample
 from policies import live
 from provenance import provenance
@@ -49,19 +49,19 @@ STRIDE, ROUNDS, EPISODES, STREAMS = 4, 15, 330, 6
 console = Console(stderr=True)
 
 
-class EngineSpeaker:
-    """The texts of embeddings from the bundle's own decoder engine; each embedding is decoded once."""
+class EngineDecoder:
+    """Decodes embeddings with the bundle's own decoder engine, each once."""
 
     def __init__(self, model: Model) -> None:
         self._chain = model.chain
-        self._known: dict[bytes, str] = {}
+        self._texts: dict[bytes, str] = {}
 
-    def say(self, embeddings: np.ndarray) -> list[str]:
+    def texts(self, embeddings: np.ndarray) -> list[str]:
         texts = []
         for row in np.ascontiguousarray(embeddings, np.float32):
-            if row.tobytes() not in self._known:
-                self._known[row.tobytes()], _ = self._chain.decode(row)
-            texts.append(self._known[row.tobytes()])
+            if row.tobytes() not in self._texts:
+                self._texts[row.tobytes()], _ = self._chain.decode(row)
+            texts.append(self._texts[row.tobytes()])
         return texts
 
 
@@ -99,7 +99,7 @@ def test_windows(data: Path, limit: int | None) -> list[tuple[int, int, np.ndarr
         labels = load_labels(path)
         if labels.camera["zone"] == "outside":
             continue
-        frames = take(load_frames(path), "test", labels.seed, 0)[0][2:-4, ..., ::-1]
+        frames = episode_pixels(load_frames(path), "test", labels.seed, 0)[0][2:-4, ..., ::-1]
         for start in range(0, len(labels.phase) - 7, STRIDE):
             if clip_label(labels.phase[start : start + 8]) == ACT:
                 found.append((number, NAMES.index(labels.task), np.ascontiguousarray(frames[start : start + 8])))
@@ -107,50 +107,37 @@ def test_windows(data: Path, limit: int | None) -> list[tuple[int, int, np.ndarr
 
 
 def classify(model: Model, windows: list[tuple[int, int, np.ndarray]]) -> np.ndarray:
-    """Is the nearest of the 50 tasks' labels the right one? bool (windows,)."""
+    """Return whether the nearest of the 50 tasks' labels is the right one, bool (windows,)."""
     encoder, pixels, predictor = model.chain.vision
     wordings = [np.mean([model.embed_text(text) for text in TASKS[name].captions], axis=0) for name in NAMES]
     labels = np.stack([wording / np.linalg.norm(wording) for wording in wordings])
     ids, mask = model.chain.query(TASK_QUERIES[0])
-    right = []
+    correct = []
     for _, task, frames in windows:
         pixels.fill([crop_and_resize(frame, model.manifest.preprocess) for frame in frames])
         encoder.run()
         predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = ids, mask
         predictor.run()
         predictor.wait()
-        right.append(int((labels @ predictor.outputs["embedding"][0]).argmax()) == task)
-    return np.array(right)
+        correct.append(int((labels @ predictor.outputs["embedding"][0]).argmax()) == task)
+    return np.array(correct)
 
 
 def narrate(model: Model, videos: list[Path]) -> tuple[np.ndarray, float, float]:
     """CIDEr of each event (events,) by the live gates, and decodes and decoder runs a second."""
-    speaker, recordings = EngineSpeaker(model), []
+    decoder, recordings = EngineDecoder(model), []
     for video in videos:
         annotation = json.loads(video.with_suffix(".json").read_text())
-        seen = list(model.embed(video))
-        columns = ([w.window.centre for w in seen], [w.window.end for w in seen], [w.embedding for w in seen])
-        centres, ends, embeddings = map(np.array, columns)
-        at_rest = np.array([w.at_rest for w in seen])
-        recordings.append(
-            Recording(
-                video.stem,
-                annotation["seconds"],
-                centres,
-                ends,
-                embeddings,
-                embeddings,
-                at_rest,
-                0,
-                annotation["events"],
-            )
-        )
+        rows = [(item.window.centre, item.window.end, item.embedding, item.at_rest) for item in model.embed(video)]
+        centres, ends, embeddings, at_rest = (np.array(column) for column in zip(*rows, strict=True))
+        columns = (centres, ends, embeddings, embeddings, at_rest)
+        recordings.append(Recording(video.stem, annotation["seconds"], *columns, 0, annotation["events"]))
     judge, scores, texts, runs = Judge(recordings), [], 0, 0
     for recording in recordings:
-        decodes, _, known = live(recording, speaker, model.manifest.gates)
+        decodes, _, remembered = live(recording, decoder, model.manifest.gates)
         scores.append(judge.scores(recording, decodes))
         texts += len(decodes)
-        runs += len(decodes) - known
+        runs += len(decodes) - remembered
     seconds = sum(recording.seconds for recording in recordings)
     return np.concatenate(scores), texts / seconds, runs / seconds
 
@@ -198,18 +185,18 @@ def main(weights: Path, data: Path, streams: Path, scratch: Path, out: Path, lim
     calibration = sorted((streams / "val").glob("*.mp4"))[0]
     episode = np.array([number for number, _, _ in windows])
     rows: dict[str, dict[str, Any]] = {}
-    models, right, cider = {}, {}, {}
+    models, correct, cider = {}, {}, {}
     for name in PRECISIONS:
         exported = export(name, weights, calibration, scratch / name.replace(" ", "-"))
         model = models[name] = Model(exported.bundle)
-        right[name] = classify(model, windows)
+        correct[name] = classify(model, windows)
         cider[name], texts, runs = narrate(model, videos)
         rows[name] = {
             "precision": {engine.name: engine.precision for engine in exported.engines},
             "megabytes": {engine.name: round(engine.megabytes, 2) for engine in exported.engines},
             "parity": [asdict(row) for row in exported.parity],
-            "task_top1_act_windows": interval(right[name], episode),
-            "task_top1_against_fp32": paired(right[name], right["fp32"], episode),
+            "task_top1_act_windows": interval(correct[name], episode),
+            "task_top1_against_fp32": paired(correct[name], correct["fp32"], episode),
             "live_cider": round(float(cider[name].mean()), 4),
             "live_cider_against_fp32": loss(cider[name], cider["fp32"]),
             "texts_a_second": round(texts, 4),

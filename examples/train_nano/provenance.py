@@ -15,8 +15,8 @@ VERSIONS_OF = ("vlj-edge", "numpy", "onnxruntime", "av", "opencv-python-headless
 
 def provenance(command: str) -> dict[str, Any]:
     """Return the command, the machine, package versions and the commit."""
-    here = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=here, check=False)
+    folder = Path(__file__).parent
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=folder, check=False)
     return {
         "command": command,
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()},
@@ -27,8 +27,8 @@ def provenance(command: str) -> dict[str, Any]:
 
 def add_to(path: Path, report: dict[str, Any]) -> None:
     """Merge a report into a result file; entries of other programs stay."""
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    path.write_text(json.dumps(known | report, indent=1) + "\n", encoding="utf-8")
+    existing = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.write_text(json.dumps(existing | report, indent=1) + "\n", encoding="utf-8")
 
 
 def _processor() -> str:

@@ -58,8 +58,8 @@ def record_all(bundle: Path, streams: Path) -> list[Recording]:
     if not videos:
         raise click.ClickException(f"{streams} holds no videos: make_stream.py renders them")
     with multiprocessing.get_context("spawn").Pool() as pool:
-        found = pool.imap(partial(record, bundle), videos)
-        shown = track(found, "streams", len(videos), console=console, disable=not console.is_terminal)
+        recorded = pool.imap(partial(record, bundle), videos)
+        shown = track(recorded, "streams", len(videos), console=console, disable=not console.is_terminal)
         return list(shown)
 
 
@@ -82,22 +82,22 @@ def record(bundle: Path, video: Path) -> Recording:
     )
 
 
-class Speaker:
-    """The texts of embeddings, decoded in batches in torch, each once. The engine gives the same (parity.json)."""
+class TextDecoder:
+    """Decodes embeddings in batches in torch, each once. The engine gives the same texts (parity.json)."""
 
     def __init__(self, weights: Path) -> None:
         self._model = load_model(weights, find_preset("nano"))
         self._tokenizer = open_tokenizer(weights, DECODER_TOKENIZER)
-        self._known: dict[bytes, str] = {}
+        self._texts: dict[bytes, str] = {}
 
-    def say(self, embeddings: np.ndarray) -> list[str]:
-        """The text of each embedding, float32 (n, 384)."""
+    def texts(self, embeddings: np.ndarray) -> list[str]:
+        """Return the text of each embedding, float32 (n, 384)."""
         keys = [row.tobytes() for row in np.ascontiguousarray(embeddings, np.float32)]
-        new = {key: row for key, row in zip(keys, embeddings, strict=True) if key not in self._known}
+        new = {key: row for key, row in zip(keys, embeddings, strict=True) if key not in self._texts}
         if new:
             rows = torch.from_numpy(np.stack(list(new.values())).astype(np.float32))
-            self._known |= dict(zip(new, generate(self._model, rows, self._tokenizer), strict=True))
-        return [self._known[key] for key in keys]
+            self._texts |= dict(zip(new, generate(self._model, rows, self._tokenizer), strict=True))
+        return [self._texts[key] for key in keys]
 
 
 class Judge:
@@ -113,11 +113,11 @@ class Judge:
         if not decodes:
             return np.zeros(len(recording.events))
         times = np.array([time for time, _ in decodes])
-        first, found = self._first[recording.name], []
+        first, scores = self._first[recording.name], []
         for number, event in enumerate(recording.events):
             nearest = int(np.abs(times - middle(event)).argmin())
-            found.append(self._cider.score(first + number, decodes[nearest][1]))
-        return np.array(found)
+            scores.append(self._cider.score(first + number, decodes[nearest][1]))
+        return np.array(scores)
 
 
 def middle(event: dict[str, Any]) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from figures import QUANTILES, resample
 from policies import live, oracle, uniform, uniform_remembered, ward
 from provenance import add_to, provenance
-from recordings import Decode, Judge, Recording, Speaker, record_all
+from recordings import Decode, Judge, Recording, TextDecoder, record_all
 from rich.console import Console
 
 import vlj_edge
@@ -48,39 +48,41 @@ def curve(
     return points
 
 
-def oracle_point(recordings: Sequence[Recording], judge: Judge, speaker: Speaker, average: bool) -> dict[str, Any]:
-    decodes = [oracle(recording, speaker, average) for recording in recordings]
+def oracle_point(recordings: Sequence[Recording], judge: Judge, decoder: TextDecoder, average: bool) -> dict[str, Any]:
+    decodes = [oracle(recording, decoder, average) for recording in recordings]
     scores = [judge.scores(r, d) for r, d in zip(recordings, decodes, strict=True)]
     return summary(scores, [len(d) for d in decodes], recordings)
 
 
 def uniform_point(
-    recordings: Sequence[Recording], judge: Judge, speaker: Speaker, memory: CaptionMemorySettings
+    recordings: Sequence[Recording], judge: Judge, decoder: TextDecoder, memory: CaptionMemorySettings
 ) -> dict[str, Any]:
     """Score decoding once a second with the caption memory and no other gate. The rate is that of decoder runs."""
-    found = [uniform_remembered(recording, speaker, 1.0, memory) for recording in recordings]
+    found = [uniform_remembered(recording, decoder, 1.0, memory) for recording in recordings]
     scores = [judge.scores(r, decodes) for r, (decodes, _) in zip(recordings, found, strict=True)]
-    return summary(scores, [len(decodes) - known for decodes, known in found], recordings)
+    return summary(scores, [len(decodes) - remembered for decodes, remembered in found], recordings)
 
 
-def live_point(recordings: Sequence[Recording], judge: Judge, speaker: Speaker, gates: GateSettings) -> dict[str, Any]:
+def live_point(
+    recordings: Sequence[Recording], judge: Judge, decoder: TextDecoder, gates: GateSettings
+) -> dict[str, Any]:
     """Score the bundle's gate, with and without the caption memory, and its delay after the start of an event."""
-    found = [live(recording, speaker, gates) for recording in recordings]
+    found = [live(recording, decoder, gates) for recording in recordings]
     scores = [judge.scores(r, decodes) for r, (decodes, _, _) in zip(recordings, found, strict=True)]
     point = summary(scores, [len(decodes) for decodes, _, _ in found], recordings)
-    runs = sum(len(decodes) - known for decodes, _, known in found)
+    runs = sum(len(decodes) - remembered for decodes, _, remembered in found)
     seconds = sum(recording.seconds for recording in recordings)
     point["decoder_runs_a_second_with_memory"] = round(runs / seconds, 4)
     delays, events = [], 0
-    for recording, (decodes, known_at, _) in zip(recordings, found, strict=True):
+    for recording, (decodes, available_at, _) in zip(recordings, found, strict=True):
         centres = np.array([time for time, _ in decodes])
         for event in recording.events:
             inside = np.flatnonzero((centres >= event["start"]) & (centres < event["end"]))
-            delays += [known_at[inside[0]] - event["start"]] if len(inside) else []
+            delays += [available_at[inside[0]] - event["start"]] if len(inside) else []
             events += 1
     p50, p95 = np.quantile(delays, (0.5, 0.95))
-    spoken = {"p50": round(float(p50), 2), "p95": round(float(p95), 2), "events": events, "spoken_of": len(delays)}
-    return point | {"delay_seconds": spoken}
+    delay = {"p50": round(float(p50), 2), "p95": round(float(p95), 2), "events": events, "spoken_of": len(delays)}
+    return point | {"delay_seconds": delay}
 
 
 def rate_at(points: list[dict[str, Any]], cider: float) -> float | None:
@@ -95,7 +97,7 @@ def rate_at(points: list[dict[str, Any]], cider: float) -> float | None:
     return None
 
 
-def narration(recordings: Sequence[Recording], speaker: Speaker, gates: GateSettings) -> dict[str, Any]:
+def narration(recordings: Sequence[Recording], decoder: TextDecoder, gates: GateSettings) -> dict[str, Any]:
     """Return the whole report on the streams."""
     judge = Judge(recordings)
     seconds, events = sum(r.seconds for r in recordings), sum(len(r.events) for r in recordings)
@@ -103,7 +105,7 @@ def narration(recordings: Sequence[Recording], speaker: Speaker, gates: GateSett
     policies: dict[str, Callable[[Recording, float], list[Decode]]] = {}
     for name, policy in (("uniform", uniform), ("ward", ward)):
         for suffix, average in (("", False), ("_averaged", True)):
-            policies[name + suffix] = partial(_at_rate, policy, speaker, average)
+            policies[name + suffix] = partial(_at_rate, policy, decoder, average)
     report: dict[str, Any] = {
         "streams": len(recordings),
         "seconds": round(seconds, 1),
@@ -112,26 +114,26 @@ def narration(recordings: Sequence[Recording], speaker: Speaker, gates: GateSett
         "mean_event_seconds": round(seconds / events, 2),
         "windows_encoded_with_scene_gate": round(sum(r.encoder_runs for r in recordings) / windows, 4),
         "curves": {name: curve(recordings, judge, policy) for name, policy in policies.items()},
-        "oracle": oracle_point(recordings, judge, speaker, average=False),
-        "oracle_averaged": oracle_point(recordings, judge, speaker, average=True),
-        "live_gate": live_point(recordings, judge, speaker, gates),
+        "oracle": oracle_point(recordings, judge, decoder, average=False),
+        "oracle_averaged": oracle_point(recordings, judge, decoder, average=True),
+        "live_gate": live_point(recordings, judge, decoder, gates),
     }
-    once = next(point for point, rate in zip(report["curves"]["uniform"], RATES, strict=True) if rate == 1.0)
+    uniform_1hz = next(point for point, rate in zip(report["curves"]["uniform"], RATES, strict=True) if rate == 1.0)
     gate = report["live_gate"]
-    report["uniform_1hz_cider"] = once["cider"]
-    report["live_gate_reaches_uniform_1hz"] = gate["cider"] >= once["cider"]
-    report["live_gate_saving"] = round(once["rate"] / gate["rate"], 3)
-    report["live_gate_saving_with_memory"] = round(once["rate"] / gate["decoder_runs_a_second_with_memory"], 3)
-    report["uniform_1hz_with_memory"] = uniform_point(recordings, judge, speaker, gates.memory)
-    report["bound_of_saving"] = round(once["rate"] * seconds / events, 3)
+    report["uniform_1hz_cider"] = uniform_1hz["cider"]
+    report["live_gate_reaches_uniform_1hz"] = gate["cider"] >= uniform_1hz["cider"]
+    report["live_gate_saving"] = round(uniform_1hz["rate"] / gate["rate"], 3)
+    report["live_gate_saving_with_memory"] = round(uniform_1hz["rate"] / gate["decoder_runs_a_second_with_memory"], 3)
+    report["uniform_1hz_with_memory"] = uniform_point(recordings, judge, decoder, gates.memory)
+    report["bound_of_saving"] = round(uniform_1hz["rate"] * seconds / events, 3)
     for name in ("uniform_averaged", "ward", "ward_averaged"):
-        rate = rate_at(report["curves"][name], once["cider"])
-        report[f"{name}_saving"] = round(once["rate"] / rate, 3) if rate else None
+        rate = rate_at(report["curves"][name], uniform_1hz["cider"])
+        report[f"{name}_saving"] = round(uniform_1hz["rate"] / rate, 3) if rate else None
     return report
 
 
-def _at_rate(policy, speaker: Speaker, average: bool, recording: Recording, rate: float) -> list[Decode]:
-    return policy(recording, speaker, rate, average)
+def _at_rate(policy, decoder: TextDecoder, average: bool, recording: Recording, rate: float) -> list[Decode]:
+    return policy(recording, decoder, rate, average)
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
@@ -164,12 +166,12 @@ def main(bundle: Path, weights: Path, streams: Path, out: Path | None) -> None:
     """Score a bundle's narration of the test streams."""
     model = vlj_edge.load(bundle)
     recordings = record_all(bundle, streams)
-    report = narration(recordings, Speaker(weights), model.manifest.gates)
+    report = narration(recordings, TextDecoder(weights), model.manifest.gates)
     console.print({key: value for key, value in report.items() if key != "curves"})
     if out:
         command = "python selective.py --bundle data/nano-bundle --out ../../results/nano-eval.json"
-        about = provenance(command) | {"weights": seal(weights / MODEL_FILE).sha256}
-        add_to(out, {"narration": about | report})
+        header = provenance(command) | {"weights": seal(weights / MODEL_FILE).sha256}
+        add_to(out, {"narration": header | report})
         draw(report, out.with_name("nano-selective.svg"))
 
 

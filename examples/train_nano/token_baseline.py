@@ -51,15 +51,15 @@ class TokenModel(nn.Module):
     def __init__(self, preset: Preset) -> None:
         super().__init__()
         self.preset = preset
-        both = VLJepa(preset)
-        self.vision_encoder = both.vision_encoder
+        parts = VLJepa(preset)
+        self.vision_encoder = parts.vision_encoder
         self.config = config = replace(preset.predictor, layers=preset.predictor.layers + preset.decoder.layers)
         self.vis_proj = nn.Linear(preset.vision.width, config.width)
         self.embed_tokens = nn.Embedding(config.vocabulary, config.width)
         nn.init.normal_(self.embed_tokens.weight, std=0.02)  # tied to the logits: at std 1 the first loss is huge
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, eps=config.norm_eps)
-        longest = len(both.vision_encoder.cos) + preset.query_tokens + preset.decoder_tokens
+        longest = len(parts.vision_encoder.cos) + preset.query_tokens + preset.decoder_tokens
         cos, sin = rope.llama_tables(config, longest)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
@@ -89,20 +89,20 @@ def train_tokens(model: TokenModel, texts: Texts, sampler: Sampler, tokenizer, o
 
     def step_loss(progress: float, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         batch = make_batch(sampler.batch(config.batch, rng), texts, queries, model.preset, rng).to(DEVICE)
-        longest, most = int(batch.query_mask.sum(1).max()), int(real[batch.texts].sum(1).max())
-        wanted, counts = ids[batch.texts][:, :most], real[batch.texts][:, :most]
+        longest, longest_answer = int(batch.query_mask.sum(1).max()), int(real[batch.texts].sum(1).max())
+        targets, counts = ids[batch.texts][:, :longest_answer], real[batch.texts][:, :longest_answer]
         with mixed_precision(config):
             visual = model.encode(batch.features, keep_some(len(model.vision_encoder.cos), config.batch, progress))
-            asked = visual.repeat_interleave(2, dim=0)
-            logits = model(asked, batch.query_ids[:, :longest], batch.query_mask[:, :longest], wanted[:, :-1])
-        right = (logits.argmax(-1) == wanted)[counts].float().mean().item()
-        return F.cross_entropy(logits[counts].float(), wanted[counts]), {"token_right": right}
+            visual_twice = visual.repeat_interleave(2, dim=0)
+            logits = model(visual_twice, batch.query_ids[:, :longest], batch.query_mask[:, :longest], targets[:, :-1])
+        correct = (logits.argmax(-1) == targets)[counts].float().mean().item()
+        return F.cross_entropy(logits[counts].float(), targets[counts]), {"token_right": correct}
 
     fit(model, config, out, step_loss)
 
 
 @torch.inference_mode()
-def say(model: TokenModel, features: Tensor, query: list[int], tokenizer) -> list[str]:
+def decode_answers(model: TokenModel, features: Tensor, query: list[int], tokenizer) -> list[str]:
     """Return a greedy answer to one question about each clip."""
     visual = model.encode(features)
     ids, mask = pad([query] * len(visual), len(query), 0)
@@ -110,18 +110,18 @@ def say(model: TokenModel, features: Tensor, query: list[int], tokenizer) -> lis
 
 
 @torch.inference_mode()
-def likeliest(model: TokenModel, features: Tensor, query: list[int], captions: list[list[int]]) -> np.ndarray:
+def most_likely(model: TokenModel, features: Tensor, query: list[int], captions: list[list[int]]) -> np.ndarray:
     """Return for each clip the index of the caption with the highest likelihood per token, int (n,)."""
     end, best = model.preset.decoder_end, []
-    wanted, real = pad([[*caption, end] for caption in captions], model.preset.decoder_tokens, end)
-    most = int(real.sum(1).max())
-    wanted, real = wanted[:, :most], real[:, :most]
+    caption_ids, real = pad([[*caption, end] for caption in captions], model.preset.decoder_tokens, end)
+    longest = int(real.sum(1).max())
+    caption_ids, real = caption_ids[:, :longest], real[:, :longest]
     for part in features.split(CLIPS_AT_ONCE):
         visual = model.encode(part).repeat_interleave(len(captions), dim=0)
         ids, mask = pad([query] * len(visual), len(query), 0)
-        targets = wanted.repeat(len(part), 1)
+        targets = caption_ids.repeat(len(part), 1)
         logits = model(visual, ids, mask, targets[:, :-1]).flatten(0, 1)
-        losses = F.cross_entropy(logits, targets.flatten(), reduction="none").view(len(part), len(captions), most)
+        losses = F.cross_entropy(logits, targets.flatten(), reduction="none").view(len(part), len(captions), longest)
         per_token = -(losses * real).sum(-1) / real.sum(-1)
         best.append(per_token.argmax(1))
     return torch.cat(best).numpy()
@@ -137,14 +137,14 @@ def middle_acts(features: Path, split: str) -> list[Clip]:
     return chosen
 
 
-def score(clips: list[Clip], said: list[str], nearest: np.ndarray, texts: Texts) -> dict[str, Any]:
+def score(clips: list[Clip], decoded: list[str], nearest: np.ndarray, texts: Texts) -> dict[str, Any]:
     """Score a model's texts and nearest tasks against the annotations."""
     tasks = np.array([NAMES.index(clip.task) for clip in clips])
     cider = Cider([TASKS[clip.task].captions for clip in clips])
-    meanings = [texts.meaning[texts.index[text]] if text in texts.index else -1 for text in said]
+    meanings = [texts.meaning[texts.index[text]] if text in texts.index else -1 for text in decoded]
     truth = [meaning_of(texts, task, ACT) for task in tasks]
     return {
-        "cider": interval(np.array([cider.score(i, text) for i, text in enumerate(said)])),
+        "cider": interval(np.array([cider.score(i, text) for i, text in enumerate(decoded)])),
         "right_meaning": interval(np.array(meanings) == np.array(truth)),
         "task_top1": interval(nearest == tasks),
     }
@@ -154,10 +154,12 @@ def score(clips: list[Clip], said: list[str], nearest: np.ndarray, texts: Texts)
 def score_embedding(scorer: Scorer, clips: list[Clip], features: Tensor) -> dict[str, Any]:
     """Score nano on the same clips: its decoder's texts and the nearest task captions."""
     visual = scorer.model.vision_encoder.encode(features)
-    said = generate(scorer.model, scorer.predict(visual, [DESCRIBE_QUERIES[0]] * len(clips)), scorer.decoder_tokenizer)
+    decoded = generate(
+        scorer.model, scorer.predict(visual, [DESCRIBE_QUERIES[0]] * len(clips)), scorer.decoder_tokenizer
+    )
     labels = scorer.embed_texts([TASKS[name].captions[0] for name in NAMES])
     nearest = (scorer.predict(visual, [TASK_QUERIES[0]] * len(clips)) @ labels.T).argmax(1).numpy()
-    return score(clips, said, nearest, scorer.texts)
+    return score(clips, decoded, nearest, scorer.texts)
 
 
 def parameters(*modules: nn.Module) -> int:
@@ -191,15 +193,19 @@ def main(features: Path, weights: Path, out: Path, config_file: Path, threads: i
     pictures = torch.from_numpy(np.stack([clip.features for clip in clips])).float()
     queries = encode_queries(tokenizer)
     captions = [tokenizer.encode(TASKS[name].captions[0]).ids for name in NAMES]
-    said = [text for part in pictures.split(64) for text in say(model, part, queries[DESCRIBE_QUERIES[0]], tokenizer)]
-    nearest = likeliest(model, pictures, queries[TASK_QUERIES[0]], captions)
+    decoded = [
+        text
+        for part in pictures.split(64)
+        for text in decode_answers(model, part, queries[DESCRIBE_QUERIES[0]], tokenizer)
+    ]
+    nearest = most_likely(model, pictures, queries[TASK_QUERIES[0]], captions)
     scorer = Scorer(weights)
     nano = scorer.model
     found = provenance("python token_baseline.py --report ../../results/nano-eval.json") | {
         "weights": seal(weights / MODEL_FILE).sha256,
         "steps": config.steps,
         "clips": config.steps * config.batch,
-        "tokens": {"parameters": parameters(model)} | score(clips, said, nearest, texts),
+        "tokens": {"parameters": parameters(model)} | score(clips, decoded, nearest, texts),
         "embedding": {"parameters": parameters(nano.vision_encoder, nano.predictor, nano.decoder)}
         | score_embedding(scorer, clips, pictures),
     }

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 # The modules are programs in a folder of their own; conftest.py puts it on the path.
 from batches import Batch
 from clips import ACT, APPROACH, HELD, SHORTEST, STILL, Episode, clip_label, timeline
-from features import HOLDS, take
+from features import HOLDS, episode_pixels
 from loop import learning_rate
 from narration_score import score
 from tasks import OPPOSITES, TASKS, meanings, phase_texts
@@ -60,7 +60,7 @@ def test_a_clip_is_called_after_the_phase_of_most_of_its_frames(phases: list[int
 def test_a_pause_holds_takes_of_its_frame_and_is_stillness_when_it_is_long() -> None:
     # Every stored row is the number of the frame that it shows.
     pictures = np.broadcast_to(np.arange(20, dtype=np.uint8)[:, None, None, None] * 10, (20, 96, 96, 3))
-    pixels, pause = take(pictures, "val", seed=3, copy=0)
+    pixels, pause = episode_pixels(pictures, "val", seed=3, copy=0)
     shown = (pixels.mean(axis=(1, 2, 3)) / 10).round().astype(int)
     phases = np.array([APPROACH] * 10 + [ACT] * 10, np.uint8)
     episode = Episode("door-open", 0, "training", 120.0, -30.0, shown, HOLDS, pause, phases, phases > 9, np.zeros(0))

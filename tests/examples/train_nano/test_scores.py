@@ -10,7 +10,7 @@ import torch
 from calibrate_gates import Trial, choose
 from cider import Cider
 from clips import ACT
-from evaluate import Found, task_scores
+from evaluate import Predictions, task_scores
 from figures import interval
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,9 +36,9 @@ def test_cider_is_pycocoevalcaps(pairs: list[tuple[tuple[str, ...], str]]) -> No
     candidates = {i: [text] for i, (_, text) in enumerate(pairs)}
     mean, each = ReferenceCider().compute_score(references, candidates)
     ours = Cider(list(references.values()))
-    found = [ours.score(i, text) for i, (_, text) in enumerate(pairs)]
-    assert found == pytest.approx(list(each), abs=1e-9)
-    assert np.mean(found) == pytest.approx(mean, abs=1e-9)
+    predictions = [ours.score(i, text) for i, (_, text) in enumerate(pairs)]
+    assert predictions == pytest.approx(list(each), abs=1e-9)
+    assert np.mean(predictions) == pytest.approx(mean, abs=1e-9)
 
 
 def test_an_interval_is_over_groups() -> None:
@@ -53,7 +53,7 @@ def test_an_interval_is_over_groups() -> None:
 class Echo:
     """Says the name of the nearest axis: embedding i becomes text i."""
 
-    def say(self, embeddings: np.ndarray) -> list[str]:
+    def texts(self, embeddings: np.ndarray) -> list[str]:
         return [f"event number {int(row.argmax())}" for row in embeddings]
 
 
@@ -71,16 +71,16 @@ def recording(lengths: tuple[float, ...] = (3.0, 4.0, 5.0), step: float = 0.5) -
 
 
 def test_a_perfect_model_scores_as_its_decoding_allows() -> None:
-    stream, speaker = recording(), Echo()
+    stream, decoder = recording(), Echo()
     judge = Judge([stream])
-    best = judge.scores(stream, oracle(stream, speaker, average=False)).mean()
+    best = judge.scores(stream, oracle(stream, decoder, average=False)).mean()
     assert best > 0
-    assert len(oracle(stream, speaker, average=True)) == 3
+    assert len(oracle(stream, decoder, average=True)) == 3
     for policy in (uniform, ward):
         for average in (False, True):
-            assert judge.scores(stream, policy(stream, speaker, 2.0, average)).mean() == pytest.approx(best)
-    assert judge.scores(stream, ward(stream, speaker, 0.25, average=True)).mean() == pytest.approx(best), "3 in 12 s"
-    assert judge.scores(stream, uniform(stream, speaker, 0.01, average=False)).mean() < best
+            assert judge.scores(stream, policy(stream, decoder, 2.0, average)).mean() == pytest.approx(best)
+    assert judge.scores(stream, ward(stream, decoder, 0.25, average=True)).mean() == pytest.approx(best), "3 in 12 s"
+    assert judge.scores(stream, uniform(stream, decoder, 0.01, average=False)).mean() < best
     assert judge.scores(stream, []).tolist() == [0, 0, 0]
 
 
@@ -97,11 +97,11 @@ def test_the_live_gate_decodes_once_an_event_and_remembers() -> None:
     gates = bundle.GateSettings(
         meaning=bundle.MeaningGateSettings(smoothing=1), memory=bundle.CaptionMemorySettings(enabled=False)
     )
-    decodes, known_at, remembered = live(stream, Echo(), gates)
+    decodes, available_at, remembered = live(stream, Echo(), gates)
     assert [text for _, text in decodes] == ["event number 0", "event number 1", "event number 2"]
     assert remembered == 0
-    for (time, _), known, event in zip(decodes, known_at, stream.events, strict=True):
-        assert event["start"] <= time < event["end"] and known >= time
+    for (time, _), available, event in zip(decodes, available_at, stream.events, strict=True):
+        assert event["start"] <= time < event["end"] and available >= time
     back = recording((3.0, 4.0))
     there_and_back = np.concatenate([back.live, back.live])
     times = np.arange(len(there_and_back)) * 0.5
@@ -118,7 +118,7 @@ def test_a_decode_of_averaged_windows_is_stamped_with_their_mean() -> None:
     stream, gate = recording((6.0,)), bundle.MeaningGateSettings(smoothing=3, calm_windows=3)
     (change,), _ = live_changes(stream, gate)
     assert change.time == pytest.approx(stream.centres[:3].mean())
-    assert change.known_at == stream.ends[2]
+    assert change.available_at == stream.ends[2]
 
 
 def tried(cider: float, rate: float) -> Trial:
@@ -137,12 +137,12 @@ def test_labels_with_clips_all_around_them_are_held_back() -> None:
     seen = torch.nn.functional.normalize(torch.tensor([[1.0, 0.2], [1.0, 0.9], [1.0, 0.95]]), dim=-1)
     column = np.arange(3)
     task, acting = np.array([0, 1, 1]), np.full(3, ACT)
-    found = Found(column, task, acting, np.full(3, "training"), seen, seen, [])
-    scores = task_scores(found, labels, pull=np.array([0.9, 0.6]))
+    predictions = Predictions(column, task, acting, np.full(3, "training"), seen, seen, [])
+    scores = task_scores(predictions, labels, bias=np.array([0.9, 0.6]))
     assert scores["task_top1_act_windows"]["value"] == pytest.approx(1 / 3, abs=1e-3)
     assert scores["task_top1_act_windows_corrected"]["value"] == 1
     assert (
-        task_scores(found, labels, pull=np.zeros(2))["task_top1_act_windows_corrected"]
+        task_scores(predictions, labels, bias=np.zeros(2))["task_top1_act_windows_corrected"]
         == scores["task_top1_act_windows"]
     )
 
