@@ -159,3 +159,14 @@ def test_the_readme_searches_as_it_shows(beside_the_examples: None, tmp_path: Pa
     assert index in README
     printed_by(index)
     assert_printed(shown_after(command), printed_by(command).replace(f"{tmp_path}/", "/home/me/vlj-edge/"))
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    rows = re.findall(r"^\| (?!promise|---)(.*) \|$", (ROOT / "docs" / "promises.md").read_text("utf-8"), re.MULTILINE)
+    assert rows
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/.]+)(?:::(\w+))?`", row)
+        assert named, row
+        for path, name in named:
+            assert (ROOT / path).is_file(), row
+            assert not name or f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), row
