@@ -1,15 +1,20 @@
 """Encode videos on a Dask cluster; this process stores the results.
 
 Every machine needs vlj-edge, the bundle and the videos under the same paths. A cluster executes whatever its scheduler
-is sent, so keep it in a network of its own or behind Dask's TLS. Results are read as plain data, never unpickled.
+is sent, so keep it in a network of its own or behind Dask's TLS.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -22,6 +27,8 @@ from .index import EncodedVideo, VideoEncoder, encode_video
 from .store import Video, VideoMoments, real_path, stored_path
 
 _AHEAD = 2  # videos queued for each thread of the cluster, so that none is idle
+_NO_WORKERS_SECONDS = 60.0  # without any worker before indexing ends; a worker that is restarted takes some
+_RESULT_SECONDS = 600.0  # for the transfer of one result, hundreds of megabytes for hours of video
 _PLAIN = ["dask", "msgpack"]  # serializers; pickle is not among them
 _models = threading.local()
 
@@ -29,11 +36,15 @@ _models = threading.local()
 def cluster_encoder(address: str, model: Model, query: str) -> VideoEncoder:
     """Return a function that encodes videos on the cluster whose scheduler is at `address`, such as tcp://10.0.0.1:8786.
 
+    A video whose worker is lost is encoded by another one. The function raises VljEdgeError if the scheduler is lost,
+    or all workers for a minute.
+
     Raises:
         VljEdgeError: no scheduler answers, it has no workers, or Dask is not installed.
     """
     distributed = require("distributed", "cluster")
     arguments = (str(model.directory.absolute()), embedding_space(model.manifest), query)
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost scheduler is an error of our own
     try:
         client = distributed.Client(address, timeout=10, serializers=_PLAIN, deserializers=[*_PLAIN, "error"])
     except (OSError, ValueError, TimeoutError) as error:
@@ -46,34 +57,69 @@ def cluster_encoder(address: str, model: Model, query: str) -> VideoEncoder:
         raise VljEdgeError(f"the cluster at {address} has no workers: start dask worker {address} on each machine")
 
     def encode(videos: Sequence[Video]) -> Iterator[EncodedVideo]:
-        waiting = iter(videos)
         sent: dict[str, Video] = {}
-        running = distributed.as_completed(loop=client.loop)
+        done: SimpleQueue[Any] = SimpleQueue()
 
-        def send() -> None:
-            video = next(waiting, None)
-            if video is not None:
-                future = client.submit(
-                    encode_on_worker,
-                    *arguments,
-                    list(video._replace(path=stored_path(video.path))),
-                    pure=False,
-                    retries=2,
-                )
-                sent[future.key] = video
-                running.add(future)
+        def send(video: Video) -> None:
+            plain = list(video._replace(path=stored_path(video.path)))
+            future = client.submit(encode_on_worker, *arguments, plain, pure=False)
+            sent[future.key] = video
+            future.add_done_callback(done.put)
 
+        def run(waiting: Iterator[Video], ahead: int) -> Iterator[tuple[Video, Any]]:
+            for video in islice(waiting, ahead):
+                send(video)
+            while sent:
+                key, found = _next_result(client, address, done)
+                yield sent.pop(key), found
+                for video in islice(waiting, 1):
+                    send(video)
+
+        suspects = []  # Dask blames all videos of a worker that is killed: each is tried once more alone
         try:
-            for _ in range(_AHEAD * threads):
-                send()
-            for future in running:
-                video = sent.pop(future.key)
-                yield _read_result(video, future)
-                send()
+            for video, found in run(iter(videos), _AHEAD * threads):
+                if _is_killed_worker(found):
+                    suspects.append(video)
+                else:
+                    yield _read_result(video, found)
+            for video, found in run(iter(suspects), 1):
+                yield _read_result(video, found)
         finally:
             client.close()
 
     return encode
+
+
+def _next_result(client: Any, address: str, done: SimpleQueue[Any]) -> tuple[str, Any]:
+    """Return the key of the next future that ends, and what encode_on_worker() returned, or the exception.
+
+    Raises:
+        VljEdgeError: the scheduler is lost, or has had no worker for a minute.
+    """
+    since = time.monotonic()
+    while True:
+        try:
+            future = done.get(timeout=1.0)
+        except Empty:
+            if client.scheduler_info()["workers"]:
+                since = time.monotonic()
+            elif time.monotonic() - since > _NO_WORKERS_SECONDS:
+                raise VljEdgeError(
+                    f"the cluster at {address} has lost all its workers: start dask worker {address}, run this again"
+                ) from None
+            continue
+        try:
+            if future.status != "lost":
+                return future.key, future.result(timeout=_RESULT_SECONDS)
+        except (Exception, asyncio.CancelledError) as error:
+            if future.status == "cancelled":
+                raise VljEdgeError(
+                    f"the Dask scheduler at {address} was lost: start it and its workers, and run this again; what was"
+                    " encoded until then is stored"
+                ) from error
+            if future.status == "error":
+                return future.key, error
+        future.add_done_callback(done.put)  # its worker was lost with the result: another one encodes it again
 
 
 def encode_on_worker(directory: str, space: str, query: str, video: Sequence[Any]) -> dict[str, Any]:
@@ -87,6 +133,8 @@ def encode_on_worker(directory: str, space: str, query: str, video: Sequence[Any
         seen = encode_video(model, Video(real_path(video[0]), *video[1:]), query)
     except VljEdgeError as error:
         return {"problem": str(error)}
+    except Exception as error:  # as a text, since an exception would be pickled
+        return {"problem": f"{video[0]} was not encoded on {os.uname().nodename} ({type(error).__name__}: {error})"}
     found: dict[str, Any] = {"problem": seen.problem or ""}
     if seen.moments is not None:
         found |= {"start": seen.moments.start, "end": seen.moments.end, "embeddings": seen.moments.embeddings}
@@ -104,17 +152,21 @@ def _model(directory: str) -> Model:
     return model
 
 
-def _read_result(video: Video, future: Any) -> EncodedVideo:
+def _is_killed_worker(found: Any) -> bool:
+    return type(found).__name__ == "KilledWorker"
+
+
+def _read_result(video: Video, found: Any) -> EncodedVideo:
     path = Path(video.path)
-    if future.status != "finished":
-        return EncodedVideo(
-            path, None, f"{path} was not encoded (the worker was lost, or failed on it): look at its log"
-        )
-    found = future.result()
+    if _is_killed_worker(found):
+        why = "each worker that tried it was killed; it may need more memory than they have"
+        return EncodedVideo(path, None, f"{path} was not encoded ({why}): look at their logs")
+    if isinstance(found, BaseException):
+        why = f"{type(found).__name__}: {found}"
+        return EncodedVideo(path, None, f"{path} was not encoded ({why}): look at the logs of the cluster")
     moments = None
     if "start" in found:
-        arrays = [
-            np.asarray(found[name], kind) for name, kind in (("start", "f8"), ("end", "f8"), ("embeddings", "f4"))
-        ]
+        # copied: what lies in a message is not aligned as Arrow wants it, and may not be written to
+        arrays = [np.array(found[name], kind) for name, kind in (("start", "f8"), ("end", "f8"), ("embeddings", "f4"))]
         moments = VideoMoments(video, *arrays)
     return EncodedVideo(path, moments, found["problem"] or None)

@@ -146,14 +146,14 @@ class Store:
             VljEdgeError: the disk is full, or the store cannot be written.
         """
         arrow, count = self._arrow, len(moments.start)
-        halves = arrow.array(moments.embeddings.astype(np.float16).reshape(-1))
+        halves = arrow.array(np.require(moments.embeddings, np.float16, ["C", "ALIGNED"]).reshape(-1))
         columns = {
             "path": [stored_path(moments.video.path)] * count,
             "size": [moments.video.size] * count,
             "modified": [moments.video.modified] * count,
             "number": np.arange(count),
-            "start": moments.start.copy(),  # what came from another machine may not be aligned as Arrow wants it
-            "end": moments.end.copy(),
+            "start": np.require(moments.start, np.float64, ["C", "ALIGNED"]),  # or LanceDB panics
+            "end": np.require(moments.end, np.float64, ["C", "ALIGNED"]),
             "embedding": arrow.FixedSizeListArray.from_arrays(halves, moments.embeddings.shape[1]),
         }
         with self._readable_errors("cannot be written", "free space; what it held before stays"):

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import vlj_edge
 from tests.runtime.library.moments import QUERY, random_moments
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.library import Store
+from vlj_edge.runtime.library.store import VideoMoments
 from vlj_edge.runtime.model import Model
 
 
@@ -48,6 +51,19 @@ def test_no_store_is_made_where_something_else_is(model: Model, tmp_path: Path) 
     with pytest.raises(VljEdgeError, match=r"none.*vlj-edge index"):
         Store(tmp_path / "none", model.manifest)
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_arrays_of_any_alignment_are_stored(store: Store, count: int) -> None:
+    def unaligned(array: Any) -> Any:
+        raw = bytearray(1) + array.tobytes()
+        return np.frombuffer(raw, array.dtype, array.size, 1).reshape(array.shape)
+
+    want = random_moments("/x", count)
+    for embeddings in (want.embeddings, want.embeddings.astype(np.float16), np.asfortranarray(want.embeddings)):
+        store.put(VideoMoments(want.video, *map(unaligned, (want.start, want.end, embeddings))))
+        hit = store.nearest(unaligned(want.embeddings[-1]), 1)[0]
+        assert (hit.path, hit.start, hit.number) == ("/x", want.start[-1], count - 1)
 
 
 def test_a_damaged_store_is_one_line(model: Model, store: Store, tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
-"""A store in a bucket, and indexing on a Dask cluster."""
+"""A store in a bucket."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +10,7 @@ import pytest
 from tests.runtime.library.moments import QUERY
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.library import Store, index, search
-from vlj_edge.runtime.library import cluster as clusters
-from vlj_edge.runtime.library.index import local_encoder, stat_video
+from vlj_edge.runtime.library.index import local_encoder
 from vlj_edge.runtime.model import Model
 
 
@@ -50,39 +48,3 @@ def test_a_bucket_that_is_not_there_is_one_line(model: Model, bucket: str) -> No
     with pytest.raises(VljEdgeError, match="s3://no-such/library") as told:
         Store("s3://no-such/library", model.manifest, write=True)
     assert "secret-of-mine" not in str(told.value)
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """A scheduler and two workers, each a process of its own, as on two machines."""
-    from distributed import LocalCluster
-
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as made:
-        yield made.scheduler_address
-
-
-@pytest.mark.slow
-def test_many_machines_store_what_one_does(
-    model: Model, store: Store, films: Path, tmp_path: Path, cluster: str
-) -> None:
-    for number in range(6):
-        shutil.copy(films / ("a.avi" if number % 2 else "below/b.avi"), films / f"more{number}.avi")
-    alone = {each.path: each for each in index(store, local_encoder(model, QUERY), [films])}
-    with Store(tmp_path / "many", model.manifest, QUERY, write=True) as many:
-        done = {each.path: each for each in index(many, clusters.cluster_encoder(cluster, model, QUERY), [films])}
-        assert done == alone and "cannot be read" in (done[films / "c-broken.mp4"].problem or "")
-        columns = ["path", "size", "modified", "number", "start", "end", "embedding"]
-        tables = [
-            s._table.to_arrow().select(columns).sort_by([("path", "ascending"), ("number", "ascending")])
-            for s in (store, many)
-        ]
-        assert tables[0].equals(tables[1]), "to the last bit"
-
-
-@pytest.mark.slow
-def test_a_cluster_with_another_bundle_is_refused(
-    model: Model, films: Path, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(clusters, "embedding_space", lambda manifest: "0" * 16)  # here, not on the workers
-    [seen] = clusters.cluster_encoder(cluster, model, QUERY)([stat_video(films / "a.avi")])
-    assert seen.moments is None and "other weights" in (seen.problem or "")
