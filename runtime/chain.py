@@ -1,7 +1,7 @@
-"""The engines of a bundle, joined: encode, predict, embed_text, decode; and what one run over a source keeps of them.
+"""The engines of a bundle, joined: encode, predict, embed_text, decode; and the state of one run over a source.
 
-Every engine writes into buffers of its own that are allocated once, so two threads must never be inside one at the same
-time: each method takes a lock, first come, first served, and copies its result out before it lets go. There are two
+Every engine writes into buffers of its own that are allocated once, so two threads must never use one at the same
+time: each method takes a first-come-first-served lock and copies its result before it releases it. There are two
 locks, since the decoder works on one window while the encoder works on the next.
 """
 
@@ -38,7 +38,7 @@ from .words.tokenizer import FixedLengthTokenizer
 _LOG = logging.getLogger("vlj_edge")
 Result = TypeVar("Result")
 Query: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]  # token ids and mask, each [1, length]
-Caption: TypeAlias = tuple[str, int]  # a text, and how often the decoder engine ran for it
+DecodedText: TypeAlias = tuple[str, int]  # a text, and how often the decoder engine ran for it
 
 
 class Vision(NamedTuple):
@@ -55,7 +55,7 @@ class Chain:
     Args:
         directory: the bundle.
         engine_options: fields of engines.base.EngineRequest: backend, threads, spin, bf16, engines.
-        probe: records when each stage works; None: nothing is measured.
+        probe: records when each stage works; None: no measurements.
         gpu_pixels: resize and normalise frames with this project's CUDA kernel (TensorRT only).
     """
 
@@ -71,15 +71,15 @@ class Chain:
         self._engine_options, self._gpu_pixels = engine_options, gpu_pixels
         self._vision_lock = FairLock()  # encoder and predictor
         self._text_lock = FairLock()  # decoder and text encoder, which share a stream on a card
-        self._loading = threading.RLock()  # no engine is loaded twice
-        self._storing = threading.Lock()  # held for an instant: close() does not wait for what is being loaded
+        self._loading = threading.RLock()  # so that no engine is loaded twice
+        self._storing = threading.Lock()  # held only briefly: close() does not wait for a load
         self._loaded: dict[str, Any] = {}
         self._closed = False
         _chains.add(self)
 
     @property
     def vision(self) -> Vision:
-        """The encoder, what fills its input, and the predictor."""
+        """The vision encoder, its preprocessor, and the predictor."""
         return self._load_once("vision", self._load_vision)
 
     @property
@@ -97,12 +97,12 @@ class Chain:
         return self._load_once("text_encoder", lambda: (self._open("text_encoder"), self._tokenizer("text_encoder")))
 
     @property
-    def makes_words(self) -> bool:
+    def makes_texts(self) -> bool:
         """Whether the bundle has a decoder or a bank of captions."""
         return DECODER in self.manifest.engines
 
     def load(self, words: bool = False) -> None:
-        """Load what a run needs, so that a file that cannot be used is an error now and not at the first window.
+        """Load the engines that a run needs, so that an unusable file is an error now and not at the first window.
 
         Args:
             words: load the decoder or the caption bank as well.
@@ -112,10 +112,10 @@ class Chain:
         """
         _ = self.vision
         if words:
-            _ = self._captioner
+            _ = self._decode_text
 
     def query(self, text: str | None) -> Query:
-        """Return the tokens of a question to the predictor; None: the bundle's default question.
+        """Return the tokens of a query to the predictor; None: the bundle's default query.
 
         Raises:
             VljEdgeError: the text is empty or too long.
@@ -134,8 +134,8 @@ class Chain:
 
         Args:
             frames: as many as the clip has, from `vision.preprocessor`.
-            on_device: keep each embedding where it was made as well, for decode().
-            cancellation: of the run that the clip belongs to; cancelling interrupts the engines.
+            on_device: also keep each embedding in device memory, for decode().
+            cancellation: of the clip's run; cancelling it interrupts the engines.
 
         Raises:
             VljEdgeError: the backend failed, or an embedding is not finite.
@@ -147,7 +147,7 @@ class Chain:
             encoder.run()
             return [self._predict(predictor, query, on_device) for query in queries]
 
-    def decode(self, embedding: object) -> Caption:
+    def decode(self, embedding: object) -> DecodedText:
         """Return the text of an embedding, and how often the decoder engine ran for it.
 
         Args:
@@ -156,9 +156,9 @@ class Chain:
         Raises:
             VljEdgeError: the bundle has no decoder, or the backend failed.
         """
-        captioner = self._captioner
+        decode_text = self._decode_text
         with self._text_lock:
-            return captioner(embedding)
+            return decode_text(embedding)
 
     def embed_text(self, text: str) -> Embedding:
         """Return the embedding of a text, float32 [embedding], unit length.
@@ -174,7 +174,7 @@ class Chain:
             return _read_embedding(engine, "text_encoder")
 
     def text_ids(self, text: str) -> bytes:
-        """Return what the text encoder sees of a text: texts with the same ids have the same embedding.
+        """Return the text encoder's token ids for a text: texts with the same ids have the same embedding.
 
         Raises:
             VljEdgeError: the text is empty or too long.
@@ -183,12 +183,12 @@ class Chain:
         return ids.tobytes()
 
     def close(self) -> None:
-        """Let go of all engines. Threads that are inside one finish; later calls fail."""
+        """Release all engines. Calls in progress finish; later calls fail."""
         with self._storing:
             self._closed, self._loaded = True, {}
 
     def stop_for_good(self) -> None:
-        """End what the engines are at, and let no thread into one again: the interpreter goes down."""
+        """Interrupt all engines and refuse further calls, since the interpreter is shutting down."""
         loaded = list(self._loaded.values())
         self.close()
         for lock in (self._vision_lock, self._text_lock):
@@ -198,21 +198,21 @@ class Chain:
             lock.acquire(timeout=1.0)
 
     def timed(self, stage: str, action: Callable[..., Result]) -> Callable[..., Result]:
-        """Return the same function, measured as `stage` where there is a probe."""
+        """Return the same function; its calls are recorded as `stage` if there is a probe."""
         return action if self.probe is None else self.probe.time_calls(stage, action)
 
     def _predict(self, predictor: Engine, query: Query, on_device: bool) -> Encoded:
         predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = query
         predictor.run()
-        kept = predictor.keep_output("embedding") if on_device else None
-        return Encoded(_read_embedding(predictor, "predictor"), kept)
+        on_device_copy = predictor.keep_output("embedding") if on_device else None
+        return Encoded(_read_embedding(predictor, "predictor"), on_device_copy)
 
     @property
-    def _captioner(self) -> Callable[[object], Caption]:
-        return self._load_once("captioner", self._load_captioner)
+    def _decode_text(self) -> Callable[[object], DecodedText]:
+        return self._load_once("decode_text", self._load_decode_text)
 
     def _load_once(self, name: str, load: Callable[[], Result]) -> Result:
-        """Return what was loaded under this name, loading it the first time.
+        """Return the object of this name, which is loaded by the first call.
 
         Raises:
             VljEdgeError: the chain is closed, or was closed meanwhile.
@@ -240,7 +240,7 @@ class Chain:
         return Vision(encoder, CpuPreprocessor(encoder.inputs["pixels"], preprocess), predictor)
 
     def _load_decoder(self) -> tuple[Engine, FixedLengthTokenizer]:
-        if not self.makes_words:
+        if not self.makes_texts:
             raise VljEdgeError(
                 f"{self.directory} has no decoder, so it makes embeddings and no texts: export it without --no-decoder"
                 " and --target wearable, or with --captions or --decoder (docs/weights.md)"
@@ -248,7 +248,7 @@ class Chain:
         decoder = self._open(DECODER, constant_inputs=("embedding",), outputs_read=("next_token",))
         return decoder, self._tokenizer(DECODER)
 
-    def _load_captioner(self) -> Callable[[object], Caption]:
+    def _load_decode_text(self) -> Callable[[object], DecodedText]:
         if self.manifest.captions is not None:
             bank = self._open(DECODER, constant_inputs=("embedding",))
             captions = read_captions(self.directory, self.manifest, self.manifest.captions)
@@ -256,11 +256,11 @@ class Chain:
         decoder, tokenizer = self.decoder
         spec = self.manifest.tokenizers[DECODER]
 
-        def caption(embedding: object) -> Caption:
+        def text_of(embedding: object) -> DecodedText:
             ids, runs = decode(decoder, embedding, spec.end, spec.length)
             return tokenizer.decode(ids), runs
 
-        return caption
+        return text_of
 
     def _open(self, name: str, inputs_from: dict[str, Engine] | None = None, **request: Any) -> Engine:
         sources = {key: getattr(engine, "engine", engine) for key, engine in (inputs_from or {}).items()}
@@ -276,7 +276,7 @@ class Chain:
 
 
 class RunState:
-    """What belongs to one run alone: its source, scene gate, queries, counts and cancellation."""
+    """The state of one run: its source, scene gate, queries, counts and cancellation."""
 
     def __init__(
         self, chain: Chain, source: Source, queries: Sequence[Query], gates: GateSettings, on_device: bool
@@ -291,7 +291,7 @@ class RunState:
 
     def encode(self, frames: Sequence[SampledFrame]) -> tuple[list[Encoded], bool]:
         """Return one embedding a query, and whether the encoder ran for it: while the scene gate finds the picture
-        unchanged, the last embeddings stand."""
+        unchanged, the last embeddings are repeated."""
         is_new = self._has_changed(frames)
         if is_new:
             self._latest = self._chain.encode(frames, self._queries, self._on_device, self.cancellation)
@@ -300,7 +300,7 @@ class RunState:
         return self._latest, is_new
 
     def at_rest(self, frames: Sequence[SampledFrame]) -> bool | None:
-        """Return whether the picture stands still in the middle of the clip; None where that is not watched."""
+        """Return whether the picture stands still in the middle of the clip; None if that is not detected."""
         return at_rest(frames, self._rest, self._rate)
 
     def warn_of_slow_source(self, frames_per_second: float) -> None:
@@ -333,6 +333,6 @@ _chains: weakref.WeakSet[Chain] = weakref.WeakSet()
 
 @atexit.register
 def _stop_engines() -> None:
-    """A caller's daemon thread that is inside an engine while the interpreter goes down would abort the process."""
+    """A caller's daemon thread that is inside an engine while the interpreter shuts down would abort the process."""
     for chain in list(_chains):
         chain.stop_for_good()

@@ -1,10 +1,10 @@
-"""A bundle, ready to run. The way of a frame, from the top to the bottom of this file and chain.py:
+"""A bundle, ready to run. The way of a frame through this file and chain.py, from top to bottom:
 
 source -> samples -> clip window -> scene gate -> VISION ENCODER -> PREDICTOR -> embedding
        -> meaning gate -> caption memory -> TEXT DECODER -> narration
 
-The meaning gate comes first in time: it is offered every window, and only where its decision depends on the embedding
-is the window encoded, through the scene gate, which skips the encoder while the picture is that of the last encoding.
+The meaning gate runs first: it gets every window, and a window is encoded only if the gate's decision depends on its
+embedding. Encoding passes through the scene gate, which skips the encoder while the picture is unchanged.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Model:
     """A bundle, ready to run: narrate, embed, ask, embed_text. A context manager; load it with vlj_edge.load().
 
     Engines are verified and loaded when they are first needed. A Model may be used from several threads, and for
-    several sources at once: they take turns at the engines, first come, first served.
+    several sources at once: they share the engines, first come, first served.
 
     Args:
         directory: the bundle.
@@ -69,9 +69,9 @@ class Model:
         threads: CPU threads of the backend; None: what `vlj-edge tune` stored, otherwise as many as this process may
             use.
         engines: a folder of TensorRT engines that were built elsewhere and that the caller trusts.
-        overlap: capture, encode and decode in three threads. The results are the same without.
-        probe: notes when each stage is at work.
-        pixels_on_card: resize and normalise frames with a CUDA kernel. The results are the same (TensorRT only).
+        overlap: capture, encode and decode in three threads. The results do not depend on it.
+        probe: records when each stage works.
+        pixels_on_card: resize and normalise frames with a CUDA kernel. The results do not depend on it (TensorRT only).
 
     Example:
         >>> import vlj_edge
@@ -82,7 +82,7 @@ class Model:
         1.5 s  the robot arm stays still
 
     Raises:
-        VljEdgeError: no bundle there, a manifest that cannot be read, an unknown backend, or one that is broken.
+        VljEdgeError: there is no bundle, its manifest cannot be read, or the backend is unknown or broken.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Model:
         self.close()
 
     def close(self) -> None:
-        """Close every run that is open and let go of the engines. Calls after that fail. May be called twice."""
+        """Close every open run and release the engines. Calls after that fail. May be called twice."""
         try:
             close_all(self._runs)
         finally:
@@ -135,27 +135,28 @@ class Model:
         gates: GateSettings | None = None,
         watch: Callable[[WindowReport], None] | None = None,
     ) -> Run[Narration]:
-        """Put into words what happens in a source, when its meaning changes.
+        """Describe what happens in a source, with a text whenever its meaning changes.
 
         Args:
             source: what open_source() takes; a Source, which the run closes; frames, uint8 [frames, height, width, 3],
                 BGR, at the model's own rate (`manifest.clip.frames_per_second`); or an iterable of (seconds, image).
-            query: the question to the predictor; None: the bundle's default.
-            every_window: decode every window with all gates off, and report the same text again where it is the same.
+            query: the query to the predictor; None: the bundle's default.
+            every_window: decode every window with all gates off, and report a text even if it is the same as the one
+                before.
             gates: settings in place of the bundle's.
-            watch: called with a report of every window, in the thread that encodes.
+            watch: called with the WindowReport of every window, in the thread that encodes.
 
         Raises:
             VljEdgeError: at the call, for a source, query or bundle that cannot be used.
-            TypeError: at the call, for what is no source; during the run, for what is no frame.
+            TypeError: at the call, if `source` is no source; during the run, if it yields anything but frames.
         """
         gates = NO_GATES if every_window else gates or self.manifest.gates
         meaning, memory = MeaningGate(gates.meaning), CaptionMemory(gates.memory, self.manifest.embedding)
         self.chain.load(words=True)
-        on_device = gates.meaning.smoothing == 1  # otherwise a mean is decoded, which the host computes
+        on_device = gates.meaning.smoothing == 1  # otherwise the text is that of a mean, which the host computes
         run = self._prepare(source, [query], gates, on_device)
         changes = self._changes(run, meaning, watch)
-        if self.overlap:  # captions are decoded in the caller's thread while the next windows are encoded
+        if self.overlap:  # texts are decoded in the caller's thread while the next windows are encoded
             changes = prefetch(changes, _CHANGES_AHEAD, run.cancellation)
         return self._started(run, self._narrations(changes, memory, every_window, run.totals))
 
@@ -170,7 +171,7 @@ class Model:
         """Compute the embedding of every window. No decoder is loaded. Arguments and errors as for narrate().
 
         Args:
-            every: seconds from the start of one embedded window to that of the next; 0: all windows are embedded.
+            every: seconds between the starts of two embedded windows; 0: all windows are embedded.
         """
         gates = NO_GATES if every_window else gates or self.manifest.gates
         run = self._prepare(source, [query], gates)
@@ -183,9 +184,9 @@ class Model:
         every_window: bool = False,
         gates: GateSettings | None = None,
     ) -> Run[WindowAnswers]:
-        """Compute the embedding of every window under each of several queries: encoded once, predicted once a query.
+        """Compute the embeddings of every window under several queries: encoded once, predicted once for each query.
 
-        Arguments and errors as for embed(). vlj_edge.answer_questions() makes answers of them.
+        Arguments and errors as for embed(). vlj_edge.answer_questions() turns them into answers.
         """
         if isinstance(queries, str):
             raise VljEdgeError(f"queries are one string, '{queries[:60]}': give a list, [...]")
@@ -206,7 +207,7 @@ class Model:
     def _prepare(
         self, source: AnySource, queries: Sequence[str | None], gates: GateSettings, on_device: bool = False
     ) -> RunState:
-        """Check and load everything a run needs. The source is opened last: whatever fails before leaves none open."""
+        """Check and load everything a run needs. The source is opened last, so that no error leaves it open."""
         tokens = [self.chain.query(query) for query in queries]
         self.chain.load()
         source = to_source(source, self.manifest.clip.frames_per_second)
@@ -229,26 +230,26 @@ class Model:
             for window, frames in sampled:
                 encoded, is_new = run.encode(frames)
                 run.totals.windows += 1
-                yield WindowAnswers(window, np.stack([each.embedding for each in encoded]), is_new)
+                yield WindowAnswers(window, np.stack([answer.embedding for answer in encoded]), is_new)
 
     def _changes(
         self, run: RunState, meaning: MeaningGate, watch: Callable[[WindowReport], None] | None
     ) -> Generator[Change, None, None]:
-        """Offer every window to the meaning gate, which encodes those it must know; yield what is to be said."""
+        """Pass every window to the meaning gate, which encodes those it needs; yield the changes that get a text."""
         probe = self._probe
-        offer = self.chain.timed("meaning gate", meaning.offer)
+        gate_decision = self.chain.timed("meaning gate", meaning.offer)
         with closing(self._windows(run)) as sampled:
             for times, frames in sampled:
                 if probe is not None:
                     probe.start_window(times.start)
                 run.totals.windows += 1
                 window = ClipWindow(times, frames, run.at_rest(frames), partial(self._encode_window, run, times))
-                said = meaning.last_said
-                change = offer(window)
+                last_embedding = meaning.last_embedding
+                change = gate_decision(window)
                 if probe is not None:
                     probe.record_decision(change.embedding if change is not None else None)
                 if watch is not None:
-                    watch(_report(window, said, change))
+                    watch(_report(window, last_embedding, change))
                 if change is not None:
                     yield change
         change = meaning.flush()
@@ -262,7 +263,7 @@ class Model:
         return encoded
 
     def _windows(self, run: RunState, every: float = 0.0) -> Generator[tuple[Window, list[SampledFrame]], None, None]:
-        """Yield every window of a file; of a live source those for which there is time, always the newest."""
+        """Yield every window of a file; of a live source the newest one each time, so that windows may be skipped."""
         clip, source = self.manifest.clip, run.source
         crop = self.chain.timed("preprocess", self.chain.vision.preprocessor.crop)
         captured: Iterator[Frame] = _until_cancelled(source, run.cancellation)
@@ -287,21 +288,19 @@ class Model:
         with closing(changes):
             for change in changes:
                 started = time.perf_counter()
-                text, origin = self._caption(change, memory, totals)
+                text, origin = self._text(change, memory, totals)
                 if self._probe is not None:
-                    self._probe.record_caption(time.perf_counter() - started)
-                if every_window or text not in ("", last):  # another meaning in the same words is nothing new
+                    self._probe.record_text(time.perf_counter() - started)
+                if every_window or text not in ("", last):  # the same text again is no event
                     last = text
                     totals.narrations += 1
                     yield Narration(change.first - half, change.last + half, text, origin, change.similarity)
 
-    def _caption(
-        self, change: Change, memory: CaptionMemory, totals: Totals
-    ) -> tuple[str, Literal["decoder", "memory"]]:
-        known = memory.recall(change.embedding, change.resting)
-        if known is not None:
+    def _text(self, change: Change, memory: CaptionMemory, totals: Totals) -> tuple[str, Literal["decoder", "memory"]]:
+        remembered = memory.recall(change.embedding, change.resting)
+        if remembered is not None:
             totals.memory_hits += 1
-            return known, "memory"
+            return remembered, "memory"
         text, runs = self.chain.decode(change.embedding if change.on_device is None else change.on_device)
         totals.decoder_runs += 1
         totals.decoder_tokens += runs
@@ -315,10 +314,10 @@ def _until_cancelled(source: Source, cancellation: Cancellation) -> Generator[Fr
         yield frame
 
 
-def _report(window: ClipWindow, said: Embedding | None, change: Change | None) -> WindowReport:
-    """Report one window as it is when the gate has decided; `said` was last put into words before it."""
+def _report(window: ClipWindow, last_embedding: Embedding | None, change: Change | None) -> WindowReport:
+    """Report the gate's decision about one window; `last_embedding` is that of the text before it."""
     embedding = window.encoded.embedding if window.is_encoded else None
-    similarity = cosine(embedding, said) if embedding is not None and said is not None else None
+    similarity = cosine(embedding, last_embedding) if embedding is not None and last_embedding is not None else None
     return WindowReport(window.times, similarity, bool(window.at_rest), change is not None, embedding)
 
 
@@ -329,7 +328,7 @@ def copy_of(model: Model, threads: int) -> Model:
 
 
 def check_settings(model: Model, query: str | None, gates: GateSettings | None) -> None:
-    """Check arguments of Model.narrate() without running anything.
+    """Check arguments of Model.narrate() without starting a run.
 
     Raises:
         VljEdgeError: narrate() would refuse them.

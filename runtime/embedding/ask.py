@@ -20,7 +20,7 @@ YES_NO = ("yes", "no")
 def answer_questions(
     model: Model, source: AnySource, questions: Sequence[str], choices: Sequence[Sequence[str]] | None = None
 ) -> list[Answer]:
-    """Answer questions about a whole source. Every window is encoded once, however many questions there are.
+    """Answer questions about a whole source. Every window is encoded once for all questions.
 
     Args:
         choices: the possible answers, one list a question; None: yes and no for every question.
@@ -28,7 +28,7 @@ def answer_questions(
     Raises:
         VljEdgeError: there is no question, a question has fewer than two choices, two choices are the same to the text
             encoder, or the source or the bundle cannot be used.
-        SourceBrokeOff: the source ended too early; `found` has the answers about the part before.
+        SourceBrokeOff: the source ended too early; `found` has the answers about the part that was read.
     """
     refuse_string(questions, "questions")
     choices = [YES_NO] * len(questions) if choices is None else choices

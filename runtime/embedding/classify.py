@@ -26,7 +26,7 @@ def classify(
 
     Raises:
         VljEdgeError: there is no window.
-        SourceBrokeOff: the source ended too early; `found` has the Classification of the part before.
+        SourceBrokeOff: the source ended too early; `found` has the Classification of the part that was read.
     """
     total, start, end = np.zeros(bank.embeddings.shape[1], np.float64), None, 0.0
     count = 0

@@ -70,7 +70,7 @@ def check_labels(labels: Sequence[str]) -> None:
     """Check that there are labels and that none is repeated.
 
     Raises:
-        VljEdgeError: there are none, one is repeated, or they are one string, which would be taken letter by letter.
+        VljEdgeError: there are none, one is repeated, or they are one string, which would be read letter by letter.
     """
     refuse_string(labels, "labels")
     if not labels:

@@ -17,12 +17,12 @@ HOLD = 2  # windows in a row that another label must be nearest, as for classify
 
 
 class NoveltyDetector:
-    """Remembers the embeddings that were new, and reports embeddings that are unlike all of them.
+    """Remembers new embeddings, and reports each one that is unlike all remembered ones.
 
     Args:
         below: an embedding is new if its cosine (-1..1) to every remembered one is below this.
         size: width of an embedding.
-        capacity: how many embeddings are remembered; the oldest is forgotten first and may then be new again.
+        capacity: how many embeddings are remembered; the oldest is removed first and may then be new again.
 
     Example:
         >>> import numpy as np
@@ -58,7 +58,7 @@ class Observation:
         label: that label.
         similarity: cosine to the nearest label, whether or not it is near enough; None without a bank.
         event: "label" if the nearest label has changed, "novel" if the window is new, None otherwise.
-        nearest: of a new window, the cosine to the nearest remembered embedding.
+        nearest: cosine to the nearest remembered embedding; None unless the window is new.
 
     Example:
         >>> import vlj_edge
@@ -77,7 +77,7 @@ class Observation:
     nearest: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, without the embedding and without unknown values."""
+        """Return plain JSON types, without the embedding and without values that are None."""
         window = self.item.window
         found: dict[str, Any] = {
             "time": window.centre,

@@ -1,6 +1,6 @@
 """Embeddings in few bytes: shortened, and as float32, float16, int8 with a scale, or one bit a value.
 
-All values are little-endian. What each format costs in agreement is in results/wearable.json.
+All values are little-endian. How well each format agrees with float32 is in results/wearable.json.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def parse_format(name: str) -> VectorFormat:
 
 def read_basis(directory: Path, manifest: Manifest) -> Vector | None:
     """Return the axes on which a bundle's embeddings are shortened, float32 [embedding, axes], most informative first,
-    each of unit length; None if the bundle has none: then embeddings are truncated.
+    each of unit length; None if the bundle has none, and embeddings are truncated.
 
     Raises:
         VljEdgeError: the file does not match the manifest, or is not an array of axes.

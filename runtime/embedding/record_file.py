@@ -1,7 +1,7 @@
 """A file of embeddings: a stream that grows, or a ring of fixed size. docs/embeddings.md describes the bytes.
 
-Records have the same size and a checksum each. So a reader needs no index, a record that a power cut left incomplete is
-skipped, and all others stay readable: nothing that was written is ever moved.
+Records have the same size and a checksum each. So a reader needs no index, an incomplete record (after a power cut) is
+skipped, and all others stay readable, since no record is ever moved.
 """
 
 from __future__ import annotations

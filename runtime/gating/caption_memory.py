@@ -10,7 +10,7 @@ from vlj_edge import bundle
 
 from .clip_window import Embedding
 
-_AGREEING = 2  # captions of pictures at rest: on nano's validation streams 1 in 4 is wrong, two that agree seldom are
+_AGREEING = 2  # captions of pictures at rest: 1 in 4 is wrong on nano's validation streams; two that agree rarely are
 
 
 class CaptionMemory:

@@ -1,4 +1,4 @@
-"""A clip window on its way through the gates: its frames until it is encoded, its embedding from then on."""
+"""A clip window on its way through the gates: it holds frames until it is encoded, then an embedding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Encoded:
     Attributes:
         embedding: float32 [embedding], unit length.
         on_device: the same embedding in device memory (Engine.keep_output), so that a decoder can read it there;
-            None where there is only the host's copy.
+            None if only the host has it.
     """
 
     embedding: Embedding
@@ -30,12 +30,12 @@ class Encoded:
 
 
 class ClipWindow:
-    """One clip window, encoded when its embedding is first asked for, and only once.
+    """One clip window, encoded once, when its embedding is first read.
 
     Args:
         times: when it begins and ends.
-        frames: its sampled frames, oldest first. They are let go as soon as the window is encoded.
-        at_rest: whether the picture stands still in the middle of the clip; None where that is not watched.
+        frames: its sampled frames, oldest first. They are released as soon as the window is encoded.
+        at_rest: whether the picture stands still in the middle of the clip; None if that is not detected.
         encode: computes the embedding of `frames`.
     """
 
@@ -52,7 +52,7 @@ class ClipWindow:
 
     @property
     def time(self) -> float:
-        """Seconds; the centre of the window, with which its embedding is stamped."""
+        """The centre of the window in seconds, which is the time of its embedding."""
         return self.times.centre
 
     @property

@@ -16,14 +16,14 @@ from .clip_window import ClipWindow, Embedding, Encoded
 
 @dataclass(frozen=True)
 class Change:
-    """A change of meaning that is to be put into words.
+    """A change of meaning that gets a text.
 
     Attributes:
         embedding: float32 [embedding], unit length.
-        similarity: cosine (-1..1) to the embedding put into words before, or None for the first.
+        similarity: cosine (-1..1) to the embedding of the previous text, or None for the first.
         first, last: times (centres, seconds) of the windows that the embedding is the mean of.
-        resting: whether the picture was at rest; None where that is not watched.
-        on_device: the same embedding where the predictor keeps it (Encoded.on_device); None for a mean.
+        resting: whether the picture was at rest; None if that is not detected.
+        on_device: the same embedding in device memory (Encoded.on_device); None for a mean.
     """
 
     embedding: Embedding
@@ -36,7 +36,7 @@ class Change:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A window with those that smoothing averages with it, oldest first."""
+    """A window with the windows that smoothing averages with it, oldest first."""
 
     windows: tuple[ClipWindow, ...]
 
@@ -54,11 +54,10 @@ class _Candidate:
 
 
 class _ReadyCandidates:
-    """The candidates since the pending change became ready: where they began, and one from about their middle.
+    """The candidates since the pending change became ready: the time of the first, and one from about their middle.
 
-    Only two are held, the middle one and the one that will be next: a change that may not be said for an hour would
-    otherwise hold the pictures of an hour. Up to six candidates `middle` is exact; of more it lies between the first
-    quarter and the middle.
+    Only two are held, the middle one and its successor, since a change may wait for an hour and its candidates hold
+    pictures. Up to six candidates `middle` is exact; of more it lies between the first quarter and the middle.
     """
 
     def __init__(self, first: _Candidate) -> None:
@@ -74,22 +73,21 @@ class _ReadyCandidates:
 
 
 class MeaningGate:
-    """Decides for each window whether there is something new to say and the stream has settled enough to say it.
+    """Decides for each window whether its meaning is new, and whether the stream is steady enough for a text about it.
 
-    - A change becomes *pending* with the window whose smoothed embedding falls below `speak_below` (cosine to what was
-      last said), and is dropped if a later one rises above `forget_above` before it was said.
-    - It becomes *ready* once the last `calm_windows` are calm, or after `longest_wait`; `settle` seconds later the
-      window of that time is said.
-    - A *turn*, that is the picture's coming to rest or its beginning to move, is a change of its own, ready at once
-      whatever the embedding, with `settle_resting` or `settle_moving` to wait. A change that was ready but not said by
-      then is said now, by the window in the middle of its wait.
-    - Nothing is said within `least_hold` of the caption before; between turns that grows by `hold_growth` with every
-      caption.
-    - Before anything was said, the first window is a pending change.
+    - A change becomes *pending* with the window whose smoothed embedding falls below `speak_below` (cosine to the
+      embedding of the last text), and is dropped if a later one rises above `forget_above` before it gets a text.
+    - It becomes *ready* once the last `calm_windows` are calm, or after `longest_wait`; the window `settle` seconds
+      later gets the text.
+    - When the picture comes to rest or begins to move (a *turn*), that is a change too: it is ready at once whatever
+      the embedding, and waits for `settle_resting` or `settle_moving` seconds. A change that was still waiting gets
+      its text now, from the window in the middle of its wait.
+    - No text follows another within `least_hold`; between turns that time grows by `hold_growth` with every text.
+    - The first window of a stream is a pending change.
 
-    Windows are encoded only where a decision depends on their embedding: those that are said, and those that are
-    compared with what was said, every `look_every` seconds. The gate holds the latest window (with those that smoothing
-    and calm look back on) and at most two older ones that it may still say.
+    Windows are encoded only where a decision depends on their embedding: those that get a text, and those that are
+    compared with the last text, every `look_every` seconds. The gate holds the latest window (with earlier ones that
+    smoothing and `calm_windows` need) and at most two older ones that may still get a text.
 
     Raises:
         VljEdgeError: settings that contradict each other.
@@ -104,23 +102,23 @@ class MeaningGate:
             )
         self._settings = settings
         self._recent: deque[ClipWindow] = deque(maxlen=max(settings.smoothing, settings.calm_windows))
-        self._last_said: Embedding | None = None
-        self._said_at = -np.inf
+        self._last_embedding: Embedding | None = None
+        self._text_at = -np.inf
         self._compared_at = -np.inf
         self._pending_since: float | None = None
         self._ready: _ReadyCandidates | None = None
         self._resting: bool | None = None
-        self._turned = False  # the picture came to rest or began to move, and nothing was said since
-        self._said_since_turn = 0  # captions after the one that followed the last turn
+        self._turned = False  # the picture came to rest or began to move, and no text followed yet
+        self._texts_since_turn = 0  # texts after the one that followed the last turn
         self._latest: _Candidate | None = None
 
     @property
-    def last_said(self) -> Embedding | None:
-        """The embedding that was last put into words, float32 [embedding]; None before the first."""
-        return self._last_said
+    def last_embedding(self) -> Embedding | None:
+        """The embedding of the last text, float32 [embedding]; None before the first."""
+        return self._last_embedding
 
     def offer(self, window: ClipWindow) -> Change | None:
-        """Take the next window; return the change to put into words now, if there is one.
+        """Take the next window; return the change that gets a text now, if there is one.
 
         Args:
             window: its time must be later than that of the window before.
@@ -128,19 +126,19 @@ class MeaningGate:
         self._recent.append(window)
         self._latest = candidate = _Candidate(tuple(self._recent)[-self._settings.smoothing :])
         if not self._settings.enabled:
-            return self._say(candidate, window.time)
-        overdue = self._turn(window) if window.at_rest != self._resting else None
+            return self._make_change(candidate, window.time)
+        overdue = self._note_turn(window) if window.at_rest != self._resting else None
         self._update_pending(candidate)
         if self._pending_since is None:
             return overdue
-        held = window.time - self._said_at >= self._hold()
+        gap_is_over = window.time - self._text_at >= self._min_gap()
         waited = window.time - self._pending_since >= self._settings.longest_wait
         if self._ready is not None:
             self._ready.add(candidate)
-        elif self._turned or (held and (waited or self._is_calm())):
+        elif self._turned or (gap_is_over and (waited or self._is_calm())):
             self._ready = _ReadyCandidates(candidate)
-        if self._ready is not None and held and window.time - self._ready.since >= self._settle():
-            return self._say(candidate, window.time)
+        if self._ready is not None and gap_is_over and window.time - self._ready.since >= self._settling_time():
+            return self._make_change(candidate, window.time)
         return overdue
 
     def flush(self) -> Change | None:
@@ -148,29 +146,31 @@ class MeaningGate:
         if self._latest is None or self._pending_since is None:
             return None
         time = self._latest.time
-        return self._say(self._latest, time) if time - self._said_at >= self._settings.least_hold else None
+        return self._make_change(self._latest, time) if time - self._text_at >= self._settings.least_hold else None
 
-    def _hold(self) -> float:
-        """Seconds that must pass after the last caption before the pending change may be said."""
-        growth = 0.0 if self._turned else self._settings.hold_growth * self._said_since_turn
+    def _min_gap(self) -> float:
+        """Return the seconds that must pass between the last text and that of the pending change."""
+        growth = 0.0 if self._turned else self._settings.hold_growth * self._texts_since_turn
         return self._settings.least_hold * (1 + growth)
 
-    def _settle(self) -> float:
-        """Seconds between the moment at which the pending change became ready and the window that is said."""
+    def _settling_time(self) -> float:
+        """Return the seconds between the time at which the pending change became ready and the window that gets its
+        text."""
         if not self._turned or self._resting is None:
             return self._settings.settle
         return self._settings.settle_resting if self._resting else self._settings.settle_moving
 
-    def _turn(self, window: ClipWindow) -> Change | None:
-        """Note that the picture came to rest or began to move; return what was ready and would now never be said."""
+    def _note_turn(self, window: ClipWindow) -> Change | None:
+        """Record that the picture came to rest or began to move; return a ready change that would otherwise get no
+        text."""
         overdue = None
-        if self._ready is not None and window.time - self._said_at >= self._settings.least_hold:
-            overdue = self._say(self._ready.middle, window.time)
+        if self._ready is not None and window.time - self._text_at >= self._settings.least_hold:
+            overdue = self._make_change(self._ready.middle, window.time)
         self._resting, self._turned, self._pending_since, self._ready = window.at_rest, True, window.time, None
         return overdue
 
     def _update_pending(self, candidate: _Candidate) -> None:
-        if self._last_said is None or self._turned:  # whatever the embedding
+        if self._last_embedding is None or self._turned:  # whatever the embedding
             self._pending_since = candidate.time if self._pending_since is None else self._pending_since
         elif self._pending_since is None:
             below = self._settings.speak_below_at_rest if self._resting else self._settings.speak_below
@@ -180,7 +180,7 @@ class MeaningGate:
             self._pending_since, self._ready = None, None
 
     def _comparison_is_due(self, time: float) -> bool:
-        pause = self._settings.look_every * (1 + self._settings.hold_growth * self._said_since_turn)
+        pause = self._settings.look_every * (1 + self._settings.hold_growth * self._texts_since_turn)
         due = time - self._compared_at >= pause
         if due:
             self._compared_at = time
@@ -196,14 +196,14 @@ class MeaningGate:
         return bool(1 - mean @ mean <= self._settings.calm_variance)
 
     def _similarity(self, candidate: _Candidate) -> float:
-        assert self._last_said is not None
-        return cosine(candidate.encoded.embedding, self._last_said)
+        assert self._last_embedding is not None
+        return cosine(candidate.encoded.embedding, self._last_embedding)
 
-    def _say(self, candidate: _Candidate, now: float) -> Change:
-        similarity = None if self._last_said is None else self._similarity(candidate)
+    def _make_change(self, candidate: _Candidate, now: float) -> Change:
+        similarity = None if self._last_embedding is None else self._similarity(candidate)
         encoded, windows = candidate.encoded, candidate.windows
-        self._last_said, self._said_at, self._compared_at = encoded.embedding, now, now
-        self._said_since_turn = 0 if self._turned else self._said_since_turn + 1
+        self._last_embedding, self._text_at, self._compared_at = encoded.embedding, now, now
+        self._texts_since_turn = 0 if self._turned else self._texts_since_turn + 1
         self._pending_since, self._ready, self._turned = None, None, False
         first, last = windows[0], windows[-1]
         return Change(encoded.embedding, similarity, first.time, last.time, last.at_rest, encoded.on_device)

@@ -1,4 +1,4 @@
-"""Whether the picture stands still in a clip: what happens usually begins where it moves and ends where it rests."""
+"""Whether the picture is at rest in a clip: events usually begin where it moves and end where it comes to rest."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..video.preprocess import SampledFrame
 
 
 def at_rest(frames: Sequence[SampledFrame], settings: bundle.RestSettings, frames_per_second: float) -> bool | None:
-    """Return whether the picture stands still in the middle of a clip; None where that is not watched.
+    """Return whether the picture stands still in the middle of a clip; None if that is not detected.
 
-    It does when the middle lies in a stretch of at least `settings.seconds`, or as much of that as the clip can show,
-    in which no two neighbouring frames differ. A single change that stands alone is a cut to another still picture. A
-    source slower than the clip has fewer frames than samples: one that moves from frame to frame does not rest while
-    each is shown.
+    It is still if the middle lies in an interval of at least `settings.seconds` (or the clip's length, if that is
+    shorter) in which no two neighbouring frames differ. A single isolated change is a cut to another still picture. A
+    source that is slower than the clip has fewer frames than samples; while each frame differs from the one before, it
+    is not at rest.
 
     Args:
         frames: one a sample; a frame that is sampled repeatedly is the same object.
@@ -36,7 +36,7 @@ def at_rest(frames: Sequence[SampledFrame], settings: bundle.RestSettings, frame
     before, after = _until_first(moved[middle::-1]), _until_first(moved[middle:])
     if min(before, after) == 0:
         return False
-    several = number[middle - before + 1] < number[middle + after]  # a single frame does not tell rest from movement
+    several = number[middle - before + 1] < number[middle + after]  # one frame alone shows neither rest nor movement
     return bool(several) and before + after - 1 >= min(ceil(settings.seconds * frames_per_second), len(moved))
 
 

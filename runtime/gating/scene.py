@@ -12,11 +12,11 @@ from ..video.preprocess import THUMBNAIL, SampledFrame
 
 
 class SceneGate:
-    """Tells whether the picture has changed since the clip that was last encoded.
+    """Decides whether the picture has changed since the clip that was last encoded.
 
     Two clips are the same when their frames look the same one by one, which is all that the encoder gets: a still clip
-    after one with movement differs from it in the frames that moved. The comparison is with the clip last *encoded*;
-    against the clip before, slow drift would never add up to a change.
+    after a moving one differs from it in the frames that moved. The comparison is with the clip last *encoded*:
+    compared with the previous clip, slow drift would never count as a change.
     """
 
     def __init__(self, settings: bundle.SceneGateSettings, frames: int) -> None:

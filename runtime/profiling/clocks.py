@@ -1,4 +1,4 @@
-"""Read clocks, power mode and throttling from sysfs, Jetson's nvpmodel and NVML. None where the system has no value."""
+"""Read clocks, power mode and throttling from sysfs, Jetson's nvpmodel and NVML. None if the system has no value."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _DEVFREQ = Path("/sys/class/devfreq")
 _THERMAL = Path("/sys/class/thermal")
 _NVPMODEL = Path("/var/lib/nvpmodel/status")  # "pmode:0002": the mode that nvpmodel -q names
 _GPUS = ("gpu", "ga10b", "gv11b", "gp10b", "gb10b")  # what Tegra's devfreq calls its graphics processors
-_THROTTLING_DEVICES = ("processor", "cpufreq", "devfreq", "gpu")  # cooling devices that cool by slowing down
+_THROTTLING_DEVICES = ("processor", "cpufreq", "devfreq", "gpu")  # cooling devices that cool by throttling
 # nvml.h, nvmlClocksThrottleReason*: software power cap, hardware slowdown, both thermal slowdowns, power brake
 _THROTTLE_REASONS = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
 
 
 @dataclass(frozen=True)
 class Clocks:
-    """Clocks of a moment; None where the system has no value.
+    """Clocks at one moment; None if the system has no value.
 
     Attributes:
         cpu_mhz, cpu_most_mhz: current clock of the fastest core, and its maximum.
@@ -87,7 +87,7 @@ def _card() -> tuple[float | None, float | None, bool | None]:
 
 
 def _cooling() -> bool | None:
-    """Return whether a device is being throttled as a means of cooling; None if there is no such device."""
+    """Return whether a device is throttled because of heat; None if there is no such device."""
     states = [
         read_int(device / "cur_state")
         for device in _THERMAL.glob("cooling_device*")

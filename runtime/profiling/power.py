@@ -1,4 +1,4 @@
-"""Measure energy, power and temperature: Jetson's power rails, NVML or RAPL. None where the system has no value."""
+"""Measure energy, power and temperature: Jetson's power rails, NVML or RAPL. None if the system has no value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TOTAL_RAILS = ("VDD_IN", "VIN", "VDD_TOTAL")  # of the whole module: Orin's INA
 
 @dataclass(frozen=True)
 class Power:
-    """Measurements of a period; None where the system has no value.
+    """Measurements of a period; None if the system has no value.
 
     Attributes:
         joules: energy.
@@ -72,7 +72,7 @@ class EnergyMeter:
             now, largest = read_int(path), read_int(path.with_name("max_energy_range_uj"))
             if before is None or now is None:
                 return None, "unknown"
-            spent += (now - before) % (largest or 1 << 62) / 1e6  # the counter begins again at its largest
+            spent += (now - before) % (largest or 1 << 62) / 1e6  # the counter wraps at its maximum
         return (spent, "the processor's packages (RAPL)") if self._counters else (None, "unknown")
 
     def _read_rail(self) -> None:

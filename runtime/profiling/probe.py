@@ -1,4 +1,4 @@
-"""Record when each stage works. A run without a Probe measures nothing and pays nothing."""
+"""Record when each stage works. A run without a Probe measures nothing, at no cost."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Probe:
         spans: one for each call of a stage.
         enqueued: engine -> host seconds of each run(); on a CPU that is the whole run.
         on_device: engine -> device milliseconds of each run; empty where the backend does not measure them.
-        windows: (whether it was captioned, seconds of work for it) of every window.
-        similarities: (centre in seconds, cosine of its embedding to the one that was captioned last) of every window
+        windows: (whether it got a text, seconds of work for it) of every window.
+        similarities: (centre in seconds, cosine of its embedding to that of the last text) of every window
             that was encoded, in that order.
         ages: seconds from the frame that completed a window to the gate's decision about it.
     """
@@ -53,8 +53,8 @@ class Probe:
         self._completed_at: dict[float, float] = {}
         self._window_completed_at: float | None = None
         self._work_started_at = 0.0
-        self._seconds_before_caption: deque[float] = deque()
-        self._last_captioned: Array | None = None
+        self._seconds_before_text: deque[float] = deque()
+        self._last_text_embedding: Array | None = None
 
     def record_completion(self, windows: Iterable[tuple[Window, Item]]) -> Iterator[tuple[Window, Item]]:
         """Yield the same windows; record for each when its last frame was captured."""
@@ -71,24 +71,24 @@ class Probe:
 
     def record_similarity(self, centre: float, embedding: Array) -> None:
         """Record the embedding of a window that was encoded."""
-        if self._last_captioned is not None:
-            self.similarities.append((centre, float(embedding @ self._last_captioned)))
+        if self._last_text_embedding is not None:
+            self.similarities.append((centre, float(embedding @ self._last_text_embedding)))
 
-    def record_decision(self, chosen: Array | None) -> None:
-        """Record the meaning gate's decision on the current window: the embedding to caption, or None."""
+    def record_decision(self, embedding: Array | None) -> None:
+        """Record the meaning gate's decision on the current window: the embedding that gets a text, or None."""
         now = time.perf_counter()
         seconds = now - self._work_started_at
         if self._window_completed_at is not None:
             self.ages.append(now - self._window_completed_at)
-        if chosen is None:
+        if embedding is None:
             self.windows.append((False, seconds))
         else:
-            self._last_captioned = chosen
-            self._seconds_before_caption.append(seconds)
+            self._last_text_embedding = embedding
+            self._seconds_before_text.append(seconds)
 
-    def record_caption(self, seconds: float) -> None:
-        """Record the seconds that the caption of the oldest embedding took."""
-        queued = self._seconds_before_caption  # empty if the change comes from flushing the gate
+    def record_text(self, seconds: float) -> None:
+        """Record the seconds that the text of the oldest such embedding took."""
+        queued = self._seconds_before_text  # empty if the change comes from flushing the gate
         before = queued.popleft() if queued else 0.0
         self.windows.append((True, before + seconds))
 

@@ -65,7 +65,7 @@ class Profile:
     """Measurements of one run.
 
     Attributes:
-        rows: one a stage; then the end-to-end time of windows without and with a caption.
+        rows: one a stage; then the end-to-end time of windows without and with a text.
         totals: counts of the run.
         cpu_seconds: CPU time of all threads of this process, without the warm-up.
         peak_megabytes: highest resident memory of this process.
@@ -75,7 +75,7 @@ class Profile:
             unless the source is live.
         warnings: one line each.
         how: settings of the measurement.
-        captions: (centre in seconds, text).
+        texts: (centre in seconds, text).
     """
 
     bundle: str
@@ -90,7 +90,7 @@ class Profile:
     ages: tuple[float, float] | None
     warnings: list[str]
     how: dict[str, Any]
-    captions: list[tuple[float, str]] = field(default_factory=list)
+    texts: list[tuple[float, str]] = field(default_factory=list)
 
     @property
     def windows_a_second(self) -> float:
@@ -156,7 +156,7 @@ def profile(
     throttles, cpu = throttle_count(), time.process_time()
     with EnergyMeter() as meter:
         run = model.narrate(source, query=query, gates=gates)
-        captions = [(event.centre, event.text) for event in run]
+        texts = [(event.centre, event.text) for event in run]
         clocks = read_clocks(throttles)
     cpu = time.process_time() - cpu
     rows = _rows(probe)
@@ -180,7 +180,7 @@ def profile(
             "cuda_graph": model.backend.name == "tensorrt",
             "gates": {name: gate["enabled"] for name, gate in asdict(gates or model.manifest.gates).items()},
         },
-        captions=captions,
+        texts=texts,
     )
 
 
@@ -255,8 +255,8 @@ def _rows(probe: Probe) -> list[StageRow]:
     for span in probe.spans:
         times.setdefault(span.stage, []).append((span.end - span.start) * 1e3)
     whole = sum(sum(values) for values in times.values())
-    for captioned, seconds in probe.windows:  # two rows: decoding would dominate a common median
-        times.setdefault(_WINDOWS[captioned], []).append(seconds * 1e3)
+    for has_text, seconds in probe.windows:  # two rows: decoding would dominate a common median
+        times.setdefault(_WINDOWS[has_text], []).append(seconds * 1e3)
     rows = []
     for stage in (*STAGES, *_DECODER, *_WINDOWS):
         if stage in times:
@@ -264,7 +264,7 @@ def _rows(probe: Probe) -> list[StageRow]:
     return rows
 
 
-_WINDOWS = ("window, silent", "window, spoken")
+_WINDOWS = ("window without text", "window with text")
 
 
 def _row(stage: str, values: Values, whole: float, probe: Probe) -> StageRow:

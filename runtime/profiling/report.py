@@ -17,13 +17,13 @@ def page(profile: Profile, probe: Probe, threshold: float) -> str:
     """Return one self-contained HTML page, which loads nothing from elsewhere.
 
     Args:
-        threshold: cosine below which the meaning gate captions.
+        threshold: cosine below which the meaning gate lets a text through.
     """
     data = profile.as_dict() | {
         "samples": _samples(probe),
         "spans": [[span.stage, span.start, span.end] for span in _timeline(probe.spans)],
         "similarities": [[round(t, 3), round(c, 4)] for t, c in sorted(probe.similarities)],
-        "captions": [[round(t, 3), text] for t, text in profile.captions],
+        "texts": [[round(t, 3), text] for t, text in profile.texts],
         "threshold": threshold,
     }
     template = (files("vlj_edge") / "pages" / "profile.html").read_text(encoding="utf-8")
@@ -82,13 +82,13 @@ def _samples(probe: Probe) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {}
     for span in probe.spans:
         times.setdefault(span.stage, []).append(round((span.end - span.start) * 1e3, 4))
-    for captioned, seconds in probe.windows:
-        times.setdefault("window, spoken" if captioned else "window, silent", []).append(round(seconds * 1e3, 4))
+    for has_text, seconds in probe.windows:
+        times.setdefault("window with text" if has_text else "window without text", []).append(round(seconds * 1e3, 4))
     return {stage: values[:: max(len(values) // _DOTS, 1)] for stage, values in times.items()}
 
 
 def _timeline(spans: list[Span]) -> list[Span]:
-    """Return the spans around the second caption, when all queues are full."""
+    """Return the spans around the second text, when all queues are full."""
     ordered = sorted(spans, key=lambda span: span.start)
     texts = [number for number, span in enumerate(ordered) if span.stage == "decoder, first"]
     middle = texts[min(1, len(texts) - 1)] if texts else len(ordered) // 2

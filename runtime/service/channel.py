@@ -1,7 +1,7 @@
-"""The life of one source in a station: opened, narrated run after run, stopped.
+"""One source of a station: it is opened, narrated run after run, and stopped.
 
-A run ends when the channel's settings change, when a live source pauses for long, or with the source. The next one
-begins with the next frame, and with gates that remember nothing, so that there is a caption at once.
+A run ends when the channel's settings change, when a live source pauses for long, or with the source. The next run
+begins with the next frame and with new gates, so that it gives a text at once.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ OnError: TypeAlias = "Callable[[str, str], None]"
 _LOG = logging.getLogger(__name__)
 _STUCK_AFTER = 60.0  # seconds with frames and without a window
 _SOURCE_GRACE = 0.3  # seconds for a source to return from a read after interrupt(), and again after close()
-_CAPTION_GRACE = 10.0  # seconds for a caption that is being decoded
+_TEXT_GRACE = 10.0  # seconds for a text that is being decoded
 
 
 @dataclass(frozen=True)
 class ChannelContext:
-    """What all channels of a station share.
+    """What all channels of a station have in common.
 
     Attributes:
         label_bank: returns the embeddings of labels.
-        on_event: called with every caption, by the channel's thread.
+        on_event: called with every event, by the channel's thread.
         on_report: called with the settings of the run, the unix time and the report of every window, by the thread that
             encodes.
         on_error: called with the channel's name and one line when it ends because of an error, by the channel's thread.
-        keep_trying: wait for sources that are not there yet.
+        keep_trying: wait for sources that cannot be opened yet.
         real_time: play recordings at the pace of their times.
     """
 
@@ -64,7 +64,7 @@ class ChannelContext:
     real_time: bool = False
 
     def check(self, settings: SourceSettings) -> None:
-        """Raises VljEdgeError: the model cannot be used with these settings, or labels that it cannot tell apart."""
+        """Raises VljEdgeError: the model cannot be used with these settings, or gives two labels the same embedding."""
         check_settings(self.model, settings.query, settings.gates)
         if settings.labels:
             self.label_bank(settings.labels)
@@ -74,11 +74,12 @@ class Channel:
     """One source of a station, in a thread of its own.
 
     Attributes:
-        settings: replaced as a whole, never changed: a run lasts as long as these are the ones it was started with.
+        settings: replaced as a whole, never changed in place: a run ends when they are no longer those it was started
+            with.
         state: of a live source; "live", then "ended" for others.
-        error: why it ended, or what was damaged in a recording that begins again, one line; None if all was read.
-        last_event: the newest caption, or None.
-        label: the label nearest to the last encoded window; None where there are no labels.
+        error: why it ended, or what was damaged in a recording that is repeated, one line; None if all was read.
+        last_event: the newest event, or None.
+        label: the label nearest to the last encoded window; None if there are no labels.
         statistics: counters and window reports.
     """
 
@@ -87,26 +88,26 @@ class Channel:
         self.state: CameraState = "connecting"
         self.error: str | None = None
         self._reported_error: str | None = None
-        self._logged_problem: str | None = None  # of a camera that is waited for
+        self._logged_problem: str | None = None  # of a camera that cannot be opened yet
         self.last_event: Event | None = None
         self.label: str | None = None
         self.statistics = ChannelStatistics()
         self._source: ResumableSource | None = None
-        self._bad_before = 0  # frames of a recording that has begun again
+        self._bad_before = 0  # frames of earlier repetitions of a recording
         self._frames: SourceRun | None = None
         self._run: Run[Narration] | None = None
         self._updating, self._stopping = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"channel {settings.name}", daemon=True)
 
     def start(self) -> None:
-        """Open the source and begin, in a thread."""
+        """Start a thread that opens the source and narrates it."""
         self._thread.start()
 
     def edit(self, change: Callable[[SourceSettings], SourceSettings]) -> None:
-        """Replace the settings by what `change` makes of them. Changes from several threads come one after the other.
+        """Replace the settings by the result of `change`. Changes from several threads are applied one after another.
 
         Raises:
-            VljEdgeError: settings that the model cannot be used with; nothing changes.
+            VljEdgeError: the model cannot be used with the new settings; nothing changes.
         """
         with self._updating:
             settings = change(self.settings)
@@ -133,12 +134,13 @@ class Channel:
         return found
 
     def never_opened(self) -> bool:
-        """Return whether it has ended without a source: no such file, or one that cannot be read."""
+        """Return whether it has ended because the source could not be opened."""
         return self.error is not None and self._source is None
 
     @property
     def problem(self) -> str | None:
-        """Why it ended, or why its camera gives no picture, one line; None if nothing is wrong or known."""
+        """Why it ended, or why its camera gives no picture, one line; None if nothing is wrong or the reason is
+        unknown."""
         source = None if self._source is None else self._source.source
         failure = source.failure if isinstance(source, CameraSource) else None
         if self.error is not None or failure is None:
@@ -146,7 +148,7 @@ class Channel:
         return f"no picture: {failure}"
 
     def is_stuck(self) -> bool:
-        """Return whether a live source has given frames for over a minute from which no window was made."""
+        """Return whether a live source has given frames for over a minute but no window was made of them."""
         source = self._source
         return (
             source is not None
@@ -155,28 +157,28 @@ class Channel:
         )
 
     def request_stop(self) -> None:
-        """Let the channel end soon. Returns at once."""
+        """Request that the channel ends. Returns at once."""
         self._stopping.set()
         if self._source is not None:
             self._source.source.interrupt()
 
     def stop(self) -> None:
-        """Stop within a second, whatever the source does; only a caption that is being decoded is waited for."""
+        """Stop within a second, whatever the source does; only a text that is being decoded may take longer."""
         self.request_stop()
         source, frames, run = self._source, self._frames, self._run
         if source is None or frames is None or run is None:  # the source is still being opened
             self.join(_SOURCE_GRACE)
             return
-        # Both of these may block for as long as the source does, so each gets a thread that can be left behind.
+        # Both of these may block for as long as the source does, so each runs in a thread that can be left behind.
         for close in (source.source.close, run.close):
             if frames.finished.wait(_SOURCE_GRACE):
-                self.join(_CAPTION_GRACE)
+                self.join(_TEXT_GRACE)
                 return
             threading.Thread(target=close, name="close source", daemon=True).start()
         self.join(_SOURCE_GRACE)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until the channel has ended; return whether it has, or was never started."""
+        """Wait until the channel has ended; return whether it has ended or was never started."""
         if self._thread.ident is not None:
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -192,7 +194,7 @@ class Channel:
                 self._source.close()
         except VljEdgeError as error:
             self.error = str(error)
-        except Exception as error:  # one source that fails must not end the others, and a thread has no caller to tell
+        except Exception as error:  # a source that fails must not end the others
             self.error = f"{self.settings.name} failed inside vlj-edge ({error!r}): please report it"
         finally:
             if self._source is not None:
@@ -219,10 +221,10 @@ class Channel:
         return PacedSource(source) if self._context.real_time else source
 
     def _play(self, source: ResumableSource) -> None:
-        """Narrate to the end of the source, in as many runs as its settings ask for.
+        """Narrate to the end of the source, in one run for each change of settings.
 
         Raises:
-            VljEdgeError: it broke off. Of a recording that begins again this is only kept and reported.
+            VljEdgeError: it broke off. Of a recording that is repeated, this is only reported.
         """
         while not self._stopping.is_set() and not source.ended:
             try:
@@ -242,7 +244,7 @@ class Channel:
         self._reported_error = self.error
 
     def _narrate(self, source: ResumableSource, settings: SourceSettings) -> None:
-        """Narrate until these are no longer the channel's settings, or the run ends otherwise."""
+        """Narrate until the channel's settings are no longer these, or the run ends for another reason."""
         frames = source.next_run(lambda: self.settings is settings and not self._stopping.is_set())
         bank = self._context.label_bank(settings.labels) if settings.labels else None
         if bank is None:
@@ -274,7 +276,7 @@ class Channel:
         self.statistics.add_report(centre, replace(report, embedding=None), self._delay(frames, report))
 
     def _delay(self, frames: SourceRun, report: WindowReport) -> float | None:
-        """Return the age of the window's newest sample, seconds; None where the source's clock is unknown."""
+        """Return the age of the window's newest sample, seconds; None if the source's clock is unknown."""
         origin: float | None = getattr(self._source and self._source.source, "origin", None)
         if origin is None:
             return None

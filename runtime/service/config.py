@@ -1,6 +1,6 @@
 """The configuration file of vlj-edge serve (TOML), and the settings that its page saves (JSON).
 
-Errors name the line: whoever edits the file on a remote board has little else to go by.
+Errors name the line, since the file may be edited on a remote board.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SourceConfig:
     """One [[source]].
 
     Attributes:
-        gates: checked, but only those settings that the file names count.
+        gates: all are checked; only the settings that the file names are used.
     """
 
     name: str
@@ -42,7 +42,7 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class FileOptions:
-    """What the file may hold; option names are those of the command line, with underscores."""
+    """The options that the file may have; names are those of the command line, with underscores."""
 
     bundle: str | None = None
     host: str | None = None
@@ -93,9 +93,9 @@ class Config:
         """Return the settings of the sources, in the file's order.
 
         Args:
-            default_gates: the bundle's; they hold for what the file does not name.
-            query: of sources that have none.
-            loop: of sources that do not say.
+            default_gates: the bundle's; they are used for settings that the file does not name.
+            query: of sources without one.
+            loop: of sources that do not set it.
         """
         found = []
         for source, raw in zip(self._parsed.source, self._raw_sources, strict=True):
@@ -173,7 +173,7 @@ def read_profile(path: Path) -> dict[str, SavedSettings]:
     """Return the settings that the page saved, by the source's name; empty if the file does not exist.
 
     Raises:
-        VljEdgeError: it cannot be read or holds something else.
+        VljEdgeError: it cannot be read, or does not contain settings.
     """
     if not path.exists():
         return {}
@@ -184,7 +184,7 @@ def read_profile(path: Path) -> dict[str, SavedSettings]:
 
 
 def save_profile(path: Path, sources: Sequence[SourceSettings]) -> None:
-    """Write the present settings, whole or not at all, without the sources' addresses.
+    """Write the present settings atomically, without the sources' addresses.
 
     Raises:
         VljEdgeError: the file cannot be written.
@@ -200,7 +200,7 @@ def save_profile(path: Path, sources: Sequence[SourceSettings]) -> None:
 
 
 def with_profile(settings: SourceSettings, profile: Mapping[str, SavedSettings]) -> SourceSettings:
-    """Return a source's settings with those that were saved for it in their place."""
+    """Return a source's settings, replaced by those that were saved for it."""
     saved = profile.get(settings.name)
     if saved is None:
         return settings

@@ -1,4 +1,5 @@
-"""Keeps what cameras have shown in a library: each minute of a source becomes a video of its own, without pictures."""
+"""Stores the embeddings of cameras in a library: each minute of a source becomes a video of its own, without
+pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from vlj_edge.results import WindowReport
 from ..library.store import Store, Video, VideoMoments, merge_windows
 from .settings import SourceSettings
 
-_WRITES_PER_TIDY = 60  # after so many writes the store's small files are merged
+_WRITES_PER_TIDY = 60  # writes after which the store's small files are merged
 _MAX_WAITING = 100_000  # windows of a source that wait while the store cannot be written; the oldest are dropped first
 
 
@@ -21,8 +22,8 @@ class Recorder:
     """Collects encoded windows and writes them to a store in a thread of its own.
 
     Args:
-        store: opened for writing. Windows of sources that are asked another query than the store's are left out.
-        default_query: the query of sources that name none.
+        store: opened for writing. Windows of sources with another query than the store's are left out.
+        default_query: the query of sources without one.
         pause: seconds between two writes.
 
     Attributes:
@@ -53,7 +54,7 @@ class Recorder:
                 self.lost += 1
 
     def close(self) -> None:
-        """Write what waits and close the store. May be called twice."""
+        """Write the waiting windows and close the store. May be called twice."""
         self._stop.set()
         self._thread.join(30.0)
 
@@ -84,7 +85,8 @@ class Recorder:
 
 
 def to_video(source: str, reports: list[tuple[float, WindowReport]]) -> VideoMoments | None:
-    """Return windows as a video named after the source and the UTC time of its beginning; None where nothing is kept.
+    """Return windows as a video named after the source and the UTC time of its beginning; None if no window has an
+    embedding.
 
     Args:
         reports: unix time of a window's end, and its report; at least one.

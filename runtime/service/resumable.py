@@ -1,4 +1,4 @@
-"""One source that is read by several runs, one after the other."""
+"""One source that is read by several runs, one after another."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from math import inf
 from ..video.paced import PacedSource
 from ..video.source import Frame, Image, Source
 
-# Between two frames of a camera, after which a new run begins: seconds, or frames of one that is slower.
+# A gap between two frames of a camera after which a new run begins: seconds, or nominal frame intervals of a slow one.
 _LONGEST_GAP, _MOST_MISSING = 3.0, 3
 
 
 class ResumableSource:
-    """Lets one run after another read the same source: each begins with the frame at which the one before stopped.
+    """Lets several runs read the same source, one after another: each begins at the frame where the one before stopped.
 
     Attributes:
         source: the source itself. ResumableSource never closes it between runs.
@@ -38,7 +38,7 @@ class ResumableSource:
         """Return the frames for the next run. The run before must have ended.
 
         Args:
-            is_current: whether the run goes on; asked before and after each frame is read.
+            is_current: whether the run goes on; called before and after each frame is read.
         """
         return SourceRun(self, is_current)
 
@@ -65,7 +65,7 @@ class SourceRun(Source):
 
     Attributes:
         offset: seconds from the first frame of the source to that of this run.
-        finished: set once no frame of this run can come any more.
+        finished: set once this run gives no more frames.
     """
 
     def __init__(self, resumable: ResumableSource, is_current: Callable[[], bool]) -> None:
@@ -100,11 +100,11 @@ class SourceRun(Source):
             self.finished.set()
 
     def _longest_gap(self) -> float:
-        """Return how many seconds a frame may be away from the next for the run to go on."""
+        """Return the largest gap between two frames, in seconds, that does not end the run."""
         if not self.live or isinstance(self._resumable.source, PacedSource):
             return inf
         return max(_LONGEST_GAP, _MOST_MISSING * self.period)
 
 
 def _image(frame: Frame) -> Image:
-    return frame.image  # made once for all who ask
+    return frame.image  # converted once for all callers

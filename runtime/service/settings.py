@@ -17,10 +17,10 @@ class SourceSettings:
     Attributes:
         name: unique in a station; events carry it.
         uri: as for vlj_edge.runtime.video.uri.open_source.
-        query: what the predictor is asked; None for the bundle's default query.
+        query: the query to the predictor; None for the bundle's default.
         gates: None for the bundle's.
-        labels: the nearest is reported with each encoded window.
-        loop: a recording begins again when it has ended.
+        labels: the nearest one is reported with each encoded window.
+        loop: repeat a recording when it has ended.
         rotate, decoder: see open_source().
     """
 

@@ -1,4 +1,4 @@
-"""Several sources behind one model, which they take turns at: the set of channels, and how it is changed."""
+"""Several sources that share one model: the set of channels, and how it is changed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .settings import SourceSettings, by_name
 
 
 class Station:
-    """Channels that share one model, and the sinks that all their events go to.
+    """Channels that share one model, and the sinks for the events of all channels.
 
     Args:
         sources: with names that are unique.
-        on_event: called with every caption before the sinks are, by the channel's thread.
+        on_event: called with every event, before the sinks get it, by the channel's thread.
         on_report: called with the settings, the unix time and the report of every window, by the thread that encodes.
         on_error: called with a channel's name and one line when it ends because of an error, by the channel's thread.
-        keep_trying: wait for sources that are not there yet.
-        real_time: play recordings at the pace of their times, and skip windows that there is no time for.
+        keep_trying: wait for sources that cannot be opened yet.
+        real_time: play recordings at the pace of their times, and skip windows when they come too fast.
 
     Attributes:
         channels: by name; replaced as a whole when the configuration changes.
@@ -72,12 +72,12 @@ class Station:
             channel.start()
 
     def wait(self, pause: float = 0.2) -> None:
-        """Return once all channels have ended; looks every `pause` seconds, so that Ctrl-C gets through."""
+        """Return once all channels have ended; checks every `pause` seconds, so that Ctrl-C is handled."""
         while not all(channel.join(pause) for channel in self.channels.values()):
             pass
 
     def reconfigure(self, sources: Sequence[SourceSettings]) -> None:
-        """Apply a new configuration: stop what it does not name, start what is new, change settings where they differ.
+        """Apply a new configuration: stop sources that it does not name, start new ones, change settings that differ.
 
         A source whose address differs is stopped and started.
 
@@ -104,11 +104,11 @@ class Station:
                     channel.apply(settings[name])
 
     def stuck_source(self) -> str | None:
-        """Return the name of a source whose frames become no windows, or None."""
+        """Return the name of a source that gives frames but no windows, or None."""
         return next((name for name, channel in self.channels.items() if channel.is_stuck()), None)
 
     def stop(self) -> None:
-        """Stop all channels, then close the sinks, which deliver what they hold. May be called twice."""
+        """Stop all channels, then close the sinks, which deliver their queues. May be called twice."""
         with self._changing:
             self._stopped = True
             _stop_all(self.channels.values())
@@ -122,7 +122,7 @@ class Station:
 
 
 def _stop_all(channels: Iterable[Channel]) -> None:
-    """Stop channels at the same time, so that one that hangs delays no other."""
+    """Stop all channels at the same time, so that a hanging one delays no other."""
     stopping = list(channels)
     if stopping:
         with ThreadPoolExecutor(len(stopping), "stop") as pool:

@@ -12,7 +12,7 @@ from vlj_edge.results import Narration, Totals, WindowReport
 from ..stream.run import Run
 
 _MAX_REPORTS = 600  # five minutes at two windows a second
-_MAX_DELAYS = 512  # the percentiles are those of the last so many windows
+_MAX_DELAYS = 512  # windows that the percentiles are computed over, the latest
 _PERCENTILES = (50, 95, 99)
 
 
@@ -20,7 +20,7 @@ class ChannelStatistics:
     """Written by the channel's threads and read by any.
 
     Attributes:
-        last_window_at: the time.monotonic() of the last report, or of the beginning.
+        last_window_at: time.monotonic() of the last report, or of the start.
     """
 
     def __init__(self) -> None:
@@ -33,12 +33,12 @@ class ChannelStatistics:
         self._report_count = 0
 
     def start_run(self, run: Run[Narration]) -> None:
-        """Count a run from now on."""
+        """Add the counts of this run from now on."""
         with self._lock:
             self._run = run
 
     def end_run(self) -> None:
-        """Keep the counts of the run that has ended."""
+        """Keep the counts of the run, which has ended."""
         with self._lock:
             if self._run is not None:
                 self._earlier_runs, self._run = sum_totals(self._earlier_runs, self._run.totals), None
@@ -48,7 +48,7 @@ class ChannelStatistics:
 
         Args:
             seconds: the window's centre, from the source's first frame.
-            delay: seconds from the window's newest sample to now; None where unknown.
+            delay: seconds from the window's newest sample to now; None if unknown.
         """
         with self._lock:
             self.last_window_at = time.monotonic()
@@ -58,7 +58,7 @@ class ChannelStatistics:
                 self._delays.append(delay)
 
     def reports_after(self, number: int) -> tuple[int, list[tuple[float, WindowReport]]]:
-        """Return how many reports there were so far, and those after the first `number` of them that are still kept."""
+        """Return the number of reports so far, and the kept ones after the first `number` reports."""
         with self._lock:
             fresh = min(self._report_count - number, len(self._reports))
             return self._report_count, list(self._reports)[len(self._reports) - fresh :]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 def notify(message: str) -> None:
-    """Send systemd a message such as "READY=1". Does nothing where systemd did not start this process."""
+    """Send systemd a message such as "READY=1". Does nothing if systemd did not start this process."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -22,7 +22,7 @@ def notify(message: str) -> None:
 def start_watchdog(healthy: Callable[[], bool], stop: threading.Event) -> threading.Thread | None:
     """Start a thread that reports to systemd twice per watchdog interval while `healthy()` holds.
 
-    systemd restarts a service that stays silent. Returns None where systemd has set no interval (WatchdogSec).
+    systemd restarts a service that stays silent. Returns None if systemd has set no interval (WatchdogSec).
     """
     interval = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
     if not interval or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):

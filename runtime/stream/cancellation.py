@@ -1,4 +1,4 @@
-"""How the threads of one run are told to stop, and waited for."""
+"""Cancelling the threads of one run, and waiting for their end."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
 
-WAKE: Any = object()  # put into queues that a thread may be waiting at, so that it looks at the cancellation
+WAKE: Any = object()  # put into queues that a thread may be waiting for, so that it wakes and checks the cancellation
 
 
 class Cancelled(BaseException):
-    """Raised inside the threads of a run that is being closed; no caller ever sees it.
+    """Raised inside the threads of a run that is being closed; it never reaches a caller.
 
-    A BaseException, so that no `except Exception` of a source on the way takes it for an error of its own.
+    A BaseException, so that no `except Exception` in a source catches it.
     """
 
 
@@ -24,7 +24,7 @@ class Cancellation:
 
     def __init__(self) -> None:
         self._requested = False  # a plain flag: a signal handler may set it in the middle of anything
-        self._changing = threading.RLock()  # nothing is added after cancel() has asked what there was
+        self._changing = threading.RLock()  # nothing is added once cancel() has read the lists
         self._queues: list[SimpleQueue[Any]] = []
         self._interrupts: list[Callable[[], None]] = []
         self._threads: list[threading.Thread] = []
@@ -35,7 +35,7 @@ class Cancellation:
         return self._requested
 
     def check(self) -> None:
-        """Return while the run goes on.
+        """Return if cancel() was not called.
 
         Raises:
             Cancelled: cancel() was called.
@@ -44,7 +44,7 @@ class Cancellation:
             raise Cancelled
 
     def start(self, thread: threading.Thread, *queues: SimpleQueue[Any]) -> None:
-        """Start a thread of the run; `queues` are those that somebody may wait at because of it.
+        """Start a thread of the run; `queues` are those on which a thread may wait because of it.
 
         Raises:
             Cancelled: cancel() was called; the thread has not started.
@@ -57,7 +57,7 @@ class Cancellation:
 
     @contextmanager
     def interrupting(self, *interrupts: Callable[[], None]) -> Iterator[None]:
-        """In the block, cancel() calls these, from its own thread, to end work that checks nothing by itself.
+        """Inside the block, cancel() calls these functions, to end work that does not check the cancellation itself.
 
         Raises:
             Cancelled: cancel() was called before.
@@ -68,12 +68,12 @@ class Cancellation:
         try:
             yield
         finally:
-            with self._changing:  # none is being called any more
+            with self._changing:  # no call of them is in progress after this
                 for interrupt in interrupts:
                     self._interrupts.remove(interrupt)
 
     def cancel(self) -> None:
-        """Ask all threads to stop and wake those that wait. Returns at once; may be called from any thread."""
+        """Request that all threads stop, and wake those that wait. Returns at once; may be called from any thread."""
         self._requested = True
         with self._changing:
             for queue in self._queues:
@@ -86,7 +86,7 @@ class Cancellation:
         return threading.get_ident() in [thread.ident for thread in self._threads]
 
     def join(self, seconds: float) -> bool:
-        """Wait for the threads to end; return whether all of them did, the calling one left out."""
+        """Wait for the threads to end; return whether all of them have ended, the calling thread excepted."""
         until = time.monotonic() + seconds
         others = [thread for thread in self._threads if thread is not threading.current_thread()]
         for thread in others:

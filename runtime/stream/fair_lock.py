@@ -1,4 +1,4 @@
-"""A FIFO lock: threads get it in the order in which they asked, so that none of them starves."""
+"""A FIFO lock: threads get it in the order of their requests, so that none of them starves."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class _Ticket(NamedTuple):
 class FairLock:
     """A mutual-exclusion lock that serves waiting threads first come, first served. Use it with `with`.
 
-    threading.Lock makes no promise about order: a thread that releases it and asks again at once may always win, and
-    one camera of several would then never be encoded. It is not reentrant. Ctrl-C while waiting gives the place up; in
-    the few instructions of a release it can leave the lock held, until the same thread asks for it again.
+    threading.Lock has no order: a thread that releases it and requests it again at once may always get it, and one
+    camera of several would never be encoded. It is not reentrant. Ctrl-C while waiting removes the thread from the
+    queue. Ctrl-C during the few instructions of a release can leave the lock held, until the same thread requests it
+    again.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Work that goes on while its results are used: capture beside the encoder, the encoder beside the decoder."""
+"""Items made ahead in a thread: capture runs beside the encoder, the encoder beside the decoder."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ def prefetch(
     """Yield the same items in the same order, made by a thread of its own before they are asked for.
 
     The thread starts with the first item that is asked for and ends with the iteration or the cancellation. Ctrl-C may
-    strike the consumer anywhere, so nothing here holds a lock in Python: a get or put of SimpleQueue has happened or
-    has not.
+    interrupt the consumer anywhere, so no lock is held in Python code: a get or put of SimpleQueue is atomic.
 
     Args:
-        room: items that may wait. When as many do, the thread waits as well,
+        room: items that may wait. When so many do, the thread waits as well,
         on_drop: or, where this is given, the oldest item makes room for the new one and this is called.
 
     Raises:
@@ -67,7 +66,7 @@ def prefetch(
 
 
 def _work(items: Iterable[Item], put: Callable[[Item], None], cancellation: Cancellation) -> _End:
-    """Put every item; return what ended that."""
+    """Put every item; return the end marker with the error that ended the iteration, if any."""
     try:
         iterator = iter(items)
         try:

@@ -1,4 +1,4 @@
-"""One run over a source: what comes out, the counts so far, and the end, however it comes."""
+"""One run over a source: its results, its counts so far, and its closing."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ from .cancellation import Cancellation, Cancelled
 
 Item = TypeVar("Item")
 
-# Seconds for the threads to end by themselves, for them to end once the source is closed under them, and for close().
+# Seconds to wait for the threads to end by themselves, for them to end after the source is closed, and for close().
 _GRACE, _AFTER_CLOSE, _LIMIT = 0.5, 0.35, 0.9
 
 
 class Run(Iterator[Item], Generic[Item]):
     """One run over a source: an iterator over its results and a context manager. Iterate over it once.
 
-    Results come out as soon as they are decided. The run is closed by its end, an error, Ctrl-C, leaving `with`,
+    Results are yielded as soon as they are decided. The run is closed by its end, an error, Ctrl-C, leaving `with`,
     `break` in a for loop (nothing refers to it any more), close() from any thread, or the end of the process. Closing
-    takes less than a second, whatever the source does, and ends its threads and the source. Only a
-    read, interrupt() or close() that a Source of the caller's own does not return from outlasts it, in a thread of its
-    own that holds no engine.
+    takes less than a second, whatever the source does, and ends its threads and the source. If a caller's own Source
+    does not return from a read, interrupt() or close(), that call is left behind in a thread that holds no engine.
 
     Example:
         >>> import vlj_edge
@@ -40,7 +39,7 @@ class Run(Iterator[Item], Generic[Item]):
         the robot arm stays still
 
     Raises, at the end of the iteration:
-        SourceBrokeOff: everything before the break has come out.
+        SourceBrokeOff: everything before the break has been yielded.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Run(Iterator[Item], Generic[Item]):
 
     @property
     def totals(self) -> Totals:
-        """The counts so far; right at any time, also after an interruption."""
+        """The counts so far; correct at any time, also after an interruption."""
         if not self._ended:
             self._totals.video_seconds = self._source.seconds
             self._totals.video_end = self._source.end
@@ -82,27 +81,27 @@ class Run(Iterator[Item], Generic[Item]):
                     return next(self._items)
                 finally:
                     self._advancing_thread = 0
-        except Cancelled:  # closed by another thread, which does the rest
+        except Cancelled:  # another thread is closing the run and does the rest
             raise StopIteration from None
         except BaseException as error:  # the end, an error or Ctrl-C: nothing comes after it
-            if isinstance(error, Exception) and self._cancellation.requested:  # what was interrupted may fail
+            if isinstance(error, Exception) and self._cancellation.requested:  # interrupted work may fail
                 raise StopIteration from None
             self.close()
             raise
 
     def close(self) -> None:
-        """Stop, release the source, and return within a second. The totals stay. Any thread, any number of times.
+        """Stop, release the source, and return within a second. The totals stay. Callable from any thread, repeatedly.
 
         Raises:
             Exception: what the source's own interrupt() or close() raised.
         """
         self._begin_to_close()
-        if not self._cancellation.owns_current_thread():  # which ends by itself once this returns
+        if not self._cancellation.owns_current_thread():  # which ends once this returns
             self._wait_until_closed(time.monotonic() + _LIMIT)
 
     def _begin_to_close(self) -> None:
-        """Close in a thread of its own, which Ctrl-C does not strike and which a source may hold up."""
-        if os.getpid() != self._process:  # the copy that a forked child has: the threads and the camera are not its own
+        """Start closing in another thread, which Ctrl-C does not interrupt and which a source may block."""
+        if os.getpid() != self._process:  # in a forked child: the threads and the camera belong to the parent
             return
         _ = self.totals
         self._ended = True
@@ -110,7 +109,7 @@ class Run(Iterator[Item], Generic[Item]):
             self._closer = threading.Thread(target=self._finish.run, name="vlj-edge close", daemon=True)
             try:
                 self._closer.start()
-            except RuntimeError:  # the interpreter goes down and starts no threads any more (Python 3.12)
+            except RuntimeError:  # the interpreter is shutting down and starts no more threads (Python 3.12)
                 self._finish.run()
 
     def _wait_until_closed(self, deadline: float) -> None:
@@ -118,7 +117,7 @@ class Run(Iterator[Item], Generic[Item]):
             return
         if self._closer is not None and self._closer.is_alive():
             self._closer.join(max(0.0, deadline - time.monotonic()))
-        if self._advancing.acquire(blocking=False):  # otherwise the thread that is inside closes them by leaving
+        if self._advancing.acquire(blocking=False):  # otherwise its thread closes it on return
             try:
                 self._items.close()
             finally:
@@ -137,13 +136,13 @@ class Run(Iterator[Item], Generic[Item]):
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_closer", self) is None:  # the constructor was done, and nobody has closed it
-            with suppress(Exception):  # nobody could catch it here
+        if getattr(self, "_closer", self) is None:  # the constructor finished, and the run was not closed
+            with suppress(Exception):  # it could not be caught here
                 self.close()
 
 
 class _Finish:
-    """The steps of closing, apart from Run, so that a Run nobody refers to is closed although this still works."""
+    """The steps of closing. Separate from Run, so that closing does not keep an unreferenced Run alive."""
 
     def __init__(self, source: Source, cancellation: Cancellation) -> None:
         self._source, self._cancellation = source, cancellation
@@ -159,7 +158,7 @@ class _Finish:
     def _attempt(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except Exception as error:  # a source of the caller's own; the other steps must follow
+        except Exception as error:  # a caller's own source may raise anything; the other steps must follow
             self.errors.append(error)
 
 
@@ -174,7 +173,7 @@ def close_all(runs: Iterable[Run[Any]]) -> None:
 
 def _to_the_end(items: Iterable[Item], source: Source) -> Generator[Item, None, None]:
     yield from items
-    if source.incomplete is not None:  # only now, when everything before the break has come out
+    if source.incomplete is not None:  # only now, after everything before the break was yielded
         raise SourceBrokeOff(source.incomplete)
 
 
@@ -183,6 +182,6 @@ _open_runs: weakref.WeakSet[Run[Any]] = weakref.WeakSet()
 
 @atexit.register
 def _close_open_runs() -> None:
-    """A thread that is inside native code while the interpreter goes down would abort the process."""
+    """A thread that is inside native code while the interpreter shuts down would abort the process."""
     with suppress(Exception):
         close_all(_open_runs)

@@ -13,8 +13,8 @@ from ..engines.base import Engine
 def decode(engine: Engine, embedding: object, end: int | None, capacity: int) -> tuple[list[int], int]:
     """Decode an embedding greedily. Return the token ids of the text and the number of runs of the engine.
 
-    Position 0 of the decoder's sequence is the embedding, projected to a prefix; its output is the first token. The
-    caches are not cleared between texts: the engine masks all positions beyond the current one.
+    Position 0 of the decoder's sequence is the embedding, projected to the decoder's width; its output is the first
+    token. The caches are not cleared between texts: the engine masks all positions beyond the current one.
 
     Args:
         embedding: float32 [embedding], unit length; or a result of Engine.keep_output.

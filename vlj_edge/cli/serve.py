@@ -1,4 +1,4 @@
-"""vlj-edge serve: narrates sources for weeks, with a page to watch, an API, and captions to other systems."""
+"""vlj-edge serve: narrates sources for weeks, with a page to watch, an API, and texts sent to other systems."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def serve(
 ) -> None:
     """Narrate SOURCEs (as NAME=SOURCE, or an address alone) until stopped, and show them on a page.
 
-    Recordings are played in real time. Cameras that are not there yet are waited for. SIGTERM ends it once the caption
+    Recordings are played in real time. Cameras that are not there yet are waited for. SIGTERM ends it once the text
     being decoded is finished.
     """
     from vlj_edge.runtime.model import Model
@@ -140,7 +140,7 @@ def _listen(host: str, port: int) -> socket.socket:
 def _serve_until_stopped(
     app: Any, host: str, listening: socket.socket, station: Station, broadcaster: Broadcaster
 ) -> None:
-    """Run station and server until SIGTERM, Ctrl-C, or no source that it was started with could be opened."""
+    """Run station and server until SIGTERM, Ctrl-C, or none of the first sources could be opened."""
     import uvicorn
 
     from vlj_edge.runtime.service.systemd import notify, start_watchdog
@@ -159,7 +159,7 @@ def _serve_until_stopped(
     at_start = station.channels
 
     def nothing_opened() -> bool:
-        # Only what it was started with: a mistake in a file that is read again must not end a service.
+        # Only the first sources: a mistake in a configuration that is read again must not end a service.
         return station.channels is at_start and all(channel.never_opened() for channel in at_start.values())
 
     stopping = threading.Event()
@@ -186,7 +186,7 @@ def _read_sources(
     options: dict[str, Any],
     reading: dict[str, Any],
 ) -> list[SourceSettings]:
-    """Return the sources of the command line and of the file as it is now, with the settings that were saved."""
+    """Return the sources of the command line and of the current file, with the settings that were saved."""
     from vlj_edge.runtime.model import check_settings
     from vlj_edge.runtime.service.config import Config, read_config, read_profile, with_profile
 
@@ -202,7 +202,7 @@ def _read_sources(
 
 
 def _open_recorder(model: Model, options: dict[str, Any], cleanup: ExitStack) -> OnReport:
-    """Return what receives window reports: a recorder that writes to --store, or nothing."""
+    """Return the function that receives window reports (a recorder that writes to --store), if any."""
     if "store" not in options:
         return lambda settings, clock, report: None
     from vlj_edge.runtime.library import Store
@@ -216,7 +216,7 @@ def _open_recorder(model: Model, options: dict[str, Any], cleanup: ExitStack) ->
 
 
 def _page_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the store that the page searches, and the function that saves its settings, where there are any."""
+    """Return the store that the page searches, and the function that saves its settings, if there are any."""
     found: dict[str, Any] = {}
     if "store" in options:
         from vlj_edge.runtime.library import Store
@@ -254,7 +254,7 @@ def _read_token(options: dict[str, Any]) -> str | None:
 
 
 def _reload_on_hangup(station: Station, read_sources: Callable[[], list[SourceSettings]]) -> None:
-    """On SIGHUP apply the configuration as it is now; if anything in it is wrong, nothing changes."""
+    """On SIGHUP apply the current configuration; if anything in it is wrong, nothing changes."""
     from ..errors import VljEdgeError
 
     def reload() -> None:
@@ -275,7 +275,7 @@ def _set_up_logging(form: str) -> None:
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=os.environ.get("VLJ_EDGE_LOG", "INFO"), handlers=[handler], force=True)
-    ours = logging.getLogger("vlj_edge")  # its lines are lines of the log, with time, level and --log-format
+    ours = logging.getLogger("vlj_edge")  # its lines go to the log, with time and level, in --log-format
     ours.handlers.clear()
     ours.propagate = True
     ours.setLevel(logging.NOTSET)

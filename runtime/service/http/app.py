@@ -1,4 +1,4 @@
-"""The application: its routes, the middleware before them, and how errors are answered."""
+"""The application: its routes, its middleware, and its error responses."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def build_app(station: Station, broadcaster: Broadcaster, options: ServerOptions
     """Return the application of one station.
 
     Args:
-        broadcaster: the one the station reports to: Station(on_event=broadcaster.publish_event). Close it before the
-            server ends: its clients' streams would keep the server from ending.
+        broadcaster: gets the station's events: Station(on_event=broadcaster.publish_event). Close it before the server
+            ends: open streams to its clients would keep the server running.
     """
     server = make_state(station, broadcaster, options)
     app = FastAPI(

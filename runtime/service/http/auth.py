@@ -1,4 +1,4 @@
-"""Which requests are let through: by Host header, token, origin and size."""
+"""Which requests are accepted: by Host header, token, origin and size."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class AuthMiddleware:
 
 
 def _is_same_origin(headers: Headers) -> bool:
-    """Return whether a request that changes something comes from this server's own page, or from no page at all."""
+    """Return whether a request that changes something comes from this server's own page, or not from a page."""
     origin = headers.get("origin")
     if origin is None:
         return headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
@@ -133,7 +133,7 @@ def _cookie_value(token: str) -> str:
 
 
 def _same(header: str, secret: str) -> bool:
-    # Headers arrive decoded as Latin-1. The comparison takes the same time wherever they differ.
+    # Headers arrive decoded as Latin-1. The comparison takes constant time.
     return hmac.compare_digest(header.encode("latin-1", "replace"), secret.encode())
 
 

@@ -1,4 +1,4 @@
-"""Server-sent events for every page that listens; a page that does not read delays nobody."""
+"""Server-sent events for every connected page; a page that does not read delays no other."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ..station import Station
 from .redact import safe_line
 
 MAX_CLIENTS = 32
-_POLL_INTERVAL = 0.25  # seconds between two looks at the channels
-_KEEP_ALIVE = 15.0  # seconds of silence, after which proxies begin to take a connection for dead
+_POLL_INTERVAL = 0.25  # seconds between two checks of the channels
+_KEEP_ALIVE = 15.0  # seconds of silence after which a comment is sent, since proxies close silent connections
 
 
 class Client:
-    """One page that listens. Its messages wait in a bounded queue, from which the oldest are dropped and counted."""
+    """One connected page. Its messages wait in a bounded queue; when it is full, the oldest are dropped and counted."""
 
     def __init__(self, capacity: int) -> None:
         self.queue: deque[bytes] = deque()
@@ -32,7 +32,8 @@ class Client:
         self._wake, self._loop = asyncio.Event(), asyncio.get_running_loop()
 
     def put(self, message: bytes) -> int:
-        """Queue a message and return the number of messages dropped for it. Any thread, with the broadcaster's lock."""
+        """Queue a message and return the number of messages dropped for it. Callable from any thread that holds the
+        broadcaster's lock."""
         self.queue.append(message)
         dropped = 0
         while len(self.queue) > self._capacity:
@@ -42,14 +43,14 @@ class Client:
         return dropped
 
     def wake(self) -> None:
-        """Let wait() return. May be called from any thread."""
+        """Make wait() return. Callable from any thread."""
         try:
             self._loop.call_soon_threadsafe(self._wake.set)
         except RuntimeError:  # its event loop has ended
             self.queue.clear()
 
     async def wait(self, seconds: float) -> None:
-        """Wait for wake(), at most so long."""
+        """Wait for wake(), at most `seconds`."""
         try:
             await asyncio.wait_for(self._wake.wait(), seconds)
         except asyncio.TimeoutError:
@@ -58,15 +59,15 @@ class Client:
 
 
 class Broadcaster:
-    """Sends captions, window reports and states of a station's sources to all clients.
+    """Sends narrations, window reports and states of a station's sources to all clients.
 
     Args:
-        kept: number of captions that a new client is sent first.
+        kept: number of narrations that a new client is sent first.
         capacity: number of messages that wait for one client.
 
     Attributes:
-        shown_names: returns what may be shown of the sources' names, by name.
-        dropped: number of messages that clients were too slow for, over all clients.
+        shown_names: returns the sources' names as they may be shown, by name.
+        dropped: number of messages dropped because clients were too slow, over all clients.
     """
 
     def __init__(self, kept: int = 50, capacity: int = 256) -> None:
@@ -82,7 +83,7 @@ class Broadcaster:
 
     @property
     def clients(self) -> int:
-        """Number of clients that listen now."""
+        """Number of connected clients."""
         return len(self._clients)
 
     @property
@@ -91,7 +92,7 @@ class Broadcaster:
         return len(self._clients) >= MAX_CLIENTS
 
     def publish_event(self, event: Event) -> None:
-        """Send a caption. For Station(on_event=...): any thread may call it, and it never waits for a client."""
+        """Send a narration. For Station(on_event=...): callable from any thread, and never waits for a client."""
         shown = self.shown_names().get(event.source, without_credentials(event.source))
         data = event.as_dict() | {"source": shown}
         with self._lock:
@@ -113,10 +114,10 @@ class Broadcaster:
                 client.wake()
 
     async def stream(self, last_id: str | None = None) -> AsyncGenerator[bytes, None]:
-        """Yield the messages for one client, kept captions first.
+        """Yield the messages for one client, kept narrations first.
 
         Args:
-            last_id: the id of the last caption that the client has received, if any.
+            last_id: the id of the last narration that the client has received, if any.
         """
         client = Client(self._capacity)
         with self._lock:
@@ -175,5 +176,5 @@ def report_as_dict(source: str, seconds: float, report: WindowReport) -> dict[st
 
 def _format_message(kind: str, data: dict[str, Any], event_id: str | None = None) -> bytes:
     head = f"id: {event_id}\n" if event_id is not None else ""
-    # JSON has no line breaks, so that no caption can end a message.
+    # JSON has no line breaks, so no text can end a message.
     return f"{head}event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode("utf-8", "replace")

@@ -41,7 +41,7 @@ def clips(server: ServerState) -> APIRouter:
 
     @router.post("/api/classify", openapi_extra=_form(labels="separated by commas"))
     async def classify_clip(request: Request) -> Classification:
-        """Which of some labels a clip shows."""
+        """Classify a clip among labels."""
 
         def prepare(fields: dict[str, str]) -> Callable[[Path, float], Classification]:
             return partial(_classify, server, _split_list(fields, "labels", 1))
@@ -50,7 +50,7 @@ def clips(server: ServerState) -> APIRouter:
 
     @router.post("/api/ask", openapi_extra=_form(question="about the clip", choices="of answers, separated by commas"))
     async def ask_clip(request: Request) -> Answer:
-        """Which of some answers to a question a clip shows."""
+        """Answer a question about a clip by choosing among answers."""
 
         def prepare(fields: dict[str, str]) -> Callable[[Path, float], Answer]:
             question = " ".join(fields.get("question", "").split())
@@ -73,7 +73,7 @@ def library(server: ServerState) -> APIRouter:
     def search_library(
         text: Annotated[str, Query(min_length=1, max_length=500)], top: Annotated[int, Query(ge=1, le=100)] = 10
     ) -> Moments:
-        """The moments of the library that a text describes, the nearest first."""
+        """Find the moments of the library that a text describes, nearest first."""
         store = server.options.store
         if store is None:
             raise HTTPException(404, "there is no library to search: start the server with --store")
@@ -166,7 +166,7 @@ def _ask(server: ServerState, question: str, choices: list[str], path: Path, unt
 
 
 def _split_list(fields: dict[str, str], name: str, at_least: int) -> list[str]:
-    """Return the texts in a field. Unlike on the command line, a text never names a file of this machine."""
+    """Return the texts in a field. Unlike on the command line, a text is never read as the path of a file."""
     found = [" ".join(each.split()) for each in fields.get(name, "").split(",") if each.strip()]
     if not at_least <= len(found) <= _MAX_LABELS or any(len(each) > _MAX_LABEL_LENGTH for each in found):
         texts = f"{at_least} to {_MAX_LABELS} texts of at most {_MAX_LABEL_LENGTH} characters"

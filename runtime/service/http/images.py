@@ -1,4 +1,4 @@
-"""The newest frame of a channel as a JPEG, encoded once for all who look at it."""
+"""The newest frame of a channel as a JPEG, encoded once for all viewers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LatestJpeg:
     def __init__(self, channel: Channel) -> None:
         self._channel = proxy(channel)  # a strong reference would keep its own key in ServerState.jpegs alive
         self._lock = threading.Lock()
-        self._image: Any = None  # the one the JPEG was made of: held, so that no other can have its identity
+        self._image: Any = None  # the frame the JPEG was made of; referenced, so that no other frame gets its id()
         self._latest: tuple[int, bytes] | None = None
         self._not_before = 0.0
 
@@ -40,7 +40,7 @@ class LatestJpeg:
                 if image is None or image is self._image:
                     return self._latest
                 self._latest = ((self._latest[0] if self._latest else 0) + 1, encode_jpeg(image, _MAX_WIDTH, _QUALITY))
-            except VljEdgeError:  # a damaged frame: the one before stays
+            except VljEdgeError:  # a damaged frame: the previous one stays
                 return self._latest
             self._image, self._not_before = image, time.monotonic() + _INTERVAL / 2
             return self._latest
@@ -49,7 +49,7 @@ class LatestJpeg:
         """Yield parts of multipart/x-mixed-replace until the source or the server ends."""
         last = 0
         while True:
-            # Asked before the frame is taken, so that the last one is shown.
+            # Checked before the frame is read, so that the last one is shown.
             over = closing.is_set() or self._channel.state == "ended"
             latest = await asyncio.to_thread(self.get)
             if latest is not None and latest[0] != last:

@@ -1,4 +1,4 @@
-"""Routes for what goes on now: state, images, events, settings, health and metrics."""
+"""Routes for the live state: state, images, events, settings, health and metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .images import BOUNDARY
 from .metrics import make_registry
 from .readings import channel_problem, memory_megabytes
 from .redact import safe_line
-from .schemas import Health, LastCaption, PowerReading, Problem, Saved, SettingsChange, SourceState, State
+from .schemas import Health, LastNarration, PowerReading, Problem, Saved, SettingsChange, SourceState, State
 from .state import ServerState, user_errors_as_422
 from .streaming import StreamingResponse
 
@@ -57,7 +57,7 @@ def images(server: ServerState) -> APIRouter:
         responses=_content("multipart/x-mixed-replace", format="binary") | _NOT_FOUND | _TOO_MANY,
     )
     async def video(name: str) -> Response:
-        """New frames of a source as they come, at most five a second, until it ends."""
+        """New frames of a source, at most five a second, until it ends."""
         frames = server.latest_jpeg(name).stream(server.closing)
         server.viewers.take()
         return StreamingResponse(frames, media_type, server.options.patience, server.viewers.release)
@@ -84,7 +84,7 @@ def events(server: ServerState) -> APIRouter:
 
 
 def state(server: ServerState) -> APIRouter:
-    """Return the routes for the state of everything: as JSON, and for Prometheus."""
+    """Return the routes for the state of the server: as JSON, and for Prometheus."""
     router, registry = APIRouter(), make_registry(server)
 
     @router.get("/api/state")
@@ -148,7 +148,7 @@ def settings(server: ServerState) -> APIRouter:
 
 
 def health(server: ServerState) -> APIRouter:
-    """Return the route that a supervisor asks."""
+    """Return the health route for a supervisor."""
     router = APIRouter()
 
     @router.get("/healthz", responses={503: {"model": Problem}})
@@ -164,7 +164,7 @@ def health(server: ServerState) -> APIRouter:
 
 
 def change_thresholds(now: GateSettings, first: GateSettings, given: dict[str, Any]) -> GateSettings:
-    """Return gates with other thresholds. Those that speak_below must agree with keep their first distance from it.
+    """Return gates with other thresholds. Thresholds that depend on speak_below keep their first distance from it.
 
     Args:
         first: the gates before they were first changed.
@@ -174,7 +174,7 @@ def change_thresholds(now: GateSettings, first: GateSettings, given: dict[str, A
     if "speak_below" in given:
         below = given["speak_below"]
         at_rest = original.speak_below_at_rest
-        if at_rest > -1:  # -1 means: never
+        if at_rest > -1:  # -1 turns it off
             at_rest = min(max(below + at_rest - original.speak_below, -1.0), 1.0)
         above = max(original.forget_above, below, at_rest)
         meaning = replace(meaning, speak_below_at_rest=at_rest, forget_above=above)
@@ -194,5 +194,5 @@ def _source_state(server: ServerState, name: str, channel: Channel) -> SourceSta
         threshold=gates.meaning.speak_below,
         gates=asdict(gates),
         counts=channel.counts(),
-        last=None if last is None else LastCaption(**vars(last.narration), number=last.number, clock=last.clock),
+        last=None if last is None else LastNarration(**vars(last.narration), number=last.number, clock=last.clock),
     )

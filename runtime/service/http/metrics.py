@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, read from the station whenever they are asked for."""
+"""Metrics for Prometheus, read from the station at each request."""
 
 from __future__ import annotations
 

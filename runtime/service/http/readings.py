@@ -14,7 +14,7 @@ _STATM = Path("/proc/self/statm")
 
 
 class PowerMeter:
-    """Measures power, each time as the mean since the reading before.
+    """Measures power, as the mean since the previous reading.
 
     Attributes:
         power: the latest reading.
@@ -25,7 +25,7 @@ class PowerMeter:
         self._meter: EnergyMeter | None = None
 
     def read(self) -> None:
-        """Take a reading and begin the next. One thread at a time."""
+        """Take a reading and start the next one. For one thread at a time."""
         self.stop()
         self._meter = EnergyMeter()
         self._meter.__enter__()
@@ -38,7 +38,7 @@ class PowerMeter:
 
 
 def memory_megabytes() -> float:
-    """Return the resident memory of this process; its peak where the system does not report the present value."""
+    """Return the resident memory of this process; its peak if the system does not report the current value."""
     try:
         return round(int(_STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
     except (OSError, ValueError, IndexError):

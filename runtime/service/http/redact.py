@@ -1,4 +1,4 @@
-"""What may be shown of names and errors: no folder of this machine, and no credentials."""
+"""Names and errors without folders of this machine and without credentials."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PATH = re.compile(r"(?<![\w:/*@.~-])(?!/dev/)~?/(?:[^\s/'\"]+/)*([^\s/'\"]+)") 
 
 
 def safe_names(names: Iterable[str]) -> dict[str, str]:
-    """Return for each name what may be shown of it. No two are the same."""
+    """Return each name as it may be shown. No two are the same."""
     found: dict[str, str] = {}
     for name in names:
         plain = without_credentials(name) if "://" in name else Path(name).name or name

@@ -20,7 +20,7 @@ class Problem(BaseModel):
 
 
 class SettingsChange(BaseModel):
-    """New settings of a source; what is left out stays as it is."""
+    """New settings of a source; those that are left out stay unchanged."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -33,15 +33,15 @@ class SettingsChange(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LastCaption(Narration):
-    """The newest caption of a source: `number` counts them, `clock` is the unix time at which it was made."""
+class LastNarration(Narration):
+    """The newest narration of a source: `number` counts them, `clock` is the unix time at which it was made."""
 
     number: int
     clock: float
 
 
 class SourceState(BaseModel):
-    """One source: its settings, its counters and its newest caption."""
+    """One source: its settings, its counters and its newest narration."""
 
     name: str
     state: str
@@ -52,11 +52,11 @@ class SourceState(BaseModel):
     threshold: float
     gates: dict[str, dict[str, Any]]
     counts: dict[str, float | int | None]
-    last: LastCaption | None
+    last: LastNarration | None
 
 
 class PowerReading(BaseModel):
-    """Power and temperature; null where the system does not report them."""
+    """Power and temperature; null if the system does not report them."""
 
     watts: float | None
     celsius: float | None
@@ -90,7 +90,7 @@ class Moments(BaseModel):
 
 
 class EmbeddedWindow(BaseModel):
-    """One window of a clip and its embedding; `encoded` is false where the picture had not changed."""
+    """One window of a clip and its embedding; `encoded` is false if the picture had not changed."""
 
     start: float
     end: float

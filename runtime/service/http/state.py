@@ -1,4 +1,4 @@
-"""What a server allows, and what all of its routes share."""
+"""The limits of a server, and the state that its routes share."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_CLIPS = 2  # uploads at the same time
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """What a server allows.
+    """The limits of a server.
 
     Attributes:
         token: required of every request; None if none is.
@@ -42,7 +42,7 @@ class ServerOptions:
         max_seconds: of work on one upload.
         store: searched by /api/search; None if there is none.
         save: saves the settings of all sources and returns the file's name; None if they cannot be saved.
-        patience: seconds within which a client must take, or send, the next piece.
+        patience: seconds within which a client must read, or send, the next piece.
     """
 
     token: str | None = None
@@ -101,7 +101,7 @@ class ServerState:
 
     @property
     def channels(self) -> dict[str, Channel]:
-        """The channels there are now, by the names that may be shown."""
+        """The current channels, by the names that may be shown."""
         channels = self.station.channels
         shown = safe_names(channels)
         return {shown[name]: channel for name, channel in channels.items()}
@@ -122,7 +122,7 @@ class ServerState:
             return self.jpegs[channel]
 
     def gates_of(self, settings: SourceSettings) -> GateSettings:
-        """Return the gates that these settings mean."""
+        """Return the gates of these settings: their own, or the bundle's."""
         return settings.gates or self.model.manifest.gates
 
     def first_gates_of(self, channel: Channel) -> GateSettings:
@@ -132,14 +132,14 @@ class ServerState:
 
 
 def make_state(station: Station, broadcaster: Broadcaster, options: ServerOptions) -> ServerState:
-    """Return the state of a new server, and let the broadcaster name sources as the server does."""
+    """Return the state of a new server, and make the broadcaster show sources by the same names."""
     broadcaster.shown_names = lambda: safe_names(station.channels)
     return ServerState(station, broadcaster, options, station.model)
 
 
 @contextmanager
 def user_errors_as_422(clip: Path | None = None) -> Iterator[None]:
-    """Turn a VljEdgeError into an answer: 422 with its line, in which `clip` is called "the clip"."""
+    """Turn a VljEdgeError into a response: 422 with its line, in which `clip` is called "the clip"."""
     try:
         yield
     except VljEdgeError as error:

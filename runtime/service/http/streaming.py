@@ -1,4 +1,4 @@
-"""Responses without an end, and clients that stop reading them."""
+"""Endless responses, which end when a client stops reading."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TRANSPORT = "vlj_edge.transport"  # key in a request's scope for its connection,
 
 
 class StreamingResponse(Response):
-    """Sends pieces until there are no more, the client leaves, or it has taken nothing for `patience` seconds.
+    """Sends pieces until there are no more, the client disconnects, or has read nothing for `patience` seconds.
 
     Args:
-        at_end: called however it ends.
+        at_end: always called at the end.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class StreamingResponse(Response):
                 body = {"type": "http.response.body", "body": piece, "more_body": True}
                 await asyncio.wait_for(send(body), self._patience)
         except asyncio.TimeoutError:
-            # An orderly close would wait until all is sent, which it never will be.
+            # An orderly close would wait for ever, since the rest is never sent.
             transport = scope.get(TRANSPORT)
             if transport is not None:
                 transport.abort()

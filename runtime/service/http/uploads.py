@@ -1,5 +1,5 @@
-"""Uploaded clips: received into a temporary file with all limits checked as the bytes arrive, and identified as a
-video before anything decodes them."""
+"""Uploaded clips: received into a temporary file, with all limits checked as the bytes arrive, and identified as video
+before they are decoded."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _SIGNATURES = (
 
 
 class TookTooLong(VljEdgeError):
-    """The time for processing a clip is over."""
+    """The time limit for processing a clip has passed."""
 
 
 class Form:
@@ -181,7 +181,7 @@ async def _pieces(request: Request, patience: float) -> Any:
 
 
 async def _drain(pieces: Any, max_bytes: int) -> None:
-    """Read some of what still arrives: a client that is answered while it sends may never read the answer."""
+    """Read some of the rest of a request: a client that gets a response while it sends may never read it."""
     received = 0
     try:
         async for data in pieces:
@@ -193,7 +193,7 @@ async def _drain(pieces: Any, max_bytes: int) -> None:
 
 
 def _identify(incoming: Path) -> Path:
-    """Return the file renamed to the suffix of its format. Raises HTTPException: 422, it is no known one."""
+    """Return the file renamed to the suffix of its format. Raises HTTPException: 422, the format is unknown."""
     with incoming.open("rb") as file:
         head = file.read(512)
     for offset, mark, suffix in _SIGNATURES:
@@ -222,7 +222,7 @@ def open_clip(clip: Path, until: float, closing: threading.Event) -> Source:
 
 
 class _TimedSource(WrappedSource):
-    """A source that raises TookTooLong once its time is over."""
+    """A source that raises TookTooLong after its time limit."""
 
     def __init__(self, source: Source, until: float, closing: threading.Event) -> None:
         super().__init__(source)
@@ -237,7 +237,7 @@ class _TimedSource(WrappedSource):
 
 
 def check_time(until: float, closing: threading.Event) -> None:
-    """Raises TookTooLong: `until` is over or `closing` is set."""
+    """Raises TookTooLong: `until` has passed or `closing` is set."""
     if time.monotonic() > until or closing.is_set():
         raise TookTooLong("the clip takes longer than it may: send a shorter one")
 

@@ -29,7 +29,7 @@ IMAGE = np.zeros((1, 1, 3), np.uint8)
 
 
 class FakeModel:
-    """Records which query each frame was narrated with; every frame is a caption."""
+    """Records which query each frame was narrated with; every frame gives a text."""
 
     manifest = SimpleNamespace(clip=SimpleNamespace(frames_per_second=4))
     chain = SimpleNamespace(query=lambda text: None)

@@ -1,4 +1,4 @@
-"""Several sources sharing a model: each gets the captions it would get alone, and none delays another."""
+"""Several sources sharing a model: each gets the texts it would get alone, and none delays another."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_example_in_its_docstring(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.attempted and not done.failed
 
 
-def test_each_source_has_the_captions_it_has_alone(model: Model, tiny_bundle: Path, make_video: Film) -> None:
+def test_each_source_has_the_texts_it_has_alone(model: Model, tiny_bundle: Path, make_video: Film) -> None:
     films = {
         "a": make_video([(RED, 3), (BLUE, 3)], name="a.avi"),
         "b": make_video([(GREEN, 3), (YELLOW, 3), (RED, 3)], name="b.avi"),
@@ -139,7 +139,7 @@ def test_a_new_run_begins_after_a_gap(model: Model, cameras: dict[str, Source]) 
     assert station.channels["cam"].counts()["windows"] < 20, "the gap was not filled with windows"
 
 
-def test_reports_show_cosines_and_captions(model: Model, make_video: Film) -> None:
+def test_reports_show_cosines_and_texts(model: Model, make_video: Film) -> None:
     station = Station(model, [SourceSettings("a", str(make_video([(RED, 3), (BLUE, 3)])))])
     run(station)
     statistics = station.channels["a"].statistics

@@ -1,4 +1,4 @@
-"""The live page in a real browser: video, captions, settings, uploads, search, and a phone's screen."""
+"""The live page in a real browser: video, narrations, settings, uploads, search, and a phone's screen."""
 
 from __future__ import annotations
 
@@ -65,26 +65,26 @@ def moves(page: Page) -> bool:
     return picture.screenshot() != first
 
 
-def test_video_and_captions_go_on_without_a_reload(serve: Serve, page: Page) -> None:
+def test_video_and_narrations_go_on_without_a_reload(serve: Serve, page: Page) -> None:
     served = serve()
     page.goto(served.url)
     wait_for(lambda: page.evaluate("document.getElementById('video').naturalWidth > 0"))
     wait_for(lambda: moves(page))
-    lines = page.locator("#captions li")
+    lines = page.locator("#narrations li")
     expect(lines.first).to_be_visible(timeout=PATIENCE)
     page.evaluate("window.untouched = true")
     before = lines.count()
-    wait_for(lambda: page.evaluate(f"document.querySelectorAll('#captions li').length > {before}"))
+    wait_for(lambda: page.evaluate(f"document.querySelectorAll('#narrations li').length > {before}"))
     assert page.evaluate("window.untouched")
     expect(page.locator("#state")).to_contain_text("live, query: describe", timeout=PATIENCE)
     page.wait_for_selector("#similarity .similarity", state="attached")
     page.wait_for_selector("#similarity .threshold", state="attached")
-    page.wait_for_selector("#similarity .caption", state="attached")
+    page.wait_for_selector("#similarity .narration", state="attached")
     expect(page.locator("#facts")).to_contain_text("encoder runs per minute")
     expect(page.locator("#library")).to_be_hidden()
     expect(page.locator("#save")).to_be_hidden()
     if os.environ.get("VLJ_EDGE_SCREENSHOTS") == "1":
-        wait_for(lambda: page.evaluate("document.querySelectorAll('#similarity .caption').length > 4"))
+        wait_for(lambda: page.evaluate("document.querySelectorAll('#similarity .narration').length > 4"))
         wait_for(lambda: page.evaluate("source(chosen).samples.length > 2"))
         picture_of(page, "serve-desktop.png")
 
@@ -98,26 +98,26 @@ def test_it_fits_a_phone(serve: Serve, cameras: dict[str, Source], page: Page, s
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
     page.goto(served.url)
     expect(page.locator("#sources button")).to_have_count(3, timeout=PATIENCE)
-    expect(page.locator("#captions li").first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#narrations li").first).to_be_visible(timeout=PATIENCE)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     if os.environ.get("VLJ_EDGE_SCREENSHOTS") == "1" and scheme == "dark":
-        wait_for(lambda: page.evaluate("document.querySelectorAll('#similarity .caption').length > 3"))
+        wait_for(lambda: page.evaluate("document.querySelectorAll('#similarity .narration').length > 3"))
         picture_of(page, "serve-phone.png")
 
 
-def test_each_source_has_its_own_captions(serve: Serve, cameras: dict[str, Source], page: Page) -> None:
+def test_each_source_has_its_own_narrations(serve: Serve, cameras: dict[str, Source], page: Page) -> None:
     cameras.update({"red": Camera([RED]), "blue": Camera([BLUE])})
     served = serve(SourceSettings("red", "red"), SourceSettings("blue", "blue"))
     page.goto(served.url)
     expect(page.locator("#now")).to_have_text("a red screen", timeout=PATIENCE)
     page.get_by_role("button", name="blue").click()
     expect(page.locator("#now")).to_have_text("blue", timeout=PATIENCE)
-    expect(page.locator("#captions li")).to_have_count(1)
+    expect(page.locator("#narrations li")).to_have_count(1)
     assert page.get_by_role("button", name="blue").get_attribute("aria-pressed") == "true"
     assert "/api/sources/blue/video.mjpg" in (page.locator("#video").get_attribute("src") or "")
 
 
-def test_another_query_changes_the_captions_and_is_saved(serve: Serve, cameras: dict[str, Source], page: Page) -> None:
+def test_another_query_changes_the_texts_and_is_saved(serve: Serve, cameras: dict[str, Source], page: Page) -> None:
     cameras["cam"] = Camera([RED])
     saved: list[list[SourceSettings]] = []
     silent = GateSettings(meaning=MeaningGateSettings(speak_below=-1, speak_below_at_rest=-1))
@@ -125,7 +125,7 @@ def test_another_query_changes_the_captions_and_is_saved(serve: Serve, cameras: 
         SourceSettings("cam", "cam", gates=silent), save=lambda sources: (saved.append(sources), "kitchen.toml")[1]
     )
     page.goto(served.url)
-    lines = page.locator("#captions li")
+    lines = page.locator("#narrations li")
     expect(lines).to_have_count(1, timeout=PATIENCE)
     page.get_by_label("Query").fill("what colour is it")
     page.get_by_label("Minimum between texts, s").fill("0.25")
@@ -170,7 +170,7 @@ def test_a_lost_connection_is_shown_and_comes_back(serve: Serve, browser: Browse
     with browser.new_context() as context:
         page = context.new_page()
         page.goto(first.url)
-        expect(page.locator("#captions li").first).to_be_visible(timeout=PATIENCE)
+        expect(page.locator("#narrations li").first).to_be_visible(timeout=PATIENCE)
         expect(page.locator("#lost")).to_be_hidden()
         first.stop()
         expect(page.locator("#lost")).to_be_visible(timeout=PATIENCE)
@@ -179,16 +179,16 @@ def test_a_lost_connection_is_shown_and_comes_back(serve: Serve, browser: Browse
         wait_for(lambda: moves(page))
 
 
-def test_a_caption_is_never_taken_for_markup(serve: Serve, page: Page) -> None:
+def test_a_narration_is_never_taken_for_markup(serve: Serve, page: Page) -> None:
     served = serve()
     page.goto(served.url)
-    expect(page.locator("#captions li").first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#narrations li").first).to_be_visible(timeout=PATIENCE)
     event = served.station.channels["cam"].last_event
     assert event is not None and isinstance(served.broadcaster, Broadcaster)
     object.__setattr__(event.narration, "text", "<b id=bad onclick=alert(1)>bold</b>\n\nevent: state\ndata: {}")
     object.__setattr__(event, "number", 99)
     served.broadcaster.publish_event(event)
-    expect(page.locator("#captions li").filter(has_text="<b id=bad")).to_have_count(1, timeout=PATIENCE)
+    expect(page.locator("#narrations li").filter(has_text="<b id=bad")).to_have_count(1, timeout=PATIENCE)
     assert page.locator("#bad").count() == 0
 
 
@@ -196,7 +196,7 @@ def test_the_link_with_the_token_opens_it(serve: Serve, page: Page) -> None:
     served = serve(token="right")
     page.goto(f"{served.url}/?token=right")
     assert page.url == f"{served.url}/"
-    expect(page.locator("#captions li").first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#narrations li").first).to_be_visible(timeout=PATIENCE)
     wait_for(lambda: moves(page))
 
 

@@ -77,10 +77,10 @@ def test_it_draws_what_was_measured(page: Page, measured: Any) -> None:
         assert lane in lanes
     assert page.locator("#timeline rect").count() == len(views._timeline(probe.spans))
     assert page.locator("#latency circle").count() == sum(len(values) for values in views._samples(probe).values())
-    assert page.locator("#cosine circle").count() == len(found.captions)
+    assert page.locator("#cosine circle").count() == len(found.texts)
     assert f"{threshold}" in page.locator("#cosine").inner_html()
     hovered = [title.inner_html() for title in page.locator("#cosine title").all()]
-    assert any(text in " ".join(hovered) for _, text in found.captions)
+    assert any(text in " ".join(hovered) for _, text in found.texts)
 
 
 def test_nothing_lies_over_anything_else(page: Page) -> None:

@@ -113,7 +113,7 @@ def test_a_video_stream_ends_with_its_source(serve: Serve, make_video: Film) -> 
         assert client.get("/api/sources/film/video.mjpg").content.endswith(b"--frame--\r\n")
 
 
-def test_events_are_streamed_after_the_last_captions(serve: Serve) -> None:
+def test_events_are_streamed_after_the_last_narrations(serve: Serve) -> None:
     served = serve()
     wait_for(lambda: served.station.channels["cam"].counts()["events"] >= 2)
     with served.client() as client, client.stream("GET", "/api/events") as answer:
@@ -215,7 +215,7 @@ def test_a_new_configuration_is_shown(serve: Serve, cameras: dict[str, Source]) 
         assert metric(served.url, "vlj_edge_windows_total", source="new") >= 1
 
 
-def test_a_changed_query_and_threshold_change_the_captions(serve: Serve, cameras: dict[str, Source]) -> None:
+def test_a_changed_query_and_threshold_change_the_narrations(serve: Serve, cameras: dict[str, Source]) -> None:
     cameras["cam"] = Camera([RED, BLUE])
     silent = GateSettings(meaning=MeaningGateSettings(speak_below=-1, speak_below_at_rest=-1))
     served = serve(SourceSettings("cam", "cam", gates=silent))
