@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vlj_edge.bundle import ENGINE_NAMES
 from vlj_edge.errors import VljEdgeError, require
+from vlj_edge.outputs import refuse_replacing
 from vlj_edge.presets import Preset
 from vlj_edge.targets import Target
 
@@ -89,6 +90,8 @@ def check_request(request: ExportRequest) -> None:
     for name in request.engines:
         check_flavour(name, precisions[name], request.flavour)
     check_out(request.out, request.overwrite)
+    paths = [path for path in vars(request.sources).values() if isinstance(path, Path)]
+    refuse_replacing("--out", request.out, paths)
     check_sources(request.sources)
     if request.preset.text.backbone == "embeddinggemma-300m" and not _has_text_encoder(request.sources):
         raise VljEdgeError(

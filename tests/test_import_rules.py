@@ -37,7 +37,14 @@ PACKAGES: dict[str, set[str] | None] = {
 # module or for a folder; the longest one counts.
 LAYERS: list[set[str]] = [
     {"vlj_edge", "vlj_edge.errors", "vlj_edge.schema", "vlj_edge.atomic_write", "vlj_edge.telemetry", "vlj_edge.child"},
-    {"vlj_edge.memory", "vlj_edge.presets", "vlj_edge.results", "vlj_edge.tensorrt_package", "vlj_edge.cuda"},
+    {
+        "vlj_edge.memory",
+        "vlj_edge.outputs",
+        "vlj_edge.presets",
+        "vlj_edge.results",
+        "vlj_edge.tensorrt_package",
+        "vlj_edge.cuda",
+    },
     {"vlj_edge.bundle"},
     {"vlj_edge.targets"},
     # On the device:

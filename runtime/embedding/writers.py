@@ -10,10 +10,8 @@ from typing import IO, Protocol
 
 import numpy as np
 
-from vlj_edge.atomic_write import atomic_write
 from vlj_edge.bundle import Manifest
 from vlj_edge.bundle.embedding_space import embedding_space
-from vlj_edge.errors import VljEdgeError
 
 from .novelty import Observation
 from .quantize import Vector
@@ -56,8 +54,8 @@ class NumpyWriter:
     """Writes one .npz on close(): `time` float64 [windows] in seconds (window centres), `embedding` float32 [windows,
     width], `label` int32 [windows] (index in the bank or -1), `space`."""
 
-    def __init__(self, path: Path, manifest: Manifest, width: int, shorten: Shorten) -> None:
-        self._path, self._space, self._width, self._shorten = path, embedding_space(manifest), width, shorten
+    def __init__(self, stream: IO[bytes], manifest: Manifest, width: int, shorten: Shorten) -> None:
+        self._stream, self._space, self._width, self._shorten = stream, embedding_space(manifest), width, shorten
         self._times: list[float] = []
         self._rows: list[np.ndarray] = []
         self._labels: list[int] = []
@@ -73,23 +71,19 @@ class NumpyWriter:
         """See EmbeddingWriter.
 
         Raises:
-            VljEdgeError: the file cannot be written.
+            OSError: the file cannot be written.
         """
         if self._closed:
             return
         self._closed = True
         rows = np.stack(self._rows) if self._rows else np.zeros((0, self._width), np.float32)
-        try:
-            with atomic_write(self._path) as stream:
-                np.savez(
-                    stream,
-                    time=np.array(self._times),
-                    embedding=rows,
-                    label=np.array(self._labels, np.int32),
-                    space=np.frombuffer(self._space.encode(), np.uint8),
-                )
-        except OSError as error:
-            raise VljEdgeError(f"{self._path} cannot be written ({error.strerror or error}): free space") from error
+        np.savez(
+            self._stream,
+            time=np.array(self._times),
+            embedding=rows,
+            label=np.array(self._labels, np.int32),
+            space=np.frombuffer(self._space.encode(), np.uint8),
+        )
 
 
 class RecordWriter:

@@ -52,23 +52,17 @@ class JsonLinesFile:
 class AppendFile:
     """A file to append to. After an error it is opened again for the next write.
 
-    Args:
-        header: written whenever the file is empty.
-        truncate: discard what the file contains.
-
     Raises:
         VljEdgeError: the file cannot be opened.
     """
 
-    def __init__(self, path: Path, header: bytes = b"", truncate: bool = False) -> None:
-        self._path, self._header = path, header
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._file: int | None = None
         try:
-            self._open(os.O_TRUNC if truncate else 0)
+            self._open()
         except OSError as error:
             raise self._error(error) from error
-        if header:
-            self.write(b"")
 
     def size(self) -> int:
         """Return the size in bytes; 0 if there is no file."""
@@ -82,8 +76,6 @@ class AppendFile:
         try:
             file = self._open() if self._file is None else self._file
             before = os.fstat(file).st_size
-            if before == 0:
-                data = self._header + data
             if os.write(file, data) < len(data):  # the disk is full, or nearly
                 os.ftruncate(file, before)
                 raise OSError("there was no room for all of it")
@@ -111,8 +103,8 @@ class AppendFile:
             with suppress(OSError):
                 os.close(file)
 
-    def _open(self, flags: int = 0) -> int:
-        file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | flags, 0o644)
+    def _open(self) -> int:
+        file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             size = os.fstat(file).st_size
             if size and os.pread(file, 1, size - 1) != b"\n":

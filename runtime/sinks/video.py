@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from ..video.recordings.film import FilmWriter, check_writable, film
+from ..video.recordings.film import FilmWriter, check_film, film
 from ..video.source import Frame, Source, WrappedSource
 from .base import Event
 from .console import one_line
@@ -35,7 +35,7 @@ class AnnotatedVideoWriter:
     def __init__(self, path: Path | str, period: float, segment_seconds: float = 60.0) -> None:
         path = Path(path)
         self._folder, self._stem = path.parent, path.stem
-        check_writable(self._folder / f"{self._stem}-.mp4")
+        check_film(self._folder / f"{self._stem}-.mp4")
         self._period, self._segment_seconds = period, segment_seconds
         self._number = self._last_number()
         self._lock = threading.Lock()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .outputs import write_whole
 from .part_options import PartOptions
 from .progress import progress
 
@@ -129,8 +130,8 @@ def narrate_videos(
     """
     from vlj_edge.runtime.sinks.base import Event
 
-    from ..atomic_write import atomic_write
     from ..errors import VljEdgeError, printable, valid_unicode
+    from ..outputs import refuse_overwriting
 
     videos = videos_of(sources)
     paths = output_paths(videos, out.folder, out.kind)
@@ -153,8 +154,8 @@ def narrate_videos(
                 except VljEdgeError as error:  # what could be read is written all the same
                     broken = error
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as stream:
-            stream.write(format_narrations(out.kind, narrations, run.totals.video_end).encode("utf-8", "replace"))
+        refuse_overwriting("--out", path, videos)
+        write_whole(path, format_narrations(out.kind, narrations, run.totals.video_end))
         click.echo(printable(str(path)))
         if broken is not None:
             raise broken
@@ -169,17 +170,14 @@ def format_narrations(kind: str, narrations: Sequence[Narration], end: float) ->
         end: of the video, seconds.
     """
     from vlj_edge.runtime.sinks.console import json_line, plain_line
-    from vlj_edge.runtime.sinks.subtitles import SrtWriter, vtt_cue
+    from vlj_edge.runtime.sinks.subtitles import SrtWriter, VttWriter
 
-    if kind == "srt":
+    if kind in ("srt", "vtt"):
         stream = StringIO()
-        writer = SrtWriter(stream)
+        writer = SrtWriter(stream) if kind == "srt" else VttWriter(stream)
         for narration in narrations:
             writer.add(narration)
         writer.finish(end)
         return stream.getvalue()
-    if kind == "vtt":
-        ends = [*(later.centre for later in narrations[1:]), end]
-        return "WEBVTT\n\n" + "".join(vtt_cue(*cue) for cue in zip(narrations, ends, strict=False))
     line = json_line if kind == "json" else plain_line
     return "".join(f"{line(narration)}\n" for narration in narrations)

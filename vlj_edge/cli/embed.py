@@ -18,10 +18,10 @@ from .options import (
     bank_option,
     bundle_option,
     engine_options,
-    file_type,
     load_model,
     query_option,
 )
+from .outputs import RESULTS_STAY_AFTER, output_file, results_file
 from .part_options import PartOptions, Seconds, part_options
 from .progress import progress
 
@@ -48,8 +48,8 @@ class _Output:
 @click.command(short_help="Write an embedding for each window of a video or camera.", epilog=SOURCE)
 @click.argument("source")
 @click.option("--format", "kind", type=click.Choice(["json", "npz", "binary"]), default="json", show_default=True)
-@click.option("--out", type=file_type, help="Write to this file instead of stdout.")
-@click.option("--ring", type=file_type, help="Keep the newest embeddings in this file of fixed size.")
+@click.option("--out", type=output_file, help="Write to this file instead of stdout.")
+@click.option("--ring", type=output_file, help="Keep the newest embeddings in this file of fixed size.")
 @click.option(
     "--keep", default=100_000, show_default=True, type=click.IntRange(1), help="Number of embeddings in --ring."
 )
@@ -107,7 +107,7 @@ def embed(
         opened = cleanup.enter_context(part.open(source, manifest))
         items = cleanup.enter_context(model.embed(opened, query=question, every=every))
         cleanup.enter_context(progress(items, opened))  # first: writers take stdout as it is then
-        writers = _open_writers(cleanup, manifest, output, _shorten(model, output.width))
+        writers = _open_writers(cleanup, manifest, output, _shorten(model, output.width), opened.live)
         for observation in observe(items, label_bank, manifest.labels.none_below, novelty):
             if on_change and not observation.item.encoded:
                 continue
@@ -143,22 +143,25 @@ def _check(output: _Output, can_report_events: bool) -> None:
         raise click.UsageError("--form is for --ring and --format binary: JSON and npz hold float32")
     if output.events and not can_report_events:
         raise click.UsageError("--events needs --bank or --novel-below")
-    if output.out is not None and output.out == output.ring:
-        raise click.UsageError("--out and --ring are the same file: name two")
 
 
-def _open_writers(cleanup: ExitStack, manifest: Manifest, output: _Output, shorten: Shorten) -> list[EmbeddingWriter]:
+def _open_writers(
+    cleanup: ExitStack, manifest: Manifest, output: _Output, shorten: Shorten, live: bool
+) -> list[EmbeddingWriter]:
     """Open a writer for each output. With --out or --ring, stdout gets only events."""
     from vlj_edge.runtime.embedding.writers import JsonLinesWriter, NumpyWriter, RecordWriter
+
+    from ..atomic_write import atomic_write
 
     width, form, out = output.width or manifest.embedding, output.form or "float16", output.out
     writers: list[EmbeddingWriter] = []
     if output.kind == "npz" and out is not None:
-        writers.append(NumpyWriter(out, manifest, width, shorten))
+        whole = cleanup.enter_context(atomic_write(out, RESULTS_STAY_AFTER))
+        writers.append(NumpyWriter(whole, manifest, width, shorten))
     elif output.kind == "binary" and out is not None:
         writers.append(RecordWriter(out, manifest, form, width, shorten))
     elif out is not None:
-        lines = cleanup.enter_context(out.open("w", encoding="utf-8"))
+        lines = cleanup.enter_context(results_file(out, live))
         writers.append(JsonLinesWriter(lines, shorten, events=False))
     if output.ring is not None:
         writers.append(RecordWriter(output.ring, manifest, form, width, shorten, output.keep))

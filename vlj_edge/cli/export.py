@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import VljEdgeError
+from .outputs import OutputPath
 from .progress import stderr_console
 
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ class _Arguments:
 @click.option("--calibrate-on", type=_FILE, help="A video that sets the scales of int8 activations.")
 @click.option("--skip-parity", is_flag=True, help="Do not compare the engines with torch.")
 @click.option(
-    "--out", type=_FILE, help="Bundle directory to make. Default: named after the preset and precision, or the target."
+    "--out",
+    type=OutputPath(dir_okay=True),
+    help="Bundle directory to make. Default: named after the preset and precision, or the target.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle at --out.")
 def export(**options: Any) -> None:
@@ -153,6 +156,9 @@ def _checked_request(arguments: _Arguments, goal: Target | None) -> ExportReques
     if calibrate_on is not None:
         from vlj_edge.runtime.video.clips import spread_clips
 
+        from ..outputs import refuse_replacing
+
+        refuse_replacing("--out", request.out, [calibrate_on])
         clips = spread_clips(calibrate_on, request.preset.clip, request.preset.preprocess, _CALIBRATION_CLIPS)
         request = replace(request, clips=clips)
         check_clips(request)

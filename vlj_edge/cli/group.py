@@ -21,6 +21,7 @@ from .inspect import inspect
 from .interrupts import was_interrupted
 from .labels import labels
 from .narrate import narrate
+from .outputs import with_outputs_checked
 from .profile import profile
 from .search import search
 from .serve import serve
@@ -55,7 +56,7 @@ def cli() -> None:
 USING_MODELS = (narrate, serve, embed, classify, ask, labels, index, search)
 MAKING_BUNDLES = (export, build, inspect, verify, profile, tune)
 for command in (*USING_MODELS, *MAKING_BUNDLES):
-    cli.add_command(command)
+    cli.add_command(with_outputs_checked(command))
 
 
 def run(arguments: list[str] | None) -> int:

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from .options import EngineOptions, bundle_option, engine_options, load_model, template_option
+from .outputs import output_file
 from .progress import stderr_console
 
 
 @click.command(short_help="Embed labels once, for classify and embed on a device.")
 @click.argument("label_list", metavar="LABELS")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Bank to write (.npz).")
+@click.option("--out", type=output_file, required=True, help="Bank to write (.npz).")
 @template_option
 @bundle_option
 @engine_options
@@ -27,6 +28,8 @@ def labels(
 
     from vlj_edge.runtime.embedding.labels import make_bank, read_labels, save_bank
 
+    from ..atomic_write import is_no_file
+
     names = read_labels(label_list)
     console = stderr_console()
     with (
@@ -36,4 +39,4 @@ def labels(
         task = progress.add_task("labels", total=len(names))
         bank = make_bank(model, names, templates or None, lambda done: progress.update(task, completed=done))
     save_bank(bank, out)
-    click.echo(f"{out}: {len(names)} labels, {bank.embeddings.nbytes / 1e3:.1f} kB of vectors")
+    click.echo(f"{out}: {len(names)} labels, {bank.embeddings.nbytes / 1e3:.1f} kB of vectors", err=is_no_file(out))

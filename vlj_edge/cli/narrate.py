@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,11 @@ import click
 
 from .batch import FORMATS, Output, narrate_videos, stands_for_videos
 from .narrate_output import format_counts, format_totals, print_state
-from .options import SOURCE, EngineOptions, bundle_option, engine_options, file_type, load_model, query_option
+from .options import SOURCE, EngineOptions, bundle_option, engine_options, load_model, query_option
+from .outputs import output_file, output_folder, results_file
 from .part_options import PartOptions, part_options
 from .progress import progress
-from .record import Recorded
+from .record import Recorded, film_path
 from .sink_options import open_sinks, sink_options, warn_of_missed_events
 from .source_names import name_and_uri, parse_sources
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.service.settings import SourceSettings
     from vlj_edge.runtime.sinks.base import Event
     from vlj_edge.runtime.sinks.queue import SinkQueue
-    from vlj_edge.runtime.sinks.subtitles import SrtWriter
+    from vlj_edge.runtime.sinks.subtitles import SubtitleWriter
     from vlj_edge.runtime.stream.run import Run
 
     from ..results import Narration
@@ -46,16 +47,17 @@ class _Files(NamedTuple):
 @bundle_option
 @query_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: the narrations, then the totals.")
-@click.option("--srt", type=file_type, help="Also write SRT subtitles to this file.")
-@click.option("--vtt", type=file_type, help="Also write WebVTT subtitles to this file.")
+@click.option("--srt", type=output_file, help="Also write SRT subtitles to this file.")
+@click.option("--vtt", type=output_file, help="Also write WebVTT subtitles to this file.")
 @click.option(
     "--record",
-    type=file_type,
+    type=output_file,
+    callback=lambda context, parameter, path: film_path(path),
     help="Also write the video with its texts and sound to this MP4; of a camera, minute by minute: NAME-0001.mp4.",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=output_folder,
     help="Narrate several videos, or folders of them, one after the other, each into a file in this folder.",
 )
 @click.option(
@@ -103,8 +105,6 @@ def narrate(
         raise click.UsageError(f"{sources[0]} stands for several videos: give --out, a folder for their texts")
     if record is not None and record.suffix.lower() not in ("", ".mp4"):
         raise click.UsageError(f"--record writes MP4: call the file {record.with_suffix('.mp4')}")
-    for option, path in (("--srt", srt), ("--vtt", vtt), ("--record", record), ("--log", sink_options["log"])):
-        _refuse_to_overwrite(sources, option, path)
     with load_model(bundle, engine_options) as model, _open_sinks(sink_options) as sinks:
         if out is not None:
             output = Output(out, kind, overwrite)
@@ -129,8 +129,7 @@ def _narrate_one(
     files: _Files,
     sinks: list[SinkQueue],
 ) -> None:
-    from vlj_edge.runtime.sinks.queue import SinkQueue
-    from vlj_edge.runtime.sinks.subtitles import SrtWriter, VttFile
+    from vlj_edge.runtime.sinks.subtitles import SrtWriter, VttWriter
 
     from ..errors import VljEdgeError
 
@@ -146,9 +145,11 @@ def _narrate_one(
             sinks += recorded.sinks
         run = model.narrate(source, **settings)
         cleanup.callback(run.close)
-        if files.vtt is not None:
-            sinks.append(SinkQueue("vtt", VttFile(files.vtt), retry=True))
-        subtitles = SrtWriter(cleanup.enter_context(files.srt.open("w", encoding="utf-8"))) if files.srt else None
+        subtitles = [
+            writer(cleanup.enter_context(results_file(path, source.live)))
+            for path, writer in ((files.srt, SrtWriter), (files.vtt, VttWriter))
+            if path is not None
+        ]
         narrations: list[Narration] = []
         try:
             with progress(run, source):
@@ -165,7 +166,7 @@ def _write_narrations(
     run: Run[Narration],
     name: str,
     as_json: bool,
-    subtitles: SrtWriter | None,
+    subtitles: Sequence[SubtitleWriter],
     sinks: list[SinkQueue],
     narrations: list[Narration],
 ) -> None:
@@ -180,14 +181,14 @@ def _write_narrations(
             with interrupts_deferred():
                 click.echo(json_line(narration) if as_json else plain_line(narration))
                 narrations.append(narration)
-                if subtitles:
-                    subtitles.add(narration)
+                for writer in subtitles:
+                    writer.add(narration)
                 for sink in sinks:
                     sink.put(Event(name, narration, time.time(), number))
     finally:
         with interrupts_deferred():
-            if subtitles:
-                subtitles.finish(run.totals.video_end)
+            for writer in subtitles:
+                writer.finish(run.totals.video_end)
             click.echo(format_totals(run.totals, as_json))
 
 
@@ -219,17 +220,6 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
     failed = sum(channel.error is not None for channel in station.channels.values())
     if failed:
         raise VljEdgeError(f"{failed} of {len(sources)} sources could not be narrated completely: see above")
-
-
-def _refuse_to_overwrite(sources: tuple[str, ...], option: str, path: Path | None) -> None:
-    from vlj_edge.runtime.video.paths import path_of
-
-    from ..errors import VljEdgeError
-
-    for source in sources:
-        file = path_of(name_and_uri(source)[1]) if path and path.exists() else None
-        if path and file is not None and file.exists() and path.samefile(file):
-            raise VljEdgeError(f"{option} {path} would overwrite the source: name another file")
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import SOURCE, EngineOptions, engine_options, file_type, load_model
+from .options import SOURCE, EngineOptions, engine_options, load_model
+from .outputs import output_file, write_whole
 from .part_options import PartOptions, part_options
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 @engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--md", "as_md", is_flag=True, help="Print a Markdown table.")
-@click.option("--html", "html", type=file_type, help="Write a page with distributions, a timeline and similarities.")
-@click.option("--trace", "trace_to", type=file_type, help="Write a trace for ui.perfetto.dev.")
+@click.option("--html", "html", type=output_file, help="Write a page with distributions, a timeline and similarities.")
+@click.option("--trace", "trace_to", type=output_file, help="Write a trace for ui.perfetto.dev.")
 def profile(
     bundle: str | None,
     source: str | None,
@@ -82,9 +83,9 @@ def profile(
     with load_model(directory, engine_options, probe=probe, overlap=not no_overlap) as model:
         found = profile(model, opened(), probe, gates=gates)
     if html is not None:
-        html.write_text(report.page(found, probe, model.manifest.gates.meaning.speak_below), encoding="utf-8")
+        write_whole(html, report.page(found, probe, model.manifest.gates.meaning.speak_below))
     if trace_to is not None:
-        trace_to.write_text(report.trace(probe), encoding="utf-8")
+        write_whole(trace_to, report.trace(probe))
     if as_json:
         click.echo(json.dumps(found.as_dict()))
     elif as_md:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.video.source import Source
 
     from ..results import Narration
+
+
+def film_path(path: Path | None) -> Path | None:
+    """Return the path that --record stands for: .mp4 may be left out."""
+    from ..atomic_write import is_no_file
+
+    return path if path is None or path.suffix or is_no_file(path) else path.with_name(f"{path.name}.mp4")
 
 
 class Recorded:
@@ -37,21 +44,24 @@ class Recorded:
 
     def __init__(self, source: Source, reopen: Callable[[], Source], path: Path, cleanup: ExitStack) -> None:
         from vlj_edge.runtime.sinks.film import KeptSource
-        from vlj_edge.runtime.video.recordings.film import check_writable
+        from vlj_edge.runtime.video.recordings.film import check_film
         from vlj_edge.runtime.video.uri import open_source
+
+        from ..atomic_write import is_no_file
 
         self.source = source
         self.sinks: list[SinkQueue] = []
-        self._path = path.with_name(f"{path.name}.mp4") if not path.suffix else path
+        self._path = path
         self._reopen = None if source.live else reopen
         self._kept: KeptSource | None = None
         if source.live:
             self._record_segments(cleanup)
             return
-        check_writable(self._path)
+        check_film(self._path)
         if not source.rereadable:
-            kept = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.mp4")
-            cleanup.callback(kept.unlink, missing_ok=True)
+            beside = None if is_no_file(self._path) else self._path.absolute().parent
+            folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix=".", dir=beside))
+            kept = Path(folder, "kept.mp4")
             self.source = self._kept = KeptSource(source, kept)
             self._reopen = lambda: open_source(kept)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import EngineOptions, bundle_option, engine_options, json_lines_option, load_model, top_option
+from .outputs import output_folder
 
 if TYPE_CHECKING:
     from ..results import Moment
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 @top_option
 @click.option(
     "--thumbnails",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=output_folder,
     help="Write a thumbnail of each moment to this folder.",
 )
 @click.option(
     "--cut",
     "clips",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=output_folder,
     help="Write a clip of each moment to this folder.",
 )
 @bundle_option
@@ -60,11 +61,12 @@ def search(
             moments = find(store, embedding, top, exclude=itself)
         else:
             moments = find(store, model.embed_text(text or ""), top)
+        stored = [Path(path) for path in store.videos()] if thumbnails or clips else []
     if not moments:
         raise VljEdgeError(f"{uri} holds no moments: add videos with vlj-edge index")
     failed = 0
     for rank, moment in enumerate(moments, 1):
-        written, failures = _write_pictures(moment, rank, thumbnails, clips)
+        written, failures = _write_pictures(moment, rank, thumbnails, clips, stored)
         failed += failures
         click.echo(json.dumps(moment.as_dict() | written, ensure_ascii=False) if as_json else _line(moment, written))
     if failed:
@@ -72,12 +74,17 @@ def search(
 
 
 def _write_pictures(
-    moment: Moment, rank: int, thumbnails: Path | None, clips: Path | None
+    moment: Moment, rank: int, thumbnails: Path | None, clips: Path | None, stored: list[Path]
 ) -> tuple[dict[str, str], int]:
-    """Write what was asked for; return kind -> path of the files written, and the number of failures."""
+    """Write what was asked for, over none of the stored videos.
+
+    Returns:
+        Kind -> path of the files written, and the number of failures.
+    """
     from vlj_edge.runtime.library.pictures import write_clip, write_thumbnail
 
     from ..errors import VljEdgeError
+    from ..outputs import refuse_overwriting
 
     written: dict[str, str] = {}
     failed = 0
@@ -90,6 +97,7 @@ def _write_pictures(
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{rank:02d}-{Path(moment.file).stem}-{moment.start:.1f}s.{suffix}"
         try:
+            refuse_overwriting("a new", path, stored)
             write(moment, path)
             written[kind] = str(path)
         except VljEdgeError as error:

@@ -28,6 +28,7 @@ from .options import (
     rotate_option,
     verbose_option,
 )
+from .outputs import all_written, output_file, refuse_overwriting_inputs
 from .sink_options import open_sinks, sink_options, warn_of_missed_events
 from .source_names import parse_sources
 
@@ -56,7 +57,7 @@ _SHUTDOWN_SECONDS = 3  # for open connections
     "--loop", is_flag=True, default=None, help="Begin again when a recording has ended.  [default: its source ends]"
 )
 @click.option("--store", help="Keep embeddings in this library, and search it from the page.")
-@click.option("--profile", type=file_type, help="File in which the page saves settings; read at the start.")
+@click.option("--profile", type=output_file, help="File in which the page saves settings; read at the start.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log on stderr.  [default: text]")
 @sink_options
 @rotate_option
@@ -100,6 +101,7 @@ def _run(
     from vlj_edge.runtime.service.http.app import LOCAL_HOSTS, Broadcaster, ServerOptions, build_app
     from vlj_edge.runtime.service.station import Station
 
+    sources = read_sources()  # first: it refuses a log that is one of them
     log = Path(options["log"]) if "log" in options else None
     sinks = open_sinks(log, *(options.get(name) for name in ("log_bytes", "mqtt", "webhook", "say")))
     with ExitStack() as cleanup:
@@ -110,7 +112,7 @@ def _run(
         broadcaster = Broadcaster()
         station = Station(
             model,
-            read_sources(),
+            sources,
             sinks,
             on_event=broadcaster.publish_event,
             keep_trying=True,
@@ -192,9 +194,13 @@ def _read_sources(
 
     file: Config = read_config(config) if config is not None else Config()
     query, loop = options.get("query"), options.get("loop", False)
-    saved = read_profile(Path(options["profile"])) if "profile" in options else {}
+    read = (arguments, config, *(options.get(name) for name in ("bundle", "token_file", "store")))
+    outputs = [(name, Path(options[name])) for name in ("log", "profile") if name in options]
+    written = [(f"--{name}", each) for name, path in outputs for each in all_written(name, path, options)]
     named = [replace(settings, loop=loop) for settings in parse_sources(arguments, query, **reading)]
     found = [*named, *file.sources(model.manifest.gates, query, loop)]
+    refuse_overwriting_inputs(written, [*read, *(settings.uri for settings in found)])
+    saved = read_profile(Path(options["profile"])) if "profile" in options else {}
     found = [with_profile(settings, saved) for settings in found]
     for settings in found:
         check_settings(model, settings.query, settings.gates)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .outputs import output_file
+
 if TYPE_CHECKING:
     from vlj_edge.runtime.sinks.queue import SinkQueue
 
 _OPTIONS = (
-    click.option(
-        "--log", type=click.Path(path_type=Path, dir_okay=False), help="Append each text to this file, as a JSON line."
-    ),
+    click.option("--log", type=output_file, help="Append each text to this file, as a JSON line."),
     click.option("--log-bytes", type=click.IntRange(1), help="Begin a new --log at this size, and keep five old ones."),
     click.option("--mqtt", envvar="VLJ_EDGE_MQTT", help="Publish to mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC."),
     click.option("--webhook", envvar="VLJ_EDGE_WEBHOOK", help="POST each text to this address, as JSON."),

@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-from vlj_edge.atomic_write import atomic_write
+from vlj_edge.atomic_write import atomic_write, check_writable
 from vlj_edge.errors import VljEdgeError
 
 from ..decoding.pyav import import_av
@@ -154,19 +154,12 @@ class FilmWriter:
             raise VljEdgeError(_unwritable(self._shown, error)) from error
 
 
-def check_writable(path: Path) -> None:
-    """Raises VljEdgeError: no file can be put at a path, as its folder is missing or may not be written to."""
-    if path.is_dir():
-        raise VljEdgeError(f"{path} is a folder: give the name of a file in it")
+def check_film(path: Path) -> None:
+    """Raises VljEdgeError: no film can be put at a path, as its folder is missing or may not be written to."""
     try:
-        with suppress(_Checked), atomic_write(path):
-            raise _Checked
+        check_writable(path)
     except OSError as error:
         raise VljEdgeError(_unwritable(path, error)) from error
-
-
-class _Checked(Exception):
-    """Raised so that nothing is written."""
 
 
 def _unwritable(path: Path, error: Exception) -> str:

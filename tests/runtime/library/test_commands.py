@@ -40,6 +40,11 @@ def test_index_and_search(films: Path, tiny_bundle: Path, tmp_path: Path) -> Non
     assert found.returncode == 0, found.stderr
     [line] = [json.loads(line) for line in found.stdout.splitlines()]
     assert Path(line["file"]) == films / "a.avi" and Path(line["thumbnail"]).is_file() and Path(line["clip"]).is_file()
+    before = (films / "a.avi").read_bytes()
+    Path(line["clip"]).unlink()
+    Path(line["clip"]).symlink_to(films / "a.avi")
+    kept = run("search", "blue", *common, "--top", "1", "--cut", tmp_path / "c")
+    assert kept.returncode == 1 and "would overwrite" in kept.stderr and (films / "a.avi").read_bytes() == before
     like = run("search", "--similar", f"{films / 'a.avi'}@0:06.5", *common, "--top", "1")
     assert like.returncode == 0 and len(like.stdout.splitlines()) == 1
     (films / "a.avi").unlink()

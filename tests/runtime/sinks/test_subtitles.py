@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
-import pytest
-
-from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration
-from vlj_edge.runtime.sinks.subtitles import SrtWriter, VttFile
-
-from .events import event, file_size_limit
+from vlj_edge.runtime.sinks.subtitles import SrtWriter, VttWriter
 
 
 def narration(centre: float, text: str) -> Narration:
@@ -69,41 +63,27 @@ def test_srt_without_texts_is_empty_and_finishing_twice_is_once() -> None:
     assert stream.getvalue().count("-->") == 1
 
 
-def test_vtt_from_centre_to_centre_and_the_last_to_its_windows_end(tmp_path: Path) -> None:
-    path = tmp_path / "video.vtt"
-    path.write_text("of an earlier run", encoding="utf-8")
-    sink = VttFile(path)
-    assert path.read_text(encoding="utf-8") == "WEBVTT\n\n"
-    sink.write(event(1, "first\n\nline", 1.0))
-    sink.write(event(2, 'a < b && "c" --> d', 3661.0625))
+def test_vtt_from_centre_to_centre_and_the_last_to_the_end() -> None:
+    stream = io.StringIO()
+    writer = VttWriter(stream)
+    assert stream.getvalue() == "WEBVTT\n\n"
+    writer.add(narration(1.0, "first\n\nline"))
+    writer.add(narration(3661.0625, 'a < b && "c" --> d'))
     first = "WEBVTT\n\n00:00:01.000 --> 01:01:01.062\nfirst line\n\n"
-    assert path.read_text(encoding="utf-8") == first
-    sink.close()
-    sink.close()
-    last = '01:01:01.062 --> 01:01:02.062\na &lt; b &amp;&amp; "c" --&gt; d\n\n'
-    assert path.read_text(encoding="utf-8") == first + last
+    assert stream.getvalue() == first
+    writer.finish(7200)
+    writer.finish(7300)
+    last = '01:01:01.062 --> 02:00:00.000\na &lt; b &amp;&amp; "c" --&gt; d\n\n'
+    assert stream.getvalue() == first + last
 
 
-def test_vtt_leaves_out_empty_texts_and_no_cue_is_backwards(tmp_path: Path) -> None:
-    sink = VttFile(tmp_path / "video.vtt")
-    for number, (text, centre) in enumerate([(" \n", 1.0), ("x", 5.0), ("y", 4.0)]):
-        sink.write(event(number, text, centre))
-    sink.close()
-    lines = (tmp_path / "video.vtt").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if "-->" in line] == [
+def test_vtt_leaves_out_empty_texts_and_no_cue_is_backwards() -> None:
+    stream = io.StringIO()
+    writer = VttWriter(stream)
+    for text, centre in [(" \n", 1.0), ("x", 5.0), ("y", 4.0)]:
+        writer.add(narration(centre, text))
+    writer.finish(5.0)
+    assert [line for line in stream.getvalue().splitlines() if "-->" in line] == [
         "00:00:05.000 --> 00:00:05.001",
         "00:00:04.000 --> 00:00:05.000",
     ]
-
-
-def test_vtt_loses_no_cue_to_a_full_disk(tmp_path: Path) -> None:
-    path = tmp_path / "video.vtt"
-    sink = VttFile(path)
-    sink.write(event(1, "one"))
-    with file_size_limit(len("WEBVTT\n\n") + 10), pytest.raises(VljEdgeError, match="free space"):
-        sink.write(event(2, "two"))
-    sink.write(event(2, "two"))
-    sink.close()
-    text = path.read_text(encoding="utf-8")
-    assert text.count("WEBVTT") == 1 and text.count("-->") == 2
-    assert "00:00:01.000 --> 00:00:02.000\none\n" in text and "00:00:02.000 --> 00:00:03.000\ntwo\n" in text

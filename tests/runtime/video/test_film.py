@@ -14,7 +14,7 @@ import pytest
 from tests.runtime.films import ffmpeg, loudness, needs_ffmpeg, pictures, probe, times
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.video.recordings.files import VideoFile
-from vlj_edge.runtime.video.recordings.film import check_writable, film
+from vlj_edge.runtime.video.recordings.film import check_film, film
 from vlj_edge.runtime.video.source import Source
 from vlj_edge.runtime.video.uri import open_source
 
@@ -178,8 +178,8 @@ except VljEdgeError as error:
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere" / "film.mp4", tmp_path):
         with pytest.raises(VljEdgeError, match=tmp_path.name):
-            check_writable(path)
-    check_writable(tmp_path / "film.mp4")
+            check_film(path)
+    check_film(tmp_path / "film.mp4")
     assert os.listdir(tmp_path) == []
 
 
