@@ -213,7 +213,7 @@ def test_a_configuration_file_is_checked_too(name: str, read: str, tiny_bundle: 
         f'[[source]]\nname = "a"\nuri = "{source}"\n'
     )
     before = path.read_bytes()
-    done = run_here("serve", "--config", config, "--port", "0")
+    done = vlj_edge("serve", "--config", config, "--port", "0")
     assert "would overwrite" in error_of(done) and path.read_bytes() == before
 
 
@@ -347,11 +347,11 @@ def test_what_a_live_source_gives_is_seen_at_once(live: bool, tmp_path: Path) ->
     assert path.read_text("utf-8") == "caf\u00e9 \\udcff\n"
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SourceBrokeOff("it broke off"), VljEdgeError("it failed")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SourceBrokeOff("it broke off"), VljEdgeError("it failed")])
 def test_what_was_found_until_ctrl_c_or_a_damage_stays(error: BaseException, tmp_path: Path) -> None:
     path = tmp_path / "texts"
     path.write_text("before")
-    with pytest.raises(BaseException), results_file(path, live=False) as stream:
+    with pytest.raises(type(error)), results_file(path, live=False) as stream:
         stream.write("found")
         raise error
     assert path.read_text() == ("before" if type(error) is VljEdgeError else "found")
