@@ -30,7 +30,7 @@ from tasks import meanings
 import vlj_edge
 from vlj_edge import Store
 from vlj_edge.bundle import nano_bundle, read_manifest
-from vlj_edge.runtime.library.store import Video, VideoMoments
+from vlj_edge.runtime.library.moments import Video, VideoMoments
 
 TOP, BLOCK = 10, 50_000
 STREAMS = TRAIN_NANO / "data" / "streams" / "test"

@@ -24,7 +24,7 @@ from vlj_edge.errors import VljEdgeError, require
 
 from ..model import Model
 from .index import EncodedVideo, VideoEncoder, encode_video
-from .store import Video, VideoMoments, real_path, stored_path
+from .moments import Video, VideoMoments, real_path, stored_path
 
 _AHEAD = 2  # videos queued for each thread of the cluster, so that none is idle
 _NO_WORKERS_SECONDS = 60.0  # without any worker before indexing ends; a worker that is restarted takes some

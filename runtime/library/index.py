@@ -18,7 +18,8 @@ from vlj_edge.errors import VljEdgeError
 from ..model import Model, copy_of
 from ..video.recordings.folders import find_videos
 from ..video.uri import open_source
-from .store import Store, Video, VideoMoments, merge_windows
+from .moments import Video, VideoMoments, merge_windows
+from .store import Store
 
 _JOIN_TIMEOUT = 5.0  # seconds to wait for cancelled threads
 _UNCHANGED_SECONDS = 2.0  # a file that changed more recently may still be being written

@@ -16,7 +16,9 @@ from vlj_edge.results import Moment
 
 from ..model import Model
 from ..video.uri import open_source
-from .store import Hit, Store
+from .moments import Hit
+from .snapshot import Snapshot
+from .store import Store
 
 Embedding = npt.NDArray[np.float32]
 Around: TypeAlias = "Callable[[Hit, int], list[Hit]]"
@@ -38,13 +40,16 @@ def search(store: Store, embedding: Embedding, top: int = 10, exclude: Hit | Non
         exclude: leave out moments that overlap with this one.
     """
     slack = store.temperature * math.log(2)
+    return store.read(lambda seen: _search(seen, embedding, slack, top, exclude))
 
+
+def _search(seen: Snapshot, embedding: Embedding, slack: float, top: int, exclude: Hit | None) -> list[Moment]:
     def around(hit: Hit, reach: int) -> list[Hit]:
-        return store.neighbours(hit, embedding, reach)
+        return seen.neighbours(hit, embedding, reach)
 
     count = 8 * top
     while True:
-        hits = store.nearest(embedding, count, exclude)
+        hits = seen.nearest(embedding, count, exclude)
         moments = merge_hits(hits, around, slack, top, [exclude] if exclude is not None else [])
         if len(moments) == top or len(hits) < count or count >= _MAX_HITS:
             return moments

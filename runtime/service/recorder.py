@@ -11,7 +11,8 @@ from datetime import datetime, timezone
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import WindowReport
 
-from ..library.store import Store, Video, VideoMoments, merge_windows
+from ..library.moments import Video, VideoMoments, merge_windows
+from ..library.store import Store
 from .settings import SourceSettings
 
 _WRITES_PER_TIDY = 60  # writes after which the store's small files are merged

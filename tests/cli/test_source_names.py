@@ -16,7 +16,7 @@ import pytest
 from tests.cli.command import COMMAND, run_here
 from vlj_edge import VljEdgeError, open_source
 from vlj_edge.cli.source_names import name_and_uri
-from vlj_edge.runtime.library.store import real_path, stored_path
+from vlj_edge.runtime.library.moments import real_path, stored_path
 
 NAMES = [
     os.fsdecode(b"caf\xe9 \xff.mp4"),

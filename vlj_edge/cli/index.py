@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from vlj_edge.runtime.library import IndexedVideo, Store
     from vlj_edge.runtime.library.index import VideoEncoder
-    from vlj_edge.runtime.library.store import Video
+    from vlj_edge.runtime.library.moments import Video
 
 
 @click.command(short_help="Store the moments of videos, for search.")

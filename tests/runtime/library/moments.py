@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.runtime import tiny_bundle as by_hand
-from vlj_edge.runtime.library.store import Video, VideoMoments
+from vlj_edge.runtime.library.moments import Video, VideoMoments
 
 Film = Callable[..., Path]
 QUERY = "what colour is it"

@@ -23,7 +23,7 @@ from vlj_edge.runtime.library.index import (
     prune,
     stat_video,
 )
-from vlj_edge.runtime.library.store import Video
+from vlj_edge.runtime.library.moments import Video
 from vlj_edge.runtime.model import Model
 
 

@@ -20,9 +20,9 @@ from vlj_edge.results import Moment
 from vlj_edge.runtime.library import Store, embedding_at, index, search
 from vlj_edge.runtime.library import store as stores
 from vlj_edge.runtime.library.index import local_encoder
+from vlj_edge.runtime.library.moments import Hit, VideoMoments
 from vlj_edge.runtime.library.pictures import write_clip, write_thumbnail
 from vlj_edge.runtime.library.search import merge_hits
-from vlj_edge.runtime.library.store import Hit, VideoMoments
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.video.uri import open_source
 
@@ -128,7 +128,7 @@ def test_with_an_index_the_nearest_are_those_without(tmp_path: Path, monkeypatch
     manifest = read_manifest(nano_bundle())
     many, late = random_moments("/x", 3000, width=manifest.embedding), random_moments("/y", 10, 5, manifest.embedding)
     monkeypatch.setattr(stores, "_INDEX_MIN_ROWS", 2000)
-    monkeypatch.setattr(stores, "_ROWS_PER_PARTITION", 100)
+    monkeypatch.setattr(stores, "ROWS_PER_PARTITION", 100)
     with Store(tmp_path / "store", manifest, write=True) as store:
         store.put(many)
         exact = [store.nearest(row, 10) for row in many.embeddings[:20]]

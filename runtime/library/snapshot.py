@@ -1,0 +1,86 @@
+"""Read one version of a store: whatever is written meanwhile, all answers are of that version."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from .lance_errors import one_line
+from .moments import Hit, Vectors, Video, path_literal, real_path
+
+ROWS_PER_PARTITION = 4096  # of the index; one partition in eight is searched
+_MIN_REFINED = 300  # candidates that are compared exactly, at least, and at least four for each result
+
+
+class Snapshot:
+    """One version of a store.
+
+    Args:
+        table: a LanceDB table that stays at its version.
+        shown: the store's name in messages.
+
+    Raises (every method):
+        VljEdgeError: the store is damaged, or this version was cleaned away; see Store.read().
+    """
+
+    def __init__(self, table: Any, shown: str) -> None:
+        self._table, self._shown = table, shown
+        self.version = int(table.version)
+
+    def __len__(self) -> int:
+        """Return the number of moments."""
+        with self._errors("cannot be read"):
+            return int(self._table.count_rows())
+
+    def videos(self) -> dict[str, Video]:
+        """Return all videos by path."""
+        with self._errors("cannot be read"):
+            rows = self._table.search().where("number = 0").select(list(Video._fields)).to_arrow().to_pylist()
+        videos = [Video(**row)._replace(path=real_path(row["path"])) for row in rows]
+        return {video.path: video for video in videos}
+
+    def nearest(self, embedding: Vectors, count: int, exclude: Hit | None = None) -> list[Hit]:
+        """See Store.nearest()."""
+        with self._errors("cannot be searched"):
+            found = self._table.search(np.require(embedding, np.float32, ["C", "ALIGNED"]), "embedding")
+            found = found.distance_type("cosine").limit(count)
+            if exclude is not None:
+                path, start, end = path_literal(exclude.path), exclude.start, exclude.end
+                found = found.where(f'NOT (path = {path} AND "end" > {start} AND start < {end})', prefilter=True)
+            found = found.nprobes(self._probes()).refine_factor(max(4, -(-_MIN_REFINED // count)))
+            rows = found.select(["path", "start", "end", "number", "_distance"]).to_arrow().to_pylist()
+        return [
+            Hit(real_path(row["path"]), row["start"], row["end"], 1 - row["_distance"], row["number"]) for row in rows
+        ]
+
+    def neighbours(self, hit: Hit, embedding: Vectors, reach: int) -> list[Hit]:
+        """Return a hit's moment and `reach` moments before and after it in its video, in order, with their cosines to
+        an embedding."""
+        first, last = hit.number - reach, hit.number + reach
+        place = f"path = {path_literal(hit.path)} AND number >= {first} AND number <= {last}"
+        with self._errors("cannot be read"):
+            rows = self._table.search().where(place).select(["number", "start", "end", "embedding"]).to_arrow()
+        vectors = np.stack(rows["embedding"].to_numpy(zero_copy_only=False)).astype(np.float32)
+        cosines = vectors @ embedding / np.maximum(np.linalg.norm(vectors, axis=1), 1e-6)
+        columns = (rows[name].to_pylist() for name in ("start", "end"))
+        found = zip(*columns, cosines.tolist(), rows["number"].to_pylist(), strict=True)
+        return sorted((Hit(hit.path, *row) for row in found), key=lambda each: each.number)
+
+    def embedding_at(self, path: str, time: float) -> tuple[Hit, Vectors] | None:
+        """See Store.embedding_at()."""
+        with self._errors("cannot be read"):
+            found = self._table.search().where(f'path = {path_literal(path)} AND start <= {time} AND "end" >= {time}')
+            rows = found.select(["start", "end", "embedding"]).to_arrow().to_pylist()
+        if not rows:
+            return None
+        best = min(rows, key=lambda row: abs((row["start"] + row["end"]) / 2 - time))
+        vector = np.asarray(best["embedding"], np.float32)
+        return Hit(path, best["start"], best["end"], 1.0), vector / max(float(np.linalg.norm(vector)), 1e-6)
+
+    def _probes(self) -> int:
+        return max(8, int(self._table.count_rows()) // ROWS_PER_PARTITION // 8)
+
+    def _errors(self, what: str) -> AbstractContextManager[None]:
+        return one_line(f"{self._shown} {what}", "check the disk, or index into a new store")
