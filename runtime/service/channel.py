@@ -206,8 +206,8 @@ class Channel:
         rate = self._context.model.manifest.clip.frames_per_second
         source = open_source(
             self.settings.uri,
+            **vars(self.settings.part),
             rotate=self.settings.rotate,
-            decoder=self.settings.decoder,
             sampled_at=rate,
             keep_trying=self._context.keep_trying,
             on_state=self._set_state,

@@ -17,8 +17,10 @@ from typing import Annotated, Any, Literal
 from vlj_edge.atomic_write import atomic_write
 from vlj_edge.bundle import GateSettings
 from vlj_edge.errors import VljEdgeError, require, without_credentials
-from vlj_edge.schema import Count, FieldPath, Range, SchemaError, parse
+from vlj_edge.schema import Count, FieldPath, Positive, Range, SchemaError, parse
 
+from ..video.decoding.picture_decoder import DecoderChoice
+from ..video.part import ImageTimes, Part
 from .settings import SourceSettings
 
 
@@ -27,6 +29,8 @@ class SourceConfig:
     """One [[source]].
 
     Attributes:
+        start, end, duration: seconds; the part of a recording that is played. A camera may have an end, too.
+        fps: of a recording, in place of its own times.
         gates: all are checked; only the settings that the file names are used.
     """
 
@@ -35,9 +39,20 @@ class SourceConfig:
     query: str | None = None
     labels: tuple[str, ...] = ()
     loop: bool | None = None
+    start: Annotated[float, Range(at_least=0)] = 0.0
+    end: Positive | None = None
+    duration: Positive | None = None
+    fps: Annotated[float, Range(0.001, 1000)] | None = None
+    image_times: ImageTimes = "rate"
     rotate: Literal[0, 90, 180, 270] = 0
-    decoder: Literal["auto", "software", "hardware"] = "auto"
+    decoder: DecoderChoice = "auto"
     gates: GateSettings = field(default_factory=GateSettings)
+
+    @property
+    def part(self) -> Part:
+        """What of the source is played."""
+        end = self.end if self.duration is None else self.start + self.duration
+        return Part(self.start, end, self.fps, self.image_times, self.decoder)
 
 
 @dataclass(frozen=True)
@@ -114,7 +129,7 @@ class Config:
                     source.labels,
                     again,
                     source.rotate,
-                    source.decoder,
+                    source.part,
                 )
             )
         return found
@@ -150,6 +165,12 @@ def _check_sources(sources: tuple[SourceConfig, ...]) -> None:
                 raise SchemaError(("source", index, name), "is empty")
         if source.name in [earlier.name for earlier in sources[:index]]:
             raise SchemaError(("source", index, "name"), f"is '{source.name}', as of another source")
+        if source.end is not None and source.duration is not None:
+            raise SchemaError(("source", index, "duration"), "says the same as the end: give one of them")
+        if source.end is not None and source.end <= source.start:
+            raise SchemaError(("source", index, "end"), f"is not after the start, {source.start:g} s")
+        if source.fps is not None and source.image_times != "rate":
+            raise SchemaError(("source", index, "image_times"), "and fps exclude each other: give one of them")
         if not all(label.strip() for label in source.labels):
             raise SchemaError(("source", index, "labels"), "has an empty label")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 from vlj_edge.bundle import GateSettings
 from vlj_edge.errors import VljEdgeError
+
+from ..video.part import Part
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class SourceSettings:
         gates: None for the bundle's.
         labels: the nearest one is reported with each encoded window.
         loop: repeat a recording when it has ended.
-        rotate, decoder: see open_source().
+        rotate: degrees clockwise by which every image is turned: 0, 90, 180 or 270.
+        part: what of a recording is played, and how it is read. A live source ends after part.end seconds.
     """
 
     name: str
@@ -31,7 +33,7 @@ class SourceSettings:
     labels: tuple[str, ...] = ()
     loop: bool = False
     rotate: int = 0
-    decoder: Literal["auto", "software", "hardware"] = "auto"
+    part: Part = field(default_factory=Part)
 
 
 def by_name(sources: Sequence[SourceSettings]) -> dict[str, SourceSettings]:

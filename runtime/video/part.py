@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
+
+from vlj_edge.errors import VljEdgeError
 
 from .decoding.picture_decoder import DecoderChoice
 from .source import Frame, Source, WrappedSource
@@ -17,7 +20,7 @@ _LATE = 1.0  # seconds; the last frames of a live source may come so long after 
 
 @dataclass(frozen=True)
 class Part:
-    """Which part of a recording is read, and when its pictures are shown.
+    """Which part of a recording is read, when its pictures are shown, and by which decoder.
 
     Attributes:
         start: seconds; pictures before it are left out.
@@ -34,10 +37,41 @@ class Part:
     image_times: ImageTimes = "rate"
     decoder: DecoderChoice = "auto"
 
+    def check(self) -> None:
+        """Refuse what no source has.
+
+        Raises:
+            VljEdgeError: an empty part, a rate out of range, or a choice that there is not.
+        """
+        start, end, rate = self.start, self.end, self.frames_per_second
+        for name, value in (("start", start), ("end", end), ("frames_per_second", rate)):
+            if value is not None and not isinstance(value, int | float):
+                raise VljEdgeError(f"{name} is {value!r}: give a number, of seconds or frames a second")
+        if not 0 <= start < math.inf or (end is not None and not end > start):
+            until = "the end" if end is None else f"{end:g} s"
+            raise VljEdgeError(f"the part from {start:g} s to {until} holds nothing: give 0 <= start < end")
+        check_rate(rate)
+        if self.image_times not in (times := get_args(ImageTimes)):
+            raise VljEdgeError(f"the times of images are {', '.join(times)}, not {self.image_times!r}")
+        if self.decoder not in (decoders := get_args(DecoderChoice)):
+            raise VljEdgeError(f"the decoder is {', '.join(decoders)}, not {self.decoder!r}")
+        if self.image_times != "rate" and rate is not None:
+            raise VljEdgeError(f"a rate of images and their times of {self.image_times} exclude each other: give one")
+
     def length_of(self, duration: float | None) -> float | None:
         """Return how many seconds of a source of that duration are read; None if that is not known."""
         ends = [end for end in (duration, self.end) if end is not None]
         return max(0.0, min(ends) - self.start) if ends else None
+
+
+def check_rate(frames_per_second: float | None) -> None:
+    """Refuse a rate that no source has.
+
+    Raises:
+        VljEdgeError: it is below 0.001 or above 1000.
+    """
+    if frames_per_second is not None and not 0.001 <= frames_per_second <= 1000:
+        raise VljEdgeError(f"a source has 0.001 to 1000 frames a second, not {frames_per_second:g}")
 
 
 class LiveUntil(WrappedSource):

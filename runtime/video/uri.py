@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from vlj_edge.errors import VljEdgeError, without_credentials
 
@@ -16,7 +15,7 @@ from .cameras.local_cameras import local_camera
 from .decoding.picture_decoder import DecoderChoice
 from .network.address import HTTP_SCHEMES, STREAM_PROTOCOLS, network_address, with_plain_scheme
 from .network.http_source import ask
-from .part import ImageTimes, LiveUntil, Part
+from .part import ImageTimes, LiveUntil, Part, check_rate
 from .paths import open_path, path_of
 from .recordings.files import VideoFile
 from .recordings.stdin import open_pipe, pipe_options
@@ -67,8 +66,12 @@ def open_source(
         VljEdgeError: there is nothing, it cannot be read, or it has no frame.
     """
     part = Part(start, end, frames_per_second, image_times, decoder)
-    _check_choices(part, rotate)
-    _check_numbers(part, sampled_at)
+    if not isinstance(uri, str | Path) and (not isinstance(uri, int) or uri < 0):
+        raise VljEdgeError(f"{uri!r} names no source: give a path, an address, or the number of a camera")
+    part.check()
+    check_rate(sampled_at)
+    if rotate not in (0, 90, 180, 270):
+        raise VljEdgeError(f"images are turned by 0, 90, 180 or 270 degrees, not by {rotate}")
     source = _open(uri, part, sampled_at, keep_trying, on_state)
     if source.live and start > 0:
         source.close()
@@ -77,27 +80,6 @@ def open_source(
         source = LiveUntil(source, end)
     source.rotate, source.shown = rotate, without_credentials(str(uri))
     return source
-
-
-def _check_choices(part: Part, rotate: int) -> None:
-    if rotate not in (0, 90, 180, 270):
-        raise VljEdgeError(f"images are turned by 0, 90, 180 or 270 degrees, not by {rotate}")
-    if part.image_times not in (times := get_args(ImageTimes)):
-        raise VljEdgeError(f"the times of images are {', '.join(times)}, not {part.image_times!r}")
-    if part.decoder not in (decoders := get_args(DecoderChoice)):
-        raise VljEdgeError(f"the decoder is {', '.join(decoders)}, not {part.decoder!r}")
-    if part.image_times != "rate" and part.frames_per_second is not None:
-        raise VljEdgeError(f"a rate of images and their times of {part.image_times} exclude each other: give one")
-
-
-def _check_numbers(part: Part, sampled_at: float | None) -> None:
-    start, end = part.start, part.end
-    if not 0 <= start < math.inf or (end is not None and not end > start):
-        until = "the end" if end is None else f"{end:g} s"
-        raise VljEdgeError(f"the part from {start:g} s to {until} holds nothing: give 0 <= start < end")
-    for rate in (part.frames_per_second, sampled_at):
-        if rate is not None and not 0.001 <= rate <= 1000:
-            raise VljEdgeError(f"a source has 0.001 to 1000 frames a second, not {rate:g}")
 
 
 def _open(

@@ -107,6 +107,16 @@ def test_answers_about_a_part_say_which(video: Path, tiny_bundle: Path) -> None:
     assert (answer["start"], answer["end"]) == (3.0, 9.0)
 
 
+def test_of_several_sources_the_same_part_is_narrated(video: Path, tiny_bundle: Path) -> None:
+    done = run_here(
+        "narrate", f"a={video}", f"b={video}", "--bundle", tiny_bundle, "--start", "3", "--end", "7", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    events = [line for line in map(json.loads, done.stdout.splitlines()) if "text" in line]
+    assert {event["source"] for event in events} == {"a", "b"}
+    assert all(3 <= event["start"] < event["end"] <= 7 for event in events)
+
+
 def test_fps_sets_the_pace_of_the_pictures(video: Path, tiny_bundle: Path) -> None:
     assert windows_of(run_here("embed", video, "--bundle", tiny_bundle, "--fps", "20"))[-1][1] == pytest.approx(4.5)
 

@@ -93,10 +93,8 @@ def narrate(
     several = len(sources) > 1 and out is None
     if (several or out is not None) and (srt or vtt or record):
         raise click.UsageError("--srt, --vtt and --record are for one source: give --out for several")
-    if several and (every_window or part != PartOptions(rotate=part.rotate, decoder=part.decoder)):
-        raise click.UsageError(
-            "--every-window, --start, --end, --duration, --fps and --image-times are for one source, or with --out"
-        )
+    if several and every_window:
+        raise click.UsageError("--every-window is for one source, or with --out")
     if out is None and (overwrite or kind != "srt"):
         raise click.UsageError("--format and --overwrite are for the files in --out: give it")
     if out is not None and as_json:
@@ -110,9 +108,7 @@ def narrate(
             output = Output(out, kind, overwrite)
             narrate_videos(model, sources, output, part, sinks, query=query, every_window=every_window)
         elif several:
-            _narrate_several(
-                model, parse_sources(sources, query, rotate=part.rotate, decoder=part.decoder), as_json, sinks
-            )
+            _narrate_several(model, parse_sources(sources, query, part), as_json, sinks)
         else:
             settings = {"query": query, "every_window": every_window}
             files = _Files(srt, vtt, record)

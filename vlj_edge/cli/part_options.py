@@ -14,7 +14,7 @@ from .options import NumberRange, decoder_option, rotate_option
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.video.decoding.picture_decoder import DecoderChoice
-    from vlj_edge.runtime.video.part import ImageTimes
+    from vlj_edge.runtime.video.part import ImageTimes, Part
     from vlj_edge.runtime.video.source import Source
 
     from ..bundle import Manifest
@@ -51,6 +51,13 @@ class PartOptions:
     rotate: int = 0
     image_times: ImageTimes = "rate"
     decoder: DecoderChoice = "auto"
+
+    @property
+    def part(self) -> Part:
+        """The same for a source of a station."""
+        from vlj_edge.runtime.video.part import Part
+
+        return Part(self.start, self.end, self.frames_per_second, self.image_times, self.decoder)
 
     def open(self, uri: str, manifest: Manifest, every_frame: bool = False, **settings: Any) -> Source:
         """Open that part of a source for a model.

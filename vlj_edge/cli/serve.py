@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +20,13 @@ import click
 from .options import (
     SOURCE,
     bundle_option,
-    decoder_option,
     file_type,
     query_option,
     report_backend,
-    rotate_option,
     verbose_option,
 )
 from .outputs import all_written, output_file, refuse_overwriting_inputs
+from .part_options import PartOptions, part_options
 from .sink_options import open_sinks, sink_options, warn_of_missed_events
 from .source_names import parse_sources
 
@@ -60,16 +58,13 @@ _SHUTDOWN_SECONDS = 3  # for open connections
 @click.option("--profile", type=output_file, help="File in which the page saves settings; read at the start.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log on stderr.  [default: text]")
 @sink_options
-@rotate_option
-@decoder_option
+@part_options
 @verbose_option
-def serve(
-    sources: tuple[str, ...], config: Path | None, verbose: bool, rotate: int, decoder: str, **given: Any
-) -> None:
+def serve(sources: tuple[str, ...], config: Path | None, verbose: bool, part: PartOptions, **given: Any) -> None:
     """Narrate SOURCEs (as NAME=SOURCE, or an address alone) until stopped, and show them on a page.
 
     Recordings are played in real time. Cameras that are not there yet are waited for. SIGTERM ends it once the text
-    being decoded is finished.
+    being decoded is finished. --start and the options after it apply to the SOURCEs here, not to those of --config.
     """
     from vlj_edge.runtime.model import Model
     from vlj_edge.runtime.service.config import Config, read_config
@@ -89,7 +84,7 @@ def serve(
         _set_up_logging(options.get("log_format", "text"))
         _run(
             model,
-            partial(_read_sources, model, sources, config, options, {"rotate": rotate, "decoder": decoder}),
+            partial(_read_sources, model, sources, config, options, part),
             options,
             token,
         )
@@ -186,7 +181,7 @@ def _read_sources(
     arguments: tuple[str, ...],
     config: Path | None,
     options: dict[str, Any],
-    reading: dict[str, Any],
+    part: PartOptions,
 ) -> list[SourceSettings]:
     """Return the sources of the command line and of the current file, with the settings that were saved."""
     from vlj_edge.runtime.model import check_settings
@@ -197,8 +192,7 @@ def _read_sources(
     read = (arguments, config, *(options.get(name) for name in ("bundle", "token_file", "store")))
     outputs = [(name, Path(options[name])) for name in ("log", "profile") if name in options]
     written = [(f"--{name}", each) for name, path in outputs for each in all_written(name, path, options)]
-    named = [replace(settings, loop=loop) for settings in parse_sources(arguments, query, **reading)]
-    found = [*named, *file.sources(model.manifest.gates, query, loop)]
+    found = [*parse_sources(arguments, query, part, loop), *file.sources(model.manifest.gates, query, loop)]
     refuse_overwriting_inputs(written, [*read, *(settings.uri for settings in found)])
     saved = read_profile(Path(options["profile"])) if "profile" in options else {}
     found = [with_profile(settings, saved) for settings in found]

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import valid_unicode, without_credentials
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.service.settings import SourceSettings
 
+    from .part_options import PartOptions
 
-def parse_sources(arguments: tuple[str, ...], query: str | None, **reading: Any) -> list[SourceSettings]:
-    """Return the settings of each source, which `reading` (rotate, decoder) is part of."""
+
+def parse_sources(
+    arguments: tuple[str, ...], query: str | None, part: PartOptions, loop: bool = False
+) -> list[SourceSettings]:
+    """Return the settings of each source."""
     from vlj_edge.runtime.service.settings import SourceSettings
 
-    return [SourceSettings(*name_and_uri(argument), query, **reading) for argument in arguments]
+    return [
+        SourceSettings(*name_and_uri(argument), query, loop=loop, rotate=part.rotate, part=part.part)
+        for argument in arguments
+    ]
 
 
 def name_and_uri(argument: str) -> tuple[str, str]:

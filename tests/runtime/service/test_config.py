@@ -17,6 +17,7 @@ from vlj_edge.bundle import GateSettings, MeaningGateSettings
 from vlj_edge.runtime.service.config import read_config, read_profile, save_profile, with_profile
 from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.systemd import notify, start_watchdog
+from vlj_edge.runtime.video.part import Part
 
 GOOD = """\
 # a board in a corner
@@ -159,6 +160,28 @@ def test_a_source_is_turned(tmp_path: Path) -> None:
     path.write_text('[[source]]\nname = "a"\nuri = "a.mp4"\nrotate = 45\n')
     with pytest.raises(VljEdgeError, match=r"line 4.*rotate.*270"):
         read_config(path)
+
+
+def test_a_source_is_a_part(tmp_path: Path) -> None:
+    path = tmp_path / "serve.toml"
+    head = '[[source]]\nname = "a"\nuri = "a.mp4"\n'
+    path.write_text(head + 'start = 60\nduration = 30.5\nfps = 8\ndecoder = "software"\n')
+    [settings] = read_config(path).sources(GateSettings())
+    assert settings.part == Part(60, 90.5, 8, "rate", "software")
+    path.write_text(head + 'end = 5\nimage_times = "exif"\n')
+    [settings] = read_config(path).sources(GateSettings())
+    assert settings.part == Part(0, 5, None, "exif")
+    for wrong, line in (
+        ("start = -1", 4),
+        ('start = "1:30"', 4),
+        ("fps = 0", 4),
+        ("start = 5\nend = 4", 5),
+        ("end = 4\nduration = 4", 5),
+        ('fps = 4\nimage_times = "file"', 5),
+    ):
+        path.write_text(f"{head}{wrong}\n")
+        with pytest.raises(VljEdgeError, match=f"line {line}"):
+            read_config(path)
 
 
 def test_what_loops(tmp_path: Path) -> None:

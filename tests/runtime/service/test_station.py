@@ -25,6 +25,7 @@ from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station
 from vlj_edge.runtime.sinks.base import Event
 from vlj_edge.runtime.sinks.queue import SinkQueue
+from vlj_edge.runtime.video.part import Part
 from vlj_edge.runtime.video.source import Frame, Source
 
 Film = Callable[..., Path]
@@ -303,6 +304,20 @@ def test_a_recording_that_loops_begins_again_with_its_own_times(model: Model, ma
     first = [event for event in heard if event.narration.text == heard[0].narration.text]
     assert len(first) >= 3 and len({event.narration.start for event in first}) == 1
     assert max(event.narration.end for event in heard) <= 2.1 and channel.state == "ended"
+
+
+def test_a_part_of_a_recording_is_played_and_loops(model: Model, make_video: Film) -> None:
+    film = make_video([(RED, 1), (BLUE, 1), (GREEN, 1), (RED, 1)])
+    heard: list[Event] = []
+    settings = SourceSettings("a", str(film), loop=True, part=Part(1.0, 3.0))
+    station = Station(model, [settings], on_event=heard.append, real_time=True)
+    station.start()
+    channel = station.channels["a"]
+    wait_for(lambda: len(heard) >= 4 or channel.error)
+    station.stop()
+    assert channel.error is None
+    assert len({event.narration.text for event in heard}) == 2, "blue and green, never red"
+    assert all(1 <= event.narration.start < event.narration.end <= 3.1 for event in heard)
 
 
 def test_a_damaged_recording_loops_and_is_reported_once(model: Model, make_video: Film, tmp_path: Path) -> None:
