@@ -135,7 +135,7 @@ def encode_on_worker(directory: str, space: str, query: str, video: Sequence[Any
         return {"problem": str(error)}
     except Exception as error:  # as a text, since an exception would be pickled
         return {"problem": f"{video[0]} was not encoded on {os.uname().nodename} ({type(error).__name__}: {error})"}
-    found: dict[str, Any] = {"problem": seen.problem or ""}
+    found: dict[str, Any] = {"problem": seen.problem or "", "broken": seen.broken}
     if seen.moments is not None:
         found |= {"start": seen.moments.start, "end": seen.moments.end, "embeddings": seen.moments.embeddings}
     return found
@@ -169,4 +169,4 @@ def _read_result(video: Video, found: Any) -> EncodedVideo:
         # copied: what lies in a message is not aligned as Arrow wants it, and may not be written to
         arrays = [np.array(found[name], kind) for name, kind in (("start", "f8"), ("end", "f8"), ("embeddings", "f4"))]
         moments = VideoMoments(video, *arrays)
-    return EncodedVideo(path, moments, found["problem"] or None)
+    return EncodedVideo(path, moments, found["problem"] or None, found.get("broken", False))

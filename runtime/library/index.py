@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,11 +33,13 @@ class EncodedVideo:
     Attributes:
         moments: its moments; None if nothing of it could be read.
         problem: why it could not be read, or not to its end; one line.
+        broken: it is the file's own fault that nothing of it could be read.
     """
 
     path: Path
     moments: VideoMoments | None
     problem: str | None = None
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,13 @@ def encode_video(
         on_progress: called after every window with the share of the video that was read, 0 to 1; not where its length
             is unknown.
     """
-    path, problem = Path(video.path), None
+    path, problem, broken = Path(video.path), None, False
     windows: list[tuple[float, float, np.ndarray]] = []
     try:
         source = open_source(path, sampled_at=model.manifest.clip.frames_per_second)
+    except VljEdgeError as error:
+        return EncodedVideo(path, None, str(error), broken=_is_readable(video))
+    try:
         with source, model.embed(source, query=query) as items:
             for item in items:
                 if cancelled():
@@ -107,11 +113,21 @@ def encode_video(
                 if source.duration:
                     on_progress(min(1.0, source.seconds / source.duration))
     except VljEdgeError as error:
-        problem = str(error)
+        problem, broken = str(error), source.incomplete is not None and _is_readable(video)
     moments = merge_windows(video, windows)
-    if moments is None:
-        problem = problem or f"{path} holds no picture: leave it out"
-    return EncodedVideo(path, moments, problem)
+    if moments is None and problem is None:
+        problem, broken = f"{path} holds no picture: leave it out", True
+    return EncodedVideo(path, moments, problem, broken and moments is None)
+
+
+def _is_readable(video: Video) -> bool:
+    """Return whether a file is still there, unchanged, and its bytes can be read."""
+    try:
+        with open(video.path, "rb") as stream:
+            stream.read(1)
+        return stat_video(Path(video.path)) == video
+    except (OSError, VljEdgeError):
+        return False
 
 
 def local_encoder(
@@ -173,19 +189,35 @@ def index(
     encode: VideoEncoder | Model,
     paths: Iterable[str | Path],
     on_plan: Callable[[list[Video]], None] = lambda videos: None,
+    retry: bool = False,
 ) -> Iterator[IndexedVideo]:
     """Index the videos that are new or have changed. What is stored stays stored if this is interrupted.
+
+    Files that are known to be broken are left out until they change; see broken_videos().
 
     Args:
         encode: a Model, local_encoder() for several videos at a time, or cluster.cluster_encoder().
         on_plan: called with the videos to encode, before the first one.
+        retry: try the broken ones again.
 
     Raises:
         VljEdgeError: a path does not exist, or the store cannot be written.
     """
     if isinstance(encode, Model):
         encode = local_encoder(encode, store.query)
-    yield from _store(store, encode, _changed(store, find_videos(paths)), on_plan)
+    yield from _store(store, encode, _changed(store, find_videos(paths), retry), on_plan)
+
+
+def broken_videos(store: Store, paths: Iterable[str | Path]) -> dict[Path, str]:
+    """Return the files among these, and in and below these folders, that are known to be broken and have not changed
+    since, and why. The store is open for writing."""
+    known, found = store.broken(), {}
+    for path in find_videos(paths) if known else ():
+        with suppress(VljEdgeError):  # gone since it was found
+            video = stat_video(path)
+            if video in known:
+                found[path] = known[video]
+    return found
 
 
 def index_continuously(
@@ -193,44 +225,49 @@ def index_continuously(
     encode: VideoEncoder,
     paths: Sequence[str | Path],
     on_plan: Callable[[list[Video]], None] = lambda videos: None,
+    retry: bool = False,
     pause: float = 2.0,
 ) -> Iterator[IndexedVideo]:
     """As index(), then keep indexing files that are added to the folders, once they no longer grow. Never returns.
 
     Args:
+        retry: try the broken ones again once.
         pause: seconds between two scans of the folders.
     """
     failed: set[Video] = set()
     while True:
         settled = time.time_ns() - int(_UNCHANGED_SECONDS * 1e9)
-        new = [v for v in _changed(store, find_videos(paths)) if v.modified < settled and v not in failed]
+        new = [v for v in _changed(store, find_videos(paths), retry) if v.modified < settled and v not in failed]
         for done in _store(store, encode, new, on_plan):
             failed |= {video for video in new if done.problem and video.path == str(done.path)}
             yield done
+        retry = False
         time.sleep(pause)
 
 
 def prune(store: Store, paths: Iterable[str | Path]) -> list[str]:
-    """Remove videos from the store that no longer exist in and below these folders, and return their paths."""
+    """Remove videos from the store that no longer exist in and below these folders, and return their paths. Broken ones
+    are forgotten, too."""
     folders = [str(Path(path).absolute()) for path in paths]
     gone = [
         known
-        for known in store.videos()
+        for known in {*store.videos(), *(video.path for video in store.broken())}
         if not Path(known).exists() and any(known == f or known.startswith(f.rstrip("/") + "/") for f in folders)
     ]
     for path in gone:
         store.remove(path)
-    return gone
+    return sorted(gone)
 
 
-def _changed(store: Store, paths: Iterable[Path]) -> list[Video]:
+def _changed(store: Store, paths: Iterable[Path], retry: bool) -> list[Video]:
     known, new = store.videos(), []
+    broken = {} if retry else store.broken()
     for path in paths:
         try:
             video = stat_video(path)
         except VljEdgeError:  # gone since it was found
             continue
-        if known.get(video.path) != video:
+        if known.get(video.path) != video and video not in broken:
             new.append(video)
     return new
 
@@ -249,6 +286,8 @@ def _store(
                 store.put(seen.moments)
                 changed = True
                 count, seconds = len(seen.moments.start), float(seen.moments.end[-1])
+            elif seen.broken and seen.problem is not None:
+                store.put_broken(next(video for video in videos if video.path == str(seen.path)), seen.problem)
             yield IndexedVideo(seen.path, count, seconds, seen.problem)
     finally:
         if changed:

@@ -25,6 +25,7 @@ from vlj_edge.bundle import Manifest
 from vlj_edge.bundle.embedding_space import embedding_space
 from vlj_edge.errors import VljEdgeError, require, without_credentials
 
+from .broken import BrokenVideos
 from .lance_errors import one_line
 from .moments import Hit, Vectors, Video, VideoMoments, path_literal, stored_path
 from .snapshot import ROWS_PER_PARTITION, Snapshot
@@ -72,6 +73,7 @@ class Store:
             with one_line(f"{self._shown} cannot be opened", "check the place and its permissions"):
                 self._connect(write)
                 self._table = self._open(manifest, query, write)
+                self._broken = BrokenVideos(self._database)
         except BaseException:
             self.close()
             raise
@@ -129,15 +131,31 @@ class Store:
         """
         rows, this_video = self._rows(moments), f"path = {path_literal(moments.video.path)}"
         with self._writing():
-            if not self._table.count_rows(this_video):
+            if self._table.count_rows(this_video):
+                replace = self._table.merge_insert(["path", "number"]).when_matched_update_all()
+                replace.when_not_matched_insert_all().when_not_matched_by_source_delete(this_video).execute(rows)
+            else:
                 self._table.add(rows)
-                return
-            replace = self._table.merge_insert(["path", "number"]).when_matched_update_all()
-            replace.when_not_matched_insert_all().when_not_matched_by_source_delete(this_video).execute(rows)
+            self._broken.forget(moments.video.path)
+
+    def broken(self) -> dict[Video, str]:
+        """Return the files that could not be read, as they were then, and why. Of a store opened for writing."""
+        with one_line(f"{self._shown} cannot be read", "check the disk"):
+            return self._broken.all()
+
+    def put_broken(self, video: Video, problem: str) -> None:
+        """Remember that nothing of a file can be read; its moments, if it was readable before, stay.
+
+        Raises:
+            VljEdgeError: the disk is full, or the store cannot be written.
+        """
+        with self._writing():
+            self._broken.remember(video, problem)
 
     def remove(self, path: str) -> None:
-        """Remove a video."""
+        """Remove a video, and what is known of a broken one."""
         with self._writing():
+            self._broken.forget(path)
             # counted first: a deletion is a commit even if there is nothing to delete
             if self._table.count_rows(f"path = {path_literal(path)}"):
                 self._table.delete(f"path = {path_literal(path)}")
@@ -246,8 +264,9 @@ class Store:
         kept = timedelta(0) if self._folder is not None else _KEPT_IN_BUCKETS
         with readers_lock(self._folder, exclusive=True) as unread, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it is for the only writer, which this is
-            if unread:
-                self._table.optimize(cleanup_older_than=kept, delete_unverified=True)
+            for table in (self._table, self._broken.table) if unread else ():
+                if table is not None:
+                    table.optimize(cleanup_older_than=kept, delete_unverified=True)
 
 
 def _without_file_scheme(uri: str) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--store", "uri", required=True, help="Store: a folder, or an object store such as s3://bucket/path.")
 @click.option("--follow", is_flag=True, help="Keep indexing videos that arrive in the folders, until interrupted.")
 @click.option("--prune", is_flag=True, help="Remove videos that no longer exist from the store.")
+@click.option("--retry", is_flag=True, help="Try files again that are known to be broken.")
 @click.option("--cluster", help="Scheduler of a Dask cluster that encodes the videos, such as tcp://10.0.0.1:8786.")
 @label_query_option
 @bundle_option
@@ -35,6 +36,7 @@ def index(
     uri: str,
     follow: bool,
     prune: bool,
+    retry: bool,
     cluster: str | None,
     query: str | None,
     bundle: Path | None,
@@ -42,8 +44,9 @@ def index(
 ) -> None:
     """Store the moments of the videos at PATHS: files, or folders with their subfolders.
 
-    Videos that are stored and have not changed are skipped, so an interrupted run can be repeated. On the CPU
-    several videos are encoded at once; with --threads, one at a time.
+    Videos that are stored and have not changed are skipped, so an interrupted run can be repeated. So are files that
+    could not be read, until they change or with --retry. On the CPU several videos are encoded at once; with --threads,
+    one at a time.
     """
     from vlj_edge.runtime.library import Store
     from vlj_edge.runtime.library.index import local_encoder
@@ -66,7 +69,7 @@ def index(
             several = model.backend.name != "tensorrt" and engine_options.threads is None
             jobs = len(os.sched_getaffinity(0)) if several else 1
             encode = local_encoder(model, store.query, jobs, lambda video, share: bar.update(video.path, share))
-        failed = _run(store, encode, paths, follow, bar)
+        failed = _run(store, encode, paths, follow, retry, bar)
     if failed:
         raise VljEdgeError(f"{failed} of the videos could not be read completely: see above; all others are stored")
 
@@ -104,23 +107,28 @@ class _Bar:
         )
 
 
-def _run(store: Store, encode: VideoEncoder, paths: tuple[Path, ...], follow: bool, bar: _Bar) -> int:
+def _run(store: Store, encode: VideoEncoder, paths: tuple[Path, ...], follow: bool, retry: bool, bar: _Bar) -> int:
     """Index and show the progress; return the number of videos that had a problem."""
     from rich.markup import escape
 
+    from vlj_edge.runtime.library.index import broken_videos, index_continuously
     from vlj_edge.runtime.library.index import index as index_once
-    from vlj_edge.runtime.library.index import index_continuously
 
     from ..errors import printable
 
-    started, count, moments, seconds, failed = time.monotonic(), 0, 0, 0.0, 0
+    started, stored, moments, seconds, failed = time.monotonic(), 0, 0, 0.0, 0
+    left_out = 0 if retry else len(broken_videos(store, paths))
     with bar.shown:
         done: Iterator[IndexedVideo] = (index_continuously if follow else index_once)(
-            store, encode, paths, on_plan=bar.plan
+            store, encode, paths, on_plan=bar.plan, retry=retry
         )
         try:
             for video in done:
-                count, moments, seconds = count + 1, moments + video.moments, seconds + video.seconds
+                stored, moments, seconds = (
+                    stored + (video.moments > 0),
+                    moments + video.moments,
+                    seconds + video.seconds,
+                )
                 failed += video.problem is not None
                 if video.problem is not None:
                     bar.shown.console.print(f"[bold]warning:[/] {escape(video.problem)}", markup=True, soft_wrap=True)
@@ -129,10 +137,12 @@ def _run(store: Store, encode: VideoEncoder, paths: tuple[Path, ...], follow: bo
                 bar.update(str(video.path), 1.0)
         finally:
             spent = time.monotonic() - started
-            speed = f", {seconds / spent:.1f}x real time" if count and not follow else ""
+            speed = f", {seconds / spent:.1f}x real time" if stored and not follow else ""
             click.echo(
-                f"{count} videos, {moments} moments of {seconds:.1f} s stored{speed};"
+                f"{stored} videos, {moments} moments of {seconds:.1f} s stored{speed};"
                 f" the store holds {len(store)} moments",
                 err=True,
             )
+            if left_out:
+                click.echo(f"{left_out} files known to be broken were left out; --retry tries them again", err=True)
     return failed

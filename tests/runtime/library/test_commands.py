@@ -31,9 +31,12 @@ def test_index_and_search(films: Path, tiny_bundle: Path, tmp_path: Path) -> Non
     done = run("index", films, *common, "--query", QUERY)
     assert done.returncode == 1 and "error: 1 of the videos" in done.stderr
     assert "c-broken.mp4 cannot be read" in done.stderr and "Traceback" not in done.stderr
-    (films / "c-broken.mp4").unlink()
+    assert "\n2 videos, " in f"\n{done.stderr}", "those that were stored"
     again = run("index", films, *common)
     assert again.returncode == 0 and "0 videos, 0 moments" in again.stderr
+    assert "1 files known to be broken" in again.stderr and "--retry" in again.stderr
+    retried = run("index", films, *common, "--retry")
+    assert retried.returncode == 1 and "c-broken.mp4 cannot be read" in retried.stderr
     found = run(
         "search", "blue", *common, "--top", "1", "--json", "--thumbnails", tmp_path / "t", "--cut", tmp_path / "c"
     )

@@ -17,6 +17,7 @@ from vlj_edge import VljEdgeError
 from vlj_edge.runtime.library import Store, find_videos, index, search
 from vlj_edge.runtime.library.index import (
     EncodedVideo,
+    broken_videos,
     encode_video,
     index_continuously,
     local_encoder,
@@ -82,16 +83,56 @@ def test_only_what_has_changed_is_looked_at_again(model: Model, store: Store, fi
 
     list(index(store, encode, [films]))
     list(index(store, encode, [films]))
-    assert looked == ["a.avi", "c-broken.mp4", "b.avi", "c-broken.mp4"], "what failed is tried, and named, again"
+    assert looked == ["a.avi", "c-broken.mp4", "b.avi"]
     before = len(store)
     shutil.copy(films / "below" / "b.avi", films / "a.avi")
     os.utime(films / "a.avi", ns=(0, 10**18))
     list(index(store, encode, [films / "a.avi"]))
-    assert looked[4:] == ["a.avi"]
+    assert looked[3:] == ["a.avi"]
     assert set(store.videos()) == {str(films / "a.avi"), str(films / "below" / "b.avi")}
     blue = search(store, model.embed_text("blue"), top=1)
     assert blue[0].score < 0.9, "the blue that was there is forgotten"
     assert len(store) < 2 * before
+
+
+def test_a_broken_file_is_remembered_until_it_changes(
+    model: Model, store: Store, films: Path, make_video: Film
+) -> None:
+    encode, broken = local_encoder(model, QUERY), films / "c-broken.mp4"
+    (films / "empty.mp4").touch()
+
+    def indexed(retry: bool = False) -> dict[str, bool]:
+        return {each.path.name: each.problem is None for each in index(store, encode, [films], retry=retry)}
+
+    assert indexed() == {"a.avi": True, "b.avi": True, "c-broken.mp4": False, "empty.mp4": False}
+    assert indexed() == {}
+    known = broken_videos(store, [films])
+    assert set(known) == {broken, films / "empty.mp4"} and "c-broken.mp4 cannot be read" in known[broken]
+    assert indexed(retry=True) == {"c-broken.mp4": False, "empty.mp4": False}
+    broken.write_bytes(b"broken in another way")
+    assert indexed() == {"c-broken.mp4": False}
+    shutil.move(make_video([(YELLOW, 3)], name="whole.avi"), broken)
+    assert indexed() == {"c-broken.mp4": True} and str(broken) in store.videos()
+    assert set(broken_videos(store, [films])) == {films / "empty.mp4"}
+    (films / "empty.mp4").unlink()
+    assert prune(store, [films]) == [str(films / "empty.mp4")] and store.broken() == {}
+
+
+def test_what_is_not_a_files_own_fault_is_tried_again(
+    model: Model, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = stat_video(films / "c-broken.mp4")
+    assert encode_video(model, broken, QUERY).broken
+    for video in (broken._replace(size=7), Video(str(films / "gone.mp4"), 7, 7)):  # still being written, or gone by now
+        seen = encode_video(model, video, QUERY)
+        assert seen.problem is not None and not seen.broken
+
+    def fail(*_: object, **__: object) -> None:
+        raise VljEdgeError("the engine has failed")
+
+    monkeypatch.setattr(model, "embed", fail)
+    seen = encode_video(model, stat_video(films / "a.avi"), QUERY)
+    assert seen.problem == "the engine has failed" and not seen.broken
 
 
 def test_what_is_gone_is_forgotten_only_when_asked(model: Model, store: Store, films: Path) -> None:
