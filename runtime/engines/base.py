@@ -1,4 +1,4 @@
-"""The Engine protocol, what a backend needs to load one, and buffers in host memory.
+"""The Engine protocol, the request with which a backend loads an engine, and buffers in host memory.
 
 A backend is a module with `load(request: EngineRequest) -> Engine` and one line in BACKENDS.
 """
@@ -32,16 +32,16 @@ class Engine(Protocol):
     """One loaded engine.
 
     Write into `inputs`, call run(), then wait(), then read `outputs`. The arrays are allocated once and have the shapes
-    and dtypes of the manifest. They hold only what the host writes and reads: tensors that engines pass to each other
-    may be in device memory.
+    and dtypes of the manifest. They hold only tensors that the host writes or reads; tensors that engines pass to each
+    other may be in device memory.
     """
 
     inputs: dict[str, Array]
     outputs: dict[str, Array]
 
     def run(self) -> None:
-        """Compute the outputs from the current inputs. May return before it is done: runs of all engines of a process
-        are executed in order, and the inputs may be written again only after wait().
+        """Compute the outputs from the current inputs. May return before they are computed: runs of all engines of a
+        process are executed in order, and the inputs may be written again only after wait().
 
         Raises:
             VljEdgeError: the backend failed.
@@ -55,7 +55,7 @@ class Engine(Protocol):
         """
 
     def interrupt(self) -> None:
-        """Make a run() that another thread is in fail soon, where the backend can; otherwise do nothing."""
+        """Make a run() in progress in another thread fail soon, if the backend can; otherwise do nothing."""
 
     def keep_output(self, output: str) -> object | None:
         """Copy an output in device memory, to be passed to set_input() of another engine at any later time. Call it
@@ -80,7 +80,7 @@ class HostMemoryEngine:
     outputs: dict[str, Array]
 
     def wait(self) -> None:
-        """See Engine.wait: run() has waited."""
+        """See Engine.wait: run() itself waits."""
 
     def interrupt(self) -> None:
         """See Engine.interrupt."""
@@ -159,7 +159,7 @@ def verified_graph(request: EngineRequest) -> Path:
     path = verify_file(directory, file, manifest)
     weights = file + ".data"
     size = path.stat().st_size
-    # Present but not listed: verify_file refuses it, or unsigned weights would be read behind a signed graph.
+    # Present but not listed: verify_file refuses it, since a signed graph would otherwise read unsigned weights.
     if weights in manifest.files or (directory / weights).exists():
         size += verify_file(directory, weights, manifest).stat().st_size
     what = f"the {request.name} of {directory}"

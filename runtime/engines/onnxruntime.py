@@ -54,7 +54,7 @@ class OrtEngine(HostMemoryEngine):
         self._options.terminate = False
         try:
             self._session.run_with_iobinding(self._binding, self._options)
-        except Exception as error:  # onnxruntime's exception types share no base class below Exception
+        except Exception as error:  # onnxruntime's exceptions have no base class but Exception
             raise VljEdgeError(
                 f"{self._path} failed while running ({_one_line(error)}): free memory and try again, or export it again"
             ) from error
@@ -86,11 +86,11 @@ def _session(
     options.log_severity_level = 4  # fatal only: errors are raised as exceptions, and stderr belongs to the commands
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
-    # Spinning threads burn the cores between two windows that the camera and the video decoder need.
+    # Spinning threads would use the cores between two windows, which the camera and the video decoder need.
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     if precision in ("int8", "int8-fp16"):
-        # onnxruntime 1.32 cannot load int8 products whose MatMul and Add it made a Gemm of; the other way round it,
-        # session.qdqisint8allowed, is 1.4 x as slow (nano's vision encoder, AVX-512 VNNI).
+        # onnxruntime 1.32 fuses the MatMul and Add of int8 products into a Gemm that it cannot load. The other
+        # workaround, session.qdqisint8allowed, is 1.4 x as slow (nano's vision encoder, AVX-512 VNNI).
         options.add_session_config_entry("optimization.disable_specified_optimizers", "MatMulAddFusion")
     try:
         return ort.InferenceSession(str(path), options, providers=list(providers))

@@ -43,7 +43,7 @@ class OpenVinoEngine(HostMemoryEngine):
         """See Engine.run."""
         try:
             self._request.infer()
-        except Exception as error:  # openvino raises plain RuntimeErrors, and others of pybind11's
+        except Exception as error:  # openvino raises RuntimeError and pybind11's exceptions
             raise VljEdgeError(
                 f"{self._path} failed while running ({_one_line(error)}): free memory, or use --backend onnxruntime"
             ) from error
@@ -83,7 +83,7 @@ def _compile(openvino: Any, path: Path, threads: int | None, bf16: bool) -> Any:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads or usable_cores(),
         "NUM_STREAMS": 1,
-        # OpenVINO's default is bf16 where the processor has it, whatever the graph's precision.
+        # OpenVINO's default is bf16 if the processor has it, whatever the graph's precision.
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
     }
     if bf16 and not has_bf16():

@@ -20,7 +20,7 @@ _DESCRIPTIONS = {
     "openvino": "OpenVINO on the CPU, a text decoder by ONNX Runtime",
     "tensorrt": "TensorRT",
 }
-_ENGINES_OF_A_FRAME = ("vision_encoder", "predictor", DECODER)  # must be built; the text encoder may be missing
+_ENGINES_OF_A_FRAME = ("vision_encoder", "predictor", DECODER)  # must be built; only the text encoder may be missing
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ def select_backend(
     this CPU, else ONNX Runtime.
 
     Args:
-        requested: use this backend whatever else is available.
+        requested: use this backend; None: choose one.
         engines: a folder of built TensorRT engines; implies TensorRT.
 
     Raises:
-        VljEdgeError: no backend has that name, TensorRT is installed on a machine with a card and does not work, or it
-            has no engines and ONNX Runtime is not installed.
+        VljEdgeError: no backend has that name, TensorRT is installed on a machine with a card but does not work, or
+            the bundle has no engines for it and ONNX Runtime is not installed.
     """
     if requested is not None:
         backend_module(requested)
@@ -76,7 +76,7 @@ def select_backend(
         for name in (name for name in _ENGINES_OF_A_FRAME if name in manifest.engines):
             find_engine(directory, manifest, name, runtime)
     except VljEdgeError as error:
-        if not is_installed("onnxruntime"):  # JetPack 6: nothing else could run it
+        if not is_installed("onnxruntime"):  # as on JetPack 6: no other backend
             raise
         warning = f"{trt.package} {trt.version} works on this machine, but {error}"
         return _select_on_cpu(directory, manifest, "there are no TensorRT engines for this card", warning)

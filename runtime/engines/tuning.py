@@ -30,20 +30,20 @@ from ..words.tokenizer import FixedLengthTokenizer
 from . import openvino
 from .base import Engine, open_engine, usable_cores
 
-LEAST_COSINE = 0.999  # the bar of int8 exports too: below it, calibrated gates and labels no longer fit
+LEAST_COSINE = 0.999  # the minimum of int8 exports too: below it, calibrated gates and labels no longer fit
 _TIMED = ("vision_encoder", "predictor")
 _ROUNDS = 4  # in each of the two orders
-_RUNS, _ROUND_SECONDS = 5, 2.0  # windows a round, fewer if they would take longer than so many seconds
+_RUNS, _ROUND_SECONDS = 5, 2.0  # windows a round, fewer if they would take longer than these seconds
 _CLIPS, _STREAM = 6, 24.0  # windows whose embeddings are compared; seconds of the synthetic stream they come from
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How encoder, predictor and decoder are run on the CPU.
+    """Settings for running encoder, predictor and decoder on the CPU.
 
     Attributes:
         threads: threads of one engine.
-        spin: threads wait for work without sleeping: faster, but the cores are never idle.
+        spin: threads busy-wait for work: faster, but the cores are never idle.
         backend: "onnxruntime" or "openvino".
         bf16: multiply in bf16.
     """
@@ -77,9 +77,9 @@ class TuningResult:
 def tune(
     directory: Path, manifest: Manifest, progress: Callable[[str], None] = lambda step: None
 ) -> list[TuningResult]:
-    """Run encoder and predictor with every sensible setting, save the best one and return all, best first.
+    """Measure encoder and predictor with every sensible setting, save the best one and return all, best first.
 
-    The fastest setting whose embeddings agree with ONNX Runtime's is the best; among those within 3 % of it, the one
+    The best setting is the fastest whose embeddings agree with ONNX Runtime's; among those within 3 % of it, the one
     with the least CPU time.
 
     Args:
@@ -93,8 +93,8 @@ def tune(
     question = FixedLengthTokenizer(directory, manifest, "query").encode(manifest.default_query)
     times: dict[Tuning, list[tuple[float, float]]] = {setting: [] for setting in settings}
     embeddings: dict[Tuning, np.ndarray] = {}
-    # In both orders, so that other load and changing clocks affect all settings alike. One setting's engines at a time:
-    # those of large models take gigabytes.
+    # In both orders, so that other load and changing clocks affect all settings alike. Only one setting's engines are
+    # loaded at a time, since those of large models take gigabytes.
     for setting in (*settings, *settings[::-1]):
         progress(f"{setting.backend}, {setting.threads} threads{', bf16' if setting.bf16 else ''}")
         engines = _open(directory, manifest, setting, question)
@@ -172,7 +172,7 @@ def _cosines(embeddings: dict[Tuning, np.ndarray]) -> dict[Tuning, float]:
 
 
 def read_tuning(directory: Path, manifest: Manifest) -> Tuning | None:
-    """Return what tune() saved for this bundle, machine and version; None if missing, malformed or of another one."""
+    """Return what tune() saved for this bundle, machine and version; None if missing, malformed or made for another."""
     try:
         raw = json.loads(_path(directory).read_text(encoding="utf-8"))
         tuning = Tuning(**raw["tuning"])

@@ -1,6 +1,6 @@
 """A library of videos: index their moments in a store, and search them by a sentence or by another moment.
 
-The store, indexing in this process and on a cluster, search, and pictures of what was found.
+The store, indexing in this process and on a cluster, search, and pictures of the moments found.
 """
 
 from ..video.recordings.folders import find_videos

@@ -1,7 +1,7 @@
 """Encode videos on a Dask cluster; this process stores the results.
 
-Every machine needs vlj-edge, the bundle and the videos under the same paths. A cluster executes whatever its scheduler
-is sent, so keep it in a network of its own or behind Dask's TLS.
+Every machine needs vlj-edge, the bundle and the videos under the same paths. A cluster executes any code that its
+scheduler receives, so keep it in a network of its own or behind Dask's TLS.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _next_result(client: Any, address: str, done: SimpleQueue[Any]) -> tuple[str
 
 
 def encode_on_worker(directory: str, space: str, query: str, video: Sequence[Any]) -> dict[str, Any]:
-    """Encode a video on a worker: return its moments as plain arrays, or the problem as a text."""
+    """Encode a video on a worker: return its moments as plain arrays, or the problem as one line of text."""
     try:
         model = _model(directory)
         if embedding_space(model.manifest) != space:

@@ -1,4 +1,4 @@
-"""Index videos: encode those that are new or have changed, and store their moments."""
+"""Index videos: encode those that are new or changed, and store their moments."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class IndexedVideo:
 
     Attributes:
         moments: number of moments stored of it.
-        seconds: time of the video that they cover.
-        problem: why it could not be read, or not to its end; one line.
+        seconds: duration of the video that they cover.
+        problem: why it could not be read (to its end), one line.
 
     Example:
         >>> import vlj_edge
@@ -72,7 +72,7 @@ class VideoEncoder(Protocol):
 
 
 def stat_video(path: Path) -> Video:
-    """Return the path, size and modification time of a file, by which a change is noticed.
+    """Return the path, size and modification time of a file, which show whether it has changed.
 
     Raises:
         VljEdgeError: the file does not exist, or cannot be read.
@@ -91,12 +91,12 @@ def encode_video(
     cancelled: Callable[[], bool] = lambda: False,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> EncodedVideo:
-    """Encode all moments of one video. Of a file that is damaged in the middle, those before the damage.
+    """Encode all moments of one video; if it is damaged in the middle, those before the damage.
 
     Args:
         cancelled: checked at every window; encoding stops once it returns true.
-        on_progress: called after every window with the share of the video that was read, 0 to 1; not where its length
-            is unknown.
+        on_progress: called after every window with the fraction of the video that was read, 0 to 1; not called if its
+            length is unknown.
     """
     path, problem, broken = Path(video.path), None, False
     windows: list[tuple[float, float, np.ndarray]] = []
@@ -139,9 +139,9 @@ def local_encoder(
     """Return a function that encodes videos in this process.
 
     Args:
-        jobs: videos encoded at a time, each by a thread with a Model of its own. On a CPU two models of one thread are
-            faster than one of two threads (results/wearable.json).
-        on_progress: called with a video and the share of it that was read, by the thread that encodes it.
+        jobs: videos encoded at the same time, each by a thread with its own Model. On a CPU two models of one thread
+            are faster than one of two threads (results/wearable.json).
+        on_progress: called with a video and the fraction of it that was read, by the thread that encodes it.
     """
 
     def encode(videos: Sequence[Video]) -> Iterator[EncodedVideo]:
@@ -191,7 +191,7 @@ def index(
     on_plan: Callable[[list[Video]], None] = lambda videos: None,
     retry: bool = False,
 ) -> Iterator[IndexedVideo]:
-    """Index the videos that are new or have changed. What is stored stays stored if this is interrupted.
+    """Index the videos that are new or have changed. Videos that were stored before an interruption stay stored.
 
     Files that are known to be broken are left out until they change; see broken_videos().
 
@@ -228,7 +228,7 @@ def index_continuously(
     retry: bool = False,
     pause: float = 2.0,
 ) -> Iterator[IndexedVideo]:
-    """As index(), then keep indexing files that are added to the folders, once they no longer grow. Never returns.
+    """Like index(), then keep indexing files that are added to the folders, once they no longer grow. Never returns.
 
     Args:
         retry: try the broken ones again once.
@@ -265,7 +265,7 @@ def _changed(store: Store, paths: Iterable[Path], retry: bool) -> list[Video]:
     for path in paths:
         try:
             video = stat_video(path)
-        except VljEdgeError:  # gone since it was found
+        except VljEdgeError:  # deleted since the scan
             continue
         if known.get(video.path) != video and video not in broken:
             new.append(video)

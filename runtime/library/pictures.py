@@ -17,14 +17,14 @@ from ..video.recordings.image import encode_jpeg
 from ..video.source import Frame, Source
 from ..video.uri import open_source
 
-_LEAD = 2.0  # seconds that are read before a moment, for the frame that is shown as it begins
+_LEAD = 2.0  # seconds read before a moment, for the frame that is shown at its start
 
 
 def write_thumbnail(moment: Moment, path: Path, width: int = 320) -> None:
     """Write the frame in the middle of a moment's best window as a JPEG, at most `width` pixels wide.
 
     Raises:
-        VljEdgeError: the video is gone or has changed, or the file cannot be written.
+        VljEdgeError: the video no longer exists or has changed, or the file cannot be written.
     """
     middle = (moment.best_start + moment.best_end) / 2
     with _open(moment, middle) as source:
@@ -40,7 +40,7 @@ def write_clip(moment: Moment, path: Path) -> None:
     """Write a moment as an MP4 (H.264 and AAC), in the video's own size, times and sound.
 
     Raises:
-        VljEdgeError: the video is gone or has changed, or the file cannot be written.
+        VljEdgeError: the video no longer exists or has changed, or the file cannot be written.
     """
     with _open(moment, moment.start, moment.end) as source:
         sound = source.sound(moment.start, moment.end) if isinstance(source, VideoFile) else None
@@ -54,7 +54,7 @@ def _open(moment: Moment, start: float, end: float | None = None) -> Source:
     try:
         return open_source(path, start=max(0.0, start - _LEAD), end=end)
     except VljEdgeError:
-        open_source(path).close()  # raises what is wrong with the file itself
+        open_source(path).close()  # raises if the file itself is unreadable
         raise _changed(moment, start) from None
 
 

@@ -24,15 +24,15 @@ Embedding = npt.NDArray[np.float32]
 Around: TypeAlias = "Callable[[Hit, int], list[Hit]]"
 
 _MAX_HITS = 20_000  # windows examined for one search
-# windows on each side of a hit in which a moment's bounds are searched; doubled until they are found
+# windows on each side of a hit that are searched for the moment's bounds; doubled until they are found
 _REACH = 32
 
 
 def search(store: Store, embedding: Embedding, top: int = 10, exclude: Hit | None = None) -> list[Moment]:
     """Return the moments nearest to an embedding, nearest first. No two overlap.
 
-    A moment is the nearest window with its neighbours for as long as they are at least half as likely, by the bundle's
-    temperature. One half finds the bounds of events best (results/wearable.json).
+    A moment is the nearest window with the neighbours that are at least half as likely, by the bundle's temperature.
+    One half gives the best bounds of events (results/wearable.json).
 
     Args:
         embedding: float32 [embedding], unit length: Model.embed_text(), or embedding_at().
@@ -53,16 +53,16 @@ def _search(seen: Snapshot, embedding: Embedding, slack: float, top: int, exclud
         moments = merge_hits(hits, around, slack, top, [exclude] if exclude is not None else [])
         if len(moments) == top or len(hits) < count or count >= _MAX_HITS:
             return moments
-        count = min(4 * count, _MAX_HITS)  # the hits belong to a few long moments
+        count = min(4 * count, _MAX_HITS)  # too few moments: the hits belong to a few long ones
 
 
 def merge_hits(hits: Sequence[Hit], around: Around, slack: float, top: int, taken: Sequence[Hit] = ()) -> list[Moment]:
-    """Return at most `top` moments, best first: each is the best remaining window with its neighbours as long as they
-    are at most `slack` (cosine) below it. No two overlap, and none overlaps with `taken`.
+    """Return at most `top` moments, best first: each is the best remaining window with the neighbours whose cosine is
+    at most `slack` lower. No two overlap, and none overlaps with `taken`.
 
     Args:
         hits: best first.
-        around: returns a hit's window and so many windows before and after it in its video, in order.
+        around: returns a hit's window and a number of windows before and after it in its video, in order.
     """
     moments: list[Moment] = []
     gone = list(taken)

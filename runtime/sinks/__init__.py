@@ -1,5 +1,5 @@
-"""Where texts go: the terminal, files, an annotated video, MQTT, webhooks, speech.
+"""Destinations of texts: the terminal, files, an annotated video, MQTT, webhooks, speech.
 
-Each sink takes one event at a time and may block or fail; queue.py runs it in a thread of its own, with retries. What
-produces the events is not in here.
+Each sink takes one event at a time and may block or fail; queue.py runs it in a thread of its own, with retries. Code
+that produces events is not here.
 """

@@ -1,4 +1,4 @@
-"""The interface of a sink, and the event that it is given."""
+"""The interface of a sink, and the event that is written to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlj_edge.results import Narration
 
 
 class EventRefused(VljEdgeError):
-    """The sink will never accept this event, however often it is tried."""
+    """The sink will never accept this event, so it is not retried."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Event:
     Attributes:
         source: name of the source.
         clock: unix time at which the text was produced, seconds.
-        number: counts up within the source, so that a receiver recognises an event that arrives twice.
+        number: counts up within the source, so that a receiver can recognise an event that arrives twice.
     """
 
     source: str
@@ -37,7 +37,7 @@ class Event:
 class Sink(Protocol):
     """Takes events one at a time. All calls but interrupt() come from one thread.
 
-    A sink may also have `missed`, the number of events that it accepted and could not deliver after all; `last_error`,
+    A sink may also have `missed`, the number of events that it accepted but did not deliver; `last_error`,
     one line; and a method interrupt(), callable from any thread, that makes a write() in progress end soon.
     """
 
@@ -45,12 +45,12 @@ class Sink(Protocol):
         """Deliver an event; may block.
 
         Raises:
-            VljEdgeError, OSError: it was not delivered, and may be tried again.
-            EventRefused: it never can be.
+            VljEdgeError, OSError: it was not delivered, and may be retried.
+            EventRefused: retrying is useless.
         """
 
     def close(self) -> None:
-        """Finish and release what the sink holds. No event comes afterwards."""
+        """Finish and release all resources. No event follows."""
 
 
 def split_address(url: str) -> tuple[SplitResult, str | None, int | None]:
@@ -62,6 +62,6 @@ def split_address(url: str) -> tuple[SplitResult, str | None, int | None]:
     try:
         parts = urlsplit(url)
         return parts, parts.hostname, parts.port
-    except ValueError:  # its message quotes what may be a password
+    except ValueError:  # its message may quote a password
         shown = without_credentials(url)
         raise VljEdgeError(f"no address ({shown}): check host and port, and write %40 for @ in a password") from None

@@ -1,4 +1,4 @@
-"""A recording as a film with its texts: made once they are all known, by reading the recording a second time."""
+"""A video of a recording with its texts drawn in, written after narration by reading the recording a second time."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .text_overlay import with_text
 
 
 def write_film(source: Source, narrations: Sequence[Narration], path: Path, offset: float = 0.0) -> None:
-    """Write a recording as an MP4 with its sound, each text in exactly the frames in which subtitles show it.
+    """Write a recording as an MP4 with its sound; each text is drawn into the frames in which subtitles show it.
 
     Frames keep their times; where the source is a part of a recording, they count from its start.
 
     Args:
-        source: gives all frames of what was narrated. It is closed.
+        source: gives all frames of the narrated part. It is closed here.
         narrations: in order.
         offset: seconds added to the times of the source's frames.
 
     Raises:
-        VljEdgeError: it cannot be read, or not be written. No film is left then.
+        VljEdgeError: it cannot be read or written; then no file is left.
     """
     begins = [round(narration.centre, 3) for narration in narrations]  # SRT has milliseconds
     texts = ["", *(one_line(narration.text) for narration in narrations)]
@@ -40,13 +40,14 @@ def write_film(source: Source, narrations: Sequence[Narration], path: Path, offs
 
 
 class KeptSource(WrappedSource):
-    """A source that can be read only once, such as a pipe. Its frames are also written to a video, to be read again.
+    """Wraps a source that can be read only once, such as a pipe. Its frames are also written to a video, to be read
+    again.
 
     Args:
-        path: of the video, which is there once all frames were read.
+        path: of the video, which exists once all frames were read.
 
     Attributes:
-        first: time of the first frame, seconds, from which those of the video count.
+        first: time of the first frame, seconds, which is time 0 of the video.
     """
 
     first = 0.0

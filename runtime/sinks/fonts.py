@@ -1,4 +1,4 @@
-"""The fonts of this machine: for each letter one that has it."""
+"""Finds for each character a font of this machine that contains it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 
 from PIL import ImageFont
 
-# In order of preference; any other font is looked at for letters that none of these has.
+# In order of preference; other fonts are searched for characters that none of these has.
 PREFERRED = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "FreeSans.ttf", "Arial.ttf")
 FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
-_MOST_FONTS = 500  # looked at
+_MOST_FONTS = 500  # opened at most
 _NO_LETTER = "\ufffe"  # a code point that no font has
 _REPLACEMENT = "\ufffd"
-_DRAWS_NOTHING = ("Mn", "Me", "Cf", "Cc")  # by itself: marks and control characters
+_DRAWS_NOTHING = ("Mn", "Me", "Cf", "Cc")  # categories of marks and control characters
 _ASCII_LETTERS = str.maketrans(
     {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"}
     | {"\u2013": "-", "\u2014": "-", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u0131": "i"}
@@ -33,13 +33,14 @@ class Fonts:
     def __init__(self, size: int) -> None:
         self._size = size
         self._files = font_files()
-        self._loaded: list[tuple[Any, bytes]] = []  # each with what it draws in place of a letter that it does not have
+        self._loaded: list[tuple[Any, bytes]] = []  # each with its glyph for missing characters
         self._with: dict[str, Any] = {}
 
     def runs(self, text: str) -> list[tuple[Any, str]]:
-        """Return a line in parts, each with the font to draw it with. What no font has is transliterated, or a mark."""
+        """Split a line into parts, each with its font. Characters that no font has are transliterated, or become a
+        question mark."""
         fonts = [(self._font(char), char) for char in self._drawable(text)]
-        for at, (_, char) in enumerate(fonts):  # a mark or a space stays with the letter before
+        for at, (_, char) in enumerate(fonts):  # a mark or a space stays with the character before
             if at and (char.isspace() or unicodedata.category(char) in _DRAWS_NOTHING):
                 fonts[at] = (fonts[at - 1][0], char)
         return [(font, "".join(char for _, char in run)) for font, run in groupby(fonts, key=lambda pair: pair[0])]
@@ -49,7 +50,7 @@ class Fonts:
         return sum(float(font.getlength(part)) for font, part in self.runs(text))
 
     def has(self, char: str) -> bool:
-        """Return whether a font has a character, or it needs none."""
+        """Return whether a font has a character, or the character needs no font."""
         return char.isspace() or unicodedata.category(char) in _DRAWS_NOTHING or self._find(char) is not None
 
     def _drawable(self, text: str) -> str:
@@ -72,10 +73,10 @@ class Fonts:
         return self._with[char]
 
     def _fonts(self) -> Iterator[tuple[Any, bytes]]:
-        """Yield the fonts, each of which is loaded when the ones before have not sufficed."""
+        """Yield the fonts; each is loaded when the previous ones lack a character."""
         yield from self._loaded
         for name in self._files:
-            with suppress(OSError, ImportError):  # no font, one of another size only, or a Pillow without FreeType
+            with suppress(OSError, ImportError):  # no font, a bitmap font of another size, or a Pillow without FreeType
                 font = ImageFont.truetype(name, self._size)
                 self._loaded.append((font, _drawn(font, _NO_LETTER)))
                 yield self._loaded[-1]
@@ -111,7 +112,7 @@ def font_files() -> Iterator[str]:
 
 
 def to_ascii(text: str) -> str:
-    """Transliterate to ASCII; what cannot be is a question mark."""
+    """Transliterate to ASCII; other characters become question marks."""
     bare = unicodedata.normalize("NFKD", text.translate(_ASCII_LETTERS))
     return "".join(c for c in bare if not unicodedata.combining(c)).encode("ascii", "replace").decode()
 

@@ -30,12 +30,13 @@ _PORTS = {"mqtt": 1883, "mqtts": 8883}
 class Mqtt:
     """A sink that publishes these topics. BASE is the path of the address, SOURCE a slug of the source's name.
 
-    BASE/SOURCE/narration: each event, as Event.as_dict() in JSON, with QoS 1: some may arrive twice, none is lost.
+    BASE/SOURCE/narration: each event, as Event.as_dict() in JSON, with QoS 1: some may arrive twice, none are lost.
     BASE/SOURCE/state: the last text, retained.
     BASE/status: "online" or "offline", retained; the broker publishes "offline" when the connection is lost.
     DISCOVERY/sensor/BASE_SOURCE/config: Home Assistant's discovery message, retained.
 
-    It connects in the background and again after every break. Retained topics are published with each connection.
+    It connects in the background, and again whenever the connection is lost. Retained topics are published with each
+    connection.
 
     Args:
         url: mqtt://[USER:PASSWORD@]HOST[:PORT]/BASE, or mqtts:// for TLS; special characters of a password as %40.
@@ -60,7 +61,7 @@ class Mqtt:
         self.last_error: str | None = None
         self._broker, self._most, self._discovery = broker, most_queued, discovery.strip("/")
         self._full = int(paho.MQTT_ERR_QUEUE_SIZE)
-        # Held while publishing. Not acquired in _on_publish, which paho calls with a lock of its own held.
+        # Held while publishing. _on_publish does not take it, since paho calls that with its own lock held.
         self._lock = threading.Lock()
         self._slugs: dict[str, str] = {}  # by source name
         self._texts: dict[str, str] = {}  # the last text, by slug
@@ -75,10 +76,10 @@ class Mqtt:
         self._client.loop_start()
 
     def write(self, event: Event) -> None:
-        """See Sink. Returns before the broker has the event.
+        """See Sink. Returns before the broker has acknowledged it.
 
         Raises:
-            VljEdgeError: too many events wait already.
+            VljEdgeError: too many events are waiting already.
         """
         data = json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
         with self._lock:
@@ -169,7 +170,7 @@ class Mqtt:
         self._client.publish(f"{self._discovery}/sensor/{name}/config", data, qos=0, retain=True)
 
     def _source_slug(self, source: str) -> tuple[str, bool]:
-        """Return the source's slug, and whether it is new."""
+        """Return the source's slug, and whether the source is new."""
         if source in self._slugs:
             return self._slugs[source], False
         slug = _slug(source)
@@ -179,7 +180,7 @@ class Mqtt:
         return slug, True
 
     def _await_acknowledgements(self, seconds: float) -> None:
-        """Wait at most so long until every event is acknowledged."""
+        """Wait until every event is acknowledged, at most `seconds`."""
         end = time.monotonic() + seconds
         while True:
             with self._lock:

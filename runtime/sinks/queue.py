@@ -1,5 +1,5 @@
-"""A bounded queue and a thread in front of a sink, so that one that is slow or fails delays neither the caller nor the
-other sinks."""
+"""A bounded queue and a thread in front of a sink, so that a slow or failing sink delays neither the caller nor other
+sinks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlj_edge.errors import VljEdgeError, without_credentials
 
 from .base import Event, EventRefused, Sink
 
-CLOSING_SECONDS = 10.0  # for the sink's own close(), after the queue is empty or given up
+CLOSING_SECONDS = 10.0  # for the sink's own close(), after the queue was emptied or dropped
 
 
 class SinkQueue:
@@ -21,13 +21,13 @@ class SinkQueue:
 
     Args:
         name: name of the sink in state().
-        capacity: events that wait at most. When the queue is full, the oldest is dropped and counted as missed.
-        retry: try an event that failed again, after pauses that double with jitter; later events wait behind it.
-            Without, it is counted as missed.
+        capacity: maximum number of waiting events. When the queue is full, the oldest is dropped and counted as missed.
+        retry: retry an event that failed, after pauses that double, with jitter; later events wait behind it. Without
+            it, a failed event is counted as missed.
         pauses: the first and the longest pause, seconds.
 
     Attributes:
-        failed: how often the sink raised; with `retry` an event may fail several times and still arrive.
+        failed: number of errors of the sink; with `retry` an event may fail several times and still arrive.
     """
 
     def __init__(
@@ -64,18 +64,18 @@ class SinkQueue:
             self._changed.notify_all()
 
     def close(self, timeout: float = 5.0) -> None:
-        """Deliver what is queued for at most `timeout` seconds, count the rest as missed, and close the sink.
+        """Deliver the queue for at most `timeout` seconds, count the rest as missed, and close the sink.
 
-        A sink that hangs stays with its thread, which closes it if it ever returns. May be called repeatedly.
+        A hanging sink is left to its thread, which closes it if it ever returns. May be called repeatedly.
         """
         with self._changed:
             if self._deadline is None:
                 self._deadline = time.monotonic() + timeout
-                self._not_before = 0.0  # one attempt at once, even in the middle of a pause
+                self._not_before = 0.0  # one attempt at once, even during a pause
             self._changed.notify_all()
         if not self._drained.wait(timeout):
             self._give_up()
-        # Do not wait any longer for a sink that hangs in write(); but let one that is closing finish its file.
+        # Do not wait any longer for a sink that hangs in write(), but let a sink that is closing finish its file.
         self._thread.join(CLOSING_SECONDS if self._current is None else 0.5)
 
     def state(self) -> dict[str, Any]:
@@ -96,11 +96,11 @@ class SinkQueue:
         self._give_up()
         try:
             self._sink.close()
-        except Exception as error:  # the caller of close() may be gone
+        except Exception as error:  # there may be no caller left
             self._record_failure(error)
 
     def _next(self) -> Event | None:
-        """Wait for the next event and for its time; None when the queue is closed and empty, or out of time."""
+        """Wait for the next event and its retry time; None if the queue is closed and empty, or past its deadline."""
         with self._changed:
             while True:
                 now = time.monotonic()
@@ -120,7 +120,7 @@ class SinkQueue:
         return None
 
     def _record(self, event: Event, error: Exception | None) -> None:
-        """Count the outcome of an attempt, and put the event back if it is to be tried again."""
+        """Count the outcome of an attempt, and put the event back if it is retried."""
         again = self._retry and isinstance(error, (VljEdgeError, OSError)) and not isinstance(error, EventRefused)
         if error is not None:
             self._record_failure(error)
@@ -132,7 +132,7 @@ class SinkQueue:
                 self._delivered += 1
             elif again:
                 self._queue.appendleft(event)
-                self._drop_oldest()  # which is this one, if the queue has filled up meanwhile
+                self._drop_oldest()  # which is this one if the queue is full by now
                 self._not_before = time.monotonic() + self._pause()
             else:
                 self._missed += 1
@@ -157,7 +157,7 @@ class SinkQueue:
             self._missed += 1
 
     def _give_up(self) -> None:
-        """Count what is left as missed, once."""
+        """Count the remaining events as missed, once."""
         with self._changed:
             if self._drained.is_set():
                 return

@@ -1,4 +1,4 @@
-"""Texts to a command that speaks them."""
+"""Texts passed to a command that speaks them."""
 
 from __future__ import annotations
 

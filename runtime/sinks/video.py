@@ -16,11 +16,11 @@ from .text_overlay import Pixels, with_text
 
 
 class AnnotatedVideoWriter:
-    """A sink that writes the frames it is given, each with the text that is current when it comes, to MP4 segments.
+    """A sink that writes frames to MP4 segments, each with the text that is current when the frame arrives.
 
     The segments STEM-0001.mp4, STEM-0002.mp4, ... are put in the folder of `path`, named after its stem. An MP4 can be
-    played only once it is finished. So each segment is written under a hidden name and renamed at its end: a process
-    that is killed loses at most the segment it was writing. Numbers go on from the segments of earlier runs.
+    played only once it is finished. So each segment is written under a hidden name and renamed when it is complete: a
+    process that is killed loses at most the current segment. Numbers continue those of earlier runs.
 
     write_frame(), write() and close() may be called from different threads.
 
@@ -46,7 +46,7 @@ class AnnotatedVideoWriter:
         self._closed = False
 
     def write(self, event: Event) -> None:
-        """See Sink. Frames that follow show this text."""
+        """See Sink. The following frames show this text."""
         self._text = one_line(event.narration.text)
 
     def write_frame(self, time: float, image: Pixels) -> None:

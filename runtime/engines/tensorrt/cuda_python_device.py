@@ -47,7 +47,7 @@ class CudaPythonDevice:
     def allocate(self, size: int) -> Buffer:
         address = self._call(f"{size / 1e6:.1f} MB", "cuMemAlloc", max(size, 1))
         self._call("clearing memory", "cuMemsetD8", address, 0, max(size, 1))
-        # It is queued on the default stream, and ours do not wait for that one.
+        # It is queued on the default stream, for which our streams do not wait.
         self._call("clearing memory", "cuStreamSynchronize", 0)
         return Buffer(int(address), size)
 
@@ -59,7 +59,7 @@ class CudaPythonDevice:
     def pinned(self, shape: Sequence[int], dtype: Any) -> npt.NDArray[Any]:
         size = max(nbytes(shape, np.dtype(dtype).itemsize), 1)
         address = int(self._call(f"{size / 1e6:.1f} MB of pinned host memory", "cuMemHostAlloc", size, 0))
-        raw = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))  # lives as long as the process
+        raw = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))  # never freed
         raw[...] = 0
         array: npt.NDArray[Any] = raw[: nbytes(shape, np.dtype(dtype).itemsize)].view(dtype).reshape(shape)
         return array

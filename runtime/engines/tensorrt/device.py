@@ -1,6 +1,6 @@
 """The Device protocol: the parts of CUDA that the TensorRT backend uses (memory, streams, events, graphs, kernels).
 
-It is implemented with pycuda, and with cuda-python where pycuda is not installed. Nothing else uses these packages.
+It is implemented with pycuda, and with cuda-python if pycuda is not installed. Nothing else uses these packages.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Device(Protocol):
     sm: str
 
     def use(self) -> None:
-        """Make the card current in the calling thread: needed once in every thread except the one that opened it."""
+        """Make the card current in the calling thread: needed once in every thread but the one that opened it."""
 
     def free_memory(self) -> int:
         """Return the number of bytes that can still be allocated."""
@@ -66,7 +66,7 @@ class Device(Protocol):
         """Free a buffer. Work that uses it must have ended."""
 
     def pinned(self, shape: Sequence[int], dtype: Any) -> npt.NDArray[Any]:
-        """Allocate a page-locked host array, filled with zeros: only such memory is copied asynchronously."""
+        """Allocate a page-locked host array, filled with zeros; only such memory can be copied asynchronously."""
 
     def stream(self) -> int:
         """Create a stream; never the default one."""
@@ -125,7 +125,7 @@ def open_device() -> Device:
     """Open the first card, once a process.
 
     Raises:
-        VljEdgeError: neither pycuda nor cuda-python is installed, the one that is does not work, or there is no card.
+        VljEdgeError: neither pycuda nor cuda-python is installed, the installed one does not work, or there is no card.
     """
     for package, module in _IMPLEMENTATIONS.items():
         if is_installed(package):
@@ -148,7 +148,7 @@ def raise_driver_error(doing: str, error: str, free: int | None = None) -> NoRet
     """Raise a driver's error as a VljEdgeError that names the remedy.
 
     Args:
-        doing: what was tried, such as "copying".
+        doing: the operation that failed, such as "copying".
         error: the driver's message with the name of the error.
         free: bytes of free device memory, if the error may be about memory.
     """
@@ -168,8 +168,8 @@ def raise_driver_error(doing: str, error: str, free: int | None = None) -> NoRet
 
 
 def kernel_arguments(arguments: Arguments) -> tuple[ctypes.Array[ctypes.c_void_p], list[Any]]:
-    """Return a kernel's arguments as cuLaunchKernel reads them (an address each), and the values at these addresses:
-    they must stay alive during the call."""
+    """Return a kernel's arguments as cuLaunchKernel reads them (an address each), and the values at these addresses,
+    which must stay alive during the call."""
     kept: list[Any] = [
         ctypes.c_int32(one) if isinstance(one, int) else ctypes.c_void_p(one.address if one is not None else None)
         for one in arguments

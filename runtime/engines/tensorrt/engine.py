@@ -25,19 +25,19 @@ from ..base import Array, EngineRequest
 from .device import Buffer, Device, open_device
 
 _TEXT_ENGINES = ("decoder", "text_encoder")
-_KEPT_OUTPUTS = 32  # buffers of keep_output(), a few KB each; the gate and the decoder use about a dozen at a time
+_KEPT_OUTPUTS = 32  # buffers of keep_output(), a few KB each; the gate and the decoder use about 12 at a time
 _BYTES = {"bfloat16": 2}  # numpy has no such type: tensors of it stay on the card
 
 
 @dataclass(frozen=True)
 class Session:
-    """What the engines of a process share: the card, its streams, and TensorRT's runtime.
+    """The state that all engines of a process share: the card, its streams, and TensorRT's runtime.
 
     Attributes:
         stream: CUDA stream of encoder and predictor.
         text_stream: CUDA stream of decoder and text encoder, which run at the same time from another thread.
         errors: TensorRT's error messages, newest last.
-        thread_state: `entered` is true in threads in which the card is current.
+        thread_state: its `entered` is true in threads where the card is current.
     """
 
     device: Device
@@ -83,7 +83,7 @@ def session() -> Session:
 
 
 class DeviceOutput:
-    """A copy of an engine's output on the card. When it is garbage collected, its buffer is used again."""
+    """A copy of an engine's output on the card. When it is garbage collected, its buffer is reused."""
 
     def __init__(self, buffer: Buffer, spare: list[Buffer]) -> None:
         self.buffer, self._spare = buffer, spare
@@ -145,7 +145,7 @@ class TrtEngine:
             try:
                 self._enqueue()
             except BaseException:  # an open capture would record the work of all other engines
-                with suppress(VljEdgeError):  # it says only that the capture failed; the first error says why
+                with suppress(VljEdgeError):  # only says that the capture failed; the first error says why
                     device.end_capture(stream)
                 raise
             self._graph = device.end_capture(stream)
@@ -157,10 +157,10 @@ class TrtEngine:
         self._session.device.wait(self._end_event)
 
     def interrupt(self) -> None:
-        """See Engine.interrupt: a launch on the card cannot be taken back, and takes milliseconds."""
+        """See Engine.interrupt: a launch on the card cannot be cancelled, and takes milliseconds."""
 
     def keep_output(self, output: str) -> DeviceOutput | None:
-        """See Engine.keep_output. All buffers are allocated at the first call; None while none of them is free."""
+        """See Engine.keep_output. All buffers are allocated at the first call; None if none of them is free."""
         device, source = self._session.device, self.buffers[output]
         self._session.enter()
         if output not in self._spare:
@@ -264,8 +264,9 @@ def _buffers(device: Device, spec: EngineSpec, engine: Any, request: EngineReque
 
 
 def _aliased(engine: Any, output: str) -> str | None:
-    """Return the input with which an output must share memory, or None. TensorRT reports it since it has TensorScatter.
-    Older versions never write in place, and would read what they have overwritten."""
+    """Return the input with which an output must share memory, or None. TensorRT reports it in versions that have
+    TensorScatter. Older versions never write in place, so a shared buffer would be overwritten while it is still
+    read."""
     ask = getattr(engine, "get_aliased_input_tensor", None)
     return ask(output) or None if ask is not None else None
 

@@ -30,8 +30,8 @@ class Kernels:
         """Queue a kernel on a stream.
 
         Args:
-            launch: of vlj_edge.cuda.attention or vlj_edge.cuda.pixels, which name its inputs and outputs.
-            inputs, outputs: in that order. None for an output that may be None and is not to be written.
+            launch: from vlj_edge.cuda.attention or vlj_edge.cuda.pixels, which describe its inputs and outputs.
+            inputs, outputs: buffers in that order; None for an optional output that is not written.
 
         Raises:
             VljEdgeError: a buffer is missing, too small or misaligned, the GPU cannot compute in the kernel's type, or

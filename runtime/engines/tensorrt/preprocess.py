@@ -1,7 +1,7 @@
-"""Preprocessing on the GPU: the CPU only copies a frame into pinned memory and gets the scene gate's thumbnail back.
+"""Preprocessing on the GPU: the CPU only copies a frame into pinned memory and reads back the scene gate's thumbnail.
 
-The result equals that of runtime/video/preprocess.py bit for bit, except for frames that are taller than wide: Pillow
-13 resizes those in the opposite order, and a value can differ by one level of 255.
+The result is bit-identical to runtime/video/preprocess.py, except for frames that are taller than wide: Pillow 13
+resizes those in the opposite order, and a value can differ by one level of 255.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class _FrameSize:
 
 
 class GpuPreprocessor:
-    """Fills the encoder's input [1, frames, 3, crop, crop] in GPU memory. It remembers which frame each slot of the
-    input holds, and copies only the others.
+    """Fills the encoder's input [1, frames, 3, crop, crop] in GPU memory. It records which frame each slot of the
+    input holds, and copies only new ones.
 
     Raises:
         VljEdgeError: the kernels were not compiled for this GPU.
@@ -76,7 +76,7 @@ class GpuPreprocessor:
         self._bytes = device.allocate(3 * side * side)
         self._luminance = device.allocate(4 * THUMBNAIL * THUMBNAIL)
         self._pinned_luminance = device.pinned((THUMBNAIL, THUMBNAIL), np.float32)
-        self._lock = threading.Lock()  # several streams may share a model, each with a thread that reads frames
+        self._lock = threading.Lock()  # several sources may share a model, each with a thread that reads frames
 
     def crop(self, image: npt.NDArray[np.uint8]) -> GpuFrame:
         """Resize the short side, crop the centre, normalise, and make the thumbnail.

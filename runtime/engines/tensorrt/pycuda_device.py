@@ -1,8 +1,8 @@
 """The device, implemented with pycuda. See device.Device.
 
-pycuda (2026.1) has no graphs: their functions are called in the driver's library. So are those that start kernels, for
-which pycuda needs every argument's type, and the one that makes the card current in a thread: pycuda's own way aborts
-the process when the thread ends (see PycudaDevice._make).
+pycuda (2026.1) has no CUDA graphs, so their functions are called in the driver's library. So are the functions that
+start kernels, for which pycuda needs every argument's type, and the one that makes the card current in a thread:
+pycuda's own aborts the process when the thread ends (see PycudaDevice._make).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class PycudaDevice:
         self.name = str(card.name()).strip()
         major, minor = card.compute_capability()
         self.sm = f"sm{major}{minor}"
-        self._streams: dict[int, Any] = {}  # pycuda takes its own objects, and destroys a stream with the last of them
+        self._streams: dict[int, Any] = {}  # pycuda needs its own objects, and destroys a stream with the last of them
         self._allocations: dict[int, Any] = {}
 
     def use(self) -> None:
@@ -106,7 +106,7 @@ class PycudaDevice:
         self._call("capturing a graph", "cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(graph))
         flags = ctypes.c_ulonglong(0)
         self._call("making a graph", "cuGraphInstantiateWithFlags", ctypes.byref(ready), graph, flags)
-        self._call("making a graph", "cuGraphDestroy", graph)  # the instance stands by itself
+        self._call("making a graph", "cuGraphDestroy", graph)  # the executable graph does not need it
         return ready
 
     def launch(self, graph: Any, stream: int) -> None:
