@@ -38,7 +38,7 @@ _ORDER = (
     "predictor",
     "text_encoder",
     "decoder",
-)  # of comparison: what torch computes in one part is the input of the next
+)  # of comparison: torch's output of one part is the input of the next
 # Peak of `export --preset vl-jepa-1.6b` (results/paper-scale.json): the libraries, and copies of the largest part.
 _BASE_MEMORY, _COPIES = 1_500_000_000, 2
 _RECEIPT_VERSIONS = ("vlj-edge", "torch", "onnx", "onnxscript", "onnxruntime", "transformers", "tokenizers", "numpy")

@@ -20,10 +20,10 @@ from .onnx.emulate_bf16 import emulate_bf16
 from .parity_cases import COMPARED, ParityCases
 from .precisions import PRECISIONS
 
-# Lowest cosine of an embedding to that of torch in fp32 with which a bundle is written, by precision. The bars catch
-# faulty exports; what a precision costs in accuracy is in results/precisions.json. The chain has the lower bar of its
-# two engines. V-JEPA 2's single tokens scatter in fp16 while the embedding pooled from them keeps a
-# cosine of 0.9999, so tokens have a bar of their own only in fp32.
+# Lowest cosine of an embedding to that of torch in fp32 with which a bundle is written, by precision. These minimums
+# catch faulty exports; the accuracy of each precision is in results/precisions.json. The chain has the lower bar of
+# its two engines. V-JEPA 2's single tokens scatter in fp16 while the embedding pooled from them keeps a cosine of
+# 0.9999, so tokens have a bar of their own only in fp32.
 LOWEST_COSINE = {
     "fp32": 0.99999,
     "fp16": 0.999,

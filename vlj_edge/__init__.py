@@ -64,7 +64,7 @@ __version__ = "0.1.0"
 
 _opt_out_of_telemetry()
 
-# In a clone, export/ and runtime/ stand beside this folder. They are parts of the package also where Python finds this
+# In a clone, export/ and runtime/ stand beside this folder. They are also parts of the package if Python finds this
 # folder before an installed package, as it does for `python -m vlj_edge` in the clone's root.
 if (Path(__file__).parents[1] / "runtime" / "model.py").is_file():
     __path__.append(str(Path(__file__).parents[1]))
@@ -209,7 +209,7 @@ def load(
 
 
 def build_engines(bundle: str | Path, card: str) -> list[_BuildResult]:
-    """Build a bundle's TensorRT engines ahead of time, for a card that this machine does not need to have.
+    """Build a bundle's TensorRT engines ahead of time, for a card that need not be in this machine.
 
     `vlj-edge build` also builds for the card in this machine. Engines that are current are kept.
 

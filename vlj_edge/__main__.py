@@ -1,4 +1,4 @@
-"""python -m vlj_edge, for where the command is not on the path."""
+"""python -m vlj_edge, for when the command is not on the PATH."""
 
 from .cli import main
 

@@ -1,4 +1,4 @@
-"""Python processes that vlj_edge starts: they import nothing from the current folder."""
+"""Python processes that vlj_edge starts, which import nothing from the current folder."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def python_command(module: str) -> tuple[str, ...]:
-    """Return the command line of a process that runs main() of a module of vlj_edge; arguments may follow it.
+    """Return the command line of a process that runs main() of a module of vlj_edge; append arguments to it.
 
-    `python -m` and `python -c` look for modules in the current folder first, where a json.py may lie that is anybody's,
-    and Python 3.10 has no option against it. So the process begins by forgetting that folder. PYTHONPATH, virtual
-    environments and editable installs count as ever.
+    `python -m` and `python -c` search the current folder first, which may hold anybody's json.py, and Python 3.10 has
+    no option to prevent it. So the process first removes that folder from sys.path. PYTHONPATH, virtual environments
+    and editable installs work as usual.
     """
-    package = str(Path(__file__).parents[1])  # last: found where this process found vlj_edge, even if not installed
+    package = str(Path(__file__).parents[1])  # searched last: vlj_edge may not be installed
     program = (
         "import sys; sys.path[:1] = filter(None, sys.path[:1]);"
         f" sys.path.append({package!r}); from {module} import main; main()"

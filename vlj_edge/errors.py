@@ -1,4 +1,4 @@
-"""The exception whose message is written for users, and what helps to raise it."""
+"""The exception whose message is written for users, and helpers for its messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class VljEdgeError(Exception):
 
 def printable(text: str) -> str:
     """Return a text that a terminal shows as one line: line breaks become spaces, control characters "?", and bytes of
-    a file's name that are no UTF-8 escapes.
+    file names that are not UTF-8 become escapes.
 
     >>> printable("a\\nb\\x07\\udcff.mp4")
     'a b?\\\\xff.mp4'
@@ -35,7 +35,7 @@ def printable(text: str) -> str:
 
 
 def valid_unicode(text: str) -> str:
-    """Return a text that can be encoded as UTF-8: bytes of a file's name that are none become escapes.
+    """Return a text that can be encoded as UTF-8: bytes of file names that are not UTF-8 become escapes.
 
     >>> valid_unicode("caf\\udce9.mp4")
     'caf\\\\xe9.mp4'
@@ -44,10 +44,10 @@ def valid_unicode(text: str) -> str:
 
 
 class SourceBrokeOff(VljEdgeError):
-    """A source ended too early: a damaged file, a lost camera. Everything before the break has come out.
+    """A source ended too early: a damaged file, a lost camera. Everything before the break has been yielded.
 
     Attributes:
-        found: the answers, about the part before the break, to what was asked of the whole source.
+        found: results for the part before the break, where the call was about the whole source.
     """
 
     found: Sequence[Any] = ()
@@ -72,8 +72,8 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def without_credentials(uri: str) -> str:
-    """Return a URI with user, password and secret parameters replaced, for logs and errors. Of paths, only bytes that
-    are no UTF-8 are replaced, see valid_unicode().
+    """Return a URI with user, password and secret parameters replaced, for logs and errors. In paths, only bytes that
+    are not UTF-8 are replaced, see valid_unicode().
 
     A password may hold an unencoded '@', '/' or '?', so everything up to the last '@' is replaced, even if that '@' is
     part of the path.

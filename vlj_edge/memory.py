@@ -1,4 +1,4 @@
-"""Free memory, checked before work starts that would run out of it."""
+"""Checks of free memory, before work that may need more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available() -> int | None:
-    """Return the bytes that this process can still allocate, without swap; None where that is unknown (not Linux)."""
+    """Return the bytes that this process can still allocate, without swap; None if unknown (not Linux)."""
     try:
         fields = dict(line.split(":", 1) for line in _MEMINFO.read_text(encoding="ascii").splitlines())
         free = int(fields["MemAvailable"].split()[0]) * 1024
@@ -32,7 +32,7 @@ def require_memory(needed: int, purpose: str, remedy: str) -> None:
         remedy: what the user can do, for the error.
 
     Raises:
-        VljEdgeError: fewer than `needed` bytes are free. It is never raised where free memory is unknown.
+        VljEdgeError: fewer than `needed` bytes are free. Not raised if free memory is unknown.
     """
     free = available()
     if free is not None and free < needed:

@@ -1,4 +1,4 @@
-"""The types of what a model returns: windows, embeddings, texts, answers, moments and counts. Times are seconds."""
+"""The types that a model returns: windows, embeddings, texts, answers, moments and counts. Times are seconds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Window:
 
     @property
     def centre(self) -> float:
-        """The middle of the window, the time by which its embedding is stored."""
+        """The middle of the window, which is the time of its embedding."""
         return (self.start + self.end) / 2
 
 
@@ -130,7 +130,7 @@ class Narration:
 
     @property
     def centre(self) -> float:
-        """The middle of what it describes, the time at which it is shown."""
+        """The middle of the described interval, the time at which it is shown."""
         return (self.start + self.end) / 2
 
     def as_dict(self) -> dict[str, Any]:
@@ -159,7 +159,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Classification:
-    """Which label fits a stretch of a source.
+    """Which label fits an interval of a source.
 
     Attributes:
         label: the nearest label; None if none of them fits.
@@ -184,7 +184,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a question about a stretch of a source.
+    """The answer to a question about an interval of a source.
 
     Attributes:
         choice: the nearest of the choices that were given.
@@ -212,11 +212,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Moment:
-    """A stretch of an indexed video that a search found.
+    """An interval of an indexed video that a search found.
 
     Attributes:
         file: absolute path of the video.
-        score: cosine of its nearest window to what was searched, -1..1.
+        score: cosine of its nearest window to the query, -1..1.
         best_start, best_end: of that window.
 
     Example:
@@ -243,7 +243,7 @@ class Totals:
     """Counts of one run over a source; complete once the run has ended.
 
     Attributes:
-        video_seconds: length of the part of the source that was read.
+        video_seconds: duration of the part of the source that was read.
         video_end: time in the source at which that part ends, seconds.
         wall_seconds: duration of the run.
         windows: clip windows that passed through the gates.
@@ -252,7 +252,7 @@ class Totals:
         decoder_runs: texts that the decoder made.
         decoder_tokens: calls of the decoder engine, one a token, over all texts.
         memory_hits: texts that came from the caption memory.
-        narrations: all of them, from the decoder and from the caption memory.
+        narrations: number of narrations, from the decoder or the caption memory.
 
     Example:
         >>> from vlj_edge import Totals
@@ -274,7 +274,7 @@ class Totals:
 
     @property
     def decodes_saved(self) -> float:
-        """Windows per decoder run: by how much decoding every window would cost more. inf without a decoder run."""
+        """Windows per decoder run: how many times more decoding every window would cost. inf without a decoder run."""
         return self.windows / self.decoder_runs if self.decoder_runs else float("inf")
 
     @property

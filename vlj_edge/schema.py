@@ -81,7 +81,7 @@ def parse(kind: type[T], raw: object, *, ignore_unknown: bool = False) -> T:
             Literal, X | None, tuple, dict[str, X], other dataclasses, or Annotated[X, Range(...)] of these.
         raw: what json, tomllib and the like return.
         ignore_unknown: skip fields that the dataclass does not have, for files that hold much besides (config.json of a
-            checkpoint). By default they are errors, so that a typing error is found.
+            checkpoint). By default they are errors, so that typing errors are found.
 
     Raises:
         SchemaError: a field is missing, unknown, of another type, or out of its range.

@@ -1,4 +1,4 @@
-"""Targets as data: the settings of an export and a build that suit a board, a graphics card or a battery."""
+"""Targets as data: settings of an export and a build for a board, a graphics card or a battery."""
 
 from __future__ import annotations
 

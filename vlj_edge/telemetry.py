@@ -25,7 +25,7 @@ def opt_out() -> None:
 
 
 def import_onnxruntime() -> ModuleType:
-    """Import and return onnxruntime, its telemetry off also where it was imported before vlj_edge.
+    """Import and return onnxruntime, with its telemetry off, even if it was imported before vlj_edge.
 
     Raises:
         VljEdgeError: it is not installed, or cannot be imported.
@@ -50,7 +50,7 @@ def import_openvino() -> ModuleType:
         return require("openvino", "openvino")
     name = "openvino_telemetry"
     before = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]  # makes its import fail, and openvino use a stand-in
+    sys.modules[name] = None  # type: ignore[assignment]  # makes its import fail, so that openvino uses a stub
     try:
         return require("openvino", "openvino")
     finally:
@@ -62,5 +62,5 @@ def import_openvino() -> ModuleType:
 def _opted_in_to_openvino() -> bool:
     try:
         return (Path.home() / "intel" / "openvino_telemetry").read_text().strip() == "1"  # by opt_in_out --opt_in
-    except (OSError, RuntimeError, ValueError):  # there is none, no home, or no text
+    except (OSError, RuntimeError, ValueError):  # no such file, no home, or not text
         return False

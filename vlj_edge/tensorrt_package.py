@@ -1,7 +1,7 @@
 """Importing TensorRT or TensorRT-RTX, two packages with the same Python interface.
 
-Versions differ widely (10.3 on JetPack 6 to 11, and TensorRT-RTX 1.x). They are not compared: callers use hasattr to
-find out what a version offers.
+Versions differ widely (10.3 on JetPack 6 to 11, and TensorRT-RTX 1.x). Version numbers are not compared: callers test
+for features with hasattr.
 """
 
 from __future__ import annotations

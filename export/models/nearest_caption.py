@@ -1,4 +1,4 @@
-"""In place of a decoder, on small devices: choose the nearest of a bank of captions."""
+"""A replacement for the decoder on small devices: it chooses the nearest of a bank of captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The modules of an export from their weight files: every key and shape is checked first, each is loaded when used."""
+"""The modules of an export from their weight files: all keys and shapes are checked first, each module is loaded when
+used."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from .signature import is_signed, sign
 
 @dataclass(frozen=True)
 class RuntimeId:
-    """What an engine runs on: an engine built for another one cannot be used.
+    """The device and TensorRT version that an engine was built for; it runs on no other.
 
     Attributes:
         package: "tensorrt" or "tensorrt_rtx".
@@ -48,7 +48,7 @@ class RuntimeId:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What an engine was built from, for what, and how.
+    """The sources, target and options that an engine was built with.
 
     Attributes:
         engine: its name in the manifest.
@@ -78,7 +78,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """An engine whose receipt fits. Its file has not been read yet and must be `sealed`."""
+    """An engine with a valid receipt. Its file has not been read yet and must match `sealed`."""
 
     path: Path
     sealed: FileSeal
@@ -93,7 +93,7 @@ def engine_sources(manifest: Manifest, name: str) -> dict[str, str]:
 def store_engine(directory: Path, receipt: Receipt, plan: memoryview | bytes) -> Path:
     """Write an engine and its receipt into a bundle's folder of built engines, in place of an older one.
 
-    Readers find the old engine or the new one, never a mixture; of several writers, one wins.
+    Readers find the old engine or the new one, never a mixture; the last writer wins.
 
     Args:
         directory: the bundle.
@@ -108,7 +108,7 @@ def store_engine(directory: Path, receipt: Receipt, plan: memoryview | bytes) ->
     """
     folder = directory / BUILT_ENGINES / receipt.runtime.folder
     sha256 = hashlib.sha256(plan).hexdigest()
-    path = folder / f"{receipt.engine}-{sha256[:16]}.engine"  # named by content: never overwritten with other bytes
+    path = folder / f"{receipt.engine}-{sha256[:16]}.engine"  # named by content: never overwritten
     receipt = replace(receipt, file=path.name, sealed=FileSeal(len(plan), sha256))
     receipt = replace(receipt, signature=sign(receipt.signed_content()))
     text = json.dumps(asdict(receipt), indent=1, ensure_ascii=False) + "\n"
@@ -172,7 +172,7 @@ def find_engine(
 
 
 def read_engine(found: BuiltEngine) -> bytes:
-    """Return the engine's bytes, which were hashed after they were read: only these may be deserialised.
+    """Return the engine's bytes, verified after reading: only these may be deserialised.
 
     Raises:
         VljEdgeError: the file is missing, a link, or not the one of the receipt.
@@ -222,10 +222,10 @@ def _read_receipt(path: Path) -> Receipt:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time write to a folder; the system releases the lock when a process dies."""
+    """Lock a folder for writing by one process at a time; the system releases the lock when a process dies."""
     try:
         import fcntl
-    except ImportError:  # not a Unix: only the atomic replacing of files remains
+    except ImportError:  # not a Unix: files are still replaced atomically
         yield
         return
     with (folder / ".lock").open("w") as lock:

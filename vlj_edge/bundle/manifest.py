@@ -34,7 +34,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """One engine: an ONNX file and what is known of it.
+    """One engine: an ONNX file and its properties.
 
     Attributes:
         file: path of the ONNX file, relative to the bundle.
@@ -78,7 +78,7 @@ class TokenizerSpec:
 
 @dataclass(frozen=True)
 class FileSeal:
-    """What a file is checked against: its size in bytes and its sha256 in hex."""
+    """The size in bytes and sha256 in hex that a file must have."""
 
     bytes: int
     sha256: str
@@ -95,9 +95,9 @@ class Manifest:
         engines: by ENGINE_NAMES; more are allowed.
         tokenizers: by TOKENIZER_NAMES.
         gates: defaults, calibrated with the weights.
-        files: path relative to the bundle -> what it is checked against, for every file except the manifest.
+        files: path relative to the bundle -> its seal, for every file except the manifest.
         receipt: how the bundle was made: weights, commit, command, versions.
-        parity: how near the engines are to torch, with figures.
+        parity: how closely the engines match torch, with figures.
         captions: file of texts, one a line, of which the decoder engine chooses the nearest; None: the decoder is a
             language model, or there is none.
         prefix: file of axes on which shortened embeddings keep the most (runtime/embedding/quantize.py).
@@ -136,5 +136,5 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 
 
 def nano_bundle() -> Path:
-    """Return the directory of the bundle that is part of this package and is used when no other is named."""
+    """Return the directory of the bundle that is part of this package, the default of every command."""
     return Path(__file__).parents[1] / "nano"

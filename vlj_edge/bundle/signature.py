@@ -1,4 +1,4 @@
-"""The key with which a user signs the engines that are built on this machine, so that others are not run unasked."""
+"""The key with which a user signs the engines that are built on this machine, so that no others are run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KEY_BYTES = 32
 
 
 def sign(content: bytes) -> str:
-    """Return the HMAC-SHA256 of some bytes in hex, under a key that is made when it is first needed.
+    """Return the HMAC-SHA256 of some bytes in hex, under a key that is created at the first use.
 
     Raises:
         VljEdgeError: the key cannot be read or written, or is damaged.

@@ -1,6 +1,6 @@
 """Reading a bundle: its manifest is checked in full, and its files against the manifest before they are used.
 
-A bundle may come from anywhere. Whatever does not fit is refused, and no path may lead out of the bundle.
+A bundle may come from an untrusted place: anything inconsistent is refused, and no path may leave the bundle.
 """
 
 from __future__ import annotations
@@ -82,10 +82,10 @@ def verify_file(directory: Path, name: str, manifest: Manifest) -> Path:
 
 
 def verify_bundle(directory: Path) -> Manifest:
-    """Check every file of a bundle, and that it holds no others, except in `engines/`.
+    """Check every file of a bundle, and that it contains no others, except in `engines/`.
 
     Raises:
-        VljEdgeError: the first fault that is found.
+        VljEdgeError: a file does not match; the message names the first.
     """
     manifest = read_manifest(directory)
     for name in manifest.files:
@@ -137,7 +137,7 @@ def _is_inside(name: str) -> bool:
 
 
 def _check_engines(manifest: Manifest) -> None:
-    """Check that the tensors which the runtime uses exist, in the sizes that the rest of the manifest implies."""
+    """Check that the tensors which the runtime uses exist, with the sizes that the rest of the manifest implies."""
     required = _required_tensors(manifest)
     for engine, spec in manifest.engines.items():
         tensors = {tensor.name: tensor for tensor in (*spec.inputs, *spec.outputs)}

@@ -1,7 +1,7 @@
 """The command line: one file a command, `group.py` joins them. Model code and heavy imports do not belong here.
 
-This module is the entry point and imports next to nothing, so that Ctrl-C is handled while the rest is being imported.
-Inside commands, numpy and everything that takes long to import is imported in the functions, so that --help is instant.
+This module is the entry point and imports next to nothing, so that Ctrl-C is handled during the other imports.
+Inside commands, numpy and other slow modules are imported in the functions, so that --help is instant.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def main(arguments: list[str] | None = None) -> None:
     install_handlers()
     _open_closed_streams()
     code = run(arguments)
-    exit_at_once()  # what Python does at the end cannot be interrupted without a traceback
+    exit_at_once()  # Ctrl-C during Python's shutdown would print a traceback
     sys.exit(code)
 
 
 def _open_closed_streams() -> None:
-    """Let stdout and stderr that the caller has closed (>&-) lead nowhere, and not into the next file opened."""
+    """Redirect closed stdout and stderr (>&-) to /dev/null: the next file opened would otherwise take their place."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_WRONLY)

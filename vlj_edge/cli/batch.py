@@ -1,4 +1,4 @@
-"""Several videos, or folders of them, one after the other: narrate --out, and classify with several sources."""
+"""Several videos or folders, one after another: narrate --out, and classify with several sources."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Output:
 
 
 def stands_for_videos(source: str) -> bool:
-    """Return whether a source is a pattern, or a folder that holds videos and no images, of which it would be one."""
+    """Return whether a source stands for several videos: a pattern, or a folder of videos without images."""
     from vlj_edge.runtime.video.recordings.folders import find_videos
 
     path = Path(source)
@@ -47,7 +47,7 @@ def stands_for_videos(source: str) -> bool:
 
 
 def videos_of(sources: Sequence[str]) -> list[Path]:
-    """Return absolute paths: what find_videos() finds, and folders that hold images and no video, each of them one.
+    """Return the absolute paths of videos: those that find_videos() finds, and each folder of images without videos.
 
     Raises:
         VljEdgeError: a source does not exist, is an address, a camera or stdin, or holds none.
@@ -78,7 +78,7 @@ def _has_images(folder: Path) -> bool:
 
 
 def each_video(videos: Sequence[Path], work: Callable[[Path], None]) -> None:
-    """Call `work` with every video. One that fails is named on stderr, and the others go on.
+    """Call `work` with every video. An error of one is printed on stderr, and the others follow.
 
     Raises:
         VljEdgeError: at the end, where a video could not be read completely.
@@ -97,13 +97,14 @@ def each_video(videos: Sequence[Path], work: Callable[[Path], None]) -> None:
 
 
 def output_paths(videos: Sequence[Path], folder: Path, suffix: str) -> dict[Path, Path]:
-    """Return a file in `folder` for each video: at its place below the folder that all have in common, named after it.
+    """Return a path in `folder` for each video, named after it, in the same subfolder as below the videos' common
+    folder.
 
     Videos whose files would have the same name keep their suffix: a.mp4.srt and a.mov.srt.
     """
     common = Path(os.path.commonpath([str(video.parent) for video in videos]))
     named = {video: video if video.is_dir() else video.with_suffix("") for video in videos}
-    while True:  # with its suffix, one may be called as another without
+    while True:  # a name with its suffix may equal another one without
         uses = Counter(str(name).casefold() for name in named.values())
         shared = [video for video, name in named.items() if name != video and uses[str(name).casefold()] > 1]
         if not shared:
@@ -151,7 +152,7 @@ def narrate_videos(
                         narrations.append(narration)
                         for sink in sinks:
                             sink.put(Event(valid_unicode(str(video)), narration, time.time(), number))
-                except VljEdgeError as error:  # what could be read is written all the same
+                except VljEdgeError as error:  # texts of the part that was read are still written
                     broken = error
         path.parent.mkdir(parents=True, exist_ok=True)
         refuse_overwriting("--out", path, videos)

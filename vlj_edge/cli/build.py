@@ -81,7 +81,7 @@ def build_for(
 
 
 def runtime_for(sm: str | None) -> tuple[TensorRtPackage, RuntimeId]:
-    """Return the TensorRT package, and what to build for: the card in this machine, or `sm` ahead of time.
+    """Return the TensorRT package, and the device to build for: the card in this machine, or `sm` ahead of time.
 
     Raises:
         VljEdgeError: there is no TensorRT, or it cannot build for `sm`; or `sm` is None and there is no card.

@@ -70,13 +70,13 @@ def classify(
 ) -> None:
     """Rank labels by how well they describe SOURCE: one answer for all of it, or with --stream one at every change.
 
-    Of a camera the one answer comes on Ctrl-C. A video in which several things happen is on average like none of them:
-    use --stream.
+    For a camera, the answer is printed on Ctrl-C. If several things happen in a video, its average resembles none of
+    them: use --stream.
 
-    The number beside a label is its probability, given that one of the labels is right; they add up to 1. If even the
+    The number beside a label is its probability if one of the labels is right; they add up to 1. If even the
     nearest label has a cosine (in --json) below --none-below, the answer is 'none of these'.
 
-    Of several videos, or a folder of them, the nearest label of each is printed on a line.
+    For several videos, or a folder, one line is printed for each video, with its nearest label.
     """
     from vlj_edge.runtime.embedding.labels import load_bank, make_bank, read_labels
 
@@ -105,7 +105,7 @@ def classify(
 
 @dataclass(frozen=True)
 class _Job:
-    """What is asked of every source."""
+    """The arguments that are the same for every source."""
 
     model: Model
     bank: LabelBank
@@ -123,7 +123,7 @@ class _Job:
                 yield run
 
     def print_answer(self, uri: str) -> None:
-        """Print one answer for all of a source, or for what was there until Ctrl-C."""
+        """Print one answer for a whole source, or for the part until Ctrl-C."""
         from vlj_edge.runtime.embedding.classify import classify
 
         from .interrupts import until_broken, until_interrupted, was_interrupted

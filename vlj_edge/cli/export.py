@@ -87,7 +87,7 @@ class _Arguments:
     help="tensorrt: also build engines, for this machine's card or for --target.",
 )
 @click.option("--fp16", is_flag=True, help="The same as --precision fp16.")
-@click.option("--precision", help="What the engines compute in; the export fails if parity does not hold.")
+@click.option("--precision", help="Number format of the engines; the export fails if parity does not hold.")
 @click.option(
     "--flavour",
     type=click.Choice(["native", "portable", "fused"]),
@@ -151,7 +151,7 @@ def _checked_request(arguments: _Arguments, goal: Target | None) -> ExportReques
     if calibrate_on is None:
         check_clips(request)
     if arguments.engine == "tensorrt":
-        # Fail before an export that takes minutes, if no TensorRT can build for the target.
+        # Fail before the export, which takes minutes, if no TensorRT can build for the target.
         runtime_for(goal.sm if goal is not None else None)
     if calibrate_on is not None:
         from vlj_edge.runtime.video.clips import spread_clips
@@ -220,7 +220,7 @@ def _print_summary(exported: Exported) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    # In a pipe rich would cut the tables at 80 columns.
+    # In a pipe, rich would cut the tables at 80 columns.
     width = None if sys.stdout.isatty() else 120
     console = Console(highlight=False, markup=False, soft_wrap=True, width=width)
     table = Table("engine", "precision", "opset", "nodes a layer", "MB", title="engines", title_justify="left")

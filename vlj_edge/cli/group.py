@@ -1,4 +1,4 @@
-"""The group of all commands, and how their errors become one line and an exit code."""
+"""The group of all commands; errors become one line and an exit code."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from .verify import verify
 
 
 class _Group(click.Group):
-    """Commands among whose arguments -?size=640x480 is a source, no option."""
+    """A group whose commands take -?size=640x480 as a source, not as an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Spell such sources as pipe:, or ./ if there is such a file."""
+        """Rewrite such sources to pipe:..., or ./... if a file of that name exists."""
         spelled = [
             (f"./{arg}" if os.path.exists(arg) else f"pipe:{arg[1:]}") if arg[:2] == "-?" else arg for arg in args
         ]
@@ -45,8 +45,7 @@ class _Group(click.Group):
 def cli() -> None:
     """VL-JEPA on the device: one embedding per clip window, words only when the meaning changes.
 
-    A bundle holds a model as files that run without torch. The one that is part of this package, nano, is used where no
-    other is named.
+    A bundle holds a model as files that run without torch. The default is nano, which is part of this package.
 
     Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 it failed, 2 the call was wrong, 130
     interrupted.
@@ -62,7 +61,7 @@ for command in (*USING_MODELS, *MAKING_BUNDLES):
 def run(arguments: list[str] | None) -> int:
     """Run a command and return its exit code; errors and warnings are written to stderr, one line each."""
     _print_warnings()
-    for stream in (sys.stdout, sys.stderr):  # a file's name may be no text in the terminal's encoding
+    for stream in (sys.stdout, sys.stderr):  # a file name may not be valid in the terminal's encoding
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -75,12 +74,12 @@ def run(arguments: list[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return 130
     except VljEdgeError as error:
-        if was_interrupted():  # such as ImportError, into which a native module turns KeyboardInterrupt
+        if was_interrupted():  # such as ImportError, which native modules raise instead of KeyboardInterrupt
             return 130
         click.echo(f"error: {error}", err=True)
         return 1
     except BrokenPipeError:
-        # The reader of stdout has gone (| head). Without another stdout, Python reports that once more as it exits.
+        # The reader of stdout has gone (| head). Unless stdout is replaced, Python reports that again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -91,7 +90,7 @@ def run(arguments: list[str] | None) -> int:
 
 
 def _with_file_named(error: click.NoSuchOption, arguments: list[str]) -> click.UsageError:
-    """Add what to write for a file whose name was taken for an option."""
+    """Add a remedy to the error about a file name that was taken for an option."""
     for argument in arguments:
         if argument.startswith("-") and argument != "-" and os.path.exists(argument):
             return click.UsageError(f"{error.message} Write ./{printable(argument)} for the file.", error.ctx)
@@ -99,7 +98,7 @@ def _with_file_named(error: click.NoSuchOption, arguments: list[str]) -> click.U
 
 
 def _print_warnings() -> None:
-    """Write what the runtime logs under the name of the package to stderr."""
+    """Write the package's log warnings to stderr."""
     log = logging.getLogger("vlj_edge")
     if not log.handlers:
         log.addHandler(_StderrHandler())
@@ -107,7 +106,7 @@ def _print_warnings() -> None:
 
 
 class _StderrHandler(logging.Handler):
-    """Writes warnings as the errors are written, to what is stderr at that time."""
+    """Writes warnings in the format of errors, to the current sys.stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(f"{record.levelname.lower()}: {printable(record.getMessage())}", err=True)

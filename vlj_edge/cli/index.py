@@ -55,7 +55,7 @@ def index(
 
     from ..errors import VljEdgeError, printable
 
-    find_videos(paths)  # fail on a missing path before the store is made
+    find_videos(paths)  # fail on a missing path before the store is created
     with load_model(bundle, engine_options) as model, Store(uri, model.manifest, query, write=True) as store:
         if prune:
             for gone in remove_missing(store, paths):
@@ -75,29 +75,30 @@ def index(
 
 
 class _Bar:
-    """A bar on stderr, where that is a terminal. It counts bytes: how long videos are is known once they are open."""
+    """A progress bar on stderr, if that is a terminal. It counts bytes, since durations are known only once videos are
+    open."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         console, columns = stderr_console(), (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        # Only what goes to this terminal as well may be moved above the bar.
+        # Only output to the same terminal may be moved above the bar.
         moved = sys.stdout.isatty()
         self.shown = Progress(
             *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=moved
         )
         self._task = self.shown.add_task("videos", total=None)
         self._sizes: dict[str, int] = {}
-        self._shares: dict[str, float] = {}  # of each video, what was read
+        self._shares: dict[str, float] = {}  # of each video, the fraction that was read
 
     def plan(self, videos: list[Video]) -> None:
-        """Count these videos too. None is being read meanwhile."""
+        """Add these videos to the total. None is being read at this time."""
         self._sizes |= {video.path: video.size for video in videos}
         self._shares |= {video.path: 0.0 for video in videos}
         self.shown.update(self._task, total=sum(self._sizes.values()))
 
     def update(self, path: str, share: float) -> None:
-        """Show that this share of a video was read, 0 to 1."""
+        """Show the fraction of a video that was read, 0 to 1."""
         self._shares[path] = share
         done = sum(part == 1 for part in self._shares.values())
         self.shown.update(

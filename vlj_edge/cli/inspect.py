@@ -64,7 +64,7 @@ def _print(directory: Path, manifest: Manifest) -> None:
 
 
 def _cosines(manifest: Manifest) -> dict[str, str]:
-    rows = manifest.parity.get("rows")  # for people only: an unexpected form is no error
+    rows = manifest.parity.get("rows")  # for display only: an unexpected form is no error
     pairs = (
         [(row.get("engine"), row.get("cosine")) for row in rows if isinstance(row, dict)]
         if isinstance(rows, list)

@@ -1,9 +1,9 @@
 """Ctrl-C and SIGTERM (with which systemd stops a service): exit code 130, no traceback, and no half-written line.
 
-There are three phases. While Python imports, and after the command has ended, a signal ends the process at once. While
-the command runs, the first raises KeyboardInterrupt, so that totals are still written; the next ends the process at
-once. Python raises KeyboardInterrupt between any two instructions, also in the middle of writing a line, which loses
-the line: `interrupts_deferred` delays it.
+During imports and after the command has ended, a signal ends the process at once. While the command runs, the first
+signal raises KeyboardInterrupt, so that totals are still written; the next one ends the process at once. Python raises
+KeyboardInterrupt between any two instructions, also in the middle of writing a line, which loses the line:
+`interrupts_deferred` delays it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 
 _MOST_DEFERRED = 2  # signals that a deferring block may delay, in case it never ends
 _received = 0
-_deferring = 0  # blocks that are running, one inside another
+_deferring = 0  # nested blocks in progress
 _pending = False
 
 
@@ -41,7 +41,7 @@ def install_handlers() -> None:
 
 
 def was_interrupted() -> bool:
-    """Return whether a signal has come: an error after it may be no more than its consequence."""
+    """Return whether a signal has come: an error after it may only be a consequence."""
     return _received > 0
 
 
@@ -60,13 +60,13 @@ def interrupts_deferred() -> Iterator[None]:
 
 
 def until_interrupted(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield items to their end or the first signal, so that what was found until then can be printed."""
+    """Yield items until they end or a signal comes, so that results so far can be printed."""
     with suppress(KeyboardInterrupt):
         yield from items
 
 
 def until_broken(find: Callable[[], Iterable[Item]]) -> Iterator[Item]:
-    """Yield what find() returns. If the source broke off, yield what was found until then before the error goes on."""
+    """Yield the result of find(). If the source broke off, yield the results so far before the error is raised."""
     try:
         yield from find()
     except SourceBrokeOff as error:

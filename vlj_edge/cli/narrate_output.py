@@ -1,4 +1,4 @@
-"""What narrate prints besides narrations: totals, counts, and changes of a source's state."""
+"""Other output of narrate: totals, counts, and changes of a source's state."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class NumberRange(click.FloatRange):
-    """A number between two, and not nan, which is neither below nor above any."""
+    """A float in a range that also refuses nan, which passes click's comparisons."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number."""
@@ -34,7 +34,7 @@ _BACKENDS = "onnxruntime, openvino or tensorrt; the fastest that works here if n
 SOURCE = (  # the last words of the help of every command with one
     "SOURCE is a video file, an image, a folder of images, a camera (0, /dev/video0, csi://0, gst:PIPELINE), an address"
     " (rtsp://, http://, rtmp://, udp://, rtp://), or - for a video on stdin; pipe:size=640x480,rate=25,format=bgr24"
-    " for raw frames, pipe:live=1 for what is live. What exists on disk is a path, whatever its name."
+    " for raw frames, pipe:live=1 for a live stream. A name that exists on disk is always a path."
 )
 
 bundle_argument = click.argument("bundle", required=False, type=click.Path(path_type=Path))
@@ -47,11 +47,11 @@ engines_option = click.option(
     help="Folder of TensorRT engines that were built elsewhere; only use engines that you trust.",
 )
 verbose_option = click.option(
-    "-v", "--verbose", is_flag=True, help="Also print what runs the engines and why, and what decodes each video."
+    "-v", "--verbose", is_flag=True, help="Also print the backend, why it was chosen, and the decoder of each video."
 )
 file_type = click.Path(path_type=Path, dir_okay=False)
-query_option = click.option("--query", help="What the model is asked; the bundle's query if not given.")
-label_query_option = click.option("--query", help="What the model is asked; the bundle's label query if not given.")
+query_option = click.option("--query", help="Query to the model; the bundle's if not given.")
+label_query_option = click.option("--query", help="Query to the model; the bundle's query for labels if not given.")
 bank_option = click.option(
     "--bank", type=click.Path(path_type=Path), help="Label bank (.npz) that vlj-edge labels wrote."
 )
@@ -67,20 +67,20 @@ rotate_option = click.option(
     type=click.Choice(["0", "90", "180", "270"]),
     default="0",
     callback=lambda context, parameter, value: int(value),
-    help="Turn the picture clockwise by so many degrees, for a camera that is mounted otherwise.",
+    help="Degrees to rotate the picture clockwise, for a camera that is not mounted upright.",
 )
 decoder_option = click.option(
     "--decoder",
     type=click.Choice(["auto", "software", "hardware"]),
     default="auto",
-    help="What decodes files and network streams; auto takes hardware that works. -v says which.",
+    help="Decoder of files and network streams; auto uses hardware if it works. -v prints which.",
 )
 json_lines_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How the engines of a command are run: --backend, --engines, --threads and -v."""
+    """The values of --backend, --engines, --threads and -v."""
 
     backend: str | None
     engines: Path | None
@@ -105,7 +105,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_model(bundle: Path | None, options: EngineOptions, **settings: Any) -> Model:
-    """Open a bundle (nano if None) as the options ask and report the backend.
+    """Open a bundle (nano if None) with these options and report the backend.
 
     Args:
         settings: further arguments of Model.

@@ -1,4 +1,4 @@
-"""What of a source a command reads, and how: --start, --end, --duration, --fps, --image-times, --rotate, --decoder."""
+"""Options for reading a source: --start, --end, --duration, --fps, --image-times, --rotate, --decoder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
-    """A time: 90, 90.5, 500ms, 90s, 1.5min, 1h, or as a clock shows it, 1:30, 0:01:30.5."""
+    """A time: 90, 90.5, 500ms, 90s, 1.5min, 1h, or in clock notation, 1:30, 0:01:30.5."""
 
     name = "time"
 
@@ -43,7 +43,7 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 
 
 @dataclass(frozen=True)
 class PartOptions:
-    """What --start, --end or --duration, --fps, --image-times, --rotate and --decoder ask for; see open_source()."""
+    """The values of --start, --end or --duration, --fps, --image-times, --rotate and --decoder; see open_source()."""
 
     start: float = 0.0
     end: float | None = None
@@ -63,7 +63,7 @@ class PartOptions:
         """Open that part of a source for a model.
 
         Args:
-            every_frame: also frames that the model does not sample.
+            every_frame: give all frames, not only those that the model samples.
             settings: of open_source().
         """
         from vlj_edge.runtime.video.uri import open_source
@@ -85,9 +85,9 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --start, --end, --duration, --fps, --image-times, --rotate and --decoder to a command, which gets them as one
     `part`."""
 
-    @click.option("--start", type=Seconds(), default=0.0, help="Begin at this time of the video, such as 90 or 1:30.")
+    @click.option("--start", type=Seconds(), default=0.0, help="Start at this time of the video, such as 90 or 1:30.")
     @click.option("--end", type=Seconds(), help="Stop at this time of the video.")
-    @click.option("--duration", type=Seconds(), help="Stop so long after --start.")
+    @click.option("--duration", type=Seconds(), help="Time to read after --start.")
     @click.option(
         "--fps",
         type=NumberRange(0.001, 1000),

@@ -49,8 +49,8 @@ def profile(
 ) -> None:
     """Narrate SOURCE with BUNDLE and show the time of each stage, energy where it can be measured, and warnings.
 
-    Without SOURCE, a synthetic minute in which something moves in every other four seconds. Without BUNDLE, nano. One
-    argument alone is BUNDLE if it is a folder without images, and SOURCE otherwise.
+    Without SOURCE, a synthetic minute with alternating 4 s of movement and rest is used; without BUNDLE, nano. A
+    single argument is BUNDLE if it is a folder without images, otherwise SOURCE.
     """
     from vlj_edge.runtime.model import NO_GATES
     from vlj_edge.runtime.profiling import report
@@ -98,7 +98,7 @@ def _bundle_and_source(first: str | None, second: str | None, part: PartOptions)
     """Return the bundle and the source that the arguments name.
 
     Raises:
-        click.UsageError: a part of a source, and no source.
+        click.UsageError: options for a part of a source were given without a source.
     """
     from vlj_edge.runtime.video.recordings.image_files import IMAGE_SUFFIXES
 

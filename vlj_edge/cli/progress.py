@@ -1,4 +1,4 @@
-"""How far a command has come, on stderr, where that is a terminal."""
+"""Progress of a command, on stderr, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def stderr_console() -> Console:
-    """Return a console on stderr. Bars are drawn only where that is a terminal, whatever FORCE_COLOR asks for."""
+    """Return a console on stderr. Bars are drawn only if that is a terminal, whatever FORCE_COLOR says."""
     from rich.console import Console
 
     return Console(stderr=True, force_terminal=sys.stderr.isatty())
@@ -47,7 +47,7 @@ def progress(run: Run[Any], source: Source) -> Iterator[None]:
         )
         return line
 
-    # Only what goes to this terminal as well may be moved above the bar.
+    # Only output to the same terminal may be moved above the bar.
     moved = sys.stdout.isatty()
     with Live(get_renderable=bar, console=stderr_console(), transient=True, redirect_stdout=moved):
         yield

@@ -1,4 +1,4 @@
-"""narrate --record: a live source in segments as it comes, a recording as one film once its texts are known."""
+"""narrate --record: a live source is written in segments as it comes, a recording as one video after narration."""
 
 from __future__ import annotations
 
@@ -31,12 +31,11 @@ class Recorded:
     Args:
         source: with all its frames.
         reopen: opens it once more.
-        path: of the film; of a live source, the folder and the beginning of the segments' names.
-        cleanup: closes and removes what this leaves.
+        path: of the video; for a live source, the folder and the start of the segments' names.
+        cleanup: closes and removes temporary resources.
 
     Attributes:
-        source: to be narrated in its place.
-        sinks: to be given its texts.
+        source: narrate this one instead. sinks: sinks that must get its texts.
 
     Raises:
         VljEdgeError: nothing can be written there.
@@ -66,10 +65,10 @@ class Recorded:
             self._reopen = lambda: open_source(kept)
 
     def finish(self, narrations: list[Narration]) -> None:
-        """Write the film of a recording. Call it once all texts are there.
+        """Write the video of a recording. Call it when all texts are known.
 
         Raises:
-            VljEdgeError: it cannot be read again, or not be written. No film is left then.
+            VljEdgeError: it cannot be read again or written; then no file is left.
         """
         from vlj_edge.runtime.sinks.film import write_film
         from vlj_edge.runtime.sinks.fonts import missing_letters

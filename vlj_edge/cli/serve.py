@@ -45,15 +45,15 @@ _SHUTDOWN_SECONDS = 3  # for open connections
 @click.command(short_help="Narrate cameras until stopped, with a page to watch and an API.", epilog=SOURCE)
 @click.argument("sources", metavar="[SOURCE...]", nargs=-1)
 @click.option("--config", type=file_type, help="Read sources and options from this TOML file; read again on SIGHUP.")
-@click.option("--host", help="Address to listen at; one that others can reach needs a token.  [default: 127.0.0.1]")
+@click.option(
+    "--host", help="Address to listen at; one that other machines can reach needs a token.  [default: 127.0.0.1]"
+)
 @click.option("--port", type=click.IntRange(0, 65535), help="[default: 8765]")
 @click.option("--token", envvar="VLJ_EDGE_TOKEN", help="Secret that a browser or program must present.")
 @click.option("--token-file", type=file_type, help="Read the token from this file.")
 @bundle_option
 @query_option
-@click.option(
-    "--loop", is_flag=True, default=None, help="Begin again when a recording has ended.  [default: its source ends]"
-)
+@click.option("--loop", is_flag=True, default=None, help="Repeat recordings.  [default: its source ends]")
 @click.option("--store", help="Keep embeddings in this library, and search it from the page.")
 @click.option("--profile", type=output_file, help="File in which the page saves settings; read at the start.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log on stderr.  [default: text]")

@@ -1,4 +1,4 @@
-"""Sources as the command line names them: NAME=SOURCE, or SOURCE alone."""
+"""Sources in the form of the command line: NAME=SOURCE, or SOURCE alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def parse_sources(
 def name_and_uri(argument: str) -> tuple[str, str]:
     """Return the name and the URI of a source. One without a name is named after its address, without credentials.
 
-    What exists is a path, even if its name has an equals sign.
+    A path that exists is a path, even if it has an equals sign.
     """
     name, mark, uri = argument.partition("=")
     # rtsp://host/?a=b and ./a=b.mp4 have no name, a=b.mp4 has one

@@ -1,6 +1,6 @@
 """Launch parameters and rotary tables of the attention kernel (export/kernels/attention.cu, rotary.cuh).
 
-Everything that the kernel cannot do is an error here, before anything is launched.
+Unsupported shapes and types are errors here, before a launch.
 """
 
 from __future__ import annotations
