@@ -44,7 +44,8 @@ with closing(vlj_edge.open_source(sys.argv[1])) as source:
 _WEBCAM = """
 from contextlib import suppress
 import vlj_edge
-from vlj_edge.runtime.video.cameras.camera import CameraAddress, CameraSource
+from vlj_edge.runtime.video.cameras.camera import CameraSource
+from vlj_edge.runtime.video.cameras.camera_address import CameraAddress
 with suppress(vlj_edge.VljEdgeError):
     CameraSource(CameraAddress("webcam", "/dev/video99"))
 print("tried")

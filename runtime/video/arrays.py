@@ -1,4 +1,4 @@
-"""From what a caller gives as a source to the source: also frames that a program already has."""
+"""Sources from Python objects: a source, a URI, or frames that a program already has."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ from .uri import open_source
 AnySource: TypeAlias = str | Path | int | Source | npt.NDArray[np.uint8] | Iterable[tuple[float, Any]]
 
 
-def to_source(given: AnySource, frames_per_second: float) -> Source:
-    """Return the source that a caller gives or names.
+def to_source(source: AnySource, frames_per_second: float) -> Source:
+    """Return a source for an object that a caller passes.
 
     Args:
-        given: a Source; what open_source() takes; frames, uint8 [frames, height, width, 3], BGR; or an iterable of
-            (seconds, image), image uint8 [height, width, 3], BGR, seconds never decreasing. NumPy arrays, or what
-            becomes one: CuPy's, PyTorch's tensors.
-        frames_per_second: what the model samples, and the rate of an array's frames.
+        source: a Source; what open_source() takes; frames, uint8 [frames, height, width, 3], BGR; or an iterable of
+            (seconds, image), image uint8 [height, width, 3], BGR, seconds never decreasing. Arrays may be NumPy's,
+            CuPy's, PyTorch tensors, or anything that NumPy converts.
+        frames_per_second: rate at which the model samples; also the rate of an array's frames.
 
     Raises:
         VljEdgeError: it cannot be opened.
-        TypeError: it is something else.
+        TypeError: it is of another type.
     """
-    if isinstance(given, Source):
-        if getattr(given, "period", None) is None:
-            raise VljEdgeError(f"{type(given).__name__} has no period: set it to the seconds between two frames")
-        return given
-    if isinstance(given, str | Path | int):
-        return open_source(given, sampled_at=frames_per_second)
-    if _is_array(given):
-        array = _on_host(given)
+    if isinstance(source, Source):
+        if getattr(source, "period", None) is None:
+            raise VljEdgeError(f"{type(source).__name__} has no period: set it to the seconds between two frames")
+        return source
+    if isinstance(source, str | Path | int):
+        return open_source(source, sampled_at=frames_per_second)
+    if _is_array(source):
+        array = _on_host(source)
         if array.ndim != 4:
             raise TypeError(f"an array {list(array.shape)} is no video: give [frames, height, width, 3], uint8, BGR")
         return _PairSource(((index / frames_per_second, image) for index, image in enumerate(array)), frames_per_second)
-    if isinstance(given, Iterable) and not isinstance(given, bytes | bytearray | dict | set):
-        return _PairSource(given, frames_per_second)
+    if isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | dict | set):
+        return _PairSource(source, frames_per_second)
     raise TypeError(
-        f"a {type(given).__name__} is no source: give a path, an address, a camera's number, a Source, an array of"
+        f"a {type(source).__name__} is no source: give a path, an address, a camera's number, a Source, an array of"
         " frames or an iterable of (seconds, image)"
     )
 
 
 class _PairSource(Source):
-    """Pairs of time and image. Reads the next pair when it is needed; a generator is closed at the end.
+    """Pairs of time and image. The next pair is read when it is needed; a generator is closed at the end.
 
     Raises, while the frames are read:
-        TypeError: what comes is no such pair.
+        TypeError: an item is no such pair.
     """
 
     def __init__(self, pairs: Iterable[Any], frames_per_second: float) -> None:
@@ -68,10 +68,10 @@ class _PairSource(Source):
         latest = -math.inf
         iterator = iter(self._pairs)
         try:
-            for pair in iterator:
+            for item in iterator:
                 if self._stop.is_set():
                     return
-                time, image = _checked(pair)
+                time, image = _checked(item)
                 if time < latest:
                     raise TypeError(f"a frame of {time:g} s follows one of {latest:g} s: give them in order of time")
                 latest = time
@@ -81,7 +81,7 @@ class _PairSource(Source):
                 iterator.close()  # type: ignore[attr-defined]
 
     def interrupt(self) -> None:
-        """See Source. A pair that is being waited for is still waited for."""
+        """See Source. It does not end a wait for the next pair."""
         self._stop.set()
 
     def close(self) -> None:
@@ -89,15 +89,15 @@ class _PairSource(Source):
         self._stop.set()
 
 
-def _checked(pair: Any) -> tuple[float, Image]:
+def _checked(item: Any) -> tuple[float, Image]:
     try:
-        time, image = pair
+        time, image = item
         time = float(time)
         if not math.isfinite(time) or not _is_array(image):
             raise ValueError
     except (TypeError, ValueError):
         raise TypeError(
-            f"{_short(pair)} is no frame: give (seconds, image), the image uint8 [height, width, 3]"
+            f"{_short(item)} is no frame: give (seconds, image), the image uint8 [height, width, 3]"
         ) from None
     array = _on_host(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
@@ -110,7 +110,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _on_host(array: Any) -> Any:
-    """Return it as a NumPy array. CuPy arrays have get(), PyTorch's tensors cpu()."""
+    """Return a NumPy array. CuPy arrays have get(), PyTorch tensors cpu()."""
     for move in ("get", "cpu"):
         if hasattr(array, "__cuda_array_interface__") and hasattr(array, move):
             array = getattr(array, move)()

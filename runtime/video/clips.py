@@ -20,7 +20,7 @@ from .uri import open_source
 def spread_clips(
     source: str | Path | Source, clip: Clip, preprocess: Preprocess, most: int
 ) -> list[npt.NDArray[np.float32]]:
-    """Return at most `most` clips, evenly spread over a source that ends.
+    """Return at most `most` clips, evenly spread over a recording.
 
     Each is float32 [1, frames, 3, crop, crop], normalised.
 

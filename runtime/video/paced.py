@@ -1,4 +1,4 @@
-"""A recording that is read at the pace of its times, as a camera gives its frames."""
+"""A recording that is read in real time, like a camera."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _MOST_LATE = 1.0  # seconds
 
 
 class PacedSource(WrappedSource):
-    """A recording in real time: each frame comes when its time has come, and those there is no time for are skipped.
+    """A recording in real time: each frame is yielded at its time, and frames that are too late are skipped.
 
-    Where reading itself takes longer than real time, or the process stood still, the recording goes on later: it never
-    lags by more than a second.
+    If reading is slower than real time, or the process was suspended, the schedule is moved: the lag never exceeds a
+    second.
 
     Attributes:
         origin: time.monotonic() at which time 0 of the recording is played; None before the first frame.
@@ -55,7 +55,7 @@ class PacedSource(WrappedSource):
         super().close()
 
     def _wait_for(self, seconds: float) -> bool:
-        """Wait for a time of the recording; False if this was interrupted."""
+        """Wait until a time of the recording; return False if interrupted."""
         now = time.monotonic()
         if self.origin is None or now - self.origin - seconds > _MOST_LATE:
             self.origin = now - seconds

@@ -1,4 +1,4 @@
-"""Which part of a source is read."""
+"""The part of a source that is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .source import Frame, Source, WrappedSource
 
 ImageTimes: TypeAlias = Literal["rate", "file", "exif"]
 
-_LATE = 1.0  # seconds; the last frames of a live source may come so long after they are due
+_LATE = 1.0  # seconds by which the last frames of a live source may be late
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Part:
             raise VljEdgeError(f"a rate of images and their times of {self.image_times} exclude each other: give one")
 
     def length_of(self, duration: float | None) -> float | None:
-        """Return how many seconds of a source of that duration are read; None if that is not known."""
+        """Return how many seconds of a source of that duration are read; None if unknown."""
         ends = [end for end in (duration, self.end) if end is not None]
         return max(0.0, min(ends) - self.start) if ends else None
 
@@ -75,7 +75,7 @@ def check_rate(frames_per_second: float | None) -> None:
 
 
 class LiveUntil(WrappedSource):
-    """A live source up to a time. One that gives nothing any more is interrupted a second later.
+    """A live source up to a time. If it gives no frames, it is interrupted a second later.
 
     Args:
         end: seconds; frames from it on are left out.

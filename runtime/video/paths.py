@@ -21,8 +21,8 @@ from .source import Source
 def path_of(uri: str | Path | int) -> Path | None:
     """Return the path that a URI names; None if it names a camera, a stream or a pipe.
 
-    What exists is a path, whatever else its name could mean: a folder called 2024, or a file called pipe:1. Only `-` is
-    always stdin; `./-` is the file. In a file:// URI any byte of a name may be percent-encoded.
+    A name that exists is a path, whatever else it could mean: a folder called 2024, or a file called pipe:1. Only `-`
+    is always stdin; `./-` is the file. In a file:// URI any byte of a name may be percent-encoded.
 
     Raises:
         VljEdgeError: it is empty, or a file:// URI of another machine.
@@ -44,10 +44,10 @@ def path_of(uri: str | Path | int) -> Path | None:
 
 
 def open_path(path: Path, part: Part, sampled_at: float | None) -> Source:
-    """Open what is at a path.
+    """Open the source at a path.
 
     Raises:
-        VljEdgeError: there is nothing, or it cannot be read.
+        VljEdgeError: there is none, or it cannot be read.
     """
     try:
         mode = path.stat().st_mode
@@ -90,7 +90,7 @@ def _path_of_file_uri(rest: str) -> Path:
             )
         rest = slash + below
     path = _unquoted(rest)
-    if not os.path.exists(path):  # a ? or # that is not percent-encoded ends the path, unless a name has it
+    if not os.path.exists(path):  # a ? or # that is not percent-encoded ends the path, unless such a file exists
         path = _unquoted(re.split("[?#]", rest, maxsplit=1)[0])
     return path
 

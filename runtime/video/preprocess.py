@@ -43,7 +43,7 @@ def crop_and_resize(image: npt.NDArray[np.uint8], preprocess: Preprocess) -> Cro
         image: uint8 [height, width, 3], BGR.
 
     Raises:
-        VljEdgeError: the image is something else.
+        VljEdgeError: the image has another shape or type.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise VljEdgeError(f"a frame is {image.dtype}{list(image.shape)}: give uint8 [height, width, 3], BGR")
@@ -76,7 +76,7 @@ def normalisation(preprocess: Preprocess) -> npt.NDArray[np.float32]:
 
 
 class SampledFrame(Protocol):
-    """A sampled frame as far as the gates know it. Compared by identity."""
+    """The part of a sampled frame that the gates use. Compared by identity."""
 
     @property
     def luminance(self) -> npt.NDArray[np.float32]:
@@ -102,7 +102,7 @@ class CpuPreprocessor:
 
     def __init__(self, pixels: Array, preprocess: Preprocess) -> None:
         self._slots = pixels[0]
-        self._held: list[CroppedFrame | None] = [None] * len(self._slots)  # what each slot holds
+        self._held: list[CroppedFrame | None] = [None] * len(self._slots)  # the frame in each slot
         self._preprocess = preprocess
         self._scale, self._bias = normalisation(preprocess).reshape(2, 3, 1, 1)
         self._scratch = np.empty(self._slots.shape[1:], np.float32)

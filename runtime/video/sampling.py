@@ -26,15 +26,15 @@ from .source import Frame, Image
 
 Cropped = TypeVar("Cropped")
 
-_SLOWER = Fraction(102, 100)  # times the seconds between samples: frames further apart are of a slower source
-_LONGEST_STEP = Fraction(21, 20)  # seconds; over longer gaps nothing is known of what was between
-_LONGEST_PERIOD = 2.0  # seconds; of a source that is so slow by itself, all frames are blended with the next
-_LEAST_SHARE = 0.02  # of the later frame, below which it is left out
-_SLOW_GAPS = 8  # in a row, before the source counts as slow
+_SLOWER = Fraction(102, 100)  # times the sample interval: a source whose frames are further apart is slower
+_LONGEST_STEP = Fraction(21, 20)  # seconds; over longer gaps frames are not blended
+_LONGEST_PERIOD = 2.0  # seconds; frames of a source with up to this period are always blended
+_LEAST_SHARE = 0.02  # of the later frame, below which it is ignored
+_SLOW_GAPS = 8  # consecutive gaps after which the source counts as slow
 
 
 class _Once(Generic[Cropped]):
-    """A value that is computed when it is first asked for; what it is computed from is let go then."""
+    """A value that is computed at the first call, which then releases its inputs."""
 
     def __init__(self, compute: Callable[[], Cropped]) -> None:
         self._compute: Callable[[], Cropped] | None = compute
@@ -48,12 +48,12 @@ class _Once(Generic[Cropped]):
 
 @dataclass(frozen=True)
 class Sample(Generic[Cropped]):
-    """What the source shows at one of the times that the model samples.
+    """The source's picture at one of the times that the model samples.
 
     Attributes:
         time: seconds.
         crop: returns the cropped frame, which is computed at the first call: many samples are in no window that is
-            looked at. Samples that show the same frame return the same object.
+            used. Samples that show the same frame return the same object.
     """
 
     time: Fraction
@@ -69,14 +69,14 @@ def samples(
 ) -> Iterator[Sample[Cropped]]:
     """Yield every sample of a source.
 
-    A sample shows the latest frame. Where frames are further apart than samples, but no more than a second or the
-    source's own period, the samples between them show both, blended by the distance in time: an encoder that sees each
-    frame twice finds no movement (results/slow_sources.json). Over longer gaps the frame is repeated, as the same
-    object. A sample comes out with the first frame after its time, or when the source ends.
+    A sample shows the latest frame. If frames are further apart than samples, but no more than a second or the
+    source's own period, the samples between them are blends of both, weighted by time: an encoder that gets each frame
+    twice finds no movement (results/slow_sources.json). Over longer gaps the frame is repeated, as the same object. A
+    sample is yielded with the first frame after its time, or when the source ends.
 
     Args:
         frames: in order of time.
-        period: nominal seconds between two frames. The last frame counts as lasting so long.
+        period: nominal seconds between two frames. The last frame has this duration.
         on_slow: called with the frames a second whenever the source has been slower than the clip for a while.
     """
     rate = _rate(clip)
@@ -152,21 +152,21 @@ def _crop_blend(earlier: Frame, later: Frame, share: float, crop: Callable[[Imag
 def windows(
     samples: Iterable[Sample[Cropped]], clip: Clip, every: float = 0.0
 ) -> Iterator[tuple[Window, list[Cropped]]]:
-    """Yield each clip window with its cropped samples, as soon as the last of them is there.
+    """Yield each clip window with its cropped samples, as soon as the last of them is available.
 
     A source shorter than a clip gives one window in which the last sample is repeated, as V-JEPA 2 treats an image as a
     clip (arXiv 2506.09985). Samples after the last whole window are left out.
 
     Args:
         samples: at the clip's rate.
-        every: seconds from the start of one window to that of the next; those between are left out, uncropped.
+        every: seconds between the starts of two windows; windows between are skipped, uncropped.
     """
     recent: deque[Sample[Cropped]] = deque(maxlen=clip.frames)
     count = 0
     due: Fraction | float = -math.inf
     for sample in samples:
         count += 1
-        if sample.time >= due:  # otherwise no window that comes out begins with it or before it
+        if sample.time >= due:  # otherwise no yielded window begins with it or before it
             recent.append(sample)
         if len(recent) == clip.frames and (count - clip.frames) % clip.stride == 0:
             yield _window((count - clip.frames) // clip.stride, recent[0].time, clip), [s.crop() for s in recent]

@@ -1,6 +1,6 @@
 """The interface of a source of frames.
 
-A source that cannot be opened, or has no frame, raises an error when it is made. One that breaks off later ends
+A source that cannot be opened, or has no frame, raises an error in its constructor. One that breaks off later ends
 normally with `incomplete` set, so that the frames before the break are still processed.
 """
 
@@ -23,7 +23,7 @@ class Frame:
     Args:
         time: seconds since the source's first frame.
         image: uint8 [height, width, 3], BGR, or a function that decodes it when it is first needed.
-        until_next: seconds to the source's next frame, where that may be left out; None: the next that comes is it.
+        until_next: seconds to the source's next frame, if that may be left out; None: the next yielded frame follows.
 
     Example:
         >>> import numpy as np
@@ -38,7 +38,7 @@ class Frame:
     @property
     def image(self) -> Image:
         """uint8 [height, width, 3], BGR."""
-        image = self._image  # read once: another thread may ask for it at the same time
+        image = self._image  # read once: another thread may use it at the same time
         if callable(image):
             image = self._image = image()
         return image
@@ -47,19 +47,19 @@ class Frame:
 class Source(ABC):
     """One pass over the frames of a video or camera, in order of time; also a context manager.
 
-    Subclass it for a camera of your own: give `period` and `frames()`, and where a read can block or something is to be
+    Subclass it for a camera of your own: define `period` and `frames()`, and if a read can block or a resource must be
     released, `interrupt()` and `close()`. These two may be called from any thread, at any time and repeatedly, while
-    another thread is in `frames()`; they return within a second. Whoever uses a source calls interrupt(), waits for the
-    thread that reads, and then calls close(), which is also called if that thread does not end.
+    another thread is in `frames()`; they return within a second. The user of a source calls interrupt(), waits for the
+    thread that reads, and then calls close(), even if that thread does not end.
 
     Attributes:
-        period: nominal seconds between two frames; the last frame counts as lasting so long.
+        period: nominal seconds between two frames; the last frame has this duration.
         shown: its name in messages.
-        live: frames arrive in real time, and those there is no time for are skipped.
+        live: frames arrive in real time, and are skipped if they arrive too fast.
         rereadable: a recording that gives the same frames when it is opened again; a pipe does not.
         rotate: degrees clockwise by which every image is turned: 0, 90, 180 or 270.
-        duration: seconds that will be read; None if that is not known.
-        seconds: how many were read so far.
+        duration: seconds that will be read; None if unknown.
+        seconds: number of seconds read so far.
         end: end of the last frame that was read, seconds from the start.
         incomplete: once iteration has ended: why it ended too early, in one line; None if everything was read.
 
@@ -95,7 +95,7 @@ class Source(ABC):
             self.end = frame.time + self.period
             self.seconds = self.end - first
             if self.rotate:
-                frame = Frame(frame.time, partial(_turned, frame, self.rotate), frame.until_next)
+                frame = Frame(frame.time, partial(_rotated, frame, self.rotate), frame.until_next)
             yield frame
 
     def __enter__(self) -> Source:
@@ -116,7 +116,7 @@ class Source(ABC):
 
 
 class WrappedSource(Source):
-    """A source whose frames are those of another one, changed or watched on their way; give frames()."""
+    """A source that passes on the frames of another one, possibly changed; subclasses define frames()."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -131,6 +131,6 @@ class WrappedSource(Source):
         self._source.close()
 
 
-def _turned(frame: Frame, degrees: int) -> Image:
-    """Return a frame's image turned clockwise."""
+def _rotated(frame: Frame, degrees: int) -> Image:
+    """Return a frame with its image rotated clockwise."""
     return np.ascontiguousarray(np.rot90(frame.image, -degrees // 90))

@@ -1,4 +1,4 @@
-"""From what a user types for a source (a path, a URL, a camera's index) to the source."""
+"""Opens the source that a user names by a path, a URL or a camera's index."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 from vlj_edge.errors import VljEdgeError, without_credentials
 
-from .cameras.camera import CameraAddress, CameraSource, CameraState
+from .cameras.camera import CameraSource, CameraState
+from .cameras.camera_address import CameraAddress
 from .cameras.local_cameras import local_camera
 from .decoding.picture_decoder import DecoderChoice
 from .network.address import HTTP_SCHEMES, STREAM_PROTOCOLS, network_address, with_plain_scheme
@@ -44,10 +45,10 @@ def open_source(
     | a path, file:// | a video file, an image, or a folder of images |
     | 0, /dev/video0, v4l2:///dev/video0?size=1280x720&fps=30&format=MJPG | a camera |
     | csi://0?size=1920x1080&fps=30&flip=2 | a camera on a Jetson's CSI connector, through GStreamer |
-    | gst:PIPELINE | what a GStreamer pipeline gives |
+    | gst:PIPELINE | the pictures of a GStreamer pipeline |
     | rtsp://, rtsps:// | a network camera |
     | rtmp://, srt://, udp://, rtp:// | a live stream |
-    | http://, https:// | MJPEG, snapshots, HLS, or a recording: what is there decides |
+    | http://, https:// | MJPEG, snapshots, HLS, or a recording, which is detected |
     | - | a video on stdin, or JPEGs one after the other; pipe:size=640x480,rate=25,format=bgr24 for raw frames,
       pipe:live=1 if it is live |
 
@@ -56,14 +57,14 @@ def open_source(
         frames_per_second: the rate of the pictures in place of their own times; of a folder's images, 4 if None.
         image_times: where the times of a folder's images come from: "rate", their modification times ("file"), or what
             the camera wrote into them ("exif").
-        sampled_at: samples a second that the caller takes, from the first frame on. Frames that none of them shows may
-            then be left out. None: every frame comes.
+        sampled_at: samples a second that the caller takes, from the first frame on. Frames that no sample shows may
+            then be left out. None: all frames are yielded.
         rotate: degrees clockwise by which every image is turned: 0, 90, 180 or 270.
-        decoder: of files and network streams: "hardware", "software", or "auto", hardware where it exists and works.
+        decoder: of files and network streams: "hardware", "software", or "auto", hardware if it works.
         keep_trying, on_state: see CameraSource; they apply to live sources only.
 
     Raises:
-        VljEdgeError: there is nothing, it cannot be read, or it has no frame.
+        VljEdgeError: there is no such source, it cannot be read, or it has no frame.
     """
     part = Part(start, end, frames_per_second, image_times, decoder)
     if not isinstance(uri, str | Path) and (not isinstance(uri, int) or uri < 0):
@@ -140,15 +141,16 @@ def _http_recording(address: CameraAddress, keep_trying: bool) -> Any:
     """Return the recording behind an http address, for VideoFile; None if it is a camera.
 
     Raises:
-        VljEdgeError: it cannot be had, and is not to be waited for: what is not there yet may be a camera.
+        VljEdgeError: it cannot be opened and `keep_trying` is not set (an address that does not answer yet may be a
+            camera).
     """
     try:
-        answer = ask(network_address(str(address.place)))
+        content = open_http(network_address(str(address.place)))
     except OSError as error:
         if keep_trying:
             return None
         raise VljEdgeError(f"{address.shown} cannot be read ({error}): {address.remedy}") from None
-    if answer.kind == "recording":
-        return answer.place
-    answer.place.close()
+    if content.kind == "recording":
+        return content.place
+    content.place.close()
     return None

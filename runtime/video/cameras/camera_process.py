@@ -1,7 +1,7 @@
-"""The process that reads one live source: main() with the arguments MEMORY NEWS, and REQUEST on stdin
+"""The process that reads one live source: main() with the arguments MEMORY PIPE, and REQUEST on stdin
 
-MEMORY and NEWS are file descriptors, see ReaderOutput. The request is JSON on stdin, because arguments can be read by
-every user of the machine.
+MEMORY and PIPE are file descriptors, see ReaderOutput. The request is JSON on stdin, because every user of the machine
+can read the arguments of a process.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from .reader_output import ReaderOutput
 
 def main() -> None:
     """Read until the source or the parent process ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches this process too: the parent ends it
-    memory, news = int(sys.argv[1]), int(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches this process too; the parent ends it
+    memory, pipe = int(sys.argv[1]), int(sys.argv[2])
     request = json.load(sys.stdin)
     threading.Thread(target=_exit_with_parent, args=(request["parent"],), daemon=True).start()
-    os.set_blocking(news, False)
-    output, last = ReaderOutput(memory, news, request["every"]), "end"
+    os.set_blocking(pipe, False)
+    output, last = ReaderOutput(memory, pipe, request["every"]), "end"
     try:
         _read(request, output)
     except (VljEdgeError, OSError) as error:
         last = f"failed {VljEdgeError(getattr(error, 'reason', None) or str(error))}"
-    os.set_blocking(news, True)
+    os.set_blocking(pipe, True)
     output.send(last)
 
 
 def _read(request: dict[str, Any], output: ReaderOutput) -> None:
-    # imported here: each reader needs libraries that the others do not
+    # imported here: each reader needs other libraries
     place = request["place"]
     if request["reader"] == "opencv":
         from .opencv_reader import read_opencv
@@ -56,7 +56,7 @@ def _read(request: dict[str, Any], output: ReaderOutput) -> None:
 def _exit_with_parent(parent: int) -> None:
     """Exit when the parent process is gone.
 
-    (Linux's signal for that, PR_SET_PDEATHSIG, comes when the thread that started this process ends; a source may
+    (Linux's signal for that, PR_SET_PDEATHSIG, is sent when the thread that started this process ends; a source may
     outlive that thread.)
     """
     while os.getppid() == parent:

@@ -1,4 +1,4 @@
-"""GStreamer pipelines that give BGR pictures to OpenCV, as text."""
+"""GStreamer pipelines, as text, that give BGR pictures to OpenCV."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vlj_edge.errors import VljEdgeError
 
 _BGR = "videoconvert ! video/x-raw,format=BGR"
 _NEWEST = {"drop": "true", "max-buffers": "1"}  # appsink keeps only the newest picture
-# What shows pictures in a window or throws them away, where a copied pipeline ends: appsink takes its place.
+# Sinks that show or discard pictures, at the end of a copied pipeline: appsink replaces them.
 _SHOWING = (
     r"auto(video)?sink|xvimagesink|ximagesink|gl(image)?sink|waylandsink|kmssink|fbdevsink|nveglglessink|nv3dsink"
     r"|nvoverlaysink|nvdrmvideosink|fake(video)?sink|fpsdisplaysink|nvegltransform"
@@ -20,12 +20,12 @@ _QUOTED = r'"(?:\\.|[^"\\])*"|' + r"'(?:\\.|[^'\\])*'"
 
 @dataclass(frozen=True)
 class Elements:
-    """GStreamer's elements of one kind of machine; NVIDIA's, unless they are replaced by others.
+    """GStreamer elements for one kind of machine; the defaults are NVIDIA's.
 
     Attributes:
-        camera: gives the pictures of CSI camera {sensor}.
-        memory: where it leaves them, in the form in which caps name it.
-        converter: brings them into the CPU's memory and turns or mirrors them by {flip}.
+        camera: source element of CSI camera {sensor}.
+        memory: memory type of its pictures, as caps name it.
+        converter: element that copies them to the CPU's memory and rotates or mirrors them by {flip}.
     """
 
     camera: str = "nvarguscamerasrc sensor-id={sensor}"
@@ -46,19 +46,19 @@ def csi_pipeline(sensor: int, width: int, height: int, rate: Fraction, flip: int
     )
 
 
-def readable_pipeline(given: str, shown: str, elements: Elements = NVIDIA) -> str:
-    """Complete a pipeline so that OpenCV gets BGR pictures from it, the newest only.
+def readable_pipeline(pipeline: str, shown: str, elements: Elements = NVIDIA) -> str:
+    """Complete a pipeline so that OpenCV gets BGR pictures from it, always the newest.
 
-    Taken as it comes from a forum: with `gst-launch-1.0`, quotes and backslashes of a shell, with or without appsink, a
-    window in its place, pictures in NVIDIA's memory.
+    It may be a pasted command: with `gst-launch-1.0`, a shell's quotes and backslashes, with or without appsink, with a
+    window sink, with pictures in NVIDIA's memory.
 
     Raises:
-        VljEdgeError: it is empty, a quote is not closed, or it ends where no pictures come out.
+        VljEdgeError: it is empty, a quote is not closed, or its end gives no pictures.
     """
-    text = re.sub(r"\\\r?\n", " ", given).strip()
+    text = re.sub(r"\\\r?\n", " ", pipeline).strip()
     text = re.sub(r"^(\S*/)?gst-launch-1\.0(\s+-\S+)*\s+", "", text).replace(r"\(", "(").replace(r"\)", ")")
     parts = [_unquoted(part.strip()) for part in _split(text, shown)]
-    if parts and not parts[-1]:  # it ends in '!', for more to follow
+    if parts and not parts[-1]:  # it ends in '!'
         del parts[-1]
     if not parts or not all(parts):
         raise VljEdgeError(f"{shown} is no pipeline: write gst:SOURCE ! ELEMENT ! ... as for gst-launch-1.0")
@@ -75,7 +75,7 @@ def readable_pipeline(given: str, shown: str, elements: Elements = NVIDIA) -> st
 
 
 def without_pipeline_credentials(text: str) -> str:
-    """Return a pipeline, or what GStreamer says of one, with users and passwords replaced.
+    """Return a pipeline, or a message about one, with users and passwords replaced.
 
     >>> without_pipeline_credentials("rtspsrc location=rtsp://me:secret@door/1 user-pw=secret ! decodebin")
     'rtspsrc location=rtsp://***@door/1 user-pw=*** ! decodebin'
@@ -102,12 +102,12 @@ def _split(text: str, shown: str) -> list[str]:
 
 
 def _unquoted(part: str) -> str:
-    """Take off the quotes that a shell would have taken off: GStreamer waits for ever where they are around caps."""
+    """Remove the quotes that a shell would have removed: GStreamer waits for ever if they are around caps."""
     return part[1:-1].strip() if re.fullmatch(_QUOTED, part) else part
 
 
 def _to_bgr(part: str, elements: Elements) -> list[str]:
-    """Return what turns the pictures that come out of a part of a pipeline to BGR in the CPU's memory."""
+    """Return the elements that convert the pictures of a part of a pipeline to BGR in the CPU's memory."""
     if "memory:NVMM" in part or _first_word(part).startswith("nv"):
         return [elements.converter.format(flip=0), "video/x-raw,format=BGRx", _BGR]
     is_bgr = re.match(r"video/x-raw\b", part) and re.search(r"format\s*=\s*(\(string\)\s*)?\"?BGR\"?\s*(,|$)", part)
@@ -115,7 +115,7 @@ def _to_bgr(part: str, elements: Elements) -> list[str]:
 
 
 def _appsink(properties: str) -> str:
-    """Return an appsink with properties, which are kept, and those that it lacks."""
+    """Return an appsink with these properties and the defaults for missing ones."""
     lacking = [f"{name}={value}" for name, value in _NEWEST.items() if not re.search(rf"\b{name}\s*=", properties)]
     return " ".join(["appsink", *lacking]) + properties
 

@@ -9,7 +9,7 @@ from vlj_edge.errors import require
 
 
 def import_opencv() -> ModuleType:
-    """Return cv2, set up to log nothing to stderr, nor FFmpeg in it, unless the environment says otherwise.
+    """Return cv2, whose own and FFmpeg's logging to stderr is off unless the environment turns it on.
 
     Raises:
         VljEdgeError: it is not installed.

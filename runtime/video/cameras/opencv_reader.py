@@ -19,7 +19,7 @@ _BAD_IN_A_ROW = 30  # unreadable frames in a row after which the source counts a
 
 
 def read_opencv(place: str | int, backend: str, settings: dict[str, Any], shown: str, output: ReaderOutput) -> None:
-    """Read until the source ends: decode every frame, convert and publish those that are due.
+    """Read until the source ends: decode every frame; convert and publish those that are due.
 
     Args:
         place, backend, settings, shown: see CameraAddress.
@@ -55,23 +55,24 @@ def read_opencv(place: str | int, backend: str, settings: dict[str, Any], shown:
 
 
 def _open_webcam(place: str | int, settings: dict[str, Any], shown: str, output: ReaderOutput) -> Any:
-    """Return an open VideoCapture, None if there is no camera. What it does not take of the settings is a warning."""
+    """Return an open VideoCapture, None if there is no camera. Send a warning about settings that it does not
+    accept."""
     cv2 = import_opencv()
     capture = cv2.VideoCapture(place, cv2.CAP_V4L2)
     if not capture.isOpened():
         return None
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the least delay, where the driver supports it
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the lowest delay, if the driver supports it
     properties = {"width": cv2.CAP_PROP_FRAME_WIDTH, "height": cv2.CAP_PROP_FRAME_HEIGHT, "fps": cv2.CAP_PROP_FPS}
-    for name, wanted in settings.items():
+    for name, requested in settings.items():
         if name == "format":
-            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*wanted))
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*requested))
         else:
-            capture.set(properties[name], wanted)
+            capture.set(properties[name], requested)
     refused = []
-    for name, wanted in settings.items():
-        given = _fourcc(capture.get(cv2.CAP_PROP_FOURCC)) if name == "format" else capture.get(properties[name])
-        if given != wanted and (name == "format" or abs(given - wanted) > 0.01 * wanted):
-            refused.append(f"{name} {_written(given)} in place of {_written(wanted)}")
+    for name, requested in settings.items():
+        actual = _fourcc(capture.get(cv2.CAP_PROP_FOURCC)) if name == "format" else capture.get(properties[name])
+        if actual != requested and (name == "format" or abs(actual - requested) > 0.01 * requested):
+            refused.append(f"{name} {_written(actual)} in place of {_written(requested)}")
     if refused:
         device = f"/dev/video{place}" if isinstance(place, int) else place
         remedy = f"v4l2-ctl --list-formats-ext -d {device} lists what it has"
@@ -93,10 +94,10 @@ def _open_pipeline(pipeline: str, shown: str) -> Any:
     Raises:
         VljEdgeError: OpenCV has no GStreamer, or GStreamer refuses the pipeline.
     """
-    os.environ["OPENCV_LOG_LEVEL"] = "WARNING"  # in the reader process stderr is thrown away: it goes to a file here
-    said = os.memfd_create("GStreamer's messages")
+    os.environ["OPENCV_LOG_LEVEL"] = "WARNING"  # the reader process discards stderr, so it is captured in a file here
+    stderr_copy = os.memfd_create("GStreamer's messages")
     stderr = os.dup(2)
-    os.dup2(said, 2)
+    os.dup2(stderr_copy, 2)
     try:
         cv2 = import_opencv()
         if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
@@ -104,21 +105,21 @@ def _open_pipeline(pipeline: str, shown: str) -> Any:
                 f"{shown} needs an OpenCV with GStreamer, and this one has none: pip uninstall opencv-python-headless,"
                 " which hides the system's, and apt install python3-opencv"
             )
-        reason = _ill_formed(pipeline)
+        reason = _parse_error(pipeline)
         capture = None if reason else cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
         if capture is not None and capture.isOpened():
             return capture
-        reason = reason or _reason(os.pread(said, 1 << 20, 0).decode(errors="replace"))
+        reason = reason or _reason(os.pread(stderr_copy, 1 << 20, 0).decode(errors="replace"))
         raise OSError(without_pipeline_credentials(reason or "GStreamer cannot start the pipeline"))
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-        os.close(said)
+        os.close(stderr_copy)
 
 
-def _ill_formed(pipeline: str) -> str | None:
-    """Return what GStreamer's parser has against a pipeline; None if nothing, or if the library is not found. (OpenCV
-    does not say it, and waits for ever for some.)"""
+def _parse_error(pipeline: str) -> str | None:
+    """Return the error of GStreamer's parser for a pipeline; None if there is none, or if the library is not found.
+    (OpenCV does not report it, and waits for ever in some cases.)"""
 
     class Error(ctypes.Structure):
         _fields_ = [("domain", ctypes.c_uint32), ("code", ctypes.c_int), ("message", ctypes.c_char_p)]
@@ -135,7 +136,7 @@ def _ill_formed(pipeline: str) -> str | None:
 
 
 def _reason(log: str) -> str | None:
-    """Return what an element of the pipeline reported, from OpenCV's log."""
+    """Return the error that an element of the pipeline reported, from OpenCV's log."""
     found = re.search(r"GStreamer warning: .*?module (\S+) reported: (.*)", log)
     return f"{found[1]}: {found[2].strip().rstrip('.')}" if found else None
 

@@ -1,4 +1,4 @@
-"""What a reader process tells its parent: frames in shared memory, and lines in a pipe."""
+"""The output of a reader process to its parent: frames in shared memory, and lines in a pipe."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import PIL.Image
 from ..source import Image
 from .shared_frames import MOST_PIXELS, SharedFrames
 
-_SILENT_FOR = 1.0  # seconds with packets and without a frame, before the parent is told
+_SILENT_FOR = 1.0  # seconds with packets but no frame after which "waiting" is sent
 
 
 class ReaderOutput:
-    """The child's end of _ReaderProcess (camera.py).
+    """The child's end of ReaderProcess (reader_process.py).
 
-    Lines: "open RATE"; "warning TEXT"; "decoder NAME"; "frame"; "waiting", packets come, but no frame yet;
-    "failed REASON", "finished" or "end" last.
+    Lines: "open RATE"; "warning TEXT"; "decoder NAME"; "frame"; "waiting", if packets arrive but no frame yet;
+    and last "failed REASON", "finished" or "end".
 
     Args:
-        memory, news: file descriptors of the shared memory and the pipe.
-        every: seconds between two frames at least.
+        memory, pipe: file descriptors of the shared memory and the pipe.
+        every: minimum seconds between two frames.
     """
 
-    def __init__(self, memory: int, news: int, every: float) -> None:
+    def __init__(self, memory: int, pipe: int, every: float) -> None:
         self.every = every
-        self._frames, self._news = SharedFrames(memory), news
-        self._told_at, self._due = time.monotonic(), 0.0
+        self._frames, self._pipe = SharedFrames(memory), pipe
+        self._sent_at, self._due = time.monotonic(), 0.0
 
     def is_due(self, time: float) -> bool:
         """Return whether a frame of this time.monotonic() is to be published."""
@@ -36,10 +36,10 @@ class ReaderOutput:
 
     def send(self, line: str) -> bool:
         """Send a line. False if the parent is gone."""
-        self._told_at = time.monotonic()
+        self._sent_at = time.monotonic()
         try:
-            os.write(self._news, f"{line}\n".encode())
-        except BlockingIOError:  # a parent that does not read the pipe still finds the newest frame in the memory
+            os.write(self._pipe, f"{line}\n".encode())
+        except BlockingIOError:  # the parent still finds the newest frame in shared memory
             pass
         except BrokenPipeError:
             return False
@@ -47,14 +47,14 @@ class ReaderOutput:
 
     def publish(self, time: float, image: Image) -> bool:
         """Publish a frame, uint8 [height, width, 3] BGR, with its time.monotonic(). False if the parent is gone."""
-        following = self._due + self.every  # so that frames a little late do not make the rate lower
-        self._due = following if following > time else time + self.every
+        next_due = self._due + self.every  # so that slightly late frames do not lower the rate
+        self._due = next_due if next_due > time else time + self.every
         self._frames.write(time, _fitting(image))
         return self.send("frame")
 
     def packet_came(self) -> None:
-        """Note that the source sends something, which may not be a whole frame."""
-        if time.monotonic() - self._told_at > _SILENT_FOR:
+        """Record that a packet arrived, which may be only a part of a frame."""
+        if time.monotonic() - self._sent_at > _SILENT_FOR:
             self.send("waiting")
 
     def count_bad(self) -> None:

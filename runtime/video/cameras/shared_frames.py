@@ -1,7 +1,7 @@
 """Frames in memory that two processes share: one writes, the other reads the newest complete frame.
 
-There are three slots and no lock, so a writer can be killed at any time. A slot's frame number stands before and after
-its pixels, and the two differ in a frame that was not written to its end.
+There are three slots and no lock, so a writer can be killed at any time. A slot's frame number is stored before and
+after its pixels; the two differ if a frame is incomplete.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-MOST_PIXELS = 3840 * 2160  # of a frame; memory is taken as it is used
-_COUNT = 3  # slots: one that is being written, one that is being read, and the newest
+MOST_PIXELS = 3840 * 2160  # of a frame; the system allocates memory only when it is used
+_COUNT = 3  # slots: one being written, one being read, and the newest
 _STATE = struct.Struct("<QQ")  # number of the newest frame, from 1 on; frames that could not be decoded
 _SLOT = struct.Struct("<QdIIQ")  # number, time.monotonic(), height, width, number again
 _HEAD = 64
@@ -71,7 +71,7 @@ class SharedFrames:
 
     def read_newest(self, after: int) -> SharedFrame | None:
         """Return a copy of the newest frame; None if its number is not above `after`."""
-        for _ in range(_COUNT):  # a frame that is overwritten while it is read has a successor to read
+        for _ in range(_COUNT):  # if a frame is overwritten while it is read, there is a newer one
             newest, _ = _STATE.unpack_from(self._memory)
             if newest <= after:
                 return None
@@ -86,7 +86,7 @@ class SharedFrames:
 
     def close(self) -> None:
         """Release the memory."""
-        with suppress(BufferError):  # an interrupted copy still refers to it: it is released with that
+        with suppress(BufferError):  # an interrupted copy still refers to it, and releases it later
             self._memory.close()
 
     def _pixels(self, at: int, height: int, width: int) -> npt.NDArray[np.uint8]:

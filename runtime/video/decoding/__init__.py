@@ -1,4 +1,4 @@
 """From a container to pictures: FFmpeg by PyAV, hardware decoders, deinterlacing, upright images with square pixels.
 
-Where the bytes come from is in recordings/, network/ and cameras/.
+The bytes come from recordings/, network/ and cameras/.
 """

@@ -1,4 +1,4 @@
-"""From a container to pictures with the times at which a player shows them."""
+"""Decodes a container to pictures, with the times at which a player shows them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from .picture_decoder import DecoderChoice, PictureDecoder
 from .pyav import import_av, picture_stream
 
 _LOOKAHEAD = 20  # packets; a picture is shown at most 16 later than it is stored (H.264, A.3.1)
-_DISTANT = 3600.0  # seconds; times that leap further are a fault of the file, or the place where two were joined
-_DISORDER = 16  # pictures; times that go back by more start anew (two files were joined), by less are in disorder
-_BEGINNING = -10.0  # seconds; before every packet, some of which are decoded earlier than the first picture is shown
-_BAD_READS = 100  # in a row, after which the rest of a container counts as lost
-# Formats whose header states how long they last. That of others is FFmpeg's estimate.
+_DISTANT = 3600.0  # seconds; a larger jump of times is an error in the file, or the place where two files were joined
+_DISORDER = 16  # pictures; times that go back by more restart (two files were joined), by less they are out of order
+_BEGINNING = -10.0  # seconds; earlier than every packet, some of which precede the first picture
+_BAD_READS = 100  # consecutive errors after which the rest of a container counts as lost
+# Formats whose header states the duration. For others, FFmpeg estimates it.
 _STATE_DURATION = {"mov", "matroska", "asf", "flv", "mxf"}
-# Formats that store one time a packet, in order of decoding. When its picture is shown is FFmpeg's guess.
+# Formats that store one time a packet, in decoding order. FFmpeg guesses the time at which its picture is shown.
 _STATE_ORDER = {"avi", "asf"}
-_MOST_ASPECT = 16  # of a pixel; beyond it is a fault of the file, which would make pictures of gigabytes
-_JOINABLE = {"mpegts", "mpeg"}  # formats of which files can be put one behind the other
+_MOST_ASPECT = 16  # of a pixel; a larger one is an error in the file, which would make pictures of gigabytes
+_JOINABLE = {"mpegts", "mpeg"}  # formats whose files can be concatenated
 
 
 class Decoder:
-    """The pictures of a container, in the order in which they are shown.
+    """The pictures of a container, in the order of display.
 
     Packets that cannot be decoded are skipped and counted. Interlaced pictures are deinterlaced.
 
     Args:
-        container: from open_container(). Whoever opened it closes it, not during a call of this object.
+        container: from open_container(). The caller closes it, but not during a call of this object.
         shown: its name in errors.
         sampled_at: samples a second that the caller takes, counted from the first picture; None: it takes all pictures.
             Pictures that no sample shows and no other picture is predicted from are then not decoded (non-reference
@@ -40,17 +40,18 @@ class Decoder:
         choice: see PictureDecoder.
 
     Attributes:
-        by: what decodes.
+        by: name of the decoder.
         period: nominal seconds between two pictures.
         rate_is_assumed: the pictures have neither times nor a rate, and `period` is a guess.
         codec_name: FFmpeg's name of the pictures' codec.
-        bad: number of packets and pictures between the first and the last good one that could not be decoded. A
-            recording that was cut begins with some that need what was cut off, and ends in the middle of one.
-        duration: seconds from the start of the container to its end, perhaps estimated; None if it is not known.
-        declared: end of the container by its header, seconds; None if it does not say.
+        bad: number of packets and pictures between the first and the last good one that could not be decoded. (A
+            recording that was cut begins with pictures that depend on removed ones, and ends in the middle of one.)
+        duration: seconds from the start of the container to its end, possibly estimated; None if unknown.
+        declared: end of the container according to its header, seconds; None if the header has none.
         end: end of the last packet of any stream that was read, seconds.
-        last_time: of the latest good picture, be it before the part that is read, seconds; None before the first.
-        failure: what reading the container failed with, in words; None if it came to its end.
+        last_time: time of the latest good picture, even if it is before the part that is read, seconds; None before
+            the first.
+        failure: the error that ended reading; None if the container was read to its end.
 
     Raises:
         VljEdgeError: it holds no pictures that can be decoded.
@@ -70,9 +71,9 @@ class Decoder:
         self._codec.thread_type = "AUTO"
         self._codec.thread_count = 1  # the other cores run the engines
         self._is_mjpeg = self._codec.name == "mjpeg"
-        if self._is_mjpeg:  # one packet is one picture; others are concealed with grey, unless FFmpeg is told not to
+        if self._is_mjpeg:  # one packet is one picture; FFmpeg would fill damaged ones with grey
             self._codec.options = {"err_detect": "explode"}
-        timeless = container.start_time is None  # as raw H.264, whose guessed rate is what the pictures themselves say
+        timeless = container.start_time is None  # such as raw H.264, whose guessed rate is that of the pictures
         self.rate_is_assumed = timeless and not (frames_per_second or self._codec.framerate)
         average, guessed = self._stream.average_rate, self._stream.guessed_rate
         rate = frames_per_second or float((guessed if timeless else average) or average or guessed or 25)
@@ -80,11 +81,11 @@ class Decoder:
         self.codec_name: str = self._codec.name
         self.by = PictureDecoder(self._stream, shown, choice)
         self._coded_aspect = self._codec.sample_aspect_ratio
-        # With the times from which they hold. The container's comes first, until what the pictures say changes.
+        # With the times from which they are valid. The container's is first, until that of the pictures changes.
         self._aspects = [(-inf, _plausible(self._stream.sample_aspect_ratio))]
         self._formats = set(container.format.name.split(","))
         self._by_order = bool(self._formats & _STATE_ORDER)
-        # Which pictures no sample shows is told by the packets' times, as long as these are the pictures' own.
+        # The packets' times show which pictures no sample shows, as long as they are the pictures' own times.
         self._skips = sampled_at is not None and frames_per_second is None and not self._by_order
         self._origin = start_of(container)
         self.declared = self._declared()
@@ -95,16 +96,16 @@ class Decoder:
         self._first_time: float | None = None
         self._latest: float | None = None  # own time of the latest good picture
         self._stored: Any = None  # the latest packet of the pictures
-        self._unfounded_from: float | None = None  # pictures from this time on lack the key picture they begin with
-        self._times: list[float] = []  # of the packets that were read last, in order
+        self._unfounded_from: float | None = None  # pictures from this time on lack their key picture
+        self._times: list[float] = []  # of the latest packets, in order
         self._deinterlacer: Deinterlacer | None = None
 
     def pictures(self, start: float = 0.0) -> Iterator[tuple[float, Any, float | None]]:
-        """Yield, from time `start` on, the time of every picture, seconds, the picture (av.VideoFrame), and the seconds
-        to the next one, where that may be left out; otherwise None."""
+        """Yield, from time `start` on, the time of every picture, seconds, the picture (av.VideoFrame), and the
+        seconds to the next one if that may be left out, otherwise None."""
         yield from self._shown(self._from(start), start)
         if self._first_time is None and start > 0 and self._formats & _JOINABLE and self._rewind():
-            yield from self._shown(self._decoded(), start)  # its own times may start anew and never be as late
+            yield from self._shown(self._decoded(), start)  # its own times may restart and never be as late
 
     def _shown(self, pictures: Iterator[Any], start: float) -> Iterator[tuple[float, Any, float | None]]:
         clock = Clock(self.period, self._forced_rate is None)
@@ -129,25 +130,26 @@ class Decoder:
 
     @property
     def lost_after(self) -> float | None:
-        """Time of the last good picture, if the recording goes on and nothing more could be decoded; otherwise None."""
+        """Time of the last good picture if the recording continues but nothing more could be decoded, otherwise
+        None."""
         stored = self._time(self._stored)
         if stored is None or self._latest is None or stored - self._latest <= max(0.5, _DISORDER * self.period):
             return None
         return self._latest
 
     def _declared(self) -> float | None:
-        """Return what the container's header says of its length, seconds; None if it does not."""
-        if "avi" in self._formats:  # FFmpeg takes the duration of a shortened one from its size
+        """Return the duration in the container's header, seconds; None if there is none."""
+        if "avi" in self._formats:  # for a truncated file, FFmpeg computes it from the size
             return float(self._stream.frames) * self.period or None
         if not self._formats & _STATE_DURATION or not self._container.duration:
             return None
-        # MP4 says how long it is, the others when they end by their own clock.
+        # MP4 states a duration, the others an end time on their own clock.
         return float(self._container.duration / 1e6 - ("mov" not in self._formats) * max(0.0, self._origin))
 
     def _from(self, start: float) -> Iterator[Any]:
-        """Yield pictures, the first of which is not later than `start` wherever that can be had."""
+        """Yield pictures; the first is not later than `start` if possible."""
         seekable = start > 0 and self._forced_rate is None and self._container.start_time is not None
-        pixels = self._codec.format  # not pix_fmt, which crashes PyAV 17.1 where it is not known yet
+        pixels = self._codec.format  # not pix_fmt, which crashes PyAV 17.1 if it is not known yet
         seekable &= pixels is None or pixels.name != "pal8"  # a palette may be stored with the first picture only
         for earlier in (0.0, 1.0, 5.0, 30.0, 120.0) if seekable else ():
             if start <= earlier or not self._seek(start - earlier):
@@ -167,7 +169,7 @@ class Decoder:
         return self._seek(_BEGINNING) or self._seek(0.0)
 
     def _seek(self, time: float) -> bool:
-        """Go to the key picture at or before a time; False where that cannot be done, as in a pipe."""
+        """Seek to the key picture at or before a time; return False if that is impossible, as in a pipe."""
         try:
             self._container.seek(int((time + self._origin) * 1e6), backward=True)
         except import_av().error.FFmpegError:
@@ -197,7 +199,7 @@ class Decoder:
                 if packet is not None and packet.is_keyframe:
                     self._unfounded_from = self._time(packet)
                 continue
-            cut = packet is None and self.declared is None  # it may end anywhere, in the middle of a picture as well
+            cut = packet is None and self.declared is None  # it may end anywhere, even in the middle of a picture
             self._bad_since, failed = max(0, self._bad_since - (cut and failed)), False
             if self._is_mjpeg and not pictures and packet is not None:
                 self._bad_since += 1
@@ -215,7 +217,7 @@ class Decoder:
             yield from self._deinterlacer.rest()
 
     def _is_good(self, picture: Any) -> bool:
-        """Return False for a picture that is damaged, or predicted from a key picture that was."""
+        """Return False for a picture that is damaged or predicted from a damaged key picture."""
         time = self._time(picture)
         if picture.key_frame:
             self._unfounded_from = time if picture.is_corrupt else None
@@ -243,7 +245,7 @@ class Decoder:
             yield packet, self._is_sampled(packet)
 
     def _note(self, packet: Any) -> None:
-        """Keep a packet's time, if those of all so far tell which pictures can be left out."""
+        """Record a packet's time, as long as the times show which pictures can be left out."""
         if not self._skips or packet is None:
             return
         time, times = self._time(packet), self._times
@@ -254,8 +256,8 @@ class Decoder:
             insort(times, time)
 
     def _is_sampled(self, packet: Any) -> bool:
-        """Return False if no sample shows this picture: none falls between it and one that follows, nor between one
-        before it and itself, which would show both."""
+        """Return False if no sample shows this picture: none is between it and the next one, nor between the one
+        before and it, which would show both."""
         time = self._time(packet)
         if not self._skips or time is None or self._first_time is None or self._sampled_at is None:
             return True
@@ -273,13 +275,13 @@ class Decoder:
         return self._times[following] - time if following < len(self._times) else None
 
     def _read(self) -> Iterator[Any]:
-        """Yield the packets of the pictures, then None, which makes the decoder give what it still holds."""
+        """Yield the packets of the pictures, then None, which flushes the decoder."""
         av, bad_reads = import_av(), 0
         while bad_reads < _BAD_READS:
             try:
                 for packet in self._container.demux():
                     bad_reads = 0
-                    if not packet.size:  # PyAV's own mark of the end
+                    if not packet.size:  # PyAV's end marker
                         continue
                     if packet.pts is not None:
                         base, end = packet.time_base, packet.pts + (packet.duration or 0)
@@ -288,9 +290,9 @@ class Decoder:
                         self._stored = packet
                         yield packet
                 break
-            except IndexError:  # PyAV's end of a container in which a stream appeared late
+            except IndexError:  # PyAV's error at the end of a container in which a stream appeared late
                 break
-            except av.error.InvalidDataError:  # go on behind it
+            except av.error.InvalidDataError:  # continue after it
                 bad_reads += 1
                 self._bad_since += 1
             except (av.error.FFmpegError, OSError) as error:
@@ -300,7 +302,7 @@ class Decoder:
 
 
 def _plausible(aspect: Any) -> float:
-    """Return the width of a pixel by its height; 1 if it is not known, or more than any camera's or format's."""
+    """Return the width of a pixel by its height; 1 if it is unknown or larger than any real one."""
     return float(aspect) if aspect and 1 / _MOST_ASPECT <= aspect <= _MOST_ASPECT else 1.0
 
 
@@ -312,7 +314,7 @@ def start_of(container: Any) -> float:
 
 
 class Clock:
-    """Times that never go back, from times that may be missing, leap, or start again where files were joined."""
+    """Makes times that never decrease from times that may be missing, jump, or restart where files were joined."""
 
     def __init__(self, period: float, trusted: bool) -> None:
         self._period, self._trusted = period, trusted

@@ -9,7 +9,8 @@ from .pyav import import_av
 
 
 class Deinterlacer:
-    """Makes a whole picture of each interlaced one; progressive ones pass as they are. Each comes out one later."""
+    """Converts interlaced pictures to progressive ones; progressive ones are unchanged. The output is one picture
+    late."""
 
     def __init__(self) -> None:
         self._graph: Any = None
@@ -25,7 +26,7 @@ class Deinterlacer:
         yield from self._ready()
 
     def rest(self) -> Iterator[Any]:
-        """Yield what is left at the end."""
+        """Yield the remaining pictures at the end."""
         if self._graph is not None:
             self._graph.push(None)
             yield from self._ready()
@@ -44,7 +45,7 @@ def _graph(picture: Any) -> Any:
     graph = import_av().filter.Graph()
     like = {"width": picture.width, "height": picture.height, "format": picture.format}
     source = graph.add_buffer(**like, time_base=picture.time_base)
-    # one picture for one, not one for each field
+    # one picture for each, not one for each field
     filter = graph.add("bwdif", "mode=send_frame:deint=interlaced")
     sink = graph.add("buffersink")
     source.link_to(filter)

@@ -1,4 +1,4 @@
-"""A decoder of GStreamer as one of FFmpeg's packets: a Jetson's nvv4l2decoder, in a process of its own."""
+"""Decodes FFmpeg's packets with GStreamer (a Jetson's nvv4l2decoder), in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .pyav import import_av
 
 _PARSERS = {"h264": ("h264parse", "video/x-h264", "avc"), "hevc": ("h265parse", "video/x-h265", "hvc1")}
 _NVIDIA = "nvv4l2decoder ! nvvidconv"
-_MOST_BEHIND = 24  # packets that the decoder may hold: 16 to bring pictures in order, and some in its queues
+_MOST_BEHIND = 24  # packets that the decoder may hold: 16 to reorder pictures, and some in its queues
 _PATIENCE = 5.0  # seconds without a picture, after which the decoder counts as stuck
-_BEGINNING = 3_600_000_000  # microseconds; GStreamer's times are not negative, those of packets may be
+_BEGINNING = 3_600_000_000  # microseconds; GStreamer's times are never negative, those of packets may be
 
 
 class GStreamerDecoder:
@@ -26,7 +26,7 @@ class GStreamerDecoder:
 
     Args:
         stream: of a container.
-        elements: what decodes, and brings pictures into the CPU's memory.
+        elements: pipeline elements that decode and copy pictures to the CPU's memory.
     """
 
     def __init__(self, stream: Any, elements: str = _NVIDIA) -> None:
@@ -37,20 +37,20 @@ class GStreamerDecoder:
         self._stream = stream
         parser, kind, stored = _PARSERS[codec.name]
         form = "byte-stream,alignment=au"
-        if codec.extradata and codec.extradata[0] == 1:  # as in MP4: each part with its length before it
+        if codec.extradata and codec.extradata[0] == 1:  # as in MP4: each unit has its length before it
             form = f"{stored},alignment=au,codec_data=(buffer){codec.extradata.hex()}"
         self._text = (
             f'appsrc name=packets format=time max-bytes=0 caps="{kind},stream-format={form}" ! {parser} ! {elements} !'
             " video/x-raw,format=I420 ! appsink name=pictures sync=false max-buffers=4"
         )
         self._process: subprocess.Popen[bytes] | None = None
-        self._waiting: dict[int, tuple[Any, ...]] = {}  # by time in microseconds: packets without picture so far
+        self._waiting: dict[int, tuple[Any, ...]] = {}  # by time in microseconds: packets without a picture so far
 
     def decode(self, packet: Any) -> list[Any]:
         """See Hardware.
 
         Raises:
-            RuntimeError, OSError: GStreamer reports an error, or gives nothing.
+            RuntimeError, OSError: GStreamer reports an error, or gives no picture.
         """
         if self._process is None:
             command = [sys.executable, str(Path(__file__).with_name("gstreamer_process.py")), self._text]
@@ -82,13 +82,13 @@ class GStreamerDecoder:
 
     def _send(self, raw: bytes) -> None:
         assert self._process is not None and self._process.stdin is not None
-        with suppress(BrokenPipeError):  # what it reported is in the other pipe
+        with suppress(BrokenPipeError):  # its error is in the other pipe
             left = memoryview(raw)
             while left:
                 left = left[self._process.stdin.write(left) or 0 :]
 
     def _pull(self, most_behind: int) -> list[Any]:
-        """Return the pictures that are there, and wait while more than so many packets have none."""
+        """Return the available pictures; wait while more than `most_behind` packets have none."""
         assert self._process is not None and self._process.stdout is not None
         output, found = self._process.stdout, list[Any]()
         while True:
@@ -99,7 +99,7 @@ class GStreamerDecoder:
                 return found
             header = _read(output, PICTURE.size)
             if len(header) < PICTURE.size:
-                if most_behind == 0:  # the end: what has no picture now is damaged
+                if most_behind == 0:  # the end: packets without a picture by now are damaged
                     return found
                 raise RuntimeError("it has ended")
             time, width, height, size = PICTURE.unpack(header)
@@ -120,7 +120,7 @@ class GStreamerDecoder:
             return None
         picture = import_av().VideoFrame(width, height, "yuv420p")
         at = 0
-        for number, plane in enumerate(picture.planes):  # lines are filled up to four bytes, by FFmpeg to more
+        for number, plane in enumerate(picture.planes):  # rows are padded to four bytes, by FFmpeg to more
             line, lines = -(-plane.width // 4) * 4, -(-height // 2) * 2 if number == 0 else plane.height
             target = np.zeros((plane.height, plane.line_size), np.uint8)
             target[:, : plane.width] = raw[at : at + line * lines].reshape(lines, line)[: plane.height, : plane.width]
@@ -133,7 +133,7 @@ class GStreamerDecoder:
 
 
 def _read(output: Any, count: int) -> bytes:
-    """Read so many bytes, fewer at the end. Nothing is buffered: select() would not see it."""
+    """Read `count` bytes, fewer at the end. Nothing is buffered, since select() would not see it."""
     raw = bytearray()
     while len(raw) < count and (piece := output.read(count - len(raw))):
         raw += piece

@@ -1,9 +1,9 @@
 """Decodes packets by GStreamer, in a process of its own: python gstreamer_process.py PIPELINE < PACKETS > PICTURES
 
-GStreamer's plugins bring libraries that do not get along with the engines' in one process. The pipeline has an appsrc
-called packets and an appsink called pictures, of I420. Both directions are a header and as many bytes as it says: time,
-time of decoding (int64, microseconds; -1: not known) and size (uint32) of a packet, size 0 at the end; time, width,
-height and size of a picture. Width 0 says that the bytes are an error's text.
+GStreamer's plugins load libraries that conflict with those of the engines in one process. The pipeline has an appsrc
+called packets and an appsink called pictures, of I420. Both directions are messages of a header and the number of
+bytes that it states: time, time of decoding (int64, microseconds; -1: not known) and size (uint32) of a packet, size 0
+at the end; time, width, height and size of a picture. Width 0 says that the bytes are an error's text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> None:
         _decode(sys.argv[1], output)
     except BrokenPipeError:
         pass
-    except Exception as error:  # whatever a driver raises: the parent says it
+    except Exception as error:  # a driver may raise anything; the parent reports it
         text = str(error).encode()
         output.write(PICTURE.pack(0, 0, 0, len(text)) + text)
         output.flush()
@@ -60,7 +60,7 @@ def _decode(text: str, output: Any) -> None:
 
 
 def _push(gst: Any, packets: Any) -> None:
-    """Pass packets on from stdin. The queue has no limit: who sends them waits for pictures."""
+    """Pass packets on from stdin. The queue has no limit, since the sender waits for pictures."""
     while len(header := sys.stdin.buffer.read(PACKET.size)) == PACKET.size:
         time, decoded_at, size = PACKET.unpack(header)
         if not size:

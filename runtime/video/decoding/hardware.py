@@ -1,4 +1,4 @@
-"""Which hardware decoders this machine has, and FFmpeg's."""
+"""Hardware decoders of this machine: which there are, and FFmpeg's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from .pyav import import_av
 
-# By FFmpeg's name of a kind of device: what the kernel's driver shows of it. Looking costs nothing where there is none.
+# FFmpeg's name of a device type -> files that its kernel driver creates. The check is cheap if there is none.
 _DEVICES = {
     "cuda": ("/dev/nvidiactl", "/dev/dxg"),
     "vaapi": ("/dev/dri/renderD*",),
@@ -20,19 +20,19 @@ _JETSON = ("/dev/nvhost-nvdec", "/dev/v4l2-nvdec")
 
 
 class Hardware(Protocol):
-    """One hardware decoder at work on one stream. What it raises is no VljEdgeError."""
+    """One hardware decoder for one stream. Its errors are of any type."""
 
     def decode(self, packet: Any) -> list[Any]:
-        """Take in a packet, None at the end, and return the pictures (av.VideoFrame) that are ready."""
+        """Decode a packet (None at the end) and return the pictures (av.VideoFrame) that are ready."""
 
     def flush(self) -> None:
-        """Forget what was taken in."""
+        """Discard all packets."""
 
     def close(self) -> None:
         """Release it."""
 
 
-Candidate = tuple[str, Callable[[Any], Hardware]]  # its name, and what opens it for a stream
+Candidate = tuple[str, Callable[[Any], Hardware]]  # its name, and a function that opens it for a stream
 
 
 def candidates(stream: Any) -> Iterator[Candidate]:
@@ -58,7 +58,7 @@ class AvHardware:
     def __init__(self, kind: str | None, stream: Any) -> None:
         av = import_av()
         codec = stream.codec_context
-        # without FFmpeg's own way back to software, which it goes without a word
+        # without FFmpeg's own silent fallback to software
         accelerator = kind and av.codec.hwaccel.HWAccel(kind, allow_software_fallback=False)
         self.context = av.CodecContext.create(codec.name, "r", hwaccel=accelerator or None)
         self.context.extradata = codec.extradata
@@ -74,4 +74,4 @@ class AvHardware:
         self.context.flush_buffers()
 
     def close(self) -> None:
-        """See Hardware. The context goes with this object."""
+        """See Hardware. The context is freed with this object."""

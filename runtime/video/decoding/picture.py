@@ -1,4 +1,4 @@
-"""From a decoded picture to an image as a player shows it: square pixels, upright, BGR."""
+"""Converts a decoded picture to an image as a player shows it: square pixels, upright, BGR."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .pyav import import_av
 
 
 class PictureConverter:
-    """Makes images of the pictures of one stream. May be shared by threads.
+    """Converts the pictures of one stream to images. May be shared by threads.
 
     Args:
-        like: gives the picture whose display matrix holds for all; None: the first one.
+        like: returns the picture whose display matrix is used for all; None: the first one.
     """
 
     def __init__(self, like: Callable[[], Any] = lambda: None) -> None:
@@ -25,13 +25,13 @@ class PictureConverter:
         self._scaler = import_av().video.reformatter.VideoReformatter()
         self._scaling = threading.Lock()
         self._matrix: npt.NDArray[np.int64] | None = None
-        self._has_matrix: bool | None = None  # None: no picture was looked at
+        self._has_matrix: bool | None = None  # None: unknown before the first picture
 
     def to_bgr(self, picture: Any, pixel_aspect: float = 1.0) -> Image:
         """Return an av.VideoFrame as uint8 [height, width, 3], BGR.
 
-        Its width is changed where its pixels are not square: `pixel_aspect` is their width by their height. The display
-        matrix of the first picture, with which phones rotate or mirror all, is applied in quarter turns.
+        Its width is changed if its pixels are not square: `pixel_aspect` is their width by their height. The display
+        matrix of the first picture, with which phones rotate or mirror a video, is applied in quarter turns.
         """
         width = max(1, round(picture.width * pixel_aspect))
         with self._scaling:
@@ -44,14 +44,14 @@ class PictureConverter:
 
 
 def _display_matrix(picture: Any) -> npt.NDArray[np.int64] | None:
-    """Return int64 [3, 3], or None. PyAV makes a cycle of a picture whose side data was asked for, so that its pixels
-    stay until Python looks for cycles: ask seldom."""
+    """Return int64 [3, 3], or None. Reading a picture's side data in PyAV creates a reference cycle, which keeps its
+    pixels in memory until garbage collection; so do it rarely."""
     data = picture.side_data.get("DISPLAYMATRIX")
     return None if data is None else np.frombuffer(bytes(data), np.int32).astype(np.int64).reshape(3, 3)
 
 
 def _displayed(image: Image, matrix: npt.NDArray[np.int64]) -> Image:
-    """Apply a display matrix: what is at (x, y) is shown at (x, y, 1) @ matrix (ISO/IEC 14496-12, 6.2.2)."""
+    """Apply a display matrix: the pixel at (x, y) is shown at (x, y, 1) @ matrix (ISO/IEC 14496-12, 6.2.2)."""
     (x_by_x, y_by_x), (x_by_y, y_by_y) = matrix[:2, :2]
     if abs(y_by_x) + abs(x_by_y) > abs(x_by_x) + abs(y_by_y):  # x becomes y
         image, x_sign, y_sign = image.transpose(1, 0, 2), x_by_y, y_by_x

@@ -1,4 +1,4 @@
-"""What is reached over a network: addresses, http, HLS, snapshots, live streams.
+"""Network sources: addresses, http, HLS, snapshots, live streams.
 
-The process in which a live stream is read is in cameras/.
+The process that reads a live stream is in cameras/.
 """

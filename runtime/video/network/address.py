@@ -1,4 +1,4 @@
-"""Addresses of network sources: who logs in, what may be shown, and which protocols FFmpeg may use for them."""
+"""Addresses of network sources: credentials, the form that may be shown, and the protocols that FFmpeg may use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from vlj_edge.errors import VljEdgeError, without_credentials
 
-# By scheme: the protocols that FFmpeg may use for it, also if the server sends it elsewhere. None reaches a local file.
+# By scheme: the protocols that FFmpeg may use for it, also after a redirect. None of them can open a local file.
 _RTSP = "rtp,srtp,udp,tcp,tls,http,https"
 _RTMP = "rtmp,rtmpe,rtmps,rtmpt,rtmpte,rtmpts,ffrtmpcrypt,ffrtmphttp,tcp,tls,http,https"
 STREAM_PROTOCOLS = {
@@ -34,7 +34,7 @@ class NetworkAddress:
     Attributes:
         url: without user and password.
         user, password: percent-decoded; None if the address has none.
-        shown: for messages; parameters that may be secret are replaced as well.
+        shown: for messages; parameters that may be secret are replaced too.
     """
 
     url: str = field(repr=False)
@@ -53,12 +53,12 @@ class NetworkAddress:
 
 
 def with_plain_scheme(text: str) -> str:
-    """Return an address with its scheme in small letters; people also write RTSP://."""
+    """Return an address with its scheme in lower case; people also write RTSP://."""
     return re.sub(r"\A[A-Za-z][A-Za-z0-9+.\-]*(?=://)", lambda scheme: scheme[0].lower(), text)
 
 
 def network_address(text: str) -> NetworkAddress:
-    """Take an address apart.
+    """Parse an address.
 
     Raises:
         VljEdgeError: its user or password holds characters that must be percent-encoded, or it names no host.
@@ -69,11 +69,11 @@ def network_address(text: str) -> NetworkAddress:
     assert end is not None
     authority, path = rest[: end.start()], rest[end.start() :]
     userinfo, at, host = authority.rpartition("@")
-    wrong = _unencoded(userinfo) if at else []
+    problem = _unencoded(userinfo) if at else []
     if _hides_credentials(host, path):
-        wrong += _unencoded(userinfo + at + host + path.rpartition("@")[0])
-    if wrong:
-        written = ", ".join(f"{_named(c)} as {quote(c, safe='')}" for c in dict.fromkeys(wrong))
+        problem += _unencoded(userinfo + at + host + path.rpartition("@")[0])
+    if problem:
+        written = ", ".join(f"{_named(c)} as {quote(c, safe='')}" for c in dict.fromkeys(problem))
         raise VljEdgeError(
             f"{shown}: the user or password holds characters that must be percent-encoded: write {written}"
         )
@@ -93,7 +93,8 @@ def _unencoded(userinfo: str) -> list[str]:
 
 
 def _hides_credentials(host: str, path: str) -> bool:
-    """Return whether what follows the host holds the rest of a password: one with '/', '?' or '#' ends the host."""
+    """Return whether the text after the host contains the rest of a password: '/', '?' or '#' in a password ends the
+    host."""
     before, at, after = path.rpartition("@")
     if not at:
         return False

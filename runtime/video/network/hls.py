@@ -1,4 +1,4 @@
-"""HLS: a playlist and what it names, all of it fetched by HTTP."""
+"""HLS: a playlist and its segments, all fetched by HTTP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .address import HTTP_SCHEMES, NetworkAddress
 from .http_body import HttpBody
 from .http_client import HttpClient, status_error
 
-# io_open, below, decides what is opened; FFmpeg itself opens nothing, and cannot keep connections that it did not make.
+# io_open, below, opens everything; FFmpeg itself opens nothing, and cannot reuse connections that it did not make.
 OPTIONS = {
     "protocol_whitelist": "http,https,tls,tcp",
     "http_persistent": "0",
@@ -24,13 +24,13 @@ OPTIONS = {
 
 
 _LONGEST = 8 << 20  # bytes of a playlist
-_MOST_PIXELS = 1920 * 1080  # of the variant that is chosen, where there is one so small
+_MOST_PIXELS = 1920 * 1080  # of the chosen variant, if there is one as small
 
 
 class HlsPlaylist:
     """A file for av.open(), with its argument io_open for the playlists and segments that it names.
 
-    Of a playlist of variants, the best one of at most 1920 x 1080 pixels is read.
+    If the playlist lists variants, the best one of at most 1920 x 1080 pixels is read.
 
     Args:
         address: of the playlist. Its credentials are sent to its own host only.
@@ -38,10 +38,10 @@ class HlsPlaylist:
 
     Attributes:
         name: the playlist's URL, without credentials.
-        live: it has no end yet.
+        live: whether it has no end yet.
 
     Raises:
-        OSError: a variant cannot be had.
+        OSError: a variant cannot be fetched.
     """
 
     format = "hls"
@@ -64,10 +64,10 @@ class HlsPlaylist:
         return self._text.read(count)
 
     def io_open(self, url: str, flags: int, options: dict[str, str]) -> Any:
-        """Open what the playlist names.
+        """Open a URL of the playlist.
 
         Raises:
-            OSError: it is not on the network, or cannot be had.
+            OSError: it is not on the network, or cannot be fetched.
         """
         url = url.decode() if isinstance(url, bytes) else url
         if url.startswith(("crypto+", "crypto:")):
@@ -81,24 +81,24 @@ class HlsPlaylist:
             self._open.add(client)
         try:
             response = client.get(_range(options), url)
-            wrong = status_error(response)
+            problem = status_error(response)
             if response.status == 200 and options.get("offset", "0") != "0":
-                wrong = "its server gives no parts of files, which its playlist needs"
-            if wrong is not None:
-                raise OSError(wrong)
+                problem = "its server gives no parts of files, which its playlist needs"
+            if problem is not None:
+                raise OSError(problem)
             return _Part(self, client, response)
         except BaseException:
             self.forget(client)
             raise
 
     def forget(self, client: HttpClient) -> None:
-        """Close a connection that is not needed any more."""
+        """Close a connection that is no longer needed."""
         client.close()
         with self._changing:
             self._open.discard(client)
 
     def close(self) -> None:
-        """Cut all connections. From any thread, repeatedly; a read in progress ends."""
+        """Cut all connections, which ends a read in progress. Callable from any thread, repeatedly."""
         with self._changing:
             self._closed = True
             opened = list(self._open)
@@ -107,7 +107,7 @@ class HlsPlaylist:
 
 
 class _Part:
-    """A playlist or segment. One that breaks off is not resumed: FFmpeg goes on with the next."""
+    """A playlist or segment. One that breaks off is not resumed, since FFmpeg continues with the next."""
 
     def __init__(self, playlist: HlsPlaylist, client: HttpClient, response: Any) -> None:
         self._playlist, self._client, self._response = playlist, client, response

@@ -12,26 +12,26 @@ from typing import IO
 
 from .http_client import BROKEN, HttpClient, status_error
 
-_HEAD = 4096  # bytes that are looked at to tell what a body is
-_PAUSES = (0.0, 0.5, 1.0, 2.0)  # seconds before each try to go on after the connection broke
-_SKIPPED = 1 << 20  # bytes that are rather read than asked for anew
-_LEAST_FREE = 256 << 20  # bytes that are left free on the disk of a copy
-_CLOSING = 0.4  # seconds to wait for another thread's read that was cut
+_HEAD = 4096  # bytes that are read to identify the content
+_PAUSES = (0.0, 0.5, 1.0, 2.0)  # seconds before each attempt to resume a broken connection
+_SKIPPED = 1 << 20  # bytes that are skipped by reading rather than by a new request
+_LEAST_FREE = 256 << 20  # bytes that a copy leaves free on its disk
+_CLOSING = 0.4  # seconds to wait for another thread's interrupted read
 _INDEX_OR_FRAGMENTS = (b"moov", b"moof", b"sidx", b"styp")
 
 
 class HttpBody:
-    """A file for av.open(): the body of one response, with a Range request wherever that helps.
+    """A file for av.open(): the body of one response, with Range requests where they help.
 
-    A connection that breaks is resumed where the server can. Where it cannot, and an MP4's index is at its end, what
-    was read is kept in a temporary file, because FFmpeg goes back to the beginning.
+    A broken connection is resumed if the server supports it. If it does not, and an MP4's index is at its end, the
+    body is copied to a temporary file, because FFmpeg returns to the beginning.
 
     Args:
-        client: which gave the response, for requests that resume it; closed with this object.
+        client: sent the request, and resumes it; closed with this object.
         response: to a GET without Range, with status 200.
 
     Attributes:
-        name: its URL, without credentials, from which FFmpeg resolves what a playlist names.
+        name: its URL, without credentials, to which FFmpeg resolves the relative URLs of a playlist.
         head: its first bytes.
 
     Raises:
@@ -47,7 +47,7 @@ class HttpBody:
         self._version = response.headers["ETag"] or response.headers["Last-Modified"]
         self._ranges = self._length is not None and "bytes" in response.headers.get("Accept-Ranges", "")
         self._connected: http.client.HTTPResponse | None = response
-        self._arrived = 0  # bytes that the connection has given, or was told to leave out
+        self._arrived = 0  # offset of the next byte from the connection
         self._position = 0  # of the next read()
         self._copy: IO[bytes] | None = None
         self.head = b""
@@ -60,7 +60,7 @@ class HttpBody:
             self._copy.write(self.head)
 
     def read(self, count: int) -> bytes:
-        """Return some of the next bytes, at least one; none at the end, and after close().
+        """Return some of the next bytes: at least one, none at the end or after close().
 
         Raises:
             OSError: the connection broke off and could not be resumed, or the disk is full.
@@ -79,7 +79,7 @@ class HttpBody:
         return self._ranges or self._copy is not None
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place, as a file's seek(); return it, or -1 if that cannot be done."""
+        """Seek like a file; return the new position, or -1 if that is impossible."""
         base = {0: 0, 1: self._position, 2: self._length}.get(whence)
         if base is None or base + offset < 0 or not self.seekable():
             return -1
@@ -87,11 +87,12 @@ class HttpBody:
         return self._position
 
     def tell(self) -> int:
-        """Return the place of the next read()."""
+        """Return the position of the next read()."""
         return self._position
 
     def close(self) -> None:
-        """Cut the connection and remove the copy. From any thread, repeatedly; a read() in progress ends."""
+        """Cut the connection and remove the copy, which ends a read() in progress. Callable from any thread,
+        repeatedly."""
         self._stop.set()
         self._client.close()
         if self._reading.acquire(timeout=_CLOSING):
@@ -119,7 +120,7 @@ class HttpBody:
         return self._fetch(count)
 
     def _next_of_copy(self, copy: IO[bytes], count: int) -> bytes:
-        while self._arrived <= self._position:  # FFmpeg may skip what it will read later
+        while self._arrived <= self._position:  # FFmpeg may skip bytes that it reads later
             data = self._fetch(max(count, 1 << 16))
             if not data:
                 return b""
@@ -131,7 +132,7 @@ class HttpBody:
         return copy.read(count)
 
     def _fetch(self, count: int) -> bytes:
-        """Return bytes of the connection, made anew if need be; none at the body's end."""
+        """Return bytes from the connection, reconnecting if necessary; none at the body's end."""
         if self._length is not None and self._arrived >= self._length:
             return b""
         for pause in _PAUSES:
@@ -153,7 +154,7 @@ class HttpBody:
         raise OSError("the connection broke off")
 
     def _resume(self) -> bool:
-        """Ask for what has not arrived; False if the server does not give just that."""
+        """Request the missing rest; return False if the server does not send exactly that."""
         headers = {"Range": f"bytes={self._arrived}-"} | ({"If-Range": self._version} if self._version else {})
         response = self._connected = self._client.get(headers, self.name)
         begin = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
@@ -169,7 +170,7 @@ class HttpBody:
 
 
 def _is_known(head: bytes) -> bool:
-    """Return whether the first bytes of a slow body tell what it is."""
+    """Return whether the first bytes of a slow body identify its content."""
     return head[:7] != b"#EXTM3U"[: len(head[:7])] and head[4:8] != b"ftyp"[: len(head[4:8])]
 
 

@@ -1,6 +1,7 @@
-"""HTTP requests that are redirected to HTTP only, log in, keep the connection, and can be ended from another thread.
+"""HTTP requests that log in, follow redirects to HTTP only, keep the connection, and can be cancelled from another
+thread.
 
-urllib's openers cannot keep a connection, which a camera that is asked for a picture several times a second needs.
+urllib cannot keep a connection, which is needed to request a picture several times a second.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from urllib.parse import urljoin, urlsplit
 from .address import HTTP_SCHEMES, NetworkAddress, url_for_http
 
 TIMEOUT = 8.0  # seconds without a byte
-_MOST_ANSWERS = 10  # redirects and demands to log in, for one request
+_MOST_ANSWERS = 10  # redirects and login challenges for one request
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HASHES = {"MD5": "md5", "SHA-256": "sha256"}
 
-# What reading a response may raise, besides OSError, when its connection is cut.
+# Exceptions, besides OSError, of reading a response whose connection was cut.
 BROKEN = (OSError, http.client.HTTPException, ValueError, AttributeError)
 
 
@@ -51,7 +52,7 @@ class HttpClient:
         address: its credentials are sent to its own host only.
 
     Attributes:
-        url: where the latest response came from, after redirects.
+        url: of the latest response, after redirects.
     """
 
     def __init__(self, address: NetworkAddress) -> None:
@@ -64,17 +65,17 @@ class HttpClient:
         self._closed = False
 
     def get(self, headers: dict[str, str] | None = None, url: str | None = None) -> http.client.HTTPResponse:
-        """Return the response, whatever its status, whose body is to be read.
+        """Return the response, whatever its status; the caller must read its body.
 
         Args:
             url: in place of the address.
 
         Raises:
-            OSError: there is none; its text is for users and holds no credentials.
+            OSError: there is no response; its text is for users and contains no credentials.
         """
         try:
             return self._follow(url_for_http(url or self._address.url), headers or {})
-        except ValueError:  # also that a host's name cannot be encoded
+        except ValueError:  # e.g. a host name that cannot be encoded
             raise OSError("it is, or leads to, an address that is none") from None
 
     def _follow(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
@@ -86,7 +87,7 @@ class HttpClient:
             moved_to = response.headers["Location"]
             if response.status in _REDIRECTS and moved_to:
                 url = url_for_http(urljoin(url, moved_to))
-            elif response.status == 401 and demands < 2 and self._understand(response, url):
+            elif response.status == 401 and demands < 2 and self._store_login(response, url):
                 demands += 1
             else:
                 self.url = url
@@ -95,7 +96,7 @@ class HttpClient:
         raise OSError("it is redirected again and again")
 
     def close(self) -> None:
-        """Cut the connection. From any thread; what another one reads from it ends."""
+        """Cut the connection, which ends reads in other threads. Callable from any thread."""
         self._closed = True
         self._cut()
 
@@ -103,24 +104,24 @@ class HttpClient:
         headers |= {"User-Agent": "vlj-edge", "Accept": "*/*"}
         if self._log_in is not None and _host(url) == self._home:
             headers["Authorization"] = self._log_in(url)
-        for fresh in (False, True):  # a connection that was kept may have been closed by the server meanwhile
+        for fresh in (False, True):  # the server may have closed a kept connection
             kept = self._connection is not None and self._connected_to == _host(url) and not fresh
             try:
-                return self._ask(self._connect(url, kept), url, headers)
+                return self._request(self._connect(url, kept), url, headers)
             except (http.client.HTTPException, OSError) as error:
                 self._disconnect()
                 if not kept or self._closed:
                     raise OSError(_reason(error)) from None
         raise AssertionError
 
-    def _ask(
+    def _request(
         self, connection: _Connection | _SecureConnection, url: str, headers: dict[str, str]
     ) -> http.client.HTTPResponse:
         parts = urlsplit(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         proxied = self._connected_through is not None and parts.scheme == "http"
         connection.request("GET", url if proxied else path, headers=headers)
-        if self._closed:  # close() may have come before there was anything to cut
+        if self._closed:  # close() may have been called before there was a connection
             self._cut()
         return connection.getresponse()
 
@@ -144,7 +145,7 @@ class HttpClient:
         connection = self._connection
         opened = connection.opened if connection is not None else None
         if opened is not None:
-            with suppress(OSError):  # of TCP: a TLS connection's own would change what another thread reads from
+            with suppress(OSError):  # of TCP: shutting down TLS would change the object that another thread reads from
                 socket.socket.shutdown(opened, socket.SHUT_RDWR)
 
     def _disconnect(self) -> None:
@@ -152,8 +153,8 @@ class HttpClient:
         if connection is not None:
             connection.close()
 
-    def _understand(self, response: http.client.HTTPResponse, url: str) -> bool:
-        """Keep how to log in as a server demands it; False if there is nothing to log in with."""
+    def _store_login(self, response: http.client.HTTPResponse, url: str) -> bool:
+        """Store the login method that a server demands; return False without credentials for it."""
         user, password = self._address.user, self._address.password or ""
         if user is None or _host(url) != self._home:
             return False
@@ -178,38 +179,41 @@ def _basic(user: str, password: str) -> Callable[[str], str]:
 
 
 class _Digest:
-    """Answers to one challenge (RFC 7616)."""
+    """Digest authentication for one challenge (RFC 7616)."""
 
     def __init__(self, challenge: dict[str, str], user: str, password: str) -> None:
         self._challenge, self._user, self._password, self._count = challenge, user, password, 0
 
     def answer(self, url: str) -> str:
         """Return the header for a GET of this URL."""
-        asked, self._count = self._challenge, self._count + 1
-        algorithm = asked.get("algorithm", "MD5")
+        challenge, self._count = self._challenge, self._count + 1
+        algorithm = challenge.get("algorithm", "MD5")
         parts = urlsplit(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
 
         def digest(*items: str) -> str:
             return hashlib.new(_HASHES[algorithm.upper()], ":".join(items).encode()).hexdigest()
 
-        realm, nonce = asked.get("realm", ""), asked["nonce"]
-        who, what = digest(self._user, realm, self._password), digest("GET", path)
+        realm, nonce = challenge.get("realm", ""), challenge["nonce"]
+        credentials_hash, request_hash = digest(self._user, realm, self._password), digest("GET", path)
         fields = {"username": self._user, "realm": realm, "nonce": nonce, "uri": path}
         unquoted = f"algorithm={algorithm}"
-        if "auth" in [each.strip() for each in asked.get("qop", "").split(",")]:
-            count, own = f"{self._count:08x}", secrets.token_hex(8)
-            fields |= {"response": digest(who, nonce, count, own, "auth", what), "cnonce": own}
+        if "auth" in [item.strip() for item in challenge.get("qop", "").split(",")]:
+            count, client_nonce = f"{self._count:08x}", secrets.token_hex(8)
+            fields |= {
+                "response": digest(credentials_hash, nonce, count, client_nonce, "auth", request_hash),
+                "cnonce": client_nonce,
+            }
             unquoted += f", qop=auth, nc={count}"
         else:
-            fields["response"] = digest(who, nonce, what)
-        fields |= {"opaque": asked["opaque"]} if "opaque" in asked else {}
+            fields["response"] = digest(credentials_hash, nonce, request_hash)
+        fields |= {"opaque": challenge["opaque"]} if "opaque" in challenge else {}
         quoted = ", ".join(f'{name}="{_escaped(value)}"' for name, value in fields.items())
         return f"Digest {quoted}, {unquoted}".encode().decode("latin-1")  # as http.client writes headers
 
 
 def status_error(response: http.client.HTTPResponse) -> str | None:
-    """Say what is wrong with a response by its status; None if nothing is."""
+    """Return the error of a response's status; None if it is good."""
     return None if response.status in (200, 206) else f"it answers {response.status} {response.reason}".rstrip()
 
 

@@ -1,4 +1,4 @@
-"""What is behind an http address: one GET tells a camera, a snapshot, a playlist and a recording apart."""
+"""Identifies the content of an http address (camera, snapshot, playlist or recording) with one GET."""
 
 from __future__ import annotations
 
@@ -18,55 +18,55 @@ _IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n")
 
 
 @dataclass(frozen=True)
-class HttpAnswer:
-    """What an address gave.
+class HttpContent:
+    """The content of an http address.
 
     Attributes:
         kind: "mjpeg", an endless row of JPEGs; "snapshot", one picture a request; "live" or "recording".
-        place: for open_container(), which whoever asked closes.
+        place: for open_container(); the caller closes it.
     """
 
     kind: Literal["mjpeg", "snapshot", "live", "recording"]
     place: HttpBody | HlsPlaylist
 
 
-def ask(address: NetworkAddress) -> HttpAnswer:
-    """Send the request.
+def open_http(address: NetworkAddress) -> HttpContent:
+    """Request an address and identify its content.
 
     Raises:
-        OSError: there is no answer, or none that can be used; its text is for users.
+        OSError: there is no response, or its content is not usable; the text is for users.
     """
     client = HttpClient(address)
     try:
         response = client.get()
-        wrong = status_error(response)
-        if wrong is not None:
-            raise OSError(wrong)
+        problem = status_error(response)
+        if problem is not None:
+            raise OSError(problem)
         body = HttpBody(client, response)
     except BaseException:
         client.close()
         raise
     try:
-        return _answer(address, response, body)
+        return _identify(address, response, body)
     except BaseException:
         body.close()
         raise
 
 
-def _answer(address: NetworkAddress, response: HTTPResponse, body: HttpBody) -> HttpAnswer:
+def _identify(address: NetworkAddress, response: HTTPResponse, body: HttpBody) -> HttpContent:
     kind = response.headers.get_content_type()
     with suppress(UnicodeDecodeError):
         if "mpegurl" in kind or body.head.decode("utf-8-sig", "replace").lstrip().startswith("#EXTM3U"):
             playlist = HlsPlaylist(address, body)
-            return HttpAnswer("live" if playlist.live else "recording", playlist)
+            return HttpContent("live" if playlist.live else "recording", playlist)
     in_parts = kind.startswith("multipart/") or (body.head.lstrip().startswith(b"--") and b"image/jp" in body.head)
     if in_parts or kind in _JPEG_STREAMS:
-        return HttpAnswer("mjpeg", body)
+        return HttpContent("mjpeg", body)
     if kind.startswith("image/") or (body.head.startswith(_IMAGES) and not kind.startswith("video/")):
-        return HttpAnswer("snapshot", body)
+        return HttpContent("snapshot", body)
     start = body.head.lstrip()[:9].lower()
     if (kind == "text/html" and start.startswith(b"<")) or start.startswith((b"<!doctype", b"<html")):
         raise OSError("it is a web page, no video")
     if body.head.startswith(_GZIP):
         raise OSError("it is compressed with gzip: have its server send it as it is")
-    return HttpAnswer("recording", body)
+    return HttpContent("recording", body)

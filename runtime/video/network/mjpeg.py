@@ -1,7 +1,7 @@
-"""MJPEG over HTTP: JPEGs one after the other, whatever stands between them.
+"""MJPEG over HTTP: JPEGs one after another, whatever is between them.
 
 Cameras disagree on boundaries, Content-Type and Content-Length of the parts, so the JPEGs are found by their own
-structure, which also gives each as soon as its last byte has come.
+structure, which also returns each as soon as its last byte has arrived.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read_mjpeg(body: HttpBody, output: ReaderOutput) -> None:
     """Publish the pictures that are due, until the stream ends.
 
     Raises:
-        OSError: the connection broke off, or what comes is no MJPEG.
+        OSError: the connection broke off, or the content is no MJPEG.
     """
     splitter, bad = JpegSplitter(), 0
     output.send("open 0")
@@ -47,18 +47,18 @@ def read_mjpeg(body: HttpBody, output: ReaderOutput) -> None:
 
 
 class JpegSplitter:
-    """Finds whole JPEGs in data that comes in pieces.
+    """Finds whole JPEGs in data that arrives in pieces.
 
     Attributes:
         bad: number of JPEGs that broke off.
     """
 
     def __init__(self) -> None:
-        self._data, self._at = bytearray(), 0  # from the start of a JPEG on, and where its next marker is looked for
+        self._data, self._at = bytearray(), 0  # starts with a JPEG; position from which its next marker is searched
         self.bad = 0
 
     def split(self, data: bytes) -> Iterator[bytes]:
-        """Take in data and yield the JPEGs that are whole.
+        """Add data and yield the JPEGs that are complete.
 
         Raises:
             OSError: one has no end.
@@ -79,7 +79,7 @@ class JpegSplitter:
                 self.bad += 1
 
     def _begin(self) -> bool:
-        """Drop what stands before a JPEG; False if none begins yet."""
+        """Drop data before a JPEG; return False if none begins yet."""
         if self._at == 0:
             start = self._data.find(_START)
             del self._data[: start if start >= 0 else max(0, len(self._data) - 2)]

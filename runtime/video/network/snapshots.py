@@ -1,4 +1,4 @@
-"""Cameras that give one picture a request, polled."""
+"""Polls cameras that give one picture for each request."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ _BAD_IN_A_ROW = 10
 
 
 def read_snapshots(address: NetworkAddress, output: ReaderOutput, every: float) -> None:
-    """Ask for a picture every `every` seconds at most, until the camera fails.
+    """Request a picture, at most once every `every` seconds, until the camera fails.
 
     The connection is kept, and a picture that has not changed need not be sent again.
 
     Raises:
-        OSError: the camera does not answer, or not with pictures.
+        OSError: the camera does not answer, or sends no picture.
     """
     client = HttpClient(address)
-    known: dict[str, str] = {}  # headers by which the camera tells whether the picture has changed
+    headers: dict[str, str] = {}  # request headers that ask for the picture only if it has changed
     image: Image | None = None
     bad = 0
     output.send(f"open {1 / every}")
     while True:
-        asked_at = time.monotonic()
-        response = client.get(known if image is not None else None)
+        requested_at = time.monotonic()
+        response = client.get(headers if image is not None else None)
         try:
             raw = response.read(_MOST_BYTES)
         except BROKEN:
             raw = b""
         if response.status != 304:
-            wrong = status_error(response)
-            if wrong is not None:
-                raise OSError(wrong)
-            tag = response.headers["ETag"]  # Last-Modified has whole seconds, in which there are several pictures
-            known = {"If-None-Match": tag} if tag else {}
+            problem = status_error(response)
+            if problem is not None:
+                raise OSError(problem)
+            tag = response.headers["ETag"]  # Last-Modified has whole seconds only
+            headers = {"If-None-Match": tag} if tag else {}
             try:
                 image, bad = decode_picture(raw), 0
             except (OSError, SyntaxError, ValueError):  # raised by Pillow for damaged data
@@ -50,9 +50,9 @@ def read_snapshots(address: NetworkAddress, output: ReaderOutput, every: float) 
                 output.count_bad()
         if bad >= _BAD_IN_A_ROW:
             raise OSError("its pictures are damaged")
-        if image is not None and not output.publish(asked_at, image):
+        if image is not None and not output.publish(requested_at, image):
             return
-        time.sleep(max(0.0, asked_at + every - time.monotonic()))
+        time.sleep(max(0.0, requested_at + every - time.monotonic()))
 
 
 def decode_picture(raw: bytes) -> Image:

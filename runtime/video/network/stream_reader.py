@@ -15,13 +15,13 @@ from ..decoding.picture_decoder import DecoderChoice, PictureDecoder
 from ..decoding.pyav import UnreadableError, import_av, open_container, picture_stream
 from .address import STREAM_PROTOCOLS, NetworkAddress
 from .http_body import HttpBody
-from .http_source import ask
+from .http_source import open_http
 from .mjpeg import read_mjpeg
 from .snapshots import read_snapshots
 
-# FFmpeg looks at a stream before it gives packets; these are kept, and none is lost. (fflags=nobuffer would throw them
-# away, and with them the first key frame: the next may be 16 s away.)
-_LOOK = {"fpsprobesize": "0", "analyzeduration": "3000000"}
+# FFmpeg analyses packets of a stream before it returns them; none is lost. (fflags=nobuffer would discard them, and
+# with them the first key frame: the next may be 16 s away.)
+_PROBE_SECONDS = {"fpsprobesize": "0", "analyzeduration": "3000000"}
 _SILENCE = "8000000"  # microseconds without a packet after which the stream counts as lost
 # TCP, because a packet lost by UDP damages the picture.
 _RTSP = {"rtsp_transport": "tcp", "timeout": _SILENCE}
@@ -35,7 +35,7 @@ _OPTIONS = {
     "udp": {"timeout": _SILENCE, "overrun_nonfatal": "1", "fifo_size": "50000"},
     "rtp": {"timeout": _SILENCE},
 }
-_LONGEST_SLEEP = 4.0  # seconds; what is further ahead has other times than what came before
+_LONGEST_SLEEP = 4.0  # seconds; a picture that is further ahead has times on a new clock
 
 
 def read_stream(address: NetworkAddress, output: ReaderOutput, choice: DecoderChoice = "auto") -> None:
@@ -45,7 +45,7 @@ def read_stream(address: NetworkAddress, output: ReaderOutput, choice: DecoderCh
         VljEdgeError: it cannot be opened, holds no pictures, or this FFmpeg lacks its protocol.
     """
     scheme = address.url.partition("://")[0]
-    options = _LOOK | _OPTIONS[scheme] | {"protocol_whitelist": STREAM_PROTOCOLS[scheme]}
+    options = _PROBE_SECONDS | _OPTIONS[scheme] | {"protocol_whitelist": STREAM_PROTOCOLS[scheme]}
     try:
         container = open_container(address.with_credentials(), address.shown, options)
     except UnreadableError as error:
@@ -59,39 +59,39 @@ def read_stream(address: NetworkAddress, output: ReaderOutput, choice: DecoderCh
 
 
 def read_http(address: NetworkAddress, output: ReaderOutput, polled: float, choice: DecoderChoice = "auto") -> None:
-    """Read what one GET finds until it ends: MJPEG, snapshots, HLS; a recording in real time, once.
+    """Read the content of an http address until it ends: MJPEG, snapshots, HLS; a recording in real time, once.
 
     Args:
-        polled: seconds between two requests for a snapshot at least.
+        polled: minimum seconds between two requests for a snapshot.
 
     Raises:
         OSError, VljEdgeError: it cannot be opened, or holds no pictures.
     """
-    answer = ask(address)
-    if answer.kind == "snapshot":
-        answer.place.close()
+    content = open_http(address)
+    if content.kind == "snapshot":
+        content.place.close()
         read_snapshots(address, output, polled)
         return
-    if answer.kind == "mjpeg" and isinstance(answer.place, HttpBody):
-        read_mjpeg(answer.place, output)
+    if content.kind == "mjpeg" and isinstance(content.place, HttpBody):
+        read_mjpeg(content.place, output)
         return
-    _publish(open_container(answer.place, address.shown), address.shown, output, choice, Pace())
-    if answer.kind == "recording":
+    _publish(open_container(content.place, address.shown), address.shown, output, choice, Pace())
+    if content.kind == "recording":
         output.send("finished")
 
 
 class Pace:
-    """Lets pictures that arrive in bursts, as the segments of HLS do, pass one after the other by their times."""
+    """Delays pictures that arrive in bursts, such as HLS segments, so that each passes at its time."""
 
     def __init__(self) -> None:
         self._origin: float | None = None
 
     def wait(self, seconds: float) -> None:
-        """Wait until the picture with this time, seconds, is due. A picture that is late moves those after it."""
+        """Wait until the picture with this time, seconds, is due. A late picture delays those after it."""
         now = time.monotonic()
-        early = 0.0 if self._origin is None else self._origin + seconds - now
-        if 0 < early < _LONGEST_SLEEP:
-            time.sleep(early)
+        wait_seconds = 0.0 if self._origin is None else self._origin + seconds - now
+        if 0 < wait_seconds < _LONGEST_SLEEP:
+            time.sleep(wait_seconds)
         else:
             self._origin = now - seconds
 
@@ -100,25 +100,25 @@ def _publish(container: Any, shown: str, output: ReaderOutput, choice: DecoderCh
     """Decode, convert and publish the pictures that are due."""
     stream = picture_stream(container, shown)
     codec = stream.codec_context
-    codec.thread_type, codec.thread_count = "SLICE", 0  # threads for frames would delay them
+    codec.thread_type, codec.thread_count = "SLICE", 0  # frame threads would add delay
     codec.flags |= import_av().codec.context.Flags.low_delay
     decoder = PictureDecoder(stream, shown, choice, lambda line: _warn(output, line))
-    convert, told = PictureConverter(lambda: decoder.like).to_bgr, None
+    convert, decoder_name = PictureConverter(lambda: decoder.like).to_bgr, None
     output.send(f"open {float(stream.average_rate or stream.guessed_rate or 0)}")
 
     def is_early() -> bool:
         return pace is None and not output.is_due(time.monotonic() + output.every / 2)
 
     for picture in _pictures(container, stream, decoder, output, is_early):
-        if decoder.name != told:
-            told = decoder.name
-            output.send(f"decoder {told}")
+        if decoder.name != decoder_name:
+            decoder_name = decoder.name
+            output.send(f"decoder {decoder_name}")
         if pace is not None and picture.time is not None:
             pace.wait(float(picture.time))
         now = time.monotonic()
         if not output.is_due(now):
             continue
-        # of a stream that began without a key frame, only the decoder knows it
+        # only the decoder knows it if the stream began without a key frame
         aspect = float(decoder.context.sample_aspect_ratio or stream.sample_aspect_ratio or 1)
         if not output.publish(now, convert(picture, aspect)):
             return
@@ -134,23 +134,23 @@ def _pictures(
     """Yield progressive pictures from the first key frame on."""
     error, codec = import_av().error, stream.codec_context
     deinterlacer: Deinterlacer | None = None
-    # FFmpeg's decoder of H.264 holds pictures back until they are whole, which may be without a key frame
-    begun = codec.name == "h264"
+    # FFmpeg's H.264 decoder returns only complete pictures, so it may start without a key frame
+    has_key_frame = codec.name == "h264"
     for packet in _packets(container):
         if packet.stream_index != stream.index:
             continue
         output.packet_came()
-        begun = begun or packet.is_keyframe
+        has_key_frame = has_key_frame or packet.is_keyframe
         decoder.context.skip_frame = "NONREF" if deinterlacer is None and can_skip() else "DEFAULT"
         try:
             pictures = decoder.decode(packet)
         except error.InvalidDataError:
-            if begun:  # before, a decoder has nothing to build on
+            if has_key_frame:  # before a key frame, errors are normal
                 output.count_bad()
             continue
         for picture in pictures:
-            begun = begun or picture.key_frame
-            if picture.is_corrupt or not begun:
+            has_key_frame = has_key_frame or picture.key_frame
+            if picture.is_corrupt or not has_key_frame:
                 continue
             if deinterlacer is None and picture.interlaced_frame:
                 deinterlacer = Deinterlacer()

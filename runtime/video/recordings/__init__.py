@@ -1,4 +1,4 @@
-"""What ends: video files, folders of images, pipes; and films, which are written.
+"""Sources that end: video files, folders of images, pipes; also writing videos.
 
 Recordings behind http are opened in network/.
 """

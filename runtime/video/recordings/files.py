@@ -1,4 +1,4 @@
-"""Recordings: video files, and whatever else FFmpeg reads and that ends."""
+"""Recordings: video files, and other finite sources that FFmpeg reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlj_edge.errors import VljEdgeError
 
 from ..decoding.decoder import Decoder
 from ..decoding.picture import PictureConverter
-from ..decoding.picture_decoder import say_decoder
+from ..decoding.picture_decoder import log_decoder
 from ..decoding.pyav import open_container
 from ..interruptible import Interruptible
 from ..part import Part
@@ -25,26 +25,25 @@ _LOG = logging.getLogger("vlj_edge")
 
 
 def warn_of_rate(shown: str, rate: float) -> None:
-    """Log that the times of a recording follow from a rate that it does not state."""
+    """Warn that a recording states no rate and an assumed one is used."""
     _LOG.warning("%s does not say how fast its frames are: %g a second are assumed, --fps sets another", shown, rate)
 
 
 class VideoFile(Source):
-    """A recording that FFmpeg reads. No picture is dropped for being late.
+    """A recording that FFmpeg reads. No picture is dropped for lateness.
 
     A picture is converted to BGR when its `Frame.image` is first asked for, since most are never sampled.
 
     Args:
         place: a file's path, or an object with read() and optionally seek(), which close() closes.
         shown: its name in messages; the path if None.
-        part: what of it is read.
-        sampled_at: see Decoder.
+        part: the part that is read. sampled_at: see Decoder.
         options: FFmpeg's, see open_container().
-        again: opens an object like `place` once more; None: it can be read only once.
-        form: FFmpeg's name of the format of a file without times or sound, such as mjpeg; None: what is in it decides.
+        again: opens an object like `place` again; None: it can be read only once.
+        form: FFmpeg's name of the format of a file without times or sound, such as mjpeg; None: it is detected.
 
     Attributes:
-        part: what of it is read.
+        part: the part that is read.
         bad: number of packets that could not be decoded.
 
     Raises:
@@ -68,7 +67,7 @@ class VideoFile(Source):
             again = partial(Path, place)
         self._again, self.rereadable = again, again is not None
         self._stop, self._closed, self._at_end = threading.Event(), False, False
-        # Held in every call into the container: one that is closed under another thread's read aborts the process.
+        # Held during every call into the container: closing it during another thread's read would abort the process.
         self._reading = threading.Lock()
         self._decoder: Any = None
         arguments = {"format": form} if form is not None else {}
@@ -86,7 +85,7 @@ class VideoFile(Source):
             self._first = self._next()
             if self._first is None:
                 raise VljEdgeError(self._nothing())
-            say_decoder(self._shown, self._decoder.by.name)
+            log_decoder(self._shown, self._decoder.by.name)
         except BaseException:
             self.close()
             raise
@@ -106,12 +105,12 @@ class VideoFile(Source):
             self.incomplete = self._loss()
 
     def sound(self, start: float | None = None, end: float | None = None) -> Sound | None:
-        """Open the sound of the part that is read, or of the one given, seconds.
+        """Open the sound of the part that is read, or between two times in seconds.
 
-        None: there is none, the pictures' rate is not their own, or the recording can be read only once.
+        Return None if there is no sound, the pictures' rate was changed, or the recording can be read only once.
 
         Raises:
-            VljEdgeError: the recording cannot be opened once more.
+            VljEdgeError: the recording cannot be opened again.
         """
         if self.part.frames_per_second is not None or self._form is not None or not self.rereadable or not self._again:
             return None
@@ -125,13 +124,13 @@ class VideoFile(Source):
     def interrupt(self) -> None:
         """See Source."""
         self._stop.set()
-        if not isinstance(self._place, Path):  # a read that waits for more ends
+        if not isinstance(self._place, Path):  # ends a waiting read
             self._place.close()
 
     def close(self) -> None:
         """See Source. The container is closed once the read that is in progress returns.
 
-        Images of frames that were read before can still be asked for.
+        Images of earlier frames can still be read.
         """
         self.interrupt()
         self._closed = True
@@ -168,7 +167,7 @@ class VideoFile(Source):
 
     def _nothing(self) -> str:
         part, last = self.part, self._decoder.last_time
-        end = self._decoder.end if last is None else last + self.period  # of the pictures: sound may go on
+        end = self._decoder.end if last is None else last + self.period  # of the pictures: sound may be longer
         if not self._at_end and 0 < end <= part.start:
             return f"{self._shown} ends at {end:.1f} s: start before that, not at {part.start:g} s"
         if self._at_end or last is not None:
@@ -180,7 +179,7 @@ class VideoFile(Source):
         )
 
     def _loss(self) -> str | None:
-        """Say what could not be read; None if nothing was lost."""
+        """Return a line about the part that could not be read; None if nothing was lost."""
         decoder = self._decoder
         declared = decoder.declared or 0.0
         if decoder.failure is not None:

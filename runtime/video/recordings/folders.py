@@ -35,7 +35,7 @@ SUFFIXES = frozenset(
 def find_videos(paths: Iterable[str | Path]) -> list[Path]:
     """Return absolute paths: the given files, and all videos in and below the given folders except hidden ones.
 
-    What does not exist is taken for a pattern, such as videos/*.mp4 or videos/**/*.mp4.
+    A path that does not exist is used as a pattern, such as videos/*.mp4 or videos/**/*.mp4.
 
     Raises:
         VljEdgeError: a path does not exist.

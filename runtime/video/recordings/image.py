@@ -1,4 +1,4 @@
-"""Images: what is in a file as a viewer shows it, when it was taken, and JPEGs."""
+"""Images: pixels of a file as a viewer shows them, the time it was taken, and JPEG encoding."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from vlj_edge.errors import VljEdgeError
 
 from ..source import Image
 
-_EXIF_IFD, _TAKEN, _DIGITISED, _CHANGED = 0x8769, 36867, 36868, 306
+_EXIF_IFD, _DATE_TIME, _DIGITISED, _CHANGED = 0x8769, 36867, 36868, 306
 _FRACTION, _ZONE = 37521, 36881  # of the second, and from UTC
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images, and of metadata that nobody asked for
+warnings.filterwarnings("ignore", module=r"PIL\.")  # about large images, and about metadata that is not used
 
 
 def read_image(path: Path) -> Image:
@@ -33,7 +33,7 @@ def read_image(path: Path) -> Image:
         with PIL.Image.open(path) as picture:
             upright = PIL.ImageOps.exif_transpose(picture) or picture
             return np.ascontiguousarray(_rgb(upright)[..., ::-1])
-    except Exception as error:  # of damaged files Pillow raises errors of many types
+    except Exception as error:  # Pillow raises many types of errors for damaged files
         raise _unreadable(path, error) from None
 
 
@@ -50,7 +50,7 @@ def encode_jpeg(image: Image, most_width: int, quality: int = 75) -> bytes:
 
 
 def is_animated_png(path: Path) -> bool:
-    """Return whether an image file is an animated PNG, which FFmpeg reads as the video that it is.
+    """Return whether an image file is an animated PNG, which FFmpeg reads as a video.
 
     Raises:
         VljEdgeError: it is an animated WebP, which neither FFmpeg nor this package reads.
@@ -58,38 +58,38 @@ def is_animated_png(path: Path) -> bool:
     try:
         with PIL.Image.open(path) as picture:
             form = picture.format if getattr(picture, "is_animated", False) else None
-    except Exception:  # see read_image(), which says so
+    except Exception:  # read_image() reports it
         return False
     if form == "WEBP":
         raise VljEdgeError(f"{path} is an animated WebP, of which only the first picture can be read: save it as GIF")
     return form == "PNG"
 
 
-def image_time(path: Path, of: str) -> float | None:
+def image_time(path: Path, origin: str) -> float | None:
     """Return when an image was taken, seconds since 1970; None if the file cannot be read.
 
     Args:
-        of: "file", its modification time, or "exif", what the camera wrote.
+        origin: "file", its modification time, or "exif", what the camera wrote.
 
     Raises:
         VljEdgeError: the camera wrote none.
     """
     try:
-        if of == "file":
+        if origin == "file":
             return path.stat().st_mtime
         with PIL.Image.open(path) as picture:
             exif = picture.getexif()
-            taken = dict(exif.get_ifd(_EXIF_IFD))
+            time_text = dict(exif.get_ifd(_EXIF_IFD))
     except Exception:  # see read_image()
         return None
-    text = taken.get(_TAKEN) or taken.get(_DIGITISED) or exif.get(_CHANGED)
+    text = time_text.get(_DATE_TIME) or time_text.get(_DIGITISED) or exif.get(_CHANGED)
     try:
         time = datetime.strptime(_plain(text), "%Y:%m:%d %H:%M:%S").replace(tzinfo=timezone.utc).timestamp()
     except ValueError:
         raise VljEdgeError(
             f"{path} has no time in its EXIF data: take the times of the files, or give a rate"
         ) from None
-    fraction, zone = _plain(taken.get(_FRACTION)), _plain(taken.get(_ZONE))
+    fraction, zone = _plain(time_text.get(_FRACTION)), _plain(time_text.get(_ZONE))
     if fraction.isdecimal():
         time += float(f"0.{fraction}")
     try:

@@ -17,7 +17,7 @@ from ..source import Frame, Image, Source
 from .image import image_time, read_image
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-_RATE = 4.0  # images a second, if nothing says when they were taken
+_RATE = 4.0  # images a second, if their times are not used
 _LOG = logging.getLogger("vlj_edge")
 
 
@@ -43,11 +43,11 @@ def _natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
 
 
 class ImageFiles(Source):
-    """Image files as the frames of a video. Those that cannot be read are left out, named in the log and counted.
+    """Image files as the frames of a video. Unreadable ones are skipped, logged and counted.
 
     Args:
         paths: in order.
-        part: what of them is read, and where their times come from.
+        part: the part that is read, and the origin of their times.
 
     Attributes:
         bad: number of files that could not be read so far.
@@ -126,5 +126,5 @@ def _times(paths: Sequence[Path], part: Part) -> list[float]:
             f"{paths[0].parent} holds images of one {part.image_times} time only: copy them with cp -p, or give their"
             " rate"
         )
-    # One that cannot be read is tried once more with all others, and named then.
+    # An unreadable one is read again with the others, and logged then.
     return [time - min(known) if time is not None else 0.0 for time in taken]

@@ -9,7 +9,7 @@ import tempfile
 import threading
 from typing import Any, Literal
 
-_POLL = 0.1  # seconds between two looks at whether the pipe was closed here
+_POLL = 0.1  # seconds between two checks of whether this was closed
 _CHUNK = 1 << 16
 _MOST_SNIFFED = 1 << 20
 _JPEG = b"\xff\xd8\xff"
@@ -20,7 +20,7 @@ Content = Literal["jpegs", "late index", "other", "nothing"]
 
 
 class Pipe:
-    """What comes through a file descriptor. A read returns what is there, and waits for at least one byte.
+    """Bytes from a file descriptor. A read returns the available bytes, and waits for at least one.
 
     Args:
         descriptor: open for reading; it stays open.
@@ -41,10 +41,10 @@ class Pipe:
         self._closed.set()
 
     def content(self, raw: bool) -> Content:
-        """Return what comes first, from as few bytes as tell it. They are still read afterwards.
+        """Identify the content from as few of its first bytes as possible. read() still returns these bytes.
 
         Args:
-            raw: no more is to be told than whether something comes.
+            raw: only wait for the first byte.
         """
         found: Content | None = None
         while found is None:
@@ -54,10 +54,10 @@ class Pipe:
         return found
 
     def spool(self, file: Any) -> None:
-        """Write all that comes to a file.
+        """Write everything to a file.
 
         Raises:
-            OSError: there is no room for it.
+            OSError: the disk is full.
         """
         while chunk := self.read(_CHUNK):
             file.write(chunk)
@@ -70,17 +70,17 @@ class Pipe:
 
 
 def spool_file() -> Any:
-    """Return a temporary file without a name, which is gone once it is closed."""
+    """Return a temporary file without a name, which is deleted when it is closed."""
     return tempfile.TemporaryFile(prefix="vlj-edge-", buffering=0)
 
 
 def content_of(head: bytes) -> Content:
-    """Return what these first bytes of a file begin."""
+    """Return the kind of content that begins with these bytes."""
     return _content(head, ended=True) or "other"
 
 
 def _content(head: bytes, ended: bool) -> Content | None:
-    """Return what these first bytes begin; None if more are needed."""
+    """Return the kind of content that begins with these bytes; None if more are needed."""
     if ended and not head:
         return "nothing"
     plain = head.lstrip(b"\0\r\n\t ")

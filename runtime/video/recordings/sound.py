@@ -14,7 +14,7 @@ _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
 class Sound:
-    """The sound of a part of a recording, without gaps: silence where it begins late, pauses, or is damaged.
+    """The sound of a part of a recording, without gaps: with silence where it begins late, pauses, or is damaged.
 
     Args:
         place, shown, options: see open_container(); an object is closed by close().
@@ -99,7 +99,7 @@ class Sound:
                     frame.time_base = Fraction(1, frame.sample_rate)
                     frame.pts = round(time * frame.sample_rate)
                     yield frame
-        except (error.FFmpegError, OSError):  # broken off: the pictures say so
+        except (error.FFmpegError, OSError):  # broken off: reading the pictures reports it
             return
 
     def _graph(self, frame: Any, begin: int) -> Any:

@@ -23,7 +23,7 @@ from .files import ASSUMED_RATE, VideoFile, warn_of_rate
 from .pipe import Content, Pipe, content_of, spool_file
 
 _OPTIONS = ("size", "rate", "format", "live")
-_AT_ONCE = {"fpsprobesize": "0", "probesize": "32"}  # FFmpeg begins with the first picture, not after some seconds
+_AT_ONCE = {"fpsprobesize": "0", "probesize": "32"}  # FFmpeg starts with the first picture, not after some seconds
 _EXAMPLES = (
     "write ffmpeg -i VIDEO -f mpegts - | vlj-edge narrate -, or for raw frames vlj-edge narrate"
     " pipe:size=640x480,rate=25,format=bgr24"
@@ -32,13 +32,13 @@ _EXAMPLES = (
 
 @dataclass(frozen=True)
 class PipeOptions:
-    """What is said of a pipe, since its content does not say it.
+    """Options of a pipe, for content that does not describe itself.
 
     Attributes:
-        size: width and height of raw frames, pixels; None: what comes is not raw.
+        size: width and height of raw frames, pixels; None: the frames are not raw.
         rate: frames a second, in place of the frames' own times.
         format: FFmpeg's name of raw frames' pixel format, such as bgr24.
-        live: the frames come in real time, and those there is no time for are skipped. Without a rate, their times are
+        live: the frames arrive in real time; those that arrive too fast are skipped. Without a rate, their times are
             those of arrival.
     """
 
@@ -52,22 +52,22 @@ def pipe_options(uri: str) -> PipeOptions | None:
     """Return the options in `-`, `pipe:size=640x480,rate=25` or `-?size=640x480&rate=25`; None if it names no pipe.
 
     Raises:
-        VljEdgeError: they are wrong.
+        VljEdgeError: an option is wrong.
     """
     found = re.fullmatch(r"(?:-|pipe:0?|/dev/stdin)(\?.*)?|pipe:(.+)", uri, re.DOTALL)
     if found is None:
         return None
-    given = (found[1] or "?")[1:] or found[2] or ""
+    option_text = (found[1] or "?")[1:] or found[2] or ""
     values: dict[str, str] = {}
-    for option in re.split("[,&]", given) if given else ():
+    for option in re.split("[,&]", option_text) if option_text else ():
         name, mark, value = option.partition("=")
         if name not in _OPTIONS or not mark or name in values:
-            raise _wrong(uri, f"'{option}' is none of {'=, '.join(_OPTIONS)}=")
+            raise _option_error(uri, f"'{option}' is none of {'=, '.join(_OPTIONS)}=")
         values[name] = value
     if "format" in values and "size" not in values:
-        raise _wrong(uri, "a format is one of raw frames, which need a size")
+        raise _option_error(uri, "a format is one of raw frames, which need a size")
     if values.get("live", "0") not in ("0", "1"):
-        raise _wrong(uri, f"live is 1 or 0, not '{values['live']}'")
+        raise _option_error(uri, f"live is 1 or 0, not '{values['live']}'")
     size = _size(uri, values["size"]) if "size" in values else None
     rate = _rate(uri, values["rate"]) if "rate" in values else None
     return PipeOptions(size, rate, _pixel_format(uri, values.get("format", "bgr24")), values.get("live") == "1")
@@ -76,7 +76,7 @@ def pipe_options(uri: str) -> PipeOptions | None:
 def _size(uri: str, text: str) -> tuple[int, int]:
     found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
     if found is None:
-        raise _wrong(uri, f"'{text}' is no size")
+        raise _option_error(uri, f"'{text}' is no size")
     return int(found[1]), int(found[2])
 
 
@@ -85,7 +85,7 @@ def _rate(uri: str, text: str) -> float:
         rate = float(Fraction(text))
         if 1e-3 <= rate <= 1000:
             return rate
-    raise _wrong(uri, f"'{text}' is no rate, frames a second")
+    raise _option_error(uri, f"'{text}' is no rate, frames a second")
 
 
 def _pixel_format(uri: str, name: str) -> str:
@@ -95,11 +95,13 @@ def _pixel_format(uri: str, name: str) -> str:
     try:
         av.VideoFrame(16, 16, name).reformat(format="bgr24")
     except (ValueError, av.error.FFmpegError, MemoryError):
-        raise _wrong(uri, f"'{name}' is no pixel format that can be read, as ffmpeg -pix_fmts lists them") from None
+        raise _option_error(
+            uri, f"'{name}' is no pixel format that can be read, as ffmpeg -pix_fmts lists them"
+        ) from None
     return name
 
 
-def _wrong(uri: str, why: str) -> VljEdgeError:
+def _option_error(uri: str, why: str) -> VljEdgeError:
     return VljEdgeError(f"{uri}: {why}: write pipe:size=640x480,rate=25,format=bgr24 for raw frames, - for others")
 
 
@@ -111,21 +113,20 @@ def open_pipe(
     shown: str = "stdin",
     owned: bool = False,
 ) -> PipeSource:
-    """Open what comes through a file descriptor: any container that FFmpeg reads in one go, JPEGs one after the other,
-    or raw frames.
+    """Open a file descriptor: any container that FFmpeg reads sequentially, JPEGs one after another, or raw frames.
 
-    An MP4 whose index comes last is written to a temporary file first, which is gone when the source is closed.
+    An MP4 whose index comes last is written to a temporary file first, which is deleted when the source is closed.
 
     Args:
-        options: what is said of it.
-        part: what of it is read.
-        sampled_at: see Decoder; heeded where it delays nothing.
+        options: of the pipe.
+        part: the part that is read.
+        sampled_at: see Decoder; used where it adds no delay.
         descriptor: open for reading.
         shown: its name in messages.
         owned: the source closes the descriptor.
 
     Raises:
-        VljEdgeError: it gives no picture, or is a terminal.
+        VljEdgeError: there is no picture, or it is a terminal.
     """
     pipe = Pipe(descriptor)
     with ExitStack() as cleanup:
@@ -140,7 +141,7 @@ def open_pipe(
             if timeless and part.frames_per_second is None and not options.live:
                 part = replace(part, frames_per_second=ASSUMED_RATE)
                 warn_of_rate(shown, ASSUMED_RATE)
-            sampled_at = sampled_at if isinstance(place, Path) else None  # which reads 20 packets ahead
+            sampled_at = sampled_at if isinstance(place, Path) else None  # since that reads 20 packets ahead
             source = PipeSource(place, shown, part, sampled_at, *_format(options, content), options.live)
         except UnreadableError as error:
             raise VljEdgeError(f"{shown} cannot be read as a video ({error.reason}): {_EXAMPLES}") from None
@@ -150,10 +151,10 @@ def open_pipe(
 
 
 class PipeSource(VideoFile):
-    """A video that comes through a file descriptor. It is a recording unless it is said to be live.
+    """A video from a file descriptor. It is a recording unless `live` is set.
 
     Args:
-        live: without a rate in `part`, the frames' times are those at which they came.
+        live: without a rate in `part`, the frames' times are those of their arrival.
 
     Attributes:
         release: called by close().
@@ -193,7 +194,7 @@ class PipeSource(VideoFile):
 def _place(
     pipe: Pipe, descriptor: int, shown: str, options: PipeOptions, cleanup: ExitStack
 ) -> tuple[Path | Pipe, Content]:
-    """Return what FFmpeg reads, a path or the pipe, and what is there."""
+    """Return the path or pipe that FFmpeg reads, and its kind of content."""
     if _is_file(descriptor, shown):
         content = content_of(os.pread(descriptor, 1 << 16, 0))
         return Path(f"/proc/self/fd/{descriptor}"), "other" if content == "late index" else content
@@ -212,7 +213,7 @@ def _place(
 
 
 def _is_file(descriptor: int, shown: str) -> bool:
-    """Return whether it is a regular file at its beginning, which has a path and can be read anywhere.
+    """Return whether it is a regular file at its beginning, which has a path and can be read at random.
 
     Raises:
         VljEdgeError: it cannot be read.
@@ -230,7 +231,7 @@ def _is_file(descriptor: int, shown: str) -> bool:
 
 
 def _format(options: PipeOptions, content: Content) -> tuple[dict[str, str], str | None]:
-    """Return FFmpeg's options, and the name of a format that is not to be guessed."""
+    """Return FFmpeg's options, and the name of a format that must not be guessed."""
     if options.size is not None:
         width, height = options.size
         return {"video_size": f"{width}x{height}", "pixel_format": options.format} | _AT_ONCE, "rawvideo"

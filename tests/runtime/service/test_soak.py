@@ -29,7 +29,8 @@ from vlj_edge.runtime.sinks.files import JsonLinesFile
 from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.sinks.webhook import Webhook
 from vlj_edge.runtime.video.cameras import camera
-from vlj_edge.runtime.video.cameras.camera import CameraAddress, CameraSource, CameraState
+from vlj_edge.runtime.video.cameras.camera import CameraSource, CameraState
+from vlj_edge.runtime.video.cameras.camera_address import CameraAddress
 
 SHORT, LONG = 20.0, float(os.environ.get("VLJ_EDGE_SOAK", "180"))
 

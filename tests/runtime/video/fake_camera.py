@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vlj_edge.runtime.video.cameras.camera import CameraAddress, CameraSource
+from vlj_edge.runtime.video.cameras.camera import CameraSource
+from vlj_edge.runtime.video.cameras.camera_address import CameraAddress
 
 STALE = 0.4  # seconds without a frame after which these cameras' readers are started again
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.sinks.video import AnnotatedVideoWriter, RecordedSource
-from vlj_edge.runtime.video.cameras import camera
+from vlj_edge.runtime.video.cameras import reader_process
 from vlj_edge.runtime.video.cameras.opencv import import_opencv
 from vlj_edge.runtime.video.cameras.shared_frames import SharedFrames
 from vlj_edge.runtime.video.part import Part
@@ -220,9 +220,9 @@ def test_a_camera_that_cannot_be_opened_leaves_nothing(tmp_path: Path, monkeypat
         (SharedFrames, "__init__"),
         (subprocess, "Popen"),
         (os, "pipe"),
-        (camera, "create_shared_memory"),
+        (reader_process, "create_shared_memory"),
         (json, "dumps"),
-        (camera._ReaderProcess, "next"),
+        (reader_process.ReaderProcess, "next"),
     ]
     for target, name in targets:
         with monkeypatch.context() as patch, pytest.raises(OSError, match="too many open files"):

@@ -20,7 +20,8 @@ import pytest
 
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.video.cameras import opencv_reader
-from vlj_edge.runtime.video.cameras.camera import CameraAddress, CameraSource
+from vlj_edge.runtime.video.cameras.camera import CameraSource
+from vlj_edge.runtime.video.cameras.camera_address import CameraAddress
 from vlj_edge.runtime.video.cameras.gstreamer import Elements, readable_pipeline, without_pipeline_credentials
 from vlj_edge.runtime.video.cameras.local_cameras import local_camera
 

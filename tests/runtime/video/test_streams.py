@@ -19,7 +19,7 @@ import pytest
 from tests.waiting import free_port, wait_for
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.model import Model
-from vlj_edge.runtime.video.cameras import camera
+from vlj_edge.runtime.video.cameras import reader_process
 from vlj_edge.runtime.video.cameras.camera import CameraSource
 from vlj_edge.runtime.video.cameras.opencv import import_opencv
 from vlj_edge.runtime.video.recordings.files import VideoFile
@@ -114,7 +114,7 @@ def test_a_key_frame_is_waited_for_as_long_as_packets_come(rtsp: Callable[..., s
 def test_a_stream_without_key_frames_says_so(
     rtsp: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(camera, "_LONGEST_GROUP", 7.0)
+    monkeypatch.setattr(reader_process, "_LONGEST_GROUP", 7.0)
     port = free_port()
     rtsp(port, "0xffff0000", *group_of_pictures(3000))
     with pytest.raises(VljEdgeError, match=r"camera sends .*key frame interval"):
