@@ -1,6 +1,6 @@
 """Store moments and their embeddings in a LanceDB table, in a folder or in a bucket (s3://, gs://, az://).
 
-docs/library.md says why LanceDB, with the figures of results/stores.json.
+docs/library.md explains the choice of LanceDB, with the figures of results/stores.json.
 
 All moments of one video are written in one commit, so that a video is stored completely or not at all. The table's
 schema records which weights made the embeddings and with which query.
@@ -66,7 +66,7 @@ class Store:
         self.uri = _without_file_scheme(str(uri))
         self._folder = None if "://" in self.uri else Path(self.uri)
         self._shown = without_credentials(self.uri)
-        os.environ.setdefault("LANCE_LOG", "error")  # it warns on stderr of its own API's future
+        os.environ.setdefault("LANCE_LOG", "error")  # it warns on stderr about its own API
         self._lance, self._arrow = require("lancedb", "store"), require("pyarrow", "store")
         self._lock: FolderLock | BucketLease | None = None
         try:

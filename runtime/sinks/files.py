@@ -1,6 +1,6 @@
 """Events in a file of JSON lines, rotated by size.
 
-Each write is one call of the operating system, so a process that is killed leaves at most its last line incomplete. A
+Each write is one system call, so a process that is killed leaves at most its last line incomplete. A
 file has one writer.
 """
 
@@ -36,7 +36,7 @@ class JsonLinesFile:
         """See Sink.
 
         Raises:
-            VljEdgeError: it cannot be written. The next event is tried anew.
+            VljEdgeError: it cannot be written. The next event opens it again.
         """
         line = json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False) + "\n"
         data = line.encode("utf-8", "replace")
@@ -91,7 +91,7 @@ class AppendFile:
             if keep < 1:
                 self._path.unlink()
             for old, new in reversed(list(pairwise(names))):
-                with suppress(FileNotFoundError):  # an earlier run was killed in the middle of this
+                with suppress(FileNotFoundError):  # an earlier run was killed in mid-rotation
                     old.replace(new)
         except OSError as error:
             raise self._error(error) from error
@@ -108,7 +108,7 @@ class AppendFile:
         try:
             size = os.fstat(file).st_size
             if size and os.pread(file, 1, size - 1) != b"\n":
-                os.write(file, b"\n")  # an earlier run was killed within a line: keep what follows readable
+                os.write(file, b"\n")  # an earlier run was killed within a line: start a new one
         except OSError:
             os.close(file)
             raise

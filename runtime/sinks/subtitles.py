@@ -1,6 +1,6 @@
 """Subtitles as SRT and WebVTT. Each text is shown from the centre of its window to that of the next.
 
-A cue can be written only when its end is known, which is when the next text comes. Times begin at 0 with every run.
+A cue is written when its end is known, that is, when the next text arrives. Times begin at 0 with every run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SubtitleWriter(ABC):
         self._current = narration
 
     def finish(self, end: float) -> None:
-        """Write the current text, if there is one, with its end at `end` seconds."""
+        """Write the last text, if there is one, shown until `end` seconds."""
         narration, self._current = self._current, None
         text = "" if narration is None else one_line(narration.text)
         if narration is None or not text:  # an empty line would end the cue before its text
@@ -48,7 +48,7 @@ class SrtWriter(SubtitleWriter):
 
     @staticmethod
     def _cue(number: int, start: float, end: float, text: str) -> str:
-        text = text.replace("-->", "->")  # the arrow would start a cue of its own
+        text = text.replace("-->", "->")  # an arrow would start a new cue
         return f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n\n"
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Output:
-    """Where the embeddings go, and in which form: the options of these names."""
+    """The outputs of the embeddings and their form: the options of these names."""
 
     kind: str
     out: Path | None
@@ -84,7 +84,7 @@ def embed(
     engine_options: EngineOptions,
     **output_options: Any,
 ) -> None:
-    """Write an embedding for each window of SOURCE, or only for those that are new.
+    """Write an embedding for each window of SOURCE, or only for new ones.
 
     --threads 1 uses the least energy.
     """
@@ -106,7 +106,7 @@ def embed(
         question = query or (manifest.labels.query if label_bank is not None else None) or None
         opened = cleanup.enter_context(part.open(source, manifest))
         items = cleanup.enter_context(model.embed(opened, query=question, every=every))
-        cleanup.enter_context(progress(items, opened))  # first: writers take stdout as it is then
+        cleanup.enter_context(progress(items, opened))  # first: it may redirect stdout, which the writers then use
         writers = _open_writers(cleanup, manifest, output, _shorten(model, output.width), opened.live)
         for observation in observe(items, label_bank, manifest.labels.none_below, novelty):
             if on_change and not observation.item.encoded:

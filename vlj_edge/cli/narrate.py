@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class _Files(NamedTuple):
-    """Files that only the narration of one source writes."""
+    """Output files that exist only for the narration of one source."""
 
     srt: Path | None
     vtt: Path | None
@@ -53,7 +53,7 @@ class _Files(NamedTuple):
     "--record",
     type=output_file,
     callback=lambda context, parameter, path: film_path(path),
-    help="Also write the video with its texts and sound to this MP4; of a camera, minute by minute: NAME-0001.mp4.",
+    help="Also write the video with its texts and sound to this MP4; for a camera, one file a minute: NAME-0001.mp4.",
 )
 @click.option(
     "--out",
@@ -63,7 +63,7 @@ class _Files(NamedTuple):
 @click.option(
     "--format", "kind", type=click.Choice(FORMATS), default="srt", show_default=True, help="Of the files in --out."
 )
-@click.option("--overwrite", is_flag=True, help="Make files in --out again that are there already.")
+@click.option("--overwrite", is_flag=True, help="Replace files in --out that exist.")
 @part_options
 @sink_options
 @engine_options
@@ -129,7 +129,7 @@ def _narrate_one(
 
     from ..errors import VljEdgeError
 
-    recording = files.record is not None  # a film has every frame
+    recording = files.record is not None  # a recorded video contains every frame
     source = part.open(uri, model.manifest, recording, on_state=lambda state: print_state(name, state))
     with ExitStack() as cleanup:
         cleanup.callback(source.close)
@@ -151,7 +151,7 @@ def _narrate_one(
             with progress(run, source):
                 _write_narrations(run, name, as_json, subtitles, sinks, narrations)
         except VljEdgeError:
-            if recorded is not None and source.incomplete is not None:  # what could be read is a film as well
+            if recorded is not None and source.incomplete is not None:  # the part that was read is written too
                 recorded.finish(narrations)
             raise
         if recorded is not None:
@@ -166,7 +166,7 @@ def _write_narrations(
     sinks: list[SinkQueue],
     narrations: list[Narration],
 ) -> None:
-    """Write the narrations of a run to stdout, subtitles, sinks and the list, then its totals, also after Ctrl-C."""
+    """Write the narrations of a run to stdout, subtitles, sinks and the list; then its totals, even after Ctrl-C."""
     from vlj_edge.runtime.sinks.base import Event
     from vlj_edge.runtime.sinks.console import json_line, plain_line
 
@@ -195,7 +195,7 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
     from ..errors import VljEdgeError, printable
 
     width = max(len(source.name) for source in sources)
-    printing = threading.Lock()  # each source has a thread of its own
+    printing = threading.Lock()  # each source has its own thread
 
     def print_event(event: Event) -> None:
         line = f"{printable(event.source):{width}}  {plain_line(event.narration)}"
@@ -220,7 +220,7 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
 
 @contextmanager
 def _open_sinks(options: dict[str, Any]) -> Iterator[list[SinkQueue]]:
-    """Open the sinks that options name; close them at the end, with those that were added to the list meanwhile."""
+    """Open the sinks of the options; at the end close them and those that were added to the list."""
     sinks = open_sinks(**options)
     try:
         yield sinks

@@ -46,7 +46,7 @@ def search(
     engine_options: EngineOptions,
     as_json: bool,
 ) -> None:
-    """Find the moments of a store that TEXT describes best, the best first."""
+    """Find the moments of a store that TEXT describes best, best first."""
     from vlj_edge.runtime.library import Store, embedding_at
     from vlj_edge.runtime.library import search as find
 

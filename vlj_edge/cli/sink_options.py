@@ -1,4 +1,4 @@
-"""The options of narrate and serve for where texts go besides the terminal."""
+"""The options of narrate and serve for destinations of texts besides the terminal."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     click.option("--log", type=output_file, help="Append each text to this file, as a JSON line."),
-    click.option("--log-bytes", type=click.IntRange(1), help="Begin a new --log at this size, and keep five old ones."),
+    click.option(
+        "--log-bytes", type=click.IntRange(1), help="Bytes at which a new --log file is begun; five old ones are kept."
+    ),
     click.option("--mqtt", envvar="VLJ_EDGE_MQTT", help="Publish to mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC."),
     click.option("--webhook", envvar="VLJ_EDGE_WEBHOOK", help="POST each text to this address, as JSON."),
-    click.option("--say", help="A command that speaks what it gets on stdin, such as 'espeak-ng --stdin'."),
+    click.option("--say", help="Command that speaks its stdin, such as 'espeak-ng --stdin'."),
 )
 
 
@@ -58,7 +60,7 @@ def open_sinks(
         if say is not None:
             from vlj_edge.runtime.sinks.speech import Speech
 
-            queues.append(SinkQueue("say", Speech(say), capacity=1))  # only the newest text is worth speaking
+            queues.append(SinkQueue("say", Speech(say), capacity=1))  # an old text is not worth speaking
     except BaseException:
         for queue in queues:
             queue.close()
