@@ -15,7 +15,7 @@ from .cameras.camera_address import CameraAddress
 from .cameras.local_cameras import local_camera
 from .decoding.picture_decoder import DecoderChoice
 from .network.address import HTTP_SCHEMES, STREAM_PROTOCOLS, network_address, with_plain_scheme
-from .network.http_source import ask
+from .network.http_source import open_http
 from .part import ImageTimes, LiveUntil, Part, check_rate
 from .paths import open_path, path_of
 from .recordings.files import VideoFile
