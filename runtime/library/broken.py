@@ -25,12 +25,15 @@ class BrokenVideos:
     def all(self) -> dict[Video, str]:
         """Return what is known of files as they were when they were read."""
         rows = self.table.to_arrow().to_pylist() if self.table is not None else []
-        return {Video(real_path(row["path"]), row["size"], row["modified"]): row["problem"] for row in rows}
+        problems = [row.pop("problem") for row in rows]
+        videos = [Video(**row)._replace(path=real_path(row["path"])) for row in rows]
+        return dict(zip(videos, problems, strict=True))
 
     def remember(self, video: Video, problem: str) -> None:
         """Remember that a file is broken, in place of what was known of it before."""
         arrow = require("pyarrow", "store")
         fields = [("path", arrow.string()), ("size", arrow.int64()), ("modified", arrow.int64())]
+        fields += [("reading", arrow.string())]
         if self.table is None:
             self.table = self._database.create_table(
                 _TABLE, schema=arrow.schema([*fields, ("problem", arrow.string())])

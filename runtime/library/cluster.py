@@ -23,6 +23,7 @@ from vlj_edge.bundle.embedding_space import embedding_space
 from vlj_edge.errors import VljEdgeError, require
 
 from ..model import Model
+from ..video.decoding.picture_decoder import DecoderChoice
 from .index import EncodedVideo, VideoEncoder, encode_video
 from .moments import Video, VideoMoments, real_path, stored_path
 
@@ -33,7 +34,7 @@ _PLAIN = ["dask", "msgpack"]  # serializers; pickle is not among them
 _models = threading.local()
 
 
-def cluster_encoder(address: str, model: Model, query: str) -> VideoEncoder:
+def cluster_encoder(address: str, model: Model, query: str, decoder: DecoderChoice = "auto") -> VideoEncoder:
     """Return a function that encodes videos on the cluster whose scheduler is at `address`, such as tcp://10.0.0.1:8786.
 
     A video whose worker is lost is encoded by another one. The function raises VljEdgeError if the scheduler is lost,
@@ -43,7 +44,7 @@ def cluster_encoder(address: str, model: Model, query: str) -> VideoEncoder:
         VljEdgeError: no scheduler answers, it has no workers, or Dask is not installed.
     """
     distributed = require("distributed", "cluster")
-    arguments = (str(model.directory.absolute()), embedding_space(model.manifest), query)
+    arguments = (str(model.directory.absolute()), embedding_space(model.manifest), query, decoder)
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost scheduler is an error of our own
     try:
         client = distributed.Client(address, timeout=10, serializers=_PLAIN, deserializers=[*_PLAIN, "error"])
@@ -122,7 +123,9 @@ def _next_result(client: Any, address: str, done: SimpleQueue[Any]) -> tuple[str
         future.add_done_callback(done.put)  # its worker was lost with the result: another one encodes it again
 
 
-def encode_on_worker(directory: str, space: str, query: str, video: Sequence[Any]) -> dict[str, Any]:
+def encode_on_worker(
+    directory: str, space: str, query: str, decoder: DecoderChoice, video: Sequence[Any]
+) -> dict[str, Any]:
     """Encode a video on a worker: return its moments as plain arrays, or the problem as one line of text."""
     try:
         model = _model(directory)
@@ -130,7 +133,7 @@ def encode_on_worker(directory: str, space: str, query: str, video: Sequence[Any
             raise VljEdgeError(
                 f"the bundle {directory} has other weights on {os.uname().nodename}: copy it there again"
             )
-        seen = encode_video(model, Video(real_path(video[0]), *video[1:]), query)
+        seen = encode_video(model, Video(real_path(video[0]), *video[1:]), query, decoder=decoder)
     except VljEdgeError as error:
         return {"problem": str(error)}
     except Exception as error:  # as a text, since an exception would be pickled

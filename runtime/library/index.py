@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 from vlj_edge.errors import VljEdgeError
 
 from ..model import Model, copy_of
+from ..video.decoding.picture_decoder import DecoderChoice
 from ..video.recordings.folders import find_videos
 from ..video.uri import open_source
 from .moments import Video, VideoMoments, merge_windows
@@ -71,8 +73,11 @@ class VideoEncoder(Protocol):
     def __call__(self, videos: Sequence[Video]) -> Iterator[EncodedVideo]: ...
 
 
-def stat_video(path: Path) -> Video:
+def stat_video(path: Path, reading: str = "") -> Video:
     """Return the path, size and modification time of a file, which show whether it has changed.
+
+    Args:
+        reading: what of it is read, and how; see reading_of().
 
     Raises:
         VljEdgeError: the file does not exist, or cannot be read.
@@ -81,7 +86,7 @@ def stat_video(path: Path) -> Video:
         about = path.stat()
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from error
-    return Video(str(path), about.st_size, about.st_mtime_ns)
+    return Video(str(path), about.st_size, about.st_mtime_ns, reading)
 
 
 def encode_video(
@@ -90,6 +95,7 @@ def encode_video(
     query: str,
     cancelled: Callable[[], bool] = lambda: False,
     on_progress: Callable[[float], None] = lambda share: None,
+    decoder: DecoderChoice = "auto",
 ) -> EncodedVideo:
     """Encode all moments of one video; if it is damaged in the middle, those before the damage.
 
@@ -97,11 +103,13 @@ def encode_video(
         cancelled: checked at every window; encoding stops once it returns true.
         on_progress: called after every window with the fraction of the video that was read, 0 to 1; not called if its
             length is unknown.
+        decoder: see open_source().
     """
     path, problem, broken = Path(video.path), None, False
     windows: list[tuple[float, float, np.ndarray]] = []
     try:
-        source = open_source(path, sampled_at=model.manifest.clip.frames_per_second)
+        reading = json.loads(video.reading or "{}")
+        source = open_source(path, sampled_at=model.manifest.clip.frames_per_second, decoder=decoder, **reading)
     except VljEdgeError as error:
         return EncodedVideo(path, None, str(error), broken=_is_readable(video))
     try:
@@ -125,7 +133,7 @@ def _is_readable(video: Video) -> bool:
     try:
         with open(video.path, "rb") as stream:
             stream.read(1)
-        return stat_video(Path(video.path)) == video
+        return stat_video(Path(video.path), video.reading) == video
     except (OSError, VljEdgeError):
         return False
 
@@ -135,6 +143,7 @@ def local_encoder(
     query: str,
     jobs: int = 1,
     on_progress: Callable[[Video, float], None] = lambda video, share: None,
+    decoder: DecoderChoice = "auto",
 ) -> VideoEncoder:
     """Return a function that encodes videos in this process.
 
@@ -142,12 +151,13 @@ def local_encoder(
         jobs: videos encoded at the same time, each by a thread with its own Model. On a CPU two models of one thread
             are faster than one of two threads (results/wearable.json).
         on_progress: called with a video and the fraction of it that was read, by the thread that encodes it.
+        decoder: see open_source().
     """
 
     def encode(videos: Sequence[Video]) -> Iterator[EncodedVideo]:
         if min(jobs, len(videos)) <= 1:
             for video in videos:
-                yield encode_video(model, video, query, on_progress=partial(on_progress, video))
+                yield encode_video(model, video, query, on_progress=partial(on_progress, video), decoder=decoder)
             return
         stop = threading.Event()
         models = [copy_of(model, threads=1) for _ in range(min(jobs, len(videos)))]
@@ -160,7 +170,7 @@ def local_encoder(
             try:
                 while not stop.is_set():
                     video = waiting.get_nowait()
-                    seen.put(encode_video(own, video, query, stop.is_set, partial(on_progress, video)))
+                    seen.put(encode_video(own, video, query, stop.is_set, partial(on_progress, video), decoder))
             except Empty:
                 pass
             except BaseException as error:  # raised again where the results are used
@@ -190,6 +200,7 @@ def index(
     paths: Iterable[str | Path],
     on_plan: Callable[[list[Video]], None] = lambda videos: None,
     retry: bool = False,
+    reading: str = "",
 ) -> Iterator[IndexedVideo]:
     """Index the videos that are new or have changed. Videos that were stored before an interruption stay stored.
 
@@ -199,22 +210,23 @@ def index(
         encode: a Model, local_encoder() for several videos at a time, or cluster.cluster_encoder().
         on_plan: called with the videos to encode, before the first one.
         retry: try the broken ones again.
+        reading: what of the videos is stored, from reading_of(); in place of what was stored of them before.
 
     Raises:
         VljEdgeError: a path does not exist, or the store cannot be written.
     """
     if isinstance(encode, Model):
         encode = local_encoder(encode, store.query)
-    yield from _store(store, encode, _changed(store, find_videos(paths), retry), on_plan)
+    yield from _store(store, encode, _changed(store, find_videos(paths), retry, reading), on_plan)
 
 
-def broken_videos(store: Store, paths: Iterable[str | Path]) -> dict[Path, str]:
+def broken_videos(store: Store, paths: Iterable[str | Path], reading: str = "") -> dict[Path, str]:
     """Return the files among these, and in and below these folders, that are known to be broken and have not changed
     since, and why. The store is open for writing."""
     known, found = store.broken(), {}
     for path in find_videos(paths) if known else ():
         with suppress(VljEdgeError):  # gone since it was found
-            video = stat_video(path)
+            video = stat_video(path, reading)
             if video in known:
                 found[path] = known[video]
     return found
@@ -226,18 +238,21 @@ def index_continuously(
     paths: Sequence[str | Path],
     on_plan: Callable[[list[Video]], None] = lambda videos: None,
     retry: bool = False,
+    reading: str = "",
     pause: float = 2.0,
 ) -> Iterator[IndexedVideo]:
     """Like index(), then keep indexing files that are added to the folders, once they no longer grow. Never returns.
 
     Args:
         retry: try the broken ones again once.
+        reading: see index().
         pause: seconds between two scans of the folders.
     """
     failed: set[Video] = set()
     while True:
         settled = time.time_ns() - int(_UNCHANGED_SECONDS * 1e9)
-        new = [v for v in _changed(store, find_videos(paths), retry) if v.modified < settled and v not in failed]
+        changed = _changed(store, find_videos(paths), retry, reading)
+        new = [video for video in changed if video.modified < settled and video not in failed]
         for done in _store(store, encode, new, on_plan):
             failed |= {video for video in new if done.problem and video.path == str(done.path)}
             yield done
@@ -259,12 +274,12 @@ def prune(store: Store, paths: Iterable[str | Path]) -> list[str]:
     return sorted(gone)
 
 
-def _changed(store: Store, paths: Iterable[Path], retry: bool) -> list[Video]:
+def _changed(store: Store, paths: Iterable[Path], retry: bool, reading: str) -> list[Video]:
     known, new = store.videos(), []
     broken = {} if retry else store.broken()
     for path in paths:
         try:
-            video = stat_video(path)
+            video = stat_video(path, reading)
         except VljEdgeError:  # deleted since the scan
             continue
         if known.get(video.path) != video and video not in broken:
@@ -285,7 +300,7 @@ def _store(
             if seen.moments is not None:
                 store.put(seen.moments)
                 changed = True
-                count, seconds = len(seen.moments.start), float(seen.moments.end[-1])
+                count, seconds = len(seen.moments.start), float(seen.moments.end[-1] - seen.moments.start[0])
             elif seen.broken and seen.problem is not None:
                 store.put_broken(next(video for video in videos if video.path == str(seen.path)), seen.problem)
             yield IndexedVideo(seen.path, count, seconds, seen.problem)

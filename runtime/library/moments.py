@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,15 +11,21 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..video.part import Part
+
 Vectors = npt.NDArray[np.float32]
 
 
 class Video(NamedTuple):
-    """A stored video: absolute path, size in bytes, and time of the last change in ns since 1970."""
+    """A stored video: absolute path, size in bytes, time of the last change in ns since 1970, and what of it is stored.
+
+    `reading` is how it was read (see reading_of()); empty: whole, and as it is.
+    """
 
     path: str
     size: int
     modified: int
+    reading: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +51,15 @@ class Hit(NamedTuple):
     end: float
     score: float
     number: int = -1
+
+
+def reading_of(part: Part, rotate: int = 0) -> str:
+    """Return the arguments of open_source() that are not the defaults, as JSON: a part is not the whole. The decoder is
+    left out, since it does not change what a video shows."""
+    values = vars(part) | {"rotate": rotate}
+    default = vars(Part()) | {"rotate": 0}
+    changed = {name: value for name, value in values.items() if value != default[name] and name != "decoder"}
+    return json.dumps(changed, sort_keys=True) if changed else ""
 
 
 def merge_windows(video: Video, windows: Iterable[tuple[float, float, Vectors]]) -> VideoMoments | None:

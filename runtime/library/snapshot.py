@@ -37,7 +37,9 @@ class Snapshot:
     def videos(self) -> dict[str, Video]:
         """Return all videos by path."""
         with self._errors("cannot be read"):
-            rows = self._table.search().where("number = 0").select(list(Video._fields)).to_arrow().to_pylist()
+            columns = self._table.schema.names
+            there = [name for name in Video._fields if name in columns]  # older stores have no "reading"
+            rows = self._table.search().where("number = 0").select(there).to_arrow().to_pylist()
         videos = [Video(**row)._replace(path=real_path(row["path"])) for row in rows]
         return {video.path: video for video in videos}
 

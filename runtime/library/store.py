@@ -207,7 +207,10 @@ class Store:
 
     def _open(self, manifest: Manifest, query: str | None, write: bool) -> Any:
         if _TABLE in self._database.list_tables().tables:
-            return self._database.open_table(_TABLE)
+            table = self._database.open_table(_TABLE)
+            if write and "reading" not in table.schema.names:  # made before videos could be stored in part
+                table.add_columns({"reading": "''"})
+            return table
         if not write:
             raise VljEdgeError(f"{self._shown} is no store: make one with vlj-edge index VIDEOS --store {self._shown}")
         arrow = self._arrow
@@ -215,6 +218,7 @@ class Store:
             ("path", arrow.string()),
             ("size", arrow.int64()),
             ("modified", arrow.int64()),
+            ("reading", arrow.string()),
             ("number", arrow.int32()),
             ("start", arrow.float64()),
             ("end", arrow.float64()),
@@ -244,6 +248,7 @@ class Store:
             "path": [stored_path(moments.video.path)] * count,
             "size": [moments.video.size] * count,
             "modified": [moments.video.modified] * count,
+            "reading": [moments.video.reading] * count,
             "number": np.arange(count),
             "start": np.require(moments.start, np.float64, ["C", "ALIGNED"]),
             "end": np.require(moments.end, np.float64, ["C", "ALIGNED"]),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import EngineOptions, bundle_option, engine_options, label_query_option, load_model
+from .part_options import PartOptions, part_options
 from .progress import stderr_console
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--cluster", help="Scheduler of a Dask cluster that encodes the videos, such as tcp://10.0.0.1:8786.")
 @label_query_option
 @bundle_option
+@part_options
 @engine_options
 def index(
     paths: tuple[Path, ...],
@@ -40,17 +42,19 @@ def index(
     cluster: str | None,
     query: str | None,
     bundle: Path | None,
+    part: PartOptions,
     engine_options: EngineOptions,
 ) -> None:
     """Store the moments of the videos at PATHS: files, or folders with their subfolders.
 
     Videos that are stored and have not changed are skipped, so an interrupted run can be repeated. So are files that
     could not be read, until they change or with --retry. On the CPU several videos are encoded at once; with --threads,
-    one at a time.
+    one at a time. A part of a video (--start and the options after it) is stored in place of what was stored of it.
     """
     from vlj_edge.runtime.library import Store
     from vlj_edge.runtime.library.index import local_encoder
     from vlj_edge.runtime.library.index import prune as remove_missing
+    from vlj_edge.runtime.library.moments import reading_of
     from vlj_edge.runtime.video.recordings.folders import find_videos
 
     from ..errors import VljEdgeError, printable
@@ -64,12 +68,14 @@ def index(
         if cluster is not None:
             from vlj_edge.runtime.library.cluster import cluster_encoder
 
-            encode = cluster_encoder(cluster, model, store.query)
+            encode = cluster_encoder(cluster, model, store.query, part.decoder)
         else:
             several = model.backend.name != "tensorrt" and engine_options.threads is None
             jobs = len(os.sched_getaffinity(0)) if several else 1
-            encode = local_encoder(model, store.query, jobs, lambda video, share: bar.update(video.path, share))
-        failed = _run(store, encode, paths, follow, retry, bar)
+            encode = local_encoder(
+                model, store.query, jobs, lambda video, share: bar.update(video.path, share), part.decoder
+            )
+        failed = _run(store, encode, paths, follow, retry, reading_of(part.part, part.rotate), bar)
     if failed:
         raise VljEdgeError(f"{failed} of the videos could not be read completely: see above; all others are stored")
 
@@ -108,7 +114,9 @@ class _Bar:
         )
 
 
-def _run(store: Store, encode: VideoEncoder, paths: tuple[Path, ...], follow: bool, retry: bool, bar: _Bar) -> int:
+def _run(
+    store: Store, encode: VideoEncoder, paths: tuple[Path, ...], follow: bool, retry: bool, reading: str, bar: _Bar
+) -> int:
     """Index and show the progress; return the number of videos that had a problem."""
     from rich.markup import escape
 
@@ -118,10 +126,10 @@ def _run(store: Store, encode: VideoEncoder, paths: tuple[Path, ...], follow: bo
     from ..errors import printable
 
     started, stored, moments, seconds, failed = time.monotonic(), 0, 0, 0.0, 0
-    left_out = 0 if retry else len(broken_videos(store, paths))
+    left_out = 0 if retry else len(broken_videos(store, paths, reading))
     with bar.shown:
         done: Iterator[IndexedVideo] = (index_continuously if follow else index_once)(
-            store, encode, paths, on_plan=bar.plan, retry=retry
+            store, encode, paths, on_plan=bar.plan, retry=retry, reading=reading
         )
         try:
             for video in done:

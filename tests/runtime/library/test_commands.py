@@ -35,6 +35,11 @@ def test_index_and_search(films: Path, tiny_bundle: Path, tmp_path: Path) -> Non
     again = run("index", films, *common)
     assert again.returncode == 0 and "0 videos, 0 moments" in again.stderr
     assert "1 files known to be broken" in again.stderr and "--retry" in again.stderr
+    part = run("index", films / "a.avi", *common, "--start", "4")
+    assert part.returncode == 0 and "\n1 videos, " in f"\n{part.stderr}"
+    assert run("index", films / "a.avi", *common, "--start", "5", "--end", "4").returncode == 2
+    whole = run("index", films / "a.avi", *common)
+    assert whole.returncode == 0 and "\n1 videos, " in f"\n{whole.stderr}"
     retried = run("index", films, *common, "--retry")
     assert retried.returncode == 1 and "c-broken.mp4 cannot be read" in retried.stderr
     found = run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -24,8 +25,9 @@ from vlj_edge.runtime.library.index import (
     prune,
     stat_video,
 )
-from vlj_edge.runtime.library.moments import Video
+from vlj_edge.runtime.library.moments import Video, reading_of
 from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.video.part import Part
 
 
 def test_every_moment_is_found_where_it_is(model: Model, store: Store, films: Path) -> None:
@@ -93,6 +95,48 @@ def test_only_what_has_changed_is_looked_at_again(model: Model, store: Store, fi
     blue = search(store, model.embed_text("blue"), top=1)
     assert blue[0].score < 0.9, "the blue that was there is forgotten"
     assert len(store) < 2 * before
+
+
+def test_a_part_is_stored_in_place_of_the_whole_and_back(model: Model, store: Store, films: Path) -> None:
+    part, encode = reading_of(Part(start=4.0)), local_encoder(model, QUERY)
+
+    def index_again(reading: str) -> int:
+        return len(list(index(store, encode, [films / "a.avi"], reading=reading)))
+
+    assert index_again("") == 1
+    [red] = search(store, model.embed_text("red"), top=1)
+    assert red.start == 0 and red.score > 0.9
+    assert (index_again(part), index_again(part)) == (1, 0), "the whole is not the part, the same part is"
+    [red], [blue] = (search(store, model.embed_text(text), top=1) for text in ("red", "blue"))
+    assert red.score < 0.9 and blue.score > 0.9 and blue.start == pytest.approx(4, abs=0.6) and blue.end == 8
+    [(path, video)] = store.videos().items()
+    assert path == str(films / "a.avi") and json.loads(video.reading) == {"start": 4.0}
+    assert index_again(reading_of(Part(start=4.0), rotate=90)) == 1
+    assert (index_again(""), index_again("")) == (1, 0)
+    [red] = search(store, model.embed_text("red"), top=1)
+    assert red.start == 0 and red.score > 0.9
+
+
+def test_a_part_behind_the_end_breaks_no_file(model: Model, store: Store, films: Path) -> None:
+    encode = local_encoder(model, QUERY)
+    [seen] = index(store, encode, [films / "a.avi"], reading=reading_of(Part(start=60.0)))
+    assert seen.moments == 0 and "8.0 s" in (seen.problem or "")
+    [seen] = index(store, encode, [films / "a.avi"])
+    assert seen.moments > 0 and seen.seconds == 8.0
+
+
+def test_a_store_made_before_there_were_parts_is_gone_on_with(
+    model: Model, store: Store, films: Path, tmp_path: Path
+) -> None:
+    list(index(store, local_encoder(model, QUERY), [films / "a.avi"]))
+    store._table.drop_columns(["reading"])
+    store.close()
+    reader = Store(store.uri, model.manifest)
+    assert [video.reading for video in reader.videos().values()] == [""]
+    with Store(store.uri, model.manifest, write=True) as writer:
+        assert list(index(writer, local_encoder(model, QUERY), [films / "a.avi"])) == []
+        [seen] = index(writer, local_encoder(model, QUERY), [films / "a.avi"], reading=reading_of(Part(end=4.0)))
+        assert seen.seconds == pytest.approx(4, abs=0.6) and set(reader.videos()) == {str(films / "a.avi")}
 
 
 def test_a_broken_file_is_remembered_until_it_changes(
