@@ -40,6 +40,7 @@ LAYERS: list[set[str]] = [
     {
         "vlj_edge.memory",
         "vlj_edge.outputs",
+        "vlj_edge.variables",
         "vlj_edge.presets",
         "vlj_edge.results",
         "vlj_edge.tensorrt_package",

@@ -8,7 +8,11 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-_SECRET = r"(?i:user|pass|pwd|token|secret|key|auth)\w*="  # names of URI parameters that cameras use
+_ADDRESS = re.compile(r"([A-Za-z][\w+.-]+):/{1,3}")  # as a path, it has one slash
+_SLIP = re.compile(r"\A(?:\w+:)?/{0,2}[^/]*:.*@", re.DOTALL)  # an address whose scheme is missing or misspelled
+_SHOWN = r"(?!\*{3}(?: \d+)?(?:[&;]|\Z))"  # not what was replaced already, in a name that has got a number
+_LOCAL = ("file", "v4l2", "csi", "pipe")  # whose addresses hold no secret
+_QUOTED = r'"(?:\\.|[^"\\])*"|' + r"'(?:\\.|[^'\\])*'"
 
 
 class VljEdgeError(Exception):
@@ -72,19 +76,56 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def without_credentials(uri: str) -> str:
-    """Return a URI with user, password and secret parameters replaced, for logs and errors. In paths, only bytes that
-    are not UTF-8 are replaced, see valid_unicode().
+    """Return an address with everything before an '@' and every value of a query or parameter replaced, for logs, names
+    and errors. In paths, only bytes that are not UTF-8 are replaced, see valid_unicode(); in a gst: pipeline, secrets.
 
     A password may hold an unencoded '@', '/' or '?', so everything up to the last '@' is replaced, even if that '@' is
     part of the path.
 
-    >>> without_credentials("rtsp://me:secret@door/live?channel=1&token=abc")
-    'rtsp://***@door/live?channel=1&token=***'
+    >>> without_credentials("rtsp://me:secret@door/live;session=1?channel=1&token=abc")
+    'rtsp://***@door/live;session=***?channel=***&token=***'
     """
     uri = valid_unicode(uri)
-    scheme, mark, rest = uri.partition("://")
-    hidden, at, kept = rest.rpartition("@")
-    if re.search(rf"{_SECRET}[^&]*\Z", hidden):  # the '@' is in a secret parameter, whose rest is hidden too
+    if uri.startswith("gst:"):
+        return without_pipeline_credentials(uri)
+    found = _ADDRESS.match(uri)
+    if found is None:
+        return _SLIP.sub("***@", uri)
+    if found[1].lower() in _LOCAL:
+        return uri
+    hidden, at, kept = uri[found.end() :].rpartition("@")
+    if re.search(r"[?&;][^?&;=]*=[^&]*\Z", hidden):  # the '@' may be in a value, whose rest is hidden too
         kept = re.sub(r"\A[^&]*", "***", kept)
-    kept = re.sub(rf"({_SECRET})[^&]*", r"\1***", kept)
-    return f"{scheme}://{at and '***@'}{kept}" if mark else uri
+    kept = re.sub(rf"={_SHOWN}[^&;]+", "=***", kept)  # also in a path, where some cameras have user=admin_password=abc
+    kept = re.sub(rf"([?&;]){_SHOWN}[^?&;=]+(?=[&;]|\Z)", r"\1***", kept)  # without a name
+    kept = re.sub(rf"(?s)#{_SHOWN}.+", "#***", kept)
+    return f"{found[0]}{at and '***@'}{kept}"
+
+
+def without_secrets(text: str) -> str:
+    """Return a line with the addresses in it as without_credentials() returns them.
+
+    Each ends with a space, but not before an '@': a password may hold spaces.
+
+    >>> without_secrets("'rtsp://me:secret@door/?a=1' is gone: look")
+    "'rtsp://***@door/?a=***' is gone: look"
+    """
+    address = r"[A-Za-z][\w+.-]+:/(?:.*\S@(?=\S))?[^\s'\"<>|]*?(?=[):,;.]*(?:[\s'\"<>|]|\Z))"
+    text = re.sub(address, _hidden, text)
+    return without_pipeline_credentials(text) if "gst:" in text else text
+
+
+def without_pipeline_credentials(text: str) -> str:
+    """Return a GStreamer pipeline, or what GStreamer says of one, with users and passwords replaced.
+
+    >>> without_pipeline_credentials("rtspsrc location=rtsp://me:secret@door/1 user-pw=secret ! decodebin")
+    'rtspsrc location=rtsp://***@door/1 user-pw=*** ! decodebin'
+    """
+    word, address = rf"(?:{_QUOTED}|[^\s\"'])+|\S+", r"(?s)[A-Za-z][\w+.-]+:/.*?(?=[\"']?\Z)"
+    text = re.sub(word, lambda found: re.sub(address, _hidden, found[0]), text)
+    secret = r"(?i:[\w-]*(?:user|pass|pwd|pw|token|secret|key|auth|header|cookie|session|sig)[\w-]*)"
+    return re.sub(rf"(\b{secret}\s*=\s*)(?:\([^)]*\)\s*)?(?:{_QUOTED}|[^\s&\"']+)", r"\1***", text)
+
+
+def _hidden(address: re.Match[str]) -> str:
+    return without_credentials(address[0])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vlj_edge.errors import VljEdgeError, without_credentials
+from vlj_edge.errors import VljEdgeError, without_secrets
 
 _REMEDIES = (
     (r"No space left|os error 28|[Qq]uota|os error 122|File too large|os error 27", "free space"),
@@ -32,7 +32,7 @@ def one_line(what: str, remedy: str, afterwards: str = "") -> Iterator[None]:
         # PanicException is a panic in Rust, and no Exception.
         if not isinstance(error, (OSError, RuntimeError, ValueError, KeyError)) and "Panic" not in type(error).__name__:
             raise
-        text = without_credentials(str(error))
+        text = without_secrets(str(error))
         why = re.split(r", \S*\.rs:|\n", text)[0][:200]
         todo = next((what_helps for pattern, what_helps in _REMEDIES if re.search(pattern, text)), remedy)
         raise VljEdgeError(f"{what} ({why}): {todo}{afterwards}") from error

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from vlj_edge.atomic_write import atomic_write
 from vlj_edge.bundle import GateSettings
-from vlj_edge.errors import VljEdgeError, require, without_credentials
+from vlj_edge.errors import VljEdgeError, require, without_secrets
 from vlj_edge.schema import Count, FieldPath, Positive, Range, SchemaError, parse
 
 from ..video.decoding.picture_decoder import DecoderChoice
@@ -154,7 +154,7 @@ def read_config(path: Path) -> Config:
         _check_sources(parsed.source)
     except SchemaError as error:
         line = _line_of(text.splitlines(), error.path)
-        raise VljEdgeError(f"{path}, line {line}: {without_credentials(str(error))}: correct it") from error
+        raise VljEdgeError(f"{path}, line {line}: {without_secrets(str(error))}: correct it") from error
     return Config(raw, parsed)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vlj_edge.bundle import GateSettings
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, without_credentials
 
 from ..video.part import Part
 
@@ -16,7 +16,7 @@ class SourceSettings:
     """One source and how it is narrated.
 
     Attributes:
-        name: unique in a station; events carry it.
+        name: unique in a station; events carry it. One that is an address loses its credentials and values.
         uri: as for vlj_edge.runtime.video.uri.open_source.
         query: the query to the predictor; None for the bundle's default.
         gates: None for the bundle's.
@@ -34,6 +34,9 @@ class SourceSettings:
     loop: bool = False
     rotate: int = 0
     part: Part = field(default_factory=Part)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", without_credentials(self.name))
 
 
 def by_name(sources: Sequence[SourceSettings]) -> dict[str, SourceSettings]:

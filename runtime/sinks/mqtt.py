@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from vlj_edge.errors import VljEdgeError, require, without_credentials
+from vlj_edge.variables import with_variables
 
 from .base import Event, split_address
 
@@ -39,7 +40,8 @@ class Mqtt:
     connection.
 
     Args:
-        url: mqtt://[USER:PASSWORD@]HOST[:PORT]/BASE, or mqtts:// for TLS; special characters of a password as %40.
+        url: mqtt://[USER:PASSWORD@]HOST[:PORT]/BASE, or mqtts:// for TLS; special characters of a password as %40, or
+            the password as ${NAME}, see with_variables().
         most_queued: number of events that may wait for the broker or its acknowledgement.
         ca_file: PEM certificates to trust instead of the system's.
         discovery: Home Assistant's discovery prefix.
@@ -56,7 +58,7 @@ class Mqtt:
         self, url: str, most_queued: int = 1000, ca_file: str | None = None, discovery: str = "homeassistant"
     ) -> None:
         paho = require("paho.mqtt.client", "mqtt")
-        broker = _parse_address(url)
+        broker = _parse_address(with_variables(url))
         self.missed = 0
         self.last_error: str | None = None
         self._broker, self._most, self._discovery = broker, most_queued, discovery.strip("/")

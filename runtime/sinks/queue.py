@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import Any
 
-from vlj_edge.errors import VljEdgeError, without_credentials
+from vlj_edge.errors import VljEdgeError, without_secrets
 
 from .base import Event, EventRefused, Sink
 
@@ -172,4 +172,4 @@ class SinkQueue:
 
 def _safe_line(text: str | None) -> str | None:
     """Return the text on one line and without credentials."""
-    return without_credentials(str(VljEdgeError(text))) if text else None
+    return without_secrets(str(VljEdgeError(text))) if text else None

@@ -12,6 +12,7 @@ from typing import IO
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from vlj_edge.errors import VljEdgeError, without_credentials
+from vlj_edge.variables import with_variables
 
 from .base import Event, EventRefused, split_address
 
@@ -25,7 +26,7 @@ class Webhook:
     of a webhook is often a secret.
 
     Args:
-        url: http:// or https://
+        url: http:// or https://; ${NAME} in it stands for the environment's NAME, see with_variables().
         timeout: seconds to wait for the server at each step.
 
     Raises:
@@ -33,6 +34,7 @@ class Webhook:
     """
 
     def __init__(self, url: str, timeout: float = 5.0) -> None:
+        url = with_variables(url)
         host, port = _server(url)
         parts = urlsplit(url)
         self._server = f"{parts.scheme}://{host}{f':{port}' if port else ''}"
@@ -42,14 +44,14 @@ class Webhook:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         self._timeout = timeout
-        self._opener = urllib.request.build_opener(_SameScheme)
+        self._opener = urllib.request.build_opener(_SameServer)
 
     def write(self, event: Event) -> None:
         """See Sink.
 
         Raises:
             VljEdgeError: no connection, no answer in time, or an error of the server (5xx).
-            EventRefused: the server refuses the event (4xx), or redirects to another scheme.
+            EventRefused: the server refuses the event (4xx), or redirects to another server.
         """
         data = json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
         request = urllib.request.Request(self._url, data, self._headers, method="POST")
@@ -60,6 +62,8 @@ class Webhook:
             raise self._status_error(error.code) from None
         except urllib.error.URLError as error:
             raise self._connection_error(error.reason) from None
+        except ValueError:  # raised by urllib for what the server wrote
+            raise EventRefused(f"{self._server} redirects to an address that is none: look at the server") from None
         except (OSError, http.client.HTTPException) as error:
             raise self._connection_error(error) from None
 
@@ -78,10 +82,11 @@ class Webhook:
         return VljEdgeError(f"no delivery ({why}) to {self._server}: check that it is up and can be reached")
 
 
-class _SameScheme(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect with the same POST (urllib would send a GET without the event), but not to another scheme.
+class _SameServer(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect with the same POST (urllib would send a GET without the event), on the same server only.
 
-    Credentials are not sent to another server.
+    What another server would get is not meant for it: the credentials, the event, or, at an address that only this
+    machine reaches, a command.
     """
 
     http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302  # Python 3.10 lacks it
@@ -96,16 +101,23 @@ class _SameScheme(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         """See urllib."""
-        old, new = urlsplit(req.full_url), urlsplit(newurl)
-        if new.scheme != old.scheme:
+        old, new = _origin(req.full_url), _origin(newurl)
+        if new != old:
             fp.close()
-            raise EventRefused(
-                f"a redirect from {old.scheme}://{old.netloc} to {new.scheme}:// is not followed: give that address"
-            )
+            raise EventRefused(f"a redirect from {old} to {new} is not followed: give that address to --webhook")
         if code == 303:  # See Other: the event was accepted
             return super().redirect_request(req, fp, code, msg, headers, newurl)
-        kept = {k: v for k, v in req.headers.items() if k != "Authorization" or new.netloc == old.netloc}
-        return urllib.request.Request(newurl, req.data, kept, req.origin_req_host, unverifiable=True, method="POST")
+        return urllib.request.Request(newurl, req.data, req.headers, req.origin_req_host, True, "POST")
+
+
+def _origin(url: str) -> str:
+    """Return scheme, host and port of an address; of one that is ill-formed, what is its own alone."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return f"{parts.scheme}://{parts.hostname}:{port}"
+    except ValueError:
+        return "an address that is none"
 
 
 def _server(url: str) -> tuple[str, int | None]:

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, without_credentials
 
 from .part import Part
 from .recordings.files import VideoFile
@@ -52,8 +52,9 @@ def open_path(path: Path, part: Part, sampled_at: float | None) -> Source:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):
+        shown = without_credentials(str(path))  # it may be an address with a slip in it
         raise VljEdgeError(
-            f"{path} does not exist: check the path; a camera is given by its index, such as 0"
+            f"{shown} does not exist: check the path; a camera is given by its index, such as 0"
         ) from None
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vlj_edge.errors import VljEdgeError, without_credentials
+from vlj_edge.variables import with_variables
 
 from .cameras.camera import CameraSource, CameraState
 from .cameras.camera_address import CameraAddress
@@ -52,6 +54,8 @@ def open_source(
     | - | a video on stdin, or JPEGs one after the other; pipe:size=640x480,rate=25,format=bgr24 for raw frames,
       pipe:live=1 if it is live |
 
+    In an address, ${NAME} stands for the environment's NAME, see with_variables().
+
     Args:
         start, end: seconds; the part of a recording that is read. A live source begins at 0 and ends at `end`.
         frames_per_second: the rate of the pictures in place of their own times; of a folder's images, 4 if None.
@@ -66,6 +70,9 @@ def open_source(
     Raises:
         VljEdgeError: there is no such source, it cannot be read, or it has no frame.
     """
+    shown = without_credentials(str(uri))
+    if isinstance(uri, str) and not os.path.exists(uri):
+        uri = with_variables(uri)
     part = Part(start, end, frames_per_second, image_times, decoder)
     if not isinstance(uri, str | Path) and (not isinstance(uri, int) or uri < 0):
         raise VljEdgeError(f"{uri!r} names no source: give a path, an address, or the number of a camera")
@@ -76,10 +83,10 @@ def open_source(
     source = _open(uri, part, sampled_at, keep_trying, on_state)
     if source.live and start > 0:
         source.close()
-        raise VljEdgeError(f"{without_credentials(str(uri))} is live and has no later start: leave the start out")
+        raise VljEdgeError(f"{shown} is live and has no later start: leave the start out")
     if source.live and end is not None:
         source = LiveUntil(source, end)
-    source.rotate, source.shown = rotate, without_credentials(str(uri))
+    source.rotate, source.shown = rotate, shown
     return source
 
 

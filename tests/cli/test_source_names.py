@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ import pytest
 
 from tests.cli.command import COMMAND, run_here
 from vlj_edge import VljEdgeError, open_source
-from vlj_edge.cli.source_names import name_and_uri
+from vlj_edge.cli.part_options import PartOptions
+from vlj_edge.cli.source_names import name_and_uri, parse_sources
 from vlj_edge.runtime.library.moments import real_path, stored_path
+from vlj_edge.runtime.service.settings import SourceSettings, by_name
 
 NAMES = [
     os.fsdecode(b"caf\xe9 \xff.mp4"),
@@ -116,7 +119,7 @@ def test_any_path_can_be_stored(path: str) -> None:
     "argument, name, uri",
     [
         ("door=rtsp://cam/1?a=b", "door", "rtsp://cam/1?a=b"),
-        ("rtsp://me:secret@cam/1?a=b", "rtsp://***@cam/1?a=b", "rtsp://me:secret@cam/1?a=b"),
+        ("rtsp://me:secret@cam/1?a=b", "rtsp://***@cam/1?a=***", "rtsp://me:secret@cam/1?a=b"),
         ("door=pipe:size=4x4", "door", "pipe:size=4x4"),
         ("pipe:size=4x4", "pipe:size=4x4", "pipe:size=4x4"),
         ("there=is.mp4", "there=is.mp4", "there=is.mp4"),
@@ -128,6 +131,21 @@ def test_names_of_sources(argument: str, name: str, uri: str, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     Path("there=is.mp4").touch()
     assert name_and_uri(argument) == (name, uri)
+
+
+def test_cameras_that_differ_only_in_a_secret_have_names_of_their_own() -> None:
+    addresses = ("rtsp://me:a@nvr/live?channel=1", "rtsp://me:a@nvr/live?channel=2", "rtsp://me:b@nvr/live?channel=1")
+    names = [settings.name for settings in parse_sources(addresses, None, PartOptions())]
+    assert names == [f"rtsp://***@nvr/live?channel=***{number}" for number in ("", " 2", " 3")]
+    with pytest.raises(VljEdgeError, match="two sources"):
+        by_name(parse_sources(addresses[:1] * 2, None, PartOptions()))
+    with pytest.raises(VljEdgeError, match="two sources"):
+        by_name(parse_sources(("a=1", "a=2"), None, PartOptions()))
+
+
+def test_a_name_that_is_an_address_loses_its_secrets() -> None:
+    settings = SourceSettings("rtsp://me:hunter2@cam/1?pw=hunter2", "0")
+    assert settings.name == "rtsp://***@cam/1?pw=***" == replace(settings, loop=True).name
 
 
 @pytest.mark.parametrize("folder", ["2024", "0", "http:/cam", "-"])

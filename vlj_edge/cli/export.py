@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import VljEdgeError
+from ..errors import VljEdgeError, without_credentials
 from .outputs import OutputPath
 from .progress import stderr_console
 
@@ -186,7 +186,7 @@ def _make_request(arguments: _Arguments, goal: Target | None) -> ExportRequest:
         check_parity=not arguments.skip_parity,
         target=goal,
         overwrite=arguments.overwrite,
-        command=" ".join(["vlj-edge", *sys.argv[1:]]),
+        command=" ".join(["vlj-edge", *map(without_credentials, sys.argv[1:])]),
     )
 
 

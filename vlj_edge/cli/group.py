@@ -10,7 +10,7 @@ import sys
 import click
 
 from .. import VljEdgeError, __version__
-from ..errors import printable
+from ..errors import printable, without_secrets
 from .ask import ask
 from .build import build
 from .classify import classify
@@ -69,14 +69,14 @@ def run(arguments: list[str] | None) -> int:
     except click.ClickException as error:
         if isinstance(error, click.NoSuchOption):
             error = _with_file_named(error, sys.argv[1:] if arguments is None else arguments)
-        error.show()
+        _show(error)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130
     except VljEdgeError as error:
         if was_interrupted():  # such as ImportError, which native modules raise instead of KeyboardInterrupt
             return 130
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {without_secrets(str(error))}", err=True)
         return 1
     except BrokenPipeError:
         # The reader of stdout has gone (| head). Unless stdout is replaced, Python reports that again at exit.
@@ -87,6 +87,14 @@ def run(arguments: list[str] | None) -> int:
         click.echo(f"error: {where}{error.strerror or error}: check the path, its permissions and the disk", err=True)
         return 1
     return 0
+
+
+def _show(error: click.ClickException) -> None:
+    """Write what click would, but of what was typed nothing that a terminal obeys and no secret."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None:
+        click.echo(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n", err=True)
+    click.echo(f"Error: {printable(without_secrets(error.format_message()))}", err=True)
 
 
 def _with_file_named(error: click.NoSuchOption, arguments: list[str]) -> click.UsageError:
@@ -109,4 +117,4 @@ class _StderrHandler(logging.Handler):
     """Writes warnings in the format of errors, to the current sys.stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"{record.levelname.lower()}: {printable(record.getMessage())}", err=True)
+        click.echo(f"{record.levelname.lower()}: {without_secrets(printable(record.getMessage()))}", err=True)

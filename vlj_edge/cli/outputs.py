@@ -53,6 +53,7 @@ def files_named_by(value: object) -> Iterator[Path | int]:
     from vlj_edge.runtime.video.paths import path_of
     from vlj_edge.runtime.video.recordings.stdin import pipe_options
 
+    from ..variables import with_variables
     from .source_names import name_and_uri
 
     if isinstance(value, (tuple, list)):
@@ -64,7 +65,7 @@ def files_named_by(value: object) -> Iterator[Path | int]:
     with suppress(VljEdgeError, ValueError):  # what cannot be read is refused later
         if pipe_options(uri) is not None:
             yield 0
-        path = path_of(uri)
+        path = path_of(with_variables(uri))
         yield from [] if path is None else _with_contents(path)
     yield Path(value).expanduser()
     yield Path(str(value).rpartition("@")[0])

@@ -50,7 +50,7 @@ def search(
     from vlj_edge.runtime.library import Store, embedding_at
     from vlj_edge.runtime.library import search as find
 
-    from ..errors import VljEdgeError
+    from ..errors import VljEdgeError, without_credentials
 
     if (text is None) == (similar is None):
         raise click.UsageError("give either a text or --similar")
@@ -63,7 +63,7 @@ def search(
             moments = find(store, model.embed_text(text or ""), top)
         stored = [Path(path) for path in store.videos()] if thumbnails or clips else []
     if not moments:
-        raise VljEdgeError(f"{uri} holds no moments: add videos with vlj-edge index")
+        raise VljEdgeError(f"{without_credentials(uri)} holds no moments: add videos with vlj-edge index")
     failed = 0
     for rank, moment in enumerate(moments, 1):
         written, failures = _write_pictures(moment, rank, thumbnails, clips, stored)

@@ -49,8 +49,12 @@ _SHUTDOWN_SECONDS = 3  # for open connections
     "--host", help="Address to listen at; one that other machines can reach needs a token.  [default: 127.0.0.1]"
 )
 @click.option("--port", type=click.IntRange(0, 65535), help="[default: 8765]")
-@click.option("--token", envvar="VLJ_EDGE_TOKEN", help="Secret that a browser or program must present.")
-@click.option("--token-file", type=file_type, help="Read the token from this file.")
+@click.option(
+    "--token",
+    envvar="VLJ_EDGE_TOKEN",
+    help="Secret that a browser or program must present; other users see it here: use --token-file.",
+)
+@click.option("--token-file", envvar="VLJ_EDGE_TOKEN_FILE", type=file_type, help="Read the token from this file.")
 @bundle_option
 @query_option
 @click.option("--loop", is_flag=True, default=None, help="Repeat recordings.  [default: its source ends]")

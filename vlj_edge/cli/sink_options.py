@@ -18,7 +18,7 @@ _OPTIONS = (
     click.option(
         "--log-bytes", type=click.IntRange(1), help="Bytes at which a new --log file is begun; five old ones are kept."
     ),
-    click.option("--mqtt", envvar="VLJ_EDGE_MQTT", help="Publish to mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC."),
+    click.option("--mqtt", envvar="VLJ_EDGE_MQTT", help="Publish to 'mqtt://[USER:${PASSWORD}@]HOST[:PORT]/TOPIC'."),
     click.option("--webhook", envvar="VLJ_EDGE_WEBHOOK", help="POST each text to this address, as JSON."),
     click.option("--say", help="Command that speaks its stdin, such as 'espeak-ng --stdin'."),
 )

@@ -16,13 +16,20 @@ if TYPE_CHECKING:
 def parse_sources(
     arguments: tuple[str, ...], query: str | None, part: PartOptions, loop: bool = False
 ) -> list[SourceSettings]:
-    """Return the settings of each source."""
+    """Return the settings of each source. Addresses without a name that differ only in what is not shown are numbered."""
     from vlj_edge.runtime.service.settings import SourceSettings
 
-    return [
-        SourceSettings(*name_and_uri(argument), query, loop=loop, rotate=part.rotate, part=part.part)
-        for argument in arguments
-    ]
+    found: dict[str, str] = {}  # name -> address
+    settings = []
+    for argument in arguments:
+        name, uri = name_and_uri(argument)
+        number, plain = 1, name
+        while argument == uri and found.get(name, uri) != uri:
+            number += 1
+            name = f"{plain} {number}"
+        found[name] = uri
+        settings.append(SourceSettings(name, uri, query, loop=loop, rotate=part.rotate, part=part.part))
+    return settings
 
 
 def name_and_uri(argument: str) -> tuple[str, str]:

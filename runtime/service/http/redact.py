@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from vlj_edge.errors import VljEdgeError, without_credentials
+from vlj_edge.errors import VljEdgeError, without_credentials, without_secrets
 
 _PATH = re.compile(r"(?<![\w:/*@.~-])(?!/dev/)~?/(?:[^\s/'\"]+/)*([^\s/'\"]+)")  # absolute, and no part of a URI
 
@@ -29,4 +29,4 @@ def safe_line(error: object, clip: Path | None = None) -> str:
     text = str(error)
     if clip is not None:
         text = text.replace(str(clip), "the clip").replace(clip.name, "clip")
-    return without_credentials(_PATH.sub(r"\1", str(VljEdgeError(text))))
+    return without_secrets(_PATH.sub(r"\1", str(VljEdgeError(text))))

@@ -74,17 +74,6 @@ def readable_pipeline(pipeline: str, shown: str, elements: Elements = NVIDIA) ->
     return " ! ".join([*parts[:at], *_to_bgr(parts[at - 1], elements), _appsink(parts[at][7:]), *parts[at + 1 :]])
 
 
-def without_pipeline_credentials(text: str) -> str:
-    """Return a pipeline, or a message about one, with users and passwords replaced.
-
-    >>> without_pipeline_credentials("rtspsrc location=rtsp://me:secret@door/1 user-pw=secret ! decodebin")
-    'rtspsrc location=rtsp://***@door/1 user-pw=*** ! decodebin'
-    """
-    text = re.sub(rf"(?:{_QUOTED}|[^\s\"'])+|\S+", lambda found: re.sub(r"(?s)://.*@", "://***@", found[0]), text)
-    secret = r"(?i:[\w-]*(?:user|pass|pwd|pw|token|secret|key|auth)[\w-]*)"
-    return re.sub(rf"(\b{secret}\s*=\s*)(?:\([^)]*\)\s*)?(?:{_QUOTED}|[^\s&\"']+)", r"\1***", text)
-
-
 def _split(text: str, shown: str) -> list[str]:
     """Split at every '!' that is not in quotes."""
     parts, end = [""], 0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, without_credentials
 
 from .camera_address import CameraAddress
-from .gstreamer import NVIDIA, Elements, csi_pipeline, readable_pipeline, without_pipeline_credentials
+from .gstreamer import NVIDIA, Elements, csi_pipeline, readable_pipeline
 
 _CAMERA = (
     "check that it is plugged in (ls /dev/video*), that this user is in the group video, and that no other program"
@@ -39,7 +39,7 @@ def local_camera(text: str, elements: Elements = NVIDIA) -> CameraAddress | None
         VljEdgeError: it is ill-formed.
     """
     if text.startswith("gst:"):
-        shown = "gst:" + without_pipeline_credentials(text.removeprefix("gst:"))
+        shown = without_credentials(text)
         pipeline = readable_pipeline(text.removeprefix("gst:"), shown, elements)
         return CameraAddress(shown, pipeline, backend="GSTREAMER", remedy=_PIPELINE)
     device, *option_parts = re.split(r"[?,]", text, maxsplit=1)

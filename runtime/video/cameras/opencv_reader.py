@@ -8,10 +8,9 @@ import re
 import time
 from typing import Any
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, without_pipeline_credentials
 
 from ..source import Image
-from .gstreamer import without_pipeline_credentials
 from .opencv import import_opencv
 from .reader_output import ReaderOutput
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import ipaddress
 import secrets
 import socket
 import ssl
@@ -120,6 +121,10 @@ class HttpClient:
         parts = urlsplit(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         proxied = self._connected_through is not None and parts.scheme == "http"
+        if _host(url) != self._home and self._connected_through is None:
+            if connection.sock is None:
+                connection.connect()
+            self._refuse_way_inwards(connection)
         connection.request("GET", url if proxied else path, headers=headers)
         if self._closed:  # close() may have been called before there was a connection
             self._cut()
@@ -140,6 +145,18 @@ class HttpClient:
             if proxy:
                 self._connection.set_tunnel(host)
         return self._connection
+
+    def _refuse_way_inwards(self, connection: _Connection | _SecureConnection) -> None:
+        """Raises OSError: a server on the internet leads to the local network, or one there to this machine."""
+        assert connection.sock is not None
+        reached = connection.sock.getpeername()[0]
+        home = urlsplit(self._home[0] + "://" + self._home[1])
+        try:
+            own = socket.getaddrinfo(home.hostname, home.port or self._home[0], type=socket.SOCK_STREAM)
+        except OSError:  # it is not known any more
+            own = []
+        if _nearness(str(reached)) > max([0, *(_nearness(str(place[4][0])) for place in own)]):
+            raise OSError(f"it leads to {reached}, which is nearer to this machine than itself: give that address")
 
     def _cut(self) -> None:
         connection = self._connection
@@ -229,6 +246,15 @@ def _host(url: str) -> tuple[str, str]:
     """Return a URL's scheme, and its host with port."""
     parts = urlsplit(url)
     return parts.scheme, parts.netloc.rpartition("@")[2]
+
+
+def _nearness(address: str) -> int:
+    """Return 0 for an address on the internet, 1 for one of a local network, 2 for this machine and its link."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    found = getattr(found, "ipv4_mapped", None) or found
+    if found.is_loopback or found.is_link_local or found.is_unspecified:
+        return 2
+    return int(not found.is_global)
 
 
 def _proxy(scheme: str) -> str | None:

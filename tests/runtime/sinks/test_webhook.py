@@ -134,10 +134,37 @@ def test_a_redirect_keeps_the_event(server: Server, status: int) -> None:
     assert server.numbers() == [1, 1] and "Authorization" in server.got[1][2]
 
 
-def test_a_redirect_to_another_server_goes_without_the_password(server: Server) -> None:
-    server.answers = [(307, f"http://localhost:{server.server_port}/elsewhere")]
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "http://localhost:{port}/elsewhere",
+        "http://127.0.0.1:{other}/api/settings/save",
+        "//localhost:{port}/x",
+        "http://127.0.0.1:x/",
+        "http://[::1/",
+    ],
+)
+def test_a_redirect_to_another_server_is_not_followed(server: Server, status: int, place: str) -> None:
+    other = Server()
+    server.answers = [(status, place.format(port=server.server_port, other=other.server_port))]
+    with pytest.raises(EventRefused) as caught:
+        Webhook(server.url(user="anna:geheim@")).write(event(1))
+    assert len(server.got) == 1 and not other.got and "geheim" not in str(caught.value)
+    other.shutdown()
+    other.server_close()
+
+
+def test_a_redirect_after_which_the_event_counts_stays_on_the_server(server: Server) -> None:
+    server.answers = [(303, "/done")]
     Webhook(server.url(user="anna:geheim@")).write(event(1))
-    assert server.numbers() == [1, 1] and "Authorization" not in server.got[1][2]
+    assert [(method, path) for method, path, _, _ in server.got] == [("POST", "/hook"), ("GET", "/done")]
+
+
+def test_a_password_may_come_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK_PASSWORD", "ge@h/eim")
+    Webhook(server.url(user="anna:${HOOK_PASSWORD}@")).write(event(1))
+    assert base64.b64decode(server.got[0][2]["Authorization"].split()[1]) == b"anna:ge@h/eim"
 
 
 @pytest.mark.parametrize("place", ["https://127.0.0.1:1/", "ftp://127.0.0.1/x", "file:///etc/passwd"])

@@ -45,8 +45,8 @@ class MediaServer:
 
 
 @contextmanager
-def media_server(context: ssl.SSLContext | None = None) -> Iterator[MediaServer]:
-    """Run one on a free port of this machine, by https where there is a context."""
+def media_server(host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> Iterator[MediaServer]:
+    """Run one on a free port of an address of this machine, by https where there is a context."""
     media = MediaServer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -150,8 +150,8 @@ def media_server(context: ssl.SSLContext | None = None) -> Iterator[MediaServer]
         def handle_error(self, *_: object) -> None:  # a client that has gone
             pass
 
-    server = Server(("127.0.0.1", 0), Handler)
-    media.url = f"{'http' if context is None else 'https'}://127.0.0.1:{server.server_address[1]}"
+    server = Server((host, 0), Handler)
+    media.url = f"{'http' if context is None else 'https'}://{host}:{server.server_address[1]}"
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()

@@ -202,7 +202,7 @@ def test_a_certificate_is_checked(films: dict[str, bytes], tmp_path: Path, monke
     subprocess.run(["openssl", "req", "-x509", "-days", "2", *made, *names], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
-    with media_server(context) as media:
+    with media_server(context=context) as media:
         media.files |= films
         with pytest.raises(VljEdgeError, match="certificate is not trusted"):
             open_source(f"{media.url}/range/moov_last.mp4")
@@ -324,6 +324,45 @@ def test_a_password_goes_to_its_own_host_only(media: MediaServer, films: dict[st
         with closing(open_source(address)) as source:
             assert len(list(source)) == 50
         assert all("Authorization" not in headers for _, headers in other.asked)
+
+
+@pytest.mark.parametrize(
+    ("address", "nearness"),
+    [
+        ("8.8.8.8", 0),
+        ("2001:4860:4860::8888", 0),
+        ("192.168.1.9", 1),
+        ("10.0.0.1", 1),
+        ("100.64.0.1", 1),
+        ("fd00::1", 1),
+        ("127.0.0.1", 2),
+        ("::1", 2),
+        ("::ffff:127.0.0.1", 2),
+        ("169.254.169.254", 2),
+        ("fe80::1%eth0", 2),
+    ],
+)
+def test_how_near_an_address_is(address: str, nearness: int) -> None:
+    assert http_client._nearness(address) == nearness
+
+
+@pytest.mark.parametrize("way", ["redirect", "playlist"])
+def test_a_server_on_the_internet_does_not_lead_to_this_machine(
+    media: MediaServer, films: dict[str, bytes], way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with media_server("127.0.0.2") as inside:
+        inside.files |= films
+        target = f"{inside.url}/range/film.ts"
+        media.files["list.m3u8"] = f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{target}\n".encode()
+        address = f"{media.url}/to/{target}" if way == "redirect" else f"{media.url}/plain/list.m3u8"
+        monkeypatch.setattr(http_client, "_nearness", {"127.0.0.1": 0, "127.0.0.2": 2}.__getitem__)
+        with pytest.raises(VljEdgeError, match=r"leads to 127\.0\.0\.2"):
+            open_source(address)
+        assert inside.asked == []
+        monkeypatch.setattr(http_client, "_nearness", {"127.0.0.1": 2, "127.0.0.2": 0}.__getitem__)
+        if way == "redirect":
+            with closing(open_source(address)) as source:
+                assert len(list(source)) == 50
 
 
 @pytest.mark.parametrize(

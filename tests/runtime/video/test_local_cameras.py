@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 
 from vlj_edge import VljEdgeError
+from vlj_edge.errors import without_pipeline_credentials
 from vlj_edge.runtime.video.cameras import opencv_reader
 from vlj_edge.runtime.video.cameras.camera import CameraSource
 from vlj_edge.runtime.video.cameras.camera_address import CameraAddress
-from vlj_edge.runtime.video.cameras.gstreamer import Elements, readable_pipeline, without_pipeline_credentials
+from vlj_edge.runtime.video.cameras.gstreamer import Elements, readable_pipeline
 from vlj_edge.runtime.video.cameras.local_cameras import local_camera
 
 from .fake_camera import fake_camera
