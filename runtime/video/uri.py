@@ -71,8 +71,6 @@ def open_source(
         VljEdgeError: there is no such source, it cannot be read, or it has no frame.
     """
     shown = without_credentials(str(uri))
-    if isinstance(uri, str) and not os.path.exists(uri):
-        uri = with_variables(uri)
     part = Part(start, end, frames_per_second, image_times, decoder)
     if not isinstance(uri, str | Path) and (not isinstance(uri, int) or uri < 0):
         raise VljEdgeError(f"{uri!r} names no source: give a path, an address, or the number of a camera")
@@ -97,6 +95,8 @@ def _open(
     keep_trying: bool,
     on_state: Callable[[CameraState], None],
 ) -> Source:
+    if isinstance(uri, str) and not os.path.exists(uri):
+        uri = with_variables(uri)
     text, path = str(uri), path_of(uri)
     if part.image_times != "rate" and (path is None or (path.exists() and not path.is_dir())):
         raise VljEdgeError(f"{without_credentials(text)} is no folder of images: leave the image times out")

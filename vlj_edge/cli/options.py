@@ -34,8 +34,8 @@ _BACKENDS = "onnxruntime, openvino or tensorrt; the fastest that works here if n
 SOURCE = (  # the last words of the help of every command with one
     "SOURCE is a video file, an image, a folder of images, a camera (0, /dev/video0, csi://0, gst:PIPELINE), an address"
     " (rtsp://, http://, rtmp://, udp://, rtp://), or - for a video on stdin; pipe:size=640x480,rate=25,format=bgr24"
-    " for raw frames, pipe:live=1 for a live stream. A name that exists on disk is always a path. '${NAME}' in an address"
-    " stands for the environment variable NAME: a password."
+    " for raw frames, pipe:live=1 for a live stream. A name that exists on disk is always a path. '${NAME}' in an"
+    " address stands for the environment variable NAME: a password."
 )
 
 bundle_argument = click.argument("bundle", required=False, type=click.Path(path_type=Path))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def parse_sources(
     arguments: tuple[str, ...], query: str | None, part: PartOptions, loop: bool = False
 ) -> list[SourceSettings]:
-    """Return the settings of each source. Addresses without a name that differ only in what is not shown are numbered."""
+    """Return the settings of each source. Addresses without a name that are shown alike are numbered."""
     from vlj_edge.runtime.service.settings import SourceSettings
 
     found: dict[str, str] = {}  # name -> address
