@@ -127,6 +127,7 @@ def assert_printed(shown: list[str], printed: str) -> None:
 
 def alike(one: str, other: str) -> bool:
     number = r"\d+(?:\.\d+)?"
+    one, other = (re.sub(rf'"clock": {number}', '"clock"', each) for each in (one, other))
     if re.sub(number, "N", one.strip()) != re.sub(number, "N", other.strip()):
         return False
     pairs = zip(re.findall(number, one), re.findall(number, other), strict=True)

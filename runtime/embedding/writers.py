@@ -31,7 +31,8 @@ class EmbeddingWriter(Protocol):
 
 
 class JsonLinesWriter:
-    """Writes one JSON object a line: Observation.as_dict() with the shortened embedding, or only events, without it."""
+    """Writes one JSON object a line: Observation.as_dict(), `clock` (unix time of writing, seconds) and the shortened
+    embedding; or only events, without embeddings."""
 
     def __init__(self, stream: IO[str], shorten: Shorten, events: bool) -> None:
         self._stream, self._shorten, self._events = stream, shorten, events
@@ -40,7 +41,7 @@ class JsonLinesWriter:
         """See EmbeddingWriter."""
         if self._events and observation.event is None:
             return
-        found = observation.as_dict()
+        found = observation.as_dict() | {"clock": time.time()}
         if not self._events:
             found["embedding"] = [round(float(n), 6) for n in self._shorten(observation.item.embedding)]
         self._stream.write(json.dumps(found, ensure_ascii=False) + "\n")

@@ -133,6 +133,11 @@ class Channel:
             found |= {"frames_dropped": source.dropped, "restarts": source.restarts}
         return found
 
+    @property
+    def live(self) -> bool:
+        """True for a camera or stream; False for a recording, or before the source is open."""
+        return self._source is not None and self._source.source.live
+
     def never_opened(self) -> bool:
         """Return whether it has ended because the source could not be opened."""
         return self.error is not None and self._source is None

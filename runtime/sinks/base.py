@@ -22,16 +22,24 @@ class Event:
         source: name of the source.
         clock: unix time at which the text was produced, seconds.
         number: counts up within the source, so that a receiver can recognise an event that arrives twice.
+        end: seconds from the start of the source at which the next event begins, or the source ends; None while that
+            is unknown.
     """
 
     source: str
     narration: Narration
     clock: float
     number: int
+    end: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON types: source, number and clock, then the fields of Narration."""
-        return {"source": self.source, "number": self.number, "clock": self.clock} | self.narration.as_dict()
+        """Return plain JSON types: source, number, clock, the fields of Narration, event_start and event_end.
+
+        `start` and `end` are those of the window that the text describes. The event itself begins at the centre of that
+        window, as in subtitles, and ends where the next one begins.
+        """
+        fields = {"source": self.source, "number": self.number, "clock": self.clock} | self.narration.as_dict()
+        return fields | {"event_start": self.narration.centre, "event_end": self.end}
 
 
 class Sink(Protocol):

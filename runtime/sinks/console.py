@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 
-from vlj_edge.results import Narration, Totals
+from vlj_edge.results import Narration
+
+from .base import Event
 
 
 def plain_line(narration: Narration) -> str:
@@ -12,9 +16,36 @@ def plain_line(narration: Narration) -> str:
     return f"{narration.centre:6.1f} s  {one_line(narration.text)}"
 
 
-def json_line(item: Narration | Totals) -> str:
-    """Return a JSON object on one line, without a line break."""
-    return json.dumps(item.as_dict(), ensure_ascii=False, allow_nan=False)
+class JsonEvents:
+    """Events as JSON lines, Event.as_dict() each.
+
+    The line of a recording's event is written when the next event shows its end. An event of a live source is written
+    at once, without its end.
+
+    Args:
+        write: called with each line, without a line break.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._waiting: dict[str, Event] = {}  # by source
+
+    def add(self, event: Event, live: bool) -> None:
+        """Add the next event of a source; write the one before it, and a live one."""
+        self.finish(event.source, event.narration.centre)
+        if live:
+            self._write_line(event)
+        else:
+            self._waiting[event.source] = event
+
+    def finish(self, source: str, end: float) -> None:
+        """Write the last event of a source, if it waits, with its end at `end` seconds."""
+        event = self._waiting.pop(source, None)
+        if event is not None:
+            self._write_line(replace(event, end=max(end, event.narration.centre)))
+
+    def _write_line(self, event: Event) -> None:
+        self._write(json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False))
 
 
 def one_line(text: str) -> str:

@@ -173,7 +173,8 @@ def test_the_other_forms_of_texts(kind: str, folder: Path, tiny_bundle: Path, tm
     if kind == "vtt":
         assert text.startswith("WEBVTT\n\n00:00:") and text.count("-->") == printed.count(" s  ")
     else:
-        assert text.splitlines() == printed.splitlines()[:-1]
+        written, lines = (re.sub(r'"clock": [\d.]+', "", each).splitlines() for each in (text, printed))
+        assert written == lines[:-1]
 
 
 def test_a_bad_video_is_named_and_the_others_are_done(folder: Path, tiny_bundle: Path, tmp_path: Path) -> None:

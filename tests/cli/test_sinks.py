@@ -34,7 +34,7 @@ def test_log_subtitles_video_and_speech(video: Path, tiny_bundle: Path, tmp_path
 
 def test_a_webhook_that_cannot_be_reached_is_reported_and_stops_nothing(video: Path, tiny_bundle: Path) -> None:
     done = vlj_edge("narrate", video, "--bundle", tiny_bundle, "--webhook", "http://me:secret@127.0.0.1:9/x")
-    assert done.returncode == 0 and len(done.stdout.splitlines()) == 4
+    assert done.returncode == 1 and len(done.stdout.splitlines()) == 4
     assert "warning: webhook missed 3 of the texts" in done.stderr and "secret" not in done.stderr
 
 
@@ -67,7 +67,15 @@ def test_several_sources_take_turns(make_video: MakeVideo, tiny_bundle: Path, tm
     said = [(line["source"], line["text"]) for line in lines if "text" in line]
     assert sorted(said) == [("door", "a red screen"), ("door", "blue"), ("hall", "green light glows")]
     assert [line["totals"]["source"] for line in lines if "totals" in line] == ["door", "hall"]
-    assert len(log.read_text().splitlines()) == 3
+    logged = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(logged) == 3
+    alone = run_here("narrate", one, "--bundle", tiny_bundle, "--json").stdout.splitlines()
+    for line, like in ((alone[0], lines[0]), (alone[-1], lines[-1])):
+        assert json.loads(line).keys() == like.keys(), "one source and several have the same fields"
+    assert json.loads(alone[-1])["totals"].keys() == lines[-1]["totals"].keys()
+    assert all(line.keys() == lines[0].keys() for line in logged)
+    ends = {(line["source"], line["text"]): line["event_end"] for line in lines if "text" in line}
+    assert ends["door", "blue"] == 6.0 and ends["hall", "green light glows"] == 3.0
     plain = vlj_edge("narrate", f"door={one}", tmp_path / "none.mp4", "--bundle", tiny_bundle)
     assert plain.returncode == 1 and "a red screen" in plain.stdout
     assert "none.mp4 does not exist" in plain.stderr and "1 of 2 sources" in plain.stderr

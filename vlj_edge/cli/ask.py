@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import click
 
+from ..errors import without_credentials
 from .options import SOURCE, EngineOptions, bundle_option, engine_options, json_lines_option, load_model
 from .part_options import PartOptions, part_options
 
@@ -52,7 +54,8 @@ def ask(
     ):
         for answer in until_broken(lambda: answer_questions(model, opened, questions, lists or None)):
             if as_json:
-                click.echo(json.dumps(answer.as_dict(), ensure_ascii=False))
+                fields = {"source": without_credentials(source), "clock": time.time()} | answer.as_dict()
+                click.echo(json.dumps(fields, ensure_ascii=False))
             elif len(questions) == 1:
                 click.echo("\n".join(f"{guess.score:.2f}  {guess.label}" for guess in answer.guesses))
             else:

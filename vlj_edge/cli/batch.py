@@ -20,9 +20,8 @@ from .progress import progress
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.model import Model
+    from vlj_edge.runtime.sinks.base import Event
     from vlj_edge.runtime.sinks.queue import SinkQueue
-
-    from ..results import Narration
 
 FORMATS = ("srt", "vtt", "json", "txt")
 
@@ -142,21 +141,21 @@ def narrate_videos(
         if path.exists() and not out.overwrite:
             click.echo(f"{printable(str(path))} is there already: kept; --overwrite makes it again", err=True)
             return
-        narrations: list[Narration] = []
+        events: list[Event] = []
         broken: VljEdgeError | None = None
         with part.open(str(video), model.manifest) as source:
             run = model.narrate(source, **settings)
             with run, progress(run, source):
                 try:
                     for number, narration in enumerate(run, 1):
-                        narrations.append(narration)
+                        events.append(Event(valid_unicode(str(video)), narration, time.time(), number))
                         for sink in sinks:
-                            sink.put(Event(valid_unicode(str(video)), narration, time.time(), number))
+                            sink.put(events[-1])
                 except VljEdgeError as error:  # texts of the part that was read are still written
                     broken = error
         path.parent.mkdir(parents=True, exist_ok=True)
         refuse_overwriting("--out", path, videos)
-        write_whole(path, format_narrations(out.kind, narrations, run.totals.video_end))
+        write_whole(path, format_events(out.kind, events, run.totals.video_end))
         click.echo(printable(str(path)))
         if broken is not None:
             raise broken
@@ -164,21 +163,27 @@ def narrate_videos(
     each_video(videos, narrate_video)
 
 
-def format_narrations(kind: str, narrations: Sequence[Narration], end: float) -> str:
+def format_events(kind: str, events: Sequence[Event], end: float) -> str:
     """Return the content of a file of that kind: srt, vtt, json (one object a line) or txt.
 
     Args:
         end: of the video, seconds.
     """
-    from vlj_edge.runtime.sinks.console import json_line, plain_line
+    from vlj_edge.runtime.sinks.console import JsonEvents, plain_line
     from vlj_edge.runtime.sinks.subtitles import SrtWriter, VttWriter
 
     if kind in ("srt", "vtt"):
         stream = StringIO()
         writer = SrtWriter(stream) if kind == "srt" else VttWriter(stream)
-        for narration in narrations:
-            writer.add(narration)
+        for event in events:
+            writer.add(event.narration)
         writer.finish(end)
         return stream.getvalue()
-    line = json_line if kind == "json" else plain_line
-    return "".join(f"{line(narration)}\n" for narration in narrations)
+    lines = [plain_line(event.narration) for event in events] if kind == "txt" else []
+    if kind == "json":
+        written = JsonEvents(lines.append)
+        for event in events:
+            written.add(event, live=False)
+        if events:
+            written.finish(events[-1].source, end)
+    return "".join(f"{line}\n" for line in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import without_credentials
 from .batch import each_video, stands_for_videos, videos_of
 from .options import (
     SOURCE,
@@ -131,7 +133,11 @@ class _Job:
         with self._embeddings(uri) as items:
             found = until_broken(lambda: [classify(until_interrupted(items), self.bank, self.settings, self.top)])
             for answer in found:
-                click.echo(_answer(answer, self.settings.none_below, self.as_json))
+                click.echo(
+                    self._json(without_credentials(uri), answer)
+                    if self.as_json
+                    else _answer(answer, self.settings.none_below)
+                )
         if was_interrupted():
             raise KeyboardInterrupt
 
@@ -143,14 +149,14 @@ class _Job:
         """
         from vlj_edge.runtime.embedding.classify import watch
 
-        from ..errors import VljEdgeError, without_credentials
+        from ..errors import VljEdgeError
         from .interrupts import interrupts_deferred
 
         printed = 0
         with self._embeddings(uri) as items:
             for answer in watch(items, self.bank, self.settings, self.top):
                 with interrupts_deferred():
-                    click.echo(_change(answer, self.as_json))
+                    click.echo(self._json(without_credentials(uri), answer) if self.as_json else _change(answer))
                 printed += 1
         if not printed:
             raise VljEdgeError(f"{without_credentials(uri)} shows no label for two windows: leave --stream out")
@@ -165,22 +171,21 @@ class _Job:
         name = printable(str(video))
         with self._embeddings(str(video)) as items:
             for answer in until_broken(lambda: [classify(items, self.bank, self.settings, self.top)]):
-                if self.as_json:
-                    click.echo(json.dumps({"source": str(video)} | answer.as_dict(), ensure_ascii=False))
-                else:
-                    click.echo(f"{name}  {answer.label or 'none of these'}  {answer.guesses[0].score:.2f}")
+                line = f"{name}  {answer.label or 'none of these'}  {answer.guesses[0].score:.2f}"
+                click.echo(self._json(str(video), answer) if self.as_json else line)
+
+    @staticmethod
+    def _json(source: str, answer: Classification) -> str:
+        fields = {"source": source, "clock": time.time()} | answer.as_dict()
+        return json.dumps(fields, ensure_ascii=False)
 
 
-def _change(answer: Classification, as_json: bool) -> str:
-    if as_json:
-        return json.dumps(answer.as_dict(), ensure_ascii=False)
+def _change(answer: Classification) -> str:
     score = f"  ({answer.guesses[0].score:.2f})" if answer.label is not None else ""
     return f"{(answer.start + answer.end) / 2:6.1f} s  {answer.label or 'none of these'}{score}"
 
 
-def _answer(answer: Classification, none_below: float, as_json: bool) -> str:
-    if as_json:
-        return json.dumps(answer.as_dict(), ensure_ascii=False)
+def _answer(answer: Classification, none_below: float) -> str:
     lines = [f"{guess.score:.2f}  {guess.label}" for guess in answer.guesses]
     if answer.label is None:
         similarity = answer.guesses[0].similarity

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.sinks.queue import SinkQueue
     from vlj_edge.runtime.sinks.subtitles import SubtitleWriter
     from vlj_edge.runtime.stream.run import Run
+    from vlj_edge.runtime.video.source import Source
 
     from ..results import Narration
 
@@ -149,7 +149,7 @@ def _narrate_one(
         narrations: list[Narration] = []
         try:
             with progress(run, source):
-                _write_narrations(run, name, as_json, subtitles, sinks, narrations)
+                _write_narrations(run, name, source, as_json, subtitles, sinks, narrations)
         except VljEdgeError:
             if recorded is not None and source.incomplete is not None:  # the part that was read is written too
                 recorded.finish(narrations)
@@ -161,6 +161,7 @@ def _narrate_one(
 def _write_narrations(
     run: Run[Narration],
     name: str,
+    source: Source,
     as_json: bool,
     subtitles: Sequence[SubtitleWriter],
     sinks: list[SinkQueue],
@@ -168,39 +169,48 @@ def _write_narrations(
 ) -> None:
     """Write the narrations of a run to stdout, subtitles, sinks and the list; then its totals, even after Ctrl-C."""
     from vlj_edge.runtime.sinks.base import Event
-    from vlj_edge.runtime.sinks.console import json_line, plain_line
+    from vlj_edge.runtime.sinks.console import JsonEvents, plain_line
 
     from .interrupts import interrupts_deferred
 
+    lines = JsonEvents(click.echo)
     try:
         for number, narration in enumerate(run, 1):
             with interrupts_deferred():
-                click.echo(json_line(narration) if as_json else plain_line(narration))
+                event = Event(name, narration, time.time(), number)
+                if as_json:
+                    lines.add(event, run.live)
+                else:
+                    click.echo(plain_line(narration))
                 narrations.append(narration)
                 for writer in subtitles:
                     writer.add(narration)
                 for sink in sinks:
-                    sink.put(Event(name, narration, time.time(), number))
+                    sink.put(event)
     finally:
         with interrupts_deferred():
             for writer in subtitles:
                 writer.finish(run.totals.video_end)
-            click.echo(format_totals(run.totals, as_json))
+            lines.finish(name, run.totals.video_end)
+            click.echo(format_totals(name, run.totals, source, as_json))
 
 
 def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool, sinks: list[SinkQueue]) -> None:
     from vlj_edge.runtime.service.station import Station
-    from vlj_edge.runtime.sinks.console import plain_line
+    from vlj_edge.runtime.sinks.console import JsonEvents, plain_line
 
     from ..errors import VljEdgeError, printable
 
     width = max(len(source.name) for source in sources)
     printing = threading.Lock()  # each source has its own thread
+    lines = JsonEvents(click.echo)
 
     def print_event(event: Event) -> None:
-        line = f"{printable(event.source):{width}}  {plain_line(event.narration)}"
         with printing:
-            click.echo(json.dumps(event.as_dict(), ensure_ascii=False) if as_json else line)
+            if as_json:
+                lines.add(event, station.channels[event.source].live)
+            else:
+                click.echo(f"{printable(event.source):{width}}  {plain_line(event.narration)}")
 
     def print_error(name: str, error: str) -> None:
         click.echo(f"warning: {printable(name)}: {error}", err=True)
@@ -212,7 +222,9 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
     finally:
         station.stop()
         for name, channel in station.channels.items():
-            click.echo(format_counts(name, channel.counts(), as_json))
+            counts = channel.counts()
+            lines.finish(name, counts["video_end"])
+            click.echo(format_counts(name, counts, as_json))
     failed = sum(channel.error is not None for channel in station.channels.values())
     if failed:
         raise VljEdgeError(f"{failed} of {len(sources)} sources could not be narrated completely: see above")
@@ -220,11 +232,19 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
 
 @contextmanager
 def _open_sinks(options: dict[str, Any]) -> Iterator[list[SinkQueue]]:
-    """Open the sinks of the options; at the end close them and those that were added to the list."""
-    sinks = open_sinks(**options)
+    """Open the sinks of the options; at the end close them and those that were added to the list.
+
+    Raises:
+        VljEdgeError: at the end, a sink has missed texts.
+    """
+    from ..errors import VljEdgeError
+
+    sinks, lost = open_sinks(**options), 0
     try:
         yield sinks
     finally:
         for sink in sinks:
             sink.close()
-        warn_of_missed_events(sinks)
+        lost = warn_of_missed_events(sinks)
+    if lost:
+        raise VljEdgeError(f"texts were not delivered ({lost}): see above")

@@ -10,6 +10,8 @@ import click
 from ..errors import printable
 
 if TYPE_CHECKING:
+    from vlj_edge.runtime.video.source import Source
+
     from ..results import Totals
 
 
@@ -24,10 +26,13 @@ def print_state(name: str, state: str) -> None:
         click.echo(f"{printable(name)} {lines[state]}", err=True)
 
 
-def format_totals(totals: Totals, as_json: bool) -> str:
+def format_totals(name: str, totals: Totals, source: Source, as_json: bool) -> str:
     """Return the last line for one source."""
     if as_json:
-        return json.dumps({"totals": totals.as_dict()})
+        counts = totals.as_dict() | {"bad_frames": getattr(source, "bad", 0)}
+        camera = {"frames_dropped": "dropped", "restarts": "restarts"}
+        counts |= {key: getattr(source, field) for key, field in camera.items() if hasattr(source, field)}
+        return json.dumps({"totals": {"source": name} | counts})
     saved = f"{totals.decodes_saved:.1f}x fewer than" if totals.decoder_runs else "against"
     return (
         f"{totals.windows} windows, {totals.encoder_runs} encoder runs, {totals.decoder_runs} decoder runs"
@@ -39,7 +44,9 @@ def format_totals(totals: Totals, as_json: bool) -> str:
 def format_counts(name: str, counts: dict[str, Any], as_json: bool) -> str:
     """Return the last line for one of several sources."""
     if as_json:
-        return json.dumps({"totals": {"source": name} | counts})
+        # the other counts describe a station that runs for long
+        fields = {key: value for key, value in counts.items() if key != "events" and not key.startswith("delay_")}
+        return json.dumps({"totals": {"source": name} | fields})
     return (
         f"{printable(name)}: {counts['windows']} windows ({counts['windows_dropped']} dropped),"
         f" {counts['encoder_runs']} encoder runs, {counts['decoder_runs']} decoder runs,"

@@ -68,10 +68,16 @@ def open_sinks(
     return queues
 
 
-def warn_of_missed_events(queues: list[SinkQueue]) -> None:
-    """Print a warning on stderr for each sink that missed texts."""
+def warn_of_missed_events(queues: list[SinkQueue]) -> int:
+    """Print a warning on stderr for each sink that missed texts; return how many were missed by sinks that failed.
+
+    (--say passes over old texts while it speaks, which is no failure.)
+    """
+    lost = 0
     for queue in queues:
         state = queue.state()
         if state["missed"]:
-            why = f": {state['last_error']}" if state["last_error"] else ""
-            click.echo(f"warning: {state['name']} missed {state['missed']} of the texts{why}", err=True)
+            reason = f": {state['last_error']}" if state["last_error"] else ""
+            click.echo(f"warning: {state['name']} missed {state['missed']} of the texts{reason}", err=True)
+            lost += state["missed"] if state["name"] != "say" or state["last_error"] else 0
+    return lost
