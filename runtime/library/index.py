@@ -19,7 +19,8 @@ from vlj_edge.errors import VljEdgeError
 
 from ..model import Model, copy_of
 from ..video.decoding.picture_decoder import DecoderChoice
-from ..video.recordings.folders import find_videos
+from ..video.recordings.folders import find_recordings
+from ..video.recordings.image_files import images_in
 from ..video.uri import open_source
 from .moments import Video, VideoMoments, merge_windows
 from .store import Store
@@ -83,6 +84,9 @@ def stat_video(path: Path, reading: str = "") -> Video:
         VljEdgeError: the file does not exist, or cannot be read.
     """
     try:
+        if path.is_dir():  # of images
+            images = [image.stat() for image in images_in(path)]
+            return Video(str(path), sum(i.st_size for i in images), max(i.st_mtime_ns for i in images), reading)
         about = path.stat()
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from error
@@ -217,14 +221,14 @@ def index(
     """
     if isinstance(encode, Model):
         encode = local_encoder(encode, store.query)
-    yield from _store(store, encode, _changed(store, find_videos(paths), retry, reading), on_plan)
+    yield from _store(store, encode, _changed(store, find_recordings(paths), retry, reading), on_plan)
 
 
 def broken_videos(store: Store, paths: Iterable[str | Path], reading: str = "") -> dict[Path, str]:
     """Return the files among these, and in and below these folders, that are known to be broken and have not changed
     since, and why. The store is open for writing."""
     known, found = store.broken(), {}
-    for path in find_videos(paths) if known else ():
+    for path in find_recordings(paths) if known else ():
         with suppress(VljEdgeError):  # gone since it was found
             video = stat_video(path, reading)
             if video in known:
@@ -251,7 +255,7 @@ def index_continuously(
     failed: set[Video] = set()
     while True:
         settled = time.time_ns() - int(_UNCHANGED_SECONDS * 1e9)
-        changed = _changed(store, find_videos(paths), retry, reading)
+        changed = _changed(store, find_recordings(paths), retry, reading)
         new = [video for video in changed if video.modified < settled and video not in failed]
         for done in _store(store, encode, new, on_plan):
             failed |= {video for video in new if done.problem and video.path == str(done.path)}

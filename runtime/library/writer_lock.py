@@ -115,10 +115,17 @@ class BucketLease:
 
     def _open(self, database: Any) -> Any:
         arrow = require("pyarrow", "store")
-        try:
-            made = database.create_table(_LEASES, data=arrow.table({"owner": ["nobody"], "until": [0.0]}))
-        except ValueError:  # it exists
-            return database.open_table(_LEASES)
+        for attempt in range(_ATTEMPTS):
+            try:
+                made = database.create_table(_LEASES, data=arrow.table({"owner": ["nobody"], "until": [0.0]}))
+            except ValueError:  # it exists
+                return database.open_table(_LEASES)
+            except RuntimeError:  # another process makes it at the same time
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(_CREATION_SECONDS)
+                continue
+            break
         time.sleep(_CREATION_SECONDS)  # one that another process makes at the same time may take its place
         return made
 

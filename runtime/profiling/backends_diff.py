@@ -16,6 +16,7 @@ from vlj_edge.errors import require
 from ..engines.base import Array, Engine, open_engine
 from ..model import Model
 from ..video.clips import spread_clips
+from ..video.source import Source
 
 CLIPS = 4
 _CACHES = ("key_cache_", "value_cache_")
@@ -59,12 +60,12 @@ class Comparison:
 def compare_backends(
     directory: Path,
     manifest: Manifest,
-    video: Path,
+    video: Path | Source,
     backend: str,
     engines: Path | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Comparison:
-    """Compare `backend` with ONNX Runtime on clips of a video.
+    """Compare `backend` with ONNX Runtime on clips of a video, or of a source that ends.
 
     Raises:
         VljEdgeError: the video cannot be read, a backend does not work, or Polygraphy is not installed.

@@ -50,7 +50,7 @@ def ask(
         lists *= len(questions)
     with (
         load_model(bundle, engine_options) as model,
-        part.open(source, model.manifest) as opened,
+        part.open(source, model.manifest.clip) as opened,
     ):
         for answer in until_broken(lambda: answer_questions(model, opened, questions, lists or None)):
             if as_json:

@@ -37,22 +37,22 @@ class Output:
 
 def stands_for_videos(source: str) -> bool:
     """Return whether a source stands for several videos: a pattern, or a folder of videos without images."""
-    from vlj_edge.runtime.video.recordings.folders import find_videos
+    from vlj_edge.runtime.video.recordings.folders import find_videos, has_images
 
     path = Path(source)
     if not path.exists():
         return bool(glob.glob(source, recursive=True))
-    return path.is_dir() and not _has_images(path) and bool(find_videos([path]))
+    return path.is_dir() and not has_images(path) and bool(find_videos([path]))
 
 
 def videos_of(sources: Sequence[str]) -> list[Path]:
-    """Return the absolute paths of videos: those that find_videos() finds, and each folder of images without videos.
+    """Return the absolute paths of videos: those that find_recordings() finds.
 
     Raises:
         VljEdgeError: a source does not exist, is an address, a camera or stdin, or holds none.
     """
     from vlj_edge.runtime.video.paths import path_of
-    from vlj_edge.runtime.video.recordings.folders import find_videos
+    from vlj_edge.runtime.video.recordings.folders import find_recordings
 
     from ..errors import VljEdgeError, without_credentials
 
@@ -60,20 +60,12 @@ def videos_of(sources: Sequence[str]) -> list[Path]:
     for source in sources:
         path = path_of(source)
         if path is None:
-            raise VljEdgeError(f"{without_credentials(source)} is no file: several are files and folders of videos")
-        videos = find_videos([path])
-        if not videos and _has_images(path):
-            videos = [path.absolute()]
+            raise VljEdgeError(f"{without_credentials(source)} is no file: give files, or folders of videos")
+        videos = find_recordings([path])
         if not videos:
             raise VljEdgeError(f"{source} holds no videos: give files, or folders that hold some")
         found |= dict.fromkeys(videos)
     return list(found)
-
-
-def _has_images(folder: Path) -> bool:
-    from vlj_edge.runtime.video.recordings.image_files import IMAGE_SUFFIXES
-
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
 
 
 def each_video(videos: Sequence[Path], work: Callable[[Path], None]) -> None:
@@ -143,7 +135,7 @@ def narrate_videos(
             return
         events: list[Event] = []
         broken: VljEdgeError | None = None
-        with part.open(str(video), model.manifest) as source:
+        with part.open(str(video), model.manifest.clip) as source:
             run = model.narrate(source, **settings)
             with run, progress(run, source):
                 try:

@@ -119,7 +119,7 @@ class _Job:
 
     @contextmanager
     def _embeddings(self, uri: str) -> Iterator[Run[WindowEmbedding]]:
-        with self.part.open(uri, self.model.manifest) as source:
+        with self.part.open(uri, self.model.manifest.clip) as source:
             run = self.model.embed(source, query=self.query)
             with run, progress(run, source):
                 yield run

@@ -104,7 +104,7 @@ def embed(
         label_bank = load_bank(bank, model) if bank is not None else None
         novelty = NoveltyDetector(novel_below, manifest.embedding) if novel_below is not None else None
         question = query or (manifest.labels.query if label_bank is not None else None) or None
-        opened = cleanup.enter_context(part.open(source, manifest))
+        opened = cleanup.enter_context(part.open(source, manifest.clip))
         items = cleanup.enter_context(model.embed(opened, query=question, every=every))
         cleanup.enter_context(progress(items, opened))  # first: it may redirect stdout, which the writers then use
         writers = _open_writers(cleanup, manifest, output, _shorten(model, output.width), opened.live)

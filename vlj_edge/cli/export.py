@@ -11,6 +11,7 @@ import click
 
 from ..errors import VljEdgeError, without_credentials
 from .outputs import OutputPath
+from .part_options import PartOptions, part_options_but_decoder
 from .progress import stderr_console
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class _Arguments:
     precision: str | None
     flavour: str | None
     calibrate_on: Path | None
+    part: PartOptions
     skip_parity: bool
     out: Path | None
     overwrite: bool
@@ -95,6 +97,7 @@ class _Arguments:
     " with our own attention kernel; fp16 or bf16, and only TensorRT from 10.9 on.",
 )
 @click.option("--calibrate-on", type=_FILE, help="A video that sets the scales of int8 activations.")
+@part_options_but_decoder
 @click.option("--skip-parity", is_flag=True, help="Do not compare the engines with torch.")
 @click.option(
     "--out",
@@ -145,6 +148,8 @@ def _checked_request(arguments: _Arguments, goal: Target | None) -> ExportReques
         raise VljEdgeError(f"{goal.name} runs on ONNX Runtime: leave --engine tensorrt out")
     request = _make_request(arguments, goal)
     calibrate_on = arguments.calibrate_on
+    if calibrate_on is None and arguments.part != PartOptions():
+        raise click.UsageError("--start and the like say which part of --calibrate-on is used: give that, too")
     if calibrate_on is not None and not calibrate_on.exists():
         raise VljEdgeError(f"{calibrate_on} does not exist: name a video with --calibrate-on")
     check_request(request)
@@ -159,7 +164,9 @@ def _checked_request(arguments: _Arguments, goal: Target | None) -> ExportReques
         from ..outputs import refuse_replacing
 
         refuse_replacing("--out", request.out, [calibrate_on])
-        clips = spread_clips(calibrate_on, request.preset.clip, request.preset.preprocess, _CALIBRATION_CLIPS)
+        clip, part = request.preset.clip, arguments.part
+        with part.open(str(calibrate_on), clip) as source:
+            clips = spread_clips(source, clip, request.preset.preprocess, _CALIBRATION_CLIPS)
         request = replace(request, clips=clips)
         check_clips(request)
     return request

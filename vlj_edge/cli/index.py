@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Store the moments of videos, for search.")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, callback=lambda ctx, param, value: tuple(map(_path, value)))
 @click.option("--store", "uri", required=True, help="Store: a folder, or an object store such as s3://bucket/path.")
 @click.option("--follow", is_flag=True, help="Keep indexing videos that arrive in the folders, until interrupted.")
 @click.option("--prune", is_flag=True, help="Remove videos that no longer exist from the store.")
@@ -45,7 +45,8 @@ def index(
     part: PartOptions,
     engine_options: EngineOptions,
 ) -> None:
-    """Store the moments of the videos at PATHS: files, or folders with their subfolders.
+    """Store the moments of the videos at PATHS: files, or folders with their subfolders. A folder that holds images and
+    no video is one video.
 
     Videos that are stored and have not changed are skipped, so an interrupted run can be repeated. So are files that
     could not be read, until they change or with --retry. On the CPU several videos are encoded at once; with --threads,
@@ -55,11 +56,11 @@ def index(
     from vlj_edge.runtime.library.index import local_encoder
     from vlj_edge.runtime.library.index import prune as remove_missing
     from vlj_edge.runtime.library.moments import reading_of
-    from vlj_edge.runtime.video.recordings.folders import find_videos
+    from vlj_edge.runtime.video.recordings.folders import find_recordings
 
     from ..errors import VljEdgeError, printable
 
-    find_videos(paths)  # fail on a missing path before the store is created
+    find_recordings(paths)  # fail on a missing path before the store is created
     with load_model(bundle, engine_options) as model, Store(uri, model.manifest, query, write=True) as store:
         if prune:
             for gone in remove_missing(store, paths):
@@ -78,6 +79,19 @@ def index(
         failed = _run(store, encode, paths, follow, retry, reading_of(part.part, part.rotate), bar)
     if failed:
         raise VljEdgeError(f"{failed} of the videos could not be read completely: see above; all others are stored")
+
+
+def _path(uri: str) -> Path:
+    from vlj_edge.runtime.video.paths import path_of
+
+    from ..errors import without_credentials
+
+    path = path_of(uri)
+    if path is None:
+        raise click.UsageError(
+            f"{without_credentials(uri)} is no file: index files and folders; vlj-edge serve --store stores cameras"
+        )
+    return path
 
 
 class _Bar:

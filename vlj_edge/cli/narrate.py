@@ -130,12 +130,12 @@ def _narrate_one(
     from ..errors import VljEdgeError
 
     recording = files.record is not None  # a recorded video contains every frame
-    source = part.open(uri, model.manifest, recording, on_state=lambda state: print_state(name, state))
+    source = part.open(uri, model.manifest.clip, recording, on_state=lambda state: print_state(name, state))
     with ExitStack() as cleanup:
         cleanup.callback(source.close)
         recorded = None
         if files.record is not None:
-            again = partial(part.open, uri, model.manifest, every_frame=True)
+            again = partial(part.open, uri, model.manifest.clip, every_frame=True)
             recorded = Recorded(source, again, files.record, cleanup)
             source = recorded.source
             sinks += recorded.sinks

@@ -72,6 +72,7 @@ rotate_option = click.option(
 )
 decoder_option = click.option(
     "--decoder",
+    "picture_decoder",
     type=click.Choice(["auto", "software", "hardware"]),
     default="auto",
     help="Decoder of files and network streams; auto uses hardware if it works. -v prints which.",

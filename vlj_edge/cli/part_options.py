@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.video.part import ImageTimes, Part
     from vlj_edge.runtime.video.source import Source
 
-    from ..bundle import Manifest
+    from ..presets import Clip
 
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
 
@@ -59,7 +59,7 @@ class PartOptions:
 
         return Part(self.start, self.end, self.frames_per_second, self.image_times, self.decoder)
 
-    def open(self, uri: str, manifest: Manifest, every_frame: bool = False, **settings: Any) -> Source:
+    def open(self, uri: str, clip: Clip, every_frame: bool = False, **settings: Any) -> Source:
         """Open that part of a source for a model.
 
         Args:
@@ -76,14 +76,13 @@ class PartOptions:
             image_times=self.image_times,
             rotate=self.rotate,
             decoder=self.decoder,
-            sampled_at=None if every_frame else manifest.clip.frames_per_second,
+            sampled_at=None if every_frame else clip.frames_per_second,
             **settings,
         )
 
 
-def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --start, --end, --duration, --fps, --image-times, --rotate and --decoder to a command, which gets them as one
-    `part`."""
+def part_options_but_decoder(command: Callable[..., Any]) -> Callable[..., Any]:
+    """As part_options(), for a command whose --decoder is something else."""
 
     @click.option("--start", type=Seconds(), default=0.0, help="Start at this time of the video, such as 90 or 1:30.")
     @click.option("--end", type=Seconds(), help="Stop at this time of the video.")
@@ -100,7 +99,6 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Times of a folder's images: their rate, those of the files, or those that the camera wrote into them.",
     )
     @rotate_option
-    @decoder_option
     @wraps(command)
     def with_part(
         *args: Any,
@@ -110,7 +108,7 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
         fps: float | None,
         rotate: int,
         image_times: ImageTimes,
-        decoder: DecoderChoice,
+        picture_decoder: DecoderChoice = "auto",
         **kwargs: Any,
     ) -> Any:
         if end is not None and duration is not None:
@@ -120,6 +118,12 @@ def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
         end = start + duration if duration is not None else end
         if end is not None and end <= start:
             raise click.UsageError(f"nothing is between --start {start:g} s and the end at {end:g} s")
-        return command(*args, part=PartOptions(start, end, fps, rotate, image_times, decoder), **kwargs)
+        return command(*args, part=PartOptions(start, end, fps, rotate, image_times, picture_decoder), **kwargs)
 
     return with_part
+
+
+def part_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --start, --end, --duration, --fps, --image-times, --rotate and --decoder to a command, which gets them as one
+    `part`."""
+    return decoder_option(part_options_but_decoder(command))

@@ -64,7 +64,7 @@ def profile(
     directory, source = _bundle_and_source(bundle, source, part)
 
     def opened() -> Source:
-        return part.open(source, read_manifest(directory)) if source else SyntheticSource()
+        return part.open(source, read_manifest(directory).clip) if source else SyntheticSource()
 
     gates = NO_GATES if every_window else None
     if against is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import bundle_argument, engines_option
+from .part_options import PartOptions, part_options
 from .progress import stderr_console
 
 if TYPE_CHECKING:
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 @bundle_argument
 @click.option("--backend", help="Also compare this backend (tensorrt) with ONNX Runtime, on --source.")
 @click.option("--source", type=click.Path(path_type=Path), help="Video file for the comparison with --backend.")
+@part_options
 @engines_option
-def verify(bundle: Path | None, backend: str | None, source: Path | None, engines: Path | None) -> None:
+def verify(
+    bundle: Path | None, backend: str | None, source: Path | None, part: PartOptions, engines: Path | None
+) -> None:
     """Hash every file of BUNDLE (nano if not given) and compare with its manifest.
 
     With --backend, also run every engine on clips of a video with that backend and with ONNX Runtime, and compare
@@ -31,6 +35,8 @@ def verify(bundle: Path | None, backend: str | None, source: Path | None, engine
 
     if (backend is None) != (source is None):
         raise click.UsageError("a comparison needs both --backend and --source VIDEO")
+    if source is None and part != PartOptions():
+        raise click.UsageError("--start and the like say which part of --source is compared: give that, too")
     directory = bundle or nano_bundle()
     manifest = verify_bundle(directory)
     size = sum(file.bytes for file in manifest.files.values()) / 1e6
@@ -41,9 +47,9 @@ def verify(bundle: Path | None, backend: str | None, source: Path | None, engine
     from vlj_edge.runtime.profiling.backends_diff import compare_backends
 
     terminal = stderr_console()
-    with terminal.status("starting") as status:
+    with terminal.status("starting") as status, part.open(str(source), manifest.clip) as video:
         found = compare_backends(
-            directory, manifest, source, backend, engines, progress=lambda step: status.update(step)
+            directory, manifest, video, backend, engines, progress=lambda step: status.update(step)
         )
     _print(found, backend)
     if not found.agrees:

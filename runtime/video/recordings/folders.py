@@ -9,6 +9,8 @@ from pathlib import Path
 
 from vlj_edge.errors import VljEdgeError
 
+from .image_files import IMAGE_SUFFIXES
+
 SUFFIXES = frozenset(
     [
         ".3gp",
@@ -54,3 +56,23 @@ def find_videos(paths: Iterable[str | Path]) -> list[Path]:
         else:
             raise VljEdgeError(f"{path} does not exist: check the path")
     return list(found)
+
+
+def find_recordings(paths: Iterable[str | Path]) -> list[Path]:
+    """Return what find_videos() finds, and each given folder that holds images and no video, which is one recording.
+
+    Raises:
+        VljEdgeError: a path does not exist.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        videos = find_videos([path])
+        if not videos and path.is_dir() and has_images(path):
+            videos = [path.absolute()]
+        found |= dict.fromkeys(videos)
+    return list(found)
+
+
+def has_images(folder: Path) -> bool:
+    """Return whether images lie in a folder, not below it."""
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())

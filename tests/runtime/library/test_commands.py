@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.command import run_here
 from tests.needs import needs
 from tests.runtime.library.moments import QUERY
 from vlj_edge import VljEdgeError
@@ -24,6 +25,13 @@ def test_no_cluster_is_one_line(model: Model) -> None:
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vlj_edge", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_only_files_are_indexed(tiny_bundle: Path, tmp_path: Path) -> None:
+    for address in ("rtsp://me:secret@10.0.0.5/1", "0", "-", "https://host/a.mp4"):
+        done = run_here("index", address, "--store", tmp_path / "s", "--bundle", tiny_bundle)
+        assert done.returncode == 2 and "serve --store" in done.stderr and "secret" not in done.stderr
+    assert not (tmp_path / "s").exists()
 
 
 def test_index_and_search(films: Path, tiny_bundle: Path, tmp_path: Path) -> None:

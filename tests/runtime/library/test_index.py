@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.runtime.library.moments import QUERY, Film
 from tests.runtime.tiny_bundle import YELLOW
@@ -95,6 +96,21 @@ def test_only_what_has_changed_is_looked_at_again(model: Model, store: Store, fi
     blue = search(store, model.embed_text("blue"), top=1)
     assert blue[0].score < 0.9, "the blue that was there is forgotten"
     assert len(store) < 2 * before
+
+
+def test_a_folder_of_images_is_one_video(model: Model, store: Store, tmp_path: Path) -> None:
+    folder, encode = tmp_path / "images", local_encoder(model, QUERY)
+    folder.mkdir()
+    for number in range(16):  # 4 s
+        Image.new("RGB", (64, 64), (255, 0, 0) if number < 8 else (0, 0, 255)).save(folder / f"{number:02}.png")
+    [seen] = index(store, encode, [folder])
+    assert (seen.path, seen.seconds, seen.problem) == (folder, 4.0, None)
+    assert list(index(store, encode, [folder])) == []
+    [blue] = search(store, model.embed_text("blue"), top=1)
+    assert blue.file == str(folder) and blue.start == pytest.approx(2, abs=1) and blue.score > 0.9
+    Image.new("RGB", (64, 64), (255, 0, 0)).save(folder / "16.png")
+    [seen] = index(store, encode, [folder], reading=reading_of(Part(frames_per_second=1.0)))
+    assert seen.seconds == pytest.approx(17, abs=1)
 
 
 def test_a_part_is_stored_in_place_of_the_whole_and_back(model: Model, store: Store, films: Path) -> None:
