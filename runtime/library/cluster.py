@@ -140,7 +140,8 @@ def encode_on_worker(
         return {"problem": f"{video[0]} was not encoded on {os.uname().nodename} ({type(error).__name__}: {error})"}
     found: dict[str, Any] = {"problem": seen.problem or "", "broken": seen.broken}
     if seen.moments is not None:
-        found |= {"start": seen.moments.start, "end": seen.moments.end, "embeddings": seen.moments.embeddings}
+        names = ("start", "end", "embeddings", "thumbnails")
+        found |= {name: getattr(seen.moments, name) for name in names}
     return found
 
 
@@ -170,6 +171,6 @@ def _read_result(video: Video, found: Any) -> EncodedVideo:
     moments = None
     if "start" in found:
         # copied: what lies in a message is not aligned as Arrow wants it, and may not be written to
-        arrays = [np.array(found[name], kind) for name, kind in (("start", "f8"), ("end", "f8"), ("embeddings", "f4"))]
-        moments = VideoMoments(video, *arrays)
+        start, end = (np.array(found[name], np.float64) for name in ("start", "end"))
+        moments = VideoMoments(video, start, end, np.array(found["embeddings"], np.float32), found["thumbnails"])
     return EncodedVideo(path, moments, found["problem"] or None, found.get("broken", False))

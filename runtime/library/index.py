@@ -13,8 +13,6 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-import numpy as np
-
 from vlj_edge.errors import VljEdgeError
 
 from ..model import Model, copy_of
@@ -22,7 +20,7 @@ from ..video.decoding.picture_decoder import DecoderChoice
 from ..video.recordings.folders import find_recordings
 from ..video.recordings.image_files import images_in
 from ..video.uri import open_source
-from .moments import Video, VideoMoments, merge_windows
+from .moments import SeenWindow, Video, VideoMoments, merge_windows
 from .store import Store
 
 _JOIN_TIMEOUT = 5.0  # seconds to wait for cancelled threads
@@ -110,7 +108,7 @@ def encode_video(
         decoder: see open_source().
     """
     path, problem, broken = Path(video.path), None, False
-    windows: list[tuple[float, float, np.ndarray]] = []
+    windows: list[SeenWindow] = []
     try:
         reading = json.loads(video.reading or "{}")
         source = open_source(path, sampled_at=model.manifest.clip.frames_per_second, decoder=decoder, **reading)
@@ -121,7 +119,7 @@ def encode_video(
             for item in items:
                 if cancelled():
                     return EncodedVideo(path, None, f"{path} was not looked at to its end")
-                windows.append((item.window.start, item.window.end, item.embedding))
+                windows.append(SeenWindow(item.window.start, item.window.end, item.embedding))
                 if source.duration:
                     on_progress(min(1.0, source.seconds / source.duration))
     except VljEdgeError as error:
@@ -279,7 +277,7 @@ def prune(store: Store, paths: Iterable[str | Path]) -> list[str]:
 
 
 def _changed(store: Store, paths: Iterable[Path], retry: bool, reading: str) -> list[Video]:
-    known, new = store.videos(), []
+    known, new = store.indexed(), []
     broken = {} if retry else store.broken()
     for path in paths:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,12 +35,14 @@ class VideoMoments:
     Attributes:
         start, end: float64 [moments], seconds.
         embeddings: float32 [moments, embedding], rows of unit length; stored as float16.
+        thumbnails: a JPEG for each moment, or None for those without; None: there are none.
     """
 
     video: Video
     start: npt.NDArray[np.float64]
     end: npt.NDArray[np.float64]
     embeddings: Vectors
+    thumbnails: Sequence[bytes | None] | None = None
 
 
 class Hit(NamedTuple):
@@ -62,24 +64,32 @@ def reading_of(part: Part, rotate: int = 0) -> str:
     return json.dumps(changed, sort_keys=True) if changed else ""
 
 
-def merge_windows(video: Video, windows: Iterable[tuple[float, float, Vectors]]) -> VideoMoments | None:
-    """Merge consecutive windows that share one embedding object, because the scene gate has skipped the encoder.
+class SeenWindow(NamedTuple):
+    """A window of a video: start and end in seconds, embedding, and a JPEG of it or None."""
 
-    Args:
-        windows: start and end in seconds, and embedding, in order.
+    start: float
+    end: float
+    embedding: Vectors
+    thumbnail: bytes | None = None
+
+
+def merge_windows(video: Video, windows: Iterable[SeenWindow]) -> VideoMoments | None:
+    """Merge consecutive windows that share one embedding object, because the scene gate has skipped the encoder. A
+    moment has the thumbnail of its first window.
 
     Returns:
         The moments; None if there are no windows.
     """
-    starts, ends, rows = list[float](), list[float](), list[Vectors]()
-    for start, end, embedding in windows:
+    starts, ends, rows, thumbnails = list[float](), list[float](), list[Vectors](), list[bytes | None]()
+    for start, end, embedding, thumbnail in windows:
         if rows and embedding is rows[-1]:
             ends[-1] = end
             continue
         starts.append(start)
         ends.append(end)
         rows.append(embedding)
-    return VideoMoments(video, np.array(starts), np.array(ends), np.stack(rows)) if rows else None
+        thumbnails.append(thumbnail)
+    return VideoMoments(video, np.array(starts), np.array(ends), np.stack(rows), thumbnails) if rows else None
 
 
 def path_literal(path: str) -> str:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from .lance_errors import one_line
 from .moments import Hit, Vectors, Video, path_literal, real_path
 
 ROWS_PER_PARTITION = 4096  # of the index; one partition in eight is searched
 _MIN_REFINED = 300  # candidates that are compared exactly, at least, and at least four for each result
+
+
+class LastMoment(NamedTuple):
+    """The last moment of a video: its number, its end (seconds), the video's size and modification time as in Video,
+    and when a service recorded it, ns since 1970; None: it was indexed."""
+
+    number: int
+    end: float
+    size: int
+    modified: int
+    recorded: int | None = None
 
 
 class Snapshot:
@@ -34,14 +46,29 @@ class Snapshot:
         with self._errors("cannot be read"):
             return int(self._table.count_rows())
 
-    def videos(self) -> dict[str, Video]:
-        """Return all videos by path."""
+    def videos(self, indexed: bool = False) -> dict[str, Video]:
+        """Return all videos by path, or those that were not recorded by a service."""
+        first = "number = 0 AND recorded IS NULL" if indexed and self._has("recorded") else "number = 0"
         with self._errors("cannot be read"):
             columns = self._table.schema.names
             there = [name for name in Video._fields if name in columns]  # older stores have no "reading"
-            rows = self._table.search().where("number = 0").select(there).to_arrow().to_pylist()
+            rows = self._table.search().where(first).select(there).to_arrow().to_pylist()
         videos = [Video(**row)._replace(path=real_path(row["path"])) for row in rows]
         return {video.path: video for video in videos}
+
+    def last_of(self, path: str) -> LastMoment | None:
+        """Return the last moment of a video; None if it is not stored."""
+        names = [name for name in LastMoment._fields if self._has(name)]
+        with self._errors("cannot be read"):
+            rows = self._table.search().where(f"path = {path_literal(path)}").select(names).to_arrow().to_pylist()
+        return LastMoment(**max(rows, key=lambda row: int(row["number"]))) if rows else None
+
+    def recorded(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return when the moments of services were recorded, int64 [moments], ns since 1970, and their sizes in bytes,
+        int64 [moments]."""
+        with self._errors("cannot be read"):
+            rows = self._table.search().where("recorded IS NOT NULL").select(["recorded", "bytes"]).to_arrow()
+        return rows["recorded"].to_numpy().astype(np.int64), rows["bytes"].to_numpy().astype(np.int64)
 
     def nearest(self, embedding: Vectors, count: int, exclude: Hit | None = None) -> list[Hit]:
         """See Store.nearest()."""
@@ -80,6 +107,9 @@ class Snapshot:
         best = min(rows, key=lambda row: abs((row["start"] + row["end"]) / 2 - time))
         vector = np.asarray(best["embedding"], np.float32)
         return Hit(path, best["start"], best["end"], 1.0), vector / max(float(np.linalg.norm(vector)), 1e-6)
+
+    def _has(self, column: str) -> bool:
+        return column in self._table.schema.names
 
     def _probes(self) -> int:
         return max(8, int(self._table.count_rows()) // ROWS_PER_PARTITION // 8)

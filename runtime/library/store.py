@@ -8,6 +8,7 @@ schema records which weights made the embeddings and with which query.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import warnings
@@ -25,9 +26,10 @@ from vlj_edge.bundle import Manifest
 from vlj_edge.bundle.embedding_space import embedding_space
 from vlj_edge.errors import VljEdgeError, require, without_credentials
 
+from . import columns
 from .broken import BrokenVideos
 from .lance_errors import one_line
-from .moments import Hit, Vectors, Video, VideoMoments, path_literal, stored_path
+from .moments import Hit, Vectors, Video, VideoMoments, path_literal
 from .snapshot import ROWS_PER_PARTITION, Snapshot
 from .writer_lock import BucketLease, FolderLock, readers_lock
 
@@ -109,6 +111,10 @@ class Store:
         """Return all stored videos by path."""
         return self.read(Snapshot.videos)
 
+    def indexed(self) -> dict[str, Video]:
+        """Return the videos that were indexed, by path: all but those that a service has recorded."""
+        return self.read(lambda seen: seen.videos(indexed=True))
+
     def nearest(self, embedding: Vectors, count: int, exclude: Hit | None = None) -> list[Hit]:
         """Return the `count` nearest moments, nearest first.
 
@@ -129,7 +135,7 @@ class Store:
         Raises:
             VljEdgeError: the disk is full, or the store cannot be written; what was stored before stays.
         """
-        rows, this_video = self._rows(moments), f"path = {path_literal(moments.video.path)}"
+        rows, this_video = columns.rows(moments, self._table.schema), f"path = {path_literal(moments.video.path)}"
         with self._writing():
             if self._table.count_rows(this_video):
                 replace = self._table.merge_insert(["path", "number"]).when_matched_update_all()
@@ -137,6 +143,44 @@ class Store:
             else:
                 self._table.add(rows)
             self._broken.forget(moments.video.path)
+
+    def append(self, moments: VideoMoments, recorded: float) -> None:
+        """Store moments of a service, after those of the same video.
+
+        Args:
+            recorded: unix time at which they were seen; see forget_recorded().
+
+        Raises:
+            VljEdgeError: the disk is full, or the store cannot be written; what was stored before stays.
+        """
+        last = self.read(lambda seen: seen.last_of(moments.video.path))
+        first = 0 if last is None else last.number + 1
+        with self._writing():
+            self._table.add(columns.rows(moments, self._table.schema, first, round(recorded * 1e9)))
+
+    def recorded_until(self, video: Video) -> float:
+        """Return up to which time services have recorded a video, seconds: 0 if they have not, or it has changed since;
+        inf if it was indexed."""
+        last = self.read(lambda seen: seen.last_of(video.path))
+        if last is not None and last.recorded is None:
+            return math.inf
+        return last.end if last is not None and (last.size, last.modified) == video[1:3] else 0.0
+
+    def forget_recorded(self, before: float) -> None:
+        """Remove what a service recorded before this unix time."""
+        old = f"recorded < {round(before * 1e9)}"
+        with self._writing():
+            if self._table.count_rows(old):
+                self._table.delete(old)
+
+    def shrink_recorded(self, most_bytes: float) -> None:
+        """Remove the oldest of what services recorded until that is a tenth below a size, if it is above it."""
+        times, sizes = self.read(Snapshot.recorded)
+        if sizes.sum() > most_bytes:
+            oldest_first = np.argsort(times)
+            left = sizes.sum() - np.cumsum(sizes[oldest_first])
+            last = oldest_first[int(np.argmax(left <= 0.9 * most_bytes))]
+            self.forget_recorded((times[last] + 1) / 1e9)
 
     def broken(self) -> dict[Video, str]:
         """Return the files that could not be read, as they were then, and why. Of a store opened for writing."""
@@ -208,25 +252,15 @@ class Store:
     def _open(self, manifest: Manifest, query: str | None, write: bool) -> Any:
         if _TABLE in self._database.list_tables().tables:
             table = self._database.open_table(_TABLE)
-            if write and "reading" not in table.schema.names:  # made before videos could be stored in part
-                table.add_columns({"reading": "''"})
+            missing = {name: value for name, value in columns.ADDED.items() if name not in table.schema.names}
+            if write and missing:
+                table.add_columns(missing)
             return table
         if not write:
             raise VljEdgeError(f"{self._shown} is no store: make one with vlj-edge index VIDEOS --store {self._shown}")
-        arrow = self._arrow
-        fields = [
-            ("path", arrow.string()),
-            ("size", arrow.int64()),
-            ("modified", arrow.int64()),
-            ("reading", arrow.string()),
-            ("number", arrow.int32()),
-            ("start", arrow.float64()),
-            ("end", arrow.float64()),
-            ("embedding", arrow.list_(arrow.float16(), manifest.embedding)),
-        ]
         asked = query or manifest.labels.query or manifest.default_query
         about = {"vlj_edge.space": embedding_space(manifest), "vlj_edge.query": asked}
-        return self._database.create_table(_TABLE, schema=arrow.schema(fields, metadata=about))
+        return self._database.create_table(_TABLE, schema=columns.schema(manifest.embedding, about))
 
     def _check(self, manifest: Manifest, query: str | None) -> None:
         about = self._metadata
@@ -238,23 +272,6 @@ class Store:
         if wrong is not None:
             self.close()
             raise VljEdgeError(wrong)
-
-    def _rows(self, moments: VideoMoments) -> Any:
-        """Return moments as an Arrow table. Arrays are copied where Arrow's alignment, without which LanceDB panics, is
-        not theirs."""
-        arrow, count = self._arrow, len(moments.start)
-        halves = arrow.array(np.require(moments.embeddings, np.float16, ["C", "ALIGNED"]).reshape(-1))
-        columns = {
-            "path": [stored_path(moments.video.path)] * count,
-            "size": [moments.video.size] * count,
-            "modified": [moments.video.modified] * count,
-            "reading": [moments.video.reading] * count,
-            "number": np.arange(count),
-            "start": np.require(moments.start, np.float64, ["C", "ALIGNED"]),
-            "end": np.require(moments.end, np.float64, ["C", "ALIGNED"]),
-            "embedding": arrow.FixedSizeListArray.from_arrays(halves, moments.embeddings.shape[1]),
-        }
-        return arrow.table(columns, schema=self._table.schema)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

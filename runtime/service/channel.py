@@ -32,7 +32,7 @@ from .resumable import ResumableSource, SourceRun
 from .settings import SourceSettings
 from .statistics import ChannelStatistics
 
-OnReport: TypeAlias = "Callable[[SourceSettings, float, WindowReport], None]"
+OnReport: TypeAlias = "Callable[[ReportedWindow], None]"
 OnError: TypeAlias = "Callable[[str, str], None]"
 
 _LOG = logging.getLogger(__name__)
@@ -42,14 +42,34 @@ _TEXT_GRACE = 10.0  # seconds for a text that is being decoded
 
 
 @dataclass(frozen=True)
+class ReportedWindow:
+    """What the gates decided about a window of a source.
+
+    Attributes:
+        settings: of the run.
+        clock: unix time at which it was reported.
+        report: its times are from the first frame of the run.
+        offset: seconds from the first frame of the source to that of the run.
+        live: of a camera, not of a recording.
+        image: returns the newest frame, uint8 [height, width, 3] BGR, or None.
+    """
+
+    settings: SourceSettings
+    clock: float
+    report: WindowReport
+    offset: float
+    live: bool
+    image: Callable[[], npt.NDArray[np.uint8] | None]
+
+
+@dataclass(frozen=True)
 class ChannelContext:
     """What all channels of a station have in common.
 
     Attributes:
         label_bank: returns the embeddings of labels.
         on_event: called with every event, by the channel's thread.
-        on_report: called with the settings of the run, the unix time and the report of every window, by the thread that
-            encodes.
+        on_report: called with every window, by the thread that encodes.
         on_error: called with the channel's name and one line when it ends because of an error, by the channel's thread.
         keep_trying: wait for sources that cannot be opened yet.
         real_time: play recordings at the pace of their times.
@@ -273,7 +293,8 @@ class Channel:
     def _report(
         self, settings: SourceSettings, frames: SourceRun, bank: LabelBank | None, report: WindowReport
     ) -> None:
-        self._context.on_report(settings, time.time(), report)
+        live = self._source is None or self._source.source.live
+        self._context.on_report(ReportedWindow(settings, time.time(), report, frames.offset, live, self.latest_image))
         if bank is not None and report.embedding is not None:
             self.label = bank.labels[int((bank.embeddings @ report.embedding).argmax())]
             report = replace(report, label=self.label)

@@ -64,6 +64,8 @@ class FileOptions:
     port: Annotated[int, Range(0, 65535)] | None = None
     token_file: str | None = None
     store: str | None = None
+    keep_days: Annotated[float, Range(at_least=0)] | None = None
+    keep_gb: Annotated[float, Range(at_least=0)] | None = None
     profile: str | None = None
     query: str | None = None
     loop: bool | None = None

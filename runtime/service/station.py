@@ -21,7 +21,7 @@ class Station:
     Args:
         sources: with names that are unique.
         on_event: called with every event, before the sinks get it, by the channel's thread.
-        on_report: called with the settings, the unix time and the report of every window, by the thread that encodes.
+        on_report: called with every window, by the thread that encodes.
         on_error: called with a channel's name and one line when it ends because of an error, by the channel's thread.
         keep_trying: wait for sources that cannot be opened yet.
         real_time: play recordings at the pace of their times, and skip windows when they come too fast.
@@ -52,7 +52,7 @@ class Station:
         sinks: Sequence[SinkQueue] = (),
         on_event: Callable[[Event], None] = lambda event: None,
         keep_trying: bool = False,
-        on_report: OnReport = lambda settings, clock, report: None,
+        on_report: OnReport = lambda window: None,
         on_error: OnError = lambda name, error: None,
         real_time: bool = False,
     ) -> None:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.service.station import Station
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
+_LIMIT = click.FloatRange(min=0)
+_KEEP_DAYS, _KEEP_GB = 30.0, 10.0
 _SHUTDOWN_SECONDS = 3  # for open connections
 
 
@@ -59,6 +61,14 @@ _SHUTDOWN_SECONDS = 3  # for open connections
 @query_option
 @click.option("--loop", is_flag=True, default=None, help="Repeat recordings.  [default: its source ends]")
 @click.option("--store", help="Keep embeddings in this library, and search it from the page.")
+@click.option(
+    "--keep-days", type=_LIMIT, help="Forget what was recorded in --store longer ago; 0: never.  [default: 30]"
+)
+@click.option(
+    "--keep-gb",
+    type=_LIMIT,
+    help="Forget the oldest recorded in --store beyond this size; 0: never.  [default: 10]",
+)
 @click.option("--profile", type=output_file, help="File in which the page saves settings; read at the start.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log on stderr.  [default: text]")
 @sink_options
@@ -208,13 +218,14 @@ def _read_sources(
 def _open_recorder(model: Model, options: dict[str, Any], cleanup: ExitStack) -> OnReport:
     """Return the function that receives window reports (a recorder that writes to --store), if any."""
     if "store" not in options:
-        return lambda settings, clock, report: None
+        return lambda window: None
     from vlj_edge.runtime.library import Store
-    from vlj_edge.runtime.service.recorder import Recorder
+    from vlj_edge.runtime.service.recorder import Recorder, Retention
 
     default_query = model.manifest.default_query
     query = options.get("query") or default_query  # embeddings of different queries cannot be compared
-    recorder = Recorder(Store(options["store"], model.manifest, query, write=True), default_query)
+    retention = Retention(options.get("keep_days", _KEEP_DAYS) or None, options.get("keep_gb", _KEEP_GB) or None)
+    recorder = Recorder(Store(options["store"], model.manifest, query, write=True), default_query, retention)
     cleanup.callback(recorder.close)
     return recorder.add
 

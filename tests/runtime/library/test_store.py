@@ -66,6 +66,22 @@ def test_arrays_of_any_alignment_are_stored(store: Store, count: int) -> None:
         assert (hit.path, hit.start, hit.number) == ("/x", want.start[-1], count - 1)
 
 
+def test_a_store_of_an_earlier_version_is_read_and_written(model: Model, store: Store, tmp_path: Path) -> None:
+    old = random_moments("/old", 50)
+    store.put(old)
+    store._table.drop_columns(["recorded", "bytes", "thumbnail"])
+    store.close()
+    reader = Store(tmp_path / "store", model.manifest)
+    assert search(reader, old.embeddings[3], top=1)[0].file == "/old" and set(reader.indexed()) == {"/old"}
+    with Store(tmp_path / "store", model.manifest, write=True) as store:
+        store.put(random_moments("/new", 20, seed=1))
+        store.append(random_moments("door", 5, seed=2), recorded=1.0)
+        store.put(random_moments("/old", 49))
+        assert set(store.indexed()) == {"/old", "/new"} and len(reader) == 74
+        store.forget_recorded(2.0)
+        assert len(reader) == 69
+
+
 def test_a_damaged_store_is_one_line(model: Model, store: Store, tmp_path: Path) -> None:
     store.put(random_moments("/x", 50))
     store.close()
