@@ -35,13 +35,13 @@ class Station:
     Example:
         >>> import vlj_edge
         >>> from vlj_edge.runtime.service.settings import SourceSettings
-        >>> captions = []
+        >>> events = []
         >>> with vlj_edge.load() as model:
-        ...     station = Station(model, [SourceSettings("demo", "examples/media/demo.mp4")], on_event=captions.append)
+        ...     station = Station(model, [SourceSettings("demo", "examples/media/demo.mp4")], on_event=events.append)
         ...     station.start()
         ...     station.wait()
         ...     station.stop()
-        >>> captions[0].source, captions[0].narration.text
+        >>> events[0].source, events[0].narration.text
         ('demo', 'the robot arm stays still')
     """
 

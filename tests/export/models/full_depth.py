@@ -22,6 +22,7 @@ LARGEST_DIFFERENCE = 1e-4  # one layer alone, on outputs of unit scale
 
 # Standard deviation of the scores before softmax: at 2.5 a query sees a handful of 2,048 keys (n * exp(-2.5 ** 2)).
 SHARPNESS = 2.5
+SMALL_VOCABULARY = 1000  # no width depends on it, and embeddings are most of what these models weigh
 
 _QUERIES_AND_KEYS = ("query", "key", "q_proj", "k_proj")
 _ENDS_OF_BRANCHES = ("attention.proj", "mlp.fc2", "o_proj", "down_proj")

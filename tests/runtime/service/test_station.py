@@ -3,76 +3,33 @@
 from __future__ import annotations
 
 import doctest
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.runtime.service.stations import Camera, Film, run
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED, YELLOW
 from tests.waiting import wait_for
 from vlj_edge import VljEdgeError
 from vlj_edge.bundle import GateSettings, MeaningGateSettings, SceneGateSettings
 from vlj_edge.results import WindowReport
 from vlj_edge.runtime.model import Model
-from vlj_edge.runtime.service import channel as channels
 from vlj_edge.runtime.service import station as stations
 from vlj_edge.runtime.service.resumable import ResumableSource
 from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station
 from vlj_edge.runtime.sinks.base import Event
 from vlj_edge.runtime.sinks.queue import SinkQueue
-from vlj_edge.runtime.video.part import Part
 from vlj_edge.runtime.video.source import Frame, Source
-
-Film = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
 def model(tiny_bundle: Path) -> Model:
     return Model(tiny_bundle)
-
-
-class Camera(Source):
-    """A live source that this test feeds: colours one after the other, ten frames a second."""
-
-    live, period = True, 0.1
-
-    def __init__(self, colours: list[tuple[int, int, int]], seconds: float = 2.0, gap_before: float = 0.0) -> None:
-        self._colours, self._seconds, self._gap = colours, seconds, gap_before
-        self._stop, self.given = threading.Event(), 0
-
-    def frames(self) -> Iterator[Frame]:
-        now = 0.0
-        for colour in self._colours:
-            for _ in range(round(self._seconds / self.period)):
-                if self._stop.wait(self.period / 4):
-                    return
-                self.given += 1
-                yield Frame(now, np.full((20, 20, 3), colour, np.uint8))
-                now += self.period
-            now += self._gap
-
-    def close(self) -> None:
-        self._stop.set()
-
-
-@pytest.fixture
-def cameras(monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
-    """Sources by URI, in place of those that open_source() makes."""
-    made: dict[str, Source] = {}
-    real = channels.open_source
-    monkeypatch.setattr(channels, "open_source", lambda uri, **how: made.get(uri) or real(uri, **how))
-    return made
-
-
-def run(station: Station) -> None:
-    station.start()
-    station.wait(0.01)
-    station.stop()
 
 
 def test_the_example_in_its_docstring(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,89 +228,3 @@ def test_frames_that_go_back_in_time_are_skipped_and_counted() -> None:
     resumable = ResumableSource(Count([0.0, 0.25, 0.1, 0.2, 0.5, 0.4, 0.75]))
     frames = resumable.next_run(lambda: True).frames()
     assert [frame.time for frame in frames] == [0.0, 0.25, 0.5, 0.75] and resumable.skipped == 3
-
-
-def test_a_recording_is_played_in_real_time_with_its_own_times(model: Model, make_video: Film) -> None:
-    film = make_video([(RED, 1.5), (BLUE, 1.5)])
-    heard: list[tuple[float, Event]] = []
-    station = Station(
-        model,
-        [SourceSettings("a", str(film))],
-        on_event=lambda event: heard.append((time.monotonic(), event)),
-        real_time=True,
-    )
-    began = time.monotonic()
-    run(station)
-    assert time.monotonic() - began > 2.9
-    assert heard and all(came - began > event.narration.end - 0.6 for came, event in heard)
-    assert all(0 <= event.narration.start < event.narration.end <= 3.1 for _, event in heard)
-    channel = station.channels["a"]
-    assert channel.state == "ended" and channel.error is None and channel.counts()["delay_p50"] is not None
-
-
-def test_a_recording_that_loops_begins_again_with_its_own_times(model: Model, make_video: Film) -> None:
-    film = make_video([(RED, 1), (BLUE, 1)])
-    heard: list[Event] = []
-    station = Station(model, [SourceSettings("a", str(film), loop=True)], on_event=heard.append)
-    station.start()
-    channel = station.channels["a"]
-    wait_for(lambda: len(heard) >= 6 or channel.error)
-    assert channel.error is None and channel.state == "live"
-    station.stop()
-    assert [event.number for event in heard] == list(range(1, len(heard) + 1))
-    first = [event for event in heard if event.narration.text == heard[0].narration.text]
-    assert len(first) >= 3 and len({event.narration.start for event in first}) == 1
-    assert max(event.narration.end for event in heard) <= 2.1 and channel.state == "ended"
-
-
-def test_a_part_of_a_recording_is_played_and_loops(model: Model, make_video: Film) -> None:
-    film = make_video([(RED, 1), (BLUE, 1), (GREEN, 1), (RED, 1)])
-    heard: list[Event] = []
-    settings = SourceSettings("a", str(film), loop=True, part=Part(1.0, 3.0))
-    station = Station(model, [settings], on_event=heard.append, real_time=True)
-    station.start()
-    channel = station.channels["a"]
-    wait_for(lambda: len(heard) >= 4 or channel.error)
-    station.stop()
-    assert channel.error is None
-    assert len({event.narration.text for event in heard}) == 2, "blue and green, never red"
-    assert all(1 <= event.narration.start < event.narration.end <= 3.1 for event in heard)
-
-
-def test_a_damaged_recording_loops_and_is_reported_once(model: Model, make_video: Film, tmp_path: Path) -> None:
-    whole = make_video([(RED, 2)], name="a.avi").read_bytes()
-    (tmp_path / "half.avi").write_bytes(whole[: len(whole) // 2])
-    heard: list[Event] = []
-    errors: list[str] = []
-    station = Station(
-        model,
-        [SourceSettings("a", str(tmp_path / "half.avi"), loop=True)],
-        on_event=heard.append,
-        on_error=lambda name, error: errors.append(error),
-    )
-    station.start()
-    wait_for(lambda: len(heard) >= 3)
-    station.stop()
-    assert len(errors) == 1 and "half.avi" in errors[0]
-
-
-def test_what_can_be_read_once_does_not_loop(model: Model, cameras: dict[str, Source]) -> None:
-    pipe = Camera([RED])
-    pipe.live = False
-    cameras["pipe"] = pipe
-    station = Station(model, [SourceSettings("a", "pipe", loop=True)])
-    run(station)
-    assert "loop" in (station.channels["a"].error or "") and station.channels["a"].state == "ended"
-    cameras["camera"] = Camera([RED])  # of a live source it says nothing
-    station = Station(model, [SourceSettings("a", "camera", loop=True)], real_time=True)
-    run(station)
-    assert station.channels["a"].error is None
-
-
-def test_a_recording_in_real_time_stops_within_a_second(model: Model, make_video: Film) -> None:
-    station = Station(model, [SourceSettings("a", str(make_video([(RED, 60)], rate=0.2)))], real_time=True)
-    station.start()
-    wait_for(lambda: station.channels["a"].latest_image() is not None)
-    began = time.monotonic()
-    station.stop()
-    assert time.monotonic() - began < 1.0 and station.channels["a"].state == "ended"

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED, YELLOW
 from tests.waiting import wait_for
@@ -106,3 +107,11 @@ def messages(response: httpx.Response) -> Iterator[tuple[str, dict[str, Any], st
         elif name == "data":
             yield kind, json.loads(value), number
             number = None
+
+
+def metric(url: str, wanted: str, **labels: str) -> float:
+    """The value of one sample of /metrics."""
+    text = httpx.get(f"{url}/metrics", trust_env=False).text
+    samples = [s for family in text_string_to_metric_families(text) for s in family.samples if s.name == wanted]
+    [found] = [sample for sample in samples if labels.items() <= sample.labels.items()]
+    return float(found.value)
