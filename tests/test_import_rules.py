@@ -39,6 +39,7 @@ LAYERS: list[set[str]] = [
     {"vlj_edge", "vlj_edge.errors", "vlj_edge.schema", "vlj_edge.atomic_write", "vlj_edge.telemetry", "vlj_edge.child"},
     {
         "vlj_edge.memory",
+        "vlj_edge.json_text",
         "vlj_edge.outputs",
         "vlj_edge.variables",
         "vlj_edge.presets",

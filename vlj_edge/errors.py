@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+_JOINERS = "\u200c\u200d"  # letters of some scripts, and emoji, look otherwise without
 _ADDRESS = re.compile(r"([A-Za-z][\w+.-]+):/{1,3}")  # as a path, it has one slash
 _SLIP = re.compile(r"\A(?:\w+:)?/{0,2}[^/]*:.*@", re.DOTALL)  # an address whose scheme is missing or misspelled
 _SHOWN = r"(?!\*{3}(?: \d+)?(?:[&;]|\Z))"  # not what was replaced already, in a name that has got a number
@@ -29,13 +30,15 @@ class VljEdgeError(Exception):
 
 
 def printable(text: str) -> str:
-    """Return a text that a terminal shows as one line: line breaks become spaces, control characters "?", and bytes of
-    file names that are not UTF-8 become escapes.
+    """Return a text that a terminal shows as one line and does not obey: line breaks become spaces, characters that
+    control it or the direction of writing "?", and bytes of file names that are not UTF-8 escapes.
 
     >>> printable("a\\nb\\x07\\udcff.mp4")
     'a b?\\\\xff.mp4'
     """
-    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in valid_unicode(text))
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in _JOINERS else " " if c.isspace() else "?" for c in valid_unicode(text))
 
 
 def valid_unicode(text: str) -> str:

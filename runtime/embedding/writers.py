@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from vlj_edge.bundle import Manifest
 from vlj_edge.bundle.embedding_space import embedding_space
+from vlj_edge.json_text import json_text
 
 from .novelty import Observation
 from .quantize import Vector
@@ -44,7 +44,7 @@ class JsonLinesWriter:
         found = observation.as_dict() | {"clock": time.time()}
         if not self._events:
             found["embedding"] = [round(float(n), 6) for n in self._shorten(observation.item.embedding)]
-        self._stream.write(json.dumps(found, ensure_ascii=False) + "\n")
+        self._stream.write(json_text(found) + "\n")
         self._stream.flush()
 
     def close(self) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 
+from vlj_edge.errors import printable
+from vlj_edge.json_text import json_text
 from vlj_edge.results import Narration
 
 from .base import Event
@@ -13,7 +14,7 @@ from .base import Event
 
 def plain_line(narration: Narration) -> str:
     """Return `  12.5 s  a drawer is opened`, without a line break; the time is the window's centre."""
-    return f"{narration.centre:6.1f} s  {one_line(narration.text)}"
+    return f"{narration.centre:6.1f} s  {printable(one_line(narration.text))}"
 
 
 class JsonEvents:
@@ -45,7 +46,7 @@ class JsonEvents:
             self._write_line(replace(event, end=max(end, event.narration.centre)))
 
     def _write_line(self, event: Event) -> None:
-        self._write(json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False))
+        self._write(json_text(event.as_dict()))
 
 
 def one_line(text: str) -> str:

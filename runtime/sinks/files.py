@@ -6,13 +6,13 @@ file has one writer.
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 from vlj_edge.errors import VljEdgeError
+from vlj_edge.json_text import json_text
 
 from .base import Event
 
@@ -38,8 +38,7 @@ class JsonLinesFile:
         Raises:
             VljEdgeError: it cannot be written. The next event opens it again.
         """
-        line = json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False) + "\n"
-        data = line.encode("utf-8", "replace")
+        data = f"{json_text(event.as_dict())}\n".encode()
         if self._most is not None and (size := self._file.size()) > 0 and size + len(data) > self._most:
             self._file.rotate(self._keep)
         self._file.write(data)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
 import click
 
 from ..errors import without_credentials
+from ..json_text import json_text
 from .options import SOURCE, EngineOptions, bundle_option, engine_options, json_lines_option, load_model
 from .part_options import PartOptions, part_options
+from .say import say
 
 
 @click.command(short_help="Answer questions about a video by choosing among given answers.", epilog=SOURCE)
@@ -55,8 +56,9 @@ def ask(
         for answer in until_broken(lambda: answer_questions(model, opened, questions, lists or None)):
             if as_json:
                 fields = {"source": without_credentials(source), "clock": time.time()} | answer.as_dict()
-                click.echo(json.dumps(fields, ensure_ascii=False))
+                say(json_text(fields))
             elif len(questions) == 1:
-                click.echo("\n".join(f"{guess.score:.2f}  {guess.label}" for guess in answer.guesses))
+                for guess in answer.guesses:
+                    say(f"{guess.score:.2f}  {guess.label}")
             else:
-                click.echo(f"{answer.question}  {answer.choice}  ({answer.guesses[0].score:.2f})")
+                say(f"{answer.question}  {answer.choice}  ({answer.guesses[0].score:.2f})")

@@ -12,11 +12,10 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from .outputs import write_whole
 from .part_options import PartOptions
 from .progress import progress
+from .say import say, tell
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.model import Model
@@ -81,7 +80,7 @@ def each_video(videos: Sequence[Path], work: Callable[[Path], None]) -> None:
         try:
             work(video)
         except VljEdgeError as error:
-            click.echo(f"warning: {error}", err=True)
+            tell(f"warning: {error}")
             failed += 1
     if failed:
         raise VljEdgeError(f"{failed} of {len(videos)} videos could not be read completely: see above")
@@ -122,7 +121,7 @@ def narrate_videos(
     """
     from vlj_edge.runtime.sinks.base import Event
 
-    from ..errors import VljEdgeError, printable, valid_unicode
+    from ..errors import VljEdgeError, valid_unicode
     from ..outputs import refuse_overwriting
 
     videos = videos_of(sources)
@@ -131,7 +130,7 @@ def narrate_videos(
     def narrate_video(video: Path) -> None:
         path = paths[video]
         if path.exists() and not out.overwrite:
-            click.echo(f"{printable(str(path))} is there already: kept; --overwrite makes it again", err=True)
+            tell(f"{path} is there already: kept; --overwrite makes it again")
             return
         events: list[Event] = []
         broken: VljEdgeError | None = None
@@ -148,7 +147,7 @@ def narrate_videos(
         path.parent.mkdir(parents=True, exist_ok=True)
         refuse_overwriting("--out", path, videos)
         write_whole(path, format_events(out.kind, events, run.totals.video_end))
-        click.echo(printable(str(path)))
+        say(str(path))
         if broken is not None:
             raise broken
 

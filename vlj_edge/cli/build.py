@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from .options import bundle_argument
-from .progress import stderr_console
+from .progress import steps
+from .say import stdout_console
 
 if TYPE_CHECKING:
     from vlj_edge.export.tensorrt.build import BuildResult
@@ -65,8 +65,7 @@ def build_for(
     if unknown:
         raise VljEdgeError(f"{directory} has no {', '.join(unknown)}: it has {', '.join(manifest.engines)}")
     trt, runtime = runtime_for(goal.sm if goal is not None else None)
-    terminal = stderr_console()
-    with terminal.status("starting") as status:
+    with steps() as step:
         built = build_engines(
             directory,
             manifest,
@@ -75,7 +74,7 @@ def build_for(
             names=names or None,
             workspace_mb=workspace,
             force=force,
-            progress=lambda step: status.update(step),
+            progress=step,
         )
     _print(directory, runtime, built)
 
@@ -110,12 +109,11 @@ def runtime_for(sm: str | None) -> tuple[TensorRtPackage, RuntimeId]:
 
 
 def _print(directory: Path, runtime: RuntimeId, built: list[BuildResult]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from ..bundle import BUILT_ENGINES
 
-    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    console = stdout_console()
     table = Table("engine", "precision", "MB", "s", "layers", "attention", title=runtime.folder, title_justify="left")
     for engine in built:
         fused = f"{engine.attention - engine.decomposed} of {engine.attention} fused" if engine.attention else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import without_credentials
+from ..json_text import json_text
 from .batch import each_video, stands_for_videos, videos_of
 from .options import (
     SOURCE,
@@ -29,6 +29,7 @@ from .options import (
 )
 from .part_options import PartOptions, part_options
 from .progress import progress
+from .say import say
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.embedding.labels import LabelBank
@@ -133,11 +134,10 @@ class _Job:
         with self._embeddings(uri) as items:
             found = until_broken(lambda: [classify(until_interrupted(items), self.bank, self.settings, self.top)])
             for answer in found:
-                click.echo(
-                    self._json(without_credentials(uri), answer)
-                    if self.as_json
-                    else _answer(answer, self.settings.none_below)
-                )
+                shown = without_credentials(uri)
+                lines = [self._json(shown, answer)] if self.as_json else _answer(answer, self.settings.none_below)
+                for line in lines:
+                    say(line)
         if was_interrupted():
             raise KeyboardInterrupt
 
@@ -156,7 +156,7 @@ class _Job:
         with self._embeddings(uri) as items:
             for answer in watch(items, self.bank, self.settings, self.top):
                 with interrupts_deferred():
-                    click.echo(self._json(without_credentials(uri), answer) if self.as_json else _change(answer))
+                    say(self._json(without_credentials(uri), answer) if self.as_json else _change(answer))
                 printed += 1
         if not printed:
             raise VljEdgeError(f"{without_credentials(uri)} shows no label for two windows: leave --stream out")
@@ -165,19 +165,17 @@ class _Job:
         """Print the answer for one of several videos, with its path."""
         from vlj_edge.runtime.embedding.classify import classify
 
-        from ..errors import printable
         from .interrupts import until_broken
 
-        name = printable(str(video))
         with self._embeddings(str(video)) as items:
             for answer in until_broken(lambda: [classify(items, self.bank, self.settings, self.top)]):
-                line = f"{name}  {answer.label or 'none of these'}  {answer.guesses[0].score:.2f}"
-                click.echo(self._json(str(video), answer) if self.as_json else line)
+                line = f"{video}  {answer.label or 'none of these'}  {answer.guesses[0].score:.2f}"
+                say(self._json(str(video), answer) if self.as_json else line)
 
     @staticmethod
     def _json(source: str, answer: Classification) -> str:
         fields = {"source": source, "clock": time.time()} | answer.as_dict()
-        return json.dumps(fields, ensure_ascii=False)
+        return json_text(fields)
 
 
 def _change(answer: Classification) -> str:
@@ -185,9 +183,9 @@ def _change(answer: Classification) -> str:
     return f"{(answer.start + answer.end) / 2:6.1f} s  {answer.label or 'none of these'}{score}"
 
 
-def _answer(answer: Classification, none_below: float) -> str:
+def _answer(answer: Classification, none_below: float) -> list[str]:
     lines = [f"{guess.score:.2f}  {guess.label}" for guess in answer.guesses]
     if answer.label is None:
         similarity = answer.guesses[0].similarity
         lines.insert(0, f"none of these (similarity {similarity:.2f} is below {none_below:.2f}); if it had to be one:")
-    return "\n".join(lines)
+    return lines

@@ -24,6 +24,7 @@ from .options import (
 from .outputs import RESULTS_STAY_AFTER, output_file, results_file
 from .part_options import PartOptions, Seconds, part_options
 from .progress import progress
+from .say import tell
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.embedding.writers import EmbeddingWriter, Shorten
@@ -116,10 +117,9 @@ def embed(
                 for writer in writers:
                     writer.write(observation)
     totals = items.totals
-    click.echo(
+    tell(
         f"{totals.windows} windows, {totals.encoder_runs} encoder runs, {kept} embeddings,"
-        f" {totals.video_seconds:.1f} s of video at {totals.real_time_factor:.1f}x real time",
-        err=True,
+        f" {totals.video_seconds:.1f} s of video at {totals.real_time_factor:.1f}x real time"
     )
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import VljEdgeError, without_credentials
+from ..errors import VljEdgeError, printable, without_credentials
 from .outputs import OutputPath
 from .part_options import PartOptions, part_options_but_decoder
-from .progress import stderr_console
+from .say import stderr_console, stdout_console
 
 if TYPE_CHECKING:
     from vlj_edge.export.bundle import Exported
@@ -120,6 +120,8 @@ def export(**options: Any) -> None:
     goal = target(arguments.target_name) if arguments.target_name is not None else None
     request = _checked_request(arguments, goal)
 
+    from rich.markup import escape
+
     from vlj_edge.export.bundle import export_bundle  # imports torch, which takes seconds
 
     terminal = stderr_console()
@@ -127,8 +129,8 @@ def export(**options: Any) -> None:
 
         def progress(step: str) -> None:
             if terminal.is_terminal:
-                terminal.print(f"[dim]{step}")
-                status.update(step)
+                terminal.print(f"[dim]{escape(step)}")
+                status.update(escape(printable(step)))
 
         exported = export_bundle(request, progress)
     _print_summary(exported)
@@ -224,12 +226,10 @@ def _sources(arguments: _Arguments, goal: Target | None) -> WeightSources:
 
 
 def _print_summary(exported: Exported) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
 
     # In a pipe, rich would cut the tables at 80 columns.
-    width = None if sys.stdout.isatty() else 120
-    console = Console(highlight=False, markup=False, soft_wrap=True, width=width)
+    console = stdout_console()
     table = Table("engine", "precision", "opset", "nodes a layer", "MB", title="engines", title_justify="left")
     for engine in exported.engines:
         row = (engine.precision, str(engine.opset), str(engine.nodes_a_layer), f"{engine.megabytes:.1f}")

@@ -10,7 +10,7 @@ import sys
 import click
 
 from .. import VljEdgeError, __version__
-from ..errors import printable, without_secrets
+from ..errors import printable
 from .ask import ask
 from .build import build
 from .classify import classify
@@ -23,6 +23,7 @@ from .labels import labels
 from .narrate import narrate
 from .outputs import with_outputs_checked
 from .profile import profile
+from .say import tell
 from .search import search
 from .serve import serve
 from .tune import tune
@@ -76,7 +77,7 @@ def run(arguments: list[str] | None) -> int:
     except VljEdgeError as error:
         if was_interrupted():  # such as ImportError, which native modules raise instead of KeyboardInterrupt
             return 130
-        click.echo(f"error: {without_secrets(str(error))}", err=True)
+        tell(f"error: {error}")
         return 1
     except BrokenPipeError:
         # The reader of stdout has gone (| head). Unless stdout is replaced, Python reports that again at exit.
@@ -84,7 +85,7 @@ def run(arguments: list[str] | None) -> int:
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"error: {where}{error.strerror or error}: check the path, its permissions and the disk", err=True)
+        tell(f"error: {where}{error.strerror or error}: check the path, its permissions and the disk")
         return 1
     return 0
 
@@ -93,8 +94,9 @@ def _show(error: click.ClickException) -> None:
     """Write what click would, but of what was typed nothing that a terminal obeys and no secret."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None:
-        click.echo(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n", err=True)
-    click.echo(f"Error: {printable(without_secrets(error.format_message()))}", err=True)
+        for line in (*context.get_usage().splitlines(), f"Try '{context.command_path} --help' for help.", ""):
+            tell(line)
+    tell(f"Error: {error.format_message()}")
 
 
 def _with_file_named(error: click.NoSuchOption, arguments: list[str]) -> click.UsageError:
@@ -117,4 +119,4 @@ class _StderrHandler(logging.Handler):
     """Writes warnings in the format of errors, to the current sys.stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"{record.levelname.lower()}: {without_secrets(printable(record.getMessage()))}", err=True)
+        tell(f"{record.levelname.lower()}: {record.getMessage()}")

@@ -12,7 +12,7 @@ import click
 
 from .options import EngineOptions, bundle_option, engine_options, label_query_option, load_model
 from .part_options import PartOptions, part_options
-from .progress import stderr_console
+from .say import say, stderr_console, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,13 +58,13 @@ def index(
     from vlj_edge.runtime.library.moments import reading_of
     from vlj_edge.runtime.video.recordings.folders import find_recordings
 
-    from ..errors import VljEdgeError, printable
+    from ..errors import VljEdgeError
 
     find_recordings(paths)  # fail on a missing path before the store is created
     with load_model(bundle, engine_options) as model, Store(uri, model.manifest, query, write=True) as store:
         if prune:
             for gone in remove_missing(store, paths):
-                click.echo(f"{printable(gone)}: forgotten", err=True)
+                tell(f"{gone}: forgotten")
         bar = _Bar()
         if cluster is not None:
             from vlj_edge.runtime.library.cluster import cluster_encoder
@@ -137,8 +137,6 @@ def _run(
     from vlj_edge.runtime.library.index import broken_videos, index_continuously
     from vlj_edge.runtime.library.index import index as index_once
 
-    from ..errors import printable
-
     started, stored, moments, seconds, failed = time.monotonic(), 0, 0, 0.0, 0
     left_out = 0 if retry else len(broken_videos(store, paths, reading))
     with bar.shown:
@@ -156,16 +154,15 @@ def _run(
                 if video.problem is not None:
                     bar.shown.console.print(f"[bold]warning:[/] {escape(video.problem)}", markup=True, soft_wrap=True)
                 elif follow:
-                    click.echo(f"{printable(str(video.path))}: {video.moments} moments")
+                    say(f"{video.path}: {video.moments} moments")
                 bar.update(str(video.path), 1.0)
         finally:
             spent = time.monotonic() - started
             speed = f", {seconds / spent:.1f}x real time" if stored and not follow else ""
-            click.echo(
+            tell(
                 f"{stored} videos, {moments} moments of {seconds:.1f} s stored{speed};"
-                f" the store holds {len(store)} moments",
-                err=True,
+                f" the store holds {len(store)} moments"
             )
             if left_out:
-                click.echo(f"{left_out} files known to be broken were left out; --retry tries them again", err=True)
+                tell(f"{left_out} files known to be broken were left out; --retry tries them again")
     return failed

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import bundle_argument
+from .say import say, stdout_console
 
 if TYPE_CHECKING:
     from ..bundle import Manifest, TensorSpec
@@ -19,20 +20,21 @@ if TYPE_CHECKING:
 def inspect(bundle: Path | None, as_json: bool) -> None:
     """Show engines, preprocessing, gates, parity and build receipt of BUNDLE (nano if not given)."""
     from ..bundle import MANIFEST, nano_bundle, read_manifest
+    from ..json_text import with_escapes
 
     directory = bundle or nano_bundle()
     manifest = read_manifest(directory)
     if as_json:
-        click.echo((directory / MANIFEST).read_text(encoding="utf-8"), nl=False)
+        for line in with_escapes((directory / MANIFEST).read_text(encoding="utf-8")).splitlines():
+            say(line)
         return
     _print(directory, manifest)
 
 
 def _print(directory: Path, manifest: Manifest) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = stdout_console(None)
     clip, preprocess = manifest.clip, manifest.preprocess
     console.print(f"{directory}: {manifest.preset}, {manifest.embedding}-d embeddings")
     console.print(

@@ -8,7 +8,7 @@ import click
 
 from .options import EngineOptions, bundle_option, engine_options, load_model, template_option
 from .outputs import output_file
-from .progress import stderr_console
+from .say import say, stderr_console, tell
 
 
 @click.command(short_help="Embed labels once, for classify and embed on a device.")
@@ -39,4 +39,5 @@ def labels(
         task = progress.add_task("labels", total=len(names))
         bank = make_bank(model, names, templates or None, lambda done: progress.update(task, completed=done))
     save_bank(bank, out)
-    click.echo(f"{out}: {len(names)} labels, {bank.embeddings.nbytes / 1e3:.1f} kB of vectors", err=is_no_file(out))
+    write = tell if is_no_file(out) else say
+    write(f"{out}: {len(names)} labels, {bank.embeddings.nbytes / 1e3:.1f} kB of vectors")

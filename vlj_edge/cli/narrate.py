@@ -19,6 +19,7 @@ from .outputs import output_file, output_folder, results_file
 from .part_options import PartOptions, part_options
 from .progress import progress
 from .record import Recorded, film_path
+from .say import say, tell
 from .sink_options import open_sinks, sink_options, warn_of_missed_events
 from .source_names import name_and_uri, parse_sources
 
@@ -173,7 +174,7 @@ def _write_narrations(
 
     from .interrupts import interrupts_deferred
 
-    lines = JsonEvents(click.echo)
+    lines = JsonEvents(say)
     try:
         for number, narration in enumerate(run, 1):
             with interrupts_deferred():
@@ -181,7 +182,7 @@ def _write_narrations(
                 if as_json:
                     lines.add(event, run.live)
                 else:
-                    click.echo(plain_line(narration))
+                    say(plain_line(narration))
                 narrations.append(narration)
                 for writer in subtitles:
                     writer.add(narration)
@@ -192,28 +193,28 @@ def _write_narrations(
             for writer in subtitles:
                 writer.finish(run.totals.video_end)
             lines.finish(name, run.totals.video_end)
-            click.echo(format_totals(name, run.totals, source, as_json))
+            say(format_totals(name, run.totals, source, as_json))
 
 
 def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool, sinks: list[SinkQueue]) -> None:
     from vlj_edge.runtime.service.station import Station
     from vlj_edge.runtime.sinks.console import JsonEvents, plain_line
 
-    from ..errors import VljEdgeError, printable
+    from ..errors import VljEdgeError
 
     width = max(len(source.name) for source in sources)
     printing = threading.Lock()  # each source has its own thread
-    lines = JsonEvents(click.echo)
+    lines = JsonEvents(say)
 
     def print_event(event: Event) -> None:
         with printing:
             if as_json:
                 lines.add(event, station.channels[event.source].live)
             else:
-                click.echo(f"{printable(event.source):{width}}  {plain_line(event.narration)}")
+                say(f"{event.source:{width}}  {plain_line(event.narration)}")
 
     def print_error(name: str, error: str) -> None:
-        click.echo(f"warning: {printable(name)}: {error}", err=True)
+        tell(f"warning: {name}: {error}")
 
     station = Station(model, sources, sinks, on_event=print_event, on_error=print_error)
     try:
@@ -224,7 +225,7 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
         for name, channel in station.channels.items():
             counts = channel.counts()
             lines.finish(name, counts["video_end"])
-            click.echo(format_counts(name, counts, as_json))
+            say(format_counts(name, counts, as_json))
     failed = sum(channel.error is not None for channel in station.channels.values())
     if failed:
         raise VljEdgeError(f"{failed} of {len(sources)} sources could not be narrated completely: see above")

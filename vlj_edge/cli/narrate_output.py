@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from ..errors import printable
+from ..json_text import json_text
+from .say import tell
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.video.source import Source
@@ -23,7 +21,7 @@ def print_state(name: str, state: str) -> None:
         "live": "gives pictures",
     }
     if state in lines:
-        click.echo(f"{printable(name)} {lines[state]}", err=True)
+        tell(f"{name} {lines[state]}")
 
 
 def format_totals(name: str, totals: Totals, source: Source, as_json: bool) -> str:
@@ -32,7 +30,7 @@ def format_totals(name: str, totals: Totals, source: Source, as_json: bool) -> s
         counts = totals.as_dict() | {"bad_frames": getattr(source, "bad", 0)}
         camera = {"frames_dropped": "dropped", "restarts": "restarts"}
         counts |= {key: getattr(source, field) for key, field in camera.items() if hasattr(source, field)}
-        return json.dumps({"totals": {"source": name} | counts})
+        return json_text({"totals": {"source": name} | counts})
     saved = f"{totals.decodes_saved:.1f}x fewer than" if totals.decoder_runs else "against"
     return (
         f"{totals.windows} windows, {totals.encoder_runs} encoder runs, {totals.decoder_runs} decoder runs"
@@ -46,9 +44,9 @@ def format_counts(name: str, counts: dict[str, Any], as_json: bool) -> str:
     if as_json:
         # the other counts describe a station that runs for long
         fields = {key: value for key, value in counts.items() if key != "events" and not key.startswith("delay_")}
-        return json.dumps({"totals": {"source": name} | fields})
+        return json_text({"totals": {"source": name} | fields})
     return (
-        f"{printable(name)}: {counts['windows']} windows ({counts['windows_dropped']} dropped),"
+        f"{name}: {counts['windows']} windows ({counts['windows_dropped']} dropped),"
         f" {counts['encoder_runs']} encoder runs, {counts['decoder_runs']} decoder runs,"
         f" {counts['video_seconds']:.1f} s of video"
     )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .say import tell
+
 if TYPE_CHECKING:
     from vlj_edge.runtime.engines.select import SelectedBackend
     from vlj_edge.runtime.model import Model
@@ -128,6 +130,6 @@ def report_backend(backend: SelectedBackend, verbose: bool) -> None:
     """Print on stderr a warning if a faster backend lacks its engines, and with -v the backend and the reason."""
     logging.getLogger("vlj_edge").setLevel(logging.INFO if verbose else logging.NOTSET)
     if verbose:
-        click.echo(f"backend: {backend.description} ({backend.reason})", err=True)
+        tell(f"backend: {backend.description} ({backend.reason})")
     if backend.warning is not None:
-        click.echo(f"warning: {backend.warning}", err=True)
+        tell(f"warning: {backend.warning}")

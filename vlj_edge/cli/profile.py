@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..json_text import json_text
 from .options import SOURCE, EngineOptions, engine_options, load_model
 from .outputs import output_file, write_whole
 from .part_options import PartOptions, part_options
+from .say import say, stdout_console
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.profiling.profile import Profile
@@ -87,9 +87,10 @@ def profile(
     if trace_to is not None:
         write_whole(trace_to, report.trace(probe))
     if as_json:
-        click.echo(json.dumps(found.as_dict()))
+        say(json_text(found.as_dict()))
     elif as_md:
-        click.echo(report.markdown(found), nl=False)
+        for line in report.markdown(found).splitlines():
+            say(line)
     else:
         _print(found)
 
@@ -114,12 +115,11 @@ def _bundle_and_source(first: str | None, second: str | None, part: PartOptions)
 
 
 def _print(found: Profile) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from vlj_edge.runtime.profiling.report import summary_lines
 
-    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+    console = stdout_console(160)
     columns = ("min", "mean", "p50", "p90", "p95", "p99", "max")
     table = Table("stage, ms", "calls", *columns, "enqueue p50", "device p50", "share", title_justify="left")
     for row in found.rows:
@@ -136,12 +136,11 @@ def _print(found: Profile) -> None:
 
 def _print_ratios(ratios: dict[str, dict[str, float]], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(ratios))
+        say(json_text(ratios))
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    console = stdout_console()
     table = Table("", "this bundle", "against", "ratio", "95 % interval")
     for name, row in ratios.items():
         interval = f"{row['low']:.3f} to {row['high']:.3f}"

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from ..errors import printable
+from .say import stderr_console
 
+if TYPE_CHECKING:
     from vlj_edge.runtime.stream.run import Run
     from vlj_edge.runtime.video.source import Source
 
 
-def stderr_console() -> Console:
-    """Return a console on stderr. Bars are drawn only if that is a terminal, whatever FORCE_COLOR says."""
-    from rich.console import Console
+@contextmanager
+def steps() -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows the step that is being done, on stderr, where that is a terminal."""
+    from rich.markup import escape
 
-    return Console(stderr=True, force_terminal=sys.stderr.isatty())
+    with stderr_console().status("starting") as status:
+        yield lambda step: status.update(escape(printable(step)))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+from .say import tell
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.sinks.film import KeptSource
@@ -75,13 +75,12 @@ class Recorded:
 
         missing = missing_letters("".join(narration.text for narration in narrations))
         if missing:
-            click.echo(
+            tell(
                 f"warning: no font here has {missing[:20]}: {self._path.name} shows a mark for each; apt install"
-                " fonts-noto-core fonts-noto-cjk",
-                err=True,
+                " fonts-noto-core fonts-noto-cjk"
             )
         if self._reopen is not None:
-            click.echo(f"writing {self._path}", err=True)
+            tell(f"writing {self._path}")
             write_film(self._reopen(), narrations, self._path, self._kept.first if self._kept else 0.0)
 
     def _record_segments(self, cleanup: ExitStack) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ..json_text import json_text
 from .options import EngineOptions, bundle_option, engine_options, json_lines_option, load_model, top_option
 from .outputs import output_folder
+from .say import say, tell
 
 if TYPE_CHECKING:
     from ..results import Moment
@@ -68,7 +69,7 @@ def search(
     for rank, moment in enumerate(moments, 1):
         written, failures = _write_pictures(moment, rank, thumbnails, clips, stored)
         failed += failures
-        click.echo(json.dumps(moment.as_dict() | written, ensure_ascii=False) if as_json else _line(moment, written))
+        say(json_text(moment.as_dict() | written) if as_json else _line(moment, written))
     if failed:
         raise VljEdgeError(f"{failed} pictures or clips could not be made: see above")
 
@@ -102,7 +103,7 @@ def _write_pictures(
             written[kind] = str(path)
         except VljEdgeError as error:
             failed += 1
-            click.echo(f"warning: {error}", err=True)
+            tell(f"warning: {error}")
     return written, failed
 
 
@@ -117,10 +118,8 @@ def _parse_place(text: str) -> tuple[Path, float]:
 
 
 def _line(moment: Moment, written: dict[str, str]) -> str:
-    from ..errors import printable
-
-    files = "".join(f"  {printable(path)}" for path in written.values())
-    return f"{moment.score:.2f}  {_clock(moment.start)} - {_clock(moment.end)}  {printable(moment.file)}{files}"
+    files = "".join(f"  {path}" for path in written.values())
+    return f"{moment.score:.2f}  {_clock(moment.start)} - {_clock(moment.end)}  {moment.file}{files}"
 
 
 def _clock(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -27,6 +26,7 @@ from .options import (
 )
 from .outputs import all_written, output_file, refuse_overwriting_inputs
 from .part_options import PartOptions, part_options
+from .say import JsonLogLines, LogLines
 from .sink_options import open_sinks, sink_options, warn_of_missed_events
 from .source_names import parse_sources
 
@@ -286,21 +286,12 @@ def _reload_on_hangup(station: Station, read_sources: Callable[[], list[SourceSe
 def _set_up_logging(form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     if form == "json":
-        handler.setFormatter(_JsonLines())
+        handler.setFormatter(JsonLogLines())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(LogLines("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=os.environ.get("VLJ_EDGE_LOG", "INFO"), handlers=[handler], force=True)
     ours = logging.getLogger("vlj_edge")  # its lines go to the log, with time and level, in --log-format
     ours.handlers.clear()
     ours.propagate = True
     ours.setLevel(logging.NOTSET)
     logging.getLogger("uvicorn.error").setLevel("WARNING")
-
-
-class _JsonLines(logging.Formatter):
-    """Formats each record as one JSON object on a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(
-            {"time": record.created, "level": record.levelname, "message": record.getMessage()}, ensure_ascii=False
-        )

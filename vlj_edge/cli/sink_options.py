@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .outputs import output_file
+from .say import tell
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.sinks.queue import SinkQueue
@@ -78,6 +79,6 @@ def warn_of_missed_events(queues: list[SinkQueue]) -> int:
         state = queue.state()
         if state["missed"]:
             reason = f": {state['last_error']}" if state["last_error"] else ""
-            click.echo(f"warning: {state['name']} missed {state['missed']} of the texts{reason}", err=True)
+            tell(f"warning: {state['name']} missed {state['missed']} of the texts{reason}")
             lost += state["missed"] if state["name"] != "say" or state["last_error"] else 0
     return lost

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from .options import bundle_argument
-from .progress import stderr_console
+from .progress import steps
+from .say import stdout_console
 
 
 @click.command(short_help="Find the fastest backend and settings for this CPU.")
@@ -19,7 +19,6 @@ def tune(bundle: Path | None) -> None:
     OpenVINO is tried if it is installed (pip install 'vlj-edge[openvino]'). A setting whose embeddings have a cosine
     below 0.999 to ONNX Runtime's is refused, however fast.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from vlj_edge.runtime.engines import tuning
@@ -30,10 +29,9 @@ def tune(bundle: Path | None) -> None:
     directory = bundle or nano_bundle()
     manifest = read_manifest(directory)
     import_onnxruntime()
-    terminal = stderr_console()
-    with terminal.status("starting") as status:
-        tried = tuning.tune(directory, manifest, progress=lambda step: status.update(step))
-    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    with steps() as step:
+        tried = tuning.tune(directory, manifest, progress=step)
+    console = stdout_console()
     table = Table("backend", "threads", "how", "ms a window", "CPU ms a window", "cosine", "")
     for one in tried:
         how = "spinning" if one.tuning.spin else "bf16" if one.tuning.bf16 else ""

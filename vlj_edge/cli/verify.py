@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,8 @@ import click
 
 from .options import bundle_argument, engines_option
 from .part_options import PartOptions, part_options
-from .progress import stderr_console
+from .progress import steps
+from .say import say, stdout_console
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.profiling.backends_diff import Comparison
@@ -40,17 +40,14 @@ def verify(
     directory = bundle or nano_bundle()
     manifest = verify_bundle(directory)
     size = sum(file.bytes for file in manifest.files.values()) / 1e6
-    click.echo(f"{directory}: {len(manifest.files)} files, {size:.1f} MB, all as exported")
+    say(f"{directory}: {len(manifest.files)} files, {size:.1f} MB, all as exported")
     if backend is None or source is None:
         return
 
     from vlj_edge.runtime.profiling.backends_diff import compare_backends
 
-    terminal = stderr_console()
-    with terminal.status("starting") as status, part.open(str(source), manifest.clip) as video:
-        found = compare_backends(
-            directory, manifest, video, backend, engines, progress=lambda step: status.update(step)
-        )
+    with steps() as step, part.open(str(source), manifest.clip) as video:
+        found = compare_backends(directory, manifest, video, backend, engines, progress=step)
     _print(found, backend)
     if not found.agrees:
         raise VljEdgeError(
@@ -60,10 +57,9 @@ def verify(
 
 
 def _print(found: Comparison, backend: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    console = stdout_console()
     table = Table(
         "engine",
         "precision",
@@ -84,4 +80,5 @@ def _print(found: Comparison, backend: str) -> None:
         console.print(f"texts: {same} of {len(found.texts)} are the same")
     for ours, theirs in found.texts:
         if ours != theirs:
-            console.print(f"ONNX Runtime: {ours}\n{backend}: {theirs}")
+            console.print(f"ONNX Runtime: {ours}")
+            console.print(f"{backend}: {theirs}")

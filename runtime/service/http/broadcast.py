@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections import deque
@@ -11,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from vlj_edge.errors import without_credentials
+from vlj_edge.json_text import json_text
 from vlj_edge.results import WindowReport
 
 from ...sinks.base import Event
@@ -177,4 +177,4 @@ def report_as_dict(source: str, seconds: float, report: WindowReport) -> dict[st
 def _format_message(kind: str, data: dict[str, Any], event_id: str | None = None) -> bytes:
     head = f"id: {event_id}\n" if event_id is not None else ""
     # JSON has no line breaks, so no text can end a message.
-    return f"{head}event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode("utf-8", "replace")
+    return f"{head}event: {kind}\ndata: {json_text(data)}\n\n".encode("utf-8", "replace")

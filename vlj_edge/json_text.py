@@ -1,0 +1,32 @@
+"""JSON for lines that people see as well: what a terminal would obey or not show is written as an escape."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+
+def json_text(value: Any) -> str:
+    """Return JSON on one line. It means exactly the value, and every character of it is printable.
+
+    Raises:
+        ValueError: a number is infinite or not a number.
+
+    >>> json_text({"file": "caf\\u00e9 \\x1b[31m \\u202e"})
+    '{"file": "café \\\\u001b[31m \\\\u202e"}'
+    """
+    return with_escapes(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def with_escapes(text: str) -> str:
+    """Return JSON, of any number of lines, with unprintable characters as escapes, which mean the same."""
+    return text if text.isprintable() else re.sub(r"[^\n -~]", _escape, text.replace("\r", ""))
+
+
+def _escape(found: re.Match[str]) -> str:
+    character = found[0]
+    if character.isprintable() or character == "\t":
+        return character.replace("\t", " ")
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
