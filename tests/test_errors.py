@@ -137,7 +137,8 @@ def test_what_is_installed_but_broken_says_what_is_wrong(monkeypatch: pytest.Mon
 
 @given(quoted=st.text())
 def test_a_message_is_one_line_whatever_it_quotes(quoted: str) -> None:
-    assert str(VljEdgeError(f"{quoted} is missing: copy it again")).isprintable()
+    shown = str(VljEdgeError(f"{quoted} is missing: copy it again"))
+    assert shown.replace("\u200c", "").replace("\u200d", "").isprintable()
 
 
 @given(quoted=st.text(st.characters(exclude_categories=["C", "Z"])))

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
 
 def json_text(value: Any) -> str:
-    """Return JSON on one line. It means exactly the value, and every character of it is printable.
-
-    Raises:
-        ValueError: a number is infinite or not a number.
+    """Return JSON on one line. It means exactly the value, and every character of it is printable. A number that JSON
+    has not, such as infinity, is null.
 
     >>> json_text({"file": "caf\\u00e9 \\x1b[31m \\u202e"})
     '{"file": "café \\\\u001b[31m \\\\u202e"}'
     """
-    return with_escapes(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+    return with_escapes(text)
 
 
 def with_escapes(text: str) -> str:
     """Return JSON, of any number of lines, with unprintable characters as escapes, which mean the same."""
     return text if text.isprintable() else re.sub(r"[^\n -~]", _escape, text.replace("\r", ""))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _escape(found: re.Match[str]) -> str:
