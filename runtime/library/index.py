@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from ..video.decoding.picture_decoder import DecoderChoice
 from ..video.recordings.folders import find_recordings
 from ..video.recordings.image_files import images_in
 from ..video.uri import open_source
-from .moments import SeenWindow, Video, VideoMoments, merge_windows
+from .moments import SeenWindow, Video, VideoMoments, arguments_of, merge_windows
 from .store import Store
 
 _JOIN_TIMEOUT = 5.0  # seconds to wait for cancelled threads
@@ -110,8 +109,8 @@ def encode_video(
     path, problem, broken = Path(video.path), None, False
     windows: list[SeenWindow] = []
     try:
-        reading = json.loads(video.reading or "{}")
-        source = open_source(path, sampled_at=model.manifest.clip.frames_per_second, decoder=decoder, **reading)
+        rate = model.manifest.clip.frames_per_second
+        source = open_source(path, sampled_at=rate, decoder=decoder, **arguments_of(video.reading))
     except VljEdgeError as error:
         return EncodedVideo(path, None, str(error), broken=_is_readable(video))
     try:

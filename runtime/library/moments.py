@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,12 @@ def reading_of(part: Part, rotate: int = 0) -> str:
     default = vars(Part()) | {"rotate": 0}
     changed = {name: value for name, value in values.items() if value != default[name] and name != "decoder"}
     return json.dumps(changed, sort_keys=True) if changed else ""
+
+
+def arguments_of(reading: str) -> dict[str, Any]:
+    """Return the arguments of open_source() from which reading_of() made this."""
+    found: dict[str, Any] = json.loads(reading or "{}")
+    return found
 
 
 class SeenWindow(NamedTuple):

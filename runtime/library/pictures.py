@@ -16,18 +16,22 @@ from ..video.recordings.film import film
 from ..video.recordings.image import encode_jpeg
 from ..video.source import Frame, Source
 from ..video.uri import open_source
+from .moments import arguments_of
 
 _LEAD = 2.0  # seconds read before a moment, for the frame that is shown at its start
 
 
-def write_thumbnail(moment: Moment, path: Path, width: int = 320) -> None:
+def write_thumbnail(moment: Moment, path: Path, reading: str = "", width: int = 320) -> None:
     """Write the frame in the middle of a moment's best window as a JPEG, at most `width` pixels wide.
+
+    Args:
+        reading: how the video was read when it was indexed, see Video.
 
     Raises:
         VljEdgeError: the video no longer exists or has changed, or the file cannot be written.
     """
     middle = (moment.best_start + moment.best_end) / 2
-    with _open(moment, middle) as source:
+    with _open(moment, reading, middle) as source:
         image = next(_shown(source, moment, middle, math.inf)).image
     try:
         with atomic_write(path) as stream:
@@ -36,25 +40,30 @@ def write_thumbnail(moment: Moment, path: Path, width: int = 320) -> None:
         raise VljEdgeError(f"{path} cannot be written ({error.strerror}): check the folder and the disk") from error
 
 
-def write_clip(moment: Moment, path: Path) -> None:
-    """Write a moment as an MP4 (H.264 and AAC), in the video's own size, times and sound.
+def write_clip(moment: Moment, path: Path, reading: str = "") -> None:
+    """Write a moment as an MP4 (H.264 and AAC), in the video's own size and with its sound.
+
+    Args:
+        reading: how the video was read when it was indexed, see Video.
 
     Raises:
         VljEdgeError: the video no longer exists or has changed, or the file cannot be written.
     """
-    with _open(moment, moment.start, moment.end) as source:
+    with _open(moment, reading, moment.start, moment.end) as source:
         sound = source.sound(moment.start, moment.end) if isinstance(source, VideoFile) else None
         with closing(sound) if sound else nullcontext(), film(path, source.period, sound) as writer:
             for frame in _shown(source, moment, moment.start, moment.end):
                 writer.write(max(0.0, frame.time - moment.start), frame.image)
 
 
-def _open(moment: Moment, start: float, end: float | None = None) -> Source:
-    path = Path(moment.file)
+def _open(moment: Moment, reading: str, start: float, end: float | None = None) -> Source:
+    path, arguments = Path(moment.file), arguments_of(reading)
+    from_time = max(arguments.pop("start", 0.0), start - _LEAD)
+    until = min((time for time in (arguments.pop("end", None), end) if time is not None), default=None)
     try:
-        return open_source(path, start=max(0.0, start - _LEAD), end=end)
+        return open_source(path, start=from_time, end=until, **arguments)
     except VljEdgeError:
-        open_source(path).close()  # raises if the file itself is unreadable
+        open_source(path, **arguments).close()  # raises if the file itself is unreadable
         raise _changed(moment, start) from None
 
 

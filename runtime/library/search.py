@@ -16,7 +16,7 @@ from vlj_edge.results import Moment
 
 from ..model import Model
 from ..video.uri import open_source
-from .moments import Hit
+from .moments import Hit, arguments_of
 from .snapshot import Snapshot
 from .store import Store
 
@@ -122,7 +122,10 @@ def embedding_at(model: Model, store: Store, video: str | Path, time: float) -> 
     clip = model.manifest.clip
     length = clip.frames / clip.frames_per_second
     start = max(0.0, time - length / 2)
-    source = open_source(path, start=start, end=start + length, sampled_at=clip.frames_per_second)
+    known = store.videos().get(str(path))
+    reading = arguments_of(known.reading) if known is not None else {}
+    part = {"start": start, "end": start + length}
+    source = open_source(path, sampled_at=clip.frames_per_second, **(reading | part))
     with closing(model.embed(source, query=store.query, every_window=True)) as items:
         for item in items:
             if not item.window.start <= time <= item.window.end:

@@ -16,13 +16,14 @@ _MIN_REFINED = 300  # candidates that are compared exactly, at least, and at lea
 
 
 class LastMoment(NamedTuple):
-    """The last moment of a video: its number, its end (seconds), the video's size and modification time as in Video,
-    and when a service recorded it, ns since 1970; None: it was indexed."""
+    """The last moment of a video: its number, its end (seconds), the video's size, modification time and reading as in
+    Video, and when a service recorded it, ns since 1970; None: it was indexed."""
 
     number: int
     end: float
     size: int
     modified: int
+    reading: str = ""
     recorded: int | None = None
 
 

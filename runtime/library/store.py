@@ -159,12 +159,12 @@ class Store:
             self._table.add(columns.rows(moments, self._table.schema, first, round(recorded * 1e9)))
 
     def recorded_until(self, video: Video) -> float:
-        """Return up to which time services have recorded a video, seconds: 0 if they have not, or it has changed since;
-        inf if it was indexed."""
+        """Return up to which time services have recorded a video, seconds: 0 if they have not, it has changed since, or
+        another part of it was recorded; inf if it was indexed."""
         last = self.read(lambda seen: seen.last_of(video.path))
         if last is not None and last.recorded is None:
             return math.inf
-        return last.end if last is not None and (last.size, last.modified) == video[1:3] else 0.0
+        return last.end if last is not None and (last.size, last.modified, last.reading) == video[1:] else 0.0
 
     def forget_recorded(self, before: float) -> None:
         """Remove what a service recorded before this unix time."""

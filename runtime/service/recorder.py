@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 from vlj_edge.errors import VljEdgeError, without_credentials
 
-from ..library.moments import SeenWindow, Video, VideoMoments, merge_windows
+from ..library.moments import SeenWindow, Video, VideoMoments, merge_windows, reading_of
 from ..library.store import Store
 from ..library.thumbnails import thumbnail
 from ..video.paths import path_of
 from .channel import ReportedWindow
+from .settings import SourceSettings
 
 _WRITES_PER_TIDY, _TIDY_SECONDS = 60, 3600.0  # after so many writes or so long, small files are merged and old ones go
 _MAX_WAITING = 100_000  # windows of a source that wait while the store cannot be written; the oldest are dropped first
@@ -86,7 +87,7 @@ class Recorder:
             return
         start, end = report.window.start + window.offset, report.window.end + window.offset
         seen = RecordedWindow(window.clock, SeenWindow(start, end, report.embedding, _thumbnail(window)))
-        key = Key(settings.name, None if window.live else recording_at(settings.uri))
+        key = Key(settings.name, None if window.live else recording_of(settings))
         with self._lock:
             waiting = self._waiting.setdefault(key, [])
             waiting.append(seen)
@@ -181,10 +182,11 @@ def to_video(source: str, windows: list[RecordedWindow]) -> VideoMoments | None:
     return merge_windows(Video(f"{source} {name}", 0, time.time_ns()), placed)
 
 
-def recording_at(uri: str) -> Video:
-    """Return what a recording is stored as: its absolute path and state, or its address."""
-    path = path_of(uri) or Path(uri)
+def recording_of(settings: SourceSettings) -> Video:
+    """Return what a recording is stored as: its absolute path and state, or its address; and the part that is
+    played."""
+    path, reading = path_of(settings.uri) or Path(settings.uri), reading_of(settings.part, settings.rotate)
     with suppress(OSError, ValueError):
         about = path.stat()
-        return Video(str(path.absolute()), about.st_size, about.st_mtime_ns)
-    return Video(without_credentials(uri), 0, 0)
+        return Video(str(path.absolute()), about.st_size, about.st_mtime_ns, reading)
+    return Video(without_credentials(settings.uri), 0, 0, reading)

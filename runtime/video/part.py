@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, TypeAlias, get_args
 
 from vlj_edge.errors import VljEdgeError
@@ -44,9 +45,9 @@ class Part:
             VljEdgeError: an empty part, a rate out of range, or a choice that there is not.
         """
         start, end, rate = self.start, self.end, self.frames_per_second
-        for name, value in (("start", start), ("end", end), ("frames_per_second", rate)):
-            if value is not None and not isinstance(value, int | float):
-                raise VljEdgeError(f"{name} is {value!r}: give a number, of seconds or frames a second")
+        check_number("start", start)
+        if end is not None:
+            check_number("end", end)
         if not 0 <= start < math.inf or (end is not None and not end > start):
             until = "the end" if end is None else f"{end:g} s"
             raise VljEdgeError(f"the part from {start:g} s to {until} holds nothing: give 0 <= start < end")
@@ -64,14 +65,27 @@ class Part:
         return max(0.0, min(ends) - self.start) if ends else None
 
 
-def check_rate(frames_per_second: float | None) -> None:
+def check_rate(frames_per_second: float | None, name: str = "frames_per_second") -> None:
     """Refuse a rate that no source has.
 
     Raises:
-        VljEdgeError: it is below 0.001 or above 1000.
+        VljEdgeError: it is no number, below 0.001 or above 1000.
     """
-    if frames_per_second is not None and not 0.001 <= frames_per_second <= 1000:
-        raise VljEdgeError(f"a source has 0.001 to 1000 frames a second, not {frames_per_second:g}")
+    if frames_per_second is None:
+        return
+    check_number(name, frames_per_second)
+    if not 0.001 <= frames_per_second <= 1000:
+        raise VljEdgeError(f"a source has 0.001 to 1000 frames a second, not {frames_per_second:g}: change {name}")
+
+
+def check_number(name: str, value: object) -> None:
+    """Refuse what is no number, such as "1:30", None or True.
+
+    Raises:
+        VljEdgeError: it is none.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise VljEdgeError(f"{name} is {value!r}: give a number, of seconds or frames a second")
 
 
 class LiveUntil(WrappedSource):

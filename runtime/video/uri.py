@@ -72,10 +72,10 @@ def open_source(
     """
     shown = without_credentials(str(uri))
     part = Part(start, end, frames_per_second, image_times, decoder)
-    if not isinstance(uri, str | Path) and (not isinstance(uri, int) or uri < 0):
+    if not isinstance(uri, str | Path) and (not isinstance(uri, int) or isinstance(uri, bool) or uri < 0):
         raise VljEdgeError(f"{uri!r} names no source: give a path, an address, or the number of a camera")
     part.check()
-    check_rate(sampled_at)
+    check_rate(sampled_at, "sampled_at")
     if rotate not in (0, 90, 180, 270):
         raise VljEdgeError(f"images are turned by 0, 90, 180 or 270 degrees, not by {rotate}")
     source = _open(uri, part, sampled_at, keep_trying, on_state)

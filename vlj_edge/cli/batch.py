@@ -35,13 +35,14 @@ class Output:
 
 
 def stands_for_videos(source: str) -> bool:
-    """Return whether a source stands for several videos: a pattern, or a folder of videos without images."""
-    from vlj_edge.runtime.video.recordings.folders import find_videos, has_images
+    """Return whether a source stands for several videos: a pattern, or a folder without images of its own, but with
+    videos or folders of images."""
+    from vlj_edge.runtime.video.recordings.folders import find_recordings, has_images
 
     path = Path(source)
     if not path.exists():
         return bool(glob.glob(source, recursive=True))
-    return path.is_dir() and not has_images(path) and bool(find_videos([path]))
+    return path.is_dir() and not has_images(path) and bool(find_recordings([path]))
 
 
 def videos_of(sources: Sequence[str]) -> list[Path]:

@@ -45,8 +45,8 @@ def index(
     part: PartOptions,
     engine_options: EngineOptions,
 ) -> None:
-    """Store the moments of the videos at PATHS: files, or folders with their subfolders. A folder that holds images and
-    no video is one video.
+    """Store the moments of the videos at PATHS: files, or folders with their subfolders. Where a folder holds no video,
+    each folder of images in it is one.
 
     Videos that are stored and have not changed are skipped, so an interrupted run can be repeated. So are files that
     could not be read, until they change or with --retry. On the CPU several videos are encoded at once; with --threads,
@@ -60,7 +60,7 @@ def index(
 
     from ..errors import VljEdgeError
 
-    find_recordings(paths)  # fail on a missing path before the store is created
+    empty = [path for path in paths if not find_recordings([path])]  # fails on a missing one before there is a store
     with load_model(bundle, engine_options) as model, Store(uri, model.manifest, query, write=True) as store:
         if prune:
             for gone in remove_missing(store, paths):
@@ -76,6 +76,8 @@ def index(
             encode = local_encoder(
                 model, store.query, jobs, lambda video, share: bar.update(video.path, share), part.decoder
             )
+        if empty and not follow and not prune:
+            raise VljEdgeError(f"{empty[0]} holds no videos: give files, or folders that hold some")
         failed = _run(store, encode, paths, follow, retry, reading_of(part.part, part.rotate), bar)
     if failed:
         raise VljEdgeError(f"{failed} of the videos could not be read completely: see above; all others are stored")

@@ -101,13 +101,12 @@ def _bundle_and_source(first: str | None, second: str | None, part: PartOptions)
     Raises:
         click.UsageError: options for a part of a source were given without a source.
     """
-    from vlj_edge.runtime.video.recordings.image_files import IMAGE_SUFFIXES
+    from vlj_edge.runtime.video.recordings.folders import has_images
 
     from ..bundle import nano_bundle
 
     folder = Path(first or nano_bundle())
-    holds_images = folder.is_dir() and any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
-    if second is None and (holds_images or not folder.is_dir()):
+    if second is None and (not folder.is_dir() or has_images(folder)):
         return nano_bundle(), first
     if second is None and part != PartOptions():
         raise click.UsageError("options of a source, such as --duration, need a SOURCE")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,12 @@ import click
 from ..json_text import json_text
 from .options import EngineOptions, bundle_option, engine_options, json_lines_option, load_model, top_option
 from .outputs import output_folder
+from .part_options import Seconds
 from .say import say, tell
 
 if TYPE_CHECKING:
+    from vlj_edge.runtime.library.moments import Video
+
     from ..results import Moment
 
 
@@ -62,7 +64,7 @@ def search(
             moments = find(store, embedding, top, exclude=itself)
         else:
             moments = find(store, model.embed_text(text or ""), top)
-        stored = [Path(path) for path in store.videos()] if thumbnails or clips else []
+        stored = store.videos() if thumbnails or clips else {}
     if not moments:
         raise VljEdgeError(f"{without_credentials(uri)} holds no moments: add videos with vlj-edge index")
     failed = 0
@@ -75,9 +77,9 @@ def search(
 
 
 def _write_pictures(
-    moment: Moment, rank: int, thumbnails: Path | None, clips: Path | None, stored: list[Path]
+    moment: Moment, rank: int, thumbnails: Path | None, clips: Path | None, stored: dict[str, Video]
 ) -> tuple[dict[str, str], int]:
-    """Write what was asked for, over none of the stored videos.
+    """Write what was asked for, over none of the stored videos (by path).
 
     Returns:
         Kind -> path of the files written, and the number of failures.
@@ -98,8 +100,8 @@ def _write_pictures(
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{rank:02d}-{Path(moment.file).stem}-{moment.start:.1f}s.{suffix}"
         try:
-            refuse_overwriting("a new", path, stored)
-            write(moment, path)
+            refuse_overwriting("a new", path, map(Path, stored))
+            write(moment, path, stored[moment.file].reading if moment.file in stored else "")
             written[kind] = str(path)
         except VljEdgeError as error:
             failed += 1
@@ -108,13 +110,11 @@ def _write_pictures(
 
 
 def _parse_place(text: str) -> tuple[Path, float]:
-    """Parse VIDEO@TIME, where TIME is in seconds or like 1:02.5 or 1:00:02."""
-    video, mark, time = text.rpartition("@")
-    found = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)s?", time)
-    if not mark or not video or found is None:
+    """Return what VIDEO@TIME names, TIME as for --start."""
+    video, _, time = text.rpartition("@")
+    if not video:
         raise click.BadParameter(f"'{text}' is no VIDEO@TIME: write kitchen.mp4@62.5 or kitchen.mp4@1:02.5")
-    hours, minutes, seconds = (float(part or 0) for part in found.groups())
-    return Path(video), hours * 3600 + minutes * 60 + seconds
+    return Path(video), Seconds().convert(time, None, None)
 
 
 def _line(moment: Moment, written: dict[str, str]) -> str:

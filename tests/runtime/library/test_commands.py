@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import run_here
+from tests.cli.command import error_of, run_here
 from tests.needs import needs
 from tests.runtime.library.moments import QUERY
 from vlj_edge import VljEdgeError
@@ -32,6 +32,20 @@ def test_only_files_are_indexed(tiny_bundle: Path, tmp_path: Path) -> None:
         done = run_here("index", address, "--store", tmp_path / "s", "--bundle", tiny_bundle)
         assert done.returncode == 2 and "serve --store" in done.stderr and "secret" not in done.stderr
     assert not (tmp_path / "s").exists()
+
+
+def test_a_folder_without_videos_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / ".x.png").touch()
+    call = ("index", tmp_path / "texts", "--store", tmp_path / "s", "--bundle", tiny_bundle)
+    assert "texts holds no videos" in error_of(run_here(*call))
+    assert run_here(*call, "--prune").returncode == 0
+
+
+def test_times_of_similar_are_those_of_start(tiny_bundle: Path, tmp_path: Path) -> None:
+    call = ("search", "--store", tmp_path / "none", "--bundle", tiny_bundle, "--similar")
+    for time, code in (("90s", 1), ("1.5min", 1), ("0:01:30.5", 1), ("1:99", 2), ("", 2), ("soon", 2)):
+        assert run_here(*call, f"a@b.mp4@{time}").returncode == code, time
 
 
 def test_index_and_search(films: Path, tiny_bundle: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.runtime.library.moments import QUERY, Film
 from tests.runtime.tiny_bundle import YELLOW
 from vlj_edge import VljEdgeError
-from vlj_edge.runtime.library import Store, find_videos, index, search
+from vlj_edge.runtime.library import Store, embedding_at, find_videos, index, search
 from vlj_edge.runtime.library.index import (
     EncodedVideo,
     broken_videos,
@@ -29,6 +29,7 @@ from vlj_edge.runtime.library.index import (
 from vlj_edge.runtime.library.moments import Video, reading_of
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.video.part import Part
+from vlj_edge.runtime.video.recordings.folders import find_recordings
 
 
 def test_every_moment_is_found_where_it_is(model: Model, store: Store, films: Path) -> None:
@@ -111,6 +112,30 @@ def test_a_folder_of_images_is_one_video(model: Model, store: Store, tmp_path: P
     Image.new("RGB", (64, 64), (255, 0, 0)).save(folder / "16.png")
     [seen] = index(store, encode, [folder], reading=reading_of(Part(frames_per_second=1.0)))
     assert seen.seconds == pytest.approx(17, abs=1)
+
+
+def test_folders_of_images_below_a_folder_are_videos_where_there_is_no_other(
+    model: Model, store: Store, films: Path, tmp_path: Path
+) -> None:
+    for folder in ("days/1", "days/2/b", ".hidden", "days/none", "films/covers"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (64, 64), (255, 0, 0)).save(
+            tmp_path / folder / ("x.txt.png" if "none" not in folder else ".x.png")
+        )
+    names = ["days/1", "days/2/b"]
+    assert find_recordings([tmp_path / "days"]) == [tmp_path / name for name in names]
+    assert find_recordings([tmp_path / "day*"]) == [tmp_path / name for name in names]
+    assert tmp_path / "films/covers" not in find_recordings([films])
+    done = index(store, local_encoder(model, QUERY), [tmp_path / "days"])
+    assert [(seen.path, seen.moments > 0) for seen in done] == [(tmp_path / name, True) for name in names]
+
+
+def test_a_moment_outside_the_stored_part_is_read_as_the_part_was(model: Model, store: Store, films: Path) -> None:
+    reading = reading_of(Part(end=4.0, frames_per_second=5.0))  # slow motion: blue begins at 20 s
+    list(index(store, local_encoder(model, QUERY), [films / "a.avi"], reading=reading))
+    for at, colour in ((6.0, "red"), (22.0, "blue")):
+        embedding, hit = embedding_at(model, store, films / "a.avi", at)
+        assert hit.start <= at <= hit.end and embedding @ model.embed_text(colour) > 0.9
 
 
 def test_a_part_is_stored_in_place_of_the_whole_and_back(model: Model, store: Store, films: Path) -> None:

@@ -12,7 +12,9 @@ import pytest
 from tests.runtime.films import ffmpeg, loudness, needs_ffmpeg, pictures, probe, times
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Moment
+from vlj_edge.runtime.library.moments import reading_of
 from vlj_edge.runtime.library.pictures import write_clip, write_thumbnail
+from vlj_edge.runtime.video.part import Part
 
 pytestmark = needs_ffmpeg
 
@@ -56,6 +58,20 @@ def test_a_thumbnail_is_the_middle_frame(recording: Path, tmp_path: Path) -> Non
         with PIL.Image.open(tmp_path / "shown.jpg") as picture:
             assert picture.format == "JPEG" and picture.size == (320, 180)
             assert (np.asarray(picture).mean() > 128) == bright
+
+
+def test_pictures_have_the_times_and_the_rotation_with_which_the_video_was_indexed(
+    recording: Path, tmp_path: Path
+) -> None:
+    reading = reading_of(Part(start=5, end=15, frames_per_second=12.5), rotate=90)  # slow motion: white from 8 to 12 s
+    for start, bright in ((7.0, False), (8.2, True), (12.1, False)):
+        write_thumbnail(moment(recording, start, start + 0.5), tmp_path / "shown.jpg", reading)
+        with PIL.Image.open(tmp_path / "shown.jpg") as picture:
+            assert picture.size == (320, 569) and (np.asarray(picture).mean() > 128) == bright
+    write_clip(moment(recording, 7.0, 13.0), tmp_path / "clip.mp4", reading)
+    assert list(probe(tmp_path / "clip.mp4")) == ["video"]
+    bright_frames = [image.mean() > 128 for image in pictures(tmp_path / "clip.mp4")]
+    assert len(bright_frames) == 76 and bright_frames.index(True) == 13 and sum(bright_frames) == 50
 
 
 def test_what_cannot_be_made_leaves_nothing(recording: Path, tmp_path: Path) -> None:

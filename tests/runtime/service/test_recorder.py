@@ -17,11 +17,13 @@ from vlj_edge import VljEdgeError
 from vlj_edge.results import Window, WindowReport
 from vlj_edge.runtime.library import Store, search
 from vlj_edge.runtime.library.index import stat_video
+from vlj_edge.runtime.library.moments import reading_of
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.channel import ReportedWindow
 from vlj_edge.runtime.service.recorder import Recorder, Retention
 from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station
+from vlj_edge.runtime.video.part import Part
 
 QUERY = "what colour is it"
 
@@ -114,6 +116,25 @@ def test_a_recording_that_begins_again_is_stored_once_in_its_own_times(
     store = opened()
     assert len(store) == 7, "it has changed"
     store.close()
+
+
+def test_another_part_of_a_recording_is_stored_in_place_of_the_first(
+    opened: Callable[[], Store], tmp_path: Path
+) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"1")
+
+    def played(first: float, last: float, part: Part) -> list[ReportedWindow]:
+        each = [window("film", at, RED, at, str(film)) for at in np.arange(first, last)]
+        return [replace(one, settings=replace(one.settings, part=part)) for one in each]
+
+    for part, first, last in ((Part(start=4), 4, 9), (Part(), 0, 12), (Part(frames_per_second=2), 0, 3)):
+        record(opened(), played(first, last, part))
+        record(opened(), played(first, last, part))
+        with opened() as store:
+            [video] = store.videos().values()
+            hits = store.nearest(by_hand.embedding_of(RED, QUERY), 100)
+            assert video.reading == reading_of(part) and sorted(hit.start for hit in hits) == [*np.arange(first, last)]
 
 
 def test_an_indexed_video_is_not_stored_again(opened: Callable[[], Store], tmp_path: Path) -> None:

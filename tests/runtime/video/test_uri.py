@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from vlj_edge import VljEdgeError
@@ -111,6 +112,28 @@ def test_a_rate_that_cannot_be_is_refused(make_video: Callable[..., Path], rate:
 def test_a_part_that_cannot_be_is_refused(make_video: Callable[..., Path], start: float, end: float | None) -> None:
     with pytest.raises(VljEdgeError, match="start < end"):
         open_source(make_video([((0, 0, 255), 1)]), start=start, end=end)
+
+
+@pytest.mark.parametrize(
+    "name", ["start", "end", "frames_per_second", "sampled_at", "rotate", "image_times", "decoder"]
+)
+@pytest.mark.parametrize("wrong", ["1:30", [1], True])
+def test_an_argument_of_a_wrong_type_is_named(make_video: Callable[..., Path], name: str, wrong: Any) -> None:
+    words = {"rotate": "turned", "image_times": "times of images"}
+    with pytest.raises(VljEdgeError, match=words.get(name, name)):
+        open_source(make_video([((0, 0, 255), 1)]), **{name: wrong})
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), Fraction(1, 2), np.int64(0)])
+def test_any_kind_of_number_is_a_time(make_video: Callable[..., Path], number: Any) -> None:
+    with open_source(make_video([((0, 0, 255), 1)]), start=number) as source:
+        assert next(iter(source)).time == pytest.approx(float(number), abs=0.05)
+
+
+@pytest.mark.parametrize("wrong", [-1, True, None, 3.5, b"x.mp4", ["x.mp4"], np.int64(-1)])
+def test_what_names_no_source_is_refused(wrong: Any) -> None:
+    with pytest.raises(VljEdgeError, match="names no source"):
+        open_source(wrong)
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.53, 0.55), (0.97, None)])
