@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Sequence
 from types import ModuleType
@@ -88,12 +89,12 @@ def without_credentials(uri: str) -> str:
     >>> without_credentials("rtsp://me:secret@door/live;session=1?channel=1&token=abc")
     'rtsp://***@door/live;session=***?channel=***&token=***'
     """
-    uri = valid_unicode(uri)
+    given, uri = uri, valid_unicode(uri)
     if uri.startswith("gst:"):
         return without_pipeline_credentials(uri)
     found = _ADDRESS.match(uri)
     if found is None:
-        return _SLIP.sub("***@", uri)
+        return uri if not _SLIP.match(uri) or os.path.exists(given) else _SLIP.sub("***@", uri)
     if found[1].lower() in _LOCAL:
         return uri
     hidden, at, kept = uri[found.end() :].rpartition("@")

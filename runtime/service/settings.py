@@ -36,7 +36,8 @@ class SourceSettings:
     part: Part = field(default_factory=Part)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", without_credentials(self.name))
+        if "/" in self.name:
+            object.__setattr__(self, "name", without_credentials(self.name))
 
 
 def by_name(sources: Sequence[SourceSettings]) -> dict[str, SourceSettings]:

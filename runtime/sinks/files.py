@@ -11,6 +11,7 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
+from vlj_edge.atomic_write import is_no_file
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.json_text import json_text
 
@@ -30,7 +31,7 @@ class JsonLinesFile:
 
     def __init__(self, path: Path | str, most_bytes: int | None = None, keep: int = 5) -> None:
         self._file = AppendFile(Path(path))
-        self._most, self._keep = most_bytes, keep
+        self._most, self._keep = None if is_no_file(Path(path)) else most_bytes, keep  # /dev/stdout stays in its place
 
     def write(self, event: Event) -> None:
         """See Sink.

@@ -143,6 +143,14 @@ def test_cameras_that_differ_only_in_a_secret_have_names_of_their_own() -> None:
         by_name(parse_sources(("a=1", "a=2"), None, PartOptions()))
 
 
+def test_a_file_whose_name_looks_like_a_password_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("12:30@home.mp4").touch()
+    assert name_and_uri("12:30@home.mp4") == ("12:30@home.mp4", "12:30@home.mp4")
+    assert name_and_uri("me:hunter2@cam/1")[0] == "***@cam/1"
+    assert SourceSettings("front:left@house", "0").name == "front:left@house"
+
+
 def test_a_name_that_is_an_address_loses_its_secrets() -> None:
     settings = SourceSettings("rtsp://me:hunter2@cam/1?pw=hunter2", "0")
     assert settings.name == "rtsp://***@cam/1?pw=***" == replace(settings, loop=True).name

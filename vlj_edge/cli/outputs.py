@@ -108,14 +108,15 @@ def results_file(path: Path, live: bool) -> Iterator[TextIO]:
     """Yield a text stream for the results from a source.
 
     Of a recording the file is there whole once all was read, and also what could be read until it broke off or Ctrl-C;
-    after any other error, what was there before stays. Of a live source each line is there as soon as it is written.
+    after any other error, what was there before stays. Of a live source, and to what is no file, each line is there as
+    soon as it is written.
 
     Raises:
         OSError: it cannot be written.
     """
-    from ..atomic_write import atomic_write, open_directly
+    from ..atomic_write import atomic_write, is_no_file, open_directly
 
-    opened = open_directly(path) if live else atomic_write(path, RESULTS_STAY_AFTER)
+    opened = open_directly(path) if live or is_no_file(path) else atomic_write(path, RESULTS_STAY_AFTER)
     with opened as stream:
         text = io.TextIOWrapper(stream, "utf-8", "backslashreplace", write_through=True)
         try:

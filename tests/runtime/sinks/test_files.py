@@ -118,6 +118,17 @@ def test_rotation_goes_on_after_one_that_was_cut_short(tmp_path: Path) -> None:
     assert (tmp_path / "events.jsonl.3").read_text(encoding="utf-8") == "{}\n"
 
 
+def test_what_is_no_file_is_written_to_and_never_renamed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    link = tmp_path / "log"
+    link.symlink_to("/dev/stdout")
+    sink = JsonLinesFile(link, most_bytes=10)
+    for number in range(3):
+        sink.write(event(number))
+    sink.close()
+    assert [json.loads(line)["number"] for line in capfd.readouterr().out.splitlines()] == [0, 1, 2]
+    assert list(tmp_path.iterdir()) == [link] and link.is_symlink()
+
+
 def test_a_full_disk_is_an_error_until_there_is_room(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.symlink_to("/dev/full")
