@@ -91,11 +91,17 @@ def test_a_bundle_that_was_changed_is_not_built(nano: Path) -> None:
 
 
 @needs("torch")
-def test_targets_set_precision_flavour_and_gates(tmp_path: Path) -> None:
+def test_targets_set_precision_flavour_and_gates(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.export.tiny_weights import TINY
     from vlj_edge.bundle import read_manifest
+    from vlj_edge.presets import PRESETS
 
+    monkeypatch.setitem(PRESETS, "tiny", TINY)
     out = tmp_path / "orin"
-    done = vlj_edge("export", "--target", "jetson-orin-nano", "--skip-parity", "--out", out)
+    target = ("--target", "jetson-orin-nano", "--skip-parity")
+    done = run_here("export", tiny_weights, "--preset", "tiny", *target, "--out", out)
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(out)
     assert manifest.gates.memory.capacity == 128 and manifest.engines["decoder"].opset <= 20

@@ -195,9 +195,9 @@ def test_an_exported_bundle_verifies_and_narrates(tiny_weights: Path, video: Pat
     for part in ("vision_encoder", "predictor", "decoder", "text_encoder", "parity", f"--bundle {out}"):
         assert part in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert vlj_edge("verify", out).returncode == 0
-    assert "made unknown" not in vlj_edge("inspect", out).stdout
-    assert vlj_edge("narrate", video, "--bundle", out, "--every-window").returncode == 0
+    assert run_here("verify", out).returncode == 0
+    assert "made unknown" not in run_here("inspect", out).stdout
+    assert run_here("narrate", video, "--bundle", out, "--every-window").returncode == 0
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from functools import partialmethod
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.cli.command import run_here, vlj_edge
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
+from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.video.recordings.files import VideoFile
 
 MakeVideo = Callable[..., Path]
@@ -32,8 +34,11 @@ def test_log_subtitles_video_and_speech(video: Path, tiny_bundle: Path, tmp_path
     assert len(log.read_text().splitlines()) == 6, "a log is appended to"
 
 
-def test_a_webhook_that_cannot_be_reached_is_reported_and_stops_nothing(video: Path, tiny_bundle: Path) -> None:
-    done = vlj_edge("narrate", video, "--bundle", tiny_bundle, "--webhook", "http://me:secret@127.0.0.1:9/x")
+def test_a_webhook_that_cannot_be_reached_is_reported_and_stops_nothing(
+    video: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SinkQueue, "close", partialmethod(SinkQueue.close, timeout=0.5))
+    done = run_here("narrate", video, "--bundle", tiny_bundle, "--webhook", "http://me:secret@127.0.0.1:9/x")
     assert done.returncode == 1 and len(done.stdout.splitlines()) == 4
     assert "warning: webhook missed 3 of the texts" in done.stderr and "secret" not in done.stderr
 
