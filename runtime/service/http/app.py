@@ -49,6 +49,7 @@ def build_app(station: Station, broadcaster: Broadcaster, options: ServerOptions
         responses=_REFUSALS,
         lifespan=_lifespan(server),
     )
+    app.state.server = server
     app.add_middleware(AuthMiddleware, options=options)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)

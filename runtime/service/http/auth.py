@@ -18,6 +18,7 @@ from .streaming import TRANSPORT
 COOKIE = "vlj-edge"
 UPLOAD_PATHS = ("/api/embed", "/api/classify", "/api/ask")  # uploads.py limits these bodies
 OPEN_PATH = "/healthz"  # needs no token
+EVENTS_PATH = "/api/events"  # of no use in a tab, and it would take a place
 _MAX_BODY = 65_536  # bytes of any other request
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -59,15 +60,19 @@ class AuthMiddleware:
         await self._app(scope, receive if scope["path"] in UPLOAD_PATHS else _bounded(receive), send_with_headers)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        path, changes = scope["path"], scope["method"] not in _READ_ONLY
+        path, method = scope["path"], scope["method"]
+        changes = method not in _READ_ONLY
         if not self._host_allowed(headers.get("host", "")):
             return _refuse(400, "the Host header does not name this server: use its own address")
-        if path == "/" and scope["method"] == "GET" and b"token=" in scope["query_string"]:
+        if path == OPEN_PATH and not changes:
+            return None
+        if path == "/" and method == "GET" and b"token=" in scope["query_string"]:
             return self._log_in(scope)
-        if path != OPEN_PATH and not self._has_token(headers):
+        if not self._has_token(headers):
             line = "the token is missing or wrong: open /?token=TOKEN, or send Authorization: Bearer TOKEN"
             return _refuse(401, line, {"WWW-Authenticate": "Bearer"})
-        if changes and not _is_same_origin(headers):
+        opens = method == "GET" and path != EVENTS_PATH and _is_link(headers)
+        if not (_is_own_page(headers) or opens or method == "OPTIONS"):
             return _refuse(403, "the request comes from another site's page: use this server's own page")
         length = headers.get("content-length", "0")
         if path not in UPLOAD_PATHS and length.isdigit() and int(length) > _MAX_BODY:
@@ -105,12 +110,17 @@ class AuthMiddleware:
         return answer
 
 
-def _is_same_origin(headers: Headers) -> bool:
-    """Return whether a request that changes something comes from this server's own page, or not from a page."""
+def _is_own_page(headers: Headers) -> bool:
+    """Return whether a request comes from this server's own page, or not from a page."""
+    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return False
     origin = headers.get("origin")
-    if origin is None:
-        return headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
-    return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+
+
+def _is_link(headers: Headers) -> bool:
+    """Return whether the user has followed a link: the response fills a tab, and no other page can read it."""
+    return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
 
 
 def _bounded(receive: Receive) -> Receive:

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+import anyio
+
 from vlj_edge.errors import without_credentials
 from vlj_edge.json_text import json_text
 from vlj_edge.results import WindowReport
@@ -16,6 +18,7 @@ from vlj_edge.results import WindowReport
 from ...sinks.base import Event
 from ..channel import Channel
 from ..station import Station
+from .places import Places
 from .redact import safe_line
 
 MAX_CLIENTS = 32
@@ -51,11 +54,9 @@ class Client:
 
     async def wait(self, seconds: float) -> None:
         """Wait for wake(), at most `seconds`."""
-        try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
-        except asyncio.TimeoutError:
-            return
-        self._wake.clear()
+        with anyio.move_on_after(seconds):
+            await self._wake.wait()
+            self._wake.clear()
 
 
 class Broadcaster:
@@ -68,11 +69,13 @@ class Broadcaster:
     Attributes:
         shown_names: returns the sources' names as they may be shown, by name.
         dropped: number of messages dropped because clients were too slow, over all clients.
+        places: one for each client.
     """
 
     def __init__(self, kept: int = 50, capacity: int = 256) -> None:
         self.shown_names: Callable[[], dict[str, str]] = dict
         self.dropped = 0
+        self.places = Places(MAX_CLIENTS, f"{MAX_CLIENTS} pages are listening")
         self._capacity = capacity
         self._kept: deque[tuple[int, bytes]] = deque(maxlen=kept)
         self._clients: set[Client] = set()
@@ -85,11 +88,6 @@ class Broadcaster:
     def clients(self) -> int:
         """Number of connected clients."""
         return len(self._clients)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no further client is accepted."""
-        return len(self._clients) >= MAX_CLIENTS
 
     def publish_event(self, event: Event) -> None:
         """Send a narration. For Station(on_event=...): callable from any thread, and never waits for a client."""

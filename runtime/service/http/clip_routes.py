@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,13 +22,13 @@ from ...embedding.labels import make_bank
 from ...library import search
 from .schemas import EmbeddedWindow, Embeddings, Moments, Problem
 from .state import ServerState, user_errors_as_422
-from .uploads import TookTooLong, check_time, open_clip, receive_clip, temporary_folder
+from .uploads import TookTooLong, check_time, full_disk_as_507, open_clip, receive_clip, temporary_folder
 
 Result = TypeVar("Result")
 
 _MAX_WINDOWS = 1000  # windows whose embeddings one response carries
 _MAX_LABELS, _MAX_LABEL_LENGTH, _MAX_QUESTION_LENGTH = 100, 200, 500
-_FAILURES: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (408, 503)}
+_FAILURES: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (408, 503, 507)}
 
 
 def clips(server: ServerState) -> APIRouter:
@@ -91,38 +92,36 @@ def library(server: ServerState) -> APIRouter:
 async def process_clip(
     server: ServerState, request: Request, prepare: Callable[[dict[str, str]], Callable[[Path, float], Result]]
 ) -> Result:
-    """Receive a clip and process it in a thread, which removes the file and gives the slot back when it ends, even if
+    """Receive a clip and process it in a thread, which removes the file and gives the place back when it ends, even if
     that is after the response.
 
     Args:
         prepare: takes the form's fields and returns what processes the file until a time.monotonic().
 
     Raises:
-        HTTPException: 503 all slots are taken or it took too long; otherwise as receive_clip().
+        HTTPException: 503 all places are taken or it took too long; 507 there is no room for it; otherwise as
+            receive_clip().
     """
-    server.clips.take()
-    folder = temporary_folder()
-
-    def clean_up() -> None:
-        folder.cleanup()
-        server.clips.release()
-
     options = server.options
-    try:
-        path, fields = await receive_clip(request, Path(folder.name), options.max_upload, options.patience)
+    with ExitStack() as held:
+        held.enter_context(server.clips.one())
+        with full_disk_as_507():
+            folder = Path(held.enter_context(temporary_folder()))
+            path, fields = await receive_clip(request, folder, options.max_upload, options.patience)
         process = prepare(fields)
-    except BaseException:
-        clean_up()
-        raise
+        given_back = held.pop_all()
 
     def run() -> Result:
-        try:
-            with user_errors_as_422(path):
-                return process(path, time.monotonic() + options.max_seconds)
-        finally:
-            clean_up()
+        with given_back, user_errors_as_422(path):
+            return process(path, time.monotonic() + options.max_seconds)
 
-    running = asyncio.get_running_loop().run_in_executor(server.workers, run)
+    try:
+        work = server.workers.submit(run)
+    except RuntimeError:  # the server ends
+        given_back.close()
+        raise HTTPException(503, "the server ends: try again later") from None
+    work.add_done_callback(lambda done: given_back.close())  # of one that was cancelled before it ran
+    running = asyncio.wrap_future(work)
     too_long = HTTPException(503, f"the clip takes longer than {options.max_seconds:g} s: send a shorter one")
     done, _ = await asyncio.wait({running}, timeout=options.max_seconds)
     if not done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any, TypeAlias
@@ -58,9 +59,8 @@ def images(server: ServerState) -> APIRouter:
     )
     async def video(name: str) -> Response:
         """New frames of a source, at most five a second, until it ends."""
-        frames = server.latest_jpeg(name).stream(server.closing)
-        server.viewers.take()
-        return StreamingResponse(frames, media_type, server.options.patience, server.viewers.release)
+        frames = partial(server.latest_jpeg(name).stream, server.closing)
+        return StreamingResponse(frames, media_type, server.options.patience, server.viewers)
 
     return router
 
@@ -75,10 +75,8 @@ def events(server: ServerState) -> APIRouter:
 
         The last narrations come first.
         """
-        if server.broadcaster.is_full:
-            raise HTTPException(503, "too many pages are listening: close one")
-        messages = server.broadcaster.stream(last_event_id)
-        return StreamingResponse(messages, "text/event-stream", server.options.patience)
+        messages, places = partial(server.broadcaster.stream, last_event_id), server.broadcaster.places
+        return StreamingResponse(messages, "text/event-stream", server.options.patience, places)
 
     return router
 

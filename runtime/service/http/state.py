@@ -23,6 +23,7 @@ from ..settings import SourceSettings
 from ..station import Station
 from .broadcast import Broadcaster
 from .images import LatestJpeg
+from .places import Places
 from .readings import PowerMeter
 from .redact import safe_line, safe_names
 
@@ -54,26 +55,6 @@ class ServerOptions:
     patience: float = 15.0
 
 
-class Slots:
-    """Limits how many requests of a kind are served at the same time."""
-
-    def __init__(self, limit: int, refusal: str) -> None:
-        self.taken, self._limit, self._refusal = 0, limit, refusal
-        self._lock = threading.Lock()
-
-    def take(self) -> None:
-        """Take a slot. Raises HTTPException: 503, all are taken."""
-        with self._lock:
-            if self.taken >= self._limit:
-                raise HTTPException(503, f"{self._refusal}: try again later")
-            self.taken += 1
-
-    def release(self) -> None:
-        """Give a slot back."""
-        with self._lock:
-            self.taken -= 1
-
-
 @dataclass
 class ServerState:
     """What the routes share.
@@ -91,8 +72,8 @@ class ServerState:
     first_gates: WeakKeyDictionary[Channel, GateSettings] = field(default_factory=WeakKeyDictionary)
     jpegs: WeakKeyDictionary[Channel, LatestJpeg] = field(default_factory=WeakKeyDictionary)
     power_meter: PowerMeter = field(default_factory=PowerMeter)
-    viewers: Slots = field(default_factory=lambda: Slots(MAX_VIEWERS, f"{MAX_VIEWERS} viewers are connected"))
-    clips: Slots = field(default_factory=lambda: Slots(MAX_CLIPS, f"{MAX_CLIPS} clips are being processed"))
+    viewers: Places = field(default_factory=lambda: Places(MAX_VIEWERS, f"{MAX_VIEWERS} viewers are connected"))
+    clips: Places = field(default_factory=lambda: Places(MAX_CLIPS, f"{MAX_CLIPS} clips are being processed"))
     searches: threading.Lock = field(default_factory=threading.Lock)
     workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(MAX_CLIPS, "clip"))
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from contextlib import aclosing
 
+import anyio
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
+
+from .places import Places
 
 TRANSPORT = "vlj_edge.transport"  # key in a request's scope for its connection, set in auth.py
 
@@ -15,53 +17,48 @@ TRANSPORT = "vlj_edge.transport"  # key in a request's scope for its connection,
 class StreamingResponse(Response):
     """Sends pieces until there are no more, the client disconnects, or has read nothing for `patience` seconds.
 
+    A place is held from before the first byte until the end, whatever ends it; if there is none, the response is 503.
+
+    anyio repeats a cancellation until the task ends. In Python 3.10 and 3.11, asyncio's wait_for() loses one that comes
+    when what it waits for is just done.
+
     Args:
-        at_end: always called at the end.
+        pieces: called once, when there is a place.
     """
 
     def __init__(
-        self,
-        pieces: AsyncGenerator[bytes, None],
-        media_type: str,
-        patience: float,
-        at_end: Callable[[], None] = lambda: None,
+        self, pieces: Callable[[], AsyncGenerator[bytes, None]], media_type: str, patience: float, places: Places
     ) -> None:
         super().__init__(media_type=media_type, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._pieces, self._patience, self._at_end = pieces, patience, at_end
+        self._pieces, self._patience, self._places = pieces, patience, places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        left = asyncio.ensure_future(_wait_for_disconnect(receive))
-        sent = asyncio.ensure_future(self._send(scope, send))
-        try:
-            await asyncio.wait({left, sent}, return_when=asyncio.FIRST_COMPLETED)
-            if sent.done():
-                sent.result()
-        finally:
-            for task in (left, sent):
-                task.cancel()
-            await asyncio.gather(left, sent, return_exceptions=True)
-            with suppress(RuntimeError):  # it is still running where this task was itself cancelled
-                await self._pieces.aclose()
-            self._at_end()
+        with self._places.one():
+            async with aclosing(self._pieces()) as pieces, anyio.create_task_group() as group:
 
-    async def _send(self, scope: Scope, send: Send) -> None:
-        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+                async def wait_for_disconnect() -> None:
+                    while (await receive())["type"] != "http.disconnect":
+                        pass
+                    group.cancel_scope.cancel()
+
+                group.start_soon(wait_for_disconnect)
+                await self._send(pieces, scope, send)
+                group.cancel_scope.cancel()
+
+    async def _send(self, pieces: AsyncGenerator[bytes, None], scope: Scope, send: Send) -> None:
+        async def send_soon(message: Message) -> None:
+            with anyio.fail_after(self._patience):
+                await send(message)
+
         try:
-            await asyncio.wait_for(send(start), self._patience)
-            async for piece in self._pieces:
-                body = {"type": "http.response.body", "body": piece, "more_body": True}
-                await asyncio.wait_for(send(body), self._patience)
-        except asyncio.TimeoutError:
+            await send_soon({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async for piece in pieces:
+                await send_soon({"type": "http.response.body", "body": piece, "more_body": True})
+            await send_soon({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
             # An orderly close would wait for ever, since the rest is never sent.
             transport = scope.get(TRANSPORT)
             if transport is not None:
                 transport.abort()
-            return
-        await asyncio.wait_for(send({"type": "http.response.body", "body": b"", "more_body": False}), self._patience)
-
-
-async def _wait_for_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -8,9 +8,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 from fastapi import HTTPException, Request
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -170,8 +172,9 @@ async def _pieces(request: Request, patience: float) -> Any:
     until = time.monotonic() + _MAX_UPLOAD_SECONDS
     while True:
         try:
-            message = await asyncio.wait_for(request.receive(), min(patience, max(until - time.monotonic(), 0.0)))
-        except asyncio.TimeoutError:
+            with anyio.fail_after(min(patience, max(until - time.monotonic(), 0.0))):
+                message = await request.receive()
+        except TimeoutError:
             raise HTTPException(408, "the upload stopped coming: send it again") from None
         if message["type"] == "http.disconnect":
             raise HTTPException(422, "the upload broke off: send it again")
@@ -245,3 +248,13 @@ def check_time(until: float, closing: threading.Event) -> None:
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
     """Return a folder for one clip."""
     return tempfile.TemporaryDirectory(prefix="vlj-edge-clip-", ignore_cleanup_errors=True)
+
+
+@contextmanager
+def full_disk_as_507() -> Iterator[None]:
+    """Turn an OSError into a response: 507, there is no room for the clip."""
+    try:
+        yield
+    except OSError as error:
+        line = f"the clip cannot be stored ({error.strerror or error}): free space in the server's TMPDIR"
+        raise HTTPException(507, line) from None
