@@ -22,6 +22,7 @@ PACKAGES: dict[str, set[str] | None] = {
     "vlj_edge.runtime": {"numpy", "PIL", "tokenizers"},
     "vlj_edge.runtime.service.http": {
         "numpy",
+        "anyio",
         "fastapi",
         "starlette",
         "pydantic",
