@@ -25,6 +25,7 @@ PACKAGES: dict[str, set[str] | None] = {
         "anyio",
         "fastapi",
         "starlette",
+        "uvicorn",
         "pydantic",
         "prometheus_client",
         "python_multipart",

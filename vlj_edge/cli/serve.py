@@ -154,6 +154,7 @@ def _serve_until_stopped(
     """Run station and server until SIGTERM, Ctrl-C, or none of the first sources could be opened."""
     import uvicorn
 
+    from vlj_edge.runtime.service.http.connections import server_config
     from vlj_edge.runtime.service.systemd import notify, start_watchdog
 
     from ..errors import VljEdgeError
@@ -174,7 +175,7 @@ def _serve_until_stopped(
         return station.channels is at_start and all(channel.never_opened() for channel in at_start.values())
 
     stopping = threading.Event()
-    server = Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS))
+    server = Server(server_config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS))
     station.start()
     try:
         start_watchdog(lambda: station.stuck_source() is None, stopping)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -57,7 +59,11 @@ class AuthMiddleware:
         refusal = self._refusal(scope, headers)
         if refusal is not None:
             return await refusal(scope, receive, send_with_headers)
-        await self._app(scope, receive if scope["path"] in UPLOAD_PATHS else _bounded(receive), send_with_headers)
+        await self._app(
+            scope,
+            receive if scope["path"] in UPLOAD_PATHS else _bounded(receive, self._options.patience),
+            send_with_headers,
+        )
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         path, method = scope["path"], scope["method"]
@@ -123,13 +129,18 @@ def _is_link(headers: Headers) -> bool:
     return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
 
 
-def _bounded(receive: Receive) -> Receive:
-    """Limit a body that declares no Content-Length."""
-    received = 0
+def _bounded(receive: Receive, seconds: float) -> Receive:
+    """Limit the time that a body takes, and its size if it declares no Content-Length."""
+    received, complete, until = 0, False, time.monotonic() + seconds
 
     async def counted() -> Message:
-        nonlocal received
-        message = await receive()
+        nonlocal received, complete
+        try:
+            with anyio.fail_after(None if complete else max(until - time.monotonic(), 0.0)):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408, "the request stopped coming: send it again") from None
+        complete = not message.get("more_body", False)
         received += len(message.get("body", b""))
         if received > _MAX_BODY:
             raise HTTPException(413, f"the request has more than {_MAX_BODY} bytes: send less")

@@ -26,6 +26,7 @@ from ...video.uri import open_source
 _MAX_FIELD_BYTES = 32_768  # of all fields together
 _MAX_PARTS = 16
 _MAX_UPLOAD_SECONDS = 600.0
+_LEAST_RATE = 4096  # bytes a second, on average
 _MAX_SIDE, _MAX_PIXELS = 3840, 3840 * 2160
 _WRITE_SIZE = 1 << 18  # bytes written at once
 
@@ -169,8 +170,10 @@ async def receive_clip(request: Request, folder: Path, max_clip: int, patience: 
 
 
 async def _pieces(request: Request, patience: float) -> Any:
-    until = time.monotonic() + _MAX_UPLOAD_SECONDS
+    begun, received = time.monotonic(), 0
     while True:
+        # A client that sends a byte now and then would hold a place for as long as it likes.
+        until = begun + min(patience + received / _LEAST_RATE, _MAX_UPLOAD_SECONDS)
         try:
             with anyio.fail_after(min(patience, max(until - time.monotonic(), 0.0))):
                 message = await request.receive()
@@ -178,6 +181,7 @@ async def _pieces(request: Request, patience: float) -> Any:
             raise HTTPException(408, "the upload stopped coming: send it again") from None
         if message["type"] == "http.disconnect":
             raise HTTPException(422, "the upload broke off: send it again")
+        received += len(message.get("body", b""))
         yield message.get("body", b"")
         if not message.get("more_body", False):
             return

@@ -18,6 +18,7 @@ from tests.runtime.tiny_bundle import BLUE, GREEN, RED, YELLOW
 from tests.waiting import wait_for
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.http.app import Broadcaster, ServerOptions, build_app
+from vlj_edge.runtime.service.http.connections import server_config
 from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station
 from vlj_edge.runtime.sinks.queue import SinkQueue
@@ -59,19 +60,19 @@ class Served:
         self.broadcaster, self.options = Broadcaster(), options
         self.station = Station(model, sources, sinks, on_event=self.broadcaster.publish_event)
         self.app = build_app(self.station, self.broadcaster, options)
-        config = uvicorn.Config(self.app, port=port, log_level="error", timeout_graceful_shutdown=5)
-        self._server = uvicorn.Server(config)
+        config = server_config(self.app, port=port, log_level="error", timeout_graceful_shutdown=5)
+        self.server = uvicorn.Server(config)
         self._socket = socket.create_server(("127.0.0.1", port))
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._server.serve([self._socket])), name="server", daemon=True
+            target=lambda: asyncio.run(self.server.serve([self._socket])), name="server", daemon=True
         )
 
     def start(self) -> Served:
         self.station.start()
         self._thread.start()
-        wait_for(lambda: self._server.started)
+        wait_for(lambda: self.server.started)
         return self
 
     def stop(self) -> None:
@@ -80,7 +81,7 @@ class Served:
 
     def stop_serving(self) -> None:
         self.broadcaster.close()
-        self._server.should_exit = True
+        self.server.should_exit = True
         self._thread.join(120)
         assert not self._thread.is_alive(), "the server does not end"
 
