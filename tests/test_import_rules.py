@@ -42,6 +42,7 @@ LAYERS: list[set[str]] = [
     {
         "vlj_edge.memory",
         "vlj_edge.json_text",
+        "vlj_edge.loopback",
         "vlj_edge.outputs",
         "vlj_edge.variables",
         "vlj_edge.presets",

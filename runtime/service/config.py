@@ -63,6 +63,8 @@ class FileOptions:
     host: str | None = None
     port: Annotated[int, Range(0, 65535)] | None = None
     token_file: str | None = None
+    allowed_host: tuple[str, ...] = ()
+    trusted_proxy: tuple[str, ...] = ()
     store: str | None = None
     keep_days: Annotated[float, Range(at_least=0)] | None = None
     keep_gb: Annotated[float, Range(at_least=0)] | None = None

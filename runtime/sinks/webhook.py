@@ -12,6 +12,7 @@ from typing import IO
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from vlj_edge.errors import VljEdgeError, without_credentials
+from vlj_edge.loopback import is_loopback
 from vlj_edge.variables import with_variables
 
 from .base import Event, EventRefused, split_address
@@ -44,7 +45,9 @@ class Webhook:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         self._timeout = timeout
-        self._opener = urllib.request.build_opener(_SameServer)
+        # A proxy is the environment's; it cannot reach what listens on this machine.
+        proxies = urllib.request.ProxyHandler({} if is_loopback(host) else None)
+        self._opener = urllib.request.build_opener(proxies, _SameServer)
 
     def write(self, event: Event) -> None:
         """See Sink.

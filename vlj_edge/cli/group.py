@@ -11,6 +11,7 @@ import click
 
 from .. import VljEdgeError, __version__
 from ..errors import printable
+from ..loopback import reach_loopback_directly
 from .ask import ask
 from .build import build
 from .classify import classify
@@ -61,6 +62,7 @@ for command in (*USING_MODELS, *MAKING_BUNDLES):
 
 def run(arguments: list[str] | None) -> int:
     """Run a command and return its exit code; errors and warnings are written to stderr, one line each."""
+    reach_loopback_directly()
     _print_warnings()
     for stream in (sys.stdout, sys.stderr):  # a file name may not be valid in the terminal's encoding
         if isinstance(stream, io.TextIOWrapper):

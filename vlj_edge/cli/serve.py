@@ -56,6 +56,16 @@ _SHUTDOWN_SECONDS = 3  # for open connections
     envvar="VLJ_EDGE_TOKEN",
     help="Secret that a browser or program must present; other users see it here: use --token-file.",
 )
+@click.option(
+    "--allowed-host",
+    multiple=True,
+    help="Name by which a proxy in front makes it reachable, such as edge.example; may be repeated.",
+)
+@click.option(
+    "--trusted-proxy",
+    multiple=True,
+    help="IP address or network of a proxy whose forwarded headers count.  [default with --allowed-host: this machine]",
+)
 @click.option("--token-file", envvar="VLJ_EDGE_TOKEN_FILE", type=file_type, help="Read the token from this file.")
 @bundle_option
 @query_option
@@ -89,7 +99,7 @@ def serve(sources: tuple[str, ...], config: Path | None, verbose: bool, part: Pa
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         require(module, "serve")
     file = read_config(config) if config is not None else Config()
-    options = file.options | {name: value for name, value in given.items() if value is not None}
+    options = file.options | {name: value for name, value in given.items() if value not in (None, ())}
     if not sources and not file.source_names:
         raise click.UsageError("name a SOURCE, or a --config with [[source]]")
     token = _read_token(options)
@@ -107,9 +117,10 @@ def serve(sources: tuple[str, ...], config: Path | None, verbose: bool, part: Pa
 def _run(
     model: Model, read_sources: Callable[[], list[SourceSettings]], options: dict[str, Any], token: str | None
 ) -> None:
-    from vlj_edge.runtime.service.http.app import LOCAL_HOSTS, Broadcaster, ServerOptions, build_app
+    from vlj_edge.runtime.service.http.app import Broadcaster, ServerOptions, build_app
     from vlj_edge.runtime.service.station import Station
 
+    names = _names_and_proxies(options, token)
     sources = read_sources()  # first: it refuses a log that is one of them
     log = Path(options["log"]) if "log" in options else None
     sinks = open_sinks(log, *(options.get(name) for name in ("log_bytes", "mqtt", "webhook", "say")))
@@ -130,11 +141,29 @@ def _run(
             on_error=partial(logging.error, "%s: %s"),
         )
         host = options.get("host", "127.0.0.1")
-        hosts = LOCAL_HOSTS if host in _LOCAL else ("*",)
-        app = build_app(station, broadcaster, ServerOptions(token, hosts, **_page_options(model, options)))
+        app = build_app(station, broadcaster, ServerOptions(token, **names, **_page_options(model, options)))
         _reload_on_hangup(station, read_sources)
         with _listen(host, options.get("port", 8765)) as listening:
             _serve_until_stopped(app, host, listening, station, broadcaster)
+
+
+def _names_and_proxies(options: dict[str, Any], token: str | None) -> dict[str, tuple[str, ...]]:
+    """Return the names that a request may call this server by, and the proxies that may say by which it was called."""
+    from vlj_edge.runtime.service.http.app import LOCAL_HOSTS
+    from vlj_edge.runtime.service.http.forwarded import LOOPBACK, check_hosts, check_networks
+
+    from ..errors import VljEdgeError
+
+    host, allowed = options.get("host", "127.0.0.1"), check_hosts(options.get("allowed_host", ()))
+    proxies = check_networks(options.get("trusted_proxy", ())) or (LOOPBACK if allowed else ())
+    if "*" in allowed and token is None:
+        raise VljEdgeError("--allowed-host '*' lets any web page in the browser in: add --token-file FILE")
+    if allowed and token is None:
+        logging.warning("%s: whoever reaches the proxy can change settings here: add --token-file", ", ".join(allowed))
+    hosts = LOCAL_HOSTS if host in _LOCAL or allowed else ("*",)
+    if host not in _LOCAL:
+        hosts += (f"[{host}]" if ":" in host else host,)
+    return {"hosts": hosts, "allowed_hosts": allowed, "trusted_proxies": proxies}
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 import anyio
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.exceptions import HTTPException
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .forwarded import host_and_scheme, host_name
 from .state import ServerOptions
 from .streaming import TRANSPORT
 
-COOKIE = "vlj-edge"
 UPLOAD_PATHS = ("/api/embed", "/api/classify", "/api/ask")  # uploads.py limits these bodies
 OPEN_PATH = "/healthz"  # needs no token
 EVENTS_PATH = "/api/events"  # of no use in a tab, and it would take a place
@@ -68,17 +68,19 @@ class AuthMiddleware:
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         path, method = scope["path"], scope["method"]
         changes = method not in _READ_ONLY
-        if not self._host_allowed(headers.get("host", "")):
-            return _refuse(400, "the Host header does not name this server: use its own address")
+        host, scheme = host_and_scheme(scope, self._options.trusted_proxies)
+        if not self._host_allowed(host):
+            line = "the Host header does not name this server: use its own address, or start it with --allowed-host"
+            return _refuse(400, line)
         if path == OPEN_PATH and not changes:
             return None
         if path == "/" and method == "GET" and b"token=" in scope["query_string"]:
-            return self._log_in(scope)
-        if not self._has_token(headers):
+            return self._log_in(scope, scheme)
+        if not self._has_token(scope, headers):
             line = "the token is missing or wrong: open /?token=TOKEN, or send Authorization: Bearer TOKEN"
             return _refuse(401, line, {"WWW-Authenticate": "Bearer"})
         opens = method == "GET" and path != EVENTS_PATH and _is_link(headers)
-        if not (_is_own_page(headers) or opens or method == "OPTIONS"):
+        if not (self._is_own_page(headers, host) or opens or method == "OPTIONS"):
             return _refuse(403, "the request comes from another site's page: use this server's own page")
         length = headers.get("content-length", "0")
         if path not in UPLOAD_PATHS and length.isdigit() and int(length) > _MAX_BODY:
@@ -86,24 +88,31 @@ class AuthMiddleware:
         return None
 
     def _host_allowed(self, host: str) -> bool:
-        name = host.lower()
-        name = name[: name.find("]") + 1] if name.startswith("[") else name.partition(":")[0]
-        return "*" in self._options.hosts or name in self._options.hosts
+        names = (*self._options.hosts, *map(host_name, self._options.allowed_hosts))
+        return "*" in names or host_name(host) in names
 
-    def _has_token(self, headers: Headers) -> bool:
+    def _has_token(self, scope: Scope, headers: Headers) -> bool:
         token = self._options.token
         if token is None:
             return True
         scheme, _, credentials = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and _same(credentials.strip(), token):
             return True
-        try:
-            cookies = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return False
-        return COOKIE in cookies and _same(cookies[COOKIE].value, _cookie_value(token))
+        cookies = cookie_parser("; ".join(headers.getlist("cookie")))
+        return _same(cookies.get(_cookie_name(scope), ""), _cookie_value(token))
 
-    def _log_in(self, scope: Scope) -> Response:
+    def _is_own_page(self, headers: Headers, host: str) -> bool:
+        """Return whether a request comes from this server's own page, or not from a page."""
+        site = headers.get("sec-fetch-site", "none")  # a browser's own word, which no page can change
+        origin = headers.get("origin")
+        if site not in ("same-origin", "none") or origin is None:
+            return site in ("same-origin", "none")
+        given = urlsplit(origin).netloc.lower()
+        # A proxy may pass another Host on, or one without its port.
+        allowed = self._options.allowed_hosts
+        return given in (host, *allowed) or (site == "same-origin" and host_name(given) in map(host_name, allowed))
+
+    def _log_in(self, scope: Scope, scheme: str) -> Response:
         token = self._options.token
         given = QueryParams(scope["query_string"].decode("latin-1")).get("token", "")
         if token is not None and not hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
@@ -111,17 +120,11 @@ class AuthMiddleware:
             return _refuse(401, line, {"WWW-Authenticate": "Bearer"})
         answer = RedirectResponse("/", 303)
         if token is not None:  # the cookie is a hash of the token
-            secure = scope.get("scheme") == "https"
-            answer.set_cookie(COOKIE, _cookie_value(token), httponly=True, samesite="strict", secure=secure)
+            secure = scheme == "https"
+            answer.set_cookie(
+                _cookie_name(scope), _cookie_value(token), httponly=True, samesite="strict", secure=secure
+            )
         return answer
-
-
-def _is_own_page(headers: Headers) -> bool:
-    """Return whether a request comes from this server's own page, or not from a page."""
-    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-        return False
-    origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
 
 
 def _is_link(headers: Headers) -> bool:
@@ -147,6 +150,12 @@ def _bounded(receive: Receive, seconds: float) -> Receive:
         return message
 
     return counted
+
+
+def _cookie_name(scope: Scope) -> str:
+    # Browsers send cookies to every port of a host: each of several servers on it has its own.
+    server = scope.get("server")
+    return f"vlj-edge-{server[1]}" if server and server[1] else "vlj-edge"
 
 
 def _cookie_value(token: str) -> str:

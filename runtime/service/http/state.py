@@ -39,6 +39,8 @@ class ServerOptions:
     Attributes:
         token: required of every request; None if none is.
         hosts: names that a request's Host header may have, without the port; "*" for any.
+        allowed_hosts: further such names, with or without a port, as a proxy in front has them.
+        trusted_proxies: IP addresses and networks of proxies whose forwarded headers count.
         max_upload: bytes of one upload.
         max_seconds: of work on one upload.
         store: searched by /api/search; None if there is none.
@@ -48,6 +50,8 @@ class ServerOptions:
 
     token: str | None = None
     hosts: tuple[str, ...] = LOCAL_HOSTS
+    allowed_hosts: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
     max_upload: int = 100_000_000
     max_seconds: float = 30.0
     store: Store | None = None

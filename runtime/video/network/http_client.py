@@ -19,6 +19,8 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from vlj_edge.loopback import is_loopback
+
 from .address import HTTP_SCHEMES, NetworkAddress, url_for_http
 
 TIMEOUT = 8.0  # seconds without a byte
@@ -135,7 +137,8 @@ class HttpClient:
             return self._connection
         self._disconnect()
         scheme, host = self._connected_to = _host(url)
-        proxy = None if urllib.request.proxy_bypass(urlsplit(url).hostname or "") else _proxy(scheme)
+        name = urlsplit(url).hostname or ""
+        proxy = None if is_loopback(name) or urllib.request.proxy_bypass(name) else _proxy(scheme)
         self._connected_through = proxy
         if scheme == "http":
             self._connection = _Connection(proxy or host, timeout=TIMEOUT)
