@@ -14,6 +14,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from vlj_edge.errors import VljEdgeError
+
 Image: TypeAlias = npt.NDArray[np.uint8]
 
 
@@ -87,8 +89,16 @@ class Source(ABC):
     seconds: float = 0.0
     end: float = 0.0
     incomplete: str | None = None
+    _begun: bool = False
 
     def __iter__(self) -> Iterator[Frame]:
+        """Raises VljEdgeError: the source was read before; a second pass would silently give nothing."""
+        if self._begun:
+            raise VljEdgeError(f"{self.shown} was read already, and a source is one pass: open it again")
+        self._begun = True
+        return self._counted()
+
+    def _counted(self) -> Iterator[Frame]:
         first: float | None = None
         for frame in self.frames():
             first = frame.time if first is None else first

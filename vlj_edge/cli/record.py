@@ -75,8 +75,9 @@ class Recorded:
 
         missing = missing_letters("".join(narration.text for narration in narrations))
         if missing:
+            letters = " ".join(letter if letter.isprintable() else f"U+{ord(letter):04X}" for letter in missing[:20])
             tell(
-                f"warning: no font here has {missing[:20]}: {self._path.name} shows a mark for each; apt install"
+                f"warning: no font here has {letters}: {self._path.name} shows a mark for each; apt install"
                 " fonts-noto-core fonts-noto-cjk"
             )
         if self._reopen is not None:

@@ -11,6 +11,7 @@ import pytest
 
 import vlj_edge
 from tests.runtime.tiny_bundle import BLUE, RED
+from vlj_edge.runtime.video.arrays import to_source
 
 RATE = 4.0
 
@@ -109,3 +110,14 @@ def test_a_generator_is_closed_when_the_run_is_left(tiny_bundle: Path) -> None:
         for _ in model.embed(endless()):
             break
     assert closed == [True]
+
+
+def test_a_source_is_one_pass(model: vlj_edge.Model, recording: Path) -> None:
+    """A second pass would give nothing, and nobody would know why."""
+    frames = to_source(as_generator(read(recording)), RATE)
+    for source in (vlj_edge.open_source(recording), frames):
+        assert sum(1 for _ in source) > 4
+        with pytest.raises(vlj_edge.VljEdgeError, match="open it again"):
+            iter(source)
+        with pytest.raises(vlj_edge.VljEdgeError, match="open it again"):
+            list(model.embed(source))
