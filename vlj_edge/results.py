@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from base64 import b64encode
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -212,12 +213,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Moment:
-    """An interval of an indexed video that a search found.
+    """An interval of a stored video that a search found.
 
     Attributes:
-        file: absolute path of the video.
+        file: absolute path of the video; of a camera its name and the time.
         score: cosine of its nearest window to the query, -1..1.
         best_start, best_end: of that window.
+        thumbnail: a JPEG of it, at most 8 kB; None if none was stored.
 
     Example:
         >>> from vlj_edge import Moment
@@ -232,10 +234,17 @@ class Moment:
     score: float
     best_start: float
     best_end: float
+    thumbnail: bytes | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, in the order of the fields; the score has four decimals."""
-        return asdict(self) | {"score": round(self.score, 4)}
+        """Return plain JSON types, in the order of the fields; the score has four decimals, and the thumbnail is a
+        data: URI, which an <img> shows."""
+        return asdict(self) | {"score": round(self.score, 4), "thumbnail": _data_uri(self.thumbnail)}
+
+
+def _data_uri(jpeg: bytes | None) -> str | None:
+    """Return a JPEG as a data: URI."""
+    return None if jpeg is None else f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
 
 
 @dataclass

@@ -21,6 +21,7 @@ from ..video.recordings.image_files import images_in
 from ..video.uri import open_source
 from .moments import SeenWindow, Video, VideoMoments, arguments_of, merge_windows
 from .store import Store
+from .thumbnails import SmallPictures
 
 _JOIN_TIMEOUT = 5.0  # seconds to wait for cancelled threads
 _UNCHANGED_SECONDS = 2.0  # a file that changed more recently may still be being written
@@ -110,7 +111,7 @@ def encode_video(
     windows: list[SeenWindow] = []
     try:
         rate = model.manifest.clip.frames_per_second
-        source = open_source(path, sampled_at=rate, decoder=decoder, **arguments_of(video.reading))
+        source = SmallPictures(open_source(path, sampled_at=rate, decoder=decoder, **arguments_of(video.reading)))
     except VljEdgeError as error:
         return EncodedVideo(path, None, str(error), broken=_is_readable(video))
     try:
@@ -118,7 +119,9 @@ def encode_video(
             for item in items:
                 if cancelled():
                     return EncodedVideo(path, None, f"{path} was not looked at to its end")
-                windows.append(SeenWindow(item.window.start, item.window.end, item.embedding))
+                window = item.window
+                jpeg = source.thumbnail_at(window.centre) if item.encoded else None  # as only the first of a moment
+                windows.append(SeenWindow(window.start, window.end, item.embedding, jpeg))
                 if source.duration:
                     on_progress(min(1.0, source.seconds / source.duration))
     except VljEdgeError as error:

@@ -22,20 +22,26 @@ _LEAD = 2.0  # seconds read before a moment, for the frame that is shown at its 
 
 
 def write_thumbnail(moment: Moment, path: Path, reading: str = "", width: int = 320) -> None:
-    """Write the frame in the middle of a moment's best window as a JPEG, at most `width` pixels wide.
+    """Write the frame in the middle of a moment's best window as a JPEG, at most `width` pixels wide; its stored
+    thumbnail if the video is gone or has changed, or was never a file.
 
     Args:
         reading: how the video was read when it was indexed, see Video.
 
     Raises:
-        VljEdgeError: the video no longer exists or has changed, or the file cannot be written.
+        VljEdgeError: there is neither, or the file cannot be written.
     """
     middle = (moment.best_start + moment.best_end) / 2
-    with _open(moment, reading, middle) as source:
-        image = next(_shown(source, moment, middle, math.inf)).image
+    try:
+        with _open(moment, reading, middle) as source:
+            jpeg = encode_jpeg(next(_shown(source, moment, middle, math.inf)).image, width, quality=90)
+    except VljEdgeError:
+        if moment.thumbnail is None:
+            raise
+        jpeg = moment.thumbnail
     try:
         with atomic_write(path) as stream:
-            stream.write(encode_jpeg(image, width, quality=90))
+            stream.write(jpeg)
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be written ({error.strerror}): check the folder and the disk") from error
 

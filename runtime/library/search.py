@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -52,7 +53,7 @@ def _search(seen: Snapshot, embedding: Embedding, slack: float, top: int, exclud
         hits = seen.nearest(embedding, count, exclude)
         moments = merge_hits(hits, around, slack, top, [exclude] if exclude is not None else [])
         if len(moments) == top or len(hits) < count or count >= _MAX_HITS:
-            return moments
+            return [replace(each, thumbnail=seen.thumbnail(each.file, each.best_start)) for each in moments]
         count = min(4 * count, _MAX_HITS)  # too few moments: the hits belong to a few long ones
 
 
@@ -116,7 +117,7 @@ def embedding_at(model: Model, store: Store, video: str | Path, time: float) -> 
         VljEdgeError: the file does not exist, or ends before that time.
     """
     path = Path(video).absolute()
-    stored = store.embedding_at(str(path), time)
+    stored = store.embedding_at(str(video), time) or store.embedding_at(str(path), time)  # a camera has a name
     if stored is not None:
         return stored[1], stored[0]
     clip = model.manifest.clip

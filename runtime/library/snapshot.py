@@ -109,6 +109,15 @@ class Snapshot:
         vector = np.asarray(best["embedding"], np.float32)
         return Hit(path, best["start"], best["end"], 1.0), vector / max(float(np.linalg.norm(vector)), 1e-6)
 
+    def thumbnail(self, path: str, start: float) -> bytes | None:
+        """Return the JPEG of the moment that starts there (seconds); None if it has none."""
+        if not self._has("thumbnail"):
+            return None
+        with self._errors("cannot be read"):
+            found = self._table.search().where(f"path = {path_literal(path)} AND start = {start!r}")
+            rows = found.select(["thumbnail"]).limit(1).to_arrow().to_pylist()
+        return rows[0]["thumbnail"] if rows else None
+
     def _has(self, column: str) -> bool:
         return column in self._table.schema.names
 

@@ -20,7 +20,7 @@ from ...embedding.ask import answer_questions
 from ...embedding.classify import classify
 from ...embedding.labels import make_bank
 from ...library import search
-from .schemas import EmbeddedWindow, Embeddings, Moments, Problem
+from .schemas import EmbeddedWindow, Embeddings, FoundMoment, Moments, Problem
 from .state import ServerState, user_errors_as_422
 from .uploads import TookTooLong, check_time, full_disk_as_507, open_clip, receive_clip, temporary_folder
 
@@ -80,11 +80,8 @@ def library(server: ServerState) -> APIRouter:
             raise HTTPException(404, "there is no library to search: start the server with --store")
         with user_errors_as_422(), server.searches:
             moments = search(store, server.model.embed_text(text), top)
-        return Moments(
-            moments=[
-                replace(each, file=valid_unicode(Path(each.file).name), score=round(each.score, 4)) for each in moments
-            ]
-        )
+        named = (replace(each, file=valid_unicode(Path(each.file).name)) for each in moments)
+        return Moments(moments=[FoundMoment(**each.as_dict()) for each in named])
 
     return router
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vlj_edge.results import Moment, Narration
+from vlj_edge.results import Narration
 
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
@@ -83,10 +83,23 @@ class Saved(BaseModel):
     saved: str
 
 
+class FoundMoment(BaseModel):
+    """One moment of the library: the name of its video, its interval, and that of its nearest window, in seconds;
+    `thumbnail` is a data: URI of a JPEG, where one was stored."""
+
+    file: str
+    start: float
+    end: float
+    score: float
+    best_start: float
+    best_end: float
+    thumbnail: str | None
+
+
 class Moments(BaseModel):
     """Moments of the library, the nearest first."""
 
-    moments: list[Moment]
+    moments: list[FoundMoment]
 
 
 class EmbeddedWindow(BaseModel):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
+import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +27,7 @@ from vlj_edge.runtime.library.index import local_encoder
 from vlj_edge.runtime.library.moments import Hit, VideoMoments
 from vlj_edge.runtime.library.pictures import write_clip, write_thumbnail
 from vlj_edge.runtime.library.search import merge_hits
+from vlj_edge.runtime.library.thumbnails import MOST_BYTES, thumbnail
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.video.uri import open_source
 
@@ -121,7 +126,36 @@ def test_pictures_and_clips_show_the_moment(model: Model, store: Store, films: P
     assert frames[len(frames) // 2].image[..., 0].mean() > 200
     (films / "a.avi").unlink()
     with pytest.raises(VljEdgeError, match=r"a\.avi does not exist"):
-        write_thumbnail(moment, tmp_path / "none.jpg")
+        write_clip(moment, tmp_path / "none.mp4")
+    write_thumbnail(moment, tmp_path / "stored.jpg")
+    assert (tmp_path / "stored.jpg").read_bytes() == moment.thumbnail
+    with pytest.raises(VljEdgeError, match=r"a\.avi does not exist"):
+        write_thumbnail(replace(moment, thumbnail=None), tmp_path / "none.jpg")
+
+
+def test_every_moment_has_a_thumbnail_of_its_window(
+    model: Model, store: Store, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(index(store, local_encoder(model, QUERY), [films]))
+    for text, channel in (("blue", 0), ("green", 1), ("red", 2)):
+        [moment] = search(store, model.embed_text(text), top=1)
+        assert moment.thumbnail is not None and len(moment.thumbnail) <= MOST_BYTES
+        with PIL.Image.open(io.BytesIO(moment.thumbnail)) as picture:
+            assert picture.format == "JPEG" and picture.size == (64, 48)
+            colour = np.asarray(picture)[..., ::-1].mean((0, 1))
+        assert colour.argmax() == channel and colour.max() > 200 > 60 > np.sort(colour)[1]
+        shown = moment.as_dict()["thumbnail"]
+        assert base64.b64decode(shown.removeprefix("data:image/jpeg;base64,")) == moment.thumbnail
+
+
+@pytest.mark.parametrize("shape", [(1080, 1920), (4000, 30), (30, 4000), (1, 1), (2160, 3840), (161, 159)])
+def test_thumbnails_are_small_whatever_they_show(shape: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    jpeg = thumbnail(noise)
+    with PIL.Image.open(io.BytesIO(jpeg)) as picture:
+        picture.load()
+        assert max(picture.size) <= 128
+    assert len(jpeg) <= MOST_BYTES
 
 
 def test_with_an_index_the_nearest_are_those_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,7 @@ def test_recorded_windows_are_found(tiny_bundle: Path, make_video: Callable[...,
     assert 0 < station.channels["door"].counts()["predictor_runs"] <= len(store) <= 11, "less than windows"
     [red] = search(store, model.embed_text("red"), top=1)
     assert red.file == str(film) and red.score > 0.9 and (red.start, red.end) == (0, pytest.approx(3, abs=1))
+    assert red.thumbnail is not None and red.thumbnail[:2] == b"\xff\xd8"
     assert len(store) == len({hit.start for hit in store.nearest(model.embed_text("red"), 100)}), (
         "what was asked another question cannot be compared"
     )

@@ -238,6 +238,7 @@ def test_the_library_is_searched(serve: Serve, model: Model, make_video: Film, t
         assert answer.status_code == 200, answer.text
         moments = answer.json()["moments"]
         assert [moment["file"] for moment in moments] == ["blue.avi"] and moments[0]["score"] > 0.9
+        assert moments[0]["thumbnail"].startswith("data:image/jpeg;base64,")
         for wrong in ("", "?text=", "?text=%20", "?text=x&top=0", "?text=x&top=y", f"?text={'x' * 501}"):
             assert client.get(f"/api/search{wrong}").status_code == 422
     with serve().client() as client:

@@ -163,6 +163,7 @@ def test_the_library_is_searched(serve: Serve, model: Model, make_video: Film, p
     page.get_by_label("Description").fill("blue")
     page.get_by_role("button", name="Search").click()
     expect(page.locator("#search-results li")).to_contain_text("<img src=x>.avi", timeout=PATIENCE)
+    expect(page.locator("#search-results img")).to_have_js_property("naturalWidth", 64)
 
 
 def test_a_lost_connection_is_shown_and_comes_back(serve: Serve, browser: Browser) -> None:
