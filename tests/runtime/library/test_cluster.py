@@ -28,14 +28,14 @@ _WORKERS_THAT_WAIT = """
 import os, pathlib, signal, time
 from vlj_edge.runtime.library import cluster
 
-def encode(model, video, query, real=cluster.encode_video):
+def encode(model, video, *arguments, real=cluster.encode_video, **named):
     path = pathlib.Path(video.path)
     pathlib.Path(f"began-{os.getpid()}").write_text(path.name)
     if path.name.startswith("killer"):
         os.kill(os.getpid(), signal.SIGKILL)
     while not pathlib.Path("go").exists():
         time.sleep(0.02)
-    return real(model, video, query)
+    return real(model, video, *arguments, **named)
 
 cluster.encode_video = encode
 """
