@@ -27,6 +27,13 @@ def with_escapes(text: str) -> str:
     return text if text.isprintable() else re.sub(r"[^\n -~]", _escape, text.replace("\r", ""))
 
 
+def escape_unencodable(error: UnicodeError) -> tuple[str, int]:
+    """An error handler of codecs: what an encoding has not becomes an escape of JSON, in which it means the same."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_unit_escapes(character) for character in error.object[error.start : error.end]), error.end
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
@@ -39,5 +46,9 @@ def _escape(found: re.Match[str]) -> str:
     character = found[0]
     if character.isprintable() or character == "\t":
         return character.replace("\t", " ")
+    return _unit_escapes(character)
+
+
+def _unit_escapes(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))

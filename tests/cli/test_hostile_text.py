@@ -8,12 +8,13 @@ import json
 import logging
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.command import run_here
+from tests.cli.command import COMMAND, run_here
 from vlj_edge.cli.group import cli
 from vlj_edge.cli.say import JsonLogLines, LogLines, say, stderr_console, stdout_console, tell
 from vlj_edge.results import Narration
@@ -144,6 +145,23 @@ def test_json_is_exact(folder: Path, tiny_bundle: Path) -> None:
     run_here("index", ".", "--store", "store", "--bundle", tiny_bundle)
     found = run_here("search", "red", "--store", "store", "--json", "--bundle", tiny_bundle).stdout
     assert os.path.exists(json.loads(found.splitlines()[0])["file"])
+
+
+def test_a_wrong_level_of_the_log_is_one_line(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fastapi")
+    monkeypatch.setenv("VLJ_EDGE_LOG", EVIL.replace("\0", ""))
+    done = run_here("serve", "0", "--bundle", tiny_bundle)
+    assert done.returncode == 2 and "VLJ_EDGE_LOG" in done.stderr
+    check(done.stderr)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_json_is_exact_in_any_encoding(encoding: str, video: Path, tiny_bundle: Path) -> None:
+    labels = "caf\u00e9 \U0001f680,red"
+    call = ["classify", str(video), "--labels", labels, "--json", "--top", "2", "--bundle", str(tiny_bundle)]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([*COMMAND, *call], env=environment, capture_output=True, check=True)
+    assert "caf\u00e9 \U0001f680" in [guess["label"] for guess in json.loads(done.stdout)["guesses"]]
 
 
 PLACES: list[tuple[str, ...]] = [

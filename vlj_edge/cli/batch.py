@@ -146,7 +146,7 @@ def narrate_videos(
                 except VljEdgeError as error:  # texts of the part that was read are still written
                     broken = error
         path.parent.mkdir(parents=True, exist_ok=True)
-        refuse_overwriting("--out", path, videos)
+        refuse_overwriting("--out", path, [*videos, model.directory])
         write_whole(path, format_events(out.kind, events, run.totals.video_end))
         say(str(path))
         if broken is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import logging
 import os
@@ -11,6 +12,7 @@ import click
 
 from .. import VljEdgeError, __version__
 from ..errors import printable
+from ..json_text import escape_unencodable
 from ..loopback import reach_loopback_directly
 from .ask import ask
 from .build import build
@@ -64,9 +66,10 @@ def run(arguments: list[str] | None) -> int:
     """Run a command and return its exit code; errors and warnings are written to stderr, one line each."""
     reach_loopback_directly()
     _print_warnings()
+    codecs.register_error("vlj_edge.escape", escape_unencodable)
     for stream in (sys.stdout, sys.stderr):  # a file name may not be valid in the terminal's encoding
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="vlj_edge.escape")
     try:
         cli.main(arguments, prog_name="vlj-edge", standalone_mode=False)
     except click.ClickException as error:

@@ -319,7 +319,10 @@ def _set_up_logging(form: str) -> None:
         handler.setFormatter(JsonLogLines())
     else:
         handler.setFormatter(LogLines("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=os.environ.get("VLJ_EDGE_LOG", "INFO"), handlers=[handler], force=True)
+    level = os.environ.get("VLJ_EDGE_LOG", "INFO")
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+        raise click.UsageError(f"VLJ_EDGE_LOG is '{level}': set it to DEBUG, INFO, WARNING or ERROR")
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     ours = logging.getLogger("vlj_edge")  # its lines go to the log, with time and level, in --log-format
     ours.handlers.clear()
     ours.propagate = True
