@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlj_edge.bundle import FileSeal, Manifest, verify_file
+from vlj_edge.bundle import FileSeal, Manifest
 from vlj_edge.bundle.engine_cache import Receipt, RuntimeId, engine_sources, is_up_to_date, read_report, store_engine
+from vlj_edge.bundle.graph_files import unchanged, verify_graph
 from vlj_edge.cuda import cubins
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.memory import require_memory
@@ -81,7 +82,9 @@ def build_engines(
         again = not force and is_up_to_date(directory, manifest, name, runtime, options)
         if not again:
             progress(f"building {name} for {runtime.sm}")
-            _build(directory, manifest, name, trt, runtime, options)
+            with unchanged(directory, engine_sources(manifest, name)):
+                unsealed, plan = _build(directory, manifest, name, trt, runtime, options)
+            store_engine(directory, unsealed, memoryview(plan))
         report = read_report(directory, name, runtime)
         done.append(BuildResult(name=name, precision=manifest.engines[name].precision, again=again, **report))
     return done
@@ -89,11 +92,11 @@ def build_engines(
 
 def _build(
     directory: Path, manifest: Manifest, name: str, trt: TensorRtPackage, runtime: RuntimeId, options: dict[str, Any]
-) -> None:
+) -> tuple[Receipt, Any]:
+    """Return an engine and its receipt."""
     spec = manifest.engines[name]
-    sources = engine_sources(manifest, name)
-    path, *_ = [verify_file(directory, file, manifest) for file in sources]  # the graph; its weights are beside it
-    size = sum(manifest.files[file].bytes for file in sources)
+    path, *weights = verify_graph(directory, spec.file, manifest)
+    size = sum(each.stat().st_size for each in (path, *weights))
     require_memory(_MEMORY_PER_BYTE * size, f"building {name}", "close programs, or export it with --precision int4w")
     with tempfile.TemporaryDirectory() as scratch:
         if spec.plugins:
@@ -112,8 +115,7 @@ def _build(
             "unfolded": unfolded,
             "ours": len(plugin_layers(network)),
         }
-    unsealed = Receipt(name, "", FileSeal(0, ""), sources, options, runtime, report)
-    store_engine(directory, unsealed, memoryview(plan))
+    return Receipt(name, "", FileSeal(0, ""), engine_sources(manifest, name), options, runtime, report), plan
 
 
 def _serialise(

@@ -15,7 +15,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vlj_edge.bundle import EngineSpec, Manifest, TensorSpec, verify_file
+from vlj_edge.bundle import EngineSpec, Manifest, TensorSpec
+from vlj_edge.bundle.engine_cache import engine_sources
+from vlj_edge.bundle.graph_files import unchanged, verify_graph
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.memory import require_memory
 
@@ -135,20 +137,22 @@ def open_engine(
         request: fields of EngineRequest that have defaults.
 
     Raises:
-        VljEdgeError: a file does not match the manifest, its weights do not fit into memory, the backend is unknown or
-            not installed, it cannot load the file, or the file has other inputs and outputs than the manifest.
+        VljEdgeError: a file does not match the manifest or changes while it is loaded, its weights do not fit into
+            memory, the backend is unknown or not installed, it cannot load the file, or the file has other inputs and
+            outputs than the manifest.
     """
     load = importlib.import_module(backend_module(backend), __package__).load
-    engine: Engine = load(EngineRequest(directory, manifest, name, **request))
+    with unchanged(directory, engine_sources(manifest, name)):
+        engine: Engine = load(EngineRequest(directory, manifest, name, **request))
     return engine
 
 
 def verified_graph(request: EngineRequest) -> Path:
-    """Verify the ONNX file of an engine and its weights, and return its path.
+    """Verify the ONNX file of an engine and all files that hold its weights, and return its path.
 
     Raises:
-        VljEdgeError: a file does not match the manifest, the weights do not fit into memory, or the graph contains an
-            operator that only TensorRT runs.
+        VljEdgeError: a file does not match the manifest or is not in it, the weights do not fit into memory, or the
+            graph contains an operator that only TensorRT runs.
     """
     directory, manifest, file = request.directory, request.manifest, request.spec.file
     if request.spec.plugins:
@@ -156,12 +160,8 @@ def verified_graph(request: EngineRequest) -> Path:
             f"{directory / file} has this project's CUDA kernel in it, which TensorRT alone runs: export the bundle"
             " with --flavour native, or build it where TensorRT is (vlj-edge build)"
         )
-    path = verify_file(directory, file, manifest)
-    weights = file + ".data"
-    size = path.stat().st_size
-    # Present but not listed: verify_file refuses it, since a signed graph would otherwise read unsigned weights.
-    if weights in manifest.files or (directory / weights).exists():
-        size += verify_file(directory, weights, manifest).stat().st_size
+    path, *weights = verify_graph(directory, file, manifest)
+    size = sum(each.stat().st_size for each in (path, *weights))
     what = f"the {request.name} of {directory}"
     require_memory(size, what, "export it with --precision int8w or int4w, or close programs")
     return path

@@ -85,9 +85,17 @@ class BuiltEngine:
 
 
 def engine_sources(manifest: Manifest, name: str) -> dict[str, str]:
-    """Return the files of the bundle that an engine is built from, and their sha256."""
+    """Return the files of the bundle that an engine may be built from, and their sha256.
+
+    They are its graph, and every file that is neither another engine's graph or weights nor of another use: which of
+    them hold its weights, only the graph says, and the device that runs the engine need not have it.
+    """
     file = manifest.engines[name].file
-    return {part: manifest.files[part].sha256 for part in (file, f"{file}.data") if part in manifest.files}
+    others = {each.file for each in manifest.engines.values()} - {file}
+    others |= {f"{other}.data" for other in others} | {each.file for each in manifest.tokenizers.values()}
+    others |= {each for each in (manifest.captions, manifest.prefix) if each is not None}
+    weights = sorted(part for part in manifest.files if part not in others and part != file)
+    return {part: manifest.files[part].sha256 for part in (file, *weights)}
 
 
 def store_engine(directory: Path, receipt: Receipt, plan: memoryview | bytes) -> Path:

@@ -82,14 +82,18 @@ def verify_file(directory: Path, name: str, manifest: Manifest) -> Path:
 
 
 def verify_bundle(directory: Path) -> Manifest:
-    """Check every file of a bundle, and that it contains no others, except in `engines/`.
+    """Check every file of a bundle, and that it and its graphs use no others, except in `engines/`.
 
     Raises:
         VljEdgeError: a file does not match; the message names the first.
     """
+    from .graph_files import graph_files
+
     manifest = read_manifest(directory)
     for name in manifest.files:
         verify_file(directory, name, manifest)
+    for engine in manifest.engines.values():
+        graph_files(directory, engine.file, manifest)
     for path in sorted(directory.rglob("*")):
         inner = path.relative_to(directory)
         if inner.parts[0] == BUILT_ENGINES or inner.as_posix() == MANIFEST:
@@ -114,7 +118,7 @@ def _check_names(path: Path, manifest: Manifest) -> None:
     used += [tokenizer.file for tokenizer in manifest.tokenizers.values()]
     used += [name for name in (manifest.captions, manifest.prefix) if name is not None]
     for name in [*manifest.files, *used]:
-        if not _is_inside(name):
+        if not is_inside(name):
             raise VljEdgeError(f"{path} names {name!r}, which is no path inside the bundle: do not use this bundle")
     for name in used:
         if name not in manifest.files:
@@ -129,7 +133,7 @@ def _check_names(path: Path, manifest: Manifest) -> None:
         raise VljEdgeError(f"{path} lacks {', '.join(missing)}: export the bundle again")
 
 
-def _is_inside(name: str) -> bool:
+def is_inside(name: str) -> bool:
     """Whether a name is a plain relative path on every system that a bundle may be copied to."""
     path = PurePosixPath(name)
     leaves = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or not path.parts
