@@ -75,7 +75,7 @@ def measure(model: Recorder, streams: list[dict[str, Any]], gates: GateSettings)
             nearest = int(np.abs(times - middle).argmin())
             scores.append(cider.score(number, model.texts[nearest][2]))
             number += 1
-            inside = [known for centre, known, _ in model.texts if event["start"] <= centre <= event["end"]]
+            inside = [made_at for centre, made_at, _ in model.texts if event["start"] <= centre <= event["end"]]
             missed += not inside
             if inside:
                 after_start.append(min(inside) - event["start"])

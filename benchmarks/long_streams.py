@@ -53,14 +53,14 @@ def still_camera() -> dict[str, Any]:
     model = vlj_edge.load()
     started = time.process_time()
     run = model.narrate(Still(seconds))
-    said = [event.text for event in run]
+    texts = [event.text for event in run]
     cpu = time.process_time() - started
     return {
         "seconds": seconds,
         "cpu_seconds": round(cpu, 2),
         "share_of_one_core": round(cpu / seconds, 5),
         "encoder_runs": run.totals.encoder_runs,
-        "texts": len(said),
+        "texts": len(texts),
     }
 
 

@@ -55,24 +55,24 @@ def spread_like_nano(count: int, queries: int, folder: Path) -> None:
     for first in range(0, count, BLOCK):
         size = min(BLOCK, count - first)
         share = rng.uniform(0, 0.7, (size, 1)).astype(np.float32)
-        two = centred[rng.integers(0, len(centred), (2, size))]
+        pairs = centred[rng.integers(0, len(centred), (2, size))]
         noise = (rng.normal(size=(size, len(scale))).astype(np.float32) * scale / np.sqrt(len(centred))) @ axes
-        some = mean + two[0] * (1 - share) + two[1] * share + 0.25 * noise
-        rows[first : first + size] = some / np.linalg.norm(some, axis=1, keepdims=True)
+        mixed = mean + pairs[0] * (1 - share) + pairs[1] * share + 0.25 * noise
+        rows[first : first + size] = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
     texts = [text for group in meanings() for text in group]
     rng.shuffle(texts)
-    asked = [model.embed_text(text) for text in texts[:queries]]
-    asked += list(held_out[rng.permutation(len(held_out))[:queries]])
-    exact = np.zeros((len(asked), 0)), np.zeros((len(asked), 0), np.int64)
+    query_vectors = [model.embed_text(text) for text in texts[:queries]]
+    query_vectors += list(held_out[rng.permutation(len(held_out))[:queries]])
+    exact = np.zeros((len(query_vectors), 0)), np.zeros((len(query_vectors), 0), np.int64)
     for first in range(0, count, BLOCK):
-        cosines = np.stack(asked) @ rows[first : first + BLOCK].astype(np.float32).T
+        cosines = np.stack(query_vectors) @ rows[first : first + BLOCK].astype(np.float32).T
         best = np.argsort(-cosines, axis=1)[:, :TOP]
         exact = (
             np.hstack([exact[0], np.take_along_axis(cosines, best, 1)]),
             np.hstack([exact[1], best + first]),
         )
     order = np.argsort(-exact[0], axis=1)[:, :TOP]
-    np.save(folder / "q.npy", np.stack(asked))
+    np.save(folder / "q.npy", np.stack(query_vectors))
     np.save(folder / "g.npy", np.take_along_axis(exact[1], order, 1))
 
 
@@ -82,9 +82,9 @@ def our_store(rows: np.ndarray, folder: Path, build: bool) -> Query:
     if build:
         with Store(folder / "store", manifest, write=True) as store:
             for first in range(0, len(rows), BLOCK):
-                some = rows[first : first + BLOCK].astype(np.float32)
-                numbers = np.arange(first, first + len(some), dtype=np.float64)
-                store.put(VideoMoments(Video(f"/{first}", 0, 0), numbers, numbers + 1, some))
+                block = rows[first : first + BLOCK].astype(np.float32)
+                numbers = np.arange(first, first + len(block), dtype=np.float64)
+                store.put(VideoMoments(Video(f"/{first}", 0, 0), numbers, numbers + 1, block))
             store.compact()
     reader = Store(folder / "store", manifest)
 
@@ -102,8 +102,8 @@ def usearch_hnsw(rows: np.ndarray, folder: Path, build: bool) -> Query:
     if build:
         index = Index(ndim=rows.shape[1], metric="cos", dtype="f16", connectivity=16, expansion_add=64)
         for first in range(0, len(rows), BLOCK):
-            some = np.array(rows[first : first + BLOCK])
-            index.add(np.arange(first, first + len(some)), some, threads=2)
+            block = np.array(rows[first : first + BLOCK])
+            index.add(np.arange(first, first + len(block)), block, threads=2)
         index.save(str(path))
     found = Index.restore(str(path), view=True)
     found.expansion_search = 128
@@ -126,8 +126,8 @@ def sqlite_vec_bits(rows: np.ndarray, folder: Path, build: bool) -> Query:
     if build:
         database.execute(f"create virtual table moments using vec0(bits bit[{width}], +embedding blob)")
         for first in range(0, len(rows), BLOCK):
-            some = np.array(rows[first : first + BLOCK])
-            pairs = [(b.tobytes(), e.tobytes()) for b, e in zip(bits(some.astype(np.float32)), some, strict=True)]
+            block = np.array(rows[first : first + BLOCK])
+            pairs = [(b.tobytes(), e.tobytes()) for b, e in zip(bits(block.astype(np.float32)), block, strict=True)]
             with database:
                 database.executemany("insert into moments(bits, embedding) values(vec_bit(?), ?)", pairs)
 
@@ -156,12 +156,12 @@ def measure(data: Path, folder: Path, engine: Callable[[np.ndarray, Path, bool],
     half = len(queries) // 2
     for vector in queries[:: len(queries) // 10]:
         query(vector)
-    seconds, right = [], []
-    for vector, wanted in zip(queries, exact, strict=True):
+    seconds, recalls = [], []
+    for vector, expected in zip(queries, exact, strict=True):
         started = time.perf_counter()
         found = query(vector)
         seconds.append(time.perf_counter() - started)
-        right.append(len(set(found) & set(wanted.tolist())) / TOP)
+        recalls.append(len(set(found) & set(expected.tolist())) / TOP)
     whole = getattr(query, "whole", None)
     found: dict[str, Any] = {}
     if whole is not None:  # merged into moments, as vlj-edge search returns them
@@ -174,8 +174,8 @@ def measure(data: Path, folder: Path, engine: Callable[[np.ndarray, Path, bool],
         found["search_ms_p95"] = round(float(np.percentile(seconds_whole, 95)) * 1e3, 2)
     return found | {
         "megabytes_on_disk": round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6),
-        "recall_at_10_captions": round(float(np.mean(right[:half])), 4),
-        "recall_at_10_windows": round(float(np.mean(right[half:])), 4),
+        "recall_at_10_captions": round(float(np.mean(recalls[:half])), 4),
+        "recall_at_10_windows": round(float(np.mean(recalls[half:])), 4),
         "query_ms_p50": round(float(np.percentile(seconds, 50)) * 1e3, 2),
         "query_ms_p95": round(float(np.percentile(seconds, 95)) * 1e3, 2),
         "resident_megabytes_more": round(resident() - before),

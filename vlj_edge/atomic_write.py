@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all; and to what is no file, such as /dev/stdout or a named pipe, which stays."""
+"""Writing a file atomically, or to a pipe or device such as /dev/stdout, which is not replaced."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 def atomic_write(path: Path, kept_after: tuple[type[BaseException], ...] = ()) -> Iterator[IO[bytes]]:
     """Yield a binary stream whose content becomes the file at `path` when the block ends without an error.
 
-    After an error, or if the power fails, the file that was there before is unchanged. A file that is replaced keeps
-    its permissions, and a link still leads to it. What is no file gets the content when the block ends.
+    After an error, or if the power fails, the file that was there before is unchanged. A replaced file keeps its
+    permissions, and links to it stay valid. A pipe or device gets the content when the block ends.
 
     Args:
         kept_after: errors after which the content that was written until then becomes the file all the same.
@@ -54,7 +54,7 @@ def open_directly(path: Path) -> IO[bytes]:
 
 
 def is_no_file(path: Path) -> bool:
-    """Return whether there is something that cannot be replaced: a device, a pipe, /dev/stdout whatever it leads to."""
+    """Return whether a path cannot be replaced: a device, a pipe, or /dev/stdout."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
@@ -103,7 +103,7 @@ def _copied_to(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _take_permissions(descriptor: int, target: Path, shown: Path) -> None:
-    if not os.access(target, os.W_OK):  # which replacing it would pass over
+    if not os.access(target, os.W_OK):  # replacing it would ignore that
         raise PermissionError(13, os.strerror(13), str(shown))
     before = target.stat()
     with suppress(OSError):  # of another user

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-_JOINERS = "\u200c\u200d"  # letters of some scripts, and emoji, look otherwise without
+_JOINERS = "\u200c\u200d"  # some scripts and emoji need them
 _ADDRESS = re.compile(r"([A-Za-z][\w+.-]+):/{1,3}")  # as a path, it has one slash
 _SLIP = re.compile(r"\A(?:\w+:)?/{0,2}[^/]*:.*@", re.DOTALL)  # an address whose scheme is missing or misspelled
 _SHOWN = r"(?!\*{3}(?: \d+)?(?:[&;]|\Z))"  # not what was replaced already, in a name that has got a number
@@ -31,8 +31,8 @@ class VljEdgeError(Exception):
 
 
 def printable(text: str) -> str:
-    """Return a text that a terminal shows as one line and does not obey: line breaks become spaces, characters that
-    control it or the direction of writing "?", and bytes of file names that are not UTF-8 escapes.
+    """Return a text that is safe to print on one line of a terminal: line breaks become spaces, control characters and
+    those that change the direction of writing "?", and bytes of file names that are not UTF-8 escapes.
 
     >>> printable("a\\nb\\x07\\udcff.mp4")
     'a b?\\\\xff.mp4'
@@ -107,7 +107,7 @@ def without_credentials(uri: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Return a line with the addresses in it as without_credentials() returns them.
+    """Return a line in which without_credentials() was applied to every address.
 
     Each ends with a space, but not before an '@': a password may hold spaces.
 
@@ -120,7 +120,7 @@ def without_secrets(text: str) -> str:
 
 
 def without_pipeline_credentials(text: str) -> str:
-    """Return a GStreamer pipeline, or what GStreamer says of one, with users and passwords replaced.
+    """Return a GStreamer pipeline, or a message about one, with users and passwords replaced.
 
     >>> without_pipeline_credentials("rtspsrc location=rtsp://me:secret@door/1 user-pw=secret ! decodebin")
     'rtspsrc location=rtsp://***@door/1 user-pw=*** ! decodebin'

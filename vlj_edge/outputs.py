@@ -16,8 +16,8 @@ def refuse_overwriting(option: str, output: Path | int, inputs: Iterable[Path | 
     Args:
         option: for the message.
         output: a path, or an open file.
-        inputs: paths and open files; what does not exist is passed over. A bundle and a store stand for all that they
-            hold, other folders for nothing.
+        inputs: paths and open files; missing ones are ignored. A bundle or a store stands for all its files; other
+            folders are ignored.
 
     Raises:
         VljEdgeError: it is one of them.
@@ -46,12 +46,12 @@ def refuse_replacing(option: str, folder: Path, inputs: Iterable[Path]) -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Return whether all that a folder holds belongs together: a bundle, a store."""
+    """Return whether all files of a folder belong together, as in a bundle or a store."""
     return folder.is_dir() and any(path.name == "manifest.json" or path.suffix == ".lance" for path in folder.iterdir())
 
 
 def identity(file: Path | int) -> tuple[int, int] | None:
-    """Return device and inode; None of what is not there, a folder, a terminal or another device without content."""
+    """Return device and inode; None for a missing file, a folder, a terminal or another device without content."""
     try:
         found = os.stat(file)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Secrets that addresses take from the environment or a file, so that no command line or configuration holds them."""
+"""Secrets in addresses, read from the environment or a file, so that no command line or configuration contains them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 
 
 def with_variables(address: str) -> str:
-    """Return an address in which each ${NAME} is replaced by the environment's NAME, or where that is not set by the
-    content of the file that NAME_FILE names. What is no address stays as it is.
+    """Return an address in which each ${NAME} is replaced by the environment's NAME, or if that is not set, by the
+    content of the file that NAME_FILE names. Other texts stay unchanged.
 
-    Before an '@' and behind a '?', what is inserted is percent-encoded: passwords may hold anything. An address may be
-    a variable as a whole.
+    Before an '@' and after a '?', the value is percent-encoded, since passwords may contain anything. A variable may
+    also stand for a whole address.
 
     Raises:
         VljEdgeError: a variable is not set, or its file cannot be read.

@@ -27,27 +27,27 @@ from vlj_edge.bundle import MANIFEST, nano_bundle, seal  # noqa: E402
 def embeddings_of(video: Path, seconds: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the centres (n,), seconds, and embeddings (n, 384) of one window a second."""
     with vlj_edge.load() as model:
-        seen = list(model.embed(video, every_window=True))
-    centres = np.array([item.window.centre for item in seen])
+        items = list(model.embed(video, every_window=True))
+    centres = np.array([item.window.centre for item in items])
     chosen = np.unique([int(np.abs(centres - second).argmin()) for second in np.arange(1, seconds)])
-    return centres[chosen], np.stack([seen[i].embedding for i in chosen])
+    return centres[chosen], np.stack([items[i].embedding for i in chosen])
 
 
 def score(model: vlj_edge.Model, streams: list[dict[str, Any]]) -> dict[str, Any]:
-    """CIDEr of every event against the text nearest to its middle, and the time that a text takes."""
+    """Return CIDEr of every event against the text nearest to its middle, and the time that a text takes."""
     cider = Cider([event["captions"] for stream in streams for event in stream["events"]])
     scores, group, tokens, seconds, texts = [], [], 0, [], 0
     for number, stream in enumerate(streams):
-        said = []
+        decoded = []
         for embedding in stream["embeddings"]:
             started = time.perf_counter()
             text, runs = model.chain.decode(embedding)
             seconds.append(time.perf_counter() - started)
-            said.append(text)
+            decoded.append(text)
             tokens, texts = tokens + runs, texts + 1
         for event in stream["events"]:
             nearest = int(np.abs(stream["centres"] - (event["start"] + event["end"]) / 2).argmin())
-            scores.append(cider.score(len(scores), said[nearest]))
+            scores.append(cider.score(len(scores), decoded[nearest]))
             group.append(number)
     milliseconds = round(float(np.median(seconds)) * 1e3, 2)
     return {

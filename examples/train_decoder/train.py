@@ -60,7 +60,8 @@ def embed_texts(bundle: Path, texts: list[str]) -> Tensor:
 
 
 def embed_clips(bundle: Path, clips: Path) -> Tensor:
-    """float32 (windows, embedding), of the videos in a folder; nobody needs to have described them."""
+    """Return the embeddings of all windows of the videos in a folder, float32 (windows, embedding). They need no
+    texts."""
     model = vlj_edge.load(bundle)
     videos = sorted(path for path in clips.iterdir() if path.suffix.lower() in VIDEOS)
     if not videos:
@@ -70,7 +71,7 @@ def embed_clips(bundle: Path, clips: Path) -> Tensor:
 
 
 def make_decoder(llama: CausalLlama, embedding: int, rank: int) -> Decoder:
-    """The pretrained decoder, frozen but for its prefix and, with a rank, low-rank changes of the attention."""
+    """Return the pretrained decoder; only its prefix is trained and, with a rank, low-rank changes of the attention."""
     decoder = Decoder(replace(preset("vl-jepa-1.6b"), embedding=embedding, decoder=llama.config))
     decoder.load_state_dict(llama.state, strict=False)  # all but prefix_proj, which keeps its random start
     with torch.no_grad():  # a unit embedding should become as long as a token's
@@ -86,7 +87,7 @@ def make_decoder(llama: CausalLlama, embedding: int, rank: int) -> Decoder:
 
 
 def token_rows(llama: CausalLlama, texts: list[str], longest: int) -> tuple[Tensor, Tensor]:
-    """int64 (texts, n), ended and padded, and the bool mask of what counts."""
+    """Return token ids with end and padding, int64 (texts, n), and the bool mask of tokens that count in the loss."""
     rows = [[*llama.tokenizer.encode(text, add_special_tokens=False).ids[: longest - 1], llama.end] for text in texts]
     width = max(map(len, rows))
     ids = torch.tensor([row + [llama.end] * (width - len(row)) for row in rows])
@@ -94,22 +95,23 @@ def token_rows(llama: CausalLlama, texts: list[str], longest: int) -> tuple[Tens
 
 
 def gaps(seen: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
-    """What the embeddings of clips have beside the text nearest to them, which is all that tells a clip from its text.
+    """Return the difference between the embedding of each clip and that of its nearest text, and that text.
 
-    float32 (windows, embedding), in units of the part that is text; and int64 (windows,), that text.
+    The difference is float32 (windows, embedding), relative to the part along the text; the text's index int64
+    (windows,).
     """
     along, nearest = (seen @ texts.T).max(dim=-1)
-    along = along.clamp(min=0.3)[:, None]  # a clip that no text describes would be all gap
+    along = along.clamp(min=0.3)[:, None]  # otherwise a clip that no text describes would give a huge difference
     return seen / along - texts[nearest], nearest
 
 
 def bridged(
     chosen: Tensor, texts: Tensor, gap: tuple[Tensor, Tensor] | None, most: float, generator: torch.Generator
 ) -> Tensor:
-    """The embeddings of the chosen texts as a predictor might have given them: unit vectors (chosen, embedding).
+    """Return the embeddings of the chosen texts as a predictor might give them: unit vectors (chosen, embedding).
 
-    A predictor in doubt answers with a mean of several texts, so each is mixed with one that resembles it. Then comes
-    what it adds by itself: the gap of a clip whose text resembles this one, otherwise a random direction.
+    A predictor in doubt gives a mean of several texts, so each is mixed with a similar one. Then a predictor's own
+    deviation is added: the difference of a clip whose text is similar, otherwise a random direction.
     """
     count, own = len(chosen), texts[chosen]
     likeness = (SHARPNESS * own @ texts.T).scatter(1, chosen[:, None], -torch.inf)

@@ -23,14 +23,14 @@ class BrokenVideos:
         self.table = database.open_table(_TABLE) if _TABLE in database.list_tables().tables else None
 
     def all(self) -> dict[Video, str]:
-        """Return what is known of files as they were when they were read."""
+        """Return the known broken files, in the state in which they were read."""
         rows = self.table.to_arrow().to_pylist() if self.table is not None else []
         problems = [row.pop("problem") for row in rows]
         videos = [Video(**row)._replace(path=real_path(row["path"])) for row in rows]
         return dict(zip(videos, problems, strict=True))
 
     def remember(self, video: Video, problem: str) -> None:
-        """Remember that a file is broken, in place of what was known of it before."""
+        """Remember that a file is broken, replacing an earlier entry."""
         arrow = require("pyarrow", "store")
         fields = [("path", arrow.string()), ("size", arrow.int64()), ("modified", arrow.int64())]
         fields += [("reading", arrow.string())]
@@ -44,6 +44,6 @@ class BrokenVideos:
         replace.execute(rows)
 
     def forget(self, path: str) -> None:
-        """Forget what is known of a file."""
+        """Forget a file."""
         if self.table is not None and self.table.count_rows(f"path = {path_literal(path)}"):
             self.table.delete(f"path = {path_literal(path)}")

@@ -34,7 +34,7 @@ class EncodedVideo:
     Attributes:
         moments: its moments; None if nothing of it could be read.
         problem: why it could not be read, or not to its end; one line.
-        broken: it is the file's own fault that nothing of it could be read.
+        broken: whether nothing could be read because the file itself is broken.
     """
 
     path: Path
@@ -76,7 +76,7 @@ def stat_video(path: Path, reading: str = "") -> Video:
     """Return the path, size and modification time of a file, which show whether it has changed.
 
     Args:
-        reading: what of it is read, and how; see reading_of().
+        reading: the part that is read and how; see reading_of().
 
     Raises:
         VljEdgeError: the file does not exist, or cannot be read.
@@ -177,7 +177,7 @@ def local_encoder(
                     seen.put(encode_video(own, video, query, stop.is_set, partial(on_progress, video), decoder))
             except Empty:
                 pass
-            except BaseException as error:  # raised again where the results are used
+            except BaseException as error:  # raised again in the caller's thread
                 seen.put(error)
 
         threads = [threading.Thread(target=work, args=(own,), daemon=True) for own in models]

@@ -21,7 +21,7 @@ def one_line(what: str, remedy: str, afterwards: str = "") -> Iterator[None]:
 
     Args:
         what: what cannot be done.
-        remedy: what to do where the reason says no better.
+        remedy: what to do if the reason contains no better advice.
         afterwards: the state in which the failure leaves the store.
     """
     try:

@@ -1,4 +1,4 @@
-"""Videos and their moments: what is stored, and what is found."""
+"""The types of stored videos and moments, and of search hits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def reading_of(part: Part, rotate: int = 0) -> str:
 
 
 def arguments_of(reading: str) -> dict[str, Any]:
-    """Return the arguments of open_source() from which reading_of() made this."""
+    """Return the arguments of open_source() that reading_of() was given."""
     found: dict[str, Any] = json.loads(reading or "{}")
     return found
 
@@ -104,8 +104,8 @@ def path_literal(path: str) -> str:
 
 
 def stored_path(path: str) -> str:
-    """Return an absolute path as UTF-8 text: a byte of its names that is none becomes //xFF, which no path contains
-    behind its first character."""
+    """Return an absolute path as UTF-8 text: a byte that is not valid UTF-8 becomes //xFF, which no absolute path
+    contains after its first character."""
     return re.sub("[\udc80-\udcff]", lambda found: f"//x{ord(found[0]) - 0xDC00:02x}", path)
 
 

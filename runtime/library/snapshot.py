@@ -1,4 +1,4 @@
-"""Read one version of a store: whatever is written meanwhile, all answers are of that version."""
+"""Read one version of a store: all answers come from that version, even while a writer changes the store."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Webhook:
             raise self._status_error(error.code) from None
         except urllib.error.URLError as error:
             raise self._connection_error(error.reason) from None
-        except ValueError:  # raised by urllib for what the server wrote
+        except ValueError:  # urllib raises it for a malformed response
             raise EventRefused(f"{self._server} redirects to an address that is none: look at the server") from None
         except (OSError, http.client.HTTPException) as error:
             raise self._connection_error(error) from None
@@ -114,7 +114,7 @@ class _SameServer(urllib.request.HTTPRedirectHandler):
 
 
 def _origin(url: str) -> str:
-    """Return scheme, host and port of an address; of one that is ill-formed, what is its own alone."""
+    """Return scheme, host and port of an address; for an ill-formed one, a value that equals no other."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)

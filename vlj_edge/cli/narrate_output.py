@@ -42,7 +42,7 @@ def format_totals(name: str, totals: Totals, source: Source, as_json: bool) -> s
 def format_counts(name: str, counts: dict[str, Any], as_json: bool) -> str:
     """Return the last line for one of several sources."""
     if as_json:
-        # the other counts describe a station that runs for long
+        # the other counts are for long-running stations
         fields = {key: value for key, value in counts.items() if key != "events" and not key.startswith("delay_")}
         return json_text({"totals": {"source": name} | fields})
     return (

@@ -1,4 +1,4 @@
-"""The files that commands write: which options name them, that none is an input, and how results get into them."""
+"""The files that commands write: the options that name them, the check that none is an input, and writing results."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ..errors import SourceBrokeOff, VljEdgeError
 
 
 class OutputPath(click.Path):
-    """The type of every option that names what a command writes; all other values may name inputs.
+    """The type of every option that names an output; all other values may name inputs.
 
-    In a folder, files get names of their own; what writes them checks these.
+    Files in an output folder are checked where they are written.
     """
 
     def __init__(self, file_okay: bool = True, dir_okay: bool = False) -> None:
@@ -30,11 +30,11 @@ class OutputPath(click.Path):
 
 output_file = OutputPath()
 output_folder = OutputPath(file_okay=False, dir_okay=True)
-RESULTS_STAY_AFTER = (KeyboardInterrupt, SourceBrokeOff)  # what was found until then is a result as well
+RESULTS_STAY_AFTER = (KeyboardInterrupt, SourceBrokeOff)  # results until then are kept
 
 
 def with_outputs_checked(command: click.Command) -> click.Command:
-    """Return the command, which from now on refuses to overwrite its inputs before it does anything."""
+    """Return the command with a check, before it starts, that it overwrites none of its inputs."""
     callback = command.callback
     assert callback is not None
 
@@ -48,7 +48,7 @@ def with_outputs_checked(command: click.Command) -> click.Command:
 
 
 def files_named_by(value: object) -> Iterator[Path | int]:
-    """Yield the files and folders that the value of an option or argument may mean, whether they exist or not: as a
+    """Yield the files and folders that a value on the command line may name, whether or not they exist: as a
     path, NAME=SOURCE, file:// URI, pattern, VIDEO@TIME or folder of videos; 0 for stdin."""
     from vlj_edge.runtime.video.paths import path_of
     from vlj_edge.runtime.video.recordings.stdin import pipe_options
@@ -62,7 +62,7 @@ def files_named_by(value: object) -> Iterator[Path | int]:
     if not isinstance(value, (str, Path)):
         return
     uri = name_and_uri(str(value))[1]
-    with suppress(VljEdgeError, ValueError):  # what cannot be read is refused later
+    with suppress(VljEdgeError, ValueError):  # unreadable values are refused later
         if pipe_options(uri) is not None:
             yield 0
         path = path_of(with_variables(uri))
@@ -75,7 +75,7 @@ def files_named_by(value: object) -> Iterator[Path | int]:
 
 
 def refuse_overwriting_inputs(outputs: Iterable[tuple[str, Path]], inputs: Iterable[object]) -> None:
-    """Check that what a command writes is nothing that it reads.
+    """Check that a command writes none of the files that it reads.
 
     Args:
         outputs: option and path of each.
@@ -94,11 +94,11 @@ def refuse_overwriting_inputs(outputs: Iterable[tuple[str, Path]], inputs: Itera
     files = list(files_named_by(list(inputs)))
     for option, path in outputs:
         refuse_overwriting(option, path, files)
-    refuse_overwriting("the redirection of", 1, files)  # with >>, since > has emptied it already
+    refuse_overwriting("the redirection of", 1, files)  # only with >>, since > has emptied it already
 
 
 def all_written(name: str | None, path: Path, values: dict[str, Any]) -> list[Path]:
-    """Return the files that an option makes a command write: of a log that begins anew at a size, the old ones too."""
+    """Return the files that an option makes a command write, with the old files of a rotated log."""
     rotated = range(1, 6) if name == "log" and values.get("log_bytes") else ()
     return [path, *(path.with_name(f"{path.name}.{number}") for number in rotated)]
 
@@ -137,7 +137,7 @@ def _check(command: click.Command, values: dict[str, Any]) -> None:
     from ..bundle import nano_bundle
 
     outputs: list[tuple[str, Path]] = []
-    inputs: list[object] = [nano_bundle()]  # which is read where no other is named
+    inputs: list[object] = [nano_bundle()]  # the default input
     for parameter in command.params:
         value = values.get(parameter.name or "")
         kind = parameter.type
