@@ -45,8 +45,9 @@ class Event:
 class Sink(Protocol):
     """Takes events one at a time. All calls but interrupt() come from one thread.
 
-    A sink may also have `missed`, the number of events that it accepted but did not deliver; `last_error`,
-    one line; and a method interrupt(), callable from any thread, that makes a write() in progress end soon.
+    A sink may also have `pending`, the number of events that it accepted and that are not acknowledged yet; `missed`,
+    the number of those that it accepted but did not deliver; `last_error`, one line; and a method interrupt(), callable
+    from any thread, that makes a write() in progress end soon.
     """
 
     def write(self, event: Event) -> None:

@@ -6,6 +6,7 @@ While the broker cannot be reached, a limited number of events wait for it.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
 import sys
@@ -25,6 +26,7 @@ from .base import Event, split_address
 
 CLOSING_SECONDS = 3.0  # to wait for acknowledgements
 LONGEST_PAUSE = 30  # between two attempts to connect, seconds
+_LOG = logging.getLogger(__name__)
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -48,7 +50,7 @@ class Mqtt:
 
     Attributes:
         missed: events that were not acknowledged when this was closed.
-        last_error: why there is no connection, one line; None if there is one.
+        last_error: why there is no connection, or no acknowledgement, one line; None if there is.
 
     Raises:
         VljEdgeError: paho-mqtt is not installed, or the address or the certificates cannot be used.
@@ -60,7 +62,7 @@ class Mqtt:
         paho = require("paho.mqtt.client", "mqtt")
         broker = _parse_address(with_variables(url))
         self.missed = 0
-        self.last_error: str | None = None
+        self.last_error: str | None = f"{broker.shown} does not answer"
         self._broker, self._most, self._discovery = broker, most_queued, discovery.strip("/")
         self._full = int(paho.MQTT_ERR_QUEUE_SIZE)
         # Held while publishing. _on_publish does not take it, since paho calls that with its own lock held.
@@ -69,7 +71,7 @@ class Mqtt:
         self._texts: dict[str, str] = {}  # the last text, by slug
         self._waiting: set[int] = set()  # message ids of events without an acknowledgement
         self._acknowledged: deque[int] = deque()
-        self._closed = False
+        self._closed, self._logged = False, ""
         self._client = paho.Client(
             paho.CallbackAPIVersion.VERSION2, client_id=f"vlj-edge-{_slug(broker.base)}-{secrets.token_hex(4)}"
         )
@@ -97,18 +99,31 @@ class Mqtt:
             self._waiting.add(sent.mid)
             self._remove_acknowledged()
 
+    @property
+    def pending(self) -> int:
+        """Number of events that were written and wait for the broker's acknowledgement."""
+        with self._lock:
+            self._remove_acknowledged()
+            return len(self._waiting)
+
     def close(self) -> None:
         """See Sink. Waits a few seconds at most for acknowledgements."""
         if self._closed:
             return
         self._closed = True
         self._await_acknowledgements(CLOSING_SECONDS)
-        self.missed = len(self._waiting)
+        with self._lock:
+            self.missed = len(self._waiting)
+            self._waiting.clear()
+        if self.missed and self.last_error is None:
+            self.last_error = f"{self._broker.shown} has not acknowledged them within {CLOSING_SECONDS:g} s"
         if self._client.is_connected():
             sent = self._client.publish(f"{self._broker.base}/status", "offline", qos=1, retain=True)
             with self._lock:
                 self._waiting = {sent.mid}
             self._await_acknowledgements(CLOSING_SECONDS)
+            with self._lock:
+                self._waiting.clear()
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -129,8 +144,11 @@ class Mqtt:
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            self.last_error = f"{self._broker.shown} refuses the connection: {reason}"
+            self._fail(f"{self._broker.shown} refuses the connection: {reason}")
             return
+        self._logged = ""
+        if self.last_error is not None:
+            _LOG.info("%s is connected", self._broker.shown)
         with self._lock:
             self.last_error = None
             client.publish(f"{self._broker.base}/status", "online", qos=1, retain=True)
@@ -140,11 +158,16 @@ class Mqtt:
 
     def _on_connect_fail(self, client: Any, userdata: Any) -> None:
         error = sys.exc_info()[1]  # paho calls this while it handles the error, without passing it
-        self.last_error = f"{self._broker.shown} cannot be reached: {getattr(error, 'strerror', None) or error}"
+        self._fail(f"{self._broker.shown} cannot be reached: {getattr(error, 'strerror', None) or error}")
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
-        if not self._closed and self.last_error is None:
-            self.last_error = f"{self._broker.shown} has gone: {reason}"
+        if not self._closed:
+            self._fail(self.last_error or f"{self._broker.shown} has gone: {reason}")
+
+    def _fail(self, line: str) -> None:
+        if line != self._logged:
+            _LOG.warning("%s: events wait for it", line)
+        self._logged = self.last_error = line
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         self._acknowledged.append(mid)

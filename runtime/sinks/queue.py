@@ -3,6 +3,7 @@ sinks."""
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -13,6 +14,7 @@ from vlj_edge.errors import VljEdgeError, without_secrets
 
 from .base import Event, EventRefused, Sink
 
+_LOG = logging.getLogger(__name__)
 CLOSING_SECONDS = 10.0  # for the sink's own close(), after the queue was emptied or dropped
 
 
@@ -28,6 +30,8 @@ class SinkQueue:
 
     Attributes:
         failed: number of errors of the sink; with `retry` an event may fail several times and still arrive.
+
+    That the sink fails, works again, or has lost events is logged once each time.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class SinkQueue:
         self._current: Event | None = None  # being delivered, and no longer in the queue
         self._delivered = self._missed = self._failures_in_a_row = 0
         self._error: str | None = None
+        self._failing = False
         self._not_before = 0.0  # time.monotonic() of the next attempt
         self._deadline: float | None = None  # time.monotonic(), set by close()
         self._drained = threading.Event()  # every event was delivered or counted as missed
@@ -57,7 +62,7 @@ class SinkQueue:
         """Queue an event, without waiting for the sink. After close() it is counted as missed."""
         with self._changed:
             if self._deadline is not None:
-                self._missed += 1
+                self._miss(1)
                 return
             self._queue.append(event)
             self._drop_oldest()
@@ -79,13 +84,13 @@ class SinkQueue:
         self._thread.join(CLOSING_SECONDS if self._current is None else 0.5)
 
     def state(self) -> dict[str, Any]:
-        """Return plain JSON types: name, queued (with the one in delivery), delivered, missed, last_error."""
+        """Return plain JSON types: name, queued (with those in delivery), delivered, missed, last_error."""
         with self._changed:
-            lost = int(getattr(self._sink, "missed", 0))
+            lost, pending = int(getattr(self._sink, "missed", 0)), int(getattr(self._sink, "pending", 0))
             return {
                 "name": self._name,
-                "queued": len(self._queue) + (self._current is not None and not self._drained.is_set()),
-                "delivered": self._delivered - lost,
+                "queued": len(self._queue) + (self._current is not None and not self._drained.is_set()) + pending,
+                "delivered": max(self._delivered - lost - pending, 0),
                 "missed": self._missed + lost,
                 "last_error": _safe_line(getattr(self._sink, "last_error", None)) or self._error,
             }
@@ -130,12 +135,15 @@ class SinkQueue:
                 return
             if error is None:
                 self._delivered += 1
+                if self._failing:
+                    _LOG.info("%s works again", self._name)
+                self._failing = False
             elif again:
                 self._queue.appendleft(event)
                 self._drop_oldest()  # which is this one if the queue is full by now
                 self._not_before = time.monotonic() + self._pause()
             else:
-                self._missed += 1
+                self._miss(1)
             self._failures_in_a_row = self._failures_in_a_row + 1 if again else 0
 
     def _record_failure(self, error: Exception) -> None:
@@ -144,6 +152,9 @@ class SinkQueue:
         with self._changed:
             self.failed += 1
             self._error = line
+            if not self._failing:
+                _LOG.warning("%s fails: %s", self._name, line)
+            self._failing = True
 
     def _pause(self) -> float:
         """Return the seconds to wait before the next attempt."""
@@ -154,7 +165,12 @@ class SinkQueue:
     def _drop_oldest(self) -> None:
         while len(self._queue) > self._capacity:
             self._queue.popleft()
-            self._missed += 1
+            self._miss(1)
+
+    def _miss(self, count: int) -> None:
+        if count and self._retry and len(str(self._missed + count)) > len(str(self._missed or "")):
+            _LOG.warning("%s has lost %d of the texts", self._name, self._missed + count)  # and again at 10, 100, ...
+        self._missed += count
 
     def _give_up(self) -> None:
         """Count the remaining events as missed, once."""

@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import re
+import threading
 import urllib.error
 import urllib.request
 from typing import IO
@@ -16,6 +17,7 @@ from vlj_edge.loopback import is_loopback
 from vlj_edge.variables import with_variables
 
 from .base import Event, EventRefused, split_address
+from .webhook_connection import Connections
 
 _TRY_LATER = (408, 429)  # Request Timeout, Too Many Requests
 
@@ -29,12 +31,13 @@ class Webhook:
     Args:
         url: http:// or https://; ${NAME} in it stands for the environment's NAME, see with_variables().
         timeout: seconds to wait for the server at each step.
+        deadline: seconds for a delivery in all, redirects included.
 
     Raises:
         VljEdgeError: the address cannot be used.
     """
 
-    def __init__(self, url: str, timeout: float = 5.0) -> None:
+    def __init__(self, url: str, timeout: float = 5.0, deadline: float = 15.0) -> None:
         url = with_variables(url)
         host, port = _server(url)
         parts = urlsplit(url)
@@ -44,20 +47,43 @@ class Webhook:
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-        self._timeout = timeout
+        self._timeout, self._deadline = timeout, deadline
+        self._connections = Connections()
         # A proxy is the environment's; it cannot reach what listens on this machine.
         proxies = urllib.request.ProxyHandler({} if is_loopback(host) else None)
-        self._opener = urllib.request.build_opener(proxies, _SameServer)
+        self._opener = urllib.request.build_opener(proxies, _SameServer, self._connections)
 
     def write(self, event: Event) -> None:
         """See Sink.
 
         Raises:
-            VljEdgeError: no connection, no answer in time, or an error of the server (5xx).
+            VljEdgeError: no connection, no answer (2xx) in time, or an error of the server (5xx).
             EventRefused: the server refuses the event (4xx), or redirects to another server.
         """
         data = json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
         request = urllib.request.Request(self._url, data, self._headers, method="POST")
+        self._connections.allow()
+        timer = threading.Timer(self._deadline, self._connections.cut, [f"no answer within {self._deadline:g} s"])
+        timer.start()
+        try:
+            self._post(request)
+        except VljEdgeError:
+            if self._connections.cut_because is None:
+                raise
+        finally:
+            timer.cancel()
+            timer.join()
+        if self._connections.cut_because is not None:  # also if the beginning of an answer came
+            raise self._connection_error(self._connections.cut_because)
+
+    def interrupt(self) -> None:
+        """Cut a delivery. Callable from any thread."""
+        self._connections.cut("no answer before the end")
+
+    def close(self) -> None:
+        """See Sink."""
+
+    def _post(self, request: urllib.request.Request) -> None:
         try:
             self._opener.open(request, timeout=self._timeout).close()
         except urllib.error.HTTPError as error:
@@ -69,9 +95,6 @@ class Webhook:
             raise EventRefused(f"{self._server} redirects to an address that is none: look at the server") from None
         except (OSError, http.client.HTTPException) as error:
             raise self._connection_error(error) from None
-
-    def close(self) -> None:
-        """See Sink."""
 
     def _status_error(self, code: int) -> VljEdgeError:
         if code >= 500 or code in _TRY_LATER:

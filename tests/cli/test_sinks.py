@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import run_here, vlj_edge
+from tests.runtime.sinks.servers import server, silent
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
+from vlj_edge.runtime.sinks import mqtt
 from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.video.recordings.files import VideoFile
 
@@ -41,6 +43,21 @@ def test_a_webhook_that_cannot_be_reached_is_reported_and_stops_nothing(
     done = run_here("narrate", video, "--bundle", tiny_bundle, "--webhook", "http://me:secret@127.0.0.1:9/x")
     assert done.returncode == 1 and len(done.stdout.splitlines()) == 4
     assert "warning: webhook missed 3 of the texts" in done.stderr and "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--mqtt", "--webhook"])
+def test_a_server_that_never_answers_has_lost_every_text(
+    video: Path, tiny_bundle: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "CLOSING_SECONDS", 0.2)
+    monkeypatch.setattr(SinkQueue.close, "__defaults__", (0.2,))
+    with server(silent) as port:
+        place = f"127.0.0.1:{port}/home"
+        address = f"mqtt://{place}" if option == "--mqtt" else f"http://{place}"
+        done = run_here("narrate", video, "--bundle", tiny_bundle, option, address)
+    assert done.returncode == 1 and len(done.stdout.splitlines()) == 4
+    assert f"warning: {option[2:]} missed 3 of the texts" in done.stderr and "not delivered (3)" in done.stderr
+    assert str(port) in done.stderr and "answer" in done.stderr
 
 
 def test_a_webhook_gets_every_text(video: Path, tiny_bundle: Path) -> None:

@@ -141,14 +141,16 @@ def _run(
             on_error=partial(logging.error, "%s: %s"),
         )
         host = options.get("host", "127.0.0.1")
-        app = build_app(station, broadcaster, ServerOptions(token, **names, **_page_options(model, options)))
+        app = build_app(station, broadcaster, ServerOptions(token, *names, **_page_options(model, options)))
         _reload_on_hangup(station, read_sources)
         with _listen(host, options.get("port", 8765)) as listening:
             _serve_until_stopped(app, host, listening, station, broadcaster)
 
 
-def _names_and_proxies(options: dict[str, Any], token: str | None) -> dict[str, tuple[str, ...]]:
-    """Return the names that a request may call this server by, and the proxies that may say by which it was called."""
+def _names_and_proxies(
+    options: dict[str, Any], token: str | None
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the names that a request may call this server by: its own, and those of proxies; and the trusted proxies."""
     from vlj_edge.runtime.service.http.app import LOCAL_HOSTS
     from vlj_edge.runtime.service.http.forwarded import LOOPBACK, check_hosts, check_networks
 
@@ -163,7 +165,7 @@ def _names_and_proxies(options: dict[str, Any], token: str | None) -> dict[str, 
     hosts = LOCAL_HOSTS if host in _LOCAL or allowed else ("*",)
     if host not in _LOCAL:
         hosts += (f"[{host}]" if ":" in host else host,)
-    return {"hosts": hosts, "allowed_hosts": allowed, "trusted_proxies": proxies}
+    return hosts, allowed, proxies
 
 
 def _listen(host: str, port: int) -> socket.socket:

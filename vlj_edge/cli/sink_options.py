@@ -77,8 +77,9 @@ def warn_of_missed_events(queues: list[SinkQueue]) -> int:
     lost = 0
     for queue in queues:
         state = queue.state()
-        if state["missed"]:
+        missed = state["missed"] + state["queued"]  # after close() nothing is delivered any more
+        if missed:
             reason = f": {state['last_error']}" if state["last_error"] else ""
-            tell(f"warning: {state['name']} missed {state['missed']} of the texts{reason}")
-            lost += state["missed"] if state["name"] != "say" or state["last_error"] else 0
+            tell(f"warning: {state['name']} missed {missed} of the texts{reason}")
+            lost += missed if state["name"] != "say" or state["last_error"] else 0
     return lost

@@ -20,7 +20,7 @@ from .images import BOUNDARY
 from .metrics import make_registry
 from .readings import channel_problem, memory_megabytes
 from .redact import safe_line
-from .schemas import Health, LastNarration, PowerReading, Problem, Saved, SettingsChange, SourceState, State
+from .schemas import Health, LastNarration, PowerReading, Problem, Saved, SettingsChange, SinkState, SourceState, State
 from .state import ServerState, user_errors_as_422
 from .streaming import StreamingResponse
 
@@ -99,6 +99,7 @@ def state(server: ServerState) -> APIRouter:
             store=server.options.store is not None,
             saves=server.options.save is not None,
             sources=[_source_state(server, name, channel) for name, channel in server.channels.items()],
+            sinks=[_sink_state(sink.state()) for sink in server.station.sinks],
         )
 
     @router.get("/metrics", response_class=Response, responses=_content("text/plain"))
@@ -177,6 +178,11 @@ def change_thresholds(now: GateSettings, first: GateSettings, given: dict[str, A
         above = max(original.forget_above, below, at_rest)
         meaning = replace(meaning, speak_below_at_rest=at_rest, forget_above=above)
     return replace(now, meaning=meaning)
+
+
+def _sink_state(state: dict[str, Any]) -> SinkState:
+    error = state["last_error"]
+    return SinkState(**state | {"last_error": None if error is None else safe_line(error)})
 
 
 def _source_state(server: ServerState, name: str, channel: Channel) -> SourceState:

@@ -63,6 +63,16 @@ class PowerReading(BaseModel):
     source: str
 
 
+class SinkState(BaseModel):
+    """A destination of texts: how many wait for it, were delivered, and were lost."""
+
+    name: str
+    queued: int
+    delivered: int
+    missed: int
+    last_error: str | None
+
+
 class State(BaseModel):
     """The state of the server and of all its sources."""
 
@@ -75,6 +85,7 @@ class State(BaseModel):
     store: bool
     saves: bool
     sources: list[SourceState]
+    sinks: list[SinkState]
 
 
 class Saved(BaseModel):

@@ -209,7 +209,8 @@ def test_without_a_broker_the_bound_holds_and_all_is_counted() -> None:
     for number in range(25):
         queue.put(event(number))
     wait_for(lambda: queue.failed == 15)
-    assert queue.state()["delivered"] == 10 and queue.state()["missed"] == 15
+    wait_for(lambda: queue.state()["queued"] == 10)
+    assert queue.state()["delivered"] == 0 and queue.state()["missed"] == 15
     assert queue.state()["last_error"] and "geheim" not in queue.state()["last_error"]
     queue.close()
     state = queue.state()
