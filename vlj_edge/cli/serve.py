@@ -42,6 +42,7 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 _LIMIT = click.FloatRange(min=0)
 _KEEP_DAYS, _KEEP_GB = 30.0, 10.0
 _SHUTDOWN_SECONDS = 3  # for open connections
+_Texts = tuple[str, ...]
 
 
 @click.command(short_help="Narrate cameras until stopped, with a page to watch and an API.", epilog=SOURCE)
@@ -147,10 +148,8 @@ def _run(
             _serve_until_stopped(app, host, listening, station, broadcaster)
 
 
-def _names_and_proxies(
-    options: dict[str, Any], token: str | None
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Return the names that a request may call this server by: its own, and those of proxies; and the trusted proxies."""
+def _names_and_proxies(options: dict[str, Any], token: str | None) -> tuple[_Texts, _Texts, _Texts]:
+    """Return names that a request may call this server by: its own, and those of a proxy; and the trusted proxies."""
     from vlj_edge.runtime.service.http.app import LOCAL_HOSTS
     from vlj_edge.runtime.service.http.forwarded import LOOPBACK, check_hosts, check_networks
 
