@@ -11,6 +11,7 @@ from vlj_edge.results import Narration
 
 from ..video.recordings.files import VideoFile
 from ..video.recordings.film import film
+from ..video.recordings.image_files import ImageFiles
 from ..video.source import Frame, Source, WrappedSource
 from .console import one_line
 from .text_overlay import with_text
@@ -31,7 +32,8 @@ def write_film(source: Source, narrations: Sequence[Narration], path: Path, offs
     """
     begins = [round(narration.centre, 3) for narration in narrations]  # SRT has milliseconds
     texts = ["", *(one_line(narration.text) for narration in narrations)]
-    start, sound = (source.part.start, source.sound()) if isinstance(source, VideoFile) else (0.0, None)
+    start = source.part.start if isinstance(source, VideoFile | ImageFiles) else 0.0
+    sound = source.sound() if isinstance(source, VideoFile) else None
     with source, closing(sound) if sound else nullcontext(), film(path, source.period, sound) as writer:
         for frame in source:
             time = frame.time + offset

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Clip, Preprocess
 
+from .part import check_ends
 from .preprocess import CpuPreprocessor, crop_and_resize
 from .sampling import samples, windows
 from .source import Source
@@ -25,9 +26,10 @@ def spread_clips(
     Each is float32 [1, frames, 3, crop, crop], normalised.
 
     Raises:
-        VljEdgeError: the source cannot be read, or has no frame.
+        VljEdgeError: the source cannot be read, has no frame, or has no end.
     """
     with source if isinstance(source, Source) else open_source(source, sampled_at=clip.frames_per_second) as opened:
+        check_ends(opened)
         cropped = samples(opened, clip, partial(crop_and_resize, preprocess=preprocess), opened.period)
         found = [frames for _, frames in windows(cropped, clip)]
     if not found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from .source import Frame, Source, WrappedSource
 
 ImageTimes: TypeAlias = Literal["rate", "file", "exif"]
 
+_LONGEST = 1e9  # seconds, three decades: no recording begins later
 _LATE = 1.0  # seconds by which the last frames of a live source may be late
 
 
@@ -48,7 +48,7 @@ class Part:
         check_number("start", start)
         if end is not None:
             check_number("end", end)
-        if not 0 <= start < math.inf or (end is not None and not end > start):
+        if not 0 <= start <= _LONGEST or (end is not None and not end > start):
             until = "the end" if end is None else f"{end:g} s"
             raise VljEdgeError(f"the part from {start:g} s to {until} holds nothing: give 0 <= start < end")
         check_rate(rate)
@@ -63,6 +63,16 @@ class Part:
         """Return how many seconds of a source of that duration are read; None if unknown."""
         ends = [end for end in (duration, self.end) if end is not None]
         return max(0.0, min(ends) - self.start) if ends else None
+
+
+def check_ends(source: Source) -> None:
+    """Refuse a live source that no part ends.
+
+    Raises:
+        VljEdgeError: it is one.
+    """
+    if source.live and not isinstance(source, LiveUntil):
+        raise VljEdgeError(f"{source.shown} is live and has no end: give one, such as --duration 30s")
 
 
 def check_rate(frames_per_second: float | None, name: str = "frames_per_second") -> None:
@@ -104,7 +114,8 @@ class LiveUntil(WrappedSource):
         """See Source."""
         for frame in self._source:
             if self._timer is None:
-                self._timer = threading.Timer(max(0.0, self._end - frame.time) + _LATE, self._source.interrupt)
+                seconds = min(max(0.0, self._end - frame.time), _LONGEST)
+                self._timer = threading.Timer(seconds + _LATE, self._source.interrupt)
                 self._timer.daemon = True
                 self._timer.start()
             if frame.time >= self._end - 1e-6:

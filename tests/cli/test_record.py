@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
-from tests.cli.command import vlj_edge
+from tests.cli.command import run_here, vlj_edge
 from tests.cli.srt import read_srt
 from tests.runtime.films import ffmpeg, needs_ffmpeg, pictures, probe, times
 from vlj_edge.cli.record import Recorded
@@ -106,6 +107,18 @@ def test_ctrl_c_while_the_film_is_written_leaves_nothing(tiny_bundle: Path, tmp_
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130 and "Traceback" not in process.stderr.read()
     assert os.listdir(tmp_path) == ["noise.mp4"]
+
+
+@needs_ffmpeg
+def test_the_film_of_a_part_of_a_folder_of_images_begins_with_the_part(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(12):
+        Image.new("RGB", (64, 48), (255, 0, 0)).save(tmp_path / "images" / f"{number}.png")
+    done = run_here(
+        "narrate", tmp_path / "images", "--bundle", tiny_bundle, "--start", "1", "--record", tmp_path / "film.mp4"
+    )
+    assert done.returncode == 0, done.stderr
+    assert times(tmp_path / "film.mp4") == pytest.approx([number / 4 for number in range(8)], abs=1e-3)
 
 
 @needs_ffmpeg

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..presets import Clip
 
+_LONGEST = 1e9  # seconds
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
 
 
@@ -33,11 +34,14 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 
             return value
         text = str(value).strip()
         with_unit = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|min|h|)", text)
-        if with_unit is not None:
-            return float(with_unit[1]) * _UNITS[with_unit[2]]
         clock = re.fullmatch(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:\.\d*)?)", text)
-        if clock is not None:
-            return int(clock[1] or 0) * 3600 + int(clock[2]) * 60 + float(clock[3])
+        seconds = float("inf")
+        if with_unit is not None:
+            seconds = float(with_unit[1]) * _UNITS[with_unit[2]]
+        elif clock is not None:
+            seconds = float(clock[1] or 0) * 3600 + float(clock[2]) * 60 + float(clock[3])
+        if seconds <= _LONGEST:
+            return seconds
         self.fail(f"'{text}' is no time: write 90, 90s, 500ms, 1.5min, 1:30 or 0:01:30", param, ctx)
 
 

@@ -56,6 +56,7 @@ def profile(
     from vlj_edge.runtime.profiling import report
     from vlj_edge.runtime.profiling.probe import Probe
     from vlj_edge.runtime.profiling.profile import compare_profiles, profile
+    from vlj_edge.runtime.video.part import check_ends
     from vlj_edge.runtime.video.synthetic import SyntheticSource
 
     from ..bundle import read_manifest
@@ -64,7 +65,11 @@ def profile(
     directory, source = _bundle_and_source(bundle, source, part)
 
     def opened() -> Source:
-        return part.open(source, read_manifest(directory).clip) if source else SyntheticSource()
+        if not source:
+            return SyntheticSource()
+        found = part.open(source, read_manifest(directory).clip)
+        check_ends(found)
+        return found
 
     gates = NO_GATES if every_window else None
     if against is not None:

@@ -103,6 +103,10 @@ def serve(sources: tuple[str, ...], config: Path | None, verbose: bool, part: Pa
     options = file.options | {name: value for name, value in given.items() if value not in (None, ())}
     if not sources and not file.source_names:
         raise click.UsageError("name a SOURCE, or a --config with [[source]]")
+    if not sources and part != PartOptions():
+        raise click.UsageError(
+            "--start and the options after it are for a SOURCE here: name one, or set them in --config"
+        )
     token = _read_token(options)
     with Model(Path(options["bundle"]) if "bundle" in options else nano_bundle()) as model:
         report_backend(model.backend, verbose)

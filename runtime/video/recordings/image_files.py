@@ -51,6 +51,7 @@ class ImageFiles(Source):
 
     Attributes:
         bad: number of files that could not be read so far.
+        part: the part that is read.
 
     Raises:
         VljEdgeError: none can be read, or a file has no time.
@@ -59,7 +60,7 @@ class ImageFiles(Source):
     rereadable = True
 
     def __init__(self, paths: Sequence[Path], part: Part | None = None) -> None:
-        part = part or Part()
+        self.part = part = part or Part()
         self._stop, self._last_fault = threading.Event(), ""
         self.bad, self._count = 0, len(paths)
         times = _times(paths, part)

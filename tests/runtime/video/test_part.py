@@ -45,6 +45,15 @@ def test_a_live_source_ends_with_the_first_frame_behind_its_part() -> None:
         assert [frame.time for frame in source] == [0.0, 0.5]
 
 
+def test_no_end_is_too_far_away() -> None:
+    source = LiveUntil(Stalling([0.0]), 1e300)
+    frames = iter(source)
+    assert next(frames).time == 0.0
+    source.interrupt()
+    assert list(frames) == []
+    source.close()
+
+
 def test_closing_leaves_no_thread() -> None:
     before = set(threading.enumerate())
     source = LiveUntil(Stalling([0.0, 0.25]), 3600.0)

@@ -108,7 +108,7 @@ def test_a_rate_that_cannot_be_is_refused(make_video: Callable[..., Path], rate:
         open_source(make_video([((0, 0, 255), 1)]), frames_per_second=rate)
 
 
-@pytest.mark.parametrize(("start", "end"), [(float("nan"), None), (0, float("nan")), (-1, None), (2, 1)])
+@pytest.mark.parametrize(("start", "end"), [(float("nan"), None), (0, float("nan")), (-1, None), (2, 1), (1e13, None)])
 def test_a_part_that_cannot_be_is_refused(make_video: Callable[..., Path], start: float, end: float | None) -> None:
     with pytest.raises(VljEdgeError, match="start < end"):
         open_source(make_video([((0, 0, 255), 1)]), start=start, end=end)
