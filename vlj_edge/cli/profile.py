@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,21 +57,11 @@ def profile(
     from vlj_edge.runtime.profiling import report
     from vlj_edge.runtime.profiling.probe import Probe
     from vlj_edge.runtime.profiling.profile import compare_profiles, profile
-    from vlj_edge.runtime.video.part import check_ends
-    from vlj_edge.runtime.video.synthetic import SyntheticSource
 
-    from ..bundle import read_manifest
     from ..errors import VljEdgeError
 
     directory, source = _bundle_and_source(bundle, source, part)
-
-    def opened() -> Source:
-        if not source:
-            return SyntheticSource()
-        found = part.open(source, read_manifest(directory).clip)
-        check_ends(found)
-        return found
-
+    opened = partial(_open, source, part, directory)
     gates = NO_GATES if every_window else None
     if against is not None:
         if html or trace_to or as_md:
@@ -98,6 +89,24 @@ def profile(
             say(line)
     else:
         _print(found)
+
+
+def _open(source: str | None, part: PartOptions, bundle: Path) -> Source:
+    """Open a source that ends; None: the synthetic one."""
+    from vlj_edge.runtime.video.part import check_ends
+    from vlj_edge.runtime.video.synthetic import SyntheticSource
+
+    from ..bundle import read_manifest
+
+    if source is None:
+        return SyntheticSource()
+    opened = part.open(source, read_manifest(bundle).clip)
+    try:
+        check_ends(opened)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 def _bundle_and_source(first: str | None, second: str | None, part: PartOptions) -> tuple[Path, str | None]:
