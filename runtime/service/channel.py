@@ -293,7 +293,8 @@ class Channel:
     def _report(
         self, settings: SourceSettings, frames: SourceRun, bank: LabelBank | None, report: WindowReport
     ) -> None:
-        live = self._source is None or self._source.source.live
+        source = None if self._source is None else self._source.source
+        live = source is None or (source.live and not isinstance(source, PacedSource))
         self._context.on_report(ReportedWindow(settings, time.time(), report, frames.offset, live, self.latest_image))
         if bank is not None and report.embedding is not None:
             self.label = bank.labels[int((bank.embeddings @ report.embedding).argmax())]

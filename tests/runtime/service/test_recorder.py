@@ -28,12 +28,15 @@ from vlj_edge.runtime.video.part import Part
 QUERY = "what colour is it"
 
 
-def test_recorded_windows_are_found(tiny_bundle: Path, make_video: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("real_time", [False, True])
+def test_recorded_windows_are_found(
+    tiny_bundle: Path, make_video: Callable[..., Path], tmp_path: Path, real_time: bool
+) -> None:
     model = Model(tiny_bundle)
     film = make_video([(RED, 3), (BLUE, 3)])
     recorder = Recorder(Store(tmp_path / "seen", model.manifest, QUERY, write=True), QUERY, pause=0.05)
     sources = [SourceSettings("door", str(film), QUERY), SourceSettings("other", str(film), "describe")]
-    station = Station(model, sources, on_report=recorder.add)
+    station = Station(model, sources, on_report=recorder.add, real_time=real_time)
     station.start()
     station.wait(0.01)
     station.stop()
