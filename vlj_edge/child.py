@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -19,3 +20,27 @@ def python_command(module: str) -> tuple[str, ...]:
         f" sys.path.append({package!r}); from {module} import main; main()"
     )
     return (sys.executable, "-c", program)
+
+
+def limit_this_process(memory: int, seconds: int | None = None) -> None:
+    """Limit what a process that decodes bytes from outside may take, and let it be the first to go for lack of memory.
+
+    Beyond the limits, an allocation fails, and the system ends the process.
+
+    Args:
+        memory: bytes that it may allocate. (Not its address space, of which drivers reserve much and use little.)
+        seconds: of processor time; None: any, for what runs for ever.
+    """
+    with suppress(OSError):  # not Linux, or a sandbox
+        Path("/proc/self/oom_score_adj").write_text("900")
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return
+    limits = [(resource.RLIMIT_DATA, memory), (resource.RLIMIT_CORE, 0)]
+    if seconds is not None:
+        limits.append((resource.RLIMIT_CPU, seconds))
+    for kind, limit in limits:
+        _, hard = resource.getrlimit(kind)
+        most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (most, most))

@@ -19,15 +19,14 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from vlj_edge.errors import VljEdgeError
 
-from ...video.decoding.pyav import open_container, picture_stream
+from ...video.recordings.untrusted import UntrustedFile
 from ...video.source import Frame, Source, WrappedSource
-from ...video.uri import open_source
 
 _MAX_FIELD_BYTES = 32_768  # of all fields together
 _MAX_PARTS = 16
 _MAX_UPLOAD_SECONDS = 600.0
 _LEAST_RATE = 4096  # bytes a second, on average
-_MAX_SIDE, _MAX_PIXELS = 3840, 3840 * 2160
+_TOO_LONG = "the clip takes longer than it may: send a shorter one"
 _WRITE_SIZE = 1 << 18  # bytes written at once
 
 # A file whose first bytes are not those of a video is never opened: given a playlist, FFmpeg would open the files that
@@ -45,6 +44,7 @@ _SIGNATURES = (
     (0, b"FLV\x01", ".flv"),
     (0, b"OggS", ".ogv"),
 )
+_BEGINNINGS = {".ts": b"\x47", ".avi": b"RIFF"}
 
 
 class TookTooLong(VljEdgeError):
@@ -204,7 +204,7 @@ def _identify(incoming: Path) -> Path:
     with incoming.open("rb") as file:
         head = file.read(512)
     for offset, mark, suffix in _SIGNATURES:
-        if head[offset : offset + len(mark)] == mark and (suffix != ".ts" or head[:1] == b"\x47"):
+        if head[offset : offset + len(mark)] == mark and head.startswith(_BEGINNINGS.get(suffix, b"")):
             return incoming.rename(incoming.with_name(f"clip{suffix}"))
     raise HTTPException(
         422, "the clip is in no supported video format: send MP4, MOV, MKV, WebM, AVI, MPEG, FLV or Ogg"
@@ -212,20 +212,20 @@ def _identify(incoming: Path) -> Path:
 
 
 def open_clip(clip: Path, until: float, closing: threading.Event) -> Source:
-    """Return the frames of a clip; reading fails with TookTooLong after `until` or once `closing` is set.
+    """Return the frames of a clip, which a process of its own decodes; reading fails with TookTooLong after `until` or
+    once `closing` is set.
 
     Args:
         until: a time.monotonic().
 
     Raises:
-        VljEdgeError: the clip cannot be read, or its frames are too large.
+        VljEdgeError: the clip cannot be read, or takes more memory than it may.
     """
-    with open_container(clip, "the clip") as container:
-        codec = picture_stream(container, "the clip").codec_context
-        width, height = codec.width, codec.height
-    if max(width, height) > _MAX_SIDE or width * height > _MAX_PIXELS:
-        raise VljEdgeError(f"the clip's frames are {width}x{height}: send a clip of at most 3840x2160")
-    return _TimedSource(open_source(clip), until, closing)
+    check_time(until, closing)
+    try:
+        return _TimedSource(UntrustedFile(clip, "the clip", until, closing), until, closing)
+    except TimeoutError:
+        raise TookTooLong(_TOO_LONG) from None
 
 
 class _TimedSource(WrappedSource):
@@ -237,16 +237,19 @@ class _TimedSource(WrappedSource):
 
     def frames(self) -> Iterator[Frame]:
         """See Source."""
-        for frame in self._source:
-            check_time(self._until, self._closing)
-            yield frame
+        try:
+            for frame in self._source:
+                check_time(self._until, self._closing)
+                yield frame
+        except TimeoutError:
+            raise TookTooLong(_TOO_LONG) from None
         self.incomplete = self._source.incomplete
 
 
 def check_time(until: float, closing: threading.Event) -> None:
     """Raises TookTooLong: `until` has passed or `closing` is set."""
     if time.monotonic() > until or closing.is_set():
-        raise TookTooLong("the clip takes longer than it may: send a shorter one")
+        raise TookTooLong(_TOO_LONG)
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:

@@ -15,11 +15,18 @@ from .camera_address import CameraAddress
 from .shared_frames import SharedFrame, SharedFrames, create_shared_memory
 
 _LONGEST_GROUP = 120.0  # seconds with packets but no picture after which a stream counts as without pictures
+_MEMORY = 3 << 30  # bytes that a reader may allocate: a stream of 8K takes about 1 GB
 _CLOSING = 0.4  # seconds to wait for a killed process, and for a thread that reads from it
 
 
 class ReaderProcess:
     """The parent's side of one reader process. kill() and close() may be called from any thread, repeatedly.
+
+    Args:
+        every: minimum seconds between two frames.
+        command: the command line of the process.
+        limits: arguments of limit_this_process().
+        on_request: the process reads a frame for each call of request(), and drops none.
 
     Attributes:
         period: nominal seconds between two frames, as reported by the source.
@@ -30,7 +37,14 @@ class ReaderProcess:
         bad: number of frames that could not be decoded, as of the last call of next().
     """
 
-    def __init__(self, address: CameraAddress, every: float, command: Sequence[str]) -> None:
+    def __init__(
+        self,
+        address: CameraAddress,
+        every: float,
+        command: Sequence[str],
+        limits: dict[str, int] | None = None,
+        on_request: bool = False,
+    ) -> None:
         self.period, self.bad = 1 / 30, 0
         self.warning: str | None = None
         self.decoder: str | None = None
@@ -51,6 +65,7 @@ class ReaderProcess:
             "every": every,
             "polled": 4 * every,
             "parent": os.getpid(),
+            "limits": limits or {"memory": _MEMORY},
         }
         with ExitStack() as on_error, ExitStack() as childs_ends:
             memory = create_shared_memory()
@@ -70,8 +85,13 @@ class ReaderProcess:
             )
             on_error.callback(self._end_process)
             assert self._process.stdin is not None
-            with suppress(BrokenPipeError), self._process.stdin as stdin:  # it has died already, which next() reports
-                stdin.write(json.dumps(request).encode())
+            self._requests = self._process.stdin
+            on_error.callback(self._end_requests)
+            with suppress(BrokenPipeError):  # it has died already, which next() reports
+                self._requests.write(json.dumps(request).encode() + b"\n")
+                self._requests.flush()
+            if not on_request:
+                self._end_requests()
             self._resources = on_error.pop_all()
 
     def __del__(self) -> None:
@@ -111,6 +131,12 @@ class ReaderProcess:
                         on_waiting()
         return None
 
+    def request(self) -> None:
+        """Ask for the next frame."""
+        with suppress(OSError, ValueError):  # it has died, or this is closed: next() says so
+            self._requests.write(b".")
+            self._requests.flush()
+
     def kill(self) -> None:
         """Kill the process, which ends a wait in next()."""
         self._process.kill()
@@ -129,6 +155,10 @@ class ReaderProcess:
         self.kill()
         with suppress(subprocess.TimeoutExpired):  # it hangs in a driver
             self._process.wait(_CLOSING)
+
+    def _end_requests(self) -> None:
+        with suppress(OSError):  # a byte for a process that has died
+            self._requests.close()
 
     def _read_lines(self) -> None:
         raw = os.read(self._pipe, 65536)

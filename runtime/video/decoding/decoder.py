@@ -10,7 +10,7 @@ from typing import Any
 
 from .deinterlace import Deinterlacer
 from .picture_decoder import DecoderChoice, PictureDecoder
-from .pyav import import_av, picture_stream
+from .pyav import MOST_PIXELS, import_av, picture_stream
 
 _LOOKAHEAD = 20  # packets; a picture is shown at most 16 later than it is stored (H.264, A.3.1)
 _DISTANT = 3600.0  # seconds; a larger jump of times is an error in the file, or the place where two files were joined
@@ -38,6 +38,7 @@ class Decoder:
             pictures of H.264, HEVC, MPEG-2). The others are the same.
         frames_per_second: the pictures' rate in place of their own times.
         choice: see PictureDecoder.
+        most_pixels: of a picture; larger ones cannot be decoded.
 
     Attributes:
         by: name of the decoder.
@@ -64,15 +65,17 @@ class Decoder:
         sampled_at: float | None = None,
         frames_per_second: float | None = None,
         choice: DecoderChoice = "software",
+        most_pixels: int = MOST_PIXELS,
     ) -> None:
         self._container, self._sampled_at, self._forced_rate = container, sampled_at, frames_per_second
         self._stream = picture_stream(container, shown)
         self._codec = self._stream.codec_context
         self._codec.thread_type = "AUTO"
         self._codec.thread_count = 1  # the other cores run the engines
-        self._is_mjpeg = self._codec.name == "mjpeg"
+        self._is_mjpeg, options = self._codec.name == "mjpeg", {"max_pixels": str(most_pixels)}
         if self._is_mjpeg:  # one packet is one picture; FFmpeg would fill damaged ones with grey
-            self._codec.options = {"err_detect": "explode"}
+            options["err_detect"] = "explode"
+        self._codec.options = options
         timeless = container.start_time is None  # such as raw H.264, whose guessed rate is that of the pictures
         self.rate_is_assumed = timeless and not (frames_per_second or self._codec.framerate)
         average, guessed = self._stream.average_rate, self._stream.guessed_rate

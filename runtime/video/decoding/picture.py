@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..source import Image
-from .pyav import import_av
+from .pyav import MOST_PIXELS, import_av
 
 
 class PictureConverter:
@@ -33,12 +33,14 @@ class PictureConverter:
         Its width is changed if its pixels are not square: `pixel_aspect` is their width by their height. The display
         matrix of the first picture, with which phones rotate or mirror a video, is applied in quarter turns.
         """
-        width = max(1, round(picture.width * pixel_aspect))
+        width, height = max(1, round(picture.width * pixel_aspect)), picture.height
+        if pixel_aspect > 1 and width * height > MOST_PIXELS:  # square pixels by less height in place of more width
+            width, height = picture.width, max(1, round(picture.height / pixel_aspect))
         with self._scaling:
             if self._has_matrix is None:
                 self._matrix = _display_matrix(self._like() or picture)
                 self._has_matrix = self._matrix is not None
-            scaled = self._scaler.reformat(picture, width=width, format="bgr24", interpolation="BICUBIC")
+            scaled = self._scaler.reformat(picture, width=width, height=height, format="bgr24", interpolation="BICUBIC")
         image: Image = scaled.to_ndarray()
         return image if self._matrix is None else _displayed(image, self._matrix)
 

@@ -14,6 +14,7 @@ from ..interruptible import Interruptible
 
 # What a local file may refer to. FFmpeg opens what a playlist or a session description names: never the network.
 LOCAL_PROTOCOLS = "file,crypto,data,pipe"
+MOST_PIXELS = 8192 * 4352  # of a picture, which is 8K; FFmpeg checks it at each one, before it allocates memory
 
 
 class UnreadableError(VljEdgeError):
@@ -61,7 +62,8 @@ def open_container(place: Path | str | Any, shown: str, options: dict[str, str] 
     av = import_av()
     if not isinstance(place, Path | str | Interruptible):
         place = Interruptible(place)
-    options = {"protocol_whitelist": LOCAL_PROTOCOLS if isinstance(place, Path) else "none"} | (options or {})
+    local = LOCAL_PROTOCOLS if isinstance(place, Path) else "none"
+    options = {"protocol_whitelist": local, "max_pixels": str(MOST_PIXELS)} | (options or {})
     playlist: Any = place
     if hasattr(playlist, "io_open"):
         options |= playlist.options
@@ -78,7 +80,12 @@ def open_container(place: Path | str | Any, shown: str, options: dict[str, str] 
     try:
         if isinstance(place, Interruptible):
             place.check()
-        picture_stream(container, shown)
+        codec = picture_stream(container, shown).codec_context
+        if codec.width * codec.height > int(options["max_pixels"]):
+            raise VljEdgeError(
+                f"{shown} has pictures of {codec.width}x{codec.height}, which is too large: make them smaller with"
+                f" ffmpeg -i {Path(shown).name} -vf scale=1920:-2 small.mp4"
+            )
     except BaseException:
         container.close()
         raise

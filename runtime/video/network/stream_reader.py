@@ -12,7 +12,7 @@ from ..cameras.reader_output import ReaderOutput
 from ..decoding.deinterlace import Deinterlacer
 from ..decoding.picture import PictureConverter
 from ..decoding.picture_decoder import DecoderChoice, PictureDecoder
-from ..decoding.pyav import UnreadableError, import_av, open_container, picture_stream
+from ..decoding.pyav import MOST_PIXELS, UnreadableError, import_av, open_container, picture_stream
 from .address import STREAM_PROTOCOLS, NetworkAddress
 from .http_body import HttpBody
 from .http_source import open_http
@@ -101,6 +101,7 @@ def _publish(container: Any, shown: str, output: ReaderOutput, choice: DecoderCh
     stream = picture_stream(container, shown)
     codec = stream.codec_context
     codec.thread_type, codec.thread_count = "SLICE", 0  # frame threads would add delay
+    codec.options = {"max_pixels": str(MOST_PIXELS)}
     codec.flags |= import_av().codec.context.Flags.low_delay
     decoder = PictureDecoder(stream, shown, choice, lambda line: _warn(output, line))
     convert, decoder_name = PictureConverter(lambda: decoder.like).to_bgr, None

@@ -14,10 +14,11 @@ from vlj_edge.errors import VljEdgeError
 from ..decoding.decoder import Decoder
 from ..decoding.picture import PictureConverter
 from ..decoding.picture_decoder import log_decoder
-from ..decoding.pyav import open_container
+from ..decoding.pyav import MOST_PIXELS, open_container
 from ..interruptible import Interruptible
 from ..part import Part
 from ..source import Frame, Source
+from .mp4_samples import check_samples
 from .sound import Sound, open_sound
 
 ASSUMED_RATE = 25.0  # frames a second, as FFmpeg assumes of raw formats
@@ -41,6 +42,7 @@ class VideoFile(Source):
         options: FFmpeg's, see open_container().
         again: opens an object like `place` again; None: it can be read only once.
         form: FFmpeg's name of the format of a file without times or sound, such as mjpeg; None: it is detected.
+        most_pixels: of a picture; larger ones are not decoded.
 
     Attributes:
         part: the part that is read.
@@ -59,6 +61,7 @@ class VideoFile(Source):
         options: dict[str, str] | None = None,
         again: Callable[[], Any] | None = None,
         form: str | None = None,
+        most_pixels: int = MOST_PIXELS,
     ) -> None:
         self._shown, self.part = shown or str(place), part or Part()
         self._place = place if isinstance(place, Path) else Interruptible(place)
@@ -71,10 +74,13 @@ class VideoFile(Source):
         self._reading = threading.Lock()
         self._decoder: Any = None
         arguments = {"format": form} if form is not None else {}
-        self._container = open_container(self._place, self._shown, options, **arguments)
+        if isinstance(self._place, Path):
+            check_samples(self._place, self._shown)
+        limited = {"max_pixels": str(most_pixels)} | (options or {})
+        self._container = open_container(self._place, self._shown, limited, **arguments)
         try:
             self._decoder = Decoder(
-                self._container, self._shown, sampled_at, self.part.frames_per_second, self.part.decoder
+                self._container, self._shown, sampled_at, self.part.frames_per_second, self.part.decoder, most_pixels
             )
             self.period = self._decoder.period
             if self._decoder.rate_is_assumed and not self.live:
