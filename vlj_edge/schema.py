@@ -56,6 +56,8 @@ class Range:
 
 Count = Annotated[int, Range(at_least=1)]
 Positive = Annotated[float, Range(above=0)]
+Port = Annotated[int, Range(0, 65535)]
+Bytes = Annotated[int, Range(1, 2**53)]  # sizes of files; JSON and TOML hold larger numbers than any disk
 
 
 class SchemaError(ValueError):

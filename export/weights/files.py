@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from vlj_edge.errors import VljEdgeError, require
+from vlj_edge.regular_file import LONGEST_NAME, check_regular_file
 
 from .locations import CONFIG_FILE, INDEX_FILE, MODEL_FILE
 
@@ -32,10 +33,12 @@ def read_transformers(directory: Path) -> tuple[dict[str, Any], State]:
         return config, read_safetensors(directory / MODEL_FILE)
     shards = _read_json(directory / INDEX_FILE).get("weight_map", {})
     state: State = {}
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise VljEdgeError(f"{directory / INDEX_FILE} has no weight_map of file names: download it again")
     for name in sorted(set(shards.values())):
-        if Path(name).name != name:
+        if Path(name).name != name or "\0" in name or len(name) > LONGEST_NAME:
             raise VljEdgeError(
-                f"{directory / INDEX_FILE} names a file outside its directory ({name}): download it again"
+                f"{directory / INDEX_FILE} names a file outside its directory ({name[:200]!r}): download it again"
             )
         state |= read_safetensors(directory / name)
     missing = sorted(shards.keys() - state.keys())
@@ -75,8 +78,8 @@ def read_pt(path: Path) -> dict[str, Any]:
             f"{path} holds more than tensors and is not loaded, since unpickling can run any code:"
             " if you trust it, save its state dict as safetensors"
         ) from error
-    except (RuntimeError, OSError, ValueError, EOFError) as error:
-        summary = str(error).splitlines()[0]
+    except Exception as error:  # torch and zipfile let many through
+        summary = (str(error).splitlines() or [type(error).__name__])[0]
         raise VljEdgeError(f"{path} is not a whole .pt file ({summary}): download it again") from error
     if not isinstance(loaded, dict):
         raise VljEdgeError(f"{path} holds a {type(loaded).__name__} and no state dict: name a checkpoint")
@@ -89,6 +92,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     Raises:
         VljEdgeError: there is no such file, or it is no tokenizer.
     """
+    check_regular_file(path, "name a tokenizer.json")
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises Exception itself
@@ -99,11 +103,12 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    check_regular_file(path, "name a transformers directory")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise VljEdgeError(f"{path} does not exist: name a transformers directory") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise VljEdgeError(f"{path} is not JSON ({error}): download it again") from error
     if not isinstance(content, dict):
         raise VljEdgeError(f"{path} is not a JSON object: download it again")

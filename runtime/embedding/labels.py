@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from vlj_edge.atomic_write import atomic_write
 from vlj_edge.bundle.embedding_space import embedding_space
 from vlj_edge.errors import VljEdgeError
+from vlj_edge.regular_file import check_regular_file
 
 from ..model import Model
 
@@ -143,6 +143,7 @@ def load_bank(path: str | Path, model: Model) -> LabelBank:
     Raises:
         VljEdgeError: there is no such file, it is no bank, or it was made with other weights.
     """
+    check_regular_file(path, "name a bank of labels")
     try:
         with np.load(path, allow_pickle=False) as found:
             labels = json.loads(found["labels"].tobytes())
@@ -150,8 +151,8 @@ def load_bank(path: str | Path, model: Model) -> LabelBank:
         valid = all(type(label) is str for label in labels) and bank.embeddings.dtype == np.float32
         if not valid or bank.embeddings.ndim != 2 or len(labels) != len(bank.embeddings) or not labels:
             raise ValueError("labels and embeddings do not match")
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    except Exception as error:  # zipfile and numpy let many through
+        why = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise VljEdgeError(f"{path} is no bank of labels ({why}): make one with vlj-edge labels --out") from error
     if bank.space != embedding_space(model.manifest) or bank.embeddings.shape[1] != model.manifest.embedding:
         raise VljEdgeError(

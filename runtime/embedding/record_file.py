@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from vlj_edge.errors import VljEdgeError
+from vlj_edge.regular_file import check_regular_file
 
 from .quantize import FORMATS, Vector, VectorFormat, parse_format, shorten
 
@@ -151,6 +152,7 @@ def read_layout(path: str | Path) -> Layout:
     Raises:
         VljEdgeError: the file cannot be read, or is no record file.
     """
+    check_regular_file(path, "name a file of embeddings")
     try:
         with Path(path).open("rb") as stream:
             header = stream.read(HEADER_SIZE)

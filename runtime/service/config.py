@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal
 from vlj_edge.atomic_write import atomic_write
 from vlj_edge.bundle import GateSettings
 from vlj_edge.errors import VljEdgeError, require, without_secrets
-from vlj_edge.schema import Count, FieldPath, Positive, Range, SchemaError, parse
+from vlj_edge.regular_file import check_regular_file
+from vlj_edge.schema import Bytes, FieldPath, Port, Positive, Range, SchemaError, parse
 
 from ..video.decoding.picture_decoder import DecoderChoice
 from ..video.part import ImageTimes, Part
@@ -61,7 +62,7 @@ class FileOptions:
 
     bundle: str | None = None
     host: str | None = None
-    port: Annotated[int, Range(0, 65535)] | None = None
+    port: Port | None = None
     token_file: str | None = None
     allowed_host: tuple[str, ...] = ()
     trusted_proxy: tuple[str, ...] = ()
@@ -72,7 +73,7 @@ class FileOptions:
     query: str | None = None
     loop: bool | None = None
     log: str | None = None
-    log_bytes: Count | None = None
+    log_bytes: Bytes | None = None
     mqtt: str | None = None
     webhook: str | None = None
     say: str | None = None
@@ -145,13 +146,14 @@ def read_config(path: Path) -> Config:
     Raises:
         VljEdgeError: it cannot be read, is not TOML, or holds an unknown option or a wrong value; with the line.
     """
+    check_regular_file(path, "name a configuration file")
     toml = require("tomllib" if sys.version_info >= (3, 11) else "tomli", "serve")
     try:
         text = path.read_text(encoding="utf-8")
         raw: dict[str, Any] = toml.loads(text)
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be read ({error.strerror}): check the path") from error
-    except ValueError as error:  # not TOML, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
         raise VljEdgeError(f"{path} is not TOML ({error}): correct that line") from error
     try:
         parsed = parse(FileOptions, raw)
@@ -202,9 +204,10 @@ def read_profile(path: Path) -> dict[str, SavedSettings]:
     """
     if not path.exists():
         return {}
+    check_regular_file(path, "name a file of saved settings")
     try:
         return parse(dict[str, SavedSettings], json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise VljEdgeError(f"{path} holds no saved settings ({error}): remove it, or save them again") from error
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ..errors import VljEdgeError
+from ..regular_file import LONGEST_NAME
 from ..schema import parse
 from .manifest import (
     BUILT_ENGINES,
@@ -137,6 +138,7 @@ def is_inside(name: str) -> bool:
     """Whether a name is a plain relative path on every system that a bundle may be copied to."""
     path = PurePosixPath(name)
     leaves = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or not path.parts
+    leaves |= any(len(part.encode(errors="replace")) > LONGEST_NAME for part in path.parts) or len(path.parts) > 20
     return not leaves and path.as_posix() == name and name.isprintable()
 
 

@@ -1,0 +1,92 @@
+"""Feeds a parser with mutated samples and reports what it may not do."""
+
+from __future__ import annotations
+
+import random
+import resource
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlj_edge import VljEdgeError
+
+SLOWEST, MOST_MEMORY = 5.0, 1 << 30  # seconds and bytes of one input
+Mutation = Callable[[bytes, list[bytes], random.Random], bytes]
+
+
+@dataclass(frozen=True)
+class Fuzzer:
+    """A parser and what it is fed with.
+
+    Attributes:
+        samples: valid inputs.
+        parse: reads one input; may raise VljEdgeError.
+        mutate: see mutate.py.
+        errors: more errors that are an answer, of parsers below the commands, whose callers make a line of them.
+    """
+
+    samples: list[bytes]
+    parse: Callable[[bytes], Any]
+    mutate: Mutation
+    errors: tuple[type[Exception], ...] = ()
+
+
+class Finding(AssertionError):
+    """An input that a parser did not take as it should."""
+
+
+def run(fuzzer: Fuzzer, seconds: float, seed: int, keep: Path) -> int:
+    """Feed a fuzzer's parser for a time, and return the number of inputs.
+
+    Args:
+        keep: where an input that is a finding is written.
+
+    Raises:
+        Finding: the first one, with its traceback.
+    """
+    chance, count, until = random.Random(seed), 0, time.monotonic() + seconds
+    for sample in fuzzer.samples:
+        fuzzer.parse(sample)  # valid
+    while not count or time.monotonic() < until:
+        raw = fuzzer.mutate(chance.choice(fuzzer.samples), fuzzer.samples, chance)
+        count += 1
+        try:
+            with _limits():
+                fuzzer.parse(raw)
+        except (VljEdgeError, *fuzzer.errors) as error:
+            problem = None if len(str(error).splitlines()) <= 1 else f"more than one line: {error}"
+        except BaseException:
+            problem = traceback.format_exc()
+            if "KeyboardInterrupt" in problem:
+                raise
+        else:
+            problem = None
+        if problem is not None:
+            keep.write_bytes(raw)
+            raise Finding(f"input {count} of seed {seed}, kept in {keep}: {problem}")
+    return count
+
+
+@contextmanager
+def _limits() -> Any:
+    """Make an input that takes too long or too much memory fail."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"more than {SLOWEST} s")
+
+    before, limit = signal.signal(signal.SIGALRM, late), resource.getrlimit(resource.RLIMIT_DATA)
+    status = Path("/proc/self/status").read_text().splitlines()
+    used = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData"))
+    signal.setitimer(signal.ITIMER_REAL, SLOWEST)
+    resource.setrlimit(resource.RLIMIT_DATA, (used + MOST_MEMORY, limit[1]))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        resource.setrlimit(resource.RLIMIT_DATA, limit)

@@ -1,0 +1,54 @@
+"""Every fuzzer runs a little with each test run, and longer in the slow ones. Longer still: python -m tests.fuzz."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.mutate import mutated_bytes
+from tests.fuzz.parsers import FUZZERS
+from tests.fuzz.runner import Finding, Fuzzer, run
+from vlj_edge import VljEdgeError
+from vlj_edge.bundle import read_manifest
+from vlj_edge.runtime.embedding.record_file import read_records
+from vlj_edge.runtime.service.config import read_config, read_profile
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures memory as Linux counts it")
+
+
+@pytest.mark.parametrize("name", FUZZERS)
+def test_no_parser_breaks(name: str, tmp_path: Path) -> None:
+    assert run(FUZZERS[name](tmp_path), 0.3, random.Random(name).randrange(1000), tmp_path / "finding")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FUZZERS)
+def test_no_parser_breaks_for_long(name: str, tmp_path: Path) -> None:
+    assert run(FUZZERS[name](tmp_path), 12, 1, tmp_path / "finding")
+
+
+@pytest.mark.parametrize("code", ["raise KeyError('a')", "bytearray(3 << 30)", "while True: pass"])
+def test_what_a_parser_may_not_do_is_found(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.fuzz.runner.SLOWEST", 0.5)
+
+    def parse(raw: bytes) -> None:
+        if raw != b"sample":
+            exec(code)
+
+    with pytest.raises(Finding):
+        run(Fuzzer([b"sample"], parse, mutated_bytes), 5, 1, tmp_path / "finding")
+    assert (tmp_path / "finding").exists()
+
+
+@pytest.mark.parametrize("read", [read_config, read_profile, read_records, read_manifest])
+def test_a_pipe_or_a_folder_in_place_of_a_file_is_one_line(read: object, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(VljEdgeError) as caught:
+            list(read(tmp_path / name))  # type: ignore[operator]
+        assert name in str(caught.value)
