@@ -86,8 +86,8 @@ def without_credentials(uri: str) -> str:
     A password may hold an unencoded '@', '/' or '?', so everything up to the last '@' is replaced, even if that '@' is
     part of the path.
 
-    >>> without_credentials("rtsp://me:secret@door/live;session=1?channel=1&token=abc")
-    'rtsp://***@door/live;session=***?channel=***&token=***'
+    >>> without_credentials("rtsp://me:secret@door/live?channel=1&token=abc")
+    'rtsp://***@door/live?channel=***&token=***'
     """
     given, uri = uri, valid_unicode(uri)
     if uri.startswith("gst:"):

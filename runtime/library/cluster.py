@@ -30,6 +30,7 @@ from .moments import Video, VideoMoments, real_path, stored_path
 _AHEAD = 2  # videos queued for each thread of the cluster, so that none is idle
 _NO_WORKERS_SECONDS = 60.0  # without any worker before indexing ends; a worker that is restarted takes some
 _RESULT_SECONDS = 600.0  # for the transfer of one result, hundreds of megabytes for hours of video
+_CONNECT_SECONDS = 10.0  # for a scheduler to answer
 _PLAIN = ["dask", "msgpack"]  # serializers; pickle is not among them
 _models = threading.local()
 
@@ -47,7 +48,9 @@ def cluster_encoder(address: str, model: Model, query: str, decoder: DecoderChoi
     arguments = (str(model.directory.absolute()), embedding_space(model.manifest), query, decoder)
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost scheduler is an error of our own
     try:
-        client = distributed.Client(address, timeout=10, serializers=_PLAIN, deserializers=[*_PLAIN, "error"])
+        client = distributed.Client(
+            address, timeout=_CONNECT_SECONDS, serializers=_PLAIN, deserializers=[*_PLAIN, "error"]
+        )
     except (OSError, ValueError, TimeoutError) as error:
         raise VljEdgeError(
             f"no Dask scheduler answers at {address} ({error}): start dask scheduler, and dask worker beside it"

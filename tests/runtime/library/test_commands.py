@@ -12,14 +12,15 @@ import pytest
 from tests.cli.command import error_of, run_here
 from tests.needs import needs
 from tests.runtime.library.moments import QUERY
-from vlj_edge import VljEdgeError
 from vlj_edge.runtime.library import cluster as clusters
-from vlj_edge.runtime.model import Model
 
 
-def test_no_cluster_is_one_line(model: Model) -> None:
-    with pytest.raises(VljEdgeError, match=r"tcp://127\.0\.0\.1:9"):
-        clusters.cluster_encoder("tcp://127.0.0.1:9", model, QUERY)
+@needs("distributed")
+def test_no_cluster_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(clusters, "_CONNECT_SECONDS", 0.5)
+    done = run_here("index", ".", "--store", "s", "--cluster", "tcp://127.0.0.1:9")
+    assert "tcp://127.0.0.1:9" in error_of(done) and done.stdout == ""
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -54,17 +55,17 @@ def test_index_and_search(films: Path, tiny_bundle: Path, tmp_path: Path) -> Non
     assert done.returncode == 1 and "error: 1 of the videos" in done.stderr
     assert "c-broken.mp4 cannot be read" in done.stderr and "Traceback" not in done.stderr
     assert "\n2 videos, " in f"\n{done.stderr}", "those that were stored"
-    again = run("index", films, *common)
+    again = run_here("index", films, *common)
     assert again.returncode == 0 and "0 videos, 0 moments" in again.stderr
     assert "1 files known to be broken" in again.stderr and "--retry" in again.stderr
-    part = run("index", films / "a.avi", *common, "--start", "4")
+    part = run_here("index", films / "a.avi", *common, "--start", "4")
     assert part.returncode == 0 and "\n1 videos, " in f"\n{part.stderr}"
-    assert run("index", films / "a.avi", *common, "--start", "5", "--end", "4").returncode == 2
-    whole = run("index", films / "a.avi", *common)
+    assert run_here("index", films / "a.avi", *common, "--start", "5", "--end", "4").returncode == 2
+    whole = run_here("index", films / "a.avi", *common)
     assert whole.returncode == 0 and "\n1 videos, " in f"\n{whole.stderr}"
-    retried = run("index", films, *common, "--retry")
+    retried = run_here("index", films, *common, "--retry")
     assert retried.returncode == 1 and "c-broken.mp4 cannot be read" in retried.stderr
-    found = run(
+    found = run_here(
         "search", "blue", *common, "--top", "1", "--json", "--thumbnails", tmp_path / "t", "--cut", tmp_path / "c"
     )
     assert found.returncode == 0, found.stderr
@@ -73,12 +74,12 @@ def test_index_and_search(films: Path, tiny_bundle: Path, tmp_path: Path) -> Non
     before = (films / "a.avi").read_bytes()
     Path(line["clip"]).unlink()
     Path(line["clip"]).symlink_to(films / "a.avi")
-    kept = run("search", "blue", *common, "--top", "1", "--cut", tmp_path / "c")
+    kept = run_here("search", "blue", *common, "--top", "1", "--cut", tmp_path / "c")
     assert kept.returncode == 1 and "would overwrite" in kept.stderr and (films / "a.avi").read_bytes() == before
-    like = run("search", "--similar", f"{films / 'a.avi'}@0:06.5", *common, "--top", "1")
+    like = run_here("search", "--similar", f"{films / 'a.avi'}@0:06.5", *common, "--top", "1")
     assert like.returncode == 0 and len(like.stdout.splitlines()) == 1
     (films / "a.avi").unlink()
-    gone = run("index", films, *common, "--prune")
+    gone = run_here("index", films, *common, "--prune")
     assert gone.returncode == 0 and "a.avi: forgotten" in gone.stderr
 
 
@@ -90,16 +91,12 @@ def test_index_and_search(films: Path, tiny_bundle: Path, tmp_path: Path) -> Non
         (("search", "--similar", "a.avi", "--store", "s"), 2, "VIDEO@TIME"),
         (("search", "red", "--store", "none"), 1, "vlj-edge index"),
         (("index", "none.mp4", "--store", "s"), 1, "none.mp4"),
-        pytest.param(
-            *(("index", ".", "--store", "s", "--cluster", "tcp://127.0.0.1:9"), 1, "tcp://127.0.0.1:9"),
-            marks=needs("distributed"),
-        ),
     ],
 )
 def test_wrong_calls_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, told: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = run(*arguments)
+    done = run_here(*arguments)
     assert done.returncode == code and told in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == ""
