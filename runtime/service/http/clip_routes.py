@@ -70,7 +70,7 @@ def library(server: ServerState) -> APIRouter:
     """Return the route that searches the library."""
     router = APIRouter()
 
-    @router.get("/api/search", responses={404: {"model": Problem}})
+    @router.get("/api/search", responses={code: {"model": Problem} for code in (404, 503)})
     def search_library(
         text: Annotated[str, Query(min_length=1, max_length=500)], top: Annotated[int, Query(ge=1, le=100)] = 10
     ) -> Moments:
@@ -78,7 +78,7 @@ def library(server: ServerState) -> APIRouter:
         store = server.options.store
         if store is None:
             raise HTTPException(404, "there is no library to search: start the server with --store")
-        with user_errors_as_422(), server.searches:
+        with user_errors_as_422(), server.searches.one(), server.searching:
             moments = search(store, server.model.embed_text(text), top)
         named = (replace(each, file=valid_unicode(Path(each.file).name)) for each in moments)
         return Moments(moments=[FoundMoment(**each.as_dict()) for each in named])

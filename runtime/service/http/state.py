@@ -30,6 +30,7 @@ from .redact import safe_line, safe_names
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 MAX_VIEWERS = 8  # video streams at the same time
 MAX_CLIPS = 2  # uploads at the same time
+MAX_SEARCHES = 8  # each waits in one of the threads that answer the other requests, too
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class ServerState:
     power_meter: PowerMeter = field(default_factory=PowerMeter)
     viewers: Places = field(default_factory=lambda: Places(MAX_VIEWERS, f"{MAX_VIEWERS} viewers are connected"))
     clips: Places = field(default_factory=lambda: Places(MAX_CLIPS, f"{MAX_CLIPS} clips are being processed"))
-    searches: threading.Lock = field(default_factory=threading.Lock)
+    searches: Places = field(default_factory=lambda: Places(MAX_SEARCHES, f"{MAX_SEARCHES} searches are waiting"))
+    searching: threading.Lock = field(default_factory=threading.Lock)
     workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(MAX_CLIPS, "clip"))
     lock: threading.Lock = field(default_factory=threading.Lock)
     closing: threading.Event = field(default_factory=threading.Event)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import socket
 import tempfile
+import threading
+from contextlib import ExitStack
 from typing import Any, NoReturn
 
 import pytest
 
 from tests.runtime.service.http.server import Serve, Served
 from tests.waiting import wait_for
+from vlj_edge.runtime.service.http import clip_routes
 
 STREAMS = ("/api/events", "/api/sources/cam/video.mjpg")
 
@@ -77,6 +80,19 @@ def test_an_upload_that_cannot_be_stored_keeps_no_place(serve: Serve, monkeypatc
     assert taken(served) == 0
     with served.client() as client:
         assert client.post("/api/embed", files={"clip": b"x"}).status_code == 422
+
+
+def test_searches_that_wait_leave_threads_for_other_requests(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = threading.Event()
+    monkeypatch.setattr(clip_routes, "search", lambda *_: found.wait(120) and [])
+    served = serve(store=object())
+    with ExitStack() as opened, served.client() as client:
+        waiting = [opened.enter_context(ask(served, "/api/search?text=x")) for _ in range(60)]
+        wait_for(lambda: served.app.state.server.searches.taken == 8)
+        assert client.get("/healthz").status_code == 200
+        found.set()
+        codes = [status(connection) for connection in waiting]
+    assert codes.count(503) >= 1 and codes.count(200) >= 8 and len(codes) == codes.count(200) + codes.count(503)
 
 
 def test_uploads_that_break_off_keep_no_place(serve: Serve) -> None:
