@@ -50,6 +50,8 @@ def write(path: Path, text: str) -> Path:
 def test_every_option_is_read(tmp_path: Path) -> None:
     config = read_config(write(tmp_path, GOOD))
     assert config.options["port"] == 8080 and config.options["log_bytes"] == 10**6
+    front = read_config(write(tmp_path, 'allowed_host = ["edge.example"]\ntrusted_proxy = ["::1"]\n' + GOOD))
+    assert front.options["allowed_host"] == ("edge.example",) and front.options["trusted_proxy"] == ("::1",)
     door, hall = config.sources(GateSettings(), "asked")
     assert (
         door.labels == ("opens", "closes")
@@ -69,6 +71,8 @@ def test_every_option_is_read(tmp_path: Path) -> None:
         (3, "port = 65536", 3, "port"),
         (6, "log_bytes = 0", 6, "log_bytes"),
         (2, "host = 1", 2, "host"),
+        (4, 'allowed_host = "edge.example"', 4, "allowed_host"),
+        (4, "trusted_proxy = [1]", 4, "trusted_proxy"),
         (4, 'tokenfile = "x"', 4, "tokenfile"),
         (4, 'log_format = "xml"', 4, "log_format"),
         (9, "", 8, "name"),

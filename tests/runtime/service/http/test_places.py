@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import pytest
 
 from tests.runtime.service.http.server import Serve, Served
+from tests.runtime.sinks.events import file_size_limit
 from tests.waiting import wait_for
 from vlj_edge.runtime.service.http import clip_routes
 
@@ -80,6 +81,16 @@ def test_an_upload_that_cannot_be_stored_keeps_no_place(serve: Serve, monkeypatc
     assert taken(served) == 0
     with served.client() as client:
         assert client.post("/api/embed", files={"clip": b"x"}).status_code == 422
+
+
+@pytest.mark.parametrize("length", [30_000, 3_000_000])
+def test_an_upload_that_outgrows_the_disk_keeps_no_place(serve: Serve, length: int) -> None:
+    served = serve()
+    with served.client() as client, file_size_limit(10_000):
+        for _ in range(3):
+            answer = client.post("/api/embed", files={"clip": bytes(length)})
+            assert answer.status_code == 507 and "TMPDIR" in answer.json()["error"]
+    wait_for(lambda: taken(served) == 0)
 
 
 def test_searches_that_wait_leave_threads_for_other_requests(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
