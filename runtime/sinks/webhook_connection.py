@@ -1,4 +1,4 @@
-"""Connections of a webhook: urllib's, which can be cut from another thread, also in the middle of a TLS handshake."""
+"""Connections of a webhook: urllib's, which can be cut from another thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any
 class Connections(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
     """The connections of one sink, as handlers of urllib.
 
-    urllib's timeout is for each step: a server that sends a byte now and then keeps a request waiting for ever.
+    urllib's timeout is for each byte (but for a TLS handshake as a whole): a server that sends one now and then keeps
+    a request waiting for ever.
 
     Attributes:
         cut_because: the reason given to cut(); None after allow().
@@ -59,7 +60,7 @@ class Connections(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         def connect_and_watch() -> None:
             connection._create_connection = self._create  # type: ignore[attr-defined]
             connect()
-            self._add(connection.sock)  # of TLS: another object than that which _create() made
+            self._add(connection.sock)  # of TLS: it has replaced the one that _create() made
 
         connection.connect = connect_and_watch  # type: ignore[method-assign]
         return connection

@@ -55,6 +55,7 @@ ANSWERS = {
     "status line": b"H",
     "headers": b"HTTP/1.1 200 OK\r\nX: ",
     "redirect": b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 100000\r\n\r\n",
+    "TLS handshake": b"\x16\x03\x03\x40\x00",
     "continue": b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
 }
 
@@ -63,7 +64,7 @@ ANSWERS = {
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_webhook_that_drips_is_given_up(scheme: str, answer: bytes) -> None:
     with server(dripping(answer)) as port:
-        sink = Webhook(f"{scheme}://127.0.0.1:{port}/", timeout=5, deadline=0.3)
+        sink = Webhook(f"{scheme}://127.0.0.1:{port}/", timeout=1, deadline=0.3)
         with pytest.raises(VljEdgeError, match=r"no answer within 0\.3 s|no delivery") as caught:
             sink.write(event(1))
         assert not isinstance(caught.value, EventRefused) and str(port) in str(caught.value)
