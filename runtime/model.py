@@ -29,6 +29,7 @@ from vlj_edge.bundle import (
     SceneGateSettings,
     read_manifest,
 )
+from vlj_edge.bundle.gate_ranges import check_gates
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration, Totals, Window, WindowAnswers, WindowEmbedding, WindowReport
 
@@ -151,6 +152,7 @@ class Model:
             TypeError: at the call, if `source` is no source; during the run, if it yields anything but frames.
         """
         gates = NO_GATES if every_window else gates or self.manifest.gates
+        check_gates(gates)  # before memory is made for a capacity
         meaning, memory = MeaningGate(gates.meaning), CaptionMemory(gates.memory, self.manifest.embedding)
         self.chain.load(words=True)
         on_device = gates.meaning.smoothing == 1  # otherwise the text is that of a mean, which the host computes
@@ -211,6 +213,7 @@ class Model:
         tokens = [self.chain.query(query) for query in queries]
         self.chain.load()
         source = to_source(source, self.manifest.clip.frames_per_second)
+        check_gates(gates)
         return RunState(self.chain, source, tokens, gates, on_device)
 
     def _started(self, run: RunState, items: Generator[Any, None, None]) -> Run[Any]:
@@ -336,4 +339,5 @@ def check_settings(model: Model, query: str | None, gates: GateSettings | None) 
     if query is not None:
         model.chain.query(query)
     if gates is not None:
+        check_gates(gates)
         MeaningGate(gates.meaning)

@@ -9,6 +9,7 @@ import importlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from vlj_edge.bundle import EngineSpec, Manifest, TensorSpec
 from vlj_edge.bundle.engine_cache import engine_sources
 from vlj_edge.bundle.graph_files import unchanged, verify_graph
+from vlj_edge.cpu_quota import cpu_quota
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.memory import require_memory
 
@@ -181,9 +183,13 @@ def backend_module(backend: str) -> str:
 def usable_cores() -> int:
     """Return the number of cores that this process may use, at most OMP_NUM_THREADS if that is set.
 
-    os.cpu_count() ignores taskset and container limits, and more threads than cores are slower than one.
+    os.cpu_count() ignores taskset and the limits of containers, in cores or in time, and more threads than cores are
+    slower than one.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    if quota is not None:
+        cores = max(1, min(cores, ceil(quota)))
     limit = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
 

@@ -22,6 +22,7 @@ import numpy as np
 from vlj_edge.bundle.embedding_space import embedding_space
 from vlj_edge.errors import VljEdgeError, require
 
+from ..engines.base import usable_cores
 from ..model import Model
 from ..video.decoding.picture_decoder import DecoderChoice
 from .index import EncodedVideo, VideoEncoder, encode_video
@@ -153,7 +154,7 @@ def _model(directory: str) -> Model:
     models = _models.__dict__.setdefault("by_directory", {})
     if directory not in models:
         worker = require("distributed", "cluster").get_worker()
-        share = max(1, len(os.sched_getaffinity(0)) // worker.state.nthreads)
+        share = max(1, usable_cores() // worker.state.nthreads)
         models[directory] = Model(directory, threads=share)
     model: Model = models[directory]
     return model

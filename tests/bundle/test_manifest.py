@@ -96,8 +96,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
         },
         gates=GateSettings(
             SceneGateSettings(draw(st.booleans()), draw(fractions), draw(fractions)),
-            MeaningGateSettings(draw(st.booleans()), smoothing=draw(counts), speak_below=draw(fractions)),
-            CaptionMemorySettings(draw(st.booleans()), draw(fractions), draw(counts)),
+            MeaningGateSettings(draw(st.booleans()), smoothing=draw(st.integers(1, 1000)), speak_below=draw(fractions)),
+            CaptionMemorySettings(draw(st.booleans()), draw(fractions), capacity=draw(st.integers(0, 65536))),
         ),
         files={name: FileSeal(draw(counts), "0" * 64) for name in {engine_file, tokenizer_file, draw(file_names)}},
         receipt=draw(st.dictionaries(names, names | st.none() | st.integers())),

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from ..errors import VljEdgeError
 from ..regular_file import LONGEST_NAME
 from ..schema import parse
+from .gate_ranges import gates_problem
 from .manifest import (
     BUILT_ENGINES,
     DECODER,
@@ -53,6 +54,9 @@ def read_manifest(directory: Path) -> Manifest:
         )
     try:
         manifest = parse(Manifest, raw)
+        problem = gates_problem(manifest.gates)
+        if problem is not None:
+            raise ValueError(f"gates.{problem}")
         _check_names(path, manifest)
         if not all("{}" in template for template in manifest.labels.templates or [""]):
             raise ValueError('labels.templates is empty, or holds a text without "{}", where the label goes')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -52,6 +51,7 @@ def index(
     could not be read, until they change or with --retry. On the CPU several videos are encoded at once; with --threads,
     one at a time. A part of a video (--start and the options after it) is stored in place of what was stored of it.
     """
+    from vlj_edge.runtime.engines.base import usable_cores
     from vlj_edge.runtime.library import Store
     from vlj_edge.runtime.library.index import local_encoder
     from vlj_edge.runtime.library.index import prune as remove_missing
@@ -72,7 +72,7 @@ def index(
             encode = cluster_encoder(cluster, model, store.query, part.decoder)
         else:
             several = model.backend.name != "tensorrt" and engine_options.threads is None
-            jobs = len(os.sched_getaffinity(0)) if several else 1
+            jobs = usable_cores() if several else 1
             encode = local_encoder(
                 model, store.query, jobs, lambda video, share: bar.update(video.path, share), part.decoder
             )

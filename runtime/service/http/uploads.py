@@ -4,6 +4,7 @@ before they are decoded."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 import threading
 import time
@@ -22,6 +23,7 @@ from vlj_edge.errors import VljEdgeError
 from ...video.recordings.untrusted import UntrustedFile
 from ...video.source import Frame, Source, WrappedSource
 
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it logs every malformed byte of a stranger
 _MAX_FIELD_BYTES = 32_768  # of all fields together
 _MAX_PARTS = 16
 _MAX_UPLOAD_SECONDS = 600.0

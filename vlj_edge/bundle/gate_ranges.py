@@ -1,0 +1,43 @@
+"""The ranges of the gates' settings: one table for manifests, configurations, saved settings, the page and Python."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from math import isfinite
+
+from ..errors import VljEdgeError
+from ..schema import Range
+from .gate_settings import GateSettings
+
+_RANGES = {
+    "capacity": Range(0, 65_536),  # texts, of whose embeddings each takes some kilobytes
+    "smoothing": Range(1, 1000),  # windows that are kept
+    "calm_windows": Range(1, 1000),
+    "seconds": Range(0, 1e6),
+}
+_ANY_NUMBER = Range(-1e9, 1e9)  # thresholds and times: whether one makes sense, its gate says
+
+
+def gates_problem(gates: GateSettings) -> str | None:
+    """Return what is wrong with the first setting that is out of its range, such as "caption_memory.capacity is -1, not
+    at least 0 and at most 65536"; None if none is."""
+    for gate in fields(gates):
+        settings = getattr(gates, gate.name)
+        for each in fields(settings) if is_dataclass(settings) else ():
+            value, limits = getattr(settings, each.name), _RANGES.get(each.name, _ANY_NUMBER)
+            if isinstance(value, bool):
+                continue
+            if not isinstance(value, int | float) or not isfinite(value) or value not in limits:
+                return f"{gate.name}.{each.name} is {str(value)[:40]}, not {limits}"
+    return None
+
+
+def check_gates(gates: GateSettings) -> None:
+    """Check the ranges of settings that were made in Python.
+
+    Raises:
+        VljEdgeError: one is out of its range.
+    """
+    problem = gates_problem(gates)
+    if problem is not None:
+        raise VljEdgeError(f"{problem}: give another value")
