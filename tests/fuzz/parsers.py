@@ -27,6 +27,7 @@ from vlj_edge.runtime.service.http.uploads import Form
 from vlj_edge.runtime.video.network.hls import _best_variant
 from vlj_edge.runtime.video.network.mjpeg import JpegSplitter
 from vlj_edge.runtime.video.recordings.image import encode_jpeg, read_image
+from vlj_edge.runtime.video.recordings.mp4_samples import check_samples
 
 
 def _file(
@@ -227,10 +228,35 @@ def _safetensors(folder: Path) -> Path:
     return folder / "made.safetensors"
 
 
+def gguf(folder: Path) -> Fuzzer:
+    from tests.export.weights.test_gguf_decoders import write_gguf
+    from vlj_edge.export.weights.llama_gguf import read_llama_gguf
+
+    return _file(
+        folder / "llama.gguf", [write_gguf(folder / "made.gguf").read_bytes()], read_llama_gguf, _near_the_start
+    )
+
+
+def samples_of_mp4(folder: Path) -> Fuzzer:
+    def table(kind: bytes, content: bytes) -> bytes:
+        return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+    sizes = table(b"stsz", (0).to_bytes(4, "big") + (4).to_bytes(4, "big") + (2).to_bytes(4, "big"))
+    holders = (b"stbl", b"minf", b"mdia", b"trak", b"moov")
+    for holder in holders:
+        sizes = table(holder, sizes)
+    return _file(folder / "film.mp4", [table(b"ftyp", b"isom") + sizes], lambda path: check_samples(path, "film.mp4"))
+
+
+def _near_the_start(raw: bytes, others: list[bytes], chance: Any) -> bytes:
+    """Change the metadata, and not the tensors after it, which are most of the file."""
+    return mutated_bytes(raw[:8192], [raw[:8192]], chance) + raw[8192:]
+
+
 FUZZERS: dict[str, Callable[[Path], Fuzzer]] = {
     each.__name__: each
     for each in (
         manifest, receipt, bank, labels, records, config, profile, onnx, playlist, mjpeg, image, form, tokenizer,
-        safetensors, pt, transformers, shards,
+        safetensors, pt, transformers, shards, gguf, samples_of_mp4,
     )
 }  # fmt: skip
