@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field
+from math import ceil
 
 os.environ.setdefault("MUJOCO_GL", "osmesa")  # software rendering: no display and no GPU needed
 os.environ.setdefault("LP_NUM_THREADS", "1")  # one llvmpipe thread a worker: workers are the parallelism
@@ -48,7 +49,7 @@ class Episode:
 
     task: str
     seed: int
-    stride: int
+    stride: float
     camera: Camera
     frames: list[np.ndarray] = field(default_factory=list)
     phase: np.ndarray | None = None
@@ -118,12 +119,16 @@ class Simulator:
     def run(
         self,
         seed: int,
-        stride: int | None = None,
+        stride: float | None = None,
         camera: Camera | None = None,
         zone: str = "training",
         vary: bool = True,
     ) -> Episode:
-        """Run one episode with the scripted expert. Missing arguments are random; equal arguments give equal frames."""
+        """Run one episode with the scripted expert. Missing arguments are random; equal arguments give equal frames.
+
+        Args:
+            stride: control steps from frame to frame; what lies between two steps is interpolated.
+        """
         rng = np.random.default_rng(seed)
         stride = stride or int(rng.choice((2, 3) if self.task in SHORT_ACT else (3, 4)))
         episode = Episode(self.task, seed, stride, camera or random_camera(rng, zone))
@@ -143,14 +148,15 @@ class Simulator:
         policy = ENV_POLICY_MAP[self.task]()
         noise = rng.uniform(0.0, 0.12)  # of the full action, so that no two episodes follow quite the same path
         states, success_at, quiet = [], None, 0
-        for step in range(WARM_UP + self.max_frames * episode.stride):
+        whole = float(episode.stride).is_integer()
+        for step in range(WARM_UP + ceil(self.max_frames * episode.stride)):
             action = np.array([0.0, 0.0, 0.0, -1.0])
             if step >= WARM_UP:
                 action = np.asarray(policy.get_action(observation), dtype=np.float64)
                 action[:3] += noise * rng.standard_normal(3)
             observation, _, _, _, info = self.env.step(np.clip(action, -1, 1))
             states.append(self.state(bool(info["success"])))
-            if step >= WARM_UP and (step - WARM_UP) % episode.stride == 0:
+            if whole and step >= WARM_UP and (step - WARM_UP) % episode.stride == 0:
                 episode.frames.append(self.render())
             if len(states) > WARM_UP + 1 and states[-1]["success"] and success_at is None:
                 success_at = step
@@ -159,7 +165,19 @@ class Simulator:
                 since = step - success_at
                 if since >= AFTER_SUCCESS or (since >= 2 * episode.stride and quiet >= 3 * episode.stride):
                     break
-        return {key: np.array([state[key] for state in states]) for key in states[0]}
+        trace = {key: np.array([state[key] for state in states]) for key in states[0]}
+        if not whole:
+            steps = np.arange(WARM_UP, len(states) - 1, episode.stride)[: self.max_frames]
+            episode.frames += [self.render_between(trace["positions"], float(step)) for step in steps]
+        return trace
+
+    def render_between(self, positions: np.ndarray, step: float) -> np.ndarray:
+        """The scene between two control steps; positions (steps, joint values) of the whole episode."""
+        before, share = int(step), step - int(step)
+        self.data.qpos[:] = (1 - share) * positions[before] + share * positions[before + 1]
+        mujoco.mj_kinematics(self.model, self.data)  # normalises quaternions
+        mujoco.mj_camlight(self.model, self.data)
+        return self.render()
 
     def state(self, success: bool) -> dict[str, np.ndarray | bool]:
         bodies = self.model.geom_bodyid[self.data.contact.geom].reshape(-1, 2)
@@ -169,6 +187,7 @@ class Simulator:
             "hand": np.concatenate([self.env.tcp_center, self.data.qpos[ROBOT_QPOS - 2 : ROBOT_QPOS]]),
             "objects": object_lengths(self.model, self.data),
             "contact": bool(touch.any()),
+            "positions": self.data.qpos.copy(),
             "success": success,
         }
 
@@ -207,13 +226,14 @@ def label(episode: Episode, trace: dict[str, np.ndarray]) -> None:
     not the hand finds the hidden goal.
     """
     hand, objects = trace["hand"], trace["objects"]
-    steps = WARM_UP + np.arange(len(episode.frames)) * episode.stride
+    steps = WARM_UP + (np.arange(len(episode.frames)) * episode.stride).astype(int)
+    reach = max(1, round(episode.stride))
     reaching = episode.task.startswith("reach")
     begin = WARM_UP if reaching else act_begin(trace)
     act = ACT if reaching or trace["success"].any() else ATTEMPT
     moving = []
     for step in steps:
-        low, high = max(step - episode.stride, 0), min(step + episode.stride, len(hand) - 1)
+        low, high = max(step - reach, 0), min(step + reach, len(hand) - 1)
         moved = max(np.abs(hand[high] - hand[low]).max(), np.abs(objects[high] - objects[low]).max(initial=0))
         moving.append(moved > MOVING * (high - low))
     episode.moving = np.array(moving)
