@@ -25,7 +25,7 @@ from vlj_edge.results import Totals
 from .engines.base import Engine, open_engine
 from .engines.tensorrt.preprocess import gpu_preprocessor
 from .gating.clip_window import Embedding, Encoded
-from .gating.motion import at_rest
+from .gating.rest import RestDetector
 from .gating.scene import SceneGate
 from .profiling.probe import Probe, TimedEngine
 from .stream.cancellation import Cancellation
@@ -284,8 +284,8 @@ class RunState:
         clip = chain.manifest.clip
         self.source, self.totals, self.cancellation = source, Totals(), Cancellation()
         self._chain, self._queries, self._on_device = chain, queries, on_device
-        self._rest, self._rate = gates.rest, clip.frames_per_second
-        self._has_changed = chain.timed("scene gate", SceneGate(gates.scene, clip.frames).changed)
+        self._rest, self._rate = RestDetector(gates.rest, clip.frames_per_second), clip.frames_per_second
+        self._has_changed = chain.timed("scene gate", SceneGate(gates.scene, self._rest.noise).changed)
         self._latest: list[Encoded] = []
         self._warned = False
 
@@ -301,7 +301,7 @@ class RunState:
 
     def at_rest(self, frames: Sequence[SampledFrame]) -> bool | None:
         """Return whether the picture stands still in the middle of the clip; None if that is not detected."""
-        return at_rest(frames, self._rest, self._rate)
+        return self._rest.at_rest(frames)
 
     def warn_of_slow_source(self, frames_per_second: float) -> None:
         """Log, once, that the source has fewer frames than the clips."""

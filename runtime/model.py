@@ -37,7 +37,8 @@ from .chain import Chain, RunState
 from .engines.select import select_backend
 from .gating.caption_memory import CaptionMemory
 from .gating.clip_window import ClipWindow, Embedding, Encoded
-from .gating.meaning import Change, MeaningGate, cosine
+from .gating.embedding_noise import cosine
+from .gating.meaning import Change, MeaningGate
 from .profiling.probe import Probe
 from .stream.cancellation import Cancellation
 from .stream.prefetch import prefetch

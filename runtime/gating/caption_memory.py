@@ -17,7 +17,8 @@ class CaptionMemory:
     """Captions by embedding, at most `settings.capacity`, the least recently used replaced first.
 
     Captions of a picture at rest and of one that moves are kept apart. A picture at rest gets the caption that most of
-    the near embeddings have, if at least two have it. Recall is one matrix-vector product.
+    the near embeddings have, if at least two have it and no other caption is as frequent. Recall is one matrix-vector
+    product.
     """
 
     def __init__(self, settings: bundle.CaptionMemorySettings, size: int) -> None:
@@ -48,12 +49,11 @@ class CaptionMemory:
         return self._texts[nearest]
 
     def _agreed(self, near: list[int]) -> str | None:
-        """Return the caption that most of these slots have, if at least _AGREEING have it."""
-        if not near:
+        """Return the caption that most of these slots have, if at least _AGREEING have it and no other as many."""
+        found = Counter(self._texts[slot] for slot in near).most_common(2)
+        if not found or found[0][1] < _AGREEING or (len(found) > 1 and found[1][1] == found[0][1]):
             return None
-        text, count = Counter(self._texts[slot] for slot in near).most_common(1)[0]
-        if count < _AGREEING:
-            return None
+        text = found[0][0]
         for slot in near:
             if self._texts[slot] == text:
                 self._touch(slot)

@@ -12,6 +12,9 @@ from vlj_edge.bundle import MeaningGateSettings
 from vlj_edge.errors import VljEdgeError
 
 from .clip_window import ClipWindow, Embedding, Encoded
+from .embedding_noise import EmbeddingNoise, cosine
+
+_GROWTH = 0.5  # of the time between two comparisons, with every text since the last turn
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,17 @@ class MeaningGate:
       embedding of the last text), and is dropped if a later one rises above `forget_above` before it gets a text.
     - It becomes *ready* once the last `calm_windows` are calm, or after `longest_wait`; the window `settle` seconds
       later gets the text.
-    - When the picture comes to rest or begins to move (a *turn*), that is a change too: it is ready at once whatever
-      the embedding, and waits for `settle_resting` or `settle_moving` seconds. A change that was still waiting gets
-      its text now, from the window in the middle of its wait.
-    - No text follows another within `least_hold`; between turns that time grows by `hold_growth` with every text.
+    - When the picture comes to rest or begins to move (a *turn*), that is a change too: it is ready at once and waits
+      for `settle_resting` or `settle_moving` seconds; it gets a text unless its embedding is above `same_above`. A
+      change that was still waiting gets its text now, from the window in the middle of its wait.
+    - No text follows another within `least_hold`.
     - The first window of a stream is a pending change.
 
     Windows are encoded only where a decision depends on their embedding: those that get a text, and those that are
-    compared with the last text, every `look_every` seconds. The gate holds the latest window (with earlier ones that
-    smoothing and `calm_windows` need) and at most two older ones that may still get a text.
+    compared with the last text, every `look_every` to `longest_look` seconds, and every `look_at_rest` while the
+    picture is at rest. Turns only make the gate quicker: whatever came before, a lasting change is noticed within the
+    longer of these times. The gate holds the latest window (with earlier ones that smoothing and `calm_windows` need)
+    and at most two older ones that may still get a text.
 
     Raises:
         VljEdgeError: settings that contradict each other.
@@ -101,6 +106,7 @@ class MeaningGate:
                 "speak_below nor speak_below_at_rest exceeds: calibrate it again"
             )
         self._settings = settings
+        self.noise = EmbeddingNoise()
         self._recent: deque[ClipWindow] = deque(maxlen=max(settings.smoothing, settings.calm_windows))
         self._last_embedding: Embedding | None = None
         self._text_at = -np.inf
@@ -109,6 +115,7 @@ class MeaningGate:
         self._ready: _ReadyCandidates | None = None
         self._resting: bool | None = None
         self._turned = False  # the picture came to rest or began to move, and no text followed yet
+        self._turned_at = -np.inf
         self._texts_since_turn = 0  # texts after the one that followed the last turn
         self._latest: _Candidate | None = None
 
@@ -131,27 +138,27 @@ class MeaningGate:
         self._update_pending(candidate)
         if self._pending_since is None:
             return overdue
-        gap_is_over = window.time - self._text_at >= self._min_gap()
+        gap_is_over = window.time - self._text_at >= self._settings.least_hold
         waited = window.time - self._pending_since >= self._settings.longest_wait
         if self._ready is not None:
             self._ready.add(candidate)
         elif self._turned or (gap_is_over and (waited or self._is_calm())):
             self._ready = _ReadyCandidates(candidate)
-        if self._ready is not None and gap_is_over and window.time - self._ready.since >= self._settling_time():
-            return self._make_change(candidate, window.time)
-        return overdue
+        if self._ready is None or not gap_is_over or window.time - self._ready.since < self._settling_time():
+            return overdue
+        if self._turned and not self._is_new(candidate):
+            self._drop_turn(window.time)
+            return overdue
+        return self._make_change(candidate, window.time)
 
     def flush(self) -> Change | None:
         """Return the change that is still pending at the end of the stream, or None."""
         if self._latest is None or self._pending_since is None:
             return None
         time = self._latest.time
-        return self._make_change(self._latest, time) if time - self._text_at >= self._settings.least_hold else None
-
-    def _min_gap(self) -> float:
-        """Return the seconds that must pass between the last text and that of the pending change."""
-        growth = 0.0 if self._turned else self._settings.hold_growth * self._texts_since_turn
-        return self._settings.least_hold * (1 + growth)
+        if time - self._text_at < self._settings.least_hold or (self._turned and not self._is_new(self._latest)):
+            return None
+        return self._make_change(self._latest, time)
 
     def _settling_time(self) -> float:
         """Return the seconds between the time at which the pending change became ready and the window that gets its
@@ -164,9 +171,12 @@ class MeaningGate:
         """Record that the picture came to rest or began to move; return a ready change that would otherwise get no
         text."""
         overdue = None
-        if self._ready is not None and window.time - self._text_at >= self._settings.least_hold:
+        gap_is_over = window.time - self._text_at >= self._settings.least_hold
+        if self._ready is not None and gap_is_over and (not self._turned or self._is_new(self._ready.middle)):
             overdue = self._make_change(self._ready.middle, window.time)
         self._resting, self._turned, self._pending_since, self._ready = window.at_rest, True, window.time, None
+        self._turned_at = window.time
+        self.noise.turn(window.time, window.at_rest)
         return overdue
 
     def _update_pending(self, candidate: _Candidate) -> None:
@@ -174,17 +184,31 @@ class MeaningGate:
             self._pending_since = candidate.time if self._pending_since is None else self._pending_since
         elif self._pending_since is None:
             below = self._settings.speak_below_at_rest if self._resting else self._settings.speak_below
-            if below > -1 and self._comparison_is_due(candidate.time) and self._similarity(candidate) < below:
+            if below > -1 and self._comparison_is_due(candidate.time) and self._is_below(candidate, below):
                 self._pending_since = candidate.time
-        elif self._similarity(candidate) > self._settings.forget_above:
+        elif not self._is_below(candidate, self._settings.forget_above):
             self._pending_since, self._ready = None, None
 
     def _comparison_is_due(self, time: float) -> bool:
-        pause = self._settings.look_every * (1 + self._settings.hold_growth * self._texts_since_turn)
+        settings = self._settings
+        growing = settings.look_every * (1 + _GROWTH * self._texts_since_turn)
+        pause = (
+            settings.look_at_rest if self._resting else min(growing, max(settings.longest_look, settings.look_every))
+        )
         due = time - self._compared_at >= pause
         if due:
             self._compared_at = time
         return due
+
+    def _is_below(self, candidate: _Candidate, threshold: float) -> bool:
+        """Return whether the embedding is less similar to that of the last text than noise and a threshold allow."""
+        return self._similarity(candidate) < self.noise.lowered(threshold)
+
+    def _is_new(self, candidate: _Candidate) -> bool:
+        """Return whether a turn changed the embedding."""
+        if self._last_embedding is None or self._settings.same_above >= 1:
+            return True
+        return self._similarity(candidate) <= self.noise.lowered(self._settings.same_above)
 
     def _is_calm(self) -> bool:
         if len(self._recent) < self._settings.calm_windows:
@@ -197,7 +221,13 @@ class MeaningGate:
 
     def _similarity(self, candidate: _Candidate) -> float:
         assert self._last_embedding is not None
+        if self._resting and candidate.windows[0].times.start >= self._turned_at:  # all of it shows the resting picture
+            self.noise.learn(candidate.time, candidate.encoded.embedding)
         return cosine(candidate.encoded.embedding, self._last_embedding)
+
+    def _drop_turn(self, now: float) -> None:
+        """Forget a turn after which the embedding is the same: it counts as a comparison."""
+        self._compared_at, self._pending_since, self._ready, self._turned = now, None, None, False
 
     def _make_change(self, candidate: _Candidate, now: float) -> Change:
         similarity = None if self._last_embedding is None else self._similarity(candidate)
@@ -207,8 +237,3 @@ class MeaningGate:
         self._pending_since, self._ready, self._turned = None, None, False
         first, last = windows[0], windows[-1]
         return Change(encoded.embedding, similarity, first.time, last.time, last.at_rest, encoded.on_device)
-
-
-def cosine(a: Embedding, b: Embedding) -> float:
-    """Return the cosine of two unit vectors, -1..1; rounding could otherwise leave that range."""
-    return min(1.0, max(-1.0, float(a @ b)))

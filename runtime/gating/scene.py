@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from vlj_edge import bundle
 
-from ..video.preprocess import THUMBNAIL, SampledFrame
+from ..video.preprocess import SampledFrame
+from .picture_noise import Cells, PictureNoise, difference, smoothed
 
 
 class SceneGate:
-    """Decides whether the picture has changed since the clip that was last encoded.
+    """Decides whether the picture has changed since the clip that was last encoded, beyond the noise of its stream.
 
     Two clips are the same when their frames look the same one by one, which is all that the encoder gets: a still clip
-    after a moving one differs from it in the frames that moved. The comparison is with the clip last *encoded*:
+    after a moving one differs from it in the frames that moved. The comparison is with the clip last *encoded*;
     compared with the previous clip, slow drift would never count as a change.
+
+    Args:
+        noise: of the stream, learned elsewhere (RestDetector).
     """
 
-    def __init__(self, settings: bundle.SceneGateSettings, frames: int) -> None:
-        self._settings = settings
-        self._encoded = np.empty((frames, THUMBNAIL, THUMBNAIL), np.float32)
-        self._now = np.empty_like(self._encoded)
-        self._difference = np.empty_like(self._encoded)
-        self._first = True
+    def __init__(self, settings: bundle.SceneGateSettings, noise: PictureNoise) -> None:
+        self._settings, self._noise = settings, noise
+        self._encoded: list[Cells] = []
 
     def changed(self, frames: Sequence[SampledFrame]) -> bool:
         """Return whether this clip must be encoded; if so, later clips are compared with it.
@@ -32,16 +31,19 @@ class SceneGate:
         Args:
             frames: the sampled frames of the clip, oldest first.
         """
-        for cells, frame in zip(self._now, frames, strict=True):
-            cells[...] = frame.luminance
-        if self._settings.enabled and not self._first and not self._differs():
+        if not self._settings.enabled:
+            return True
+        now = [smoothed(frame.luminance) for frame in frames]
+        pairs = zip(now, self._encoded, strict=False)
+        if self._encoded and not any(self._differs(cells, encoded) for cells, encoded in pairs):
             return False
-        self._first = False
-        self._encoded, self._now = self._now, self._encoded
+        self._encoded = now
         return True
 
-    def _differs(self) -> bool:
-        np.subtract(self._now, self._encoded, out=self._difference)
-        np.abs(self._difference, out=self._difference)
-        cells = (self._difference > self._settings.changed).mean(axis=(1, 2))  # fraction, frame by frame
-        return bool(cells.max() >= self._settings.cells)
+    def _differs(self, now: Cells, encoded: Cells) -> bool:
+        settings = self._settings
+        if abs(float(now.mean()) - float(encoded.mean())) > settings.changed:
+            return True
+        shaking = settings.shaking if self._noise.may_shake else None
+        found = difference(now, encoded, settings.changed, shaking)
+        return self._noise.changed(found, settings.changed, settings.times_noise) >= settings.cells * found.cells.size

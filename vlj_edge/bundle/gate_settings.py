@@ -11,12 +11,14 @@ from ..schema import Positive
 class SceneGateSettings:
     """When to skip the vision encoder: while the clip shows the same picture as the one that was last encoded.
 
-    Pictures are compared as thumbnails of their luminance, cell by cell.
+    Pictures are compared as thumbnails of their luminance, cell by cell, in the same light and place.
 
     Attributes:
         enabled: False encodes every window.
-        changed: luminance difference, 0..1, above which a cell counts as changed.
+        changed: luminance difference, 0..1, above which a cell counts as changed, and the light of the whole picture.
         cells: fraction of changed cells, 0..1, from which on the scene counts as changed.
+        times_noise: a cell must also differ by more than this many times what it differs by while nothing happens.
+        shaking: of a shake of the camera (in cells) times the local contrast, how much is tolerated at edges.
 
     Example:
         >>> import vlj_edge
@@ -27,6 +29,8 @@ class SceneGateSettings:
     enabled: bool = True
     changed: float = 0.06
     cells: float = 0.004
+    times_noise: float = 6.0
+    shaking: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class RestSettings:
         enabled: False: rest is not detected.
         changed: luminance difference, 0..1, between neighbouring samples above which a thumbnail cell counts as moved.
         cells: fraction of moved cells, 0..1, from which on the picture counts as moving.
+        times_noise: a cell must also differ by more than this many times what it differs by while nothing happens,
+            which is learned from the stream.
+        shaking: of a shake of the camera (in cells) times the local contrast, how much is tolerated at edges.
         seconds: the shortest time without movement that counts as rest.
 
     Example:
@@ -48,9 +55,11 @@ class RestSettings:
     """
 
     enabled: bool = True
-    changed: float = 0.03
+    changed: float = 0.006
     cells: float = 0.004
     seconds: float = 1.0
+    times_noise: float = 6.0
+    shaking: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -68,14 +77,17 @@ class MeaningGateSettings:
         calm_variance: those windows are calm if their mean squared distance to their mean is at most this: 1 - |mean|^2
             of unit vectors, for two windows (1 - cosine) / 2.
         speak_below: cosine below which a change becomes pending. -1 turns the comparison off: no window is encoded for
-            it.
+            it. This and the next three are lowered in a stream whose embeddings always waver by more.
         speak_below_at_rest: the same while the picture is at rest, where little can happen.
         forget_above: cosine above which a pending change is dropped; at least as high as the two above.
+        same_above: cosine above which the picture's coming to rest or beginning to move says nothing new; at 1
+            they always get a text.
         look_every: time between two windows that are compared with the last text while nothing is pending; the windows
             between them are not encoded. 0 compares every window.
+        longest_look: the same at most. Between two turns from movement to rest or back, look_every grows by half with
+            every further text, up to this: the longer one state lasts, the less there is to add.
+        look_at_rest: the same while the picture is at rest. The gate is never blind for longer than the longer of both.
         least_hold: the shortest time between two texts.
-        hold_growth: fraction of least_hold and look_every by which both grow with every further text between two turns
-            from movement to rest or back: the longer one state lasts, the less there is to add.
         longest_wait: time after which a pending change is ready even if the embeddings are not calm.
         settle: time between the moment a change is ready and the window that is decoded, which then shows nothing of
             the scene before.
@@ -95,9 +107,11 @@ class MeaningGateSettings:
     speak_below: float = 0.85
     speak_below_at_rest: float = 0.85
     forget_above: float = 0.92
+    same_above: float = 1.0
     look_every: float = 0.0
+    longest_look: float = 0.0
+    look_at_rest: float = 0.0
     least_hold: float = 0.5
-    hold_growth: float = 0.0
     longest_wait: float = 3.0
     settle: float = 0.0
     settle_moving: float = 0.0

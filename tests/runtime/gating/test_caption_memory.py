@@ -54,6 +54,9 @@ def test_a_resting_picture_has_memories_of_its_own() -> None:
     assert memory.recall(at_angle(90), True) is None, "said once, it may be an error"
     memory.put(at_angle(89), "it moves", True)
     memory.put(at_angle(91), "nothing moves", True)
+    memory.put(at_angle(88), "it moves", True)
+    assert memory.recall(at_angle(90), True) is None, "two say this and two say that"
+    memory.put(at_angle(92), "nothing moves", True)
     assert memory.recall(at_angle(40), True) == "nothing moves"  # cosine 0.64, though "it moves" is nearer
     assert memory.recall(at_angle(20), True) is None
     assert memory.recall(at_angle(85), False) is None

@@ -27,7 +27,9 @@ settings_of_meaning = st.builds(
     forget_above=st.floats(0.9, 0.99),
     look_every=st.sampled_from([0.0, 0.0, 1.0, 2.5]),
     least_hold=st.floats(0, 4),
-    hold_growth=st.floats(0, 1),
+    same_above=st.sampled_from([0.99, 1.0]),
+    longest_look=st.sampled_from([0.0, 2.0, 4.0]),
+    look_at_rest=st.sampled_from([0.0, 2.0, 8.0]),
     longest_wait=st.floats(0, 8),
     settle=st.floats(0, 3),
     settle_moving=st.floats(0, 3),
@@ -66,7 +68,7 @@ def test_pending_change_is_said_within_the_longest_wait(
     settings: bundle.MeaningGateSettings, stream: list[np.ndarray]
 ) -> None:
     # a reference that keeps its own account of what is pending; without smoothing, so that it can be written plainly
-    settings = replace(settings, smoothing=1, settle=0, hold_growth=0, look_every=0)
+    settings = replace(settings, smoothing=1, settle=0, look_every=0)
     gate = MeaningGate(settings)
     said: np.ndarray | None = None
     said_at, pending_since = -np.inf, None
@@ -185,13 +187,12 @@ def test_a_change_of_meaning_at_rest_is_said_too() -> None:
     assert spoken_watching(replace(PLAIN, settle=1.0), [True] * 8, stream) == [0, 7], "no turn: it settles as any other"
 
 
-def test_the_longer_a_movement_the_rarer_its_texts() -> None:
-    restless = [at_angle(77 * index) for index in range(24)]
-    hasty = replace(PLAIN, longest_wait=0, least_hold=1.0, hold_growth=1.0)
-    moving = [False] * 24
-    assert spoken_watching(hasty, moving, restless) == [0, 2, 6, 12, 20]  # 1, 2, 3, 4 s
-    turning = [False] * 10 + [True] * 14
-    assert spoken_watching(hasty, turning, restless) == [0, 2, 6, 10, 12, 16, 22], "a turn begins anew"
+def test_a_turn_to_what_was_said_before_is_not_said_again() -> None:
+    resting = ([False] * 4 + [True] * 4) * 3
+    stream = [at_angle(0)] * 12 + [at_angle(90)] * 12
+    picky = replace(PLAIN, calm_windows=1, same_above=0.99)
+    assert spoken_watching(picky, resting, stream) == [0, 12]
+    assert spoken_watching(replace(picky, same_above=1.0), resting, stream) == [0, 4, 8, 12, 16, 20]
 
 
 def test_a_still_picture_has_a_threshold_of_its_own() -> None:
@@ -226,8 +227,7 @@ def test_a_change_is_about_a_window_that_was_offered_of_late(
         change = offer(gate, index * STEP, embedding, rest)
         if change is not None:
             assert change.first == change.last <= index * STEP
-            hold = settings.least_hold * (1 + settings.hold_growth * len(stream))
-            longest = max(settings.settle, settings.settle_moving, settings.settle_resting, hold)
+            longest = max(settings.settle, settings.settle_moving, settings.settle_resting, settings.least_hold)
             assert index * STEP - change.last <= longest + STEP
             np.testing.assert_allclose(change.embedding, stream[round(change.last / STEP)], atol=1e-6)
 
@@ -274,8 +274,15 @@ def test_a_picture_that_moves_is_looked_at_now_and_then() -> None:
     assert spoken_watching(seldom, [False] * 20, stream) == [0, 12]
     assert encoded_by(seldom, stream, [False] * 20) == [0, 3, 6, 9, 12, 15, 18]
     assert encoded_by(replace(seldom, look_every=0), stream, [False] * 20) == list(range(20))
-    growing = replace(seldom, hold_growth=1.0)  # after the second text twice as long
-    assert encoded_by(growing, stream, [False] * 20) == [0, 3, 6, 9, 12, 18]
+    growing = replace(seldom, longest_look=3.0)  # after the second text by half
+    assert encoded_by(growing, stream, [False] * 20) == [0, 3, 6, 9, 12, 17]
+
+
+def test_a_picture_that_rests_is_looked_at_too() -> None:
+    stream = [at_angle(0)] * 12 + [at_angle(90)] * 8
+    seldom = replace(PLAIN, calm_windows=1, look_every=1.0, look_at_rest=4.0)
+    assert encoded_by(seldom, stream, [True] * 20) == [0, 8, 16]
+    assert spoken_watching(seldom, [True] * 20, stream) == [0, 16]
 
 
 @given(settings_of_meaning, streams(), st.integers(0, 2**32 - 1))

@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 
 from tests.runtime.gating.windows import picture, with_dot
 from vlj_edge import bundle
-from vlj_edge.runtime.gating.motion import at_rest
+from vlj_edge.runtime.gating.rest import RestDetector
 from vlj_edge.runtime.video.preprocess import CroppedFrame
 
-REST = bundle.RestSettings(changed=0.03, cells=0.004, seconds=1.0)
+REST = bundle.RestSettings()
+
+
+def at_rest(clip: list[CroppedFrame], settings: bundle.RestSettings, frames_per_second: float) -> bool | None:
+    return RestDetector(settings, frames_per_second).at_rest(clip)
 
 
 def clip_of(moves: list[bool]) -> list[CroppedFrame]:

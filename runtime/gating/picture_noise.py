@@ -1,0 +1,177 @@
+"""What in the difference between two pictures is the camera's own: noise, flicker, a shaking mast, leaves in wind.
+
+Pictures are luminance thumbnails. Before two are compared, the second is brought to the light and the place of the
+first: a gain for the whole picture (flicker, auto-exposure) and a small shift (jitter, sway), so that neither counts as
+a change. What is left is judged cell by cell against what that cell usually does in this stream.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Cells = npt.NDArray[np.float32]
+
+_BLACK = 0.02  # luminance that is added before gains are taken, so that black has one
+_LARGEST_GAIN = 1.2  # of flicker and auto-exposure; what goes beyond is a change of the light that may mean something
+_STEPS = 3  # of the search for the shift
+_LARGEST_SHIFT = 1.5  # cells; a larger one is a movement of the camera, not a shake
+_BLOCK = 8  # cells a side of the parts of a picture that have to agree on a shift
+_TEXTURE = 0.004  # mean gradient from which on a part of the picture can tell a shift
+_AT_START = 0.002  # luminance: the noise of a good camera, smoothed
+_LEAST, _MOST = 0.0003, 0.04  # of a cell's noise: what always moves by more is not noise
+_ALWAYS_MOVES = 0.01  # of a cell's noise, from which on it is something that moves
+_SHAKE = 0.05  # cells: a smaller shift needs no compensation
+_STEADY, _TRY_EVERY = 12, 4  # pictures without a shift after which one is looked for in every fourth only
+_PACE = 0.02  # of a cell's noise that one picture can change it by: a minute for a factor of 100 at 4 pictures/s
+
+
+class Difference(NamedTuple):
+    """How two pictures differ once light and place are compensated.
+
+    Attributes:
+        cells: float32 [side, side], absolute difference of each cell.
+        tolerance: float32 [side, side], what the compensation itself may have left there.
+        gain: of the light, 1 where it is the same.
+        shift: cells to the right and down.
+    """
+
+    cells: Cells
+    tolerance: Cells
+    gain: float
+    shift: tuple[float, float]
+
+
+class PictureNoise:
+    """Learns for each cell what neighbouring pictures differ by while nothing happens: a running median.
+
+    A cell that always moves (a lamp, leaves, a screen) gets a high one, and then no longer counts. It forgets within
+    about a minute.
+
+    Args:
+        side: cells a side.
+        pictures_a_second: of the pictures that are compared, for how fast it learns.
+    """
+
+    def __init__(self, side: int) -> None:
+        self.median = np.full((side, side), _AT_START, np.float32)
+        self._seen = self._steady = 0
+
+    @property
+    def may_shake(self) -> bool:
+        """Whether to look for a shift: always while the camera shakes, else now and then, since it costs most."""
+        return self._steady < _STEADY or self._steady % _TRY_EVERY == 0
+
+    def learn(self, difference: Difference) -> None:
+        """Take the difference between two neighbouring pictures."""
+        self._seen += 1
+        self._steady = 0 if np.hypot(*difference.shift) > _SHAKE else self._steady + 1
+        pace = max(_PACE, 0.25 / self._seen)
+        self.median *= np.where(difference.cells > self.median, 1 + pace, 1 - pace).astype(np.float32)
+        np.clip(self.median, _LEAST, _MOST, out=self.median)
+
+    def changed(self, difference: Difference, least: float, times: float) -> int:
+        """Return the number of cells that differ by more than `least` and by more than `times` their noise."""
+        return int((difference.cells > np.maximum(times * self.median, least) + difference.tolerance).sum())
+
+    def restless(self) -> float:
+        """Return the share of the picture, 0..1, that always moves."""
+        return float((self.median > _ALWAYS_MOVES).mean())
+
+
+def smoothed(luminance: Cells) -> Cells:
+    """Return a thumbnail smoothed by a binomial filter of 3 x 3 cells: shifts below a cell then follow its gradient."""
+    padded = np.pad(luminance, ((1, 1), (0, 0)), mode="edge")
+    rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
+    padded = np.pad(rows, ((0, 0), (1, 1)), mode="edge")
+    return (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / np.float32(16)
+
+
+def difference(now: Cells, before: Cells, enough: float = 0.0, shaking: float | None = 0.1) -> Difference:
+    """Compare two smoothed thumbnails in the same light and place.
+
+    Args:
+        enough: a difference, 0..1, below which nothing has to be explained by a shift.
+        shaking: of a shift in cells times the local contrast, what may be left after it is compensated; None: no
+            shift is looked for.
+    """
+    gain = float(np.clip(np.median((now + _BLACK) / (before + _BLACK)), 1 / _LARGEST_GAIN, _LARGEST_GAIN))
+    before = (before + _BLACK) * np.float32(gain) - _BLACK
+    plain = now - before
+    none = np.zeros_like(plain)
+    if shaking is None or np.abs(plain).max() <= enough:
+        return Difference(np.abs(plain), none, gain, (0.0, 0.0))
+    shift = find_shift(now, before)
+    length = float(np.hypot(*shift))
+    if not 0 < length <= _LARGEST_SHIFT:
+        return Difference(np.abs(plain), none, gain, (0.0, 0.0))
+    first, second = halfway(now, before, shift)
+    if not _explains(first - second, plain, (first + second) / 2):
+        return Difference(np.abs(plain), none, gain, (0.0, 0.0))
+    tolerance = np.float32(shaking * length) * _contrast((first + second) / 2)
+    return Difference(np.abs(first - second), tolerance, gain, shift)
+
+
+def find_shift(now: Cells, before: Cells) -> tuple[float, float]:
+    """Return the shift (x, y) in cells that maps one picture on the other best: least squares on the gradient.
+
+    Cells that fit badly, that is, what moves by itself, count for less in each further step (Lucas and Kanade 1981,
+    with Geman and McClure's weights).
+    """
+    shift = np.zeros(2)
+    for step in range(_STEPS):
+        first, second = halfway(now, before, (float(shift[0]), float(shift[1])))
+        rest, (down, right) = first - second, np.gradient((first + second) / 2)
+        weight = np.ones_like(rest)
+        if step:
+            steep = np.hypot(right, down)
+            scale = 3 * np.median(np.abs(rest[steep >= np.median(steep)])) + 0.004
+            weight = (1 + (rest / scale) ** 2) ** -2
+        x, y = weight * right, weight * down
+        normal = np.array([[(x * right).sum(), (x * down).sum()], [(x * down).sum(), (y * down).sum()]])
+        normal += 1e-3 * np.eye(2)  # a picture without gradient has no shift
+        shift += np.linalg.solve(normal, [(x * rest).sum(), (y * rest).sum()])
+        np.clip(shift, -1.9, 1.9, out=shift)
+    return float(shift[0]), float(shift[1])
+
+
+def halfway(now: Cells, before: Cells, shift: tuple[float, float]) -> tuple[Cells, Cells]:
+    """Return both pictures moved half the shift towards each other, so that interpolation blurs them alike."""
+    return _moved(now, -shift[0] / 2, -shift[1] / 2), _moved(before, shift[0] / 2, shift[1] / 2)
+
+
+def _moved(picture: Cells, x: float, y: float) -> Cells:
+    """Return picture[row + y, column + x], interpolated linearly, with edges repeated; |x| and |y| below 1."""
+    for axis, by in ((1, x), (0, y)):
+        width = [(1, 1) if each == axis else (0, 0) for each in (0, 1)]
+        padded = np.pad(picture, width, mode="edge")
+        side = picture.shape[axis]
+        here, next_to = np.take(padded, range(1, side + 1), axis), 1 + (1 if by > 0 else -1)
+        beside = np.take(padded, range(next_to, next_to + side), axis)
+        picture = np.float32(1 - abs(by)) * here + np.float32(abs(by)) * beside
+    return picture
+
+
+def _explains(rest: Cells, plain: Cells, picture: Cells) -> bool:
+    """Return whether a shift explains the difference in most parts of the picture that can tell, and in several.
+
+    One thing that moves before a plain wall has the gradients of a picture that shifts, but not in all its parts.
+    """
+    down, right = np.gradient(picture)
+    texture = _by_block(np.hypot(right, down)) > _TEXTURE
+    better = _by_block(np.abs(rest)) < 0.8 * _by_block(np.abs(plain))
+    return bool(2 * texture.sum() >= texture.size and (better & texture).sum() >= 0.7 * texture.sum())
+
+
+def _by_block(values: Cells) -> Cells:
+    parts = values.shape[0] // _BLOCK
+    return values.reshape(parts, _BLOCK, parts, _BLOCK).mean(axis=(1, 3))
+
+
+def _contrast(picture: Cells) -> Cells:
+    """Return the difference between the brightest and the darkest of the 3 x 3 cells around each cell."""
+    padded = np.pad(picture, 1, mode="edge")
+    around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
+    return (around.max(axis=(2, 3)) - around.min(axis=(2, 3))).astype(np.float32)

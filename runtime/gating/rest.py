@@ -1,0 +1,107 @@
+"""Whether the picture is at rest in a clip: events usually begin where it moves and end where it comes to rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil, hypot
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge import bundle
+
+from ..video.preprocess import THUMBNAIL, SampledFrame
+from .picture_noise import Cells, PictureNoise, difference, smoothed
+
+_FARTHEST = 1.5  # cells that the picture may wander within a clip, before its shifts are a movement of the camera
+_RESTLESS = 0.4  # share of the picture that may always move; more of it is no background
+
+
+@dataclass
+class _Judged:
+    """A frame of the latest clip, and how it differs from the frame before it."""
+
+    frame: SampledFrame
+    cells: Cells
+    moved: bool = False
+    shift: tuple[float, float] = (0.0, 0.0)
+
+
+class RestDetector:
+    """Decides whether the picture stands still in the middle of a clip, apart from the noise of its own stream.
+
+    It is still if the middle lies in an interval of at least `settings.seconds` (or the clip's length, if that is
+    shorter) in which no two neighbouring frames differ. A single isolated change is a cut to another still picture. A
+    source that is slower than the clip has fewer frames than samples; while each frame differs from the one before, it
+    is not at rest.
+
+    Args:
+        frames_per_second: of the clip's samples.
+    """
+
+    def __init__(self, settings: bundle.RestSettings, frames_per_second: float) -> None:
+        self._settings, self._rate = settings, frames_per_second
+        self.noise = PictureNoise(THUMBNAIL)
+        self._latest: list[_Judged] = []
+
+    def at_rest(self, frames: Sequence[SampledFrame]) -> bool | None:
+        """Return whether the picture is at rest; None if that is not detected. Clips come in the order of time.
+
+        Args:
+            frames: one a sample; a frame that is sampled repeatedly is the same object.
+        """
+        if not self._settings.enabled or len(frames) < 2:
+            return None
+        number = np.cumsum([0, *(later is not earlier for earlier, later in pairwise(frames))])
+        self._latest = self._judge([frames[index] for index in np.unique(number, return_index=True)[1]])
+        if number[-1] == 0:
+            return True
+        moved = self._moved(number)
+        middle = len(moved) // 2
+        before, after = _until_first(moved[middle::-1]), _until_first(moved[middle:])
+        if min(before, after) == 0 or self._wanders() or self.noise.restless() > _RESTLESS:
+            return False
+        several = (
+            number[middle - before + 1] < number[middle + after]
+        )  # one frame alone shows neither rest nor movement
+        return bool(several) and before + after - 1 >= min(ceil(self._settings.seconds * self._rate), len(moved))
+
+    def _judge(self, distinct: Sequence[SampledFrame]) -> list[_Judged]:
+        """Compare every frame with the one before it, unless it was in the clip before as well."""
+        known = {id(judged.frame): judged for judged in self._latest}
+        found: list[_Judged] = []
+        for frame in distinct:
+            judged = known.get(id(frame))
+            if judged is None:
+                judged = _Judged(frame, smoothed(frame.luminance))
+                if found:
+                    self._compare(judged, found[-1])
+            found.append(judged)
+        return found
+
+    def _compare(self, judged: _Judged, before: _Judged) -> None:
+        settings = self._settings
+        shaking = settings.shaking if self.noise.may_shake else None
+        found = difference(judged.cells, before.cells, settings.changed, shaking)
+        most = settings.cells * found.cells.size
+        judged.moved = self.noise.changed(found, settings.changed, settings.times_noise) >= most
+        judged.shift = found.shift
+        self.noise.learn(found)
+
+    def _moved(self, number: npt.NDArray[np.int_]) -> npt.NDArray[np.bool_]:
+        """Return for every two neighbouring samples whether the picture moves between them."""
+        moved = np.array([judged.moved for judged in self._latest[1:]])
+        moved[1:-1] &= moved[:-2] | moved[2:]
+        found = np.zeros(len(number) - 1, np.bool_)
+        found[np.flatnonzero(np.diff(number))] = moved
+        return found
+
+    def _wanders(self) -> bool:
+        shifts = np.cumsum([judged.shift for judged in self._latest[1:]], axis=0)
+        return hypot(*np.ptp(shifts, axis=0)) > _FARTHEST
+
+
+def _until_first(flags: npt.NDArray[np.bool_]) -> int:
+    return int(flags.argmax()) if flags.any() else len(flags)
