@@ -299,9 +299,11 @@ class RunState:
             self.totals.predictor_runs += len(self._queries)
         return self._latest, is_new
 
-    def at_rest(self, frames: Sequence[SampledFrame]) -> bool | None:
-        """Return whether the picture stands still in the middle of the clip; None if that is not detected."""
-        return self._rest.at_rest(frames)
+    def at_rest(self, frames: Sequence[SampledFrame]) -> tuple[bool | None, bool]:
+        """Return whether the picture stands still in the middle of the clip (None if that is not detected), and
+        whether it is cut to another picture."""
+        at_rest = self._rest.at_rest(frames)
+        return at_rest, bool(at_rest) and self._rest.cut
 
     def warn_of_slow_source(self, frames_per_second: float) -> None:
         """Log, once, that the source has fewer frames than the clips."""

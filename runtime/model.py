@@ -227,7 +227,7 @@ class Model:
             for window, frames in sampled:
                 run.totals.windows += 1
                 [encoded], is_new = run.encode(frames)
-                yield WindowEmbedding(window, encoded.embedding, is_new, run.at_rest(frames))
+                yield WindowEmbedding(window, encoded.embedding, is_new, run.at_rest(frames)[0])
 
     def _answers(self, run: RunState) -> Generator[WindowAnswers, None, None]:
         with closing(self._windows(run)) as sampled:
@@ -247,7 +247,8 @@ class Model:
                 if probe is not None:
                     probe.start_window(times.start)
                 run.totals.windows += 1
-                window = ClipWindow(times, frames, run.at_rest(frames), partial(self._encode_window, run, times))
+                rest, cut = run.at_rest(frames)
+                window = ClipWindow(times, frames, rest, partial(self._encode_window, run, times), cut)
                 last_embedding = meaning.last_embedding
                 change = gate_decision(window)
                 if probe is not None:

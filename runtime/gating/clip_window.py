@@ -37,6 +37,7 @@ class ClipWindow:
         frames: its sampled frames, oldest first. They are released as soon as the window is encoded.
         at_rest: whether the picture stands still in the middle of the clip; None if that is not detected.
         encode: computes the embedding of `frames`.
+        cut: whether the picture, though at rest, changes once in the clip.
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class ClipWindow:
         frames: Sequence[SampledFrame],
         at_rest: bool | None,
         encode: Callable[[Sequence[SampledFrame]], Encoded],
+        cut: bool = False,
     ) -> None:
-        self.times, self.at_rest = times, at_rest
+        self.times, self.at_rest, self.cut = times, at_rest, cut
         self._todo: tuple[Sequence[SampledFrame], Callable[[Sequence[SampledFrame]], Encoded]] | None = (frames, encode)
         self._encoded: Encoded | None = None
 

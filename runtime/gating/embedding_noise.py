@@ -44,7 +44,11 @@ class EmbeddingNoise:
         if not resting:
             self._moved_since = time
         elif time - self._moved_since > _BRIEF:
-            self._before = None
+            self.cut()
+
+    def cut(self) -> None:
+        """Record that the picture is another from now on."""
+        self._before = None
 
     def lowered(self, threshold: float) -> float:
         """Return a threshold that noise does not cross: the one given, or a lower one."""

@@ -135,6 +135,8 @@ class MeaningGate:
         if not self._settings.enabled:
             return self._make_change(candidate, window.time)
         overdue = self._note_turn(window) if window.at_rest != self._resting else None
+        if window.cut:
+            self.noise.cut()
         self._update_pending(candidate)
         if self._pending_since is None:
             return overdue

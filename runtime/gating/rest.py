@@ -46,6 +46,11 @@ class RestDetector:
         self.noise = PictureNoise(THUMBNAIL)
         self._latest: list[_Judged] = []
 
+    @property
+    def cut(self) -> bool:
+        """Whether any two neighbouring frames of the latest clip differ. Of a picture at rest that is a cut."""
+        return any(judged.moved for judged in self._latest[1:])
+
     def at_rest(self, frames: Sequence[SampledFrame]) -> bool | None:
         """Return whether the picture is at rest; None if that is not detected. Clips come in the order of time.
 
