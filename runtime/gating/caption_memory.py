@@ -10,14 +10,16 @@ from vlj_edge import bundle
 
 from .clip_window import Embedding
 
-_AGREEING = 2  # captions of pictures at rest: 1 in 4 is wrong on nano's validation streams; two that agree rarely are
+_AGREEING = (
+    3  # texts of resting pictures: one in four is wrong on nano's validation streams, three that agree seldom are
+)
 
 
 class CaptionMemory:
     """Captions by embedding, at most `settings.capacity`, the least recently used replaced first.
 
     Captions of a picture at rest and of one that moves are kept apart. A picture at rest gets the caption that most of
-    the near embeddings have, if at least two have it and no other caption is as frequent. Recall is one matrix-vector
+    the near embeddings have, if at least three have it and no other caption is as frequent. Recall is one matrix-vector
     product.
     """
 

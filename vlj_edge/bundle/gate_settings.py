@@ -126,7 +126,7 @@ class CaptionMemorySettings:
         enabled: False decodes every text.
         same: cosine, -1..1, from which on an earlier text is used again.
         same_at_rest: the same while the picture is at rest. Only texts made at rest are considered, and only if at
-            least two of them agree: a text that is reused at every similar rest must not depend on one error.
+            least three of them agree: a text that is reused at every similar rest must not depend on one error.
         capacity: number of texts that are kept.
 
     Example:
