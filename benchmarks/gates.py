@@ -40,16 +40,18 @@ ENABLED = {
 class Recorder(Model):
     """A model that records every text, including those that a narration leaves out because they repeat the last one."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory, overlap=False)  # so that a text belongs to the window that was watched last
+    def __init__(self, directory: Path, threads: int | None = None) -> None:
+        super().__init__(
+            directory, threads=threads, overlap=False
+        )  # so that a text belongs to the window that was watched last
         self.texts: list[tuple[float, float, str]] = []  # centre, end of the latest window, text
         self._window_end = 0.0
 
     def watch(self, report: WindowReport) -> None:
         self._window_end = report.window.end
 
-    def _caption(self, change: Change, memory: CaptionMemory, totals: Totals) -> Any:
-        text, origin = super()._caption(change, memory, totals)
+    def _text(self, change: Change, memory: CaptionMemory, totals: Totals) -> Any:
+        text, origin = super()._text(change, memory, totals)
         self.texts.append(((change.first + change.last) / 2, self._window_end, text))
         return text, origin
 

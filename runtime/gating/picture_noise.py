@@ -86,7 +86,8 @@ def smoothed(luminance: Cells) -> Cells:
     padded = np.pad(luminance, ((1, 1), (0, 0)), mode="edge")
     rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
     padded = np.pad(rows, ((0, 0), (1, 1)), mode="edge")
-    return (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / np.float32(16)
+    cells: Cells = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / np.float32(16)
+    return cells
 
 
 def difference(now: Cells, before: Cells, enough: float = 0.0, shaking: float | None = 0.1) -> Difference:
@@ -108,9 +109,10 @@ def difference(now: Cells, before: Cells, enough: float = 0.0, shaking: float | 
     if not 0 < length <= _LARGEST_SHIFT:
         return Difference(np.abs(plain), none, gain, (0.0, 0.0))
     first, second = halfway(now, before, shift)
-    if not _explains(first - second, plain, (first + second) / 2):
+    middle: Cells = (first + second) * np.float32(0.5)
+    if not _explains(first - second, plain, middle):
         return Difference(np.abs(plain), none, gain, (0.0, 0.0))
-    tolerance = np.float32(shaking * length) * _contrast((first + second) / 2)
+    tolerance = np.float32(shaking * length) * _contrast(middle)
     return Difference(np.abs(first - second), tolerance, gain, shift)
 
 
@@ -167,11 +169,13 @@ def _explains(rest: Cells, plain: Cells, picture: Cells) -> bool:
 
 def _by_block(values: Cells) -> Cells:
     parts = values.shape[0] // _BLOCK
-    return values.reshape(parts, _BLOCK, parts, _BLOCK).mean(axis=(1, 3))
+    blocks: Cells = values.reshape(parts, _BLOCK, parts, _BLOCK).mean(axis=(1, 3))
+    return blocks
 
 
 def _contrast(picture: Cells) -> Cells:
     """Return the difference between the brightest and the darkest of the 3 x 3 cells around each cell."""
     padded = np.pad(picture, 1, mode="edge")
     around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
-    return (around.max(axis=(2, 3)) - around.min(axis=(2, 3))).astype(np.float32)
+    contrast: Cells = around.max(axis=(2, 3)) - around.min(axis=(2, 3))
+    return contrast
