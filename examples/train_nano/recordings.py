@@ -70,7 +70,7 @@ def record(bundle: Path, video: Path) -> Recording:
     every = list(model.embed(video, every_window=True))
     gated = list(model.embed(video))
     return Recording(
-        video.stem,
+        f"{video.parent.name}/{video.stem}",
         annotation["seconds"],
         np.array([item.window.centre for item in every]),
         np.array([item.window.end for item in every]),
