@@ -26,6 +26,7 @@ BASE_RATE = 8  # frames/s that the strides below are for
 CAMERA = Camera(azimuth=141.0, elevation=-29.0, distance=1.15, lookat=(0.0, 0.68, 0.12), zone="training")
 STORY = ("drawer-open", "button-press-topdown", "peg-insert-side", "door-close", "basketball", "hammer")
 TRIES = 20  # seeds a scene may use
+LONGEST_EPISODE = 480  # control steps; Meta-World allows 500
 SHORTEST = 1.0  # s: a pause inside an action that is shorter belongs to the action
 MOST_BYTES = 2_900_000
 
@@ -67,6 +68,7 @@ def render_scene(
     # The speed of training: 2 control steps in 1/4 s where the act is short, 4 elsewhere.
     stride = (1 if f"{task}-v3" in SHORT_ACT else 2) * world.speed * BASE_RATE / world.rate
     most = round(160 * world.rate / BASE_RATE / min(world.speed, 1.0))
+    most = min(most, int(LONGEST_EPISODE / stride))
     simulator = Simulator(f"{task}-v3", style.size * 3 // 2, style.size, max_frames=most)
     for seed in range(first_seed, first_seed + TRIES):
         episode = simulator.run(seed, stride, camera, vary=False)
