@@ -215,3 +215,8 @@ def test_whatever_is_changed_the_manifest_is_read_or_refused(
     else:
         write_manifest(directory, manifest)
         assert read_manifest(directory) == manifest
+
+
+def test_a_bundle_with_settings_that_are_gone_is_read(bundle: Path) -> None:
+    edit(bundle, lambda raw: raw["gates"]["meaning"].update(hold_growth=0.5))
+    assert not hasattr(read_manifest(bundle).gates.meaning, "hold_growth")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ..errors import VljEdgeError
 from ..regular_file import LONGEST_NAME
@@ -27,6 +28,14 @@ from .manifest import (
 )
 
 _Shape = tuple[int | None, ...]  # None: any size
+
+
+def _drop_old_settings(raw: dict[str, Any]) -> None:
+    """Bundles made before looks had a longest pause have a growth of it, which nothing reads any more."""
+    gates = raw.get("gates")
+    meaning = gates.get("meaning") if isinstance(gates, dict) else None
+    if isinstance(meaning, dict):
+        meaning.pop("hold_growth", None)
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -52,6 +61,7 @@ def read_manifest(directory: Path) -> Manifest:
             f"{path} has schema version {version!r}, this vlj-edge reads {SCHEMA_VERSION}: "
             + ("upgrade vlj-edge" if newer else "export the bundle again")
         )
+    _drop_old_settings(raw)
     try:
         manifest = parse(Manifest, raw)
         problem = gates_problem(manifest.gates)
