@@ -39,6 +39,10 @@ class SourceSettings:
         if "/" in self.name:
             object.__setattr__(self, "name", without_credentials(self.name))
 
+    def reads_the_same(self, other: SourceSettings) -> bool:
+        """Return whether both open the same source in the same way, so that a running one need not be opened again."""
+        return (self.uri, self.rotate, self.part) == (other.uri, other.rotate, other.part)
+
 
 def by_name(sources: Sequence[SourceSettings]) -> dict[str, SourceSettings]:
     """Return the sources by their names, in the same order.

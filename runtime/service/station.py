@@ -79,7 +79,7 @@ class Station:
     def reconfigure(self, sources: Sequence[SourceSettings]) -> None:
         """Apply a new configuration: stop sources that it does not name, start new ones, change settings that differ.
 
-        A source whose address differs is stopped and started.
+        A source of which something else is read (another address, part or rotation) is stopped and started.
 
         Raises:
             VljEdgeError: settings that cannot be used; everything goes on as before.
@@ -93,7 +93,7 @@ class Station:
             kept = {
                 name: channel
                 for name, channel in self.channels.items()
-                if name in settings and settings[name].uri == channel.settings.uri
+                if name in settings and settings[name].reads_the_same(channel.settings)
             }
             _stop_all(channel for name, channel in self.channels.items() if name not in kept)
             self.channels = {name: kept.get(name) or Channel(each, self._context) for name, each in settings.items()}

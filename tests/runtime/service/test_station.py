@@ -187,6 +187,11 @@ def test_a_new_configuration_starts_stops_and_changes_channels(model: Model, cam
     station.reconfigure([SourceSettings("c", "c"), SourceSettings("a", "a", query="what colour is it")])
     before = a.last_event
     wait_for(lambda: a.last_event is not before and station.channels["c"].last_event)
+    cameras["a"] = Camera([RED] * 40)
+    station.reconfigure([SourceSettings("c", "c"), SourceSettings("a", "a", query="what colour is it", rotate=90)])
+    turned = station.channels["a"]
+    assert turned is not a and a.join(0), "what reads the camera in another way opens it again"
+    wait_for(lambda: turned.last_event)
     station.stop()
     station.reconfigure([SourceSettings("b", "b")])
     assert list(station.channels) == ["c", "a"], "it has stopped"
