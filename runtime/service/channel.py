@@ -39,6 +39,7 @@ _LOG = logging.getLogger(__name__)
 _STUCK_AFTER = 60.0  # seconds with frames and without a window
 _SOURCE_GRACE = 0.3  # seconds for a source to return from a read after interrupt(), and again after close()
 _TEXT_GRACE = 10.0  # seconds for a text that is being decoded
+_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a live source that failed is opened again
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ class Channel:
         self.error: str | None = None
         self._reported_error: str | None = None
         self._logged_problem: str | None = None  # of a camera that cannot be opened yet
+        self._failure: str | None = None  # of a live source that is opened again
+        self._is_camera = False  # known once the source was open
         self.last_event: Event | None = None
         self.label: str | None = None
         self.statistics = ChannelStatistics()
@@ -168,18 +171,18 @@ class Channel:
         unknown."""
         source = None if self._source is None else self._source.source
         failure = source.failure if isinstance(source, CameraSource) else None
-        if self.error is not None or failure is None:
+        if self.error is not None or (failure is None and self._failure is None):
             return self.error
-        return f"no picture: {failure}"
+        return self._failure or f"no picture: {failure}"
 
     def is_stuck(self) -> bool:
         """Return whether a live source has given frames for over a minute but no window was made of them."""
-        source = self._source
-        return (
-            source is not None
-            and source.source.live
-            and source.latest_at - self.statistics.last_window_at > _STUCK_AFTER
-        )
+        source, frames = self._source, self._frames
+        if source is None or not source.source.live:
+            return False
+        # A camera that comes back after a pause makes no window for some seconds: what counts begins with its run.
+        begun = frames.first_at if frames is not None and frames.first_at is not None else 0.0
+        return source.latest_at - max(self.statistics.last_window_at, begun) > _STUCK_AFTER
 
     def request_stop(self) -> None:
         """Request that the channel ends. Returns at once."""
@@ -209,14 +212,19 @@ class Channel:
         return not self._thread.is_alive()
 
     def _work(self) -> None:
+        attempt, tried_at = 0, time.monotonic()
         try:
             while not self._stopping.is_set():
-                self._source = ResumableSource(self._open())
-                self._play(self._source)
-                if not self._loops(self._source):
-                    break
-                self._bad_before = self.counts()["bad_frames"]
-                self._source.close()
+                try:
+                    if not self._play_once():
+                        break
+                except Exception as error:
+                    recovers = self._is_camera or not isinstance(error, VljEdgeError)
+                    if not recovers or not self._context.keep_trying:
+                        raise
+                    attempt = 0 if self.statistics.last_window_at > tried_at else attempt + 1
+                    self._wait_after(error, _PAUSES[min(attempt, len(_PAUSES) - 1)])
+                    tried_at = time.monotonic()
         except VljEdgeError as error:
             self.error = str(error)
         except Exception as error:  # a source that fails must not end the others
@@ -226,6 +234,27 @@ class Channel:
                 self._source.close()
             self._set_state("ended")
             self._report_error()
+
+    def _play_once(self) -> bool:
+        """Open the source and play it to its end; return whether it is to be opened again."""
+        self._source = source = ResumableSource(self._open())
+        self._is_camera = source.source.live and not isinstance(source.source, PacedSource)
+        self._play(source)
+        if not self._loops(source):
+            return False
+        self._bad_before = self.counts()["bad_frames"]
+        source.close()
+        return True
+
+    def _wait_after(self, error: Exception, pause: float) -> None:
+        """Let go of a live source that failed, whatever the reason: only stop() ends it. It is opened again later."""
+        ours = isinstance(error, VljEdgeError)
+        self._failure = str(error) if ours else f"it failed inside vlj-edge ({error!r})"
+        self._bad_before = self.counts()["bad_frames"]
+        if self._source is not None:
+            self._source.close()
+        self._set_state("lost")
+        self._stopping.wait(pause)
 
     def _open(self) -> Source:
         rate = self._context.model.manifest.clip.frames_per_second
@@ -312,6 +341,8 @@ class Channel:
 
     def _set_state(self, state: CameraState) -> None:
         self.state = state
+        if state == "live":
+            self._failure = None
         problem = self.problem or "no picture"
         if state == "lost" and problem != self._logged_problem:
             self._logged_problem = problem

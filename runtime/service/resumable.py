@@ -65,6 +65,7 @@ class SourceRun(Source):
 
     Attributes:
         offset: seconds from the first frame of the source to that of this run.
+        first_at: the time.monotonic() at which its first frame came; None before.
         finished: set once this run gives no more frames.
     """
 
@@ -72,6 +73,7 @@ class SourceRun(Source):
         self._resumable, self._is_current = resumable, is_current
         self.live, self.period, self.shown = resumable.source.live, resumable.source.period, resumable.source.shown
         self.offset = 0.0
+        self.first_at: float | None = None
         self.finished = threading.Event()
 
     def frames(self) -> Iterator[Frame]:
@@ -94,6 +96,7 @@ class SourceRun(Source):
                 resumable.latest, resumable.latest_at, before = frame, time.monotonic(), frame.time
                 if first is None:
                     first = self.offset = frame.time
+                    self.first_at = resumable.latest_at
                 self.period = resumable.source.period
                 yield Frame(frame.time - first, partial(_image, frame), frame.until_next)
         finally:

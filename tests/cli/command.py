@@ -47,14 +47,16 @@ def run_here(*arguments: str | Path) -> Done:
 
     What native libraries write to stderr, signals and imports are not seen here: for these, run vlj_edge().
     """
-    out, errors, log = io.StringIO(), io.StringIO(), logging.getLogger("vlj_edge")
-    before = log.handlers, log.propagate
-    log.handlers = []
+    out, errors, loggers = io.StringIO(), io.StringIO(), [logging.getLogger(name) for name in (None, "vlj_edge")]
+    before = [(log.handlers[:], log.propagate, log.level) for log in loggers]  # serve sets up the root logger, too
+    loggers[1].handlers = []
     try:
         with redirect_stdout(out), redirect_stderr(errors):
             code = run([*map(str, arguments)])
     finally:
-        log.handlers, log.propagate = before
+        for log, (handlers, propagate, level) in zip(loggers, before, strict=True):
+            log.handlers, log.propagate = handlers, propagate
+            log.setLevel(level)
     return Done(arguments, code, out.getvalue(), errors.getvalue())
 
 

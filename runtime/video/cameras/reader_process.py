@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
+from ..readable import is_readable
 from .camera_address import CameraAddress
 from .shared_frames import SharedFrame, SharedFrames, create_shared_memory
 
@@ -124,7 +124,7 @@ class ReaderProcess:
                     return None
                 # A killed process closes its end of the pipe, which ends the wait at once. One that hangs in a driver
                 # cannot be killed, hence the short waits.
-                if select.select([self._pipe], [], [], min(remaining, 0.2))[0]:
+                if is_readable(self._pipe, min(remaining, 0.2)):
                     packet_at = self._packet_at
                     self._read_lines()
                     if self._packet_at > packet_at:

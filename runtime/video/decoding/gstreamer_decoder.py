@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import subprocess
 import sys
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..readable import is_readable
 from .gstreamer_process import PACKET, PICTURE
 from .pyav import import_av
 
@@ -93,7 +93,7 @@ class GStreamerDecoder:
         output, found = self._process.stdout, list[Any]()
         while True:
             waits = len(self._waiting) > most_behind
-            if not select.select([output], [], [], _PATIENCE if waits else 0.0)[0]:
+            if not is_readable(output, _PATIENCE if waits else 0.0):
                 if waits:
                     raise RuntimeError(f"it gave no picture for {_PATIENCE:g} seconds")
                 return found

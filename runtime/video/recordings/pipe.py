@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import tempfile
 import threading
 from typing import Any, Literal
+
+from ..readable import is_readable
 
 _POLL = 0.1  # seconds between two checks of whether this was closed
 _CHUNK = 1 << 16
@@ -64,7 +65,7 @@ class Pipe:
 
     def _receive(self, count: int) -> bytes:
         while not self._closed.is_set():
-            if select.select([self._descriptor], [], [], _POLL)[0]:
+            if is_readable(self._descriptor, _POLL):
                 return os.read(self._descriptor, count)
         return b""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.runtime.tiny_bundle import BLUE, RED
+from tests.waiting import wait_for
+from vlj_edge import VljEdgeError
 from vlj_edge.results import Narration, Totals
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service import channel as channels
@@ -249,3 +253,88 @@ def test_a_stopped_station_leaves_no_thread(
     while set(threading.enumerate()) - before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not set(threading.enumerate()) - before
+
+
+FAILURES = (
+    OSError(errno.EMFILE, "Too many open files"),
+    MemoryError(),
+    RuntimeError("can't start new thread"),
+    VljEdgeError("the backend failed: try another"),
+)
+
+
+@pytest.mark.parametrize("when", ["it is opened", "a run starts", "a frame is read"])
+def test_only_stop_ends_a_live_source(
+    when: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "vlj_edge")
+    monkeypatch.setattr(channels, "_PAUSES", (0.01,))
+    failures, opened, heard = list(FAILURES), list[Endless](), list[Event]()
+
+    def fail(place: str) -> None:
+        if place == when and opened and failures:
+            raise failures.pop(0)
+
+    class Failing(Endless):
+        def frames(self) -> Iterator[Frame]:
+            for frame in super().frames():
+                fail("a frame is read")
+                yield frame
+
+    def open_source(*_: object, on_state: Callable[[str], None], **__: object) -> Source:
+        fail("it is opened")
+        opened.append(Failing())
+        on_state("live")
+        if when == "it is opened" and failures:  # what was open has to fail to be opened again
+            opened[-1].frames = lambda: iter([])  # type: ignore[method-assign]
+            raise failures.pop(0)
+        return opened[-1]
+
+    monkeypatch.setattr(channels, "open_source", open_source)
+    model = FakeModel(lambda: fail("a run starts"))
+    context = ChannelContext(model, lambda labels: None, heard.append, lambda *_: None, lambda *_: None, True)  # type: ignore[arg-type, return-value]
+    channel = Channel(SourceSettings("door", "door"), context)
+    if when == "it is opened":
+        failures.remove(FAILURES[-1])  # an error of ours at the first opening is a mistake in the address
+    channel.start()
+    wait_for(lambda: not failures and len(heard) > 3)
+    assert channel.error is None and channel.problem is None and channel.state == "live"
+    lost = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert any("Too many open files" in line for line in lost) and all("door" in line for line in lost)
+    assert any("again" in record.getMessage() for record in caplog.records)
+    channel.stop()
+    assert channel.join(10) and channel.state == "ended"
+    numbers = [event.number for event in heard]
+    assert numbers == list(range(1, len(numbers) + 1)), "numbered on"
+
+
+def test_while_it_fails_its_state_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "_PAUSES", (60.0,))
+    monkeypatch.setattr(channels, "open_source", lambda *_, **__: Endless())
+
+    def fail() -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    context = ChannelContext(
+        FakeModel(fail), lambda labels: None, lambda *_: None, lambda *_: None, lambda *_: None, True
+    )  # type: ignore[arg-type, return-value]
+    channel = Channel(SourceSettings("door", "door"), context)
+    channel.start()
+    wait_for(lambda: channel.state == "lost")
+    assert "Cannot allocate memory" in (channel.problem or "") and channel.error is None
+    began = time.monotonic()
+    channel.stop()
+    assert channel.join(10) and time.monotonic() - began < 30, "a pause is cut short"
+
+
+def test_a_camera_that_comes_back_after_minutes_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = channel_of(FakeModel())
+    frames = SimpleNamespace(first_at=1000.0)
+    source = SimpleNamespace(source=SimpleNamespace(live=True), latest_at=1001.0)
+    channel._source, channel._frames = source, frames  # type: ignore[assignment]
+    channel.statistics.last_window_at = 10.0
+    assert not channel.is_stuck(), "its new run is a second old"
+    source.latest_at = 1061.0
+    assert channel.is_stuck()
+    channel.statistics.last_window_at = 1060.0
+    assert not channel.is_stuck()
