@@ -42,7 +42,8 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 
             seconds = float(clock[1] or 0) * 3600 + float(clock[2]) * 60 + float(clock[3])
         if seconds <= _LONGEST:
             return seconds
-        self.fail(f"'{text}' is no time: write 90, 90s, 500ms, 1.5min, 1:30 or 0:01:30", param, ctx)
+        shown = f"'{text}'" if re.fullmatch(r"[\w:.,+-]{1,16}", text) else "that"  # what is longer may hold a secret
+        self.fail(f"{shown} is no time: write 90, 90s, 500ms, 1.5min, 1:30 or 0:01:30", param, ctx)
 
 
 @dataclass(frozen=True)
