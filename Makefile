@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 
-.PHONY: demo test test-all lint dist wheel-demo results kernels gpu clean
+.PHONY: demo test test-signals test-all lint dist wheel-demo results kernels gpu clean
 
 demo: $(VENV)/.demo
 	$(BIN)/vlj-edge narrate examples/media/demo.mp4
@@ -16,6 +16,10 @@ WORKERS ?= 2
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart 0 -m "not slow and not signals"
+	$(MAKE) test-signals
+
+# Tests that send signals to their own process run one by one.
+test-signals: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "signals and not slow"
 
 # What `make test` leaves out: models at full depth, the long soak, engines for every card, the lowest versions of what
