@@ -82,7 +82,7 @@ def start(
         stderr=subprocess.PIPE,
         text=True,
         env=_environment(),
-        preexec_fn=_listen_to_ctrl_c,
+        preexec_fn=listen_to_ctrl_c,
     )
 
 
@@ -112,7 +112,8 @@ def _run(command: list[str], cwd: Path | None) -> Done:
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=_environment(), timeout=300)
 
 
-def _listen_to_ctrl_c() -> None:
+def listen_to_ctrl_c() -> None:
+    """Undo what a shell does to programs in its background: in a child before it starts."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -84,15 +84,23 @@ def run(arguments: list[str] | None) -> int:
             return 130
         tell(f"error: {error}")
         return 1
-    except BrokenPipeError:
-        # The reader of stdout has gone (| head). Unless stdout is replaced, Python reports that again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of stdout has gone (| head)
+        _abandon_stdout()
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         tell(f"error: {where}{error.strerror or error}: check the path, its permissions and the disk")
+        try:
+            sys.stdout.flush()
+        except OSError:  # it was stdout, on a full disk
+            _abandon_stdout()
         return 1
     return 0
+
+
+def _abandon_stdout() -> None:
+    """Lead stdout nowhere, or Python reports at exit what it still could not write there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show(error: click.ClickException) -> None:

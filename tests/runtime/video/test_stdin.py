@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cli.command import listen_to_ctrl_c
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.video.part import Part
 from vlj_edge.runtime.video.paths import open_path
@@ -201,7 +202,8 @@ try:
 except KeyboardInterrupt:
     print(2)
 """
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    command, pipe = [sys.executable, "-c", program], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, preexec_fn=listen_to_ctrl_c) as process:
         assert process.stdin is not None and process.stdout is not None and process.stdout.readline()
         process.stdin.write(jpeg((0, 0, 0))[:200])  # so that FFmpeg waits as well
         process.stdin.flush()
