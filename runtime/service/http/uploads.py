@@ -18,7 +18,7 @@ from fastapi import HTTPException, Request
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, printable
 
 from ...video.recordings.untrusted import UntrustedFile
 from ...video.source import Frame, Source, WrappedSource
@@ -133,7 +133,7 @@ class Form:
         try:
             self.fields[self._name] = self._value.decode("utf-8")
         except UnicodeDecodeError:
-            raise HTTPException(422, f"{self._name[:40]} is not UTF-8 text: send it as UTF-8") from None
+            raise HTTPException(422, f"{printable(self._name[:40])} is not UTF-8 text: send it as UTF-8") from None
 
     def _end_form(self) -> None:
         self.ended = True
