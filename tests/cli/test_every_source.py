@@ -35,7 +35,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "verify": ("verify", "BUNDLE", "--backend", "onnxruntime", "--source", "SOURCE"),
     "export": ("export", "--calibrate-on", "SOURCE", "--out", "made", "--precision", "int8"),
 }
-NEEDS = {"index": "lancedb", "serve": "fastapi", "verify": "polygraphy"}
+NEEDS = {"index": "lancedb", "serve": "fastapi", "verify": "polygraphy", "export": "torch"}
 
 Seen = set[tuple[float, tuple[int, ...]]]
 

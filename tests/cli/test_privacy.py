@@ -94,8 +94,11 @@ def home(tmp_path: Path) -> Home:
         ("labels", "a red screen,blue", "--bundle", "BUNDLE", "--out", "FOLDER/bank.npz"),
         ("profile", "BUNDLE", "VIDEO"),
         ("tune", "BUNDLE"),
-        ("verify", "BUNDLE", "--backend", "onnxruntime", "--source", "VIDEO"),
-        pytest.param(("verify", "BUNDLE", "--backend", "openvino", "--source", "VIDEO"), marks=needs("openvino")),
+        pytest.param(("verify", "BUNDLE", "--backend", "onnxruntime", "--source", "VIDEO"), marks=needs("polygraphy")),
+        pytest.param(
+            ("verify", "BUNDLE", "--backend", "openvino", "--source", "VIDEO"),
+            marks=[needs("openvino"), needs("polygraphy")],
+        ),
         ("inspect", "BUNDLE"),
         ("--help",),
     ],
