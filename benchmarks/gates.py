@@ -41,9 +41,8 @@ class Recorder(Model):
     """A model that records every text, including those that a narration leaves out because they repeat the last one."""
 
     def __init__(self, directory: Path, threads: int | None = None) -> None:
-        super().__init__(
-            directory, threads=threads, overlap=False
-        )  # so that a text belongs to the window that was watched last
+        # without overlap, so that a text belongs to the window that was watched last
+        super().__init__(directory, threads=threads, overlap=False)
         self.texts: list[tuple[float, float, str]] = []  # centre, end of the latest window, text
         self._window_end = 0.0
 

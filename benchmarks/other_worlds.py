@@ -22,11 +22,10 @@ from gates import Recorder
 
 from cider import Cider  # isort: skip (common adds its folder to the path)
 from figures import QUANTILES, resample  # isort: skip
-from worlds import WORLDS  # isort: skip
+from worlds import CHOSEN_ON, WORLDS  # isort: skip
 
 from vlj_edge.bundle import nano_bundle
 
-CHOSEN_ON = ("own", "slow", "idle", "cuts", "25fps", "jitter", "foliage", "lamp", "exposure")
 STEP = 0.1  # s between two moments at which the latest text is judged
 
 Text = tuple[float, float, str]  # centre of its window, end of the latest window when it was made, text

@@ -20,6 +20,7 @@ from policies import live_changes, remembered_texts, uniform
 from recordings import Judge, Recording, TextDecoder, record_all
 from rich.console import Console
 from rich.progress import track
+from worlds import CHOSEN_ON
 
 import vlj_edge
 from vlj_edge.bundle import CaptionMemorySettings, GateSettings, MeaningGateSettings
@@ -46,8 +47,6 @@ FIXED: dict[str, Any] = {
 ENOUGH = 0.99  # share of the best CIDEr: the rest is less than the difference between sets of streams
 MEMORY = CaptionMemorySettings(same=0.99, same_at_rest=0.99)  # lower values cost too much CIDEr in motion
 SAME_AT_REST = (0.0, 0.3, 0.5, 0.7, 0.9, 0.99)
-
-CHOSEN_ON = ("slow", "idle", "cuts", "25fps", "jitter", "foliage", "lamp", "exposure")  # worlds besides nano's own
 
 console = Console(stderr=True)
 
@@ -118,7 +117,7 @@ def calibrate(recordings: Sequence[Recording], decoder: TextDecoder, defaults: G
     "--streams",
     type=click.Path(path_type=Path),
     multiple=True,
-    default=tuple(Path("data/streams") / name for name in ("val", *(f"val-{world}" for world in CHOSEN_ON))),
+    default=tuple(Path("data/streams") / name for name in ("val", *(f"val-{world}" for world in CHOSEN_ON[1:]))),
     help="Folders of streams; by default those of nine worlds.",
 )
 @click.option("--weights", type=click.Path(path_type=Path), default=Path("data/nano-weights"), show_default=True)

@@ -10,9 +10,7 @@ from vlj_edge import bundle
 
 from .clip_window import Embedding
 
-_AGREEING = (
-    3  # texts of resting pictures: one in four is wrong on nano's validation streams, three that agree seldom are
-)
+_AGREEING = 3  # texts of resting pictures: on nano's validation streams 1 in 4 is wrong, three that agree seldom are
 
 
 class CaptionMemory:

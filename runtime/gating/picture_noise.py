@@ -34,13 +34,11 @@ class Difference(NamedTuple):
     Attributes:
         cells: float32 [side, side], absolute difference of each cell.
         tolerance: float32 [side, side], what the compensation itself may have left there.
-        gain: of the light, 1 where it is the same.
         shift: cells to the right and down.
     """
 
     cells: Cells
     tolerance: Cells
-    gain: float
     shift: tuple[float, float]
 
 
@@ -52,7 +50,6 @@ class PictureNoise:
 
     Args:
         side: cells a side.
-        pictures_a_second: of the pictures that are compared, for how fast it learns.
     """
 
     def __init__(self, side: int) -> None:
@@ -101,19 +98,19 @@ def difference(now: Cells, before: Cells, enough: float = 0.0, shaking: float | 
     gain = float(np.clip(np.median((now + _BLACK) / (before + _BLACK)), 1 / _LARGEST_GAIN, _LARGEST_GAIN))
     before = (before + _BLACK) * np.float32(gain) - _BLACK
     plain = now - before
-    none = np.zeros_like(plain)
-    if shaking is None or np.abs(plain).max() <= enough:
-        return Difference(np.abs(plain), none, gain, (0.0, 0.0))
+    unshifted = Difference(np.abs(plain), np.zeros_like(plain), (0.0, 0.0))
+    if shaking is None or unshifted.cells.max() <= enough:
+        return unshifted
     shift = find_shift(now, before)
     length = float(np.hypot(*shift))
     if not 0 < length <= _LARGEST_SHIFT:
-        return Difference(np.abs(plain), none, gain, (0.0, 0.0))
+        return unshifted
     first, second = halfway(now, before, shift)
     middle: Cells = (first + second) * np.float32(0.5)
     if not _explains(first - second, plain, middle):
-        return Difference(np.abs(plain), none, gain, (0.0, 0.0))
+        return unshifted
     tolerance = np.float32(shaking * length) * _contrast(middle)
-    return Difference(np.abs(first - second), tolerance, gain, shift)
+    return Difference(np.abs(first - second), tolerance, shift)
 
 
 def find_shift(now: Cells, before: Cells) -> tuple[float, float]:

@@ -68,9 +68,8 @@ class RestDetector:
         before, after = _until_first(moved[middle::-1]), _until_first(moved[middle:])
         if min(before, after) == 0 or self._wanders() or self.noise.restless() > _RESTLESS:
             return False
-        several = (
-            number[middle - before + 1] < number[middle + after]
-        )  # one frame alone shows neither rest nor movement
+        # one frame alone shows neither rest nor movement
+        several = number[middle - before + 1] < number[middle + after]
         return bool(several) and before + after - 1 >= min(ceil(self._settings.seconds * self._rate), len(moved))
 
     def _judge(self, distinct: Sequence[SampledFrame]) -> list[_Judged]:

@@ -159,7 +159,7 @@ class Channel:
     @property
     def live(self) -> bool:
         """True for a camera or stream; False for a recording, or before the source is open."""
-        return self._source is not None and self._source.source.live
+        return self._is_camera
 
     def never_opened(self) -> bool:
         """Return whether it has ended because the source could not be opened."""
@@ -322,9 +322,9 @@ class Channel:
     def _report(
         self, settings: SourceSettings, frames: SourceRun, bank: LabelBank | None, report: WindowReport
     ) -> None:
-        source = None if self._source is None else self._source.source
-        live = source is None or (source.live and not isinstance(source, PacedSource))
-        self._context.on_report(ReportedWindow(settings, time.time(), report, frames.offset, live, self.latest_image))
+        self._context.on_report(
+            ReportedWindow(settings, time.time(), report, frames.offset, self.live, self.latest_image)
+        )
         if bank is not None and report.embedding is not None:
             self.label = bank.labels[int((bank.embeddings @ report.embedding).argmax())]
             report = replace(report, label=self.label)
