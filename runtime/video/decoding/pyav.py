@@ -72,7 +72,7 @@ def open_container(place: Path | str | Any, shown: str, options: dict[str, str] 
         # "file:" so that no part of the name is taken for a protocol; surrogates so that any bytes are a name.
         place = "file:" + os.fspath(place.absolute())
     try:
-        container = av.open(place, options=options, metadata_errors="replace", **arguments)
+        container = av.open(place, options=options, **_metadata_replaced(av), **arguments)
     except (av.error.FFmpegError, OSError, UnicodeError, ValueError) as error:
         if isinstance(place, Interruptible):
             place.check()
@@ -90,6 +90,11 @@ def open_container(place: Path | str | Any, shown: str, options: dict[str, str] 
         container.close()
         raise
     return container
+
+
+def _metadata_replaced(av: ModuleType) -> dict[str, str]:
+    """Return the argument of av.open() for metadata that is no UTF-8. PyAV 19 has none: it takes any bytes."""
+    return {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
 def picture_stream(container: Any, shown: str) -> Any:

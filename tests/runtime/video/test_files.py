@@ -75,6 +75,14 @@ def test_only_sampled_frames_are_converted(make_video: MakeVideo, monkeypatch: p
     assert len(shown) == 12 and len(made) == len(shown)
 
 
+def test_metadata_may_be_of_any_bytes(make_video: MakeVideo) -> None:
+    path = make_video([(RED, 1)], rate=10)
+    data = path.read_bytes()
+    assert data.count(b"Lavf") == 1  # the program that wrote it
+    path.write_bytes(data.replace(b"Lavf", b"\xe9avf"))
+    assert len(list(open_source(path))) == 10
+
+
 def test_images_of_kept_frames_do_not_change(make_video: MakeVideo) -> None:
     first, *_, last = list(open_source(make_video([(RED, 1), (BLUE, 1)])))
     assert first.image[0, 0].argmax() != last.image[0, 0].argmax()
