@@ -18,6 +18,6 @@ try:
         settings = model.manifest.labels
         windows = model.embed(video, query=settings.query or None)
         for answer in vlj_edge.watch(windows, bank, settings):
-            print(f"{answer.start:6.1f} s  {answer.label or 'none of these'}  ({answer.guesses[0].score:.2f})")
+            print(f"{answer.start:6.1f} s  {answer.label or 'none of these'}  ({answer.score:.2f})")
 except vlj_edge.VljEdgeError as error:
     sys.exit(f"error: {error}")

@@ -144,7 +144,7 @@ class Guess:
     """One of several labels or choices.
 
     Attributes:
-        score: probability, 0..1; the scores of all labels or choices add up to 1.
+        score: probability, 0..1; the scores of all choices, or of all labels and none of them, add up to 1.
         similarity: cosine between its embedding and that of the source, -1..1.
 
     Example:
@@ -165,18 +165,26 @@ class Classification:
     Attributes:
         label: the nearest label; None if none of them fits.
         guesses: the nearest labels, best first, also if none of them fits.
+        none_score: probability that none of the labels fits, 0..1; higher than every label's where `label` is None.
 
     Example:
         >>> from vlj_edge import Classification, Guess
-        >>> nothing_fits = Classification(0.0, 2.0, label=None, guesses=(Guess("opens the drawer", 1.0, 0.12),))
-        >>> nothing_fits.label or "none of these"
-        'none of these'
+        >>> guesses = (Guess("opens the drawer", score=0.06, similarity=0.36),)
+        >>> nothing_fits = Classification(0.0, 2.0, label=None, guesses=guesses, none_score=0.94)
+        >>> nothing_fits.label or "none of these", nothing_fits.score
+        ('none of these', 0.94)
     """
 
     start: float
     end: float
     label: str | None
     guesses: tuple[Guess, ...]
+    none_score: float = 0.0
+
+    @property
+    def score(self) -> float:
+        """The probability of the answer: of `label`, or of none of them."""
+        return self.none_score if self.label is None else self.guesses[0].score
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types, in the order of the fields."""

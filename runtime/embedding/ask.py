@@ -11,7 +11,7 @@ from vlj_edge.results import Answer
 
 from ..model import Model
 from ..video.arrays import AnySource
-from .classify import ranking
+from .classify import mean_direction, ranking
 from .labels import LabelBank, make_bank, refuse_string
 
 YES_NO = ("yes", "no")
@@ -48,11 +48,10 @@ def answer_questions(
             broken = error
     if not count:
         raise broken or VljEdgeError("the source has no window to look at: give a longer video")
-    means = (total / count).astype(np.float32)
     temperature = model.manifest.labels.temperature
     answers = [
         _answer(question, mean, bank, temperature, start, end)
-        for question, mean, bank in zip(questions, means, banks, strict=True)
+        for question, mean, bank in zip(questions, mean_direction(total), banks, strict=True)
     ]
     if broken is not None:
         broken.found = answers
@@ -71,5 +70,5 @@ def _banks(model: Model, choices: Sequence[Sequence[str]]) -> list[LabelBank]:
 
 
 def _answer(question: str, mean: np.ndarray, bank: LabelBank, temperature: float, start: float, end: float) -> Answer:
-    guesses = ranking(bank.embeddings @ mean, bank, temperature)
+    guesses, _ = ranking(mean, bank, temperature)
     return Answer(question, guesses[0].label, guesses, start, end)

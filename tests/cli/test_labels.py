@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -42,12 +43,21 @@ def test_a_bank_takes_the_place_of_labels(video: Path, tiny_bundle: Path, tmp_pa
     assert "other weights" in error_of(vlj_edge("classify", video, "--bank", bank))
 
 
-def test_none_of_these(video: Path, tiny_bundle: Path) -> None:
+def test_none_of_these(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     arguments = ("classify", video, "--bundle", tiny_bundle, "--labels", "red,green", "--none-below", "1")
     first, *guesses = vlj_edge(*arguments).stdout.splitlines()
     [found] = [guess["similarity"] for guess in json.loads(vlj_edge(*arguments, "--json").stdout)["guesses"][:1]]
-    assert first.startswith("none of these") and f"{found:.2f}" in first and "1.00" in first
+    share, words = first.split("  ", 1)
+    assert words.startswith("none of these") and f"{found:.2f}" in words and "1.00" in words
     assert sorted(line.split()[1] for line in guesses) == ["green", "red"]
+    shares = [float(share), *(float(line.split()[0]) for line in guesses)]
+    assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1, abs=0.02)
+    other = tmp_path / "other.avi"
+    other.write_bytes(video.read_bytes())
+    several = run_here("classify", video, other, *arguments[2:])
+    assert [line.split("  ")[1:] for line in several.stdout.splitlines()] == [["none of these", share]] * 2
+    streamed = vlj_edge(*arguments, "--stream").stdout.splitlines()
+    assert [re.sub(r"0\.\d\d", "N", line.split(" s  ")[1]) for line in streamed] == ["none of these  (N)"]
 
 
 @pytest.mark.signals

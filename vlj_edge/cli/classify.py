@@ -76,10 +76,10 @@ def classify(
     For a camera, the answer is printed on Ctrl-C. If several things happen in a video, its average resembles none of
     them: use --stream.
 
-    The number beside a label is its probability if one of the labels is right; they add up to 1. If even the
-    nearest label has a cosine (in --json) below --none-below, the answer is 'none of these'.
+    The number beside a label is its probability. 'none of these' counts like one more label, whose cosine ('similarity'
+    in --json) is --none-below: it is the answer if all labels have a lower one. The numbers add up to 1.
 
-    For several videos, or a folder, one line is printed for each video, with its nearest label.
+    For several videos, or a folder, one line is printed for each video, with its answer.
     """
     from vlj_edge.runtime.embedding.labels import load_bank, make_bank, read_labels
 
@@ -169,7 +169,7 @@ class _Job:
 
         with self._embeddings(str(video)) as items:
             for answer in until_broken(lambda: [classify(items, self.bank, self.settings, self.top)]):
-                line = f"{video}  {answer.label or 'none of these'}  {answer.guesses[0].score:.2f}"
+                line = f"{video}  {answer.label or 'none of these'}  {answer.score:.2f}"
                 say(self._json(str(video), answer) if self.as_json else line)
 
     @staticmethod
@@ -179,13 +179,14 @@ class _Job:
 
 
 def _change(answer: Classification) -> str:
-    score = f"  ({answer.guesses[0].score:.2f})" if answer.label is not None else ""
-    return f"{(answer.start + answer.end) / 2:6.1f} s  {answer.label or 'none of these'}{score}"
+    return f"{(answer.start + answer.end) / 2:6.1f} s  {answer.label or 'none of these'}  ({answer.score:.2f})"
 
 
 def _answer(answer: Classification, none_below: float) -> list[str]:
+    """Return a line for each label and, unless there is no such answer, for none of them, likeliest first."""
     lines = [f"{guess.score:.2f}  {guess.label}" for guess in answer.guesses]
-    if answer.label is None:
-        similarity = answer.guesses[0].similarity
-        lines.insert(0, f"none of these (similarity {similarity:.2f} is below {none_below:.2f}); if it had to be one:")
+    if none_below > -1:
+        why = f" (similarity {answer.guesses[0].similarity:.2f} is below {none_below:.2f})" if not answer.label else ""
+        rank = sum(guess.similarity >= none_below for guess in answer.guesses)
+        lines.insert(rank, f"{answer.none_score:.2f}  none of these{why}")
     return lines

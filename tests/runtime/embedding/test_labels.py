@@ -157,7 +157,8 @@ def test_the_nearest_label_of_the_mean(bank: LabelBank) -> None:
     found = classify(items([RED, RED, BLUE]), bank, SETTINGS)
     assert (found.label, found.start, found.end) == ("red", 0.0, 2.0)
     assert [guess.label for guess in found.guesses] == ["red", "blue", "green"]
-    mean = np.mean([by_hand.embedding_of(colour) for colour in (RED, RED, BLUE)], axis=0)
+    mean = np.sum([by_hand.embedding_of(colour) for colour in (RED, RED, BLUE)], axis=0)
+    mean /= np.linalg.norm(mean)
     for guess in found.guesses:
         cosine = bank.embeddings[bank.labels.index(guess.label)] @ mean
         assert guess.similarity == pytest.approx(cosine, abs=1e-6)
@@ -166,10 +167,43 @@ def test_the_nearest_label_of_the_mean(bank: LabelBank) -> None:
     json.dumps(found.as_dict())
 
 
+def of_vectors(*rows: list[float]) -> Iterator[WindowEmbedding]:
+    for index, row in enumerate(rows):
+        yield WindowEmbedding(Window(index, index / 2, index / 2 + 1), np.array(row, np.float32), True)
+
+
+def test_the_similarity_of_many_windows_is_a_cosine(bank: LabelBank) -> None:
+    axes = replace(bank, labels=("x", "y"), embeddings=np.eye(4, dtype=np.float32)[:2])
+    turned = [[0.6, 0.0, 0.8, 0.0], [0.6, 0.0, -0.8, 0.0]]  # their mean points along x
+    assert classify(of_vectors(*turned), axes, SETTINGS).guesses[0].similarity == pytest.approx(1)
+    strict = replace(SETTINGS, none_below=0.5)
+    [said] = watch(of_vectors(*turned), axes, strict)
+    assert (said.label, said.guesses[0].similarity) == ("x", pytest.approx(1))
+    opposite = classify(of_vectors([0, 0, 1, 0], [0, 0, -1, 0]), axes, SETTINGS)
+    assert [guess.similarity for guess in opposite.guesses] == [0, 0]
+
+
+@given(
+    st.lists(st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3), min_size=1, max_size=5), st.floats(-0.9, 1)
+)
+def test_none_of_these_is_ranked_with_the_labels(rows: list[list[float]], none_below: float) -> None:
+    vectors = [row / max(float(np.linalg.norm(row)), 1e-3) for row in map(np.array, rows)]
+    axes = LabelBank(("x", "y", "z"), np.eye(3, dtype=np.float32), "space")
+    found = classify(of_vectors(*vectors), axes, replace(SETTINGS, none_below=none_below))  # type: ignore[arg-type]
+    assert sum(guess.score for guess in found.guesses) + found.none_score == pytest.approx(1, abs=1e-5)
+    assert found.score >= max(found.none_score, *(guess.score for guess in found.guesses)) - 1e-6
+    best = found.guesses[0]
+    assert (found.label is None) == (best.similarity < none_below)
+    assert json.loads(json.dumps(found.as_dict()))["none_score"] == found.none_score
+
+
 def test_one_label_is_itself_or_none(bank: LabelBank) -> None:
     alone = replace(bank, labels=("red",), embeddings=bank.embeddings[:1])
     assert classify(items([RED]), alone, replace(SETTINGS, none_below=0.5)).label == "red"
-    assert classify(items([BLUE]), alone, replace(SETTINGS, none_below=0.5)).label is None
+    nothing = classify(items([BLUE]), alone, replace(SETTINGS, none_below=0.5))
+    assert (nothing.label, nothing.score) == (None, nothing.none_score) and nothing.none_score > 0.99
+    assert nothing.guesses[0].score < 0.01
+    assert classify(items([BLUE]), alone, SETTINGS).none_score == 0, "there is no such answer"
 
 
 def test_nothing_to_look_at(bank: LabelBank) -> None:
