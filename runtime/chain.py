@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlj_edge.bundle import DECODER, GateSettings, Manifest
+from vlj_edge.decisions import Decision
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Totals
 
@@ -276,7 +277,7 @@ class Chain:
 
 
 class RunState:
-    """The state of one run: its source, scene gate, queries, counts and cancellation."""
+    """The state of one run: its source, rest detector, scene gate, queries, counts and cancellation."""
 
     def __init__(
         self, chain: Chain, source: Source, queries: Sequence[Query], gates: GateSettings, on_device: bool
@@ -284,8 +285,10 @@ class RunState:
         clip = chain.manifest.clip
         self.source, self.totals, self.cancellation = source, Totals(), Cancellation()
         self._chain, self._queries, self._on_device = chain, queries, on_device
-        self._rest, self._rate = RestDetector(gates.rest, clip.frames_per_second), clip.frames_per_second
-        self._has_changed = chain.timed("scene gate", SceneGate(gates.scene, self._rest.noise).changed)
+        self.rest, self._rate = RestDetector(gates.rest, clip.frames_per_second), clip.frames_per_second
+        self.scene = SceneGate(gates.scene, self.rest.noise)
+        self._has_changed = chain.timed("scene gate", self.scene.changed)
+        self.encodings: list[Decision] = []  # of the scene gate, for the present window and what came with it
         self._latest: list[Encoded] = []
         self._warned = False
 
@@ -302,8 +305,8 @@ class RunState:
     def at_rest(self, frames: Sequence[SampledFrame]) -> tuple[bool | None, bool]:
         """Return whether the picture stands still in the middle of the clip (None if that is not detected), and
         whether it is cut to another picture."""
-        at_rest = self._rest.at_rest(frames)
-        return at_rest, bool(at_rest) and self._rest.cut
+        at_rest = self.rest.at_rest(frames)
+        return at_rest, bool(at_rest) and self.rest.cut
 
     def warn_of_slow_source(self, frames_per_second: float) -> None:
         """Log, once, that the source has fewer frames than the clips."""

@@ -30,6 +30,7 @@ from vlj_edge.bundle import (
     read_manifest,
 )
 from vlj_edge.bundle.gate_ranges import check_gates
+from vlj_edge.decisions import Decision, TextReport
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration, Totals, Window, WindowAnswers, WindowEmbedding, WindowReport
 
@@ -136,6 +137,7 @@ class Model:
         every_window: bool = False,
         gates: GateSettings | None = None,
         watch: Callable[[WindowReport], None] | None = None,
+        watch_texts: Callable[[TextReport], None] | None = None,
     ) -> Run[Narration]:
         """Describe what happens in a source, with a text whenever its meaning changes.
 
@@ -147,6 +149,7 @@ class Model:
                 before.
             gates: settings in place of the bundle's.
             watch: called with the WindowReport of every window, in the thread that encodes.
+            watch_texts: called with the TextReport of every text, in the thread that iterates.
 
         Raises:
             VljEdgeError: at the call, for a source, query or bundle that cannot be used.
@@ -161,7 +164,7 @@ class Model:
         changes = self._changes(run, meaning, watch)
         if self.overlap:  # texts are decoded in the caller's thread while the next windows are encoded
             changes = prefetch(changes, _CHANGES_AHEAD, run.cancellation)
-        return self._started(run, self._narrations(changes, memory, every_window, run.totals))
+        return self._started(run, self._narrations(changes, memory, every_window, run.totals, watch_texts))
 
     def embed(
         self,
@@ -247,6 +250,7 @@ class Model:
                 if probe is not None:
                     probe.start_window(times.start)
                 run.totals.windows += 1
+                run.encodings.clear()
                 rest, cut = run.at_rest(frames)
                 window = ClipWindow(times, frames, rest, partial(self._encode_window, run, times), cut)
                 last_embedding = meaning.last_embedding
@@ -254,7 +258,8 @@ class Model:
                 if probe is not None:
                     probe.record_decision(change.embedding if change is not None else None)
                 if watch is not None:
-                    watch(_report(window, last_embedding, change))
+                    decisions = (run.rest.decision(times.index), meaning.decision, *run.encodings)
+                    watch(_report(window, last_embedding, change, decisions))
                 if change is not None:
                     yield change
         change = meaning.flush()
@@ -263,6 +268,7 @@ class Model:
 
     def _encode_window(self, run: RunState, times: Window, frames: Sequence[SampledFrame]) -> Encoded:
         [encoded], _ = run.encode(frames)
+        run.encodings.append(run.scene.decision(times.index))
         if self._probe is not None:
             self._probe.record_similarity(times.centre, encoded.embedding)
         return encoded
@@ -285,7 +291,12 @@ class Model:
             yield from prefetch(sampled, _WINDOWS_AHEAD, run.cancellation)
 
     def _narrations(
-        self, changes: Generator[Change, None, None], memory: CaptionMemory, every_window: bool, totals: Totals
+        self,
+        changes: Generator[Change, None, None],
+        memory: CaptionMemory,
+        every_window: bool,
+        totals: Totals,
+        watch: Callable[[TextReport], None] | None,
     ) -> Generator[Narration, None, None]:
         last = ""
         clip = self.manifest.clip
@@ -296,10 +307,14 @@ class Model:
                 text, origin = self._text(change, memory, totals)
                 if self._probe is not None:
                     self._probe.record_text(time.perf_counter() - started)
-                if every_window or text not in ("", last):  # the same text again is no event
+                narration = Narration(change.first - half, change.last + half, text, origin, change.similarity)
+                told = every_window or text not in ("", last)  # the same text again is no event
+                if watch is not None:
+                    watch(TextReport(narration.start, narration.end, text, origin, told, memory.decision))
+                if told:
                     last = text
                     totals.narrations += 1
-                    yield Narration(change.first - half, change.last + half, text, origin, change.similarity)
+                    yield narration
 
     def _text(self, change: Change, memory: CaptionMemory, totals: Totals) -> tuple[str, Literal["decoder", "memory"]]:
         remembered = memory.recall(change.embedding, change.resting)
@@ -319,11 +334,14 @@ def _until_cancelled(source: Source, cancellation: Cancellation) -> Generator[Fr
         yield frame
 
 
-def _report(window: ClipWindow, last_embedding: Embedding | None, change: Change | None) -> WindowReport:
+def _report(
+    window: ClipWindow, last_embedding: Embedding | None, change: Change | None, decisions: tuple[Decision, ...]
+) -> WindowReport:
     """Report the gate's decision about one window; `last_embedding` is that of the text before it."""
     embedding = window.encoded.embedding if window.is_encoded else None
     similarity = cosine(embedding, last_embedding) if embedding is not None and last_embedding is not None else None
-    return WindowReport(window.times, similarity, bool(window.at_rest), change is not None, embedding)
+    spoke = change is not None
+    return WindowReport(window.times, similarity, bool(window.at_rest), spoke, embedding, decisions=decisions)
 
 
 def copy_of(model: Model, threads: int) -> Model:

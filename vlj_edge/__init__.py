@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         RestSettings,
         SceneGateSettings,
     )
+    from .decisions import Check, Decision, TextReport
     from .presets import preset
     from .results import (
         Answer,
@@ -72,7 +73,9 @@ if (Path(__file__).parents[1] / "runtime" / "model.py").is_file():
 __all__ = [
     "Answer",
     "CaptionMemorySettings",
+    "Check",
     "Classification",
+    "Decision",
     "ExportRequest",
     "Frame",
     "GateSettings",
@@ -93,6 +96,7 @@ __all__ = [
     "SceneGateSettings",
     "Source",
     "Store",
+    "TextReport",
     "Totals",
     "VljEdgeError",
     "WeightSources",
@@ -134,6 +138,7 @@ _LAZY = {
         "RestSettings",
         "SceneGateSettings",
     ),
+    ".decisions": ("Check", "Decision", "TextReport"),
     ".export.bundle": ("export_bundle",),
     ".export.request": ("ExportRequest",),
     ".export.weights.locations": ("WeightSources", "shipped_weights"),

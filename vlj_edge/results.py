@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .decisions import Decision
+
 
 @dataclass(frozen=True)
 class Window:
@@ -89,6 +91,7 @@ class WindowReport:
         spoke: whether the window led to a text.
         embedding: float32 [embedding], unit length; None if the window was not encoded.
         label: the nearest of the labels that a station watches for; None without such labels or embedding.
+        decisions: of the rest detector, the meaning gate, and the scene gate for each window that was asked for.
 
     Example:
         >>> import vlj_edge
@@ -105,6 +108,7 @@ class WindowReport:
     spoke: bool
     embedding: npt.NDArray[np.float32] | None = None
     label: str | None = None
+    decisions: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,6 @@ class Observation:
         label: that label.
         similarity: cosine to the nearest label, whether or not it is near enough; None without a bank.
         event: "label" if the nearest label has changed, "novel" if the window is new, None otherwise.
-        event_start: when the event began, seconds: the centre of the first of the windows in a row in which the label
-            was nearest, or of the new window; None without an event.
         nearest: cosine to the nearest remembered embedding; None unless the window is new.
 
     Example:
@@ -76,7 +74,6 @@ class Observation:
     label: str | None = None
     similarity: float | None = None
     event: Literal["label", "novel"] | None = None
-    event_start: float | None = None
     nearest: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -91,7 +88,7 @@ class Observation:
         if self.similarity is not None:
             found |= {"label": self.label, "similarity": round(self.similarity, 4)}
         if self.event is not None:
-            found |= {"event": self.event, "event_start": self.event_start}
+            found |= {"event": self.event}
         if self.nearest is not None:
             found |= {"nearest": round(self.nearest, 4)}
         return found
@@ -106,23 +103,21 @@ def observe(
         none_below: cosine below which even the nearest label does not apply.
     """
     reported: int | None = None
-    run, leading, begun = 0, -1, 0.0
+    run, leading = 0, -1
     for item in items:
-        centre = item.window.centre
-        index, similarity, label = -1, None, None
-        event: Literal["label"] | None = None
+        index, similarity, event, label = -1, None, None, None
         if bank is not None:
             similarities = bank.embeddings @ item.embedding
             nearest = int(similarities.argmax())
             similarity = float(similarities[nearest])
             index = nearest if similarity >= none_below else -1
             label = bank.labels[index] if index >= 0 else None
-            run, begun = (run + 1, begun) if run and index == leading else (1, centre)
+            run = run + 1 if index == leading else 1
             leading = index
             if index != reported and run >= HOLD:
                 reported, event = index, "label"
         new = novelty.update(item.embedding) if novelty is not None else None
         if new is not None and event is None:
-            yield Observation(item, index, label, similarity, "novel", centre, new)
+            yield Observation(item, index, label, similarity, "novel", new)
         else:
-            yield Observation(item, index, label, similarity, event, begun if event else None, new)
+            yield Observation(item, index, label, similarity, "label" if event else None, new)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 import numpy as np
 
@@ -31,63 +31,24 @@ class EmbeddingWriter(Protocol):
 
 
 class JsonLinesWriter:
-    """Writes one JSON object a line: Observation.as_dict(), `clock` (unix seconds) and the shortened embedding."""
+    """Writes one JSON object a line: Observation.as_dict(), `clock` (unix time of writing, seconds) and the shortened
+    embedding; or only events, without embeddings."""
 
-    def __init__(self, stream: IO[str], shorten: Shorten) -> None:
-        self._stream, self._shorten = stream, shorten
-
-    def write(self, observation: Observation) -> None:
-        """See EmbeddingWriter."""
-        found = observation.as_dict() | {"clock": time.time()}
-        found["embedding"] = [round(float(n), 6) for n in self._shorten(observation.item.embedding)]
-        _write_line(self._stream, found)
-
-    def close(self) -> None:
-        """See EmbeddingWriter."""
-
-
-class JsonEventsWriter:
-    """Writes one JSON object a line for each event: Observation.as_dict(), `event_end` and `clock` (unix seconds).
-
-    A label's event ends where the next one begins, or with the source; a new window is an event without duration. The
-    events of a live source are written at once, with null as the end of a label's; those of a recording in the same
-    order, once their ends are known.
-
-    Args:
-        video_end: returns the end of what was read of a recording, seconds; None: the source is live.
-    """
-
-    def __init__(self, stream: IO[str], video_end: Callable[[], float] | None) -> None:
-        self._stream, self._video_end = stream, video_end
-        self._waiting: list[dict[str, Any]] = []  # the first is a label's event, whose end is not known yet
+    def __init__(self, stream: IO[str], shorten: Shorten, events: bool) -> None:
+        self._stream, self._shorten, self._events = stream, shorten, events
 
     def write(self, observation: Observation) -> None:
         """See EmbeddingWriter."""
-        if observation.event is None:
+        if self._events and observation.event is None:
             return
-        start = observation.event_start
-        if observation.event == "label" and self._waiting:
-            self._waiting[0]["event_end"] = start
-            self._write_waiting()
-        end = None if observation.event == "label" else start
-        self._waiting.append(observation.as_dict() | {"event_end": end, "clock": time.time()})
-        if self._video_end is None or (end is not None and len(self._waiting) == 1):
-            self._write_waiting()
+        found = observation.as_dict() | {"clock": time.time()}
+        if not self._events:
+            found["embedding"] = [round(float(n), 6) for n in self._shorten(observation.item.embedding)]
+        self._stream.write(json_text(found) + "\n")
+        self._stream.flush()
 
     def close(self) -> None:
         """See EmbeddingWriter."""
-        if self._waiting and self._video_end is not None:
-            self._waiting[0]["event_end"] = self._video_end()
-            self._write_waiting()
-
-    def _write_waiting(self) -> None:
-        while self._waiting:
-            _write_line(self._stream, self._waiting.pop(0))
-
-
-def _write_line(stream: IO[str], found: dict[str, Any]) -> None:
-    stream.write(json_text(found) + "\n")
-    stream.flush()
 
 
 class NumpyWriter:

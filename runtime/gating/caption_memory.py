@@ -7,7 +7,9 @@ from collections import Counter
 import numpy as np
 
 from vlj_edge import bundle
+from vlj_edge.decisions import Decision
 
+from .checks import Checks
 from .clip_window import Embedding
 
 _AGREEING = 3  # texts of resting pictures: on nano's validation streams 1 in 4 is wrong, three that agree seldom are
@@ -30,28 +32,42 @@ class CaptionMemory:
         self._used = np.zeros(self._capacity, np.int64)  # call number of the last use
         self._texts: list[str] = []
         self._calls = 0
+        self._check, self._verdict = Checks(), "decoded"
 
     def __len__(self) -> int:
         return len(self._texts)
 
+    @property
+    def decision(self) -> Decision:
+        """What was decided at the latest recall."""
+        cause = None if self._check.made else "empty" if self._capacity else "off"
+        return Decision("memory", self._verdict, tuple(self._check.made), cause)
+
     def recall(self, embedding: Embedding, resting: bool | None = None) -> str | None:
         """Return the caption of the nearest embedding if that is near enough, else None."""
-        if not self._texts:
-            return None
+        self._check.reset()
+        text = self._recalled(embedding, resting) if self._texts else None
+        self._verdict = "decoded" if text is None else "recalled"
+        return text
+
+    def _recalled(self, embedding: Embedding, resting: bool | None) -> str | None:
         similarities = self._embeddings[: len(self)] @ embedding
         similarities[self._at_rest[: len(self)] != bool(resting)] = -np.inf
-        if resting:
-            return self._agreed(np.flatnonzero(similarities >= self._same_at_rest).tolist())
         nearest = int(similarities.argmax())
-        if similarities[nearest] < self._same:
+        name, same = ("same_at_rest", self._same_at_rest) if resting else ("same", self._same)
+        if similarities[nearest] == -np.inf or not self._check(name, float(similarities[nearest]), ">=", same):
             return None
+        if resting:
+            return self._agreed(np.flatnonzero(similarities >= same).tolist())
         self._touch(nearest)
         return self._texts[nearest]
 
     def _agreed(self, near: list[int]) -> str | None:
         """Return the caption that most of these slots have, if at least _AGREEING have it and no other as many."""
         found = Counter(self._texts[slot] for slot in near).most_common(2)
-        if not found or found[0][1] < _AGREEING or (len(found) > 1 and found[1][1] == found[0][1]):
+        if not self._check("agreeing", found[0][1], ">=", _AGREEING):
+            return None
+        if len(found) > 1 and not self._check("rival", found[1][1], "<", found[0][1]):
             return None
         text = found[0][0]
         for slot in near:

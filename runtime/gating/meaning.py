@@ -9,8 +9,10 @@ from functools import cached_property
 import numpy as np
 
 from vlj_edge.bundle import MeaningGateSettings
+from vlj_edge.decisions import Decision
 from vlj_edge.errors import VljEdgeError
 
+from .checks import Checks
 from .clip_window import ClipWindow, Embedding, Encoded
 from .embedding_noise import EmbeddingNoise, cosine
 
@@ -118,11 +120,20 @@ class MeaningGate:
         self._turned_at = -np.inf
         self._texts_since_turn = 0  # texts after the one that followed the last turn
         self._latest: _Candidate | None = None
+        self._check = Checks()
+        self._verdict, self._cause = "skipped", ""
 
     @property
     def last_embedding(self) -> Embedding | None:
         """The embedding of the last text, float32 [embedding]; None before the first."""
         return self._last_embedding
+
+    @property
+    def decision(self) -> Decision:
+        """What was decided about the latest window."""
+        window = None if self._latest is None else self._latest.windows[-1].times.index
+        checks, cause = tuple(self._check.made), self._cause or None
+        return Decision("meaning", self._verdict, checks, cause, window, self.noise.level)
 
     def offer(self, window: ClipWindow) -> Change | None:
         """Take the next window; return the change that gets a text now, if there is one.
@@ -132,26 +143,43 @@ class MeaningGate:
         """
         self._recent.append(window)
         self._latest = candidate = _Candidate(tuple(self._recent)[-self._settings.smoothing :])
+        self._check.reset()
+        self._verdict, self._cause = "skipped", ""
         if not self._settings.enabled:
+            self._verdict, self._cause = "text", "off"
             return self._make_change(candidate, window.time)
         overdue = self._note_turn(window) if window.at_rest != self._resting else None
         if window.cut:
             self.noise.cut()
         self._update_pending(candidate)
-        if self._pending_since is None:
-            return overdue
-        gap_is_over = window.time - self._text_at >= self._settings.least_hold
-        waited = window.time - self._pending_since >= self._settings.longest_wait
+        change = None
+        if self._pending_since is not None:
+            self._cause = "first" if self._last_embedding is None else "turn" if self._turned else "change"
+            change = self._change_if_ready(candidate, self._pending_since)
+        if change is None and overdue is not None:
+            self._verdict, self._cause = "text", "overdue"
+        return change or overdue
+
+    def _change_if_ready(self, candidate: _Candidate, pending_since: float) -> Change | None:
+        """Return the pending change if it gets its text now."""
+        settings, check, now = self._settings, self._check, candidate.time
+        self._verdict = "waits"
+        gap_is_over = check("least_hold", now - self._text_at, ">=", settings.least_hold)
         if self._ready is not None:
             self._ready.add(candidate)
-        elif self._turned or (gap_is_over and (waited or self._is_calm())):
+        elif self._turned or (gap_is_over and (self._has_waited(now - pending_since) or self._is_calm())):
             self._ready = _ReadyCandidates(candidate)
-        if self._ready is None or not gap_is_over or window.time - self._ready.since < self._settling_time():
-            return overdue
+        if self._ready is None or not gap_is_over:
+            return None
+        settling = self._settling_time()
+        if not check(settling, now - self._ready.since, ">=", getattr(settings, settling)):
+            return None
         if self._turned and not self._is_new(candidate):
-            self._drop_turn(window.time)
-            return overdue
-        return self._make_change(candidate, window.time)
+            self._drop_turn(now)
+            self._verdict = "same"
+            return None
+        self._verdict = "text"
+        return self._make_change(candidate, now)
 
     def flush(self) -> Change | None:
         """Return the change that is still pending at the end of the stream, or None."""
@@ -162,20 +190,24 @@ class MeaningGate:
             return None
         return self._make_change(self._latest, time)
 
-    def _settling_time(self) -> float:
-        """Return the seconds between the time at which the pending change became ready and the window that gets its
-        text."""
+    def _settling_time(self) -> str:
+        """Return the setting of the seconds between the time at which the pending change became ready and the window
+        that gets its text."""
         if not self._turned or self._resting is None:
-            return self._settings.settle
-        return self._settings.settle_resting if self._resting else self._settings.settle_moving
+            return "settle"
+        return "settle_resting" if self._resting else "settle_moving"
 
     def _note_turn(self, window: ClipWindow) -> Change | None:
         """Record that the picture came to rest or began to move; return a ready change that would otherwise get no
         text."""
         overdue = None
-        gap_is_over = window.time - self._text_at >= self._settings.least_hold
-        if self._ready is not None and gap_is_over and (not self._turned or self._is_new(self._ready.middle)):
-            overdue = self._make_change(self._ready.middle, window.time)
+        ready, since_text = self._ready, window.time - self._text_at
+        if (
+            ready is not None
+            and self._check("least_hold", since_text, ">=", self._settings.least_hold)
+            and (not self._turned or self._is_new(ready.middle))
+        ):
+            overdue = self._make_change(ready.middle, window.time)
         self._resting, self._turned, self._pending_since, self._ready = window.at_rest, True, window.time, None
         self._turned_at = window.time
         self.noise.turn(window.time, window.at_rest)
@@ -185,41 +217,49 @@ class MeaningGate:
         if self._last_embedding is None or self._turned:  # whatever the embedding
             self._pending_since = candidate.time if self._pending_since is None else self._pending_since
         elif self._pending_since is None:
-            below = self._settings.speak_below_at_rest if self._resting else self._settings.speak_below
-            if below > -1 and self._comparison_is_due(candidate.time) and self._is_below(candidate, below):
-                self._pending_since = candidate.time
-        elif not self._is_below(candidate, self._settings.forget_above):
-            self._pending_since, self._ready = None, None
+            below = "speak_below_at_rest" if self._resting else "speak_below"
+            if getattr(self._settings, below) <= -1:
+                self._cause = "off"
+            elif self._comparison_is_due(candidate.time):
+                self._verdict = "same"
+                if self._is_below(candidate, below):
+                    self._pending_since = candidate.time
+        elif not self._is_below(candidate, "forget_above"):
+            self._pending_since, self._ready, self._verdict = None, None, "dropped"
 
     def _comparison_is_due(self, time: float) -> bool:
         settings = self._settings
         growing = settings.look_every * (1 + _GROWTH * self._texts_since_turn)
-        pause = (
-            settings.look_at_rest if self._resting else min(growing, max(settings.longest_look, settings.look_every))
-        )
-        due = time - self._compared_at >= pause
+        longest = min(growing, max(settings.longest_look, settings.look_every))
+        name, pause = ("look_at_rest", settings.look_at_rest) if self._resting else ("look_every", longest)
+        due = self._check(name, time - self._compared_at, ">=", pause, getattr(settings, name))
         if due:
             self._compared_at = time
         return due
 
-    def _is_below(self, candidate: _Candidate, threshold: float) -> bool:
-        """Return whether the embedding is less similar to that of the last text than noise and a threshold allow."""
-        return self._similarity(candidate) < self.noise.lowered(threshold)
+    def _is_below(self, candidate: _Candidate, setting: str) -> bool:
+        """Return whether the embedding is less similar to that of the last text than noise and a setting allow."""
+        similarity, threshold = self._similarity(candidate), getattr(self._settings, setting)
+        return self._check(setting, similarity, "<", self.noise.lowered(threshold), threshold)
 
     def _is_new(self, candidate: _Candidate) -> bool:
         """Return whether a turn changed the embedding."""
         if self._last_embedding is None or self._settings.same_above >= 1:
             return True
-        return self._similarity(candidate) <= self.noise.lowered(self._settings.same_above)
+        similarity, threshold = self._similarity(candidate), self._settings.same_above
+        return self._check("same_above", similarity, "<=", self.noise.lowered(threshold), threshold)
+
+    def _has_waited(self, seconds: float) -> bool:
+        return self._check("longest_wait", seconds, ">=", self._settings.longest_wait)
 
     def _is_calm(self) -> bool:
-        if len(self._recent) < self._settings.calm_windows:
+        most = self._settings.calm_windows
+        if not self._check("calm_windows", len(self._recent), ">=", most):
             return False
-        if self._settings.calm_windows == 1:
+        if most == 1:
             return True
-        windows = list(self._recent)[-self._settings.calm_windows :]
-        mean = np.mean([window.encoded.embedding for window in windows], axis=0)
-        return bool(1 - mean @ mean <= self._settings.calm_variance)
+        mean = np.mean([window.encoded.embedding for window in list(self._recent)[-most:]], axis=0)
+        return self._check("calm_variance", float(1 - mean @ mean), "<=", self._settings.calm_variance)
 
     def _similarity(self, candidate: _Candidate) -> float:
         assert self._last_embedding is not None

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vlj_edge import bundle
+from vlj_edge.decisions import Decision
 
 from ..video.preprocess import THUMBNAIL, SampledFrame
+from .checks import Checks
 from .picture_noise import Cells, PictureNoise, difference, smoothed
 
 _FARTHEST = 1.5  # cells that the picture may wander within a clip, before its shifts are a movement of the camera
@@ -45,11 +47,17 @@ class RestDetector:
         self._settings, self._rate = settings, frames_per_second
         self.noise = PictureNoise(THUMBNAIL)
         self._latest: list[_Judged] = []
+        self._check, self._verdict = Checks(), "unknown"
 
     @property
     def cut(self) -> bool:
         """Whether any two neighbouring frames of the latest clip differ. Of a picture at rest that is a cut."""
         return any(judged.moved for judged in self._latest[1:])
+
+    def decision(self, window: int) -> Decision:
+        """Return what was decided about the latest clip; `window` is its index."""
+        cause = None if self._settings.enabled else "off"
+        return Decision("rest", self._verdict, tuple(self._check.made), cause, window)
 
     def at_rest(self, frames: Sequence[SampledFrame]) -> bool | None:
         """Return whether the picture is at rest; None if that is not detected. Clips come in the order of time.
@@ -57,20 +65,32 @@ class RestDetector:
         Args:
             frames: one a sample; a frame that is sampled repeatedly is the same object.
         """
+        self._check.reset()
+        found = self._at_rest(frames)
+        self._verdict = "unknown" if found is None else "resting" if found else "moving"
+        return found
+
+    def _at_rest(self, frames: Sequence[SampledFrame]) -> bool | None:
         if not self._settings.enabled or len(frames) < 2:
             return None
         number = np.cumsum([0, *(later is not earlier for earlier, later in pairwise(frames))])
         self._latest = self._judge([frames[index] for index in np.unique(number, return_index=True)[1]])
+        check = self._check
         if number[-1] == 0:
-            return True
+            return check("pictures", 1, "<", 2)
         moved = self._moved(number)
         middle = len(moved) // 2
         before, after = _until_first(moved[middle::-1]), _until_first(moved[middle:])
-        if min(before, after) == 0 or self._wanders() or self.noise.restless() > _RESTLESS:
-            return False
+        least = min(ceil(self._settings.seconds * self._rate), len(moved))
+        still = before + after - 1 if min(before, after) > 0 else 0
         # one frame alone shows neither rest nor movement
-        several = number[middle - before + 1] < number[middle + after]
-        return bool(several) and before + after - 1 >= min(ceil(self._settings.seconds * self._rate), len(moved))
+        pictures = 1 + int(number[middle + after] - number[middle - before + 1]) if still else 1
+        return (
+            check("seconds", still / self._rate, ">=", least / self._rate, self._settings.seconds)
+            and check("pictures", pictures, ">=", 2)
+            and check("wander", self._wandered(), "<=", _FARTHEST)
+            and check("restless", self.noise.restless(), "<=", _RESTLESS)
+        )
 
     def _judge(self, distinct: Sequence[SampledFrame]) -> list[_Judged]:
         """Compare every frame with the one before it, unless it was in the clip before as well."""
@@ -89,8 +109,8 @@ class RestDetector:
         settings = self._settings
         shaking = settings.shaking if self.noise.may_shake else None
         found = difference(judged.cells, before.cells, settings.changed, shaking)
-        most = settings.cells * found.cells.size
-        judged.moved = self.noise.changed(found, settings.changed, settings.times_noise) >= most
+        moved, least = self.noise.changed(found, settings.changed, settings.times_noise), cells_of(settings)
+        judged.moved = self._check("cells", moved, ">=", least)
         judged.shift = found.shift
         self.noise.learn(found)
 
@@ -102,9 +122,15 @@ class RestDetector:
         found[np.flatnonzero(np.diff(number))] = moved
         return found
 
-    def _wanders(self) -> bool:
+    def _wandered(self) -> float:
+        """Return the cells that the picture moved by within the clip."""
         shifts = np.cumsum([judged.shift for judged in self._latest[1:]], axis=0)
-        return hypot(*np.ptp(shifts, axis=0)) > _FARTHEST
+        return hypot(*np.ptp(shifts, axis=0).tolist())
+
+
+def cells_of(settings: bundle.RestSettings | bundle.SceneGateSettings) -> int:
+    """Return the number of cells from which on a difference counts."""
+    return ceil(settings.cells * THUMBNAIL * THUMBNAIL)
 
 
 def _until_first(flags: npt.NDArray[np.bool_]) -> int:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vlj_edge import bundle
+from vlj_edge.decisions import Check, Decision
 
 from ..video.preprocess import SampledFrame
+from .checks import Checks
 from .picture_noise import Cells, PictureNoise, difference, smoothed
+from .rest import cells_of
 
 
 class SceneGate:
@@ -24,6 +27,14 @@ class SceneGate:
     def __init__(self, settings: bundle.SceneGateSettings, noise: PictureNoise) -> None:
         self._settings, self._noise = settings, noise
         self._encoded: list[Cells] = []
+        self._check, self._verdict, self._cause = Checks(), "encoded", ""
+
+    def decision(self, window: int) -> Decision:
+        """Return what was decided about the latest clip; `window` is its index. Of all frames, the largest values."""
+        largest: dict[str, Check] = {}
+        for check in self._check.made:
+            largest[check.name] = max(largest.get(check.name, check), check, key=lambda each: each.value)
+        return Decision("scene", self._verdict, tuple(largest.values()), self._cause or None, window)
 
     def changed(self, frames: Sequence[SampledFrame]) -> bool:
         """Return whether this clip must be encoded; if so, later clips are compared with it.
@@ -31,19 +42,24 @@ class SceneGate:
         Args:
             frames: the sampled frames of the clip, oldest first.
         """
+        self._check.reset()
         if not self._settings.enabled:
+            self._cause = "off"
             return True
         now = [smoothed(frame.luminance) for frame in frames]
         pairs = zip(now, self._encoded, strict=False)
-        if self._encoded and not any(self._differs(cells, encoded) for cells, encoded in pairs):
-            return False
-        self._encoded = now
-        return True
+        self._cause = "" if self._encoded else "first"
+        differs = not self._encoded or any(self._differs(cells, encoded) for cells, encoded in pairs)
+        self._verdict = "encoded" if differs else "repeated"
+        if differs:
+            self._encoded = now
+        return differs
 
     def _differs(self, now: Cells, encoded: Cells) -> bool:
         settings = self._settings
-        if abs(float(now.mean()) - float(encoded.mean())) > settings.changed:
+        if self._check("changed", abs(float(now.mean()) - float(encoded.mean())), ">", settings.changed):
             return True
         shaking = settings.shaking if self._noise.may_shake else None
         found = difference(now, encoded, settings.changed, shaking)
-        return self._noise.changed(found, settings.changed, settings.times_noise) >= settings.cells * found.cells.size
+        cells = self._noise.changed(found, settings.changed, settings.times_noise)
+        return self._check("cells", cells, ">=", cells_of(settings))

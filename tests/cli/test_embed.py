@@ -47,19 +47,6 @@ def test_duty_and_change(video: Path, tiny_bundle: Path) -> None:
     assert 3 <= len(changed) < 17 and all(line["encoded"] for line in changed)
 
 
-@pytest.mark.parametrize("options", [(), ("--on-change",), ("--on-change", "--novel-below", "0.5")], ids=" ".join)
-def test_every_event_comes_out(video: Path, tiny_bundle: Path, bank: Path, options: tuple[str, ...]) -> None:
-    """Each colour stands still, so that the window in which its event is certain is an unchanged one."""
-    done = run_here("embed", video, "--bundle", tiny_bundle, "--bank", bank, "--events", *options)
-    events = [line for line in lines(done.stdout) if line["event"] == "label"]
-    assert done.returncode == 0 and [line["label"] for line in events] == ["red", "blue", "green"]
-    starts, ends = [line["event_start"] for line in events], [line["event_end"] for line in events]
-    assert ends == [*starts[1:], pytest.approx(9, abs=0.5)]
-    assert starts == pytest.approx([0.5, 3.5, 6.5], abs=0.5)
-    everything = lines(run_here("embed", video, "--bundle", tiny_bundle, "--bank", bank, *options).stdout)
-    assert [line["label"] for line in everything if line.get("event") == "label"] == ["red", "blue", "green"]
-
-
 def test_a_picture_is_turned(video: Path, tmp_path: Path) -> None:
     scene = tmp_path / "scene.mp4"
     image = np.zeros((48, 64, 3), np.uint8)

@@ -29,10 +29,8 @@ from .say import tell
 if TYPE_CHECKING:
     from vlj_edge.runtime.embedding.writers import EmbeddingWriter, Shorten
     from vlj_edge.runtime.model import Model
-    from vlj_edge.runtime.stream.run import Run
 
     from ..bundle import Manifest
-    from ..results import WindowEmbedding
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class _Output:
 @click.option(
     "--every", type=Seconds(), default=0.0, help="Time between two windows, such as 2s; every window if not given."
 )
-@click.option("--on-change", is_flag=True, help="Only windows in which the picture changed, and those with an event.")
+@click.option("--on-change", is_flag=True, help="Only windows in which the picture changed.")
 @bank_option
 @click.option(
     "--novel-below",
@@ -110,9 +108,9 @@ def embed(
         opened = cleanup.enter_context(part.open(source, manifest.clip))
         items = cleanup.enter_context(model.embed(opened, query=question, every=every))
         cleanup.enter_context(progress(items, opened))  # first: it may redirect stdout, which the writers then use
-        writers = _open_writers(cleanup, manifest, output, _shorten(model, output.width), items)
+        writers = _open_writers(cleanup, manifest, output, _shorten(model, output.width), opened.live)
         for observation in observe(items, label_bank, manifest.labels.none_below, novelty):
-            if on_change and not observation.item.encoded and observation.event is None:
+            if on_change and not observation.item.encoded:
                 continue
             kept += 1
             with interrupts_deferred():
@@ -148,10 +146,10 @@ def _check(output: _Output, can_report_events: bool) -> None:
 
 
 def _open_writers(
-    cleanup: ExitStack, manifest: Manifest, output: _Output, shorten: Shorten, run: Run[WindowEmbedding]
+    cleanup: ExitStack, manifest: Manifest, output: _Output, shorten: Shorten, live: bool
 ) -> list[EmbeddingWriter]:
     """Open a writer for each output. With --out or --ring, stdout gets only events."""
-    from vlj_edge.runtime.embedding.writers import JsonEventsWriter, JsonLinesWriter, NumpyWriter, RecordWriter
+    from vlj_edge.runtime.embedding.writers import JsonLinesWriter, NumpyWriter, RecordWriter
 
     from ..atomic_write import atomic_write
 
@@ -163,15 +161,12 @@ def _open_writers(
     elif output.kind == "binary" and out is not None:
         writers.append(RecordWriter(out, manifest, form, width, shorten))
     elif out is not None:
-        lines = cleanup.enter_context(results_file(out, run.live))
-        writers.append(JsonLinesWriter(lines, shorten))
+        lines = cleanup.enter_context(results_file(out, live))
+        writers.append(JsonLinesWriter(lines, shorten, events=False))
     if output.ring is not None:
         writers.append(RecordWriter(output.ring, manifest, form, width, shorten, output.keep))
-    if output.events:
-        video_end = None if run.live else lambda: run.totals.video_end
-        writers.append(JsonEventsWriter(sys.stdout, video_end))
-    elif not writers:
-        writers.append(JsonLinesWriter(sys.stdout, shorten))
+    if output.events or not writers:
+        writers.append(JsonLinesWriter(sys.stdout, shorten, output.events))
     for writer in writers:
         cleanup.callback(writer.close)
     return writers

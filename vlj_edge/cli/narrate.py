@@ -69,6 +69,9 @@ class _Files(NamedTuple):
 @sink_options
 @engine_options
 @click.option("--every-window", is_flag=True, help="Turn all gates off: encode and decode every window.")
+@click.option(
+    "--explain", is_flag=True, help="Print for every window what each gate decided, and on which numbers, on stderr."
+)
 def narrate(
     sources: tuple[str, ...],
     bundle: Path | None,
@@ -83,10 +86,11 @@ def narrate(
     part: PartOptions,
     engine_options: EngineOptions,
     every_window: bool,
+    explain: bool,
     **sink_options: Any,
 ) -> None:
     """Print what happens in SOURCE whenever it changes. A line shows the middle of the window that it describes, in
-    seconds from the start of SOURCE; --json shows its start and end.
+    seconds from the start of SOURCE; --json shows its start and end, and prints what --explain does as objects.
 
     Several sources, as NAME=SOURCE, take turns; with --out, several videos and folders of videos are narrated one after
     the other.
@@ -94,6 +98,8 @@ def narrate(
     several = len(sources) > 1 and out is None
     if (several or out is not None) and (srt or vtt or record):
         raise click.UsageError("--srt, --vtt and --record are for one source: give --out for several")
+    if (several or out is not None) and explain:
+        raise click.UsageError("--explain is for one source")
     if several and every_window:
         raise click.UsageError("--every-window is for one source, or with --out")
     if out is None and (overwrite or kind != "srt"):
@@ -111,9 +117,18 @@ def narrate(
         elif several:
             _narrate_several(model, parse_sources(sources, query, part), as_json, sinks)
         else:
-            settings = {"query": query, "every_window": every_window}
+            name, uri = name_and_uri(sources[0])
+            settings = {"query": query, "every_window": every_window} | (_printers(name, as_json) if explain else {})
             files = _Files(srt, vtt, record)
-            _narrate_one(model, *name_and_uri(sources[0]), part, settings, as_json, files, sinks)
+            _narrate_one(model, name, uri, part, settings, as_json, files, sinks)
+
+
+def _printers(name: str, as_json: bool) -> dict[str, Any]:
+    """Return the arguments of Model.narrate() that explain each window and text."""
+    from .explain import json_printers, print_text, print_window
+
+    watch, watch_texts = json_printers(name) if as_json else (print_window, print_text)
+    return {"watch": watch, "watch_texts": watch_texts}
 
 
 def _narrate_one(

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import json
-
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vlj_edge.results import Window, WindowEmbedding
 from vlj_edge.runtime.embedding.labels import LabelBank
 from vlj_edge.runtime.embedding.novelty import NoveltyDetector, observe
-from vlj_edge.runtime.embedding.writers import JsonEventsWriter
 
 BANK = LabelBank(("east", "north"), np.eye(2, dtype=np.float32), "space")
 
@@ -35,40 +30,8 @@ def test_another_label_is_an_event_once_it_stays() -> None:
         (8, None),
     ]
     assert found[8].as_dict() == {
-        "time": 5.0, "start": 4.0, "end": 6.0, "encoded": True, "label": None, "similarity": -0.342, "event": "label",
-        "event_start": 4.5,
+        "time": 5.0, "start": 4.0, "end": 6.0, "encoded": True, "label": None, "similarity": -0.342, "event": "label"
     }  # fmt: skip
-
-
-def test_an_event_begins_with_the_first_window_that_shows_it() -> None:
-    found = list(observe(items([0, 0, 90, 0, 90, 90, 200, 200]), BANK, 0.0, NoveltyDetector(0.5, 2)))
-    events = [(each.event, each.item.window.centre, each.event_start) for each in found if each.event]
-    assert events == [
-        ("novel", 1.0, 1.0),
-        ("label", 1.5, 1.0),
-        ("novel", 2.0, 2.0),
-        ("label", 3.5, 3.0),
-        ("novel", 4.0, 4.0),
-        ("label", 4.5, 4.0),
-    ]
-
-
-@pytest.mark.parametrize("live", [False, True])
-def test_events_are_written_in_order_with_their_ends(live: bool) -> None:
-    stream = io.StringIO()
-    writer = JsonEventsWriter(stream, None if live else lambda: 6.25)
-    shown = items([0, 0, 90, 0, 90, 90, 200, 200, 200])
-    for each in observe(shown, BANK, 0.0, NoveltyDetector(0.5, 2)):
-        writer.write(each)
-        if live and each.event:
-            assert json.loads(stream.getvalue().splitlines()[-1])["time"] == each.item.window.centre
-    for _ in range(2):
-        writer.close()
-    found = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["event"] for line in found] == ["novel", "label"] * 3
-    assert [line["event_end"] for line in found if line["event"] == "novel"] == [1.0, 2.0, 4.0]
-    ends = [None] * 3 if live else [3.0, 4.0, 6.25]
-    assert [line["event_end"] for line in found if line["event"] == "label"] == ends
 
 
 def test_something_new_is_an_event_once() -> None:

@@ -1,0 +1,145 @@
+"""--explain: why each window was encoded, skipped or put into words, one line a window."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..decisions import Check, Decision, TextReport
+from ..json_text import json_text
+from ..results import WindowReport
+from .say import say, tell
+
+_TRUE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}  # what is true where the operator's comparison is not
+# What was measured, by the name of a check.
+_VALUES = {
+    "cells": "{} cells",
+    "seconds": "still for {} s",
+    "pictures": "{} pictures",
+    "wander": "wandered {} cells",
+    "restless": "always moving {}",
+    "changed": "light {}",
+    "least_hold": "{} s since the text",
+    "look_every": "{} s since the look",
+    "look_at_rest": "{} s since the look",
+    "longest_wait": "waited {} s",
+    "calm_windows": "{} windows",
+    "calm_variance": "variance {}",
+    "settle": "settled {} s",
+    "settle_moving": "settled {} s",
+    "settle_resting": "settled {} s",
+    "agreeing": "{} agree",
+    "rival": "{} say another",
+}
+_COSINES = ("speak_below", "speak_below_at_rest", "forget_above", "same_above", "same", "same_at_rest")
+_MEANING = {"text": "TEXT", "waits": "waits", "dropped": "dropped", "same": "no news", "skipped": "no look"}
+_CAUSES = {
+    "first": "the first window",
+    "change": "a change",
+    "overdue": "it waited until a turn",
+    "off": "off",
+}
+
+
+def print_window(report: WindowReport) -> None:
+    """Print on stderr what the gates decided about a window."""
+    tell(window_line(report))
+
+
+def print_text(report: TextReport) -> None:
+    """Print on stderr where a text came from."""
+    tell(text_line(report))
+
+
+def json_printers(source: str) -> tuple[Callable[[WindowReport], None], Callable[[TextReport], None]]:
+    """Return functions that print a window's decisions, and a text's, as JSON on stdout."""
+
+    def print_window_json(report: WindowReport) -> None:
+        say(json_text({"window": {"source": source} | window_as_dict(report)}))
+
+    def print_text_json(report: TextReport) -> None:
+        say(json_text({"memory": {"source": source} | report.as_dict()}))
+
+    return print_window_json, print_text_json
+
+
+def window_as_dict(report: WindowReport) -> dict[str, Any]:
+    """Return a report as plain JSON types, without the embedding."""
+    window = report.window
+    found = {"index": window.index, "start": window.start, "end": window.end, "similarity": report.similarity}
+    found |= {"resting": report.resting, "spoke": report.spoke}
+    return found | {"decisions": [decision.as_dict() for decision in report.decisions]}
+
+
+def window_line(report: WindowReport) -> str:
+    """Return the decisions about a window in columns: time, rest, encoder, meaning, and the numbers of the last two."""
+    rest, meaning, *others = report.decisions
+    scenes = [decision for decision in others if decision.gate == "scene"]
+    encoder = "encoded" if any(scene.verdict == "encoded" for scene in scenes) else "repeated" if scenes else "-"
+    numbers = [*_causes(rest, meaning), *(check_text(check, meaning.noise) for check in _deciding(meaning))]
+    numbers += [f"{each.gate}: {check_text(check)}" for each in others for check in _deciding(each)]
+    columns = f"{_resting(rest):38} {encoder:9} {_MEANING[meaning.verdict]:8} {'; '.join(numbers)}"
+    return f"{report.window.centre:6.1f} s  {columns}".rstrip()
+
+
+def text_line(report: TextReport) -> str:
+    """Return where a text came from, and the text."""
+    numbers = "; ".join(map(check_text, report.decision.checks)) or "nothing to compare with"
+    told = "" if report.told else ", as before"
+    centre = (report.start + report.end) / 2
+    return f"{centre:6.1f} s  from the {report.origin} ({numbers}){told}: {' '.join(report.text.split())}"
+
+
+def check_text(check: Check, noise: float | None = None) -> str:
+    """Return a comparison as it turned out, such as `cosine 0.91 >= 0.9 speak_below`.
+
+    Args:
+        noise: of the embedding, for thresholds that it lowers.
+    """
+    value, bound = _numbers(check.value, check.bound)
+    measured = _VALUES.get(check.name, "cosine {}").format(value)
+    shown = f"{measured} {check.operator if check.holds else _TRUE[check.operator]} {bound}"
+    if check.name in _COSINES or check.name in ("look_every", "look_at_rest"):
+        shown += f" {check.name}"
+    if check.bound == check.as_set:
+        return shown
+    why = f", noise {noise:.4g}" if noise is not None and check.name in _COSINES else ""
+    return f"{shown} (set to {check.as_set:.4g}{why})"
+
+
+def _resting(rest: Decision) -> str:
+    words = {"resting": "at rest", "moving": "moving", "unknown": "rest off"}
+    if not rest.checks:
+        return words[rest.verdict]
+    moved = [check for check in rest.checks if check.name == "cells" and check.holds]
+    last = max(moved, key=lambda check: check.value) if moved and rest.verdict == "moving" else rest.checks[-1]
+    if rest.verdict == "resting":
+        last = next((check for check in rest.checks if check.name == "seconds"), last)
+    return f"{words[rest.verdict]:8} {check_text(last)}"
+
+
+def _causes(rest: Decision, meaning: Decision) -> list[str]:
+    if meaning.cause == "turn":
+        return ["it came to rest" if rest.verdict == "resting" else "it began to move"]
+    return [] if meaning.cause is None else [_CAUSES[meaning.cause]]
+
+
+def _deciding(decision: Decision) -> Sequence[Check]:
+    """Return the comparisons that a verdict rests on: cosines, and what it waits for; or those of the pictures."""
+    checks = decision.checks
+    if decision.gate == "scene":
+        return [check for check in checks if check.holds] or checks[-1:]
+    waits = decision.verdict in ("waits", "skipped")
+    return [check for check in checks if check.name in _COSINES or (waits and check is checks[-1])]
+
+
+def _numbers(value: float, bound: float) -> tuple[str, str]:
+    """Return two numbers, with as many digits as tell them apart."""
+    if not math.isfinite(value):
+        return "infinite", f"{bound:.4g}"
+    for digits in (3, 4, 6, 9, 17):
+        shown = f"{value:.{digits}g}", f"{bound:.{digits}g}"
+        if shown[0] != shown[1] or value == bound:
+            return shown
+    return shown
