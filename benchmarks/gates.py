@@ -43,7 +43,7 @@ class Recorder(Model):
     def __init__(self, directory: Path, threads: int | None = None) -> None:
         # without overlap, so that a text belongs to the window that was watched last
         super().__init__(directory, threads=threads, overlap=False)
-        self.texts: list[tuple[float, float, str]] = []  # centre, end of the latest window, text
+        self.texts: list[tuple[float, float, str]] = []  # beginning, end of the latest window, text
         self._window_end = 0.0
 
     def watch(self, report: WindowReport) -> None:
@@ -51,7 +51,7 @@ class Recorder(Model):
 
     def _text(self, change: Change, memory: CaptionMemory, totals: Totals) -> Any:
         text, origin = super()._text(change, memory, totals)
-        self.texts.append(((change.first + change.last) / 2, self._window_end, text))
+        self.texts.append((change.since, self._window_end, text))
         return text, origin
 
 
@@ -70,13 +70,13 @@ def measure(model: Recorder, streams: list[dict[str, Any]], gates: GateSettings)
         cpu += time.process_time() - started
         for name in runs:
             runs[name] += getattr(run.totals, name)
-        times = np.array([centre for centre, _, _ in model.texts])
+        times = np.array([begins for begins, _, _ in model.texts])
         for event in stream["events"]:
             middle = (event["start"] + event["end"]) / 2
             nearest = int(np.abs(times - middle).argmin())
             scores.append(cider.score(number, model.texts[nearest][2]))
             number += 1
-            inside = [made_at for centre, made_at, _ in model.texts if event["start"] <= centre <= event["end"]]
+            inside = [made_at for begins, made_at, _ in model.texts if event["start"] <= begins <= event["end"]]
             missed += not inside
             if inside:
                 after_start.append(min(inside) - event["start"])

@@ -24,6 +24,6 @@ if len(sys.argv) != 2:
 try:
     with vlj_edge.load() as model:
         for event in model.narrate(frames(sys.argv[1])):
-            print(f"{event.centre:6.1f} s  {event.text}", flush=True)
+            print(f"{event.begins:6.1f} s  {event.text}", flush=True)
 except vlj_edge.VljEdgeError as error:
     sys.exit(f"error: {error}")

@@ -15,7 +15,7 @@ try:
     with vlj_edge.load() as model:  # or vlj_edge.load("path/to/a/bundle")
         narration = model.narrate(sys.argv[1])
         for event in narration:
-            print(f"{event.centre:6.1f} s  {event.text}")
+            print(f"{event.begins:6.1f} s  {event.text}")
         print(f"{narration.totals.windows} windows, {narration.totals.decoder_runs} of them decoded")
 except vlj_edge.VljEdgeError as error:
     sys.exit(f"error: {error}")

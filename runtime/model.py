@@ -80,7 +80,7 @@ class Model:
         >>> import vlj_edge
         >>> with vlj_edge.load() as model:
         ...     for event in model.narrate("examples/media/demo.mp4"):
-        ...         print(f"{event.centre:.1f} s  {event.text}")
+        ...         print(f"{event.begins:.1f} s  {event.text}")
         ...         break
         1.5 s  the robot arm stays still
 
@@ -307,7 +307,9 @@ class Model:
                 text, origin = self._text(change, memory, totals)
                 if self._probe is not None:
                     self._probe.record_text(time.perf_counter() - started)
-                narration = Narration(change.first - half, change.last + half, text, origin, change.similarity)
+                narration = Narration(
+                    change.first - half, change.last + half, text, origin, change.similarity, change.since
+                )
                 told = every_window or text not in ("", last)  # the same text again is no event
                 if watch is not None:
                     watch(TextReport(narration.start, narration.end, text, origin, told, memory.decision))

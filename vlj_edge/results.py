@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -119,12 +119,14 @@ class Narration:
         start, end: of the window that it describes, or of the windows whose mean embedding it describes.
         origin: "decoder" if the decoder made it, "memory" if the caption memory had it.
         similarity: cosine to the embedding of the text before, -1..1; None for the first.
+        since: when what it tells of began, as far as the gates saw it; None: the middle of the window, which may be a
+            little later, since a change has to settle.
 
     Example:
         >>> from vlj_edge import Narration
-        >>> event = Narration(start=4.0, end=6.0, text="a drawer is opened", origin="decoder")
-        >>> f"{event.centre} s: {event.text}"
-        '5.0 s: a drawer is opened'
+        >>> event = Narration(start=4.0, end=6.0, text="a drawer is opened", origin="decoder", since=4.5)
+        >>> f"{event.begins} s: {event.text}"
+        '4.5 s: a drawer is opened'
     """
 
     start: float
@@ -132,11 +134,22 @@ class Narration:
     text: str
     origin: Literal["decoder", "memory"]
     similarity: float | None = None
+    since: float | None = None
 
     @property
     def centre(self) -> float:
-        """The middle of the described interval, the time at which it is shown."""
+        """The middle of the window."""
         return (self.start + self.end) / 2
+
+    @property
+    def begins(self) -> float:
+        """The time from which the text is shown: `since`, or the middle of the window."""
+        return self.centre if self.since is None else self.since
+
+    def later(self, seconds: float) -> Narration:
+        """Return the same narration with all its times `seconds` later."""
+        since = None if self.since is None else self.since + seconds
+        return replace(self, start=self.start + seconds, end=self.end + seconds, since=since)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types, in the order of the fields."""

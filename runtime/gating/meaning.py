@@ -26,6 +26,8 @@ class Change:
     Attributes:
         embedding: float32 [embedding], unit length.
         similarity: cosine (-1..1) to the embedding of the previous text, or None for the first.
+        since: when the change was first seen, seconds: the centre of the window that began to rest or to move, or whose
+            embedding differed.
         first, last: times (centres, seconds) of the windows that the embedding is the mean of.
         resting: whether the picture was at rest; None if that is not detected.
         on_device: the same embedding in device memory (Encoded.on_device); None for a mean.
@@ -33,6 +35,7 @@ class Change:
 
     embedding: Embedding
     similarity: float | None
+    since: float
     first: float
     last: float
     resting: bool | None = None
@@ -274,8 +277,9 @@ class MeaningGate:
     def _make_change(self, candidate: _Candidate, now: float) -> Change:
         similarity = None if self._last_embedding is None else self._similarity(candidate)
         encoded, windows = candidate.encoded, candidate.windows
+        since = candidate.time if self._pending_since is None else min(self._pending_since, candidate.time)
         self._last_embedding, self._text_at, self._compared_at = encoded.embedding, now, now
         self._texts_since_turn = 0 if self._turned else self._texts_since_turn + 1
         self._pending_since, self._ready, self._turned = None, None, False
         first, last = windows[0], windows[-1]
-        return Change(encoded.embedding, similarity, first.time, last.time, last.at_rest, encoded.on_device)
+        return Change(encoded.embedding, similarity, since, first.time, last.time, last.at_rest, encoded.on_device)

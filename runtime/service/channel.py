@@ -309,7 +309,7 @@ class Channel:
         self.statistics.start_run(run)
         try:
             for narration in run:
-                self._emit(replace(narration, start=narration.start + frames.offset, end=narration.end + frames.offset))
+                self._emit(narration.later(frames.offset))
         finally:
             run.close()
             self.statistics.end_run()

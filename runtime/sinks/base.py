@@ -35,11 +35,16 @@ class Event:
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types: source, number, clock, the fields of Narration, event_start and event_end.
 
-        `start` and `end` are those of the window that the text describes. The event itself begins at the centre of that
-        window, as in subtitles, and ends where the next one begins.
+        `start` and `end` are those of the window that the text describes. The event itself begins when the
+        change was first seen, as in subtitles, and ends where the next one begins.
         """
-        fields = {"source": self.source, "number": self.number, "clock": self.clock} | self.narration.as_dict()
-        return fields | {"event_start": self.narration.centre, "event_end": self.end}
+        fields: dict[str, Any] = {
+            "source": self.source,
+            "number": self.number,
+            "clock": self.clock,
+        } | self.narration.as_dict()
+        del fields["since"]  # event_start tells it
+        return fields | {"event_start": self.narration.begins, "event_end": self.end}
 
 
 class Sink(Protocol):

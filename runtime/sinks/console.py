@@ -13,8 +13,8 @@ from .base import Event
 
 
 def plain_line(narration: Narration) -> str:
-    """Return `  12.5 s  a drawer is opened`, without a line break; the time is the window's centre."""
-    return f"{narration.centre:6.1f} s  {printable(one_line(narration.text))}"
+    """Return `  12.5 s  a drawer is opened`, without a line break; the time is when it began."""
+    return f"{narration.begins:6.1f} s  {printable(one_line(narration.text))}"
 
 
 class JsonEvents:
@@ -33,7 +33,7 @@ class JsonEvents:
 
     def add(self, event: Event, live: bool) -> None:
         """Add the next event of a source; write the one before it, and a live one."""
-        self.finish(event.source, event.narration.centre)
+        self.finish(event.source, event.narration.begins)
         if live:
             self._write_line(event)
         else:
@@ -43,7 +43,7 @@ class JsonEvents:
         """Write the last event of a source, if it waits, with its end at `end` seconds."""
         event = self._waiting.pop(source, None)
         if event is not None:
-            self._write_line(replace(event, end=max(end, event.narration.centre)))
+            self._write_line(replace(event, end=max(end, event.narration.begins)))
 
     def _write_line(self, event: Event) -> None:
         self._write(json_text(event.as_dict()))

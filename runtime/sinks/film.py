@@ -30,7 +30,7 @@ def write_film(source: Source, narrations: Sequence[Narration], path: Path, offs
     Raises:
         VljEdgeError: it cannot be read or written; then no file is left.
     """
-    begins = [round(narration.centre, 3) for narration in narrations]  # SRT has milliseconds
+    begins = [round(narration.begins, 3) for narration in narrations]  # SRT has milliseconds
     texts = ["", *(one_line(narration.text) for narration in narrations)]
     start = source.part.start if isinstance(source, VideoFile | ImageFiles) else 0.0
     sound = source.sound() if isinstance(source, VideoFile) else None

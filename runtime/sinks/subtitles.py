@@ -1,4 +1,4 @@
-"""Subtitles as SRT and WebVTT. Each text is shown from the centre of its window to that of the next.
+"""Subtitles as SRT and WebVTT. Each text is shown from when what it tells of began to when that of the next did.
 
 A cue is written when its end is known, that is, when the next text arrives. Times begin at 0 with every run.
 """
@@ -23,7 +23,7 @@ class SubtitleWriter(ABC):
 
     def add(self, narration: Narration) -> None:
         """Add a text, and write the one before it."""
-        self.finish(narration.centre)
+        self.finish(narration.begins)
         self._current = narration
 
     def finish(self, end: float) -> None:
@@ -33,7 +33,7 @@ class SubtitleWriter(ABC):
         if narration is None or not text:  # an empty line would end the cue before its text
             return
         self._number += 1
-        start = narration.centre
+        start = narration.begins
         self._stream.write(self._cue(self._number, start, max(end, start + 0.001), text))
         self._stream.flush()
 

@@ -89,8 +89,8 @@ def narrate(
     explain: bool,
     **sink_options: Any,
 ) -> None:
-    """Print what happens in SOURCE whenever it changes. A line shows the middle of the window that it describes, in
-    seconds from the start of SOURCE; --json shows its start and end, and prints what --explain does as objects.
+    """Print what happens in SOURCE whenever it changes. A line shows when that began, in seconds from the start of
+    SOURCE; --json also shows the window that it describes, and prints what --explain does as objects.
 
     Several sources, as NAME=SOURCE, take turns; with --out, several videos and folders of videos are narrated one after
     the other.

@@ -71,6 +71,20 @@ def test_a_change_that_lasts_is_said_in_time_whatever_came_before(
     raise AssertionError("never said")
 
 
+@given(streams(), rests)
+def test_a_text_tells_of_a_change_that_began_after_that_of_the_text_before(
+    stream: list[np.ndarray], stretches: list[tuple[bool | None, int]]
+) -> None:
+    gate = MeaningGate(SETTINGS)
+    said = [
+        offer(gate, n * STEP, each, rest)
+        for n, (each, rest) in enumerate(zip(stream, flags(stretches, len(stream)), strict=True))
+    ]
+    changes = [change for change in [*said, gate.flush()] if change is not None]
+    assert all(change.since <= change.last for change in changes)
+    assert all(earlier.since < later.since for earlier, later in pairwise(changes))
+
+
 def texts_by_hour(hours: int, seed: int, resting: bool | None) -> list[int]:
     """Texts in every hour of a stream with another, unrelated event every 4 s."""
     gate, rng, found = MeaningGate(SETTINGS), np.random.default_rng(seed), [0] * hours
