@@ -82,7 +82,7 @@ class Model:
         ...     for event in model.narrate("examples/media/demo.mp4"):
         ...         print(f"{event.begins:.1f} s  {event.text}")
         ...         break
-        1.5 s  the robot arm stays still
+        1.0 s  the robot arm stays still
 
     Raises:
         VljEdgeError: there is no bundle, its manifest cannot be read, or the backend is unknown or broken.

@@ -35,5 +35,5 @@ def _times(event: dict[str, Any]) -> list[float]:
 
 
 def _latest_text(narrations: Sequence[Narration], time: float) -> str | None:
-    before = [n.text for n in narrations if n.centre <= time]
+    before = [n.text for n in narrations if n.begins <= time]
     return before[-1] if before else None
