@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlj_edge.errors import VljEdgeError
+from vlj_edge.text_list import read_lines
 
 MODEL_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"  # of a transformers directory whose safetensors are sharded
@@ -105,19 +106,12 @@ def check_sources(sources: WeightSources) -> None:
 
 
 def read_captions(path: Path) -> list[str]:
-    """Return the captions of a file, one a line, without duplicates.
+    """Return the captions of a file, one a line, without duplicates, blank lines and lines that begin with #.
 
     Raises:
         VljEdgeError: there is no such file, it is not text, or it is empty.
     """
-    try:
-        lines = [" ".join(line.split()) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise VljEdgeError(f"{path} is not a text file ({error}): name one with a caption a line") from error
-    captions = list(dict.fromkeys(line for line in lines if line))
-    if not captions:
-        raise VljEdgeError(f"{path} holds no caption: write one a line")
-    return captions
+    return list(dict.fromkeys(text for _, text in read_lines(path, "caption")))
 
 
 def _check_weights_directory(directory: Path) -> None:

@@ -14,6 +14,7 @@ from vlj_edge.atomic_write import atomic_write
 from vlj_edge.bundle.embedding_space import embedding_space
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.regular_file import check_regular_file
+from vlj_edge.text_list import read_texts
 
 from ..model import Model
 
@@ -42,28 +43,15 @@ class LabelBank:
 
 
 def read_labels(text: str) -> list[str]:
-    """Parse labels: one a line if `text` is the path of a file, otherwise `text` itself, separated by commas.
+    """Return labels: one a line if `text` is the path of a file, otherwise `text` itself, separated by commas.
+
+    In a file, blank lines and lines that begin with # are left out.
 
     Raises:
-        VljEdgeError: there are no labels, one is repeated, or the file cannot be read.
+        VljEdgeError: there are no labels, one is repeated, the file cannot be read, or `text` looks like a path and
+            nothing is there.
     """
-    path = Path(text).expanduser()
-    if not _is_file(path) and "," not in text and path.suffix.lower() in (".txt", ".csv", ".json"):
-        raise VljEdgeError(f"{path} does not exist: name a file of labels, or the labels with commas between")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines() if _is_file(path) else text.split(",")
-    except (OSError, ValueError):
-        raise VljEdgeError(f"{path} cannot be read as UTF-8 text: give one label a line") from None
-    labels = [" ".join(line.split()) for line in lines if line.strip()]
-    check_labels(labels)
-    return labels
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a list that is too long to be a file's name
-        return False
+    return read_texts(text, "label")
 
 
 def check_labels(labels: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from vlj_edge.bundle import GateSettings
 from vlj_edge.errors import VljEdgeError, require, without_secrets
 from vlj_edge.regular_file import check_regular_file
 from vlj_edge.schema import Bytes, FieldPath, Port, Positive, Range, SchemaError, parse
+from vlj_edge.text_list import names_a_file, repeated
 
 from ..video.decoding.picture_decoder import DecoderChoice
 from ..video.part import ImageTimes, Part
@@ -179,6 +180,10 @@ def _check_sources(sources: tuple[SourceConfig, ...]) -> None:
             raise SchemaError(("source", index, "image_times"), "and fps exclude each other: give one of them")
         if not all(label.strip() for label in source.labels):
             raise SchemaError(("source", index, "labels"), "has an empty label")
+        if twice := repeated(enumerate(source.labels)):
+            raise SchemaError(("source", index, "labels"), f"has '{twice[1][1]}' twice")
+        if files := [label for label in source.labels if names_a_file(label)]:
+            raise SchemaError(("source", index, "labels"), f"names the file '{files[0]}' and no label")
 
 
 def _line_of(lines: list[str], path: FieldPath) -> int:

@@ -20,7 +20,8 @@ from .say import say
 @click.option(
     "--choices",
     multiple=True,
-    help="Comma-separated answers: one --choices for all questions, or one for each; yes,no if not given.",
+    help="Comma-separated answers, or a text file with one on each line: one --choices for all questions, or one for"
+    " each; yes,no if not given.",
 )
 @part_options
 @bundle_option
@@ -40,13 +41,13 @@ def ask(
     The video is encoded once for all questions. A camera needs --duration.
     """
     from vlj_edge.runtime.embedding.ask import answer_questions
-    from vlj_edge.runtime.embedding.labels import read_labels
 
+    from ..text_list import read_texts
     from .interrupts import until_broken
 
     if len(choices) > 1 and len(choices) != len(questions):
         raise click.UsageError(f"{len(questions)} questions and {len(choices)} --choices: give one, or one for each")
-    lists = [read_labels(listed) for listed in choices]
+    lists = [read_texts(listed, "choice") for listed in choices]
     if len(lists) == 1:
         lists *= len(questions)
     with (

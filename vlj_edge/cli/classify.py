@@ -42,7 +42,11 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Rank labels by how well they describe a video or camera.", epilog=SOURCE)
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option("--labels", "label_list", help="Comma-separated labels, or a file with one on each line.")
+@click.option(
+    "--labels",
+    "label_list",
+    help="Comma-separated labels, or a text file with one on each line; # begins a comment line.",
+)
 @bank_option
 @template_option
 @top_option

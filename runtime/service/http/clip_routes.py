@@ -15,6 +15,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 
 from vlj_edge.errors import valid_unicode
 from vlj_edge.results import Answer, Classification
+from vlj_edge.text_list import comma_separated
 
 from ...embedding.ask import answer_questions
 from ...embedding.classify import classify
@@ -163,7 +164,7 @@ def _ask(server: ServerState, question: str, choices: list[str], path: Path, unt
 
 def _split_list(fields: dict[str, str], name: str, at_least: int) -> list[str]:
     """Return the texts in a field. Unlike on the command line, a text is never read as the path of a file."""
-    found = [" ".join(each.split()) for each in fields.get(name, "").split(",") if each.strip()]
+    found = comma_separated(fields.get(name, ""))
     if not at_least <= len(found) <= _MAX_LABELS or any(len(each) > _MAX_LABEL_LENGTH for each in found):
         texts = f"{at_least} to {_MAX_LABELS} texts of at most {_MAX_LABEL_LENGTH} characters"
         raise HTTPException(422, f"{name} must be {texts}: send them as a field, separated by commas")

@@ -81,6 +81,8 @@ def test_every_option_is_read(tmp_path: Path) -> None:
         (12, "labels = 'opens'", 12, "labels"),
         (12, "labels = ['opens', 5]", 12, "labels"),
         (12, "labels = [' ']", 12, "labels"),
+        (12, "labels = ['labels.txt']", 12, "labels.txt"),
+        (12, "labels = ['opens', 'shuts', ' Opens']", 12, "Opens"),
         (11, 'question = "?"', 11, "question"),
         (13, "[source.gates.sense]", 13, "sense"),
         (14, "speak_under = 0.9", 14, "speak_under"),
