@@ -219,7 +219,7 @@ class Channel:
                     if not self._play_once():
                         break
                 except Exception as error:
-                    recovers = self._is_camera or not isinstance(error, VljEdgeError)
+                    recovers = self._plays_for_ever() or not isinstance(error, VljEdgeError)
                     if not recovers or not self._context.keep_trying:
                         raise
                     attempt = 0 if self.statistics.last_window_at > tried_at else attempt + 1
@@ -247,9 +247,13 @@ class Channel:
         return True
 
     def _wait_after(self, error: Exception, pause: float) -> None:
-        """Let go of a live source that failed, whatever the reason: only stop() ends it. It is opened again later."""
-        ours = isinstance(error, VljEdgeError)
-        self._failure = str(error) if ours else f"it failed inside vlj-edge ({error!r})"
+        """Let go of a source that failed, whatever the reason: only stop() ends it. It is opened again later."""
+        if isinstance(error, VljEdgeError):
+            self._failure = str(error)
+        elif isinstance(error, OSError) and error.strerror:  # no descriptors are left, or no memory
+            self._failure = f"it cannot be read now ({error.strerror}): it is tried again"
+        else:
+            self._failure = f"it failed inside vlj-edge ({error!r})"
         self._bad_before = self.counts()["bad_frames"]
         if self._source is not None:
             self._source.close()
@@ -280,14 +284,21 @@ class Channel:
         Raises:
             VljEdgeError: it broke off. Of a recording that is repeated, this is only reported.
         """
+        damage = None
         while not self._stopping.is_set() and not source.ended:
             try:
                 self._narrate(source, self.settings)
             except VljEdgeError as error:
                 if not self._loops(source) or source.latest is None or source.source.incomplete is None:
                     raise
-                self.error = str(error)
+                self.error = damage = str(error)
                 self._report_error()
+        if self._loops(source):
+            self.error = damage
+
+    def _plays_for_ever(self) -> bool:
+        """Return whether it was open, and is a camera or a recording that is repeated."""
+        return self._is_camera or (self._source is not None and self._loops(self._source))
 
     def _loops(self, source: ResumableSource) -> bool:
         return self.settings.loop and source.source.rereadable

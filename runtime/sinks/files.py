@@ -7,6 +7,7 @@ file has one writer.
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -50,7 +51,7 @@ class JsonLinesFile:
 
 
 class AppendFile:
-    """A file to append to. After an error it is opened again for the next write.
+    """A file to append to. It is opened again for the next write after an error, and when it was moved or deleted.
 
     Raises:
         VljEdgeError: the file cannot be opened.
@@ -74,6 +75,8 @@ class AppendFile:
     def write(self, data: bytes) -> None:
         """Append all of the data, or nothing and raise VljEdgeError."""
         try:
+            if self._file is not None and self._was_moved(self._file):
+                self.close()
             file = self._open() if self._file is None else self._file
             before = os.fstat(file).st_size
             if os.write(file, data) < len(data):  # the disk is full, or nearly
@@ -102,6 +105,16 @@ class AppendFile:
         if file is not None:
             with suppress(OSError):
                 os.close(file)
+
+    def _was_moved(self, file: int) -> bool:
+        """Return whether the path no longer names this file."""
+        about = os.fstat(file)
+        if not stat.S_ISREG(about.st_mode):
+            return False
+        try:
+            return not os.path.samestat(about, self._path.stat())
+        except FileNotFoundError:
+            return True
 
     def _open(self) -> int:
         file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.runtime.service.stations import Camera, Film, run
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from tests.waiting import wait_for
 from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.service import channel as channels
 from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station
 from vlj_edge.runtime.sinks.base import Event
@@ -78,6 +81,30 @@ def test_a_damaged_recording_loops_and_is_reported_once(model: Model, make_video
     wait_for(lambda: len(heard) >= 3)
     station.stop()
     assert len(errors) == 1 and "half.avi" in errors[0]
+
+
+@pytest.mark.parametrize("damage", ["away", "empty", "half"])
+def test_a_recording_that_loops_is_played_again_once_it_is_whole(
+    model: Model, make_video: Film, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "_PAUSES", (0.05,))
+    film = make_video([(RED, 1), (BLUE, 1)], name="a.avi")
+    whole, heard = film.read_bytes(), list[Event]()
+    station = Station(model, [SourceSettings("a", str(film), loop=True)], on_event=heard.append, keep_trying=True)
+    station.start()
+    channel = station.channels["a"]
+    wait_for(lambda: len(heard) >= 2)
+    if damage == "away":
+        film.unlink()
+    else:
+        film.write_bytes(b"" if damage == "empty" else whole[: len(whole) // 2])
+    wait_for(lambda: "a.avi" in (channel.problem or ""))
+    film.write_bytes(whole)
+    before = len(heard)
+    wait_for(lambda: len(heard) > before + 4 and channel.problem is None)
+    assert channel.state == "live"
+    station.stop()
+    assert channel.state == "ended"
 
 
 def test_what_can_be_read_once_does_not_loop(model: Model, cameras: dict[str, Source]) -> None:

@@ -55,6 +55,23 @@ def test_an_incomplete_last_line_is_ended(tmp_path: Path) -> None:
     assert lines[:2] == ['{"number": 1}', '{"num'] and json.loads(lines[2])["number"] == 2 and len(lines) == 3
 
 
+@pytest.mark.parametrize("way", ["moved", "deleted", "replaced"])
+def test_a_file_that_was_moved_away_is_written_anew(tmp_path: Path, way: str) -> None:
+    path, moved = tmp_path / "events.jsonl", tmp_path / "old.jsonl"
+    sink = JsonLinesFile(path)
+    sink.write(event(1))
+    path.rename(moved)
+    if way == "deleted":
+        moved.unlink()
+    elif way == "replaced":
+        path.write_text("")
+    for number in (2, 3):
+        sink.write(event(number))
+    sink.close()
+    assert numbers(path) == [2, 3]
+    assert way == "deleted" or numbers(moved) == [1]
+
+
 @pytest.mark.parametrize(
     "least", [20_000, *(pytest.param(n, marks=pytest.mark.slow) for n in range(35_000, 260_000, 15_000))]
 )

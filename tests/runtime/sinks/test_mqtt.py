@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,46 +16,17 @@ from typing import Any
 import pytest
 
 from tests.runtime.sinks import events
+from tests.runtime.sinks.broker import MOSQUITTO, Broker
 from tests.waiting import free_port, wait_for
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.sinks.mqtt import Mqtt, _parse_address, _slug
 from vlj_edge.runtime.sinks.queue import SinkQueue
 
 paho = pytest.importorskip("paho.mqtt.client", reason="needs paho-mqtt: pip install 'vlj-edge[mqtt]'")
-MOSQUITTO = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
 needs_broker = pytest.mark.skipif(MOSQUITTO is None, reason="needs a broker: apt install mosquitto")
 
 
 event = partial(events.event, source="Front Door")
-
-
-class Broker:
-    """Mosquitto; what it keeps is on the disk at once, so that a subscription outlives kill()."""
-
-    def __init__(self, folder: Path, extra: str = "allow_anonymous true") -> None:
-        self.port, self.database = free_port(), folder / "mosquitto.db"
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(
-            f"listener {self.port} 127.0.0.1\nuser root\n{extra}\npersistence true\npersistence_location {folder}/\n"
-            "autosave_on_changes true\nautosave_interval 1\nmax_queued_messages 0\n",
-            encoding="utf-8",
-        )
-        self.start()
-
-    def start(self) -> None:
-        assert MOSQUITTO is not None
-        quiet = subprocess.DEVNULL
-        self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stdout=quiet, stderr=quiet)
-        wait_for(self._listens)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def _listens(self) -> bool:
-        assert self._process.poll() is None, "mosquitto does not start"
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
 
 class Listener:
