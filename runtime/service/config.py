@@ -84,10 +84,10 @@ class FileOptions:
 
 @dataclass(frozen=True)
 class SavedSettings:
-    """The settings of one source as they were saved; None for the default."""
+    """The settings of one source as they were saved; None for those that the source has without them."""
 
     query: str | None = None
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] | None = None
     gates: GateSettings | None = None
 
 
@@ -241,5 +241,5 @@ def with_profile(settings: SourceSettings, profile: Mapping[str, SavedSettings])
         settings,
         query=saved.query or settings.query,
         gates=saved.gates or settings.gates,
-        labels=saved.labels or settings.labels,
+        labels=settings.labels if saved.labels is None else saved.labels,
     )

@@ -39,6 +39,12 @@ class SourceSettings:
         if "/" in self.name:
             object.__setattr__(self, "name", without_credentials(self.name))
 
+    def check_address(self) -> None:
+        """Raises VljEdgeError: no source can be opened at such an address, or with such a part, whatever is there."""
+        from ..video.uri import check_source
+
+        check_source(self.uri, self.part, self.loop)
+
     def reads_the_same(self, other: SourceSettings) -> bool:
         """Return whether both open the same source in the same way, so that a running one need not be opened again."""
         return (self.uri, self.rotate, self.part) == (other.uri, other.rotate, other.part)

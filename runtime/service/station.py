@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
+from vlj_edge.errors import VljEdgeError
+
 from ..embedding.labels import LabelBank, make_bank
 from ..model import Model
 from ..sinks.base import Event
@@ -30,7 +32,7 @@ class Station:
         channels: by name; replaced as a whole when the configuration changes.
 
     Raises:
-        VljEdgeError: two sources have the same name.
+        VljEdgeError: two sources have the same name, or the model cannot be used with the settings of one.
 
     Example:
         >>> import vlj_edge
@@ -63,8 +65,21 @@ class Station:
             return make_bank(model, labels)
 
         self._context = ChannelContext(model, label_bank, self._emit, on_report, on_error, keep_trying, real_time)
+        self.check(sources)
         self.channels = {name: Channel(each, self._context) for name, each in by_name(sources).items()}
         self._changing, self._stopped = threading.Lock(), False
+
+    def check(self, sources: Sequence[SourceSettings]) -> None:
+        """Check settings, of sources that are not opened.
+
+        Raises:
+            VljEdgeError: two sources have the same name, or the model cannot be used with the settings of one.
+        """
+        for name, each in by_name(sources).items():
+            try:
+                self._context.check(each)
+            except VljEdgeError as error:
+                raise VljEdgeError(f"{name}: {error}") from None
 
     def start(self) -> None:
         """Start all channels."""
@@ -84,9 +99,8 @@ class Station:
         Raises:
             VljEdgeError: settings that cannot be used; everything goes on as before.
         """
+        self.check(sources)
         settings = by_name(sources)
-        for each in sources:
-            self._context.check(each)
         with self._changing:
             if self._stopped:
                 return

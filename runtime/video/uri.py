@@ -88,6 +88,46 @@ def open_source(
     return source
 
 
+def check_source(uri: str, part: Part, loop: bool = False) -> None:
+    """Check what can be known of a source without opening it.
+
+    Args:
+        loop: it is to be repeated, if it is a recording.
+
+    Raises:
+        VljEdgeError: open_source() refuses this URI, or this part of it, whatever is there.
+    """
+    part.check()
+    text, path = _named(uri, part)
+    if path is not None:
+        return
+    pipe = pipe_options(text)
+    if pipe is not None:
+        if loop and not pipe.live:
+            raise VljEdgeError(f"{uri} can be read only once, as a pipe can: leave loop out")
+        return
+    address = camera_address(text)
+    if address.reader != "http":  # where a recording may be
+        _check_live(address.shown, part)
+
+
+def _named(uri: str | Path | int, part: Part) -> tuple[str, Path | None]:
+    """Return what a URI names, with its variables replaced: its text, and its path if it is one."""
+    if isinstance(uri, str) and not os.path.exists(uri):
+        uri = with_variables(uri)
+    text, path = str(uri), path_of(uri)
+    if part.image_times != "rate" and (path is None or (path.exists() and not path.is_dir())):
+        raise VljEdgeError(f"{without_credentials(text)} is no folder of images: leave the image times out")
+    return text, path
+
+
+def _check_live(shown: str, part: Part) -> None:
+    if part.start > 0:
+        raise VljEdgeError(f"{shown} is live and has no later start: leave the start out")
+    if part.frames_per_second is not None:
+        raise VljEdgeError(f"{shown} is live, and its frames have the times at which they come: leave the rate out")
+
+
 def _open(
     uri: str | Path | int,
     part: Part,
@@ -95,11 +135,7 @@ def _open(
     keep_trying: bool,
     on_state: Callable[[CameraState], None],
 ) -> Source:
-    if isinstance(uri, str) and not os.path.exists(uri):
-        uri = with_variables(uri)
-    text, path = str(uri), path_of(uri)
-    if part.image_times != "rate" and (path is None or (path.exists() and not path.is_dir())):
-        raise VljEdgeError(f"{without_credentials(text)} is no folder of images: leave the image times out")
+    text, path = _named(uri, part)
     if path is not None:
         return open_path(path, part, sampled_at)
     pipe = pipe_options(text)
@@ -114,10 +150,7 @@ def _open(
         except BaseException:
             recording.close()
             raise
-    if part.frames_per_second is not None:
-        raise VljEdgeError(
-            f"{address.shown} is live, and its frames have the times at which they come: leave the rate out"
-        )
+    _check_live(address.shown, part)
     every = 1 / (4 * (sampled_at or 4.0))
     address = replace(address, decoder=part.decoder)
     return CameraSource(address, every, keep_trying=keep_trying, on_state=on_state)

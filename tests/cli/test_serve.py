@@ -12,12 +12,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.command import COMMAND, error_of, vlj_edge
+from tests.cli.command import COMMAND, error_of, run_here, vlj_edge
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from tests.waiting import free_port
 
@@ -115,6 +116,55 @@ def test_it_serves_reads_its_file_again_and_ends(
     assert "Traceback" not in served.errors.read_text()
 
 
+def test_what_is_wrong_with_one_source_is_said_before_anything_starts(
+    films: dict[str, Path], tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("vlj_edge.cli.serve.serve_until_stopped")  # it would not return
+    config, log, profile = tmp_path / "serve.toml", tmp_path / "texts.jsonl", tmp_path / "saved.json"
+    begin = f'bundle = "{tiny_bundle}"\nlog = "{log}"\nprofile = "{profile}"\n'
+    begin += f'[[source]]\nname = "good"\nuri = "{films["a"]}"\n[[source]]\nname = "door"\nuri = "{films["b"]}"\n'
+    long = "long " * 500
+    for wrong, named in (
+        ('labels = ["red", "red"]', "'red'"),
+        (f'labels = ["red", "{long}"]', "long long"),
+        (f'query = "{long}"', "long long"),
+        ("[source.gates.meaning]\nspeak_below = 3", "speak_below"),
+    ):
+        config.write_text(f"{begin}{wrong}\n")
+        line = error_of(run_here("serve", "--config", config, "--port", "0"))
+        assert named in line and ("door" in line or "line" in line), line
+    config.write_text(begin)
+    profile.write_text('{"door": {"labels": ["red", "red"]}}')
+    assert "door: the label 'red'" in error_of(run_here("serve", "--config", config, "--port", "0"))
+    assert not log.exists()
+
+
+def test_what_is_wrong_in_a_file_that_is_read_again_changes_nothing_and_the_newest_file_counts(
+    serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "serve.toml"
+    begin = f'bundle = "{tiny_bundle}"\n[[source]]\nname = "a"\nuri = "{films["a"]}"\nloop = true\n'
+    config.write_text(f'{begin}labels = ["red", "blue"]\n')
+    served = serve("--config", config)
+    hang_up = partial(served.process.send_signal, signal.SIGHUP)
+    served.wait(lambda: served.get("/healthz"))
+
+    for times, wrong in enumerate(('labels = ["red", "red"]', "labels = 3", 'query = " "', 'uri = "x"'), 1):
+        config.write_text(f"{begin}{wrong}\n")
+        hang_up()
+        served.wait(lambda times=times: served.errors.read_text().count("were not read again: ") == times)
+    assert sources_of(served.state())["a"]["labels"] == ["red", "blue"]
+
+    for query in ("describe", "what colour is it", "describe", "what colour is it"):
+        config.write_text(f'query = "{query}"\nlog = "x.jsonl"\n{begin}labels = ["green", "red"]\n')
+        hang_up()
+    served.wait(lambda: sources_of(served.state())["a"]["query"] == "what colour is it")
+    [found] = served.state()["sources"]
+    assert found["labels"] == ["green", "red"]
+    assert "line log: " in served.errors.read_text() and not (tmp_path / "x.jsonl").exists()
+    assert served.end() == 0 and "Traceback" not in served.errors.read_text()
+
+
 def test_a_token_guards_it(serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path) -> None:
     served = serve(films["a"], "--bundle", tiny_bundle, "--log-format", "json", VLJ_EDGE_TOKEN=TOKEN)
     served.wait(lambda: served.get("/healthz"))
@@ -142,7 +192,11 @@ def test_a_token_guards_it(serve: Callable[..., Served], films: dict[str, Path],
         (("0", "0"), 1, "'0'"),
         (("0", "--host", "192.0.2.1", "--token", TOKEN), 1, "192.0.2.1"),
         (("nope=nope.mp4", "--port", "0"), 1, "nope.mp4 does not exist"),
-        (("a=nope.mp4", "b=there.txt", "nope://c", "--port", "0"), 1, "ffmpeg -i there.txt"),
+        (("a=nope.mp4", "b=there.txt", "--port", "0"), 1, "ffmpeg -i there.txt"),
+        (("door=0", "hall=nope://c"), 1, "hall: nope://c"),
+        (("hall=rtsp://${NOT_SET_HERE}@camera/1",), 1, "export NOT_SET_HERE"),
+        (("hall=rtsp://camera/1", "--start", "5"), 1, "hall: rtsp://camera/1 is live"),
+        (("hall=-", "--loop"), 1, "hall: - can be read only once"),
     ],
 )
 def test_wrong_calls_are_one_line(

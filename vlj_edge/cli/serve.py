@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import socket
 import sys
-import threading
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .hangups import Hangups
 from .options import (
     SOURCE,
     bundle_option,
@@ -24,25 +21,21 @@ from .options import (
     report_backend,
     verbose_option,
 )
-from .outputs import all_written, output_file, refuse_overwriting_inputs
+from .outputs import output_file
 from .part_options import PartOptions, part_options
 from .say import JsonLogLines, LogLines
+from .serve_http import listen, names_and_proxies, read_token, serve_until_stopped
+from .serve_settings import ServeSettings, apply_again
 from .sink_options import open_sinks, sink_options, warn_of_missed_events
-from .source_names import parse_sources
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.model import Model
     from vlj_edge.runtime.service.channel import OnReport
-    from vlj_edge.runtime.service.config import Config
-    from vlj_edge.runtime.service.http.broadcast import Broadcaster
     from vlj_edge.runtime.service.settings import SourceSettings
-    from vlj_edge.runtime.service.station import Station
+    from vlj_edge.runtime.sinks.queue import SinkQueue
 
-_LOCAL = ("127.0.0.1", "localhost", "::1")
 _LIMIT = click.FloatRange(min=0)
 _KEEP_DAYS, _KEEP_GB = 30.0, 10.0
-_SHUTDOWN_SECONDS = 3  # for open connections
-_Texts = tuple[str, ...]
 
 
 @click.command(short_help="Narrate cameras until stopped, with a page to watch and an API.", epilog=SOURCE)
@@ -92,162 +85,65 @@ def serve(sources: tuple[str, ...], config: Path | None, verbose: bool, part: Pa
     being decoded is finished. --start and the options after it apply to the SOURCEs here, not to those of --config.
     """
     from vlj_edge.runtime.model import Model
-    from vlj_edge.runtime.service.config import Config, read_config
 
     from ..bundle import nano_bundle
     from ..errors import require
 
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         require(module, "serve")
-    file = read_config(config) if config is not None else Config()
-    options = file.options | {name: value for name, value in given.items() if value not in (None, ())}
-    if not sources and not file.source_names:
-        raise click.UsageError("name a SOURCE, or a --config with [[source]]")
-    if not sources and part != PartOptions():
-        raise click.UsageError(
-            "--start and the options after it are for a SOURCE here: name one, or set them in --config"
-        )
-    token = _read_token(options)
-    with Model(Path(options["bundle"]) if "bundle" in options else nano_bundle()) as model:
-        report_backend(model.backend, verbose)
-        _set_up_logging(options.get("log_format", "text"))
-        _run(
-            model,
-            partial(_read_sources, model, sources, config, options, part),
-            options,
-            token,
-        )
+    settings = ServeSettings(
+        sources, config, {name: value for name, value in given.items() if value not in (None, ())}, part
+    )
+    with Hangups() as hangups:
+        options = settings.options()
+        token = read_token(options)
+        with Model(Path(options["bundle"]) if "bundle" in options else nano_bundle()) as model:
+            report_backend(model.backend, verbose)
+            _set_up_logging(options.get("log_format", "text"))
+            _run(model, settings, options, token, hangups)
 
 
-def _run(
-    model: Model, read_sources: Callable[[], list[SourceSettings]], options: dict[str, Any], token: str | None
-) -> None:
+def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: str | None, hangups: Hangups) -> None:
+    """Check everything, then listen, open what gets texts, start the sources, and serve until stopped."""
     from vlj_edge.runtime.service.http.app import Broadcaster, ServerOptions, build_app
     from vlj_edge.runtime.service.station import Station
 
-    names = _names_and_proxies(options, token)
-    sources = read_sources()  # first: it refuses a log that is one of them
-    log = Path(options["log"]) if "log" in options else None
-    sinks = open_sinks(log, *(options.get(name) for name in ("log_bytes", "mqtt", "webhook", "say")))
+    names = names_and_proxies(options, token)
+    sources = settings.sources(model, options)  # first: it refuses a log that is one of them
+    host = options.get("host", "127.0.0.1")
     with ExitStack() as cleanup:
-        cleanup.callback(warn_of_missed_events, sinks)
-        for sink in sinks:
-            cleanup.callback(sink.close)
         on_report = _open_recorder(model, options, cleanup)
         broadcaster = Broadcaster()
         station = Station(
             model,
             sources,
-            sinks,
             on_event=broadcaster.publish_event,
             keep_trying=True,
             real_time=True,
             on_report=on_report,
             on_error=partial(logging.error, "%s: %s"),
         )
-        host = options.get("host", "127.0.0.1")
+        listening = cleanup.enter_context(listen(host, options.get("port", 8765)))
+        station.sinks += _open_sinks(options, cleanup)
         app = build_app(station, broadcaster, ServerOptions(token, *names, **_page_options(model, options)))
-        _reload_on_hangup(station, read_sources)
-        with _listen(host, options.get("port", 8765)) as listening:
-            _serve_until_stopped(app, host, listening, station, broadcaster)
+        read_again = partial(settings.sources, model, options)
+        serve_until_stopped(
+            app,
+            host,
+            listening,
+            station,
+            broadcaster,
+            on_ready=lambda: hangups.answer(partial(apply_again, station, read_again)),
+        )
 
 
-def _names_and_proxies(options: dict[str, Any], token: str | None) -> tuple[_Texts, _Texts, _Texts]:
-    """Return names that a request may call this server by: its own, and those of a proxy; and the trusted proxies."""
-    from vlj_edge.runtime.service.http.app import LOCAL_HOSTS
-    from vlj_edge.runtime.service.http.forwarded import LOOPBACK, check_hosts, check_networks
-
-    from ..errors import VljEdgeError
-
-    host, allowed = options.get("host", "127.0.0.1"), check_hosts(options.get("allowed_host", ()))
-    proxies = check_networks(options.get("trusted_proxy", ())) or (LOOPBACK if allowed else ())
-    if "*" in allowed and token is None:
-        raise VljEdgeError("--allowed-host '*' lets any web page in the browser in: add --token-file FILE")
-    if allowed and token is None:
-        logging.warning("%s: whoever reaches the proxy can change settings here: add --token-file", ", ".join(allowed))
-    hosts = LOCAL_HOSTS if host in _LOCAL or allowed else ("*",)
-    if host not in _LOCAL:
-        hosts += (f"[{host}]" if ":" in host else host,)
-    return hosts, allowed, proxies
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there, at a free port if `port` is 0."""
-    from ..errors import VljEdgeError
-
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        reason = (error.strerror or str(error)).partition(" (while")[0]  # the rest repeats the address
-        raise VljEdgeError(f"cannot listen at {host}:{port}: {reason}: choose another --port or --host") from error
-
-
-def _serve_until_stopped(
-    app: Any, host: str, listening: socket.socket, station: Station, broadcaster: Broadcaster
-) -> None:
-    """Run station and server until SIGTERM, Ctrl-C, or none of the first sources could be opened."""
-    import uvicorn
-
-    from vlj_edge.runtime.service.http.connections import server_config
-    from vlj_edge.runtime.service.systemd import notify, start_watchdog
-
-    from ..errors import VljEdgeError
-
-    class Server(uvicorn.Server):
-        def handle_exit(self, sig: int, frame: Any) -> None:
-            # In a thread, since it waits for a lock, which a signal handler must not.
-            threading.Thread(target=broadcaster.close).start()
-            super().handle_exit(sig, frame)
-
-        async def on_tick(self, counter: int) -> bool:
-            return nothing_opened() or await super().on_tick(counter)
-
-    at_start = station.channels
-
-    def nothing_opened() -> bool:
-        # Only the first sources: a mistake in a configuration that is read again must not end a service.
-        return station.channels is at_start and all(channel.never_opened() for channel in at_start.values())
-
-    stopping = threading.Event()
-    server = Server(server_config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS))
-    station.start()
-    try:
-        start_watchdog(lambda: station.stuck_source() is None, stopping)
-        notify("READY=1")
-        logging.info("http://%s:%s", f"[{host}]" if ":" in host else host, listening.getsockname()[1])
-        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has shut down
-            server.run([listening])
-    finally:
-        notify("STOPPING=1")
-        stopping.set()
-        station.stop()
-    if nothing_opened():
-        raise VljEdgeError("no source could be opened: see above")
-
-
-def _read_sources(
-    model: Model,
-    arguments: tuple[str, ...],
-    config: Path | None,
-    options: dict[str, Any],
-    part: PartOptions,
-) -> list[SourceSettings]:
-    """Return the sources of the command line and of the current file, with the settings that were saved."""
-    from vlj_edge.runtime.model import check_settings
-    from vlj_edge.runtime.service.config import Config, read_config, read_profile, with_profile
-
-    file: Config = read_config(config) if config is not None else Config()
-    query, loop = options.get("query"), options.get("loop", False)
-    read = (arguments, config, *(options.get(name) for name in ("bundle", "token_file", "store")))
-    outputs = [(name, Path(options[name])) for name in ("log", "profile") if name in options]
-    written = [(f"--{name}", each) for name, path in outputs for each in all_written(name, path, options)]
-    found = [*parse_sources(arguments, query, part, loop), *file.sources(model.manifest.gates, query, loop)]
-    refuse_overwriting_inputs(written, [*read, *(settings.uri for settings in found)])
-    saved = read_profile(Path(options["profile"])) if "profile" in options else {}
-    found = [with_profile(settings, saved) for settings in found]
-    for settings in found:
-        check_settings(model, settings.query, settings.gates)
-    return found
+def _open_sinks(options: dict[str, Any], cleanup: ExitStack) -> list[SinkQueue]:
+    log = Path(options["log"]) if "log" in options else None
+    sinks = open_sinks(log, *(options.get(name) for name in ("log_bytes", "mqtt", "webhook", "say")))
+    cleanup.callback(warn_of_missed_events, sinks)
+    for sink in sinks:
+        cleanup.callback(sink.close)
+    return sinks
 
 
 def _open_recorder(model: Model, options: dict[str, Any], cleanup: ExitStack) -> OnReport:
@@ -283,39 +179,6 @@ def _page_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
 
         found["save"] = save
     return found
-
-
-def _read_token(options: dict[str, Any]) -> str | None:
-    from ..errors import VljEdgeError
-
-    token: str | None = options.get("token")
-    if token is None and "token_file" in options:
-        path = Path(options["token_file"])
-        try:
-            token = path.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            raise VljEdgeError(f"{path} cannot be read ({error}): check the path and its permissions") from error
-    if token is not None and len(token) < 16:
-        raise VljEdgeError("the token has fewer than 16 characters: make one with openssl rand -hex 16")
-    host = options.get("host", "127.0.0.1")
-    if host not in _LOCAL and token is None:
-        raise VljEdgeError(f"{host} can be reached by other machines: add --token-file FILE, or leave --host out")
-    return token
-
-
-def _reload_on_hangup(station: Station, read_sources: Callable[[], list[SourceSettings]]) -> None:
-    """On SIGHUP apply the current configuration; if anything in it is wrong, nothing changes."""
-    from ..errors import VljEdgeError
-
-    def reload() -> None:
-        try:
-            station.reconfigure(read_sources())
-            logging.info("settings were read again: %s", ", ".join(station.channels))
-        except VljEdgeError as error:
-            logging.error("settings were not read again: %s", error)
-
-    # In a thread: a signal handler may interrupt code that holds a lock.
-    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload, daemon=True).start())
 
 
 def _set_up_logging(form: str) -> None:

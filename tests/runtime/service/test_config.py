@@ -125,6 +125,12 @@ def test_settings_are_saved_and_read_again(tmp_path: Path) -> None:
     assert with_profile(SourceSettings("b", "1", "q"), saved) == SourceSettings("b", "1", "q")
     assert with_profile(SourceSettings("c", "1"), saved) == SourceSettings("c", "1")
     assert read_profile(tmp_path / "none.json") == {}
+    save_profile(tmp_path / "p.json", [SourceSettings("a", "0")])
+    saved = read_profile(tmp_path / "p.json")
+    assert with_profile(SourceSettings("a", "0", labels=("x", "y")), saved).labels == (), "they were removed"
+    (tmp_path / "p.json").write_text('{"a": {"query": "q"}}')
+    saved = read_profile(tmp_path / "p.json")
+    assert with_profile(SourceSettings("a", "0", labels=("x",)), saved).labels == ("x",), "they were not saved"
     for damage in ("{", "[]", '{"a": {"gates": {"sense": {}}}}', '{"a": {"gates": {"meaning": {"x": 1}}}}', '{"a": 3}'):
         (tmp_path / "p.json").write_text(damage)
         with pytest.raises(VljEdgeError, match=r"p\.json"):

@@ -198,6 +198,26 @@ def test_a_new_configuration_starts_stops_and_changes_channels(model: Model, cam
     assert all(channel.join(0) for channel in station.channels.values())
 
 
+def test_settings_are_checked_before_anything_starts(model: Model, make_video: Film) -> None:
+    film = str(make_video([(RED, 3)]))
+    good = SourceSettings("a", film, labels=("red", "blue"))
+    for wrong, named in (
+        ({"labels": ("red", "red")}, "b: the label 'red'"),
+        ({"labels": ("red", "blue " * 500)}, "b: "),
+        ({"query": " "}, "b: .*empty"),
+        ({"gates": GateSettings(meaning=MeaningGateSettings(smoothing=0))}, "b: .*smoothing"),
+    ):
+        with pytest.raises(VljEdgeError, match=named):
+            Station(model, [good, SourceSettings("b", film, **wrong)])  # type: ignore[arg-type]
+    station = Station(model, [good])
+    with pytest.raises(VljEdgeError, match="b: the label 'red'"):
+        station.reconfigure(
+            [replace(good, query="what colour is it"), SourceSettings("b", film, labels=("red", "red"))]
+        )
+    assert list(station.channels) == ["a"] and station.channels["a"].settings is good
+    station.stop()
+
+
 def test_names_are_unique(model: Model) -> None:
     with pytest.raises(VljEdgeError, match="'a'"):
         Station(model, [SourceSettings("a", "0"), SourceSettings("a", "1")])

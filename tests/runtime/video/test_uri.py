@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from vlj_edge import VljEdgeError
-from vlj_edge.runtime.video.uri import camera_address, open_source
+from vlj_edge.runtime.video.part import Part
+from vlj_edge.runtime.video.uri import camera_address, check_source, open_source
 
 
 @pytest.mark.parametrize(
@@ -232,3 +233,39 @@ def test_options_that_mean_nothing_are_refused(
 def test_times_of_recordings_are_refused_of_live_sources(uri: str, options: dict[str, Any]) -> None:
     with pytest.raises(VljEdgeError, match="leave"):
         open_source(uri, **options)
+
+
+@pytest.mark.parametrize(
+    ("uri", "part"),
+    [
+        ("nope://x", Part()),
+        ("rtsp://", Part()),
+        ("rtsp://me:p@ss/word@camera/1", Part()),
+        ("rtsp://${NOT_SET_HERE}@camera/1", Part()),
+        ("csi://first", Part()),
+        ("/dev/video0?size=big", Part()),
+        ("pipe:size=big", Part()),
+        ("file://elsewhere/x.mp4", Part()),
+        ("", Part()),
+        ("rtsp://127.0.0.1:1/x", Part(start=2)),
+        ("0", Part(frames_per_second=8)),
+        ("udp://127.0.0.1:5000", Part(image_times="exif")),
+        ("none.mp4", Part(start=2, end=1)),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_an_address_is_known_without_opening_it(uri: str, part: Part) -> None:
+    with pytest.raises(VljEdgeError) as opened:
+        open_source(uri, **vars(part), keep_trying=True)
+    with pytest.raises(VljEdgeError) as checked:
+        check_source(uri, part)
+    assert str(checked.value) == str(opened.value)
+
+
+def test_an_address_where_nothing_is_yet_is_not_wrong() -> None:
+    for uri in ("none.mp4", "0", "rtsp://127.0.0.1:1/x", "http://127.0.0.1:1/x", "-", "gst:videotestsrc"):
+        check_source(uri, Part())
+    check_source("http://127.0.0.1:1/x", Part(start=2, frames_per_second=8))
+    check_source("pipe:live=1", Part(), loop=True)
+    with pytest.raises(VljEdgeError, match="loop"):
+        check_source("-", Part(), loop=True)

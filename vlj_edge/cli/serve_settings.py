@@ -1,0 +1,112 @@
+"""What a call of `vlj-edge serve` asks for: its arguments, its file, and what the page has saved. Files may change."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .outputs import all_written, refuse_overwriting_inputs
+from .part_options import PartOptions
+from .source_names import parse_sources
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.model import Model
+    from vlj_edge.runtime.service.config import Config
+    from vlj_edge.runtime.service.settings import SourceSettings
+    from vlj_edge.runtime.service.station import Station
+
+_APPLIED_AGAIN = ("query", "loop")  # options that are settings of the sources
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What a call asks for.
+
+    Attributes:
+        arguments: the SOURCEs of the command line.
+        config: the file of --config.
+        given: options of the command line, by name; they go before those of the file.
+        part: of the SOURCEs.
+    """
+
+    arguments: tuple[str, ...]
+    config: Path | None
+    given: dict[str, Any]
+    part: PartOptions
+
+    def read_file(self) -> Config:
+        """Return what is in the file now; nothing without one. Raises VljEdgeError: see read_config()."""
+        from vlj_edge.runtime.service.config import Config, read_config
+
+        return Config() if self.config is None else read_config(self.config)
+
+    def options(self) -> dict[str, Any]:
+        """Return the options by name, only those that were given."""
+        file = self.read_file()
+        if not self.arguments and not file.source_names:
+            raise click.UsageError("name a SOURCE, or a --config with [[source]]")
+        if not self.arguments and self.part != PartOptions():
+            raise click.UsageError(
+                "--start and the options after it are for a SOURCE here: name one, or set them in --config"
+            )
+        return file.options | self.given
+
+    def sources(self, model: Model, started_with: dict[str, Any]) -> list[SourceSettings]:
+        """Return the sources of the command line and of the file as it is now, with the settings that were saved.
+
+        Args:
+            started_with: the options that the service was started with.
+
+        Raises:
+            VljEdgeError: a file cannot be read, an output is one of the sources, or a source's settings cannot be used.
+        """
+        from vlj_edge.runtime.model import check_settings
+        from vlj_edge.runtime.service.config import read_profile, with_profile
+
+        from ..errors import VljEdgeError
+
+        file = self.read_file()
+        options = file.options | self.given
+        query, loop = options.get("query"), options.get("loop", False)
+        found = [
+            *parse_sources(self.arguments, query, self.part, loop),
+            *file.sources(model.manifest.gates, query, loop),
+        ]
+        self._refuse_overwriting(started_with, found)
+        saved = read_profile(Path(started_with["profile"])) if "profile" in started_with else {}
+        found = [with_profile(settings, saved) for settings in found]
+        for settings in found:
+            try:
+                check_settings(model, settings.query, settings.gates)
+                settings.check_address()
+            except VljEdgeError as error:
+                raise VljEdgeError(f"{settings.name}: {error}") from None
+        changed = {name for name in {**started_with, **options} if started_with.get(name) != options.get(name)}
+        for name in sorted(changed.difference(_APPLIED_AGAIN)):
+            logging.warning("%s, line %s: it changes with the next start", self.config, name)
+        return found
+
+    def _refuse_overwriting(self, options: dict[str, Any], sources: list[SourceSettings]) -> None:
+        read = (self.arguments, self.config, *(options.get(name) for name in ("bundle", "token_file", "store")))
+        outputs = [(name, Path(options[name])) for name in ("log", "profile") if name in options]
+        written = [(f"--{name}", each) for name, path in outputs for each in all_written(name, path, options)]
+        refuse_overwriting_inputs(written, [*read, *(settings.uri for settings in sources)])
+
+
+def apply_again(station: Station, read_sources: Callable[[], list[SourceSettings]]) -> None:
+    """Apply the current sources and settings to a station; if anything in them is wrong, nothing changes. Either way
+    the log gets one line."""
+    from ..errors import VljEdgeError
+
+    try:
+        station.reconfigure(read_sources())
+        logging.info("settings were read again: %s", ", ".join(station.channels))
+    except (VljEdgeError, click.ClickException) as error:
+        logging.error("settings were not read again: %s", error)
+    except Exception as error:  # the next SIGHUP finds a service that still answers
+        logging.error("settings were not read again: it failed inside vlj-edge (%r): please report it", error)
