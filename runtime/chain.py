@@ -21,10 +21,12 @@ import numpy.typing as npt
 from vlj_edge.bundle import DECODER, GateSettings, Manifest
 from vlj_edge.decisions import Decision
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Totals
+from vlj_edge.results import Totals, Window
 
 from .engines.base import Engine, open_engine
 from .engines.tensorrt.preprocess import gpu_preprocessor
+from .gating.budget import Budget
+from .gating.checks import Checks
 from .gating.clip_window import Embedding, Encoded
 from .gating.rest import RestDetector
 from .gating.scene import SceneGate
@@ -277,10 +279,16 @@ class Chain:
 
 
 class RunState:
-    """The state of one run: its source, rest detector, scene gate, queries, counts and cancellation."""
+    """The state of one run: its source, rest detector, scene gate, budget, queries, counts and cancellation."""
 
     def __init__(
-        self, chain: Chain, source: Source, queries: Sequence[Query], gates: GateSettings, on_device: bool
+        self,
+        chain: Chain,
+        source: Source,
+        queries: Sequence[Query],
+        gates: GateSettings,
+        budget: Budget,
+        on_device: bool,
     ) -> None:
         clip = chain.manifest.clip
         self.source, self.totals, self.cancellation = source, Totals(), Cancellation()
@@ -288,6 +296,7 @@ class RunState:
         self.rest, self._rate = RestDetector(gates.rest, clip.frames_per_second), clip.frames_per_second
         self.scene = SceneGate(gates.scene, self.rest.noise)
         self._has_changed = chain.timed("scene gate", self.scene.changed)
+        self.budget = budget
         self.encodings: list[Decision] = []  # of the scene gate, for the present window and what came with it
         self._latest: list[Encoded] = []
         self._warned = False
@@ -298,9 +307,22 @@ class RunState:
         is_new = self._has_changed(frames)
         if is_new:
             self._latest = self._chain.encode(frames, self._queries, self._on_device, self.cancellation)
+            self.budget.take_encode()
             self.totals.encoder_runs += 1
             self.totals.predictor_runs += len(self._queries)
         return self._latest, is_new
+
+    def encode_within_budget(self, window: Window, frames: Sequence[SampledFrame]) -> tuple[list[Encoded], bool]:
+        """As encode(); the last embeddings are also repeated while the budget allows no run of the encoder."""
+        if self._latest and not self.budget.allows_encode(window.centre, Checks()):
+            self.budget.leave_out_look()
+            return self._latest, False
+        return self.encode(frames)
+
+    def count_left_out(self) -> None:
+        """Set the totals to what the budget has left out so far."""
+        self.totals.changes_left_out = self.budget.changes_left_out
+        self.totals.looks_left_out = self.budget.looks_left_out
 
     def at_rest(self, frames: Sequence[SampledFrame]) -> tuple[bool | None, bool]:
         """Return whether the picture stands still in the middle of the clip (None if that is not detected), and

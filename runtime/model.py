@@ -36,6 +36,7 @@ from vlj_edge.results import Narration, Totals, Window, WindowAnswers, WindowEmb
 
 from .chain import Chain, RunState
 from .engines.select import select_backend
+from .gating.budget import Budget
 from .gating.caption_memory import CaptionMemory
 from .gating.clip_window import ClipWindow, Embedding, Encoded
 from .gating.embedding_noise import cosine
@@ -138,6 +139,7 @@ class Model:
         gates: GateSettings | None = None,
         watch: Callable[[WindowReport], None] | None = None,
         watch_texts: Callable[[TextReport], None] | None = None,
+        budget: Budget | None = None,
     ) -> Run[Narration]:
         """Describe what happens in a source, with a text whenever its meaning changes.
 
@@ -150,6 +152,7 @@ class Model:
             gates: settings in place of the bundle's.
             watch: called with the WindowReport of every window, in the thread that encodes.
             watch_texts: called with the TextReport of every text, in the thread that iterates.
+            budget: of earlier runs over the same source, begun with the settings of this one; None: a new budget.
 
         Raises:
             VljEdgeError: at the call, for a source, query or bundle that cannot be used.
@@ -157,10 +160,11 @@ class Model:
         """
         gates = NO_GATES if every_window else gates or self.manifest.gates
         check_gates(gates)  # before memory is made for a capacity
-        meaning, memory = MeaningGate(gates.meaning), CaptionMemory(gates.memory, self.manifest.embedding)
+        budget = Budget(gates.budget) if budget is None else budget
+        meaning, memory = MeaningGate(gates.meaning, budget), CaptionMemory(gates.memory, self.manifest.embedding)
         self.chain.load(words=True)
         on_device = gates.meaning.smoothing == 1  # otherwise the text is that of a mean, which the host computes
-        run = self._prepare(source, [query], gates, on_device)
+        run = self._prepare(source, [query], gates, budget, on_device)
         changes = self._changes(run, meaning, watch)
         if self.overlap:  # texts are decoded in the caller's thread while the next windows are encoded
             changes = prefetch(changes, _CHANGES_AHEAD, run.cancellation)
@@ -211,14 +215,19 @@ class Model:
         return self.chain.embed_text(text)
 
     def _prepare(
-        self, source: AnySource, queries: Sequence[str | None], gates: GateSettings, on_device: bool = False
+        self,
+        source: AnySource,
+        queries: Sequence[str | None],
+        gates: GateSettings,
+        budget: Budget | None = None,
+        on_device: bool = False,
     ) -> RunState:
         """Check and load everything a run needs. The source is opened last, so that no error leaves it open."""
         tokens = [self.chain.query(query) for query in queries]
         self.chain.load()
         source = to_source(source, self.manifest.clip.frames_per_second)
         check_gates(gates)
-        return RunState(self.chain, source, tokens, gates, on_device)
+        return RunState(self.chain, source, tokens, gates, budget or Budget(gates.budget), on_device)
 
     def _started(self, run: RunState, items: Generator[Any, None, None]) -> Run[Any]:
         started: Run[Any] = Run(items, run.source, run.totals, run.cancellation)
@@ -229,14 +238,16 @@ class Model:
         with closing(self._windows(run, every)) as sampled:
             for window, frames in sampled:
                 run.totals.windows += 1
-                [encoded], is_new = run.encode(frames)
+                [encoded], is_new = run.encode_within_budget(window, frames)
+                run.count_left_out()
                 yield WindowEmbedding(window, encoded.embedding, is_new, run.at_rest(frames)[0])
 
     def _answers(self, run: RunState) -> Generator[WindowAnswers, None, None]:
         with closing(self._windows(run)) as sampled:
             for window, frames in sampled:
-                encoded, is_new = run.encode(frames)
+                encoded, is_new = run.encode_within_budget(window, frames)
                 run.totals.windows += 1
+                run.count_left_out()
                 yield WindowAnswers(window, np.stack([answer.embedding for answer in encoded]), is_new)
 
     def _changes(
@@ -255,6 +266,7 @@ class Model:
                 window = ClipWindow(times, frames, rest, partial(self._encode_window, run, times), cut)
                 last_embedding = meaning.last_embedding
                 change = gate_decision(window)
+                run.count_left_out()
                 if probe is not None:
                     probe.record_decision(change.embedding if change is not None else None)
                 if watch is not None:
@@ -263,6 +275,8 @@ class Model:
                 if change is not None:
                     yield change
         change = meaning.flush()
+        run.budget.change_is_over()
+        run.count_left_out()
         if change is not None:
             yield change
 

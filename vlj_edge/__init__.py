@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from .bundle.embedding_space import embedding_space
     from .bundle.gate_settings import (
+        BudgetSettings,
         CaptionMemorySettings,
         GateSettings,
         MeaningGateSettings,
@@ -72,6 +73,7 @@ if (Path(__file__).parents[1] / "runtime" / "model.py").is_file():
 
 __all__ = [
     "Answer",
+    "BudgetSettings",
     "CaptionMemorySettings",
     "Check",
     "Classification",
@@ -132,6 +134,7 @@ __all__ = [
 _LAZY = {
     ".bundle.embedding_space": ("embedding_space",),
     ".bundle.gate_settings": (
+        "BudgetSettings",
         "CaptionMemorySettings",
         "GateSettings",
         "MeaningGateSettings",

@@ -17,7 +17,9 @@ class Check(NamedTuple):
     Attributes:
         name: of the setting that gives the bound (vlj_edge.bundle.gate_settings). Limits without a setting are
             "wander" (cells that the picture moves by within a clip), "restless" (share of the picture that always
-            moves), "pictures" (different ones in the time of rest), "agreeing" and "rival" (texts of the memory).
+            moves), "pictures" (different ones in the time of rest), "agreeing" and "rival" (texts of the memory), and
+            "price" (1 - cosine from which on a change is worth a text of the budget). "texts_per_hour" and
+            "encodes_per_minute" compare what is saved up.
         value: what was measured; cosines are -1..1, luminances and shares 0..1, times seconds, the rest are counts.
         operator: how it was compared.
         bound: what it was compared with.
@@ -52,8 +54,9 @@ class Decision:
     Attributes:
         gate: "rest", "meaning", "scene" or "memory".
         verdict: rest: "resting", "moving" or "unknown". meaning: "text"; "waits" (there is a change, its text comes
-            later), "dropped" (that change is gone), "same" (compared: nothing new), "skipped" (not compared). scene:
-            "encoded" or "repeated" (the last embedding). memory: "recalled" or "decoded".
+            later), "refused" (the budget has no text for it), "dropped" (that change is gone), "same" (compared:
+            nothing new), "skipped" (not compared). scene: "encoded" or "repeated" (the last embedding). memory:
+            "recalled" or "decoded".
         checks: the comparisons that it made, in their order; one that did not matter is not made.
         cause: meaning: why there is a change: "first" (window of the run), "turn" (the picture came to rest or began
             to move), "change" (of the embedding), or "overdue" (it got its text since a turn followed). Otherwise "off"

@@ -42,7 +42,8 @@ class WindowEmbedding:
 
     Attributes:
         embedding: float32 [embedding], unit length.
-        encoded: False if the scene gate found the picture unchanged and this is the embedding of an earlier window.
+        encoded: False if this is the embedding of an earlier window, since the scene gate found the picture unchanged
+            or the budget allowed no run of the encoder.
         at_rest: whether the picture is at rest in the middle of the window; None if that is not detected.
 
     Example:
@@ -65,7 +66,7 @@ class WindowAnswers:
 
     Attributes:
         embeddings: float32 [queries, embedding], each row of unit length.
-        encoded: False if the scene gate found the picture unchanged and these are those of an earlier window.
+        encoded: False if these are those of an earlier window, as for WindowEmbedding.
 
     Example:
         >>> import vlj_edge
@@ -287,6 +288,8 @@ class Totals:
         decoder_tokens: calls of the decoder engine, one a token, over all texts.
         memory_hits: texts that came from the caption memory.
         narrations: number of narrations, from the decoder or the caption memory.
+        changes_left_out: changes that got no text because of `texts_per_hour`, and are over.
+        looks_left_out: looks at a window that did not take place, or not in time, because of `encodes_per_minute`.
 
     Example:
         >>> from vlj_edge import Totals
@@ -305,6 +308,8 @@ class Totals:
     decoder_tokens: int = 0
     memory_hits: int = 0
     narrations: int = 0
+    changes_left_out: int = 0
+    looks_left_out: int = 0
 
     @property
     def decodes_saved(self) -> float:

@@ -8,10 +8,11 @@ from functools import cached_property
 
 import numpy as np
 
-from vlj_edge.bundle import MeaningGateSettings
+from vlj_edge.bundle import BudgetSettings, MeaningGateSettings
 from vlj_edge.decisions import Decision
 from vlj_edge.errors import VljEdgeError
 
+from .budget import Budget
 from .checks import Checks
 from .clip_window import ClipWindow, Embedding, Encoded
 from .embedding_noise import EmbeddingNoise, cosine
@@ -60,6 +61,11 @@ class _Candidate:
         mean = np.mean([window.encoded.embedding for window in self.windows], axis=0)
         return Encoded(mean / max(float(np.linalg.norm(mean)), 1e-6))
 
+    @property
+    def is_encoded(self) -> bool:
+        """Whether its embedding needs no run of the encoder."""
+        return all(window.is_encoded for window in self.windows)
+
 
 class _ReadyCandidates:
     """The candidates since the pending change became ready: the time of the first, and one from about their middle.
@@ -92,6 +98,8 @@ class MeaningGate:
       change that was still waiting gets its text now, from the window in the middle of its wait.
     - No text follows another within `least_hold`.
     - The first window of a stream is a pending change.
+    - A change that the budget refuses a text is looked at again after as long as between two comparisons, and goes on
+      being compared with the last text. While the budget allows no run of the encoder, what needs one waits.
 
     Windows are encoded only where a decision depends on their embedding: those that get a text, and those that are
     compared with the last text, every `look_every` to `longest_look` seconds, and every `look_at_rest` while the
@@ -99,18 +107,21 @@ class MeaningGate:
     longer of these times. The gate holds the latest window (with earlier ones that smoothing and `calm_windows` need)
     and at most two older ones that may still get a text.
 
+    Args:
+        budget: None: no limit.
+
     Raises:
         VljEdgeError: settings that contradict each other.
     """
 
-    def __init__(self, settings: MeaningGateSettings) -> None:
+    def __init__(self, settings: MeaningGateSettings, budget: Budget | None = None) -> None:
         highest = max(settings.speak_below, settings.speak_below_at_rest)
         if settings.smoothing < 1 or settings.calm_windows < 1 or settings.forget_above < highest:
             raise VljEdgeError(
                 "the meaning gate needs smoothing and calm_windows of at least 1 and a forget_above that neither "
                 "speak_below nor speak_below_at_rest exceeds: calibrate it again"
             )
-        self._settings = settings
+        self._settings, self._budget = settings, budget or Budget(BudgetSettings())
         self.noise = EmbeddingNoise()
         self._recent: deque[ClipWindow] = deque(maxlen=max(settings.smoothing, settings.calm_windows))
         self._last_embedding: Embedding | None = None
@@ -121,6 +132,8 @@ class MeaningGate:
         self._resting: bool | None = None
         self._turned = False  # the picture came to rest or began to move, and no text followed yet
         self._turned_at = -np.inf
+        self._again_at = -np.inf  # when a turn that the budget refused a text is looked at again
+        self._look_left_out = -np.inf  # when a look was last put off
         self._texts_since_turn = 0  # texts after the one that followed the last turn
         self._latest: _Candidate | None = None
         self._check = Checks()
@@ -149,8 +162,8 @@ class MeaningGate:
         self._check.reset()
         self._verdict, self._cause = "skipped", ""
         if not self._settings.enabled:
-            self._verdict, self._cause = "text", "off"
-            return self._make_change(candidate, window.time)
+            self._cause = "off"
+            return self._make_change(candidate, window.time) if self._may_encode(candidate) else None
         overdue = self._note_turn(window) if window.at_rest != self._resting else None
         if window.cut:
             self.noise.cut()
@@ -167,6 +180,7 @@ class MeaningGate:
         """Return the pending change if it gets its text now."""
         settings, check, now = self._settings, self._check, candidate.time
         self._verdict = "waits"
+        is_compared = candidate.is_encoded and not self._turned
         gap_is_over = check("least_hold", now - self._text_at, ">=", settings.least_hold)
         if self._ready is not None:
             self._ready.add(candidate)
@@ -177,11 +191,12 @@ class MeaningGate:
         settling = self._settling_time()
         if not check(settling, now - self._ready.since, ">=", getattr(settings, settling)):
             return None
-        if self._turned and not self._is_new(candidate):
-            self._drop_turn(now)
-            self._verdict = "same"
+        if not self._may_encode(candidate):
             return None
-        self._verdict = "text"
+        if not is_compared and not self._is_new(candidate):
+            self._verdict = "same" if self._turned else "dropped"
+            self._drop_change(now)
+            return None
         return self._make_change(candidate, now)
 
     def flush(self) -> Change | None:
@@ -189,7 +204,9 @@ class MeaningGate:
         if self._latest is None or self._pending_since is None:
             return None
         time = self._latest.time
-        if time - self._text_at < self._settings.least_hold or (self._turned and not self._is_new(self._latest)):
+        if time - self._text_at < self._settings.least_hold or not self._may_encode(self._latest):
+            return None
+        if not self._is_new(self._latest):
             return None
         return self._make_change(self._latest, time)
 
@@ -208,37 +225,60 @@ class MeaningGate:
         if (
             ready is not None
             and self._check("least_hold", since_text, ">=", self._settings.least_hold)
-            and (not self._turned or self._is_new(ready.middle))
+            and self._may_encode(ready.middle)
+            and ((not self._turned and ready.middle.is_encoded) or self._is_new(ready.middle))
         ):
             overdue = self._make_change(ready.middle, window.time)
         self._resting, self._turned, self._pending_since, self._ready = window.at_rest, True, window.time, None
-        self._turned_at = window.time
+        self._turned_at, self._again_at = window.time, -np.inf
         self.noise.turn(window.time, window.at_rest)
         return overdue
 
     def _update_pending(self, candidate: _Candidate) -> None:
         if self._last_embedding is None or self._turned:  # whatever the embedding
-            self._pending_since = candidate.time if self._pending_since is None else self._pending_since
+            if self._pending_since is None and candidate.time >= self._again_at:
+                self._pending_since = candidate.time
         elif self._pending_since is None:
             below = "speak_below_at_rest" if self._resting else "speak_below"
             if getattr(self._settings, below) <= -1:
                 self._cause = "off"
-            elif self._comparison_is_due(candidate.time):
+            elif self._comparison_is_due(candidate):
                 self._verdict = "same"
                 if self._is_below(candidate, below):
                     self._pending_since = candidate.time
-        elif not self._is_below(candidate, "forget_above"):
+                else:
+                    self._budget.change_is_over()
+        elif self._may_look(candidate, 0.0) and not self._is_below(candidate, "forget_above"):
             self._pending_since, self._ready, self._verdict = None, None, "dropped"
+            self._budget.change_is_over()
 
-    def _comparison_is_due(self, time: float) -> bool:
+    def _comparison_is_due(self, candidate: _Candidate) -> bool:
+        (name, pause), waited = self._pause(), candidate.time - self._compared_at
+        if not self._check(name, waited, ">=", pause, getattr(self._settings, name)):
+            return False
+        if not self._may_look(candidate, waited):
+            if candidate.time - self._look_left_out >= pause:
+                self._look_left_out = candidate.time
+                self._budget.leave_out_look()
+            return False
+        self._compared_at = candidate.time
+        return True
+
+    def _pause(self) -> tuple[str, float]:
+        """Return the setting of the time between two comparisons, and that time."""
         settings = self._settings
+        if self._resting:
+            return "look_at_rest", settings.look_at_rest
         growing = settings.look_every * (1 + _GROWTH * self._texts_since_turn)
-        longest = min(growing, max(settings.longest_look, settings.look_every))
-        name, pause = ("look_at_rest", settings.look_at_rest) if self._resting else ("look_every", longest)
-        due = self._check(name, time - self._compared_at, ">=", pause, getattr(settings, name))
-        if due:
-            self._compared_at = time
-        return due
+        return "look_every", min(growing, max(settings.longest_look, settings.look_every))
+
+    def _may_encode(self, candidate: _Candidate) -> bool:
+        """Return whether the budget allows the embedding of a candidate for a text."""
+        return candidate.is_encoded or self._budget.allows_encode(self._recent[-1].time, self._check)
+
+    def _may_look(self, candidate: _Candidate, waited: float) -> bool:
+        """Return whether the budget allows the embedding for a comparison, `waited` seconds after the last one."""
+        return candidate.is_encoded or self._budget.allows_look(candidate.time, waited, self._check)
 
     def _is_below(self, candidate: _Candidate, setting: str) -> bool:
         """Return whether the embedding is less similar to that of the last text than noise and a setting allow."""
@@ -246,9 +286,11 @@ class MeaningGate:
         return self._check(setting, similarity, "<", self.noise.lowered(threshold), threshold)
 
     def _is_new(self, candidate: _Candidate) -> bool:
-        """Return whether a turn changed the embedding."""
-        if self._last_embedding is None or self._settings.same_above >= 1:
+        """Return whether a turn changed the embedding, or a change without one has not been undone."""
+        if self._last_embedding is None or (self._turned and self._settings.same_above >= 1):
             return True
+        if not self._turned:
+            return self._is_below(candidate, "forget_above")
         similarity, threshold = self._similarity(candidate), self._settings.same_above
         return self._check("same_above", similarity, "<=", self.noise.lowered(threshold), threshold)
 
@@ -261,6 +303,8 @@ class MeaningGate:
             return False
         if most == 1:
             return True
+        if not self._may_encode(_Candidate(tuple(self._recent)[-most:])):
+            return False
         mean = np.mean([window.encoded.embedding for window in list(self._recent)[-most:]], axis=0)
         return self._check("calm_variance", float(1 - mean @ mean), "<=", self._settings.calm_variance)
 
@@ -270,12 +314,19 @@ class MeaningGate:
             self.noise.learn(candidate.time, candidate.encoded.embedding)
         return cosine(candidate.encoded.embedding, self._last_embedding)
 
-    def _drop_turn(self, now: float) -> None:
-        """Forget a turn after which the embedding is the same: it counts as a comparison."""
+    def _drop_change(self, now: float) -> None:
+        """Forget a change after which the embedding is the same: it counts as a comparison."""
+        self._budget.change_is_over()
         self._compared_at, self._pending_since, self._ready, self._turned = now, None, None, False
 
-    def _make_change(self, candidate: _Candidate, now: float) -> Change:
+    def _make_change(self, candidate: _Candidate, now: float) -> Change | None:
+        """Return the change; None if the budget has no text for it."""
         similarity = None if self._last_embedding is None else self._similarity(candidate)
+        if not self._budget.allows_text(now, similarity, candidate.encoded.embedding, self._check):
+            self._compared_at, self._again_at, self._verdict = now, now + self._pause()[1], "refused"
+            self._pending_since, self._ready = None, None
+            return None
+        self._verdict = "text"
         encoded, windows = candidate.encoded, candidate.windows
         since = candidate.time if self._pending_since is None else min(self._pending_since, candidate.time)
         self._last_embedding, self._text_at, self._compared_at = encoded.embedding, now, now

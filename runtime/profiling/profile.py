@@ -178,7 +178,11 @@ def profile(
             "windows": run.totals.windows,
             "precision": {name: spec.precision for name, spec in model.manifest.engines.items()},
             "cuda_graph": model.backend.name == "tensorrt",
-            "gates": {name: gate["enabled"] for name, gate in asdict(gates or model.manifest.gates).items()},
+            "gates": {
+                name: gate["enabled"]
+                for name, gate in asdict(gates or model.manifest.gates).items()
+                if "enabled" in gate
+            },
         },
         texts=texts,
     )

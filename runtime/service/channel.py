@@ -21,6 +21,7 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration, WindowReport
 
 from ..embedding.labels import LabelBank
+from ..gating.budget import Budget
 from ..model import Model, check_settings
 from ..sinks.base import Event
 from ..stream.run import Run
@@ -115,6 +116,7 @@ class Channel:
         self.last_event: Event | None = None
         self.label: str | None = None
         self.statistics = ChannelStatistics()
+        self._budget: Budget | None = None  # of all runs
         self._source: ResumableSource | None = None
         self._bad_before = 0  # frames of earlier repetitions of a recording
         self._frames: SourceRun | None = None
@@ -315,7 +317,8 @@ class Channel:
         if bank is None:
             self.label = None
         watch = partial(self._report, settings, frames, bank)
-        run = self._context.model.narrate(frames, settings.query, gates=settings.gates, watch=watch)
+        budget = self._budget_of(settings)
+        run = self._context.model.narrate(frames, settings.query, gates=settings.gates, watch=watch, budget=budget)
         self._frames, self._run = frames, run
         self.statistics.start_run(run)
         try:
@@ -324,6 +327,15 @@ class Channel:
         finally:
             run.close()
             self.statistics.end_run()
+
+    def _budget_of(self, settings: SourceSettings) -> Budget:
+        """Return the budget of all runs, begun for a run with these settings."""
+        limits = (settings.gates or self._context.model.manifest.gates).budget
+        if self._budget is None:
+            self._budget = Budget(limits, time.monotonic())
+        else:
+            self._budget.begin(limits, time.monotonic())
+        return self._budget
 
     def _emit(self, narration: Narration) -> None:
         number = 1 if self.last_event is None else self.last_event.number + 1

@@ -53,6 +53,8 @@ def test_gates_skip_exactly_the_work_behind_them(model: Model) -> None:
         "decoder_tokens": 6,
         "memory_hits": 1,
         "narrations": 3,
+        "changes_left_out": 0,
+        "looks_left_out": 0,
     }
 
 

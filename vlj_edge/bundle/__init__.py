@@ -6,6 +6,7 @@ bundle (export), running one (runtime).
 """
 
 from .gate_settings import (
+    BudgetSettings,
     CaptionMemorySettings,
     GateSettings,
     LabelSettings,
@@ -38,6 +39,7 @@ __all__ = [
     "MANIFEST",
     "SCHEMA_VERSION",
     "TOKENIZER_NAMES",
+    "BudgetSettings",
     "CaptionMemorySettings",
     "EngineSpec",
     "FileSeal",

@@ -14,6 +14,8 @@ _RANGES = {
     "smoothing": Range(1, 1000),  # windows that are kept
     "calm_windows": Range(1, 1000),
     "seconds": Range(0, 1e6),
+    "texts_per_hour": Range(0, 1e6),
+    "encodes_per_minute": Range(0, 1e6),
 }
 _ANY_NUMBER = Range(-1e9, 1e9)  # thresholds and times: whether one makes sense, its gate says
 

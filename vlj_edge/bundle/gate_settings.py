@@ -142,6 +142,28 @@ class CaptionMemorySettings:
 
 
 @dataclass(frozen=True)
+class BudgetSettings:
+    """How many texts and encoder runs a stream gets at most, in the long run. 0: no limit.
+
+    With a limit, the largest changes get the texts; what lasts is said within 2 / texts_per_hour hours of the last
+    text. What was left out is in Totals.
+
+    Attributes:
+        texts_per_hour: texts that the decoder makes or the caption memory has, an hour of the stream.
+        encodes_per_minute: runs of the vision encoder, a minute of the stream. The gates look less often, first where
+            little is to be expected.
+
+    Example:
+        >>> import vlj_edge
+        >>> vlj_edge.BudgetSettings(texts_per_hour=20).encodes_per_minute
+        0.0
+    """
+
+    texts_per_hour: float = 0.0
+    encodes_per_minute: float = 0.0
+
+
+@dataclass(frozen=True)
 class GateSettings:
     """The settings of all gates. A bundle carries those that were calibrated with its weights.
 
@@ -155,6 +177,7 @@ class GateSettings:
     meaning: MeaningGateSettings = MeaningGateSettings()
     memory: CaptionMemorySettings = CaptionMemorySettings()
     rest: RestSettings = RestSettings()
+    budget: BudgetSettings = BudgetSettings()
 
 
 @dataclass(frozen=True)

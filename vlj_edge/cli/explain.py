@@ -29,11 +29,21 @@ _VALUES = {
     "settle": "settled {} s",
     "settle_moving": "settled {} s",
     "settle_resting": "settled {} s",
+    "texts_per_hour": "{} texts saved up",
+    "price": "a change of {}",
+    "encodes_per_minute": "{} encoder runs saved up",
     "agreeing": "{} agree",
     "rival": "{} say another",
 }
 _COSINES = ("speak_below", "speak_below_at_rest", "forget_above", "same_above", "same", "same_at_rest")
-_MEANING = {"text": "TEXT", "waits": "waits", "dropped": "dropped", "same": "no news", "skipped": "no look"}
+_MEANING = {
+    "text": "TEXT",
+    "waits": "waits",
+    "dropped": "dropped",
+    "same": "no news",
+    "skipped": "no look",
+    "refused": "refused",
+}
 _CAUSES = {
     "first": "the first window",
     "change": "a change",
@@ -130,7 +140,7 @@ def _deciding(decision: Decision) -> Sequence[Check]:
     checks = decision.checks
     if decision.gate == "scene":
         return [check for check in checks if check.holds] or checks[-1:]
-    waits = decision.verdict in ("waits", "skipped")
+    waits = decision.verdict in ("waits", "skipped", "refused")
     return [check for check in checks if check.name in _COSINES or (waits and check is checks[-1])]
 
 

@@ -116,11 +116,11 @@ def settings(server: ServerState) -> APIRouter:
 
     @router.put("/api/sources/{name:path}/settings", responses=_NOT_FOUND)
     def change_settings(name: str, change: SettingsChange) -> SourceState:
-        """Change a source's query, labels or thresholds while it runs."""
+        """Change a source's query, labels, thresholds or budget while it runs."""
         channel = server.channel(name)
         given = change.model_dump(exclude_none=True)
         if not given and change.labels is None:
-            raise HTTPException(422, "there is nothing to change: give a query, labels or a threshold")
+            raise HTTPException(422, "there is nothing to change: give a query, labels, a threshold or a budget")
         plain = {key: given.pop(key) for key in ("query", "labels") if key in given}
         if "labels" in plain:
             plain["labels"] = tuple(plain["labels"])
@@ -167,8 +167,10 @@ def change_thresholds(now: GateSettings, first: GateSettings, given: dict[str, A
 
     Args:
         first: the gates before they were first changed.
-        given: settings of the meaning gate, by name.
+        given: settings of the meaning gate and of the budget, by name.
     """
+    limits = {key: given[key] for key in ("texts_per_hour", "encodes_per_minute") if key in given}
+    given = {key: value for key, value in given.items() if key not in limits}
     meaning, original = replace(now.meaning, **given), first.meaning
     if "speak_below" in given:
         below = given["speak_below"]
@@ -177,7 +179,7 @@ def change_thresholds(now: GateSettings, first: GateSettings, given: dict[str, A
             at_rest = min(max(below + at_rest - original.speak_below, -1.0), 1.0)
         above = max(original.forget_above, below, at_rest)
         meaning = replace(meaning, speak_below_at_rest=at_rest, forget_above=above)
-    return replace(now, meaning=meaning)
+    return replace(now, meaning=meaning, budget=replace(now.budget, **limits))
 
 
 def _sink_state(state: dict[str, Any]) -> SinkState:

@@ -21,6 +21,8 @@ _COUNTED = {
     "predictor_runs": ("predictor_runs", "Runs of the predictor."),
     "decoder_runs": ("decoder_runs", "Texts that the decoder made."),
     "memory_hits": ("memory_hits", "Texts taken from the caption memory."),
+    "changes_left_out": ("changes_left_out", "Changes without a text because of texts_per_hour."),
+    "looks_left_out": ("looks_left_out", "Looks put off because of encodes_per_minute."),
     "frames_dropped": ("frames_dropped", "Frames replaced by newer ones before they were read."),
     "restarts": ("source_restarts", "Times a source was reopened."),
     "bad_frames": ("bad_frames", "Frames that could not be decoded."),

@@ -29,6 +29,8 @@ class SettingsChange(BaseModel):
     least_hold: Seconds | None = None
     look_every: Seconds | None = None
     longest_wait: Seconds | None = None
+    texts_per_hour: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = None
+    encodes_per_minute: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = None
     labels: Annotated[list[Label], Field(max_length=100)] | None = None
 
 

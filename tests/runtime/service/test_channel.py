@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from tests.runtime.tiny_bundle import BLUE, RED
 from tests.waiting import wait_for
 from vlj_edge import VljEdgeError
+from vlj_edge.bundle import GateSettings
 from vlj_edge.results import Narration, Totals
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service import channel as channels
@@ -35,7 +36,7 @@ IMAGE = np.zeros((1, 1, 3), np.uint8)
 class FakeModel:
     """Records which query each frame was narrated with; every frame gives a text."""
 
-    manifest = SimpleNamespace(clip=SimpleNamespace(frames_per_second=4))
+    manifest = SimpleNamespace(clip=SimpleNamespace(frames_per_second=4), gates=GateSettings())
     chain = SimpleNamespace(query=lambda text: None)
 
     def __init__(self, at_start: Callable[[], None] = lambda: None) -> None:
@@ -43,7 +44,7 @@ class FakeModel:
         self.runs: list[str | None] = []
         self.narrated: list[tuple[float, str | None]] = []
 
-    def narrate(self, frames: Any, query: str | None, gates: object, watch: object) -> Any:
+    def narrate(self, frames: Any, query: str | None, gates: object, watch: object, budget: object) -> Any:
         self.at_start()
         self.runs.append(query)
         model = self
