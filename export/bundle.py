@@ -22,7 +22,7 @@ from vlj_edge.presets import Preset
 from vlj_edge.targets import with_gates
 
 from . import parity
-from .calibrated import copy_prefix, read_gates, read_labels
+from .calibrated import copy_prefix, read_gates, read_labels, read_queries
 from .engines import export_engine
 from .models import VLJepa
 from .onnx import graph as onnx_graph
@@ -138,6 +138,7 @@ def _manifest(
         tokenizers=tokenizers.specs(),
         labels=read_labels(weights.directory),
         prefix=prefix,
+        queries=read_queries(weights.directory),
         gates=gates if request.target is None else with_gates(gates, request.target),
         files={path.name: seal(path) for path in sorted(directory.iterdir())},
         receipt=_receipt(weights, request),

@@ -1,4 +1,4 @@
-"""Files beside the weights that were calibrated with them: gate settings, label settings, axes of short embeddings."""
+"""Files beside the weights that belong to them: gate settings, label settings, axes of short embeddings, queries."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .weights.locations import shipped_weights
 
 GATES_FILE = "gates.json"
 LABELS_FILE = "labels.json"
+QUERIES_FILE = "queries.json"  # the queries of the training, a list
 PREFIX_FILE = "prefix.npy"  # axes, int8 or float [embedding, axes], on which short embeddings keep the most
 
 T = TypeVar("T")
@@ -28,6 +29,11 @@ def read_gates(weights: Path | None) -> GateSettings:
 def read_labels(weights: Path | None) -> LabelSettings:
     """Return the calibrated label settings, or the defaults where there are none."""
     return _read_settings(weights, LABELS_FILE, LabelSettings) or LabelSettings()
+
+
+def read_queries(weights: Path | None) -> tuple[str, ...]:
+    """Return the queries that the weights were trained on; empty where they are not known."""
+    return _read_settings(weights, QUERIES_FILE, tuple[str, ...]) or ()
 
 
 def copy_prefix(weights: Path | None, directory: Path) -> str | None:

@@ -36,6 +36,7 @@ from .stream.fair_lock import FairLock
 from .video.preprocess import CpuPreprocessor, Preprocessor, SampledFrame
 from .video.source import Source
 from .words.decode import decode, nearest_caption, read_captions
+from .words.queries import TrainedQueries
 from .words.tokenizer import FixedLengthTokenizer
 
 _LOG = logging.getLogger("vlj_edge")
@@ -71,6 +72,7 @@ class Chain:
         gpu_pixels: bool = False,
     ) -> None:
         self.directory, self.manifest, self.probe = directory, manifest, probe
+        self.trained_queries = TrainedQueries(manifest)
         self._engine_options, self._gpu_pixels = engine_options, gpu_pixels
         self._vision_lock = FairLock()  # encoder and predictor
         self._text_lock = FairLock()  # decoder and text encoder, which share a stream on a card

@@ -146,7 +146,8 @@ class Model:
         Args:
             source: what open_source() takes; a Source, which the run closes; frames, uint8 [frames, height, width, 3],
                 BGR, at the model's own rate (`manifest.clip.frames_per_second`); or an iterable of (seconds, image).
-            query: the query to the predictor; None: the bundle's default.
+            query: the query to the predictor; None: the bundle's default. One that it was not trained on
+                (`manifest.queries`, where they are known) is logged as a warning.
             every_window: decode every window with all gates off, and report a text even if it is the same as the one
                 before.
             gates: settings in place of the bundle's.
@@ -224,6 +225,7 @@ class Model:
     ) -> RunState:
         """Check and load everything a run needs. The source is opened last, so that no error leaves it open."""
         tokens = [self.chain.query(query) for query in queries]
+        self.chain.trained_queries.warn_of_others(queries)
         self.chain.load()
         source = to_source(source, self.manifest.clip.frames_per_second)
         check_gates(gates)

@@ -71,7 +71,7 @@ class WindowAnswers:
     Example:
         >>> import vlj_edge
         >>> with vlj_edge.load() as model:
-        ...     item = next(model.ask("examples/media/demo.mp4", ["What happens?", "Which object is moved?"]))
+        ...     item = next(model.ask("examples/media/demo.mp4", ["What is happening?", "Name the task."]))
         >>> item.embeddings.shape
         (2, 384)
     """
@@ -219,9 +219,9 @@ class Answer:
 
     Example:
         >>> import vlj_edge
-        >>> choices = ["the drawer is open", "the drawer is closed"]
+        >>> question, choices = "Is the drawer open or closed?", ["the drawer is open", "the drawer is closed"]
         >>> with vlj_edge.load() as model:
-        ...     [answer] = vlj_edge.answer_questions(model, "examples/media/demo.mp4", ["Which is it?"], [choices])
+        ...     [answer] = vlj_edge.answer_questions(model, "examples/media/demo.mp4", [question], [choices])
         >>> answer.choice in choices, answer.end
         (True, 80.5)
     """

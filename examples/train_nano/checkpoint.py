@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from vlj_edge.export.calibrated import QUERIES_FILE
 from vlj_edge.export.models import VLJepa
 from vlj_edge.export.weights.locations import DECODER_TOKENIZER, MODEL_FILE, QUERY_TOKENIZER
 
@@ -41,7 +43,7 @@ def load_checkpoint(out: Path, model: nn.Module, optimizer: torch.optim.Optimize
     return int(state["step"]), float(state["seconds"])
 
 
-def save_weights(out: Path, model: VLJepa, tokenizer: tokenizers.Tokenizer) -> None:
+def save_weights(out: Path, model: VLJepa, tokenizer: tokenizers.Tokenizer, queries: list[str]) -> None:
     """Write the directory that `vlj-edge export` reads. Queries and captions share one tokenizer.
 
     Weights are rounded to fp16 here: half the size in the package, and every export starts from the same values.
@@ -49,6 +51,7 @@ def save_weights(out: Path, model: VLJepa, tokenizer: tokenizers.Tokenizer) -> N
     _write({key: value.half() for key, value in model.state_dict().items()}, out / MODEL_FILE)
     for name in (QUERY_TOKENIZER, DECODER_TOKENIZER):
         tokenizer.save(str(out / name))
+    (out / QUERIES_FILE).write_text(json.dumps(queries, indent=1) + "\n", encoding="utf-8")
 
 
 def save_model(out: Path, model: nn.Module) -> None:

@@ -1,6 +1,6 @@
 """Train the nano preset on cached stem features: encoder, predictor and text projection first, then the decoder.
 
-Writes a weights directory that `vlj-edge export` reads: model.safetensors and two tokenizer files.
+Writes a weights directory that `vlj-edge export` reads: model.safetensors, two tokenizer files and the queries.
 """
 
 from __future__ import annotations
@@ -134,9 +134,9 @@ def main(features: Path, out: Path, config_file: Path, steps: int | None, thread
     sampler = Sampler(episodes)
     console.print(f"{len(episodes)} episode copies, {len(texts.wordings)} wordings, {len(texts.canonical)} meanings")
     train_embedding(trainee, texts, sampler, queries, out, config)
-    save_weights(out, trainee.model, tokenizer)
+    save_weights(out, trainee.model, tokenizer, list(queries))
     train_decoder(trainee, texts, sampler, queries, tokenizer, config)
-    save_weights(out, trainee.model, tokenizer)
+    save_weights(out, trainee.model, tokenizer, list(queries))
     click.echo(f"{out}: model.safetensors and tokenizers; next: evaluate.py --weights {out}")
 
 

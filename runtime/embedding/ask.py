@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,8 @@ from ..video.arrays import AnySource
 from .classify import mean_direction, ranking
 from .labels import LabelBank, make_bank, refuse_string
 
-YES_NO = ("yes", "no")
+_NO_EVIDENCE = {"yes", "no", "true", "false", "maybe", "yes it is", "no it is not"}  # describe nothing that is seen
+_REMEDY = 'name answers that say what is seen, --choices "the drawer is open,the drawer is closed"'
 
 
 def answer_questions(
@@ -23,15 +25,15 @@ def answer_questions(
     """Answer questions about a whole source. Every window is encoded once for all questions.
 
     Args:
-        choices: the possible answers, one list a question; None: yes and no for every question.
+        choices: the possible answers, one list a question: statements of what is seen, "the drawer is open".
 
     Raises:
-        VljEdgeError: there is no question, a question has fewer than two choices, two choices are the same to the text
-            encoder, or the source or the bundle cannot be used.
+        VljEdgeError: there is no question; a question has fewer than two choices, or yes and no in place of what is
+            seen; two choices are the same to the text encoder; or the source or the bundle cannot be used.
         SourceBrokeOff: the source ended too early; `found` has the answers about the part that was read.
     """
     refuse_string(questions, "questions")
-    choices = [YES_NO] * len(questions) if choices is None else choices
+    choices = _checked(model, questions, choices)
     if len(choices) != len(questions):
         raise VljEdgeError(f"{len(questions)} questions have {len(choices)} lists of choices: give each its own")
     banks = _banks(model, choices)
@@ -57,6 +59,21 @@ def answer_questions(
         broken.found = answers
         raise broken
     return answers
+
+
+def _checked(
+    model: Model, questions: Sequence[str], choices: Sequence[Sequence[str]] | None
+) -> Sequence[Sequence[str]]:
+    """Return the choices, unless they are missing, or bare words for yes and no to a question on which the model was
+    not trained: of these, "no" would be the answer to nearly everything."""
+    if questions and choices is None:
+        raise VljEdgeError(f"'{questions[0][:60]}' has no answers to compare with the video: {_REMEDY}")
+    queries = model.chain.trained_queries
+    for question, given in zip(questions, choices or (), strict=False):
+        bare = all(" ".join(re.findall(r"\w+", each.casefold())) in _NO_EVIDENCE for each in given)
+        if given and bare and question not in queries:
+            raise VljEdgeError(f"the model was not trained to answer '{question[:60]}' with yes or no: {_REMEDY}")
+    return choices or ()
 
 
 def _banks(model: Model, choices: Sequence[Sequence[str]]) -> list[LabelBank]:

@@ -21,7 +21,7 @@ from vlj_edge.bundle import (
 # --- fields
 
 
-REQUIRED = [part.name for part in fields(Manifest) if part.name not in ("captions", "labels", "prefix")]
+REQUIRED = [part.name for part in fields(Manifest) if part.name not in ("captions", "labels", "prefix", "queries")]
 
 
 @pytest.mark.parametrize("name", REQUIRED)

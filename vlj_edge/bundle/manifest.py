@@ -98,6 +98,7 @@ class Manifest:
         files: path relative to the bundle -> its seal, for every file except the manifest.
         receipt: how the bundle was made: weights, commit, command, versions.
         parity: how closely the engines match torch, with figures.
+        queries: the queries that the predictor was trained on, all of them; empty: they are not known.
         captions: file of texts, one a line, of which the decoder engine chooses the nearest; None: the decoder is a
             language model, or there is none.
         prefix: file of axes on which shortened embeddings keep the most (runtime/embedding/quantize.py).
@@ -117,6 +118,7 @@ class Manifest:
     captions: str | None = None
     labels: LabelSettings = field(default_factory=LabelSettings)
     prefix: str | None = None
+    queries: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
 

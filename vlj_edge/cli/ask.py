@@ -21,7 +21,7 @@ from .say import say
     "--choices",
     multiple=True,
     help="Comma-separated answers, or a text file with one on each line: one --choices for all questions, or one for"
-    " each; yes,no if not given.",
+    " each.",
 )
 @part_options
 @bundle_option
@@ -37,6 +37,8 @@ def ask(
     as_json: bool,
 ) -> None:
     """Answer QUESTIONS about SOURCE, each with the choice whose embedding is nearest to the predicted one.
+
+    Choices say what is seen: "the drawer is open,the drawer is closed". Yes and no cannot be compared with a video.
 
     The video is encoded once for all questions. A camera needs --duration.
     """

@@ -42,6 +42,8 @@ def _print(directory: Path, manifest: Manifest) -> None:
         f" {clip.stride / clip.frames_per_second:g} s, {preprocess.crop} x {preprocess.crop} pixels"
     )
     console.print(f"question: {manifest.default_query}")
+    if manifest.queries:
+        console.print(f"trained to be asked {len(manifest.queries)} questions: " + " | ".join(manifest.queries))
     cosines = _cosines(manifest)
     table = Table("engine", "precision", "opset", "MB", "cosine to torch")
     for name, engine in manifest.engines.items():

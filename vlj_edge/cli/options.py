@@ -53,7 +53,9 @@ verbose_option = click.option(
     "-v", "--verbose", is_flag=True, help="Also print the backend, why it was chosen, and the decoder of each video."
 )
 file_type = click.Path(path_type=Path, dir_okay=False)
-query_option = click.option("--query", help="Query to the model; the bundle's if not given.")
+query_option = click.option(
+    "--query", help="Query to the model; the bundle's if not given. vlj-edge inspect lists those of its training."
+)
 label_query_option = click.option("--query", help="Query to the model; the bundle's query for labels if not given.")
 bank_option = click.option(
     "--bank", type=click.Path(path_type=Path), help="Label bank (.npz) that vlj-edge labels wrote."

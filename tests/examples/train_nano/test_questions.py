@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from batches import encode_queries
 from clips import ACT, APPROACH, ATTEMPT, STILL, Clip, Episode
 from questions import OBJECTS, STATES, TASK_STATES, WAYS, all_questions, answer_meanings, picture_axes, questions
 from tasks import TASKS
 from texts import train_tokenizer
 
+from vlj_edge.export.calibrated import read_queries
+from vlj_edge.export.weights.locations import shipped_weights
 from vlj_edge.presets import preset
 
 COUNT = 20
@@ -85,3 +88,7 @@ def test_every_question_and_answer_fits_the_engines_and_means_one_thing() -> Non
         assert question.answer in question.choices
         assert set(question.choices) <= set(answer_meanings())
     assert len(OBJECTS) > 15
+
+
+def test_the_shipped_weights_name_the_questions_of_their_training() -> None:
+    assert list(read_queries(shipped_weights())) == list(encode_queries(train_tokenizer(1024)))

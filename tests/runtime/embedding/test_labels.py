@@ -253,6 +253,7 @@ def test_questions_are_answered_by_the_nearest_choice(
     ("questions", "choices", "message"),
     [
         ([], None, "no question"),
+        (["describe"], None, "--choices"),
         (["describe"], [["red"]], "two choices or more"),
         (["describe"], [["red", "red"]], "there twice"),
         (["describe"], [["zebra", "giraffe"]], "the same to the text encoder"),
