@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
@@ -21,7 +22,7 @@ class Event:
     Attributes:
         source: name of the source.
         clock: unix time at which the text was produced, seconds.
-        number: counts up within the source, so that a receiver can recognise an event that arrives twice.
+        number: counts up within the source, from 1 with each start of the program.
         end: seconds from the start of the source at which the next event begins, or the source ends; None while that
             is unknown.
     """
@@ -32,13 +33,21 @@ class Event:
     number: int
     end: float | None = None
 
+    @property
+    def id(self) -> str:
+        """32 hexadecimal digits that no other event has, of any source or start of the program: a receiver can
+        recognise an event that arrives twice."""
+        about = f"{self.clock} {self.number} {self.source}"
+        return blake2b(about.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON types: source, number, clock, the fields of Narration, event_start and event_end.
+        """Return plain JSON types: id, source, number, clock, the fields of Narration, event_start and event_end.
 
         `start` and `end` are those of the window that the text describes. The event itself begins when the
         change was first seen, as in subtitles, and ends where the next one begins.
         """
         fields: dict[str, Any] = {
+            "id": self.id,
             "source": self.source,
             "number": self.number,
             "clock": self.clock,

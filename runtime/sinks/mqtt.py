@@ -33,7 +33,8 @@ _PORTS = {"mqtt": 1883, "mqtts": 8883}
 class Mqtt:
     """A sink that publishes these topics. BASE is the path of the address, SOURCE a slug of the source's name.
 
-    BASE/SOURCE/narration: each event, as Event.as_dict() in JSON, with QoS 1: some may arrive twice, none are lost.
+    BASE/SOURCE/narration: each event, as Event.as_dict() in JSON, with QoS 1: some may arrive twice, with the
+        same `id`, none are lost.
     BASE/SOURCE/state: the last text, retained.
     BASE/status: "online" or "offline", retained; the broker publishes "offline" when the connection is lost.
     DISCOVERY/sensor/BASE_SOURCE/config: Home Assistant's discovery message, retained.

@@ -93,7 +93,7 @@ def films(make_video: Callable[..., Path]) -> dict[str, Path]:
 def test_it_serves_reads_its_file_again_and_ends(
     serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    config, log = tmp_path / "serve.toml", tmp_path / "texts.jsonl"
+    config, log, moved = tmp_path / "serve.toml", tmp_path / "texts.jsonl", tmp_path / "texts.jsonl-20261128"
     begin = f'bundle = "{tiny_bundle}"\nlog = "{log}"\n'
     one = f'[[source]]\nname = "a"\nuri = "{films["a"]}"\n'
     config.write_text(begin + one)
@@ -102,6 +102,7 @@ def test_it_serves_reads_its_file_again_and_ends(
     served.wait(lambda: sources_of(served.state())["a"]["counts"]["events"] == 2)
     assert b"<html" in served.get("/")
 
+    log.rename(moved)  # as logrotate does
     config.write_text(begin + one + f'[[source]]\nname = "b"\nuri = "{films["b"]}"\nquery = "what colour is it"\n')
     served.process.send_signal(signal.SIGHUP)
     served.wait(lambda: sources_of(served.state())["b"]["counts"]["events"] == 1)
@@ -111,8 +112,10 @@ def test_it_serves_reads_its_file_again_and_ends(
     assert sources_of(served.state()).keys() == {"a", "b"}, "a mistake changes nothing"
 
     assert served.end() == 0
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert sorted((line["source"], line["number"]) for line in lines) == [("a", 1), ("a", 2), ("b", 1)]
+    before, after = ([json.loads(line) for line in path.read_text().splitlines()] for path in (moved, log))
+    assert [(line["source"], line["number"]) for line in before] == [("a", 1), ("a", 2)]
+    assert [(line["source"], line["number"]) for line in after] == [("b", 1)]
+    assert len({line["id"] for line in (*before, *after)}) == 3
     assert "Traceback" not in served.errors.read_text()
 
 

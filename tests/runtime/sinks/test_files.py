@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +71,17 @@ def test_a_file_that_was_moved_away_is_written_anew(tmp_path: Path, way: str) ->
     sink.close()
     assert numbers(path) == [2, 3]
     assert way == "deleted" or numbers(moved) == [1]
+
+
+def test_a_file_that_was_copied_and_emptied_goes_on(tmp_path: Path) -> None:
+    path, copy = tmp_path / "events.jsonl", tmp_path / "events.jsonl.1"
+    sink = JsonLinesFile(path)
+    sink.write(event(1))
+    shutil.copy(path, copy)
+    os.truncate(path, 0)
+    sink.write(event(2))
+    sink.close()
+    assert numbers(copy) == [1] and numbers(path) == [2], "no zeros before it"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -56,7 +57,15 @@ def busy_sink(capacity: int) -> tuple[Sink, SinkQueue]:
 def test_an_event_is_plain_json() -> None:
     found = json.loads(json.dumps(event(3).as_dict()))
     assert found["source"] == "door" and found["number"] == 3 and found["clock"] == 1.7e9
+    assert found["id"] == event(3).id
     assert found["text"] == "text 3" and found["start"] == 2 and found["similarity"] is None
+
+
+def test_no_two_events_have_the_same_id() -> None:
+    first = event(1)
+    others = [event(2), event(1, source="hall"), replace(first, clock=first.clock + 60)]  # the last after a restart
+    assert len({each.id for each in (first, *others)}) == 4
+    assert replace(first, end=3.0).id == first.id == event(1).id, "it is the same event when it is sent again"
 
 
 def test_events_arrive_in_order_in_one_other_thread() -> None:
