@@ -25,6 +25,8 @@ from ..video.decoding.picture_decoder import DecoderChoice
 from ..video.part import ImageTimes, Part
 from .settings import SourceSettings
 
+Limit = Annotated[float, Range(0, 1e6)]
+
 
 @dataclass(frozen=True)
 class SourceConfig:
@@ -34,6 +36,7 @@ class SourceConfig:
         start, end, duration: seconds; the part of a recording that is played. A camera may have an end, too.
         fps: of a recording, in place of its own times.
         gates: all are checked; only the settings that the file names are used.
+        texts_per_hour, encodes_per_minute: short for those of [source.gates.budget].
     """
 
     name: str
@@ -49,6 +52,14 @@ class SourceConfig:
     rotate: Literal[0, 90, 180, 270] = 0
     decoder: DecoderChoice = "auto"
     gates: GateSettings = field(default_factory=GateSettings)
+    texts_per_hour: Limit | None = None
+    encodes_per_minute: Limit | None = None
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits of the budget that are named outside its table."""
+        found = {"texts_per_hour": self.texts_per_hour, "encodes_per_minute": self.encodes_per_minute}
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def part(self) -> Part:
@@ -73,6 +84,8 @@ class FileOptions:
     profile: str | None = None
     query: str | None = None
     loop: bool | None = None
+    texts_per_hour: Limit | None = None
+    encodes_per_minute: Limit | None = None
     log: str | None = None
     log_bytes: Bytes | None = None
     mqtt: str | None = None
@@ -124,6 +137,8 @@ class Config:
             for gate, named in raw.get("gates", {}).items():
                 values = getattr(source.gates, gate)
                 changed[gate] = replace(getattr(default_gates, gate), **{name: getattr(values, name) for name in named})
+            if source.limits:
+                changed["budget"] = replace(changed.get("budget", default_gates.budget), **source.limits)
             gates = replace(default_gates, **changed) if changed else None
             again = loop if source.loop is None else source.loop
             found.append(
@@ -172,6 +187,9 @@ def _check_sources(sources: tuple[SourceConfig, ...]) -> None:
                 raise SchemaError(("source", index, name), "is empty")
         if source.name in [earlier.name for earlier in sources[:index]]:
             raise SchemaError(("source", index, "name"), f"is '{source.name}', as of another source")
+        for name, value in source.limits.items():
+            if getattr(source.gates.budget, name) not in (0, value):
+                raise SchemaError(("source", index, name), "is another one than in gates.budget: give one of them")
         if source.end is not None and source.duration is not None:
             raise SchemaError(("source", index, "duration"), "says the same as the end: give one of them")
         if source.end is not None and source.end <= source.start:

@@ -10,13 +10,26 @@ import numpy as np
 import pytest
 
 from tests.bundle.damage import edit, refusal
-from vlj_edge.bundle import CaptionMemorySettings, GateSettings, MeaningGateSettings, RestSettings, read_manifest
+from vlj_edge.bundle import (
+    BudgetSettings,
+    CaptionMemorySettings,
+    GateSettings,
+    MeaningGateSettings,
+    RestSettings,
+    read_manifest,
+)
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.config import read_config
 
 WRONG = [("memory", "capacity", -1), ("memory", "capacity", 10**18), ("meaning", "smoothing", 0),
-         ("meaning", "calm_windows", 10**9), ("meaning", "least_hold", 1e300), ("rest", "seconds", -1.0)]  # fmt: skip
-KINDS = {"memory": CaptionMemorySettings, "meaning": MeaningGateSettings, "rest": RestSettings}
+         ("meaning", "calm_windows", 10**9), ("meaning", "least_hold", 1e300), ("rest", "seconds", -1.0),
+         ("budget", "texts_per_hour", -1.0), ("budget", "encodes_per_minute", 1e300)]  # fmt: skip
+KINDS = {
+    "memory": CaptionMemorySettings,
+    "meaning": MeaningGateSettings,
+    "rest": RestSettings,
+    "budget": BudgetSettings,
+}
 
 
 @pytest.mark.parametrize(("gate", "name", "value"), WRONG)

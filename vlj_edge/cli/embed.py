@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .budget_options import BudgetOptions, encodes_option
 from .options import (
     SOURCE,
     EngineOptions,
@@ -69,6 +70,7 @@ class _Output:
     help="Report a window as novel if its similarity to all novel ones so far is below this.",
 )
 @click.option("--events", is_flag=True, help="Print only events: another nearest label, or something novel.")
+@encodes_option
 @part_options
 @query_option
 @bundle_option
@@ -79,6 +81,7 @@ def embed(
     on_change: bool,
     bank: Path | None,
     novel_below: float | None,
+    encodes_per_minute: float | None,
     part: PartOptions,
     query: str | None,
     bundle: Path | None,
@@ -106,7 +109,8 @@ def embed(
         novelty = NoveltyDetector(novel_below, manifest.embedding) if novel_below is not None else None
         question = query or (manifest.labels.query if label_bank is not None else None) or None
         opened = cleanup.enter_context(part.open(source, manifest.clip))
-        items = cleanup.enter_context(model.embed(opened, query=question, every=every))
+        gates = BudgetOptions(encodes_per_minute=encodes_per_minute).applied_to(manifest.gates)
+        items = cleanup.enter_context(model.embed(opened, query=question, gates=gates, every=every))
         cleanup.enter_context(progress(items, opened))  # first: it may redirect stdout, which the writers then use
         writers = _open_writers(cleanup, manifest, output, _shorten(model, output.width), opened.live)
         for observation in observe(items, label_bank, manifest.labels.none_below, novelty):
@@ -117,9 +121,10 @@ def embed(
                 for writer in writers:
                     writer.write(observation)
     totals = items.totals
+    left_out = f", {totals.looks_left_out} looks left out" if gates.budget.encodes_per_minute > 0 else ""
     tell(
         f"{totals.windows} windows, {totals.encoder_runs} encoder runs, {kept} embeddings,"
-        f" {totals.video_seconds:.1f} s of video at {totals.real_time_factor:.1f}x real time"
+        f" {totals.video_seconds:.1f} s of video at {totals.real_time_factor:.1f}x real time{left_out}"
     )
 
 

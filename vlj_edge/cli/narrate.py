@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from .batch import FORMATS, Output, narrate_videos, stands_for_videos
+from .budget_options import BudgetOptions, budget_options
 from .narrate_output import format_counts, format_totals, print_state
 from .options import SOURCE, EngineOptions, bundle_option, engine_options, load_model, query_option
 from .outputs import output_file, output_folder, results_file
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.stream.run import Run
     from vlj_edge.runtime.video.source import Source
 
+    from ..bundle import BudgetSettings
     from ..results import Narration
 
 
@@ -68,6 +71,7 @@ class _Files(NamedTuple):
 @part_options
 @sink_options
 @engine_options
+@budget_options
 @click.option("--every-window", is_flag=True, help="Turn all gates off: encode and decode every window.")
 @click.option(
     "--explain", is_flag=True, help="Print for every window what each gate decided, and on which numbers, on stderr."
@@ -85,6 +89,7 @@ def narrate(
     overwrite: bool,
     part: PartOptions,
     engine_options: EngineOptions,
+    budget: BudgetOptions,
     every_window: bool,
     explain: bool,
     **sink_options: Any,
@@ -102,6 +107,8 @@ def narrate(
         raise click.UsageError("--explain is for one source")
     if several and every_window:
         raise click.UsageError("--every-window is for one source, or with --out")
+    if every_window and budget.given:
+        raise click.UsageError("--every-window leaves nothing out, and a budget does: leave one of them out")
     if out is None and (overwrite or kind != "srt"):
         raise click.UsageError("--format and --overwrite are for the files in --out: give it")
     if out is not None and as_json:
@@ -111,14 +118,16 @@ def narrate(
     if record is not None and record.suffix.lower() not in ("", ".mp4"):
         raise click.UsageError(f"--record writes MP4: call the file {record.with_suffix('.mp4')}")
     with load_model(bundle, engine_options) as model, _open_sinks(sink_options) as sinks:
+        gates = budget.applied_to(model.manifest.gates)
+        settings = {"query": query, "every_window": every_window, "gates": gates}
         if out is not None:
-            output = Output(out, kind, overwrite)
-            narrate_videos(model, sources, output, part, sinks, query=query, every_window=every_window)
+            narrate_videos(model, sources, Output(out, kind, overwrite), part, sinks, **settings)
         elif several:
-            _narrate_several(model, parse_sources(sources, query, part), as_json, sinks)
+            several_sources = [replace(each, gates=gates) for each in parse_sources(sources, query, part)]
+            _narrate_several(model, several_sources, as_json, sinks)
         else:
             name, uri = name_and_uri(sources[0])
-            settings = {"query": query, "every_window": every_window} | (_printers(name, as_json) if explain else {})
+            settings |= _printers(name, as_json) if explain else {}
             files = _Files(srt, vtt, record)
             _narrate_one(model, name, uri, part, settings, as_json, files, sinks)
 
@@ -165,7 +174,7 @@ def _narrate_one(
         narrations: list[Narration] = []
         try:
             with progress(run, source):
-                _write_narrations(run, name, source, as_json, subtitles, sinks, narrations)
+                _write_narrations(run, name, source, as_json, settings["gates"].budget, subtitles, sinks, narrations)
         except VljEdgeError:
             if recorded is not None and source.incomplete is not None:  # the part that was read is written too
                 recorded.finish(narrations)
@@ -179,6 +188,7 @@ def _write_narrations(
     name: str,
     source: Source,
     as_json: bool,
+    budget: BudgetSettings,
     subtitles: Sequence[SubtitleWriter],
     sinks: list[SinkQueue],
     narrations: list[Narration],
@@ -208,7 +218,7 @@ def _write_narrations(
             for writer in subtitles:
                 writer.finish(run.totals.video_end)
             lines.finish(name, run.totals.video_end)
-            say(format_totals(name, run.totals, source, as_json))
+            say(format_totals(name, run.totals, source, as_json, budget))
 
 
 def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool, sinks: list[SinkQueue]) -> None:
@@ -240,7 +250,7 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
         for name, channel in station.channels.items():
             counts = channel.counts()
             lines.finish(name, counts["video_end"])
-            say(format_counts(name, counts, as_json))
+            say(format_counts(name, counts, as_json, (channel.settings.gates or model.manifest.gates).budget))
     failed = sum(channel.error is not None for channel in station.channels.values())
     if failed:
         raise VljEdgeError(f"{failed} of {len(sources)} sources could not be narrated completely: see above")

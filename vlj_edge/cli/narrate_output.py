@@ -10,6 +10,7 @@ from .say import tell
 if TYPE_CHECKING:
     from vlj_edge.runtime.video.source import Source
 
+    from ..bundle import BudgetSettings
     from ..results import Totals
 
 
@@ -24,7 +25,7 @@ def print_state(name: str, state: str) -> None:
         tell(f"{name} {lines[state]}")
 
 
-def format_totals(name: str, totals: Totals, source: Source, as_json: bool) -> str:
+def format_totals(name: str, totals: Totals, source: Source, as_json: bool, budget: BudgetSettings) -> str:
     """Return the last line for one source."""
     if as_json:
         counts = totals.as_dict() | {"bad_frames": getattr(source, "bad", 0)}
@@ -35,11 +36,11 @@ def format_totals(name: str, totals: Totals, source: Source, as_json: bool) -> s
     return (
         f"{totals.windows} windows, {totals.encoder_runs} encoder runs, {totals.decoder_runs} decoder runs"
         f" ({saved} decoding every window), {totals.video_seconds:.1f} s of video"
-        f" at {totals.real_time_factor:.1f}x real time"
+        f" at {totals.real_time_factor:.1f}x real time{_left_out(totals.as_dict(), budget)}"
     )
 
 
-def format_counts(name: str, counts: dict[str, Any], as_json: bool) -> str:
+def format_counts(name: str, counts: dict[str, Any], as_json: bool, budget: BudgetSettings) -> str:
     """Return the last line for one of several sources."""
     if as_json:
         # the other counts are for long-running stations
@@ -48,5 +49,11 @@ def format_counts(name: str, counts: dict[str, Any], as_json: bool) -> str:
     return (
         f"{name}: {counts['windows']} windows ({counts['windows_dropped']} dropped),"
         f" {counts['encoder_runs']} encoder runs, {counts['decoder_runs']} decoder runs,"
-        f" {counts['video_seconds']:.1f} s of video"
+        f" {counts['video_seconds']:.1f} s of video{_left_out(counts, budget)}"
     )
+
+
+def _left_out(counts: dict[str, Any], budget: BudgetSettings) -> str:
+    """Return what a budget has left out, to be added to a line; nothing without one."""
+    changes = f", {counts['changes_left_out']} changes left out" if budget.texts_per_hour > 0 else ""
+    return changes + (f", {counts['looks_left_out']} looks left out" if budget.encodes_per_minute > 0 else "")

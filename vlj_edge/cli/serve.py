@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .budget_options import BudgetOptions, budget_options
 from .hangups import Hangups
 from .options import (
     SOURCE,
@@ -77,8 +78,16 @@ _KEEP_DAYS, _KEEP_GB = 30.0, 10.0
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log on stderr.  [default: text]")
 @sink_options
 @part_options
+@budget_options
 @verbose_option
-def serve(sources: tuple[str, ...], config: Path | None, verbose: bool, part: PartOptions, **given: Any) -> None:
+def serve(
+    sources: tuple[str, ...],
+    config: Path | None,
+    verbose: bool,
+    part: PartOptions,
+    budget: BudgetOptions,
+    **given: Any,
+) -> None:
     """Narrate SOURCEs (as NAME=SOURCE, or an address alone) until stopped, and show them on a page.
 
     Recordings are played in real time. Cameras that are not there yet are waited for. SIGTERM ends it once the text
@@ -91,9 +100,8 @@ def serve(sources: tuple[str, ...], config: Path | None, verbose: bool, part: Pa
 
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         require(module, "serve")
-    settings = ServeSettings(
-        sources, config, {name: value for name, value in given.items() if value not in (None, ())}, part
-    )
+    given = {name: value for name, value in given.items() if value not in (None, ())} | budget.given
+    settings = ServeSettings(sources, config, given, part)
     with Hangups() as hangups:
         options = settings.options()
         token = read_token(options)

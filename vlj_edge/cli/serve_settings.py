@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .budget_options import BudgetOptions
 from .outputs import all_written, refuse_overwriting_inputs
 from .part_options import PartOptions
 from .source_names import parse_sources
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.service.settings import SourceSettings
     from vlj_edge.runtime.service.station import Station
 
-_APPLIED_AGAIN = ("query", "loop")  # options that are settings of the sources
+_APPLIED_AGAIN = ("query", "loop", "texts_per_hour", "encodes_per_minute")  # options that are settings of the sources
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,11 @@ class ServeSettings:
         file = self.read_file()
         options = file.options | self.given
         query, loop = options.get("query"), options.get("loop", False)
-        found = [
-            *parse_sources(self.arguments, query, self.part, loop),
-            *file.sources(model.manifest.gates, query, loop),
-        ]
+        budget = BudgetOptions(options.get("texts_per_hour"), options.get("encodes_per_minute"))
+        gates = budget.applied_to(model.manifest.gates)
+        found = [*parse_sources(self.arguments, query, self.part, loop), *file.sources(gates, query, loop)]
+        if budget.given:
+            found = [replace(settings, gates=settings.gates or gates) for settings in found]
         self._refuse_overwriting(started_with, found)
         saved = read_profile(Path(started_with["profile"])) if "profile" in started_with else {}
         found = [with_profile(settings, saved) for settings in found]

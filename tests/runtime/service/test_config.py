@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlj_edge import VljEdgeError
-from vlj_edge.bundle import GateSettings, MeaningGateSettings
+from vlj_edge.bundle import BudgetSettings, GateSettings, MeaningGateSettings
 from vlj_edge.runtime.service.config import read_config, read_profile, save_profile, with_profile
 from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.systemd import notify, start_watchdog
@@ -61,6 +62,40 @@ def test_every_option_is_read(tmp_path: Path) -> None:
     )
     assert door.gates == GateSettings(meaning=replace(MeaningGateSettings(), speak_below=0.9, longest_wait=2))
     assert "secret" not in repr(config._parsed.source)
+
+
+def test_a_source_has_a_budget_of_its_own(tmp_path: Path) -> None:
+    text = """texts_per_hour = 20
+[[source]]
+name = "door"
+uri = "0"
+texts_per_hour = 6
+[source.gates.budget]
+encodes_per_minute = 30
+[[source]]
+name = "hall"
+uri = "1"
+[source.gates.budget]
+texts_per_hour = 2
+"""
+    config = read_config(write(tmp_path, text))
+    assert config.options == {"texts_per_hour": 20.0}
+    door, hall = config.sources(GateSettings(budget=BudgetSettings(20)))
+    assert door.gates == GateSettings(budget=BudgetSettings(6, 30)) and hall.gates == GateSettings(
+        budget=BudgetSettings(2)
+    )
+    for wrong in (text.replace("= 6", "= -6"), text.replace("encodes_per_minute = 30", "texts_per_hour = 30")):
+        with pytest.raises(VljEdgeError, match=r"serve.toml, line 5: .*texts_per_hour"):
+            read_config(write(tmp_path, wrong))
+
+
+def test_settings_that_were_saved_without_a_budget_are_read(tmp_path: Path) -> None:
+    save_profile(tmp_path / "p.json", [SourceSettings("a", "0", gates=GateSettings(budget=BudgetSettings(6)))])
+    raw = json.loads((tmp_path / "p.json").read_text())
+    assert read_profile(tmp_path / "p.json")["a"].gates == GateSettings(budget=BudgetSettings(6))
+    del raw["a"]["gates"]["budget"]
+    (tmp_path / "p.json").write_text(json.dumps(raw))
+    assert read_profile(tmp_path / "p.json")["a"].gates == GateSettings()
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,30 @@ def test_a_changed_query_and_threshold_change_the_narrations(serve: Serve, camer
         assert lower["forget_above"] == 0.92, "back to what it began with"
 
 
+def test_a_budget_is_changed_and_what_it_leaves_out_is_counted(serve: Serve, cameras: dict[str, Source]) -> None:
+    cameras["cam"] = Camera([RED, BLUE])
+    served = serve(SourceSettings("cam", "cam"))
+    channel = served.station.channels["cam"]
+    wait_for(served.last)
+    with served.client() as client:
+        answer = client.put("/api/sources/cam/settings", json={"texts_per_hour": 0.5, "encodes_per_minute": 2})
+        gates = answer.json()["gates"]
+        assert gates["budget"] == {"texts_per_hour": 0.5, "encodes_per_minute": 2}
+        assert channel.settings.gates is not None and channel.settings.gates.meaning == GateSettings().meaning
+        wait_for(lambda: channel.counts()["looks_left_out"] > 0)
+        assert client.get("/api/state").json()["sources"][0]["counts"]["looks_left_out"] > 0
+        assert metric(served.url, "vlj_edge_looks_left_out_total", source="cam") > 0
+        assert metric(served.url, "vlj_edge_changes_left_out_total", source="cam") >= 0
+        before = channel.last_event
+        texts = channel.counts()["decoder_runs"] + channel.counts()["memory_hits"]
+        client.put("/api/sources/cam/settings", json={"texts_per_hour": 0.6, "encodes_per_minute": 0})
+        runs = channel.counts()["encoder_runs"]
+        wait_for(lambda: channel.counts()["encoder_runs"] > runs + 4)
+        assert channel.counts()["decoder_runs"] + channel.counts()["memory_hits"] <= texts + 1, "runs share a budget"
+        client.put("/api/sources/cam/settings", json={"texts_per_hour": 0})
+        wait_for(lambda: channel.last_event is not before)
+
+
 def test_labels_are_reported(serve: Serve, cameras: dict[str, Source]) -> None:
     cameras["cam"] = Camera()
     served = serve(SourceSettings("cam", "cam"))
@@ -92,6 +116,7 @@ def test_thresholds_keep_their_distance(serve: Serve, cameras: dict[str, Source]
     "wrong", [{}, {"query": ""}, {"query": " "}, {"query": "x" * 501}, {"speak_below": 1.5}, {"least_hold": -1},
               {"look_every": "1"}, {"longest_wait": 1e9}, {"labels": "a"}, {"labels": [""]},
               {"labels": ["a"] * 101}, {"labels": ["zebra", "giraffe"]}, {"labels": ["red", "red"]},
+              {"texts_per_hour": -1}, {"encodes_per_minute": 1e9},
               {"query": 5}, {"query": "\ud800"}, [], "x"]
 )  # fmt: skip
 def test_wrong_settings_are_refused_in_one_line(serve: Serve, wrong: object) -> None:
