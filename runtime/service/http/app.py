@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -23,11 +24,14 @@ from . import clip_routes, live_routes
 from .auth import AuthMiddleware
 from .broadcast import Broadcaster
 from .redact import safe_line
+from .repeated_lines import once_a_minute
 from .schemas import Problem
 from .state import LOCAL_HOSTS, ServerOptions, ServerState, make_state
 
 __all__ = ["LOCAL_HOSTS", "Broadcaster", "ServerOptions", "build_app"]
 
+_LOG = logging.getLogger(__name__)
+_LOG.addFilter(once_a_minute)
 _POWER_INTERVAL = 5.0  # seconds that a power reading averages
 _REFUSALS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 401, 403, 413, 422)}
 
@@ -54,6 +58,8 @@ def build_app(station: Station, broadcaster: Broadcaster, options: ServerOptions
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
     app.add_exception_handler(VljEdgeError, _answer_user_error)
+    for kind in (OSError, MemoryError):
+        app.add_exception_handler(kind, _answer_scarcity)
     app.add_exception_handler(Exception, _answer_internal_error)
     token = [Depends(HTTPBearer(auto_error=False))]  # only for the OpenAPI description: AuthMiddleware checks it
     for routes in (
@@ -133,6 +139,13 @@ async def _answer_invalid_request(_: Request, error: Exception) -> JSONResponse:
 
 async def _answer_user_error(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": safe_line(error)}, 422)
+
+
+async def _answer_scarcity(_: Request, error: Exception) -> JSONResponse:
+    """Answer that the system has no descriptors, memory or room left."""
+    why = getattr(error, "strerror", None) or type(error).__name__
+    _LOG.warning("requests fail: the system refuses what they need (%s)", why)
+    return JSONResponse({"error": f"the system refuses what this needs ({why}): try again later"}, 503)
 
 
 async def _answer_internal_error(_: Request, error: Exception) -> JSONResponse:

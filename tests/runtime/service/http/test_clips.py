@@ -102,6 +102,22 @@ def test_frames_that_are_too_large_are_refused(serve: Serve, make_video: Film) -
     assert answer.status_code == 422 and "4096x64" in answer.json()["error"]
 
 
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), MemoryError()])
+def test_what_the_system_refuses_is_one_line(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(uploads, "UntrustedFile", refuse)
+    with serve().client() as client:
+        for _ in range(3):
+            answer = client.post("/api/embed", files={"clip": b"\x1a\x45\xdf\xa3" + b"\1" * 5000})
+            assert answer.status_code == 503, answer.text
+            assert "Too many open files" in answer.text or "MemoryError" in answer.text
+    assert "Traceback" not in caplog.text and caplog.text.count("requests fail") == 1
+
+
 def test_an_upload_that_is_too_large_is_refused_while_it_arrives(serve: Serve, scratch: Path) -> None:
     with serve(max_upload=200_000).client() as client:
         for size in (200_001, 1_000_000):
