@@ -126,7 +126,8 @@ class SinkQueue:
 
     def _record(self, event: Event, error: Exception | None) -> None:
         """Count the outcome of an attempt, and put the event back if it is retried."""
-        again = self._retry and isinstance(error, (VljEdgeError, OSError)) and not isinstance(error, EventRefused)
+        passing = isinstance(error, (VljEdgeError, OSError, MemoryError)) and not isinstance(error, EventRefused)
+        again = self._retry and passing
         if error is not None:
             self._record_failure(error)
         with self._changed:

@@ -64,7 +64,10 @@ class Webhook:
         request = urllib.request.Request(self._url, data, self._headers, method="POST")
         self._connections.allow()
         timer = threading.Timer(self._deadline, self._connections.cut, [f"no answer within {self._deadline:g} s"])
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError as error:  # the system has no thread left
+            raise self._connection_error(error) from None
         try:
             self._post(request)
         except VljEdgeError:

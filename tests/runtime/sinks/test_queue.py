@@ -119,13 +119,14 @@ def test_last_error_is_one_line_without_credentials() -> None:
     assert "\n" not in line and "geheim" not in line and "abc" not in line and "host" in line
 
 
-def test_with_retry_nothing_is_lost_within_the_bound() -> None:
+@pytest.mark.parametrize("error", [OSError("away"), MemoryError()])
+def test_with_retry_nothing_is_lost_within_the_bound(error: Exception) -> None:
     away = threading.Event()
     away.set()
 
     def fails(event: Event) -> None:
         if away.is_set():
-            raise OSError("away")
+            raise error
 
     sink = Sink(fails)
     queue = SinkQueue("web", sink, capacity=5, retry=True, pauses=SOON)

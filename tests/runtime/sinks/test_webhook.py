@@ -95,6 +95,20 @@ def test_failing_then_recovering_loses_nothing(server: Server) -> None:
     assert queue.state()["missed"] == 0 and queue.failed == 5
 
 
+def test_a_system_without_threads_loses_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(timer: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    queue = SinkQueue("web", Webhook(server.url()), retry=True, pauses=SOON)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Timer, "start", refuse)
+        queue.put(event(1))
+        wait_for(lambda: queue.failed >= 2)
+    wait_for(lambda: queue.state()["delivered"] == 1)
+    queue.close()
+    assert "start new thread" in queue.state()["last_error"] and queue.state()["missed"] == 0
+
+
 def test_a_server_that_comes_later(server: Server) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
