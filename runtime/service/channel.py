@@ -125,8 +125,21 @@ class Channel:
         self._thread = threading.Thread(target=self._work, name=f"channel {settings.name}", daemon=True)
 
     def start(self) -> None:
-        """Start a thread that opens the source and narrates it."""
-        self._thread.start()
+        """Start a thread that opens the source and narrates it.
+
+        Raises:
+            VljEdgeError: the system has no thread left. It may be called again.
+        """
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            name = self.settings.name
+            raise VljEdgeError(f"{name} cannot be started ({error}): free memory, then send SIGHUP") from None
+
+    @property
+    def started(self) -> bool:
+        """Whether start() has succeeded."""
+        return self._thread.ident is not None
 
     def edit(self, change: Callable[[SourceSettings], SourceSettings]) -> None:
         """Replace the settings by the result of `change`. Changes from several threads are applied one after another.
@@ -209,7 +222,7 @@ class Channel:
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until the channel has ended; return whether it has ended or was never started."""
-        if self._thread.ident is not None:
+        if self.started:
             self._thread.join(timeout)
         return not self._thread.is_alive()
 

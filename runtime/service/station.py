@@ -97,7 +97,8 @@ class Station:
         A source of which something else is read (another address, part or rotation) is stopped and started.
 
         Raises:
-            VljEdgeError: settings that cannot be used; everything goes on as before.
+            VljEdgeError: settings that cannot be used, and everything goes on as before; or the system has no thread
+                left for a source, and the next call starts it.
         """
         self.check(sources)
         settings = by_name(sources)
@@ -112,7 +113,7 @@ class Station:
             _stop_all(channel for name, channel in self.channels.items() if name not in kept)
             self.channels = {name: kept.get(name) or Channel(each, self._context) for name, each in settings.items()}
             for name, channel in self.channels.items():
-                if name not in kept:
+                if not channel.started:
                     channel.start()
                 elif settings[name] != channel.settings:
                     channel.apply(settings[name])
@@ -138,6 +139,11 @@ class Station:
 def _stop_all(channels: Iterable[Channel]) -> None:
     """Stop all channels at the same time, so that a hanging one delays no other."""
     stopping = list(channels)
-    if stopping:
+    if not stopping:
+        return
+    try:
         with ThreadPoolExecutor(len(stopping), "stop") as pool:
             list(pool.map(Channel.stop, stopping))
+    except RuntimeError:  # the system has no thread left
+        for channel in stopping:
+            channel.stop()

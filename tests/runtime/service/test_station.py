@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -196,6 +197,29 @@ def test_a_new_configuration_starts_stops_and_changes_channels(model: Model, cam
     station.reconfigure([SourceSettings("b", "b")])
     assert list(station.channels) == ["c", "a"], "it has stopped"
     assert all(channel.join(0) for channel in station.channels.values())
+
+
+def test_a_source_for_which_the_system_has_no_thread_is_started_by_the_next_call(
+    model: Model, make_video: Film, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (SourceSettings(name, str(make_video([(RED, 3)], name=f"{name}.avi"))) for name in "ab")
+    station = Station(model, [one], real_time=True)
+    station.start()
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(VljEdgeError, match="b cannot be started"):
+            station.reconfigure([two])
+    assert station.channels.keys() == {"b"} and not station.channels["b"].started
+    station.reconfigure([two])
+    wait_for(lambda: station.channels["b"].last_event)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        station.stop()
+    assert station.channels["b"].state == "ended"
 
 
 def test_settings_are_checked_before_anything_starts(model: Model, make_video: Film) -> None:
