@@ -6,13 +6,12 @@ begins with the next frame and with new gates, so that it gives a text at once.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,74 +21,24 @@ from vlj_edge.results import Narration, WindowReport
 
 from ..embedding.labels import LabelBank
 from ..gating.budget import Budget
-from ..model import Model, check_settings
 from ..sinks.base import Event
 from ..stream.run import Run
 from ..video.cameras.camera import CameraSource, CameraState
 from ..video.paced import PacedSource
+from ..video.paths import SourceMissing, path_of
 from ..video.source import Source
 from ..video.uri import open_source
+from .channel_context import ChannelContext, ReportedWindow
 from .resumable import ResumableSource, SourceRun
 from .settings import SourceSettings
+from .state_log import NO_KEY_FRAME, ChannelState, StateLog
 from .statistics import ChannelStatistics
 
-OnReport: TypeAlias = "Callable[[ReportedWindow], None]"
-OnError: TypeAlias = "Callable[[str, str], None]"
-
-_LOG = logging.getLogger(__name__)
 _STUCK_AFTER = 60.0  # seconds with frames and without a window
+_LOOK_EVERY = 1.0  # seconds between two looks for a file that is not there
 _SOURCE_GRACE = 0.3  # seconds for a source to return from a read after interrupt(), and again after close()
 _TEXT_GRACE = 10.0  # seconds for a text that is being decoded
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a live source that failed is opened again
-
-
-@dataclass(frozen=True)
-class ReportedWindow:
-    """What the gates decided about a window of a source.
-
-    Attributes:
-        settings: of the run.
-        clock: unix time at which it was reported.
-        report: its times are from the first frame of the run.
-        offset: seconds from the first frame of the source to that of the run.
-        live: of a camera, not of a recording.
-        image: returns the newest frame, uint8 [height, width, 3] BGR, or None.
-    """
-
-    settings: SourceSettings
-    clock: float
-    report: WindowReport
-    offset: float
-    live: bool
-    image: Callable[[], npt.NDArray[np.uint8] | None]
-
-
-@dataclass(frozen=True)
-class ChannelContext:
-    """What all channels of a station have in common.
-
-    Attributes:
-        label_bank: returns the embeddings of labels.
-        on_event: called with every event, by the channel's thread.
-        on_report: called with every window, by the thread that encodes.
-        on_error: called with the channel's name and one line when it ends because of an error, by the channel's thread.
-        keep_trying: wait for sources that cannot be opened yet.
-        real_time: play recordings at the pace of their times.
-    """
-
-    model: Model
-    label_bank: Callable[[tuple[str, ...]], LabelBank]
-    on_event: Callable[[Event], None]
-    on_report: OnReport
-    on_error: OnError
-    keep_trying: bool
-    real_time: bool = False
-
-    def check(self, settings: SourceSettings) -> None:
-        """Raises VljEdgeError: the model cannot be used with these settings, or gives two labels the same embedding."""
-        check_settings(self.model, settings.query, settings.gates)
-        if settings.labels:
-            self.label_bank(settings.labels)
 
 
 class Channel:
@@ -98,7 +47,7 @@ class Channel:
     Attributes:
         settings: replaced as a whole, never changed in place: a run ends when they are no longer those it was started
             with.
-        state: of a live source; "live", then "ended" for others.
+        state: of a live source; "live", then "ended" for others. "waiting": for a file that is not there.
         error: why it ended, or what was damaged in a recording that is repeated, one line; None if all was read.
         last_event: the newest event, or None.
         label: the label nearest to the last encoded window; None if there are no labels.
@@ -107,11 +56,12 @@ class Channel:
 
     def __init__(self, settings: SourceSettings, context: ChannelContext) -> None:
         self.settings, self._context = settings, context
-        self.state: CameraState = "connecting"
+        self.state: ChannelState = "connecting"
         self.error: str | None = None
         self._reported_error: str | None = None
-        self._logged_problem: str | None = None  # of a camera that cannot be opened yet
-        self._failure: str | None = None  # of a live source that is opened again
+        self._state_log = StateLog(settings.name)
+        self._failure: str | None = None  # of a source that is opened again
+        self._failing_since: float | None = None  # time.monotonic() of the first of failures that are not the source's
         self._is_camera = False  # known once the source was open
         self.last_event: Event | None = None
         self.label: str | None = None
@@ -177,21 +127,27 @@ class Channel:
         return self._is_camera
 
     def never_opened(self) -> bool:
-        """Return whether it has ended because the source could not be opened."""
-        return self.error is not None and self._source is None
+        """Return whether the source could not be opened: there is none yet, or it has ended for that."""
+        return (self.error is not None or self.state == "waiting") and self._source is None
 
     @property
     def problem(self) -> str | None:
-        """Why it ended, or why its camera gives no picture, one line; None if nothing is wrong or the reason is
-        unknown."""
+        """Why it ended, or why it gives no picture, one line; None if nothing is wrong or the reason is unknown."""
+        if self.error is not None or self._failure is not None:
+            return self.error or self._failure
+        if self.state == "waiting for a key frame":
+            return NO_KEY_FRAME
         source = None if self._source is None else self._source.source
         failure = source.failure if isinstance(source, CameraSource) else None
-        if self.error is not None or (failure is None and self._failure is None):
-            return self.error
-        return self._failure or f"no picture: {failure}"
+        if failure is None:
+            return "no picture" if self.state == "lost" else None
+        return f"no picture: {failure}"
 
     def is_stuck(self) -> bool:
-        """Return whether a live source has given frames for over a minute but no window was made of them."""
+        """Return whether for over a minute a live source has given frames but no window was made of them, or what
+        failed was not the source."""
+        if self._failing_since is not None:
+            return time.monotonic() - self._failing_since > _STUCK_AFTER
         source, frames = self._source, self._frames
         if source is None or not source.source.live:
             return False
@@ -234,8 +190,7 @@ class Channel:
                     if not self._play_once():
                         break
                 except Exception as error:
-                    recovers = self._plays_for_ever() or not isinstance(error, VljEdgeError)
-                    if not recovers or not self._context.keep_trying:
+                    if not self._recovers_from(error):
                         raise
                     attempt = 0 if self.statistics.last_window_at > tried_at else attempt + 1
                     self._wait_after(error, _PAUSES[min(attempt, len(_PAUSES) - 1)])
@@ -247,7 +202,9 @@ class Channel:
         finally:
             if self._source is not None:
                 self._source.close()
-            self._set_state("ended")
+            self.state = "ended"
+            if self.error is None and not self._stopping.is_set():
+                self._state_log.end()
             self._report_error()
 
     def _play_once(self) -> bool:
@@ -264,16 +221,35 @@ class Channel:
     def _wait_after(self, error: Exception, pause: float) -> None:
         """Let go of a source that failed, whatever the reason: only stop() ends it. It is opened again later."""
         if isinstance(error, VljEdgeError):
-            self._failure = str(error)
+            self._failure, self._failing_since = str(error), None
         elif isinstance(error, OSError) and error.strerror:  # no descriptors are left, or no memory
             self._failure = f"it cannot be read now ({error.strerror}): it is tried again"
         else:
             self._failure = f"it failed inside vlj-edge ({error!r})"
+        if not isinstance(error, VljEdgeError):
+            self._failing_since = self._failing_since or time.monotonic()
         self._bad_before = self.counts()["bad_frames"]
         if self._source is not None:
             self._source.close()
-        self._set_state("lost")
-        self._stopping.wait(pause)
+        if isinstance(error, SourceMissing):
+            self._set_state("waiting")
+            self._await_file()
+        else:
+            self._set_state("lost")
+            self._stopping.wait(pause)
+
+    def _await_file(self) -> None:
+        """Wait until there is a file, or folder, and it grows no more."""
+        before = None
+        while not self._stopping.wait(_LOOK_EVERY):
+            path = path_of(self.settings.uri)
+            try:
+                now = None if path is None else (path.stat().st_size, path.stat().st_mtime_ns)
+            except OSError:
+                now = None
+            if path is None or now == before is not None:
+                return
+            before = now
 
     def _open(self) -> Source:
         rate = self._context.model.manifest.clip.frames_per_second
@@ -283,7 +259,7 @@ class Channel:
             rotate=self.settings.rotate,
             sampled_at=rate,
             keep_trying=self._context.keep_trying,
-            on_state=self._set_state,
+            on_state=self._set_camera_state,
         )
         if source.live:
             return source
@@ -310,6 +286,11 @@ class Channel:
                 self._report_error()
         if self._loops(source):
             self.error = damage
+
+    def _recovers_from(self, error: Exception) -> bool:
+        """Return whether it is opened again after an error: one that is not of a recording that is played once."""
+        again = self._plays_for_ever() or isinstance(error, SourceMissing) or not isinstance(error, VljEdgeError)
+        return again and self._context.keep_trying
 
     def _plays_for_ever(self) -> bool:
         """Return whether it was open, and is a camera or a recording that is repeated."""
@@ -375,14 +356,12 @@ class Channel:
         newest = report.window.end - 1 / self._context.model.manifest.clip.frames_per_second
         return time.monotonic() - (origin + frames.offset + newest)
 
-    def _set_state(self, state: CameraState) -> None:
+    def _set_camera_state(self, state: CameraState) -> None:
+        if state != "ended":  # one that fails is opened again, and which end is the last only _work() knows
+            self._set_state(state)
+
+    def _set_state(self, state: ChannelState) -> None:
         self.state = state
         if state == "live":
-            self._failure = None
-        problem = self.problem or "no picture"
-        if state == "lost" and problem != self._logged_problem:
-            self._logged_problem = problem
-            _LOG.warning("%s: %s", self.settings.name, problem)
-        elif state == "live" and self._logged_problem is not None:
-            self._logged_problem = None
-            _LOG.info("%s gives pictures again", self.settings.name)
+            self._failure = self._failing_since = None
+        self._state_log.change(state, self.problem)

@@ -20,7 +20,7 @@ from ..library.moments import SeenWindow, Video, VideoMoments, merge_windows, re
 from ..library.store import Store
 from ..library.thumbnails import thumbnail
 from ..video.paths import path_of
-from .channel import ReportedWindow
+from .channel_context import ReportedWindow
 from .settings import SourceSettings
 
 _WRITES_PER_TIDY, _TIDY_SECONDS = 60, 3600.0  # after so many writes or so long, small files are merged and old ones go

@@ -13,7 +13,8 @@ from ..embedding.labels import LabelBank, make_bank
 from ..model import Model
 from ..sinks.base import Event
 from ..sinks.queue import SinkQueue
-from .channel import Channel, ChannelContext, OnError, OnReport
+from .channel import Channel
+from .channel_context import ChannelContext, OnError, OnReport
 from .settings import SourceSettings, by_name
 
 

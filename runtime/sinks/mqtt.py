@@ -72,7 +72,7 @@ class Mqtt:
         self._texts: dict[str, str] = {}  # the last text, by slug
         self._waiting: set[int] = set()  # message ids of events without an acknowledgement
         self._acknowledged: deque[int] = deque()
-        self._closed, self._logged = False, ""
+        self._closed, self._logged = False, ""  # what was logged since it was connected: "away" or "refused"
         self._client = paho.Client(
             paho.CallbackAPIVersion.VERSION2, client_id=f"vlj-edge-{_slug(broker.base)}-{secrets.token_hex(4)}"
         )
@@ -145,11 +145,11 @@ class Mqtt:
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            self._fail(f"{self._broker.shown} refuses the connection: {reason}")
+            self._fail("refused", f"{self._broker.shown} refuses the connection: {reason}")
             return
         self._logged = ""
         if self.last_error is not None:
-            _LOG.info("%s is connected", self._broker.shown)
+            _LOG.info("%s is connected", self._broker.shown, extra={"sink": "mqtt", "state": "works"})
         with self._lock:
             self.last_error = None
             client.publish(f"{self._broker.base}/status", "online", qos=1, retain=True)
@@ -159,16 +159,18 @@ class Mqtt:
 
     def _on_connect_fail(self, client: Any, userdata: Any) -> None:
         error = sys.exc_info()[1]  # paho calls this while it handles the error, without passing it
-        self._fail(f"{self._broker.shown} cannot be reached: {getattr(error, 'strerror', None) or error}")
+        self._fail("away", f"{self._broker.shown} cannot be reached: {getattr(error, 'strerror', None) or error}")
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if not self._closed:
-            self._fail(self.last_error or f"{self._broker.shown} has gone: {reason}")
+            self._fail(self._logged or "away", self.last_error or f"{self._broker.shown} has gone: {reason}")
 
-    def _fail(self, line: str) -> None:
-        if line != self._logged:
-            _LOG.warning("%s: events wait for it", line)
-        self._logged = self.last_error = line
+    def _fail(self, kind: str, line: str) -> None:
+        self.last_error = line
+        if kind != self._logged:
+            about = {"sink": "mqtt", "state": "fails", "reason": line}
+            _LOG.warning("%s: events wait for it", line, extra=about)
+        self._logged = kind
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         self._acknowledged.append(mid)

@@ -29,6 +29,7 @@ class SinkQueue:
         pauses: the first and the longest pause, seconds.
 
     Attributes:
+        name: as given.
         failed: number of errors of the sink; with `retry` an event may fail several times and still arrive.
 
     That the sink fails, works again, or has lost events is logged once each time.
@@ -44,8 +45,8 @@ class SinkQueue:
     ) -> None:
         if capacity < 1:
             raise VljEdgeError(f"{name}: a queue of {capacity} events holds nothing: give 1 or more")
-        self.failed = 0
-        self._name, self._sink, self._capacity, self._retry, self._pauses = name, sink, capacity, retry, pauses
+        self.name, self.failed = name, 0
+        self._sink, self._capacity, self._retry, self._pauses = sink, capacity, retry, pauses
         self._changed = threading.Condition()  # guards what follows
         self._queue: deque[Event] = deque()
         self._current: Event | None = None  # being delivered, and no longer in the queue
@@ -88,12 +89,18 @@ class SinkQueue:
         with self._changed:
             lost, pending = int(getattr(self._sink, "missed", 0)), int(getattr(self._sink, "pending", 0))
             return {
-                "name": self._name,
+                "name": self.name,
                 "queued": len(self._queue) + (self._current is not None and not self._drained.is_set()) + pending,
                 "delivered": max(self._delivered - lost - pending, 0),
                 "missed": self._missed + lost,
                 "last_error": _safe_line(getattr(self._sink, "last_error", None)) or self._error,
             }
+
+    @property
+    def problem(self) -> str | None:
+        """Why it delivers nothing at present, one line; None if it does."""
+        with self._changed:
+            return _safe_line(getattr(self._sink, "last_error", None)) or (self._error if self._failing else None)
 
     def _work(self) -> None:
         while (event := self._next()) is not None:
@@ -137,7 +144,7 @@ class SinkQueue:
             if error is None:
                 self._delivered += 1
                 if self._failing:
-                    _LOG.info("%s works again", self._name)
+                    _LOG.info("%s works again", self.name, extra={"sink": self.name, "state": "works"})
                 self._failing = False
             elif again:
                 self._queue.appendleft(event)
@@ -154,7 +161,8 @@ class SinkQueue:
             self.failed += 1
             self._error = line
             if not self._failing:
-                _LOG.warning("%s fails: %s", self._name, line)
+                about = {"sink": self.name, "state": "fails", "reason": line}
+                _LOG.warning("%s fails: %s", self.name, line, extra=about)
             self._failing = True
 
     def _pause(self) -> float:
@@ -170,7 +178,9 @@ class SinkQueue:
 
     def _miss(self, count: int) -> None:
         if count and self._retry and len(str(self._missed + count)) > len(str(self._missed or "")):
-            _LOG.warning("%s has lost %d of the texts", self._name, self._missed + count)  # and again at 10, 100, ...
+            about = {"sink": self.name, "state": "loses", "reason": self._error}
+            # and again at 10, 100, ...
+            _LOG.warning("%s has lost %d of the texts", self.name, self._missed + count, extra=about)
         self._missed += count
 
     def _give_up(self) -> None:

@@ -18,6 +18,10 @@ from .recordings.stdin import PipeOptions, open_pipe, pipe_options
 from .source import Source
 
 
+class SourceMissing(VljEdgeError):
+    """There is nothing at a path; there may be later."""
+
+
 def path_of(uri: str | Path | int) -> Path | None:
     """Return the path that a URI names; None if it names a camera, a stream or a pipe.
 
@@ -47,13 +51,14 @@ def open_path(path: Path, part: Part, sampled_at: float | None) -> Source:
     """Open the source at a path.
 
     Raises:
-        VljEdgeError: there is none, or it cannot be read.
+        SourceMissing: there is none.
+        VljEdgeError: it cannot be read.
     """
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):
         shown = without_credentials(str(path))  # it may be an address with a slip in it
-        raise VljEdgeError(
+        raise SourceMissing(
             f"{shown} does not exist: check the path; a camera is given by its index, such as 0"
         ) from None
     except OSError as error:

@@ -224,8 +224,10 @@ def test_all_lines_of_the_log_have_its_format(
     served.wait(lambda: sources_of(served.state()))
     served.wait(lambda: "decoded by" in served.errors.read_text())
     assert served.end() == 0
-    lines = [line for line in served.errors.read_text().splitlines() if not line.startswith("backend: ")]
-    assert any("a.avi is decoded by" in json.loads(line)["message"] for line in lines)
+    lines = [json.loads(line) for line in served.errors.read_text().splitlines()]
+    assert any("a.avi is decoded by" in line["message"] for line in lines)
+    assert sum("backend" in line["message"] for line in lines) == 1
+    assert any(line.get("source") and line.get("state") == "live" for line in lines)
 
 
 def test_the_log_says_which_camera_is_not_there_and_why_once(serve: Callable[..., Served], tiny_bundle: Path) -> None:
@@ -242,7 +244,7 @@ def test_a_missing_file_is_reported_and_the_others_are_served(
     serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path
 ) -> None:
     served = serve("lost=nope.mp4", f"a={films['a']}", "--bundle", tiny_bundle)
-    served.wait(lambda: sources_of(served.state())["a"]["counts"]["events"] == 2)
+    served.wait(lambda: sources_of(served.state())["a"]["counts"]["events"] >= 1)
     [line] = [line for line in served.errors.read_text().splitlines() if "lost" in line]
     assert "nope.mp4 does not exist" in line
     assert served.end() == 0
@@ -255,11 +257,17 @@ def test_a_mistake_in_a_file_that_is_read_again_ends_no_service(
     text = f'bundle = "{tiny_bundle}"\n[[source]]\nname = "a"\nuri = "{films["a"]}"\n'
     config.write_text(text)
     served = serve("--config", config)
-    served.wait(lambda: sources_of(served.state())["a"]["counts"]["events"] == 2)
+    served.wait(lambda: sources_of(served.state())["a"]["counts"]["events"] >= 1)
     config.write_text(text.replace("a.avi", "nope.avi"))
     served.process.send_signal(signal.SIGHUP)
     served.wait(lambda: "nope.avi does not exist" in served.errors.read_text())
-    assert sources_of(served.state())["a"]["state"] == "ended"
+    [found] = served.state()["sources"]
+    assert found["state"] == "waiting" and "nope.avi" in found["error"]
+    health = json.loads(served.get("/healthz"))
+    assert health["status"] == "ok" and "nope.avi" in health["waits"]["a"]
+    films["a"].rename(films["a"].with_name("nope.avi"))
+    served.wait(lambda: sources_of(served.state())["a"]["counts"]["events"] >= 1)
+    assert "waits" not in json.loads(served.get("/healthz"))
     assert served.end() == 0
 
 

@@ -68,9 +68,13 @@ class LogLines(logging.Formatter):
 
 
 class JsonLogLines(logging.Formatter):
-    """Formats each record of a log as one JSON object on a line."""
+    """Formats each record of a log as one JSON object on a line. What a line is about has fields of its own."""
+
+    _ABOUT = ("source", "sink", "state", "reason")
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
         message = without_secrets(record.getMessage())
-        return json_text({"time": record.created, "level": record.levelname, "message": message})
+        about = {name: getattr(record, name) for name in self._ABOUT if getattr(record, name, None) is not None}
+        about = {name: without_secrets(str(value)) for name, value in about.items()}
+        return json_text({"time": record.created, "level": record.levelname, "message": message} | about)

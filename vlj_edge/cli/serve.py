@@ -19,7 +19,6 @@ from .options import (
     bundle_option,
     file_type,
     query_option,
-    report_backend,
     verbose_option,
 )
 from .outputs import output_file
@@ -30,8 +29,9 @@ from .serve_settings import ServeSettings, apply_again
 from .sink_options import open_sinks, sink_options, warn_of_missed_events
 
 if TYPE_CHECKING:
+    from vlj_edge.runtime.engines.select import SelectedBackend
     from vlj_edge.runtime.model import Model
-    from vlj_edge.runtime.service.channel import OnReport
+    from vlj_edge.runtime.service.channel_context import OnReport
     from vlj_edge.runtime.service.settings import SourceSettings
     from vlj_edge.runtime.sinks.queue import SinkQueue
 
@@ -90,7 +90,7 @@ def serve(
 ) -> None:
     """Narrate SOURCEs (as NAME=SOURCE, or an address alone) until stopped, and show them on a page.
 
-    Recordings are played in real time. Cameras that are not there yet are waited for. SIGTERM ends it once the text
+    Recordings are played in real time. Cameras and files that are not there yet are waited for. SIGTERM ends it once the text
     being decoded is finished. --start and the options after it apply to the SOURCEs here, not to those of --config.
     """
     from vlj_edge.runtime.model import Model
@@ -105,15 +105,15 @@ def serve(
     with Hangups() as hangups:
         options = settings.options()
         token = read_token(options)
+        _set_up_logging(options.get("log_format", "text"), verbose)
         with Model(Path(options["bundle"]) if "bundle" in options else nano_bundle()) as model:
-            report_backend(model.backend, verbose)
-            _set_up_logging(options.get("log_format", "text"))
             _run(model, settings, options, token, hangups)
 
 
 def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: str | None, hangups: Hangups) -> None:
     """Check everything, then listen, open what gets texts, start the sources, and serve until stopped."""
     from vlj_edge.runtime.service.http.app import Broadcaster, ServerOptions, build_app
+    from vlj_edge.runtime.service.state_log import log_error
     from vlj_edge.runtime.service.station import Station
 
     names = names_and_proxies(options, token)
@@ -129,20 +129,17 @@ def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: 
             keep_trying=True,
             real_time=True,
             on_report=on_report,
-            on_error=partial(logging.error, "%s: %s"),
+            on_error=log_error,
         )
         listening = cleanup.enter_context(listen(host, options.get("port", 8765)))
         station.sinks += _open_sinks(options, cleanup)
         app = build_app(station, broadcaster, ServerOptions(token, *names, **_page_options(model, options)))
-        read_again = partial(settings.sources, model, options)
-        serve_until_stopped(
-            app,
-            host,
-            listening,
-            station,
-            broadcaster,
-            on_ready=lambda: hangups.answer(partial(apply_again, station, read_again)),
-        )
+
+        def ready() -> None:
+            _log_backend(model.backend)
+            hangups.answer(partial(apply_again, station, partial(settings.sources, model, options)))
+
+        serve_until_stopped(app, host, listening, station, broadcaster, ready)
 
 
 def _open_sinks(options: dict[str, Any], cleanup: ExitStack) -> list[SinkQueue]:
@@ -189,8 +186,18 @@ def _page_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _set_up_logging(form: str) -> None:
+def _log_backend(backend: SelectedBackend) -> None:
+    """Log what the models run on, and why; as a warning if that is slower than it could be."""
+    about = f"backend: {backend.description} ({backend.reason})"
+    if backend.warning is None:
+        logging.info(about)
+    else:
+        logging.warning("%s: %s", about, backend.warning, extra={"reason": backend.warning})
+
+
+def _set_up_logging(form: str, verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(lambda record: verbose or not record.name.endswith(".picture_decoder"))
     if form == "json":
         handler.setFormatter(JsonLogLines())
     else:

@@ -92,6 +92,7 @@ def state(server: ServerState) -> APIRouter:
         return State(
             version=vlj_edge.__version__,
             preset=server.station.model.manifest.preset,
+            backend=server.station.model.backend.description,
             uptime=round(monotonic() - server.started, 1),
             memory_megabytes=memory_megabytes(),
             power=PowerReading(watts=power.watts, celsius=power.celsius, source=power.source),
@@ -150,14 +151,20 @@ def health(server: ServerState) -> APIRouter:
     """Return the health route for a supervisor."""
     router = APIRouter()
 
-    @router.get("/healthz", responses={503: {"model": Problem}})
+    @router.get("/healthz", responses={503: {"model": Problem}}, response_model_exclude_none=True)
     def healthy() -> Health:
-        """Whether every source works, or has been read to its end."""
+        """Whether every source works, has been read to its end, or is waited for, as sinks are: no restart would help.
+
+        `waits` says for what and why.
+        """
         for name, channel in server.channels.items():
             problem = channel_problem(channel)
             if problem is not None:
                 raise HTTPException(503, f"{name}: {safe_line(problem)}")
-        return Health(status="ok")
+        waits = {name: each.problem for name, each in server.channels.items()}
+        waits |= {sink.name: sink.problem for sink in server.station.sinks}
+        found = {name: safe_line(problem) for name, problem in waits.items() if problem is not None}
+        return Health(status="ok", waits=found or None)
 
     return router
 

@@ -30,7 +30,7 @@ _COUNTED = {
     "video_seconds": ("video_seconds", "Seconds of video processed."),
 }
 _SINKS = {"delivered": "Narrations that a sink delivered.", "missed": "Narrations that a sink lost."}
-_STATES = ("connecting", "waiting for a key frame", "live", "lost", "ended")
+_STATES = ("connecting", "waiting for a key frame", "live", "lost", "waiting", "ended")
 
 
 def make_registry(server: ServerState) -> CollectorRegistry:

@@ -51,5 +51,5 @@ def channel_problem(channel: Channel) -> str | None:
     if channel.error is not None:
         return channel.error
     if channel.is_stuck():
-        return "frames arrive, but no window is processed: restart vlj-edge"
+        return channel.problem or "frames arrive, but no window is processed: restart vlj-edge"
     return None

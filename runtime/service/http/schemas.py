@@ -80,6 +80,7 @@ class State(BaseModel):
 
     version: str
     preset: str
+    backend: str
     uptime: float
     memory_megabytes: float
     power: PowerReading
@@ -131,6 +132,7 @@ class Embeddings(BaseModel):
 
 
 class Health(BaseModel):
-    """Every source works, or has been read to its end."""
+    """Every source works, has been read to its end, or is waited for; with what is waited for, and why, by its name."""
 
     status: str
+    waits: dict[str, str] | None = None

@@ -48,7 +48,7 @@ class CameraSource(Source):
     Attributes:
         state: "connecting", "waiting for a key frame" (packets arrive, but no picture yet), "live", "lost" or "ended".
         dropped: number of frames that were replaced by newer ones before they were read.
-        failure: why it gives no picture; None while it does, or if the reason is unknown.
+        failure: why it gives no picture; None while it does, or before that is known.
         restarts: number of restarts of the reader process.
 
     Raises:
@@ -110,7 +110,9 @@ class CameraSource(Source):
                     yield self._frame(shared)
                 if self._stop.is_set() or (self._reader is not None and self._reader.finished):
                     break
-                self.failure = self._reader.failure if self._reader is not None else None
+                if self._reader is not None:
+                    silence = "its stream has ended" if self._reader.ended else "it does not answer"
+                    self.failure = self._reader.failure or silence
                 self._close_reader()
                 self._set_state("lost")
                 longest = _LONGEST_PAUSE if failures < _PATIENT_AFTER else _PATIENT_PAUSE

@@ -131,6 +131,11 @@ class ReaderProcess:
                         on_waiting()
         return None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended, or read all there is."""
+        return self._ended
+
     def request(self) -> None:
         """Ask for the next frame."""
         with suppress(OSError, ValueError):  # it has died, or this is closed: next() says so

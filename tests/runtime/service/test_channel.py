@@ -24,7 +24,8 @@ from vlj_edge.bundle import GateSettings
 from vlj_edge.results import Narration, Totals
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service import channel as channels
-from vlj_edge.runtime.service.channel import Channel, ChannelContext
+from vlj_edge.runtime.service.channel import Channel
+from vlj_edge.runtime.service.channel_context import ChannelContext
 from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station
 from vlj_edge.runtime.sinks.base import Event

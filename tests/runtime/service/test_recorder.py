@@ -19,7 +19,7 @@ from vlj_edge.runtime.library import Store, search
 from vlj_edge.runtime.library.index import stat_video
 from vlj_edge.runtime.library.moments import reading_of
 from vlj_edge.runtime.model import Model
-from vlj_edge.runtime.service.channel import ReportedWindow
+from vlj_edge.runtime.service.channel_context import ReportedWindow
 from vlj_edge.runtime.service.recorder import Recorder, Retention
 from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import signal
 import subprocess
@@ -117,6 +118,23 @@ def test_home_assistant_finds_each_source_once(broker: Broker, listener: Listene
     late = Listener(broker, "late")
     wait_for(lambda: late.last(configs[0][0]) == configs[0][1])
     late.stop()
+
+
+@needs_broker
+def test_each_outage_is_one_line_in_the_log_and_its_end_another(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "vlj_edge")
+    queue = SinkQueue("mqtt", Mqtt(f"mqtt://127.0.0.1:{broker.port}/home"), retry=True)
+    wait_for(lambda: len(caplog.records) == 1)
+    broker.kill()
+    wait_for(lambda: queue.problem is not None and "refused" in queue.problem)
+    broker.start()
+    wait_for(lambda: queue.problem is None and len(caplog.records) >= 3)
+    queue.close()
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["INFO", "WARNING", "INFO"]
+    assert all(str(broker.port) in record.getMessage() for record in caplog.records)
 
 
 @needs_broker

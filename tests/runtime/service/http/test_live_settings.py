@@ -163,11 +163,28 @@ def test_health(serve: Serve, cameras: dict[str, Source], make_video: Film, tmp_
     wait_for(lambda: served.station.channels["film"].state == "ended")
     with served.client() as client:
         assert client.get("/healthz").json() == {"status": "ok"}
+    cameras["door"] = door = Camera()
+    waits = serve(SourceSettings("door", "door"), sinks=[SinkQueue("web", _Fails())], token="t")
+    wait_for(lambda: waits.last("door") and waits.station.sinks[0].problem)
+    door.set_state = lambda state: None  # it stays lost
+    waits.station.channels["door"]._set_camera_state("lost")
+    with waits.client() as client:
+        answer = client.get("/healthz")
+        assert answer.status_code == 200, "a restart of the service brings nothing back"
+        assert answer.json() == {"status": "ok", "waits": {"door": "no picture", "web": "nobody is there"}}
     bad = serve(SourceSettings("bad", str(tmp_path / "none.mp4")), token="t")
     wait_for(lambda: bad.station.channels["bad"].error)
     with bad.client() as client:
         answer = client.get("/healthz")
         assert answer.status_code == 503 and answer.json()["error"].startswith("bad: none.mp4")
+
+
+class _Fails:
+    def write(self, event: Event) -> None:
+        raise VljEdgeError("nobody is there")
+
+    def close(self) -> None:
+        pass
 
 
 class _Keeps:

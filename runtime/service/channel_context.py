@@ -1,0 +1,69 @@
+"""What the channels of a station have in common, and what they report to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge.results import WindowReport
+
+from ..embedding.labels import LabelBank
+from ..model import Model, check_settings
+from ..sinks.base import Event
+from .settings import SourceSettings
+
+OnReport: TypeAlias = "Callable[[ReportedWindow], None]"
+OnError: TypeAlias = "Callable[[str, str], None]"
+
+
+@dataclass(frozen=True)
+class ReportedWindow:
+    """What the gates decided about a window of a source.
+
+    Attributes:
+        settings: of the run.
+        clock: unix time at which it was reported.
+        report: its times are from the first frame of the run.
+        offset: seconds from the first frame of the source to that of the run.
+        live: of a camera, not of a recording.
+        image: returns the newest frame, uint8 [height, width, 3] BGR, or None.
+    """
+
+    settings: SourceSettings
+    clock: float
+    report: WindowReport
+    offset: float
+    live: bool
+    image: Callable[[], npt.NDArray[np.uint8] | None]
+
+
+@dataclass(frozen=True)
+class ChannelContext:
+    """What all channels of a station have in common.
+
+    Attributes:
+        label_bank: returns the embeddings of labels.
+        on_event: called with every event, by the channel's thread.
+        on_report: called with every window, by the thread that encodes.
+        on_error: called with the channel's name and one line when it ends because of an error, by the channel's thread.
+        keep_trying: wait for sources that cannot be opened yet.
+        real_time: play recordings at the pace of their times.
+    """
+
+    model: Model
+    label_bank: Callable[[tuple[str, ...]], LabelBank]
+    on_event: Callable[[Event], None]
+    on_report: OnReport
+    on_error: OnError
+    keep_trying: bool
+    real_time: bool = False
+
+    def check(self, settings: SourceSettings) -> None:
+        """Raises VljEdgeError: the model cannot be used with these settings, or gives two labels the same embedding."""
+        check_settings(self.model, settings.query, settings.gates)
+        if settings.labels:
+            self.label_bank(settings.labels)
