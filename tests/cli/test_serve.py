@@ -211,10 +211,28 @@ def test_wrong_calls_are_one_line(
     assert done.returncode == code and named in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_port_that_is_taken_is_one_line(films: dict[str, Path], tiny_bundle: Path) -> None:
+def test_a_port_that_is_taken_is_one_line(films: dict[str, Path], tiny_bundle: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        assert port in error_of(vlj_edge("serve", films["a"], "--bundle", tiny_bundle, "--port", port))
+        port, log = str(taken.getsockname()[1]), tmp_path / "texts.jsonl"
+        arguments = ("--port", port, "--log", log, "--mqtt", f"mqtt://127.0.0.1:{port}/edge")
+        assert port in error_of(vlj_edge("serve", films["a"], "--bundle", tiny_bundle, *arguments))
+        taken.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            taken.accept()
+        assert not log.exists(), "nothing was opened or told before"
+
+
+def test_when_it_says_that_it_is_ready_it_listens_and_its_sources_are_started(
+    serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(120)
+        served = serve(films["a"], "--bundle", tiny_bundle, NOTIFY_SOCKET=str(tmp_path / "notify"))
+        assert systemd.recv(100) == b"READY=1"
+        assert json.loads(served.get("/healthz"))["status"] == "ok", "at once"
+        assert all(source["state"] for source in served.state()["sources"])
+        assert served.end() == 0 and systemd.recv(100) == b"STOPPING=1"
 
 
 def test_all_lines_of_the_log_have_its_format(

@@ -90,8 +90,9 @@ def serve(
 ) -> None:
     """Narrate SOURCEs (as NAME=SOURCE, or an address alone) until stopped, and show them on a page.
 
-    Recordings are played in real time. Cameras and files that are not there yet are waited for. SIGTERM ends it once the text
-    being decoded is finished. --start and the options after it apply to the SOURCEs here, not to those of --config.
+    Recordings are played in real time. Cameras and files that are not there yet are waited for. SIGTERM ends it once
+    the text being decoded is finished. --start and the options after it apply to the SOURCEs here, not to those of
+    --config.
     """
     from vlj_edge.runtime.model import Model
 

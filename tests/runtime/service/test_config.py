@@ -175,7 +175,9 @@ def test_settings_are_saved_and_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_systemd_is_notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
+def test_systemd_is_notified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, abstract: bool
+) -> None:
     address = f"@vlj-edge-{os.getpid()}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind("\0" + address[1:] if abstract else address)
@@ -196,8 +198,11 @@ def test_systemd_is_notified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ab
                 systemd.recv(100)
         stop.set()
         thread.join(120)
+    notify("READY=1")
     monkeypatch.delenv("NOTIFY_SOCKET")
     notify("READY=1")
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "READY=1" in line and "NOTIFY_SOCKET" in line, "nobody listened there any more"
 
 
 def test_a_source_is_turned(tmp_path: Path) -> None:
