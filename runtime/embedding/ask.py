@@ -4,19 +4,65 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-
-import numpy as np
+from functools import partial
 
 from vlj_edge.errors import SourceBrokeOff, VljEdgeError
-from vlj_edge.results import Answer
+from vlj_edge.results import Answer, WindowAnswers
 
 from ..model import Model
 from ..video.arrays import AnySource
-from .classify import mean_direction, ranking
+from .classify import ranking
 from .labels import LabelBank, make_bank, refuse_string
+from .running_mean import ChangeDetector, RunningMean, Span, Vectors
 
 _NO_EVIDENCE = {"yes", "no", "true", "false", "maybe", "yes it is", "no it is not"}  # describe nothing that is seen
 _REMEDY = 'name answers that say what is seen, --choices "the drawer is open,the drawer is closed"'
+
+
+class Questions:
+    """Questions about a source, answered while its windows come.
+
+    Args:
+        choices, errors: as for answer_questions().
+        hold: windows in a row in which another choice must be nearest before an answer has changed.
+        every: seconds after which an answer is given even if it has not changed.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        questions: Sequence[str],
+        choices: Sequence[Sequence[str]] | None,
+        hold: int = 2,
+        every: float = float("inf"),
+    ) -> None:
+        refuse_string(questions, "questions")
+        choices = _checked(model, questions, choices)
+        if len(choices) != len(questions):
+            raise VljEdgeError(f"{len(questions)} questions have {len(choices)} lists of choices: give each its own")
+        self._questions, self._banks = list(questions), _banks(model, choices)
+        self._temperature = model.manifest.labels.temperature
+        self._whole = RunningMean()
+        self._changes = [ChangeDetector(partial(_nearest, bank), hold, every) for bank in self._banks]
+
+    def add(self, item: WindowAnswers) -> list[Answer]:
+        """Add the next window, of Model.ask() with the same questions. Return the answers that have changed."""
+        self._whole.add(item.window, item.embeddings)
+        spans = [
+            change.add(item.window, embedding) for change, embedding in zip(self._changes, item.embeddings, strict=True)
+        ]
+        return [self._answer(number, span) for number, span in enumerate(spans) if span is not None]
+
+    def answers(self) -> list[Answer]:
+        """Return the answer to each question about all windows so far; none if there was no window."""
+        whole = self._whole.span()
+        if whole is None:
+            return []
+        return [self._answer(n, Span(mean, whole.start, whole.end)) for n, mean in enumerate(whole.mean)]
+
+    def _answer(self, number: int, span: Span) -> Answer:
+        guesses, _ = ranking(span.mean, self._banks[number], self._temperature)
+        return Answer(self._questions[number], guesses[0].label, guesses, span.start, span.end)
 
 
 def answer_questions(
@@ -32,32 +78,20 @@ def answer_questions(
             seen; two choices are the same to the text encoder; or the source or the bundle cannot be used.
         SourceBrokeOff: the source ended too early; `found` has the answers about the part that was read.
     """
-    refuse_string(questions, "questions")
-    choices = _checked(model, questions, choices)
-    if len(choices) != len(questions):
-        raise VljEdgeError(f"{len(questions)} questions have {len(choices)} lists of choices: give each its own")
-    banks = _banks(model, choices)
-    total, count = np.zeros((len(questions), model.manifest.embedding), np.float64), 0
-    start = end = 0.0
+    asked = Questions(model, questions, choices)
     broken: SourceBrokeOff | None = None
     with model.ask(source, questions) as windows:
         try:
             for window in windows:
-                total += window.embeddings
-                start = start if count else window.window.start
-                count, end = count + 1, window.window.end
+                asked.add(window)
         except SourceBrokeOff as error:
             broken = error
-    if not count:
-        raise broken or VljEdgeError("the source has no window to look at: give a longer video")
-    temperature = model.manifest.labels.temperature
-    answers = [
-        _answer(question, mean, bank, temperature, start, end)
-        for question, mean, bank in zip(questions, mean_direction(total), banks, strict=True)
-    ]
+    answers = asked.answers()
     if broken is not None:
         broken.found = answers
         raise broken
+    if not answers:
+        raise VljEdgeError("the source has no window to look at: give a longer video")
     return answers
 
 
@@ -86,6 +120,5 @@ def _banks(model: Model, choices: Sequence[Sequence[str]]) -> list[LabelBank]:
     return [made[tuple(each)] for each in choices]
 
 
-def _answer(question: str, mean: np.ndarray, bank: LabelBank, temperature: float, start: float, end: float) -> Answer:
-    guesses, _ = ranking(mean, bank, temperature)
-    return Answer(question, guesses[0].label, guesses, start, end)
+def _nearest(bank: LabelBank, embedding: Vectors) -> int:
+    return int((bank.embeddings @ embedding).argmax())

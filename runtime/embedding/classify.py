@@ -12,6 +12,7 @@ from vlj_edge.errors import SourceBrokeOff, VljEdgeError
 from vlj_edge.results import Classification, Guess, WindowEmbedding
 
 from .labels import LabelBank
+from .running_mean import ChangeDetector, RunningMean, Span, Vectors
 
 
 def classify(
@@ -28,18 +29,17 @@ def classify(
         VljEdgeError: there is no window.
         SourceBrokeOff: the source ended too early; `found` has the Classification of the part that was read.
     """
-    total, start, end = np.zeros(bank.embeddings.shape[1], np.float64), None, 0.0
+    whole = RunningMean()
     broken: SourceBrokeOff | None = None
     try:
         for item in items:
-            total += item.embedding
-            start = item.window.start if start is None else start
-            end = item.window.end
+            whole.add(item.window, item.embedding)
     except SourceBrokeOff as error:
         broken = error
-    if start is None:
+    span = whole.span()
+    if span is None:
         raise broken or VljEdgeError("the source has no window to look at: give a longer video")
-    answer = _ranked(mean_direction(total), bank, settings, top, start, end)
+    answer = classified(span, bank, settings, top)
     if broken is not None:
         broken.found = [answer]
         raise broken
@@ -47,30 +47,32 @@ def classify(
 
 
 def watch(
-    items: Iterable[WindowEmbedding], bank: LabelBank, settings: bundle.LabelSettings, top: int = 5, hold: int = 2
+    items: Iterable[WindowEmbedding],
+    bank: LabelBank,
+    settings: bundle.LabelSettings,
+    top: int = 5,
+    hold: int = 2,
+    every: float = float("inf"),
 ) -> Iterator[Classification]:
     """Yield a classification whenever the answer changes, that is, once another label, or none, has been nearest for
     `hold` windows in a row.
 
     A classification starts with the first of those windows, ends with the last, and is valid until the next one.
+
+    Args:
+        every: seconds after which there is a classification even if the answer has not changed.
     """
-    current: str | None = ""  # no label is empty
-    leading: str | None = ""
-    run: list[WindowEmbedding] = []
+    changes = ChangeDetector(lambda embedding: _label(embedding, bank, settings), hold, every)
     for item in items:
-        label = _ranked(item.embedding, bank, settings, 1, 0, 0).label
-        run = [*run, item] if run and label == leading else [item]
-        leading = label
-        if label != current and len(run) >= hold:
-            mean = mean_direction(np.sum([each.embedding for each in run], axis=0))
-            current = label
-            yield _ranked(mean, bank, settings, top, run[0].window.start, item.window.end)
+        span = changes.add(item.window, item.embedding)
+        if span is not None:
+            yield classified(span, bank, settings, top)
 
 
-def mean_direction(total: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Return the mean of embeddings, given their sum, scaled to unit length along the last axis, as float32: only then
-    is its product with another embedding a cosine. Embeddings that cancel out give 0."""
-    return np.asarray(total / np.maximum(np.linalg.norm(total, axis=-1, keepdims=True), 1e-6), np.float32)
+def classified(span: Span, bank: LabelBank, settings: bundle.LabelSettings, top: int = 5) -> Classification:
+    """Return the classification of windows by their mean embedding. Arguments as for classify()."""
+    guesses, none_score = ranking(span.mean, bank, settings.temperature, settings.none_below)
+    return Classification(span.start, span.end, _label(span.mean, bank, settings), guesses[:top], none_score)
 
 
 def probabilities(cosines: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float32]:
@@ -82,7 +84,7 @@ def probabilities(cosines: npt.NDArray[np.float32], temperature: float) -> npt.N
 
 
 def ranking(
-    embedding: npt.NDArray[np.float32], bank: LabelBank, temperature: float, none_below: float = -1.0
+    embedding: Vectors, bank: LabelBank, temperature: float, none_below: float = -1.0
 ) -> tuple[tuple[Guess, ...], float]:
     """Return all labels with their scores, nearest first, and the score of none of them.
 
@@ -98,14 +100,7 @@ def ranking(
     return tuple(Guess(bank.labels[i], float(scores[i]), float(cosines[i])) for i in order), float(none_score)
 
 
-def _ranked(
-    embedding: npt.NDArray[np.float32],
-    bank: LabelBank,
-    settings: bundle.LabelSettings,
-    top: int,
-    start: float,
-    end: float,
-) -> Classification:
-    guesses, none_score = ranking(embedding, bank, settings.temperature, settings.none_below)
-    label = guesses[0].label if guesses[0].similarity >= settings.none_below else None
-    return Classification(start, end, label, guesses[:top], none_score)
+def _label(embedding: Vectors, bank: LabelBank, settings: bundle.LabelSettings) -> str | None:
+    cosines = bank.embeddings @ embedding
+    nearest = int(cosines.argmax())
+    return bank.labels[nearest] if cosines[nearest] >= settings.none_below else None

@@ -6,13 +6,16 @@ import json
 import re
 import signal
 import subprocess
+import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 
 from tests.cli.command import after_backend_warning, error_of, run_here, start, vlj_edge
-from tests.runtime.tiny_bundle import RED
+from tests.runtime.tiny_bundle import BLUE, RED
 
 
 def test_classify_names_the_nearest_labels(video: Path, tiny_bundle: Path) -> None:
@@ -74,6 +77,71 @@ def test_a_source_without_end_is_classified_until_interrupted(tiny_bundle: Path)
         running.kill()
     assert (running.returncode, after_backend_warning(errors).strip()) == (130, "")
     assert sorted(line.split()[1] for line in said.splitlines()) == ["blue", "red"]
+
+
+class Camera(threading.Thread):
+    """Writes raw pictures of one colour to a stdin until it is stopped, as a camera does."""
+
+    def __init__(self, stdin: IO[str]) -> None:
+        super().__init__()
+        self.colour, self._stdin, self._stopping = RED, stdin, threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        with suppress(OSError, ValueError):  # its reader is gone, and the pipe closed
+            while not self._stopping.wait(0.02):
+                self._stdin.buffer.write(np.full((48, 64, 3), self.colour, np.uint8).tobytes())  # type: ignore[attr-defined]
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join()
+
+
+@pytest.mark.signals
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("classify", "--labels", "red,blue"), ["blue", "red"]),
+        (("classify", "--labels", "red,blue", "--json"), ["red"]),
+        (("ask", "--choices", "red,blue"), ["blue", "red"]),
+    ],
+    ids=" ".join,
+)
+def test_a_camera_is_answered_while_it_runs(command: tuple[str, ...], words: list[str], tiny_bundle: Path) -> None:
+    question = ("describe",) if command[0] == "ask" else ()
+    source = "pipe:size=64x48,rate=4,format=bgr24,live=1"
+    running = start(*command, "--bundle", tiny_bundle, "--", source, *question, stdin=subprocess.PIPE)
+    assert running.stdin is not None and running.stdout is not None
+    camera = Camera(running.stdin)
+    try:
+        assert "red" in running.stdout.readline()
+        camera.colour = BLUE
+        assert "blue" in running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        said, errors = running.communicate(timeout=60)
+    finally:
+        camera.stop()
+        running.kill()
+    assert (running.returncode, after_backend_warning(errors).strip()) == (130, "")
+    if "--json" in command:
+        *_, whole = [json.loads(line) for line in said.splitlines()]
+        assert whole["start"] == 0 and whole["end"] > 1.5 and whole["label"] in ("red", "blue")
+    else:
+        assert sorted(line.split()[1] for line in said.splitlines()[-2:]) == words
+
+
+@pytest.mark.parametrize(
+    "command", [("classify", "--labels", "red,blue"), ("ask", "--choices", "red,blue")], ids=" ".join
+)
+def test_what_could_be_read_is_answered(command: tuple[str, ...], tiny_bundle: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes((Path(__file__).parents[2] / "examples" / "media" / "demo.mp4").read_bytes()[:150_000])
+    question = ("describe",) if command[0] == "ask" else ()
+    for form in ((), ("--json",)):
+        done = run_here(command[0], cut, *question, *command[1:], "--bundle", tiny_bundle, *form)
+        assert "cut.mp4 breaks off" in error_of(done)
+        assert len(done.stdout.splitlines()) == (1 if form else 2)
+    assert 0 < json.loads(done.stdout)["end"] < 30
 
 
 def test_ask_answers_each_question(video: Path, tiny_bundle: Path) -> None:

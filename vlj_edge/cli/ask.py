@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import without_credentials
+from ..errors import VljEdgeError, without_credentials
 from ..json_text import json_text
-from .options import SOURCE, EngineOptions, bundle_option, engine_options, json_lines_option, load_model
+from .options import REPEAT_AFTER, SOURCE, EngineOptions, bundle_option, engine_options, json_lines_option, load_model
 from .part_options import PartOptions, part_options
+from .progress import progress
 from .say import say
+
+if TYPE_CHECKING:
+    from ..results import Answer
 
 
 @click.command(short_help="Answer questions about a video by choosing among given answers.", epilog=SOURCE)
@@ -40,12 +46,13 @@ def ask(
 
     Choices say what is seen: "the drawer is open,the drawer is closed". Yes and no cannot be compared with a video.
 
-    The video is encoded once for all questions. A camera needs --duration.
+    The video is encoded once for all questions. Of a camera, an answer is printed whenever it changes and once a
+    minute, and those for all of it on Ctrl-C or after --duration.
     """
-    from vlj_edge.runtime.embedding.ask import answer_questions
+    from vlj_edge.runtime.embedding.ask import Questions
 
     from ..text_list import read_texts
-    from .interrupts import until_broken
+    from .interrupts import finishing, interrupts_deferred
 
     if len(choices) > 1 and len(choices) != len(questions):
         raise click.UsageError(f"{len(questions)} questions and {len(choices)} --choices: give one, or one for each")
@@ -56,12 +63,49 @@ def ask(
         load_model(bundle, engine_options) as model,
         part.open(source, model.manifest.clip) as opened,
     ):
-        for answer in until_broken(lambda: answer_questions(model, opened, questions, lists or None)):
-            if as_json:
-                fields = {"source": without_credentials(source), "clock": time.time()} | answer.as_dict()
-                say(json_text(fields))
-            elif len(questions) == 1:
+        asked = Questions(model, questions, lists or None, every=REPEAT_AFTER)
+        lines = _Lines(without_credentials(source), len(questions) > 1, as_json)
+        with (
+            model.ask(opened, questions) as windows,
+            progress(windows, opened),
+            finishing(lambda: lines.print_all(asked.answers())),
+        ):
+            for window in windows:
+                changed = asked.add(window)
+                if windows.live:
+                    with interrupts_deferred():
+                        lines.print_changes(changed)
+        if not asked.answers():
+            raise VljEdgeError(f"{without_credentials(source)} has no window to look at: give a longer video")
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """How answers are printed: the source's name, whether there are several questions, and --json."""
+
+    source: str
+    several: bool
+    as_json: bool
+
+    def print_all(self, answers: list[Answer]) -> None:
+        """Print the answers about the whole source."""
+        for answer in answers:
+            if self.as_json or self.several:
+                say(self._json(answer) if self.as_json else _in_one_line(answer, True))
+            else:
                 for guess in answer.guesses:
                     say(f"{guess.score:.2f}  {guess.label}")
-            else:
-                say(f"{answer.question}  {answer.choice}  ({answer.guesses[0].score:.2f})")
+
+    def print_changes(self, answers: list[Answer]) -> None:
+        """Print answers that have changed, each with its time."""
+        for answer in answers:
+            line = f"{(answer.start + answer.end) / 2:6.1f} s  {_in_one_line(answer, self.several)}"
+            say(self._json(answer) if self.as_json else line)
+
+    def _json(self, answer: Answer) -> str:
+        return json_text({"source": self.source, "clock": time.time()} | answer.as_dict())
+
+
+def _in_one_line(answer: Answer, with_question: bool) -> str:
+    question = f"{answer.question}  " if with_question else ""
+    return f"{question}{answer.choice}  ({answer.guesses[0].score:.2f})"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import without_credentials
+from ..errors import VljEdgeError, without_credentials
 from ..json_text import json_text
 from .batch import each_video, stands_for_videos, videos_of
 from .options import (
+    REPEAT_AFTER,
     SOURCE,
     EngineOptions,
     NumberRange,
@@ -77,8 +79,8 @@ def classify(
 ) -> None:
     """Rank labels by how well they describe SOURCE: one answer for all of it, or with --stream one at every change.
 
-    For a camera, the answer is printed on Ctrl-C. If several things happen in a video, its average resembles none of
-    them: use --stream.
+    Of a camera, the answer is printed whenever it changes and once a minute, and that for all of it on Ctrl-C or after
+    --duration. If several things happen in a video, its average resembles none of them: use --stream.
 
     The number beside a label is its probability. 'none of these' counts like one more label, whose cosine ('similarity'
     in --json) is --none-below: it is the answer if all labels have a lower one. The numbers add up to 1.
@@ -130,20 +132,33 @@ class _Job:
                 yield run
 
     def print_answer(self, uri: str) -> None:
-        """Print one answer for a whole source, or for the part until Ctrl-C."""
-        from vlj_edge.runtime.embedding.classify import classify
+        """Print one answer for a whole source, or for the part until Ctrl-C; for a live source also each change.
 
-        from .interrupts import until_broken, until_interrupted, was_interrupted
+        Raises:
+            VljEdgeError: no window was seen.
+        """
+        from vlj_edge.runtime.embedding.classify import classified
+        from vlj_edge.runtime.embedding.running_mean import RunningMean
 
-        with self._embeddings(uri) as items:
-            found = until_broken(lambda: [classify(until_interrupted(items), self.bank, self.settings, self.top)])
-            for answer in found:
-                shown = without_credentials(uri)
+        from .interrupts import finishing
+
+        whole, shown = RunningMean(), without_credentials(uri)
+
+        def print_whole() -> None:
+            span = whole.span()
+            if span is not None:
+                answer = classified(span, self.bank, self.settings, self.top)
                 lines = [self._json(shown, answer)] if self.as_json else _answer(answer, self.settings.none_below)
                 for line in lines:
                     say(line)
-        if was_interrupted():
-            raise KeyboardInterrupt
+
+        with self._embeddings(uri) as run, finishing(print_whole):
+            if run.live:
+                self._print_each(shown, whole.of(run), REPEAT_AFTER)
+            else:
+                deque(whole.of(run), maxlen=0)
+        if not whole.count:
+            raise VljEdgeError(f"{shown} has no window to look at: give a longer video")
 
     def print_changes(self, uri: str) -> None:
         """Print an answer whenever it changes.
@@ -151,19 +166,23 @@ class _Job:
         Raises:
             VljEdgeError: there was none.
         """
+        with self._embeddings(uri) as run:
+            printed = self._print_each(without_credentials(uri), run, REPEAT_AFTER if run.live else float("inf"))
+        if not printed:
+            raise VljEdgeError(f"{without_credentials(uri)} shows no label for two windows: leave --stream out")
+
+    def _print_each(self, shown: str, items: Iterable[WindowEmbedding], every: float) -> int:
+        """Print an answer whenever it changes, and after `every` seconds; return how many."""
         from vlj_edge.runtime.embedding.classify import watch
 
-        from ..errors import VljEdgeError
         from .interrupts import interrupts_deferred
 
         printed = 0
-        with self._embeddings(uri) as items:
-            for answer in watch(items, self.bank, self.settings, self.top):
-                with interrupts_deferred():
-                    say(self._json(without_credentials(uri), answer) if self.as_json else _change(answer))
-                printed += 1
-        if not printed:
-            raise VljEdgeError(f"{without_credentials(uri)} shows no label for two windows: leave --stream out")
+        for answer in watch(items, self.bank, self.settings, self.top, every=every):
+            with interrupts_deferred():
+                say(self._json(shown, answer) if self.as_json else _change(answer))
+            printed += 1
+        return printed
 
     def print_line(self, video: Path) -> None:
         """Print the answer for one of several videos, with its path."""

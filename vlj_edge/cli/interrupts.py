@@ -13,11 +13,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
-from ..errors import SourceBrokeOff
+from ..errors import SourceBrokeOff, VljEdgeError
 
 Item = TypeVar("Item")
 
@@ -59,10 +59,17 @@ def interrupts_deferred() -> Iterator[None]:
             raise KeyboardInterrupt
 
 
-def until_interrupted(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield items until they end or a signal comes, so that results so far can be printed."""
-    with suppress(KeyboardInterrupt):
-        yield from items
+@contextmanager
+def finishing(finish: Callable[[], None]) -> Iterator[None]:
+    """Call finish() after the block, also after Ctrl-C or an error that ends a source too early: what was found until
+    then is printed before the command fails."""
+    try:
+        yield
+    except (KeyboardInterrupt, VljEdgeError):
+        with interrupts_deferred():
+            finish()
+        raise
+    finish()
 
 
 def until_broken(find: Callable[[], Iterable[Item]]) -> Iterator[Item]:

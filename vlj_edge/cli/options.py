@@ -30,6 +30,7 @@ class NumberRange(click.FloatRange):
         return number
 
 
+REPEAT_AFTER = 60.0  # seconds after which an answer about a camera is printed even if it has not changed
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _BACKENDS = "onnxruntime, openvino or tensorrt; the fastest that works here if not given."
 

@@ -19,8 +19,8 @@ from tests.runtime import tiny_bundle as by_hand
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from vlj_edge import VljEdgeError, bundle
 from vlj_edge.bundle.embedding_space import embedding_space
-from vlj_edge.results import Window, WindowEmbedding
-from vlj_edge.runtime.embedding.ask import answer_questions
+from vlj_edge.results import Window, WindowAnswers, WindowEmbedding
+from vlj_edge.runtime.embedding.ask import Questions, answer_questions
 from vlj_edge.runtime.embedding.classify import classify, probabilities, watch
 from vlj_edge.runtime.embedding.labels import LabelBank, load_bank, make_bank, read_labels, save_bank
 from vlj_edge.runtime.model import Model
@@ -247,6 +247,22 @@ def test_questions_are_answered_by_the_nearest_choice(
     assert [len(answer.guesses) for answer in answers] == [2, 3, 2]
     assert len(encoded) == 1, "a still picture under three questions"
     assert answers[0].end == pytest.approx(3, abs=0.6) and json.dumps(answers[0].as_dict())
+
+
+def test_an_answer_is_given_when_it_has_changed(model: Model) -> None:
+    asked = Questions(model, ["describe", "what colour is it"], [["red", "blue"], ["green", "red", "blue"]])
+    assert asked.answers() == []
+    changed = []
+    for item in items([RED, RED, RED, BLUE, RED, BLUE, BLUE, BLUE]):
+        changed.append(asked.add(WindowAnswers(item.window, np.stack([item.embedding] * 2), True)))
+    assert [[answer.choice for answer in each] for each in changed] == [[], ["red"] * 2, *[[]] * 4, ["blue"] * 2, []]
+    assert (changed[6][0].start, changed[6][0].end) == (2.5, 4.0)
+    whole = asked.answers()
+    assert [(each.question, each.start, each.end) for each in whole] == [
+        ("describe", 0.0, 4.5),
+        ("what colour is it", 0.0, 4.5),
+    ]
+    assert sum(guess.score for guess in whole[1].guesses) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
