@@ -7,6 +7,7 @@ a change. What is left is judged cell by cell against what that cell usually doe
 
 from __future__ import annotations
 
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +34,8 @@ class Difference(NamedTuple):
 
     Attributes:
         cells: float32 [side, side], absolute difference of each cell.
-        tolerance: float32 [side, side], what the compensation itself may have left there.
+        tolerance: float32 [side, side], what the compensation itself may have left there; infinite at the edge of a
+            picture that is shifted, where something else has come into it.
         shift: cells to the right and down.
     """
 
@@ -69,9 +71,18 @@ class PictureNoise:
         self.median *= np.where(difference.cells > self.median, 1 + pace, 1 - pace).astype(np.float32)
         np.clip(self.median, _LEAST, _MOST, out=self.median)
 
-    def changed(self, difference: Difference, least: float, times: float) -> int:
-        """Return the number of cells that differ by more than `least` and by more than `times` their noise."""
-        return int((difference.cells > np.maximum(times * self.median, least) + difference.tolerance).sum())
+    def changed(self, difference: Difference, least: float, times: float, but_restless: bool = False) -> int:
+        """Return the number of cells that differ by more than `least` and by more than `times` their noise; if some
+        cells cannot tell, that of the whole picture, at the same share.
+
+        Args:
+            but_restless: without those that always move, whose noise says nothing about pictures that are further apart
+                than neighbours.
+        """
+        differ = difference.cells > np.maximum(times * self.median, least) + difference.tolerance
+        if but_restless:
+            differ &= self.median <= _ALWAYS_MOVES
+        return ceil(differ.mean(where=np.isfinite(difference.tolerance)) * differ.size)
 
     def restless(self) -> float:
         """Return the share of the picture, 0..1, that always moves."""
@@ -109,7 +120,8 @@ def difference(now: Cells, before: Cells, enough: float = 0.0, shaking: float | 
     middle: Cells = (first + second) * np.float32(0.5)
     if not _explains(first - second, plain, middle):
         return unshifted
-    tolerance = np.float32(shaking * length) * _contrast(middle)
+    tolerance = np.full_like(middle, np.inf)
+    tolerance[1:-1, 1:-1] = np.float32(shaking * length) * _contrast(middle)[1:-1, 1:-1]
     return Difference(np.abs(first - second), tolerance, shift)
 
 

@@ -18,6 +18,7 @@ from .checks import Checks
 from .picture_noise import Cells, PictureNoise, difference, smoothed
 
 _FARTHEST = 1.5  # cells that the picture may wander within a clip, before its shifts are a movement of the camera
+_CUT = 0.1  # share of the picture that a cut changes, at least
 _RESTLESS = 0.4  # share of the picture that may always move; more of it is no background
 
 
@@ -28,6 +29,7 @@ class _Judged:
     frame: SampledFrame
     cells: Cells
     moved: bool = False
+    cut: bool = False
     shift: tuple[float, float] = (0.0, 0.0)
 
 
@@ -90,6 +92,7 @@ class RestDetector:
             and check("pictures", pictures, ">=", 2)
             and check("wander", self._wandered(), "<=", _FARTHEST)
             and check("restless", self.noise.restless(), "<=", _RESTLESS)
+            and check("crept", self._crept(*self._still(number, middle, before, after)), "<", cells_of(self._settings))
         )
 
     def _judge(self, distinct: Sequence[SampledFrame]) -> list[_Judged]:
@@ -111,6 +114,7 @@ class RestDetector:
         found = difference(judged.cells, before.cells, settings.changed, shaking)
         moved, least = self.noise.changed(found, settings.changed, settings.times_noise), cells_of(settings)
         judged.moved = self._check("cells", moved, ">=", least)
+        judged.cut = moved >= _CUT * found.cells.size
         judged.shift = found.shift
         self.noise.learn(found)
 
@@ -121,6 +125,26 @@ class RestDetector:
         found = np.zeros(len(number) - 1, np.bool_)
         found[np.flatnonzero(np.diff(number))] = moved
         return found
+
+    def _still(self, number: npt.NDArray[np.int_], middle: int, before: int, after: int) -> tuple[int, int]:
+        """Return the first and last of the distinct frames around the middle between which there is no cut."""
+        alone = sum(judged.moved for judged in self._latest) == 1  # the only change is a cut, however small
+        cut = [judged.cut or (judged.moved and alone) for judged in self._latest]
+        first, last = int(number[middle]), int(number[middle + 1])
+        if first != last and cut[last]:  # in the very middle
+            return last, last
+        while first > number[middle - before + 1] and not cut[first]:
+            first -= 1
+        while last < number[middle + after] and not cut[last + 1]:
+            last += 1
+        return first, last
+
+    def _crept(self, first: int, last: int) -> int:
+        """Return the cells that differ between two frames of the latest clip: a slow movement shows in none of its
+        steps."""
+        settings, shaking = self._settings, self._settings.shaking if self.noise.may_shake else None
+        found = difference(self._latest[last].cells, self._latest[first].cells, settings.changed, shaking)
+        return self.noise.changed(found, settings.changed, settings.times_noise, but_restless=True)
 
     def _wandered(self) -> float:
         """Return the cells that the picture moved by within the clip."""

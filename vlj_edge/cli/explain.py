@@ -19,6 +19,7 @@ _VALUES = {
     "pictures": "{} pictures",
     "wander": "wandered {} cells",
     "restless": "always moving {}",
+    "crept": "{} cells differ over the stretch",
     "changed": "light {}",
     "least_hold": "{} s since the text",
     "look_every": "{} s since the look",
