@@ -214,6 +214,7 @@ def _atomic_directory(out: Path, overwrite: bool) -> Iterator[Path]:
 def _receipt(weights: Weights, request: ExportRequest) -> dict[str, Any]:
     return {
         "weights": {path.name: seal(path).sha256 for path in weights.files},
+        "repositories": [repository.receipt() for repository in request.repositories],
         "random_weights": request.sources.random,  # seed of parts without weights, which show size and speed only
         "command": request.command,
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),

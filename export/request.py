@@ -16,6 +16,7 @@ from vlj_edge.outputs import refuse_replacing
 from vlj_edge.presets import Preset
 from vlj_edge.targets import Target
 
+from .hub import Repository
 from .precisions import FLAVOURS, PRECISIONS, check_flavour, select_precision
 from .weights.locations import WeightSources, check_sources
 
@@ -52,6 +53,7 @@ class ExportRequest:
         target: the target whose gate settings replace those calibrated with the weights.
         overwrite: replace a bundle that exists at `out`.
         command: the command line, for the receipt.
+        repositories: the public repositories that weights were fetched from, for the receipt.
     """
 
     sources: WeightSources
@@ -64,6 +66,7 @@ class ExportRequest:
     target: Target | None = None
     overwrite: bool = False
     command: str = ""
+    repositories: Sequence[Repository] = ()
 
     @property
     def int8_engines(self) -> list[str]:
@@ -97,6 +100,15 @@ def check_request(request: ExportRequest) -> None:
         raise VljEdgeError(
             f"the text encoder {request.preset.text.backbone} needs its weights: name its directory with --text-encoder"
         )
+    check_packages()
+
+
+def check_packages() -> None:
+    """Check that everything an export imports is installed, without importing it.
+
+    Raises:
+        VljEdgeError: a package is not.
+    """
     for package, extra in _PACKAGES:
         _check_installed(package, extra)
 

@@ -70,7 +70,10 @@ def _refusal(error: Any, name: Name, endpoint: str, has_token: bool) -> str:
             if has_token
             else f"check the name; if {name.page} asks for a licence, accept it there, then {_SIGN_IN}"
         )
-        return f"there is no repository {name.repository}{where}, or it is private or gated (HTTP {status}): {remedy}"
+        return (
+            f"there is no repository {name.repository}{where} and no such path here, or it is private or gated (HTTP"
+            f" {status}): {remedy}"
+        )
     if status == 429:
         return f"{host_of(endpoint)} wants fewer requests (HTTP 429): wait some minutes, or {_SIGN_IN}"
     return f"{host_of(endpoint)} answers for {name} with HTTP {status}: try again later, or look at {name.page}"

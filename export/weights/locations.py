@@ -118,8 +118,8 @@ def _check_weights_directory(directory: Path) -> None:
     if not directory.is_dir():
         state = "is neither a directory nor a .pt file" if directory.exists() else "does not exist"
         raise VljEdgeError(
-            f"{directory} {state}: name a directory that examples/train_nano/train.py wrote, or the best.pt of"
-            " open-vljepa"
+            f"{directory} {state}: name a directory that examples/train_nano/train.py wrote, the best.pt of"
+            " open-vljepa, or a public model as OWNER/NAME (vlj-edge models lists some)"
         )
     for name in (MODEL_FILE, QUERY_TOKENIZER, DECODER_TOKENIZER):
         if not (directory / name).is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,12 @@ import click
 from ..errors import VljEdgeError, printable, without_credentials
 from .outputs import OutputPath
 from .part_options import PartOptions, part_options_but_decoder
-from .say import stderr_console, stdout_console
+from .public_weights import with_public_weights
+from .say import say, stderr_console, stdout_console
 
 if TYPE_CHECKING:
     from vlj_edge.export.bundle import Exported
+    from vlj_edge.export.hub import Repository
     from vlj_edge.export.request import ExportRequest
     from vlj_edge.export.weights.locations import WeightSources
 
@@ -58,18 +61,19 @@ class _Arguments:
     skip_parity: bool
     out: Path | None
     overwrite: bool
+    repositories: Sequence[Repository] = ()
 
 
 @click.command(short_help="Make a bundle from weights: ONNX engines, compared with torch.", epilog=_EPILOG)
-@click.argument("weights", required=False, type=_FILE)
+@click.argument("weights", required=False)
 @click.option("--preset", "preset_name", default="nano", show_default=True, help="The model's dimensions.")
 @click.option("--encoder", help="Vision encoder in place of the preset's: vjepa2-vitl, vjepa2.1-vitb or vjepa2.1-vitl.")
 @click.option("--frames", type=int, help="Frames of a clip, in place of the preset's.")
 @click.option("--size", type=int, help="Side of the encoder's input, pixels, in place of the preset's.")
-@click.option("--vision-encoder", type=_FILE, help="V-JEPA 2: transformers directory, or Meta's .pt (2 and 2.1).")
-@click.option("--predictor", type=_FILE, help="Llama-3.2-1B: transformers directory, for tokenizer and layers.")
-@click.option("--text-encoder", type=_FILE, help="EmbeddingGemma-300M: transformers directory.")
-@click.option("--decoder", type=_FILE, help="SmolLM2 with prefix.safetensors: transformers directory or GGUF.")
+@click.option("--vision-encoder", help="V-JEPA 2: transformers directory, OWNER/NAME, or Meta's .pt (2 and 2.1).")
+@click.option("--predictor", help="Llama-3.2-1B: transformers directory or OWNER/NAME, for tokenizer and layers.")
+@click.option("--text-encoder", help="EmbeddingGemma-300M: transformers directory or OWNER/NAME.")
+@click.option("--decoder", help="SmolLM2 with prefix.safetensors: transformers directory or GGUF.")
 @click.option(
     "--captions", type=_FILE, help="Text file, one caption a line: texts are the nearest of them; no language model."
 )
@@ -108,13 +112,14 @@ class _Arguments:
 def export(**options: Any) -> None:
     """Export WEIGHTS as ONNX engines, compare each with torch, and seal them as a bundle.
 
-    WEIGHTS is a directory that examples/train_nano wrote, or the best.pt of open-vljepa; without it, the trained
-    weights of nano are exported. --vision-encoder, --predictor, --text-encoder and --decoder replace or add parts.
+    WEIGHTS is a public model, OWNER/NAME[@REVISION], which is downloaded (vlj-edge models lists some); a directory that
+    examples/train_nano wrote; or the best.pt of open-vljepa. Without it, the trained weights of nano are exported.
+    --vision-encoder, --predictor, --text-encoder and --decoder replace or add parts.
     """
 
     from ..targets import target
 
-    arguments = _Arguments(**options)
+    arguments = _Arguments(**with_public_weights(options))
     if arguments.fp16 and arguments.precision is not None:
         raise VljEdgeError("--fp16 and --precision exclude each other: --fp16 means --precision fp16")
     goal = target(arguments.target_name) if arguments.target_name is not None else None
@@ -134,6 +139,8 @@ def export(**options: Any) -> None:
 
         exported = export_bundle(request, progress)
     _print_summary(exported)
+    for repository in request.repositories:
+        say(f"weights: {repository.name.repository} at commit {repository.commit}, licence {repository.licence}")
     if arguments.engine == "tensorrt":
         from .build import build_for
 
@@ -196,6 +203,7 @@ def _make_request(arguments: _Arguments, goal: Target | None) -> ExportRequest:
         target=goal,
         overwrite=arguments.overwrite,
         command=" ".join(["vlj-edge", *map(without_credentials, sys.argv[1:])]),
+        repositories=arguments.repositories,
     )
 
 

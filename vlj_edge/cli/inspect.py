@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -64,7 +64,18 @@ def _print(directory: Path, manifest: Manifest) -> None:
     receipt = manifest.receipt
     if receipt.get("random_weights") is not None:
         console.print("some weights are random: this bundle is for measuring size and speed, its outputs mean nothing")
+    for line in _repositories(receipt.get("repositories")):
+        console.print(line)
     console.print(f"made {receipt.get('made', 'unknown')} by: {receipt.get('command', 'unknown')}")
+
+
+def _repositories(entries: Any) -> list[str]:
+    """Return a line for each public repository of a receipt; for display only, so an unexpected form is no error."""
+    entries = [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
+    return [
+        f"weights: {each.get('repository')} at commit {each.get('commit')}, licence {each.get('licence')}"
+        for each in entries
+    ]
 
 
 def _cosines(manifest: Manifest) -> dict[str, str]:

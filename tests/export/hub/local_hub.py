@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -62,6 +63,7 @@ class Hub:
         self.cut_after: list[int] = []  # each answer with a large file ends after so many bytes, until none is left
         self.answers: dict[str, tuple[int, dict[str, str]]] = {}  # status and headers in place of a path's own answer
         self.ignores_ranges = False
+        self.bytes_per_second: int | None = None
         self.elsewhere = True  # large files are on the other host
         self.names_hashes = True  # in the listing; some mirrors do not
         self.endpoint = self.other = ""
@@ -122,8 +124,12 @@ class _Handler(BaseHTTPRequestHandler):
         for key, value in {"Content_Length": str(len(body)), **headers}.items():
             self.send_header(key.replace("_", "-"), value)
         self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
+        pace = self.hub.bytes_per_second
+        with suppress(ConnectionError):  # the other side has gone
+            while self.command == "GET" and body:
+                piece, body = (body, b"") if pace is None else (body[: pace // 50], body[pace // 50 :])
+                self.wfile.write(piece)
+                time.sleep(0 if pace is None else 0.02)
 
     def send_file(self, data: bytes, large: bool, **headers: str) -> None:
         begin, status = 0, 200
