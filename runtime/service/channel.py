@@ -32,7 +32,7 @@ from .channel_context import ChannelContext, ReportedWindow
 from .resumable import ResumableSource, SourceRun
 from .settings import SourceSettings
 from .state_log import NO_KEY_FRAME, ChannelState, StateLog
-from .statistics import ChannelStatistics
+from .statistics import ChannelStatistics, SourceCounters
 
 _STUCK_AFTER = 60.0  # seconds with frames and without a window
 _LOOK_EVERY = 1.0  # seconds between two looks for a file that is not there
@@ -68,7 +68,7 @@ class Channel:
         self.statistics = ChannelStatistics()
         self._budget: Budget | None = None  # of all runs
         self._source: ResumableSource | None = None
-        self._bad_before = 0  # frames of earlier repetitions of a recording
+        self._source_counters = SourceCounters()
         self._frames: SourceRun | None = None
         self._run: Run[Narration] | None = None
         self._updating, self._stopping = threading.Lock(), threading.Event()
@@ -115,11 +115,7 @@ class Channel:
         """Return the channel's statistics and the source's own counters, as plain numbers."""
         found = self.statistics.counts()
         found["events"] = 0 if self.last_event is None else self.last_event.number
-        source, skipped = (None, 0) if self._source is None else (self._source.source, self._source.skipped)
-        found["bad_frames"] = self._bad_before + getattr(source, "bad", 0) + skipped
-        if isinstance(source, CameraSource):
-            found |= {"frames_dropped": source.dropped, "restarts": source.restarts}
-        return found
+        return found | self._source_counters.counts()
 
     @property
     def live(self) -> bool:
@@ -210,11 +206,12 @@ class Channel:
     def _play_once(self) -> bool:
         """Open the source and play it to its end; return whether it is to be opened again."""
         self._source = source = ResumableSource(self._open())
+        self._source_counters.begin(source)
         self._is_camera = source.source.live and not isinstance(source.source, PacedSource)
         self._play(source)
         if not self._loops(source):
             return False
-        self._bad_before = self.counts()["bad_frames"]
+        self._source_counters.end()
         source.close()
         return True
 
@@ -228,7 +225,7 @@ class Channel:
             self._failure = f"it failed inside vlj-edge ({error!r})"
         if not isinstance(error, VljEdgeError):
             self._failing_since = self._failing_since or time.monotonic()
-        self._bad_before = self.counts()["bad_frames"]
+        self._source_counters.end()
         if self._source is not None:
             self._source.close()
         if isinstance(error, SourceMissing):

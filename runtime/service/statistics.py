@@ -1,15 +1,17 @@
-"""Counters, delays and the last window reports of one channel, over all its runs."""
+"""Counters, delays and the last window reports of one channel, over all its runs and openings of its source."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from vlj_edge.results import Narration, Totals, WindowReport
 
 from ..stream.run import Run
+from ..video.cameras.camera import CameraSource
+from .resumable import ResumableSource
 
 _MAX_REPORTS = 600  # five minutes at two windows a second
 _MAX_DELAYS = 512  # windows that the percentiles are computed over, the latest
@@ -72,6 +74,46 @@ class ChannelStatistics:
         for share in _PERCENTILES:
             found[f"delay_p{share}"] = round(delays[(len(delays) - 1) * share // 100], 3) if delays else None
         return found
+
+
+class SourceCounters:
+    """Counters of the sources that a channel opens one after another: `bad_frames`, and of cameras `frames_dropped` and
+    `restarts`. Read by any thread; none ever goes back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: ResumableSource | None = None
+        self._earlier = Counter[str]()
+
+    def begin(self, source: ResumableSource) -> None:
+        """Count what this source counts, from now on."""
+        with self._lock:
+            self._open = source
+
+    def end(self) -> None:
+        """Keep the counts of the source, if one is open: it counts no more."""
+        with self._lock:
+            if self._open is not None:
+                self._earlier.update(_counts_of(self._open))
+            self._open = None
+
+    def counts(self) -> dict[str, int]:
+        """Return the sums over all sources."""
+        with self._lock:
+            found = Counter({"bad_frames": 0})
+            found.update(self._earlier)
+            if self._open is not None:
+                found.update(_counts_of(self._open))
+        return dict(found)
+
+
+def _counts_of(resumable: ResumableSource) -> dict[str, int]:
+    source = resumable.source
+    found = {"bad_frames": getattr(source, "bad", 0) + resumable.skipped}
+    if isinstance(source, CameraSource):
+        found |= {"frames_dropped": source.dropped, "restarts": source.restarts}
+    return found
 
 
 def sum_totals(one: Totals, other: Totals) -> Totals:

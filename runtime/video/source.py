@@ -6,6 +6,7 @@ normally with `incomplete` set, so that the frames before the break are still pr
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -36,14 +37,17 @@ class Frame:
 
     def __init__(self, time: float, image: Image | Callable[[], Image], until_next: float | None = None) -> None:
         self.time, self._image, self.until_next = time, image, until_next
+        self._decoding = threading.Lock()
 
     @property
     def image(self) -> Image:
-        """uint8 [height, width, 3], BGR."""
-        image = self._image  # read once: another thread may use it at the same time
-        if callable(image):
-            image = self._image = image()
-        return image
+        """uint8 [height, width, 3], BGR. Decoded once, also if several threads need it at the same time."""
+        if not callable(self._image):
+            return self._image
+        with self._decoding:
+            if callable(self._image):
+                self._image = self._image()
+            return self._image
 
 
 class Source(ABC):

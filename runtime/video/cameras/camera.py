@@ -74,6 +74,7 @@ class CameraSource(Source):
         self.period = 1 / 30
         self.dropped = self.restarts = self._bad_before = 0
         self._reader: ReaderProcess | None = None
+        self._counting = threading.Lock()  # held while a reader's frames are added up, or they would be counted twice
         self._stop = threading.Event()
         self._origin: float | None = None
         self._first: SharedFrame | None = None
@@ -97,8 +98,8 @@ class CameraSource(Source):
     @property
     def bad(self) -> int:
         """Number of frames that could not be decoded."""
-        reader = self._reader
-        return self._bad_before + (reader.bad if reader is not None else 0)
+        with self._counting:
+            return self._bad_before + (self._reader.bad if self._reader is not None else 0)
 
     def frames(self) -> Iterator[Frame]:
         """See Source. Ends when the source is interrupted or closed, or is a recording that ends."""
@@ -185,7 +186,8 @@ class CameraSource(Source):
         reader = self._reader
         if reader is not None:
             reader.close()
-            self._bad_before, self._reader = self._bad_before + reader.bad, None
+            with self._counting:
+                self._bad_before, self._reader = self._bad_before + reader.bad, None
 
     def _log_messages(self, reader: ReaderProcess) -> None:
         """Log a reader's messages about its source, once, however often it is restarted."""

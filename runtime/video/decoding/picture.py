@@ -14,7 +14,7 @@ from .pyav import MOST_PIXELS, import_av
 
 
 class PictureConverter:
-    """Converts the pictures of one stream to images. May be shared by threads.
+    """Converts the pictures of one stream to images. May be shared by threads, of which none waits for another.
 
     Args:
         like: returns the picture whose display matrix is used for all; None: the first one.
@@ -23,7 +23,7 @@ class PictureConverter:
     def __init__(self, like: Callable[[], Any] = lambda: None) -> None:
         self._like = like
         self._scaler = import_av().video.reformatter.VideoReformatter()
-        self._scaling = threading.Lock()
+        self._scaling, self._first = threading.Lock(), threading.Lock()
         self._matrix: npt.NDArray[np.int64] | None = None
         self._has_matrix: bool | None = None  # None: unknown before the first picture
 
@@ -36,13 +36,23 @@ class PictureConverter:
         width, height = max(1, round(picture.width * pixel_aspect)), picture.height
         if pixel_aspect > 1 and width * height > MOST_PIXELS:  # square pixels by less height in place of more width
             width, height = picture.width, max(1, round(picture.height / pixel_aspect))
-        with self._scaling:
+        matrix = self._matrix_of(picture)
+        alone = self._scaling.acquire(blocking=False)
+        try:
+            scaler = self._scaler if alone else import_av().video.reformatter.VideoReformatter()
+            scaled = scaler.reformat(picture, width=width, height=height, format="bgr24", interpolation="BICUBIC")
+        finally:
+            if alone:
+                self._scaling.release()
+        image: Image = scaled.to_ndarray()
+        return image if matrix is None else _displayed(image, matrix)
+
+    def _matrix_of(self, picture: Any) -> npt.NDArray[np.int64] | None:
+        with self._first:
             if self._has_matrix is None:
                 self._matrix = _display_matrix(self._like() or picture)
                 self._has_matrix = self._matrix is not None
-            scaled = self._scaler.reformat(picture, width=width, height=height, format="bgr24", interpolation="BICUBIC")
-        image: Image = scaled.to_ndarray()
-        return image if self._matrix is None else _displayed(image, self._matrix)
+            return self._matrix
 
 
 def _display_matrix(picture: Any) -> npt.NDArray[np.int64] | None:
