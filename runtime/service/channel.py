@@ -169,7 +169,10 @@ class Channel:
             if frames.finished.wait(_SOURCE_GRACE):
                 self.join(_TEXT_GRACE)
                 return
-            threading.Thread(target=close, name="close source", daemon=True).start()
+            try:
+                threading.Thread(target=close, name="close source", daemon=True).start()
+            except RuntimeError:  # the system has no thread left
+                close()
         self.join(_SOURCE_GRACE)
 
     def join(self, timeout: float | None = None) -> bool:

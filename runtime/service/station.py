@@ -12,7 +12,7 @@ from vlj_edge.errors import VljEdgeError
 from ..embedding.labels import LabelBank, make_bank
 from ..model import Model
 from ..sinks.base import Event
-from ..sinks.queue import SinkQueue
+from ..sinks.queue import SinkQueue, close_all
 from .channel import Channel
 from .channel_context import ChannelContext, OnError, OnReport
 from .settings import SourceSettings, by_name
@@ -128,8 +128,7 @@ class Station:
         with self._changing:
             self._stopped = True
             _stop_all(self.channels.values())
-        for sink in self.sinks:
-            sink.close()
+        close_all(self.sinks)
 
     def _emit(self, event: Event) -> None:
         self._on_event(event)

@@ -61,7 +61,7 @@ class Sink(Protocol):
 
     A sink may also have `pending`, the number of events that it accepted and that are not acknowledged yet; `missed`,
     the number of those that it accepted but did not deliver; `last_error`, one line; and a method interrupt(), callable
-    from any thread, that makes a write() in progress end soon.
+    from any thread, that makes a write() in progress, or a close() to come, end soon.
     """
 
     def write(self, event: Event) -> None:

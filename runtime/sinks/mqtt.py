@@ -25,6 +25,7 @@ from vlj_edge.variables import with_variables
 from .base import Event, split_address
 
 CLOSING_SECONDS = 3.0  # to wait for acknowledgements
+CONNECTING_SECONDS = 3.0
 LONGEST_PAUSE = 30  # between two attempts to connect, seconds
 _LOG = logging.getLogger(__name__)
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -72,6 +73,7 @@ class Mqtt:
         self._texts: dict[str, str] = {}  # the last text, by slug
         self._waiting: set[int] = set()  # message ids of events without an acknowledgement
         self._acknowledged: deque[int] = deque()
+        self._closing_seconds = CLOSING_SECONDS
         self._closed, self._logged = False, ""  # what was logged since it was connected: "away" or "refused"
         self._client = paho.Client(
             paho.CallbackAPIVersion.VERSION2, client_id=f"vlj-edge-{_slug(broker.base)}-{secrets.token_hex(4)}"
@@ -107,12 +109,17 @@ class Mqtt:
             self._remove_acknowledged()
             return len(self._waiting)
 
+    def interrupt(self) -> None:
+        """Wait for no acknowledgement in close(): the broker has had its time."""
+        self._closing_seconds = 0.0
+
     def close(self) -> None:
         """See Sink. Waits a few seconds at most for acknowledgements."""
         if self._closed:
             return
         self._closed = True
-        self._await_acknowledgements(CLOSING_SECONDS)
+        end = time.monotonic() + self._closing_seconds
+        self._await_acknowledgements(end)
         with self._lock:
             self.missed = len(self._waiting)
             self._waiting.clear()
@@ -122,7 +129,7 @@ class Mqtt:
             sent = self._client.publish(f"{self._broker.base}/status", "offline", qos=1, retain=True)
             with self._lock:
                 self._waiting = {sent.mid}
-            self._await_acknowledgements(CLOSING_SECONDS)
+            self._await_acknowledgements(end)
             with self._lock:
                 self._waiting.clear()
         self._client.disconnect()
@@ -139,6 +146,7 @@ class Mqtt:
                 raise VljEdgeError(f"{ca_file} cannot be used ({error}): give a file of PEM certificates") from error
         client.max_queued_messages_set(self._most)
         client.reconnect_delay_set(1, LONGEST_PAUSE)
+        client.connect_timeout = CONNECTING_SECONDS
         client.will_set(f"{broker.base}/status", "offline", qos=1, retain=True)
         client.on_connect, client.on_connect_fail = self._on_connect, self._on_connect_fail
         client.on_disconnect, client.on_publish = self._on_disconnect, self._on_publish
@@ -207,9 +215,8 @@ class Mqtt:
         self._slugs[source] = slug
         return slug, True
 
-    def _await_acknowledgements(self, seconds: float) -> None:
-        """Wait until every event is acknowledged, at most `seconds`."""
-        end = time.monotonic() + seconds
+    def _await_acknowledgements(self, end: float) -> None:
+        """Wait until every event is acknowledged, up to that time.monotonic()."""
         while True:
             with self._lock:
                 self._remove_acknowledged()

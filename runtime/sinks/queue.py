@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from vlj_edge.errors import VljEdgeError, without_secrets
@@ -15,7 +16,8 @@ from vlj_edge.errors import VljEdgeError, without_secrets
 from .base import Event, EventRefused, Sink
 
 _LOG = logging.getLogger(__name__)
-CLOSING_SECONDS = 10.0  # for the sink's own close(), after the queue was emptied or dropped
+CLOSING_SECONDS = 10.0  # for the sink's own close(), which may finish a file, after the time for its queue
+_HANGING_SECONDS = 0.5  # for a sink that hangs in write(), once it is given up
 
 
 class SinkQueue:
@@ -82,7 +84,8 @@ class SinkQueue:
         if not self._drained.wait(timeout):
             self._give_up()
         # Do not wait any longer for a sink that hangs in write(), but let a sink that is closing finish its file.
-        self._thread.join(CLOSING_SECONDS if self._current is None else 0.5)
+        closing = CLOSING_SECONDS if self._current is None else _HANGING_SECONDS
+        self._thread.join(max(self._deadline + closing - time.monotonic(), 0.0))
 
     def state(self) -> dict[str, Any]:
         """Return plain JSON types: name, queued (with those in delivery), delivered, missed, last_error."""
@@ -188,13 +191,27 @@ class SinkQueue:
         with self._changed:
             if self._drained.is_set():
                 return
-            hangs = self._current is not None
-            self._missed += len(self._queue) + hangs
+            left = len(self._queue) + (self._current is not None)
+            self._missed += left
             self._queue.clear()
             self._drained.set()
         interrupt = getattr(self._sink, "interrupt", None)
-        if hangs and interrupt is not None:
+        if left and interrupt is not None:
             interrupt()
+
+
+def close_all(queues: Sequence[SinkQueue]) -> None:
+    """Close queues at the same time, so that one whose sink hangs takes no time from the others."""
+    closing = [threading.Thread(target=queue.close, name="close sink", daemon=True) for queue in queues]
+    try:
+        for thread in closing:
+            thread.start()
+    except RuntimeError:  # the system has no thread left
+        for queue in queues:
+            queue.close()
+    for thread in closing:
+        if thread.ident is not None:
+            thread.join()
 
 
 def _safe_line(text: str | None) -> str | None:

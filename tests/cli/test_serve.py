@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.cli.command import COMMAND, error_of, run_here, vlj_edge
+from tests.runtime.sinks.servers import server
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from tests.waiting import free_port
 
@@ -233,6 +235,32 @@ def test_when_it_says_that_it_is_ready_it_listens_and_its_sources_are_started(
         assert json.loads(served.get("/healthz"))["status"] == "ok", "at once"
         assert all(source["state"] for source in served.state()["sources"])
         assert served.end() == 0 and systemd.recv(100) == b"STOPPING=1"
+
+
+def test_texts_that_were_lost_are_in_its_exit_code(
+    serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    refusal = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+    def refuse(connection: socket.socket, stopping: threading.Event) -> None:
+        connection.recv(65_536)
+        connection.sendall(refusal)
+        connection.close()
+
+    log = tmp_path / "texts.jsonl"
+    with server(refuse) as port:
+        address = f"http://127.0.0.1:{port}/texts"
+        options = ("--webhook", address, "--log", log, "--log-format", "json")
+        served = serve(films["a"], "--bundle", tiny_bundle, *options)
+        served.wait(lambda: served.state()["sinks"][1]["missed"] >= 1 and log.read_text())
+        lost = served.state()["sinks"][1]["missed"]
+        assert served.end() == 1
+    *lines, last = served.errors.read_text().splitlines()
+    found = re.fullmatch(r"error: texts were not delivered \((\d+)\): .*", last)
+    assert found is not None and int(found[1]) >= lost
+    told = [json.loads(line)["message"] for line in lines]
+    assert any(line.startswith(f"webhook missed {found[1]} of the texts: HTTP 400") for line in told)
+    assert not any(line.startswith("log missed") for line in told)
 
 
 def test_all_lines_of_the_log_have_its_format(

@@ -29,6 +29,7 @@ from .profile import profile
 from .say import tell
 from .search import search
 from .serve import serve
+from .sink_options import TextsLost
 from .tune import tune
 from .verify import verify
 
@@ -80,7 +81,9 @@ def run(arguments: list[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return 130
     except VljEdgeError as error:
-        if was_interrupted():  # such as ImportError, which native modules raise instead of KeyboardInterrupt
+        if was_interrupted() and not isinstance(
+            error, TextsLost
+        ):  # such as ImportError, which native modules raise instead of KeyboardInterrupt
             return 130
         tell(f"error: {error}")
         return 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from .part_options import PartOptions, part_options
 from .progress import progress
 from .record import Recorded, film_path
 from .say import say, tell
-from .sink_options import open_sinks, sink_options, warn_of_missed_events
+from .sink_options import opened_sinks, sink_options
 from .source_names import name_and_uri, parse_sources
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def narrate(
         raise click.UsageError(f"{sources[0]} stands for several videos: give --out, a folder for their texts")
     if record is not None and record.suffix.lower() not in ("", ".mp4"):
         raise click.UsageError(f"--record writes MP4: call the file {record.with_suffix('.mp4')}")
-    with load_model(bundle, engine_options) as model, _open_sinks(sink_options) as sinks:
+    with load_model(bundle, engine_options) as model, opened_sinks(**sink_options) as sinks:
         gates = budget.applied_to(model.manifest.gates)
         settings = {"query": query, "every_window": every_window, "gates": gates}
         if out is not None:
@@ -254,23 +254,3 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
     failed = sum(channel.error is not None for channel in station.channels.values())
     if failed:
         raise VljEdgeError(f"{failed} of {len(sources)} sources could not be narrated completely: see above")
-
-
-@contextmanager
-def _open_sinks(options: dict[str, Any]) -> Iterator[list[SinkQueue]]:
-    """Open the sinks of the options; at the end close them and those that were added to the list.
-
-    Raises:
-        VljEdgeError: at the end, a sink has missed texts.
-    """
-    from ..errors import VljEdgeError
-
-    sinks, lost = open_sinks(**options), 0
-    try:
-        yield sinks
-    finally:
-        for sink in sinks:
-            sink.close()
-        lost = warn_of_missed_events(sinks)
-    if lost:
-        raise VljEdgeError(f"texts were not delivered ({lost}): see above")

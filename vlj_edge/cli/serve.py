@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from .part_options import PartOptions, part_options
 from .say import JsonLogLines, LogLines
 from .serve_http import listen, names_and_proxies, read_token, serve_until_stopped
 from .serve_settings import ServeSettings, apply_again
-from .sink_options import open_sinks, sink_options, warn_of_missed_events
+from .sink_options import opened_sinks, sink_options
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.engines.select import SelectedBackend
@@ -133,7 +133,7 @@ def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: 
             on_error=log_error,
         )
         listening = cleanup.enter_context(listen(host, options.get("port", 8765)))
-        station.sinks += _open_sinks(options, cleanup)
+        station.sinks += cleanup.enter_context(_opened_sinks(options))
         app = build_app(station, broadcaster, ServerOptions(token, *names, **_page_options(model, options)))
 
         def ready() -> None:
@@ -143,13 +143,10 @@ def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: 
         serve_until_stopped(app, host, listening, station, broadcaster, ready)
 
 
-def _open_sinks(options: dict[str, Any], cleanup: ExitStack) -> list[SinkQueue]:
+def _opened_sinks(options: dict[str, Any]) -> AbstractContextManager[list[SinkQueue]]:
+    given = {name: options.get(name) for name in ("log_bytes", "mqtt", "webhook", "say")}
     log = Path(options["log"]) if "log" in options else None
-    sinks = open_sinks(log, *(options.get(name) for name in ("log_bytes", "mqtt", "webhook", "say")))
-    cleanup.callback(warn_of_missed_events, sinks)
-    for sink in sinks:
-        cleanup.callback(sink.close)
-    return sinks
+    return opened_sinks(partial(logging.warning, "%s"), log=log, **given)
 
 
 def _open_recorder(model: Model, options: dict[str, Any], cleanup: ExitStack) -> OnReport:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import VljEdgeError
 from .outputs import output_file
 from .say import tell
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.sinks.queue import SinkQueue
+
+
+class TextsLost(VljEdgeError):
+    """Texts were not delivered, whether a signal has ended the command or not."""
+
 
 _OPTIONS = (
     click.option("--log", type=output_file, help="Append each text to this file, as a JSON line."),
@@ -40,7 +47,7 @@ def open_sinks(
     Raises:
         VljEdgeError: a sink cannot be opened, or the package it needs is not installed.
     """
-    from vlj_edge.runtime.sinks.queue import SinkQueue
+    from vlj_edge.runtime.sinks.queue import SinkQueue, close_all
 
     if log_bytes is not None and log is None:
         raise click.UsageError("--log-bytes is for --log: name the file")
@@ -63,14 +70,37 @@ def open_sinks(
 
             queues.append(SinkQueue("say", Speech(say), capacity=1))  # an old text is not worth speaking
     except BaseException:
-        for queue in queues:
-            queue.close()
+        close_all(queues)
         raise
     return queues
 
 
-def warn_of_missed_events(queues: list[SinkQueue]) -> int:
-    """Print a warning on stderr for each sink that missed texts; return how many were missed by sinks that failed.
+@contextmanager
+def opened_sinks(write: Callable[[str], None] | None = None, **options: Any) -> Iterator[list[SinkQueue]]:
+    """Open the sinks of the options; at the end close them, and those that were added to the list, at the same time.
+
+    Args:
+        write: called with a line for each sink that missed texts; None: a warning on stderr.
+        options: of open_sinks().
+
+    Raises:
+        VljEdgeError: a sink cannot be opened.
+        TextsLost: at the end of what has not failed itself, a sink has missed texts.
+    """
+    from vlj_edge.runtime.sinks.queue import close_all
+
+    sinks, lost = open_sinks(**options), 0
+    try:
+        yield sinks
+    finally:
+        close_all(sinks)
+        lost = warn_of_missed_events(sinks, write or (lambda line: tell(f"warning: {line}")))
+    if lost:
+        raise TextsLost(f"texts were not delivered ({lost}): see above")
+
+
+def warn_of_missed_events(queues: list[SinkQueue], write: Callable[[str], None]) -> int:
+    """Write a line for each sink that missed texts; return how many were missed by sinks that failed.
 
     (--say passes over old texts while it speaks, which is no failure.)
     """
@@ -80,6 +110,6 @@ def warn_of_missed_events(queues: list[SinkQueue]) -> int:
         missed = state["missed"] + state["queued"]  # after close() nothing is delivered any more
         if missed:
             reason = f": {state['last_error']}" if state["last_error"] else ""
-            tell(f"warning: {state['name']} missed {missed} of the texts{reason}")
+            write(f"{state['name']} missed {missed} of the texts{reason}")
             lost += missed if state["name"] != "say" or state["last_error"] else 0
     return lost

@@ -138,6 +138,24 @@ def test_each_outage_is_one_line_in_the_log_and_its_end_another(
 
 
 @needs_broker
+def test_a_broker_that_hangs_with_more_than_it_takes_does_not_prolong_the_end(broker: Broker) -> None:
+    sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home", most_queued=2)
+    queue = SinkQueue("mqtt", sink, retry=True)
+    wait_for(lambda: sink.last_error is None)
+    broker.hang()
+    for number in range(40):
+        queue.put(event(number))
+    wait_for(lambda: queue.failed)
+    began = time.monotonic()
+    queue.close(0.5)
+    ended = time.monotonic() - began
+    broker.go_on()
+    state = queue.state()
+    assert ended < 2.9, "its own wait for acknowledgements does not come on top"
+    assert state["missed"] + state["delivered"] == 40 and state["missed"] >= 38
+
+
+@needs_broker
 def test_nothing_is_lost_while_the_broker_is_away(broker: Broker, listener: Listener) -> None:
     sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home/edge")
     wait_for(lambda: listener.last("home/edge/status") == "online")  # during the connection paho may change the order
