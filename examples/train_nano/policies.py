@@ -63,7 +63,7 @@ def uniform_remembered(
 
 @dataclass(frozen=True)
 class LiveChange:
-    """A change that passes the meaning gate: the centre and the end of its windows, and its embedding."""
+    """A change that passes the meaning gate: when it began, the end of the latest window, and its embedding."""
 
     time: float
     available_at: float
@@ -86,8 +86,7 @@ def live_changes(recording: Recording, settings: bundle.MeaningGateSettings) -> 
     changes = [(n, gate.offer(window(n, centre, at_rest))) for n, (centre, at_rest) in enumerate(centres)]
     for number, change in [*changes, (len(recording.live) - 1, gate.flush())]:
         if change is not None:
-            stamp = (change.first + change.last) / 2
-            found.append(LiveChange(stamp, float(recording.ends[number]), change.embedding, change.resting))
+            found.append(LiveChange(change.since, float(recording.ends[number]), change.embedding, change.resting))
     return found, len(encoded)
 
 

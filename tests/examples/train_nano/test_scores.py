@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from calibrate_gates import Trial, choose
+from calibrate_gates import Figures, Measure, climb, penalty
 from cider import Cider
 from clips import ACT
 from evaluate import Predictions, task_scores
@@ -114,21 +115,43 @@ def test_the_live_gate_decodes_once_an_event_and_remembers() -> None:
     assert (len(decodes), remembered) == (4, 2)
 
 
-def test_a_decode_of_averaged_windows_is_stamped_with_their_mean() -> None:
+def test_a_decode_of_averaged_windows_is_dated_from_the_first_window_that_shows_the_change() -> None:
     stream, gate = recording((6.0,)), bundle.MeaningGateSettings(smoothing=3, calm_windows=3)
     (change,), _ = live_changes(stream, gate)
-    assert change.time == pytest.approx(stream.centres[:3].mean())
+    assert change.time == stream.centres[0]
     assert change.available_at == stream.ends[2]
 
 
-def tried(cider: float, rate: float) -> Trial:
-    return Trial(cider, rate, 1.0, bundle.MeaningGateSettings(), bundle.CaptionMemorySettings())
+def figures(**others: float) -> Figures:
+    return replace(Figures(cider=1.02, truth=2.0, missed=0.05, delay=2.5, decodes=5.0, encodes=7.0), **others)
 
 
-def test_the_best_gate_that_saves_enough_is_chosen() -> None:
-    some = [tried(4.5, 0.5), tried(3.7, 0.33), tried(3.8, 0.344), tried(1.0, 0.1)]
-    assert choose(some) is some[2]
-    assert choose(some[:1]) is some[0], "where none saves enough, the best"
+def test_settings_that_reach_every_aim_have_no_penalty_and_each_shortfall_costs() -> None:
+    good = {"own": figures(), "jitter": figures()}
+    assert penalty(good) == 0
+    for shortfall in ({"cider": 0.9}, {"truth": -3}, {"missed": 0.3}, {"delay": 4}, {"decodes": 2}, {"encodes": 2}):
+        for world in good:
+            assert penalty(good | {world: figures(**shortfall)}) > 0, (world, shortfall)
+
+
+def test_the_climb_keeps_what_lowers_the_penalty_and_nothing_else() -> None:
+    tried: list[bundle.GateSettings] = []
+
+    def measure(gates: bundle.GateSettings) -> dict[str, Figures]:
+        tried.append(gates)
+        return {"own": figures(decodes=gates.meaning.look_every, encodes=7.0)}
+
+    found = climb(measure, bundle.GateSettings(), 0, lambda: len(tried) < 60)
+    assert found.meaning.look_every == max(gates.meaning.look_every for gates in tried) >= 2.5
+    assert found == climb(measure, found, 1, lambda: False)
+    assert found.meaning.forget_above <= 0.99 and found.meaning.longest_look >= found.meaning.look_every
+
+
+def test_live_gates_are_measured_against_one_decode_a_second() -> None:
+    stream = recording((8.0, 9.0, 7.0, 8.0))
+    found = Measure({"own": [stream]}, Echo())(bundle.GateSettings())["own"]
+    assert 0.8 < found.cider <= 1.2 and abs(found.truth) < 25
+    assert found.missed == 0 and found.decodes > 1 and found.encodes >= 1
 
 
 def test_labels_with_clips_all_around_them_are_held_back() -> None:
