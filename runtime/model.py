@@ -225,9 +225,9 @@ class Model:
     ) -> RunState:
         """Check and load everything a run needs. The source is opened last, so that no error leaves it open."""
         tokens = [self.chain.query(query) for query in queries]
-        self.chain.trained_queries.warn_of_others(queries)
         self.chain.load()
         source = to_source(source, self.manifest.clip.frames_per_second)
+        self.chain.trained_queries.warn_of_others(queries)
         check_gates(gates)
         return RunState(self.chain, source, tokens, gates, budget or Budget(gates.budget), on_device)
 

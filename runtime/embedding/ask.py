@@ -10,7 +10,7 @@ from vlj_edge.errors import SourceBrokeOff, VljEdgeError
 from vlj_edge.results import Answer, WindowAnswers
 
 from ..model import Model
-from ..video.arrays import AnySource
+from ..video.arrays import AnySource, to_source
 from .classify import ranking
 from .labels import LabelBank, make_bank, refuse_string
 from .running_mean import ChangeDetector, RunningMean, Span, Vectors
@@ -78,14 +78,18 @@ def answer_questions(
             seen; two choices are the same to the text encoder; or the source or the bundle cannot be used.
         SourceBrokeOff: the source ended too early; `found` has the answers about the part that was read.
     """
-    asked = Questions(model, questions, choices)
+    refuse_string(questions, "questions")
+    for each in choices or ():
+        refuse_string(each, "choices")
     broken: SourceBrokeOff | None = None
-    with model.ask(source, questions) as windows:
-        try:
-            for window in windows:
-                asked.add(window)
-        except SourceBrokeOff as error:
-            broken = error
+    with to_source(source, model.manifest.clip.frames_per_second) as opened:  # first: a wrong path is the first fault
+        asked = Questions(model, questions, choices)
+        with model.ask(opened, questions) as windows:
+            try:
+                for window in windows:
+                    asked.add(window)
+            except SourceBrokeOff as error:
+                broken = error
     answers = asked.answers()
     if broken is not None:
         broken.found = answers
