@@ -53,8 +53,9 @@ class TextBudget:
     """Decides which changes get a text: the largest ones, at most `per_hour` an hour in the long run.
 
     A change must be at least as large as a price: the size that, of the latest changes, as many exceed as there will be
-    texts for, and more while texts are saved up. The price is zero once `longest_wait` has passed since the last text,
-    by when one is saved up: what lasts is said. Within any T seconds there are at most `burst` + T * per_hour / 3600.
+    texts for, and more while texts are saved up. While one that was refused lasts, its price falls to zero within the
+    mean time between two texts. For any change it is zero once `longest_wait` has passed since the last text, by when
+    one is saved up: what lasts is said. Within any T seconds there are at most `burst` + T * per_hour / 3600.
 
     Attributes:
         longest_wait: seconds, 2 * 3600 / per_hour.
@@ -69,6 +70,7 @@ class TextBudget:
         self._sizes: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)  # time, size
         self._said_at = self._began = -np.inf
         self._refused: Embedding | None = None  # of a change that may last
+        self._refused_at = -np.inf  # when it first was
 
     def set_rate(self, per_hour: float) -> None:
         """Change the rate from now on."""
@@ -84,12 +86,12 @@ class TextBudget:
             similarity: cosine of `embedding` to that of the last text, -1..1; None before the first text.
         """
         size = _LARGEST if similarity is None else 1 - similarity
-        allowed = check("texts_per_hour", self._bucket.fill(time), ">=", 1.0) and (
-            check("price", size, ">=", self.price(time))
-        )
         lasts = self._refused is not None and 1 - cosine(embedding, self._refused) < size / 2
         if not lasts:
             self.over()
+            self._refused_at = time
+        price = self.price(time) * max(0.0, 1 - (time - self._refused_at) / self._interval)
+        allowed = check("texts_per_hour", self._bucket.fill(time), ">=", 1.0) and check("price", size, ">=", price)
         if similarity is not None:
             self._remember(time, size, lasts)
         self._refused = None if allowed else embedding

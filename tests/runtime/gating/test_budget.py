@@ -162,6 +162,18 @@ def test_largest_changes_get_the_texts_also_where_most_are_small() -> None:
     assert np.mean(np.array(similarities) < 0.7) > 0.5, "a twentieth of the changes are large"
 
 
+def test_what_lasts_is_worth_more_than_what_is_brief() -> None:
+    axes, said = np.eye(400, dtype=np.float32), {}
+    for lasting in (1, 12):
+        budget, check = TextBudget(60), Checks()
+        for number in range(90):  # every 20 s a large change, three for each text
+            budget.allows(20.0 * number, 0.1, axes[number], check)
+        times = [1800.0 + 5 * number for number in range(12)]
+        small = [budget.allows(t, 0.8, axes[200 + n // lasting], check) for n, t in enumerate(times)]
+        said[lasting] = any(small)
+    assert said == {1: False, 12: True}
+
+
 @given(settings_of_meaning, streams())
 def test_nothing_changes_while_the_budget_is_large_enough(
     meaning: bundle.MeaningGateSettings, stream: list[np.ndarray]
