@@ -113,7 +113,12 @@ def main(count: int, streams: Path) -> None:
     model, found = Recorder(nano_bundle()), {}
     for name, enabled in ENABLED.items():
         gates = replace(
-            settings, **{gate: replace(getattr(settings, gate), enabled=gate in enabled) for gate in vars(settings)}
+            settings,
+            **{
+                gate: replace(each, enabled=gate in enabled)
+                for gate, each in vars(settings).items()
+                if gate != "budget"
+            },
         )
         found[name] = measure(model, annotated, gates)
         print(name, found[name], flush=True)

@@ -18,6 +18,7 @@ from .embedding_noise import cosine
 _HOUR, _MINUTE = 3600.0, 60.0
 _SAVED_TEXTS = 1 / 6  # of an hour's texts: so many can be saved up
 _FEWEST_SAVED_TEXTS = 3.0  # the same at least: with fewer, there is no choice between changes
+_USUALLY_SAVED = 1.5  # texts: with more, the price is lower than the rate asks for
 _SAVED_ENCODES = 1 / 2  # of a minute's encoder runs
 _FEWEST_SAVED_ENCODES = 2.0
 _PATIENCE = 2.0  # mean times between two texts, after which any change is said
@@ -115,7 +116,7 @@ class TextBudget:
         weights = np.exp((times - time) / fading)
         since = times[0] if len(times) == _REMEMBERED else self._began
         texts = _FADING * (1 - np.exp((since - time) / fading))  # as many as the budget has in that time
-        share = texts / weights.sum() * saved / (self.burst / 2)
+        share = texts / weights.sum() * saved / _USUALLY_SAVED
         if share >= 1:
             return 0.0
         order = np.argsort(-sizes)

@@ -60,7 +60,9 @@ def _print(directory: Path, manifest: Manifest) -> None:
         for kept in engine.kept_fp32:
             console.print(f"kept in fp32 in {name}: {kept}")
     for name, gate in vars(manifest.gates).items():
-        console.print(f"{name} gate: " + ", ".join(f"{k} {v}" for k, v in vars(gate).items()))
+        console.print(
+            (name if name == "budget" else f"{name} gate") + ": " + ", ".join(f"{k} {v}" for k, v in vars(gate).items())
+        )
     receipt = manifest.receipt
     if receipt.get("random_weights") is not None:
         console.print("some weights are random: this bundle is for measuring size and speed, its outputs mean nothing")

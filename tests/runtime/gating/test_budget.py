@@ -92,10 +92,18 @@ def test_hours_of_unceasing_events_use_the_budget_and_no_more(texts: float, enco
     wanted = min(texts, 60 * encodes / 1.5 if encodes else texts)  # a look finds a change, and a run tells it
     assert 0.9 * wanted * hours <= len(gate.texts) <= texts * hours + 1
     assert most_above(gate.texts, texts / 3600) <= TextBudget(texts).burst + SLACK
-    assert gate.budget.changes_left_out > 0
+    assert (gate.budget.changes_left_out > 0) == (wanted == texts)
     if encodes:
         assert len(gate.runs) <= encodes * 60 * hours + EncodeBudget(encodes).burst
         assert gate.budget.looks_left_out > 0
+
+
+@pytest.mark.parametrize("texts", [60, 300, 900])
+def test_a_budget_is_used_from_the_first_minutes_on(texts: float) -> None:
+    gate, rng, minutes = Gate(SETTINGS, BudgetSettings(texts)), np.random.default_rng(1), 5
+    for index, embedding in enumerate(events(rng, 2.0, round(60 * minutes / STEP))):
+        gate.offer(index * STEP, embedding, False)
+    assert len(gate.texts) >= 0.8 * texts * minutes / 60
 
 
 @given(streams(), rests, st.sampled_from([20.0, 200.0]), st.sampled_from([0, 6.0, 60]), st.booleans())
