@@ -13,6 +13,8 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -29,8 +31,9 @@ from vlj_edge.bundle import (
     SceneGateSettings,
     read_manifest,
 )
+from vlj_edge.bundle.gate_profile import with_gates
 from vlj_edge.bundle.gate_ranges import check_gates
-from vlj_edge.decisions import Decision, TextReport
+from vlj_edge.decisions import TextReport
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration, Totals, Window, WindowAnswers, WindowEmbedding, WindowReport
 
@@ -38,9 +41,9 @@ from .chain import Chain, RunState
 from .engines.select import select_backend
 from .gating.budget import Budget
 from .gating.caption_memory import CaptionMemory
-from .gating.clip_window import ClipWindow, Embedding, Encoded
-from .gating.embedding_noise import cosine
+from .gating.clip_window import ClipWindow, Embedding, Encoded, RecordedWindow
 from .gating.meaning import Change, MeaningGate
+from .gating.report import report
 from .profiling.probe import Probe
 from .stream.cancellation import Cancellation
 from .stream.prefetch import prefetch
@@ -76,6 +79,8 @@ class Model:
         overlap: capture, encode and decode in three threads. The results do not depend on it.
         probe: records when each stage works.
         pixels_on_card: resize and normalise frames with a CUDA kernel. The results do not depend on it (TensorRT only).
+        gates: settings, or a file of them (vlj_edge.bundle.gate_profile), in place of the bundle's. A file that was
+            made for another bundle is logged as a warning.
 
     Example:
         >>> import vlj_edge
@@ -98,10 +103,11 @@ class Model:
         overlap: bool = True,
         probe: Probe | None = None,
         pixels_on_card: bool = False,
+        gates: GateSettings | str | Path | None = None,
     ) -> None:
         self.overlap, self._probe, self._pixels_on_card = overlap, probe, pixels_on_card
         self.directory = Path(directory)
-        self.manifest: Manifest = read_manifest(self.directory)
+        self.manifest: Manifest = with_gates(read_manifest(self.directory), gates)
         built = Path(engines) if engines is not None else None
         self.backend = select_backend(self.directory, self.manifest, backend, built)
         if pixels_on_card and self.backend.name != "tensorrt":
@@ -207,6 +213,15 @@ class Model:
         run = self._prepare(source, queries, gates)
         return self._started(run, self._answers(run))
 
+    def see(self, source: AnySource, query: str | None = None, rest: RestSettings | None = None) -> Run[RecordedWindow]:
+        """Encode every window, and yield what the gates decide on; vlj_edge.runtime.calibration stores it.
+
+        Arguments and errors as for embed(), except for `rest`: settings of rest detection in place of the bundle's.
+        """
+        gates = replace(NO_GATES, rest=rest or self.manifest.gates.rest)
+        run = self._prepare(source, [query], gates)
+        return self._started(run, self._seen(run))
+
     def embed_text(self, text: str) -> Embedding:
         """Return the embedding of a text, float32 [embedding], unit length. Only the text encoder is loaded.
 
@@ -252,6 +267,14 @@ class Model:
                 run.count_left_out()
                 yield WindowAnswers(window, np.stack([answer.embedding for answer in encoded]), is_new)
 
+    def _seen(self, run: RunState) -> Generator[RecordedWindow, None, None]:
+        with closing(self._windows(run)) as sampled:
+            for window, frames in sampled:
+                run.totals.windows += 1
+                rest, cut = run.at_rest(frames)
+                [encoded], _ = run.encode(frames)
+                yield RecordedWindow(window, frames, rest, cut, deepcopy(run.rest.noise), encoded.embedding)
+
     def _changes(
         self, run: RunState, meaning: MeaningGate, watch: Callable[[WindowReport], None] | None
     ) -> Generator[Change, None, None]:
@@ -273,7 +296,7 @@ class Model:
                     probe.record_decision(change.embedding if change is not None else None)
                 if watch is not None:
                     decisions = (run.rest.decision(times.index), meaning.decision, *run.encodings)
-                    watch(_report(window, last_embedding, change, decisions))
+                    watch(report(window, last_embedding, change is not None, decisions))
                 if change is not None:
                     yield change
         change = meaning.flush()
@@ -352,20 +375,10 @@ def _until_cancelled(source: Source, cancellation: Cancellation) -> Generator[Fr
         yield frame
 
 
-def _report(
-    window: ClipWindow, last_embedding: Embedding | None, change: Change | None, decisions: tuple[Decision, ...]
-) -> WindowReport:
-    """Report the gate's decision about one window; `last_embedding` is that of the text before it."""
-    embedding = window.encoded.embedding if window.is_encoded else None
-    similarity = cosine(embedding, last_embedding) if embedding is not None and last_embedding is not None else None
-    spoke = change is not None
-    return WindowReport(window.times, similarity, bool(window.at_rest), spoke, embedding, decisions=decisions)
-
-
 def copy_of(model: Model, threads: int) -> Model:
     """Return another Model of the same bundle, backend and engines, with buffers of its own."""
-    on_card = model._pixels_on_card
-    return Model(model.directory, model.backend.name, threads, model._engines, model.overlap, pixels_on_card=on_card)
+    same = (model._engines, model.overlap, None, model._pixels_on_card, model.manifest.gates)
+    return Model(model.directory, model.backend.name, threads, *same)
 
 
 def check_settings(model: Model, query: str | None, gates: GateSettings | None) -> None:

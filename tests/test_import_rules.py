@@ -60,6 +60,7 @@ LAYERS: list[set[str]] = [
     {"vlj_edge.runtime.chain"},
     {"vlj_edge.runtime.model"},
     {
+        "vlj_edge.runtime.calibration",
         "vlj_edge.runtime.embedding",
         "vlj_edge.runtime.library",
         "vlj_edge.runtime.profiling",

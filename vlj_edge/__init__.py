@@ -194,6 +194,7 @@ def load(
     backend: str | None = None,
     engines: str | Path | None = None,
     threads: int | None = None,
+    gates: GateSettings | str | Path | None = None,
 ) -> Model:
     """Open a bundle for running.
 
@@ -202,6 +203,7 @@ def load(
         backend: "onnxruntime", "openvino" or "tensorrt"; None for the best that works here. `Model.backend` names it.
         engines: a folder of TensorRT engines that were built elsewhere and are trusted.
         threads: CPU threads of the backend; None for what `vlj-edge tune` stored, otherwise all that may be used.
+        gates: settings of the gates, or a file that `vlj-edge calibrate` wrote, in place of the bundle's.
 
     Returns:
         A Model, which is also a context manager.
@@ -213,7 +215,7 @@ def load(
 
     from .bundle import nano_bundle
 
-    return Model(Path(bundle) if bundle is not None else nano_bundle(), backend, threads, engines)
+    return Model(Path(bundle) if bundle is not None else nano_bundle(), backend, threads, engines, gates=gates)
 
 
 def build_engines(bundle: str | Path, card: str) -> list[_BuildResult]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from vlj_edge.results import Window
 
 from ..video.preprocess import SampledFrame
+from .picture_noise import PictureNoise
 
 Embedding = npt.NDArray[np.float32]
 
@@ -27,6 +28,26 @@ class Encoded:
 
     embedding: Embedding
     on_device: object | None = None
+
+
+@dataclass(frozen=True)
+class RecordedWindow:
+    """All that the gates decide on about one window, so that they can run again on it with other settings.
+
+    Attributes:
+        times: when it begins and ends.
+        frames: its sampled frames, oldest first.
+        at_rest, cut: as for ClipWindow.
+        noise: of the stream, as it was when the window came.
+        embedding: float32 [embedding], unit length.
+    """
+
+    times: Window
+    frames: Sequence[SampledFrame]
+    at_rest: bool | None
+    cut: bool
+    noise: PictureNoise
+    embedding: Embedding
 
 
 class ClipWindow:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from vlj_edge.atomic_write import atomic_write
-from vlj_edge.bundle import GateSettings
+from vlj_edge.bundle import GateSettings, Manifest
+from vlj_edge.bundle.gate_profile import gates_of_file, with_named
 from vlj_edge.errors import VljEdgeError, require, without_secrets
 from vlj_edge.regular_file import check_regular_file
 from vlj_edge.schema import Bytes, FieldPath, Port, Positive, Range, SchemaError, parse
@@ -35,7 +36,8 @@ class SourceConfig:
     Attributes:
         start, end, duration: seconds; the part of a recording that is played. A camera may have an end, too.
         fps: of a recording, in place of its own times.
-        gates: all are checked; only the settings that the file names are used.
+        gates_file: a file of vlj-edge calibrate.
+        gates: all are checked; only the settings that the file names are used, in place of those of `gates_file`.
         texts_per_hour, encodes_per_minute: short for those of [source.gates.budget].
     """
 
@@ -51,6 +53,7 @@ class SourceConfig:
     image_times: ImageTimes = "rate"
     rotate: Literal[0, 90, 180, 270] = 0
     decoder: DecoderChoice = "auto"
+    gates_file: str | None = None
     gates: GateSettings = field(default_factory=GateSettings)
     texts_per_hour: Limit | None = None
     encodes_per_minute: Limit | None = None
@@ -73,6 +76,7 @@ class FileOptions:
     """The options that the file may have; names are those of the command line, with underscores."""
 
     bundle: str | None = None
+    gates: str | None = None
     host: str | None = None
     port: Port | None = None
     token_file: str | None = None
@@ -122,7 +126,11 @@ class Config:
         return [source.name for source in self._parsed.source]
 
     def sources(
-        self, default_gates: GateSettings, query: str | None = None, loop: bool = False
+        self,
+        default_gates: GateSettings,
+        query: str | None = None,
+        loop: bool = False,
+        manifest: Manifest | None = None,
     ) -> list[SourceSettings]:
         """Return the settings of the sources, in the file's order.
 
@@ -130,23 +138,24 @@ class Config:
             default_gates: the bundle's; they are used for settings that the file does not name.
             query: of sources without one.
             loop: of sources that do not set it.
+            manifest: the bundle's, to warn of gates that were made for another.
+
+        Raises:
+            VljEdgeError: a file of gates cannot be read.
         """
         found = []
         for source, raw in zip(self._parsed.source, self._raw_sources, strict=True):
-            changed = {}
-            for gate, named in raw.get("gates", {}).items():
-                values = getattr(source.gates, gate)
-                changed[gate] = replace(getattr(default_gates, gate), **{name: getattr(values, name) for name in named})
-            if source.limits:
-                changed["budget"] = replace(changed.get("budget", default_gates.budget), **source.limits)
-            gates = replace(default_gates, **changed) if changed else None
+            gates = gates_of_file(source.gates_file, default_gates, manifest)
+            gates = with_named(gates, source.gates, raw.get("gates", {}))
+            gates = replace(gates, budget=replace(gates.budget, **source.limits))
+            own = source.gates_file is not None or bool(raw.get("gates")) or bool(source.limits)
             again = loop if source.loop is None else source.loop
             found.append(
                 SourceSettings(
                     source.name,
                     source.uri,
                     source.query or query,
-                    gates,
+                    gates if own else None,
                     source.labels,
                     again,
                     source.rotate,

@@ -25,6 +25,7 @@ COMMANDS = (
     "classify",
     "ask",
     "labels",
+    "calibrate",
     "embed",
     "index",
     "search",
@@ -84,7 +85,7 @@ def test_the_list_of_commands_says_of_each_what_it_does() -> None:
     assert all(re.fullmatch(r"  \w+ +[A-Z].*\w\.", line) and len(line) <= 80 for line in commands), commands
 
 
-@pytest.mark.parametrize("name", ["narrate", "embed", "classify", "ask", "profile", "serve"])
+@pytest.mark.parametrize("name", ["narrate", "embed", "classify", "ask", "profile", "serve", "calibrate"])
 def test_commands_describe_sources_in_the_same_words(name: str) -> None:
     of_this, of_narrate = (
         vlj_edge(command, "--help").stdout.partition("\n  SOURCE is ")[2] for command in (name, "narrate")

@@ -11,7 +11,16 @@ import click
 
 from ..errors import VljEdgeError, without_credentials
 from ..json_text import json_text
-from .options import REPEAT_AFTER, SOURCE, EngineOptions, bundle_option, engine_options, json_lines_option, load_model
+from .options import (
+    REPEAT_AFTER,
+    SOURCE,
+    EngineOptions,
+    bundle_option,
+    engine_options,
+    gates_option,
+    json_lines_option,
+    load_model,
+)
 from .part_options import PartOptions, part_options
 from .progress import progress
 from .say import say
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
 )
 @part_options
 @bundle_option
+@gates_option
 @engine_options
 @json_lines_option
 def ask(
@@ -39,6 +49,7 @@ def ask(
     choices: tuple[str, ...],
     part: PartOptions,
     bundle: Path | None,
+    gates: Path | None,
     engine_options: EngineOptions,
     as_json: bool,
 ) -> None:
@@ -60,7 +71,7 @@ def ask(
     if len(lists) == 1:
         lists *= len(questions)
     with (
-        load_model(bundle, engine_options) as model,
+        load_model(bundle, engine_options, gates=gates) as model,
         part.open(source, model.manifest.clip) as opened,
     ):
         asked = Questions(model, questions, lists or None, every=REPEAT_AFTER)

@@ -23,6 +23,7 @@ from .options import (
     bank_option,
     bundle_option,
     engine_options,
+    gates_option,
     json_lines_option,
     label_query_option,
     load_model,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 @click.option("--stream", is_flag=True, help="Print the answer whenever it changes, not one for the whole source.")
 @part_options
 @bundle_option
+@gates_option
 @engine_options
 @label_query_option
 @json_lines_option
@@ -73,6 +75,7 @@ def classify(
     stream: bool,
     part: PartOptions,
     bundle: Path | None,
+    gates: Path | None,
     engine_options: EngineOptions,
     query: str | None,
     as_json: bool,
@@ -93,7 +96,7 @@ def classify(
         raise click.UsageError("give either --labels or --bank")
     if bank is not None and templates:
         raise click.UsageError("--template is for --labels: a bank keeps the wordings it was made with")
-    with load_model(bundle, engine_options) as model:
+    with load_model(bundle, engine_options, gates=gates) as model:
         if bank is not None:
             label_bank = load_bank(bank, model)
         else:

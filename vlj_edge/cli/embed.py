@@ -19,6 +19,7 @@ from .options import (
     bank_option,
     bundle_option,
     engine_options,
+    gates_option,
     load_model,
     query_option,
 )
@@ -67,13 +68,15 @@ class _Output:
 @click.option(
     "--novel-below",
     type=NumberRange(-1, 1),
-    help="Report a window as novel if its similarity to all novel ones so far is below this.",
+    help="Report a window as novel if its similarity to all novel ones so far is below this; that of --gates if not"
+    " given.",
 )
 @click.option("--events", is_flag=True, help="Print only events: another nearest label, or something novel.")
 @encodes_option
 @part_options
 @query_option
 @bundle_option
+@gates_option
 @engine_options
 def embed(
     source: str,
@@ -85,6 +88,7 @@ def embed(
     part: PartOptions,
     query: str | None,
     bundle: Path | None,
+    gates: Path | None,
     engine_options: EngineOptions,
     **output_options: Any,
 ) -> None:
@@ -93,6 +97,8 @@ def embed(
     --threads 1 uses the least energy.
     """
     output = _Output(**output_options)
+    if novel_below is None and gates is not None:
+        novel_below = _novel_below(gates)
     _check(output, can_report_events=bank is not None or novel_below is not None)
     from vlj_edge.runtime.embedding.labels import load_bank
     from vlj_edge.runtime.embedding.novelty import NoveltyDetector, observe
@@ -103,14 +109,14 @@ def embed(
     parse_format(output.form or "float16")
     kept = 0
     with ExitStack() as cleanup:
-        model = cleanup.enter_context(load_model(bundle, engine_options))
+        model = cleanup.enter_context(load_model(bundle, engine_options, gates=gates))
         manifest = model.manifest
         label_bank = load_bank(bank, model) if bank is not None else None
         novelty = NoveltyDetector(novel_below, manifest.embedding) if novel_below is not None else None
         question = query or (manifest.labels.query if label_bank is not None else None) or None
         opened = cleanup.enter_context(part.open(source, manifest.clip))
-        gates = BudgetOptions(encodes_per_minute=encodes_per_minute).applied_to(manifest.gates)
-        items = cleanup.enter_context(model.embed(opened, query=question, gates=gates, every=every))
+        in_use = BudgetOptions(encodes_per_minute=encodes_per_minute).applied_to(manifest.gates)
+        items = cleanup.enter_context(model.embed(opened, query=question, gates=in_use, every=every))
         cleanup.enter_context(progress(items, opened))  # first: it may redirect stdout, which the writers then use
         writers = _open_writers(cleanup, manifest, output, _shorten(model, output.width), opened.live)
         for observation in observe(items, label_bank, manifest.labels.none_below, novelty):
@@ -121,11 +127,18 @@ def embed(
                 for writer in writers:
                     writer.write(observation)
     totals = items.totals
-    left_out = f", {totals.looks_left_out} looks left out" if gates.budget.encodes_per_minute > 0 else ""
+    left_out = f", {totals.looks_left_out} looks left out" if in_use.budget.encodes_per_minute > 0 else ""
     tell(
         f"{totals.windows} windows, {totals.encoder_runs} encoder runs, {kept} embeddings,"
         f" {totals.video_seconds:.1f} s of video at {totals.real_time_factor:.1f}x real time{left_out}"
     )
+
+
+def _novel_below(gates: Path) -> float | None:
+    from ..bundle import GateSettings
+    from ..bundle.gate_profile import read_gate_profile
+
+    return read_gate_profile(gates, GateSettings()).novel_below
 
 
 def _shorten(model: Model, width: int | None) -> Shorten:

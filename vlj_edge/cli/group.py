@@ -16,6 +16,7 @@ from ..json_text import escape_unencodable
 from ..loopback import reach_loopback_directly
 from .ask import ask
 from .build import build
+from .calibrate import calibrate
 from .classify import classify
 from .embed import embed
 from .export import export
@@ -58,7 +59,7 @@ def cli() -> None:
 
 
 USING_MODELS = (narrate, serve, embed, classify, ask, labels, index, search)
-MAKING_BUNDLES = (export, build, inspect, verify, profile, tune)
+MAKING_BUNDLES = (export, build, inspect, verify, profile, tune, calibrate)
 for command in (*USING_MODELS, *MAKING_BUNDLES):
     cli.add_command(with_outputs_checked(command))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import EngineOptions, bundle_option, engine_options, label_query_option, load_model
+from .options import EngineOptions, bundle_option, engine_options, gates_option, label_query_option, load_model
 from .part_options import PartOptions, part_options
 from .say import say, stderr_console, tell
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--cluster", help="Scheduler of a Dask cluster that encodes the videos, such as tcp://10.0.0.1:8786.")
 @label_query_option
 @bundle_option
+@gates_option
 @part_options
 @engine_options
 def index(
@@ -41,6 +42,7 @@ def index(
     cluster: str | None,
     query: str | None,
     bundle: Path | None,
+    gates: Path | None,
     part: PartOptions,
     engine_options: EngineOptions,
 ) -> None:
@@ -60,8 +62,13 @@ def index(
 
     from ..errors import VljEdgeError
 
+    if gates is not None and cluster is not None:
+        raise click.UsageError("--gates is for this machine: for a --cluster, give a --bundle that has these gates")
     empty = [path for path in paths if not find_recordings([path])]  # fails on a missing one before there is a store
-    with load_model(bundle, engine_options) as model, Store(uri, model.manifest, query, write=True) as store:
+    with (
+        load_model(bundle, engine_options, gates=gates) as model,
+        Store(uri, model.manifest, query, write=True) as store,
+    ):
         if prune:
             for gone in remove_missing(store, paths):
                 tell(f"{gone}: forgotten")

@@ -16,7 +16,7 @@ import click
 from .batch import FORMATS, Output, narrate_videos, stands_for_videos
 from .budget_options import BudgetOptions, budget_options
 from .narrate_output import format_counts, format_totals, print_state
-from .options import SOURCE, EngineOptions, bundle_option, engine_options, load_model, query_option
+from .options import SOURCE, EngineOptions, bundle_option, engine_options, gates_option, load_model, query_option
 from .outputs import output_file, output_folder, results_file
 from .part_options import PartOptions, part_options
 from .progress import progress
@@ -70,6 +70,7 @@ class _Files(NamedTuple):
 @click.option("--overwrite", is_flag=True, help="Replace files in --out that exist.")
 @part_options
 @sink_options
+@gates_option
 @engine_options
 @budget_options
 @click.option("--every-window", is_flag=True, help="Turn all gates off: encode and decode every window.")
@@ -88,6 +89,7 @@ def narrate(
     kind: str,
     overwrite: bool,
     part: PartOptions,
+    gates: Path | None,
     engine_options: EngineOptions,
     budget: BudgetOptions,
     every_window: bool,
@@ -107,8 +109,8 @@ def narrate(
         raise click.UsageError("--explain is for one source")
     if several and every_window:
         raise click.UsageError("--every-window is for one source, or with --out")
-    if every_window and budget.given:
-        raise click.UsageError("--every-window leaves nothing out, and a budget does: leave one of them out")
+    if every_window and (budget.given or gates is not None):
+        raise click.UsageError("--every-window leaves nothing out, and gates and a budget do: leave one of them out")
     if out is None and (overwrite or kind != "srt"):
         raise click.UsageError("--format and --overwrite are for the files in --out: give it")
     if out is not None and as_json:
@@ -117,13 +119,13 @@ def narrate(
         raise click.UsageError(f"{sources[0]} stands for several videos: give --out, a folder for their texts")
     if record is not None and record.suffix.lower() not in ("", ".mp4"):
         raise click.UsageError(f"--record writes MP4: call the file {record.with_suffix('.mp4')}")
-    with load_model(bundle, engine_options) as model, opened_sinks(**sink_options) as sinks:
-        gates = budget.applied_to(model.manifest.gates)
-        settings = {"query": query, "every_window": every_window, "gates": gates}
+    with load_model(bundle, engine_options, gates=gates) as model, opened_sinks(**sink_options) as sinks:
+        in_use = budget.applied_to(model.manifest.gates)
+        settings = {"query": query, "every_window": every_window, "gates": in_use}
         if out is not None:
             narrate_videos(model, sources, Output(out, kind, overwrite), part, sinks, **settings)
         elif several:
-            several_sources = [replace(each, gates=gates) for each in parse_sources(sources, query, part)]
+            several_sources = [replace(each, gates=in_use) for each in parse_sources(sources, query, part)]
             _narrate_several(model, several_sources, as_json, sinks)
         else:
             name, uri = name_and_uri(sources[0])

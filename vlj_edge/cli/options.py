@@ -54,6 +54,9 @@ verbose_option = click.option(
     "-v", "--verbose", is_flag=True, help="Also print the backend, why it was chosen, and the decoder of each video."
 )
 file_type = click.Path(path_type=Path, dir_okay=False)
+gates_option = click.option(
+    "--gates", type=file_type, help="Settings of the gates: a file of vlj-edge calibrate; the bundle's if not given."
+)
 query_option = click.option(
     "--query", help="Query to the model; the bundle's if not given. vlj-edge inspect lists those of its training."
 )
@@ -115,7 +118,7 @@ def load_model(bundle: Path | None, options: EngineOptions, **settings: Any) -> 
     """Open a bundle (nano if None) with these options and report the backend.
 
     Args:
-        settings: further arguments of Model.
+        settings: further arguments of Model, such as the file of --gates.
 
     Raises:
         VljEdgeError: the bundle or the backend cannot be used.

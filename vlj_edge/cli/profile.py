@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..json_text import json_text
-from .options import SOURCE, EngineOptions, engine_options, load_model
+from .options import SOURCE, EngineOptions, engine_options, gates_option, load_model
 from .outputs import output_file, write_whole
 from .part_options import PartOptions, part_options
 from .say import say, stdout_console
@@ -17,6 +17,8 @@ from .say import say, stdout_console
 if TYPE_CHECKING:
     from vlj_edge.runtime.profiling.profile import Profile
     from vlj_edge.runtime.video.source import Source
+
+    from ..bundle import GateSettings
 
 
 @click.command(short_help="Measure time, energy and memory of each stage.", epilog=SOURCE)
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--rounds", default=5, show_default=True, help="Runs of each bundle with --against.")
 @click.option("--every-window", is_flag=True, help="Turn all gates off: encode and decode every window.")
 @click.option("--no-overlap", is_flag=True, help="Run all steps in one thread, one after another.")
+@gates_option
 @part_options
 @engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -41,6 +44,7 @@ def profile(
     rounds: int,
     every_window: bool,
     no_overlap: bool,
+    gates: Path | None,
     part: PartOptions,
     engine_options: EngineOptions,
     as_json: bool,
@@ -62,7 +66,9 @@ def profile(
 
     directory, source = _bundle_and_source(bundle, source, part)
     opened = partial(_open, source, part, directory)
-    gates = NO_GATES if every_window else None
+    if gates is not None and every_window:
+        raise click.UsageError("--every-window turns all gates off, which --gates sets: give one of them")
+    settings = NO_GATES if every_window else _read_gates(gates, directory)
     if against is not None:
         if html or trace_to or as_md:
             raise VljEdgeError("--against prints ratios: leave --html, --trace and --md out, or profile one bundle")
@@ -72,14 +78,14 @@ def profile(
             "threads": engine_options.threads,
             "overlap": not no_overlap,
         }
-        ratios = compare_profiles(directory, against, opened, rounds, gates=gates, **options)
+        ratios = compare_profiles(directory, against, opened, rounds, gates=settings, **options)
         _print_ratios(ratios, as_json)
         return
     probe = Probe()
     with load_model(directory, engine_options, probe=probe, overlap=not no_overlap) as model:
-        found = profile(model, opened(), probe, gates=gates)
+        found = profile(model, opened(), probe, gates=settings)
     if html is not None:
-        write_whole(html, report.page(found, probe, model.manifest.gates.meaning.speak_below))
+        write_whole(html, report.page(found, probe, (settings or model.manifest.gates).meaning.speak_below))
     if trace_to is not None:
         write_whole(trace_to, report.trace(probe))
     if as_json:
@@ -89,6 +95,17 @@ def profile(
             say(line)
     else:
         _print(found)
+
+
+def _read_gates(path: Path | None, bundle: Path) -> GateSettings | None:
+    """Return the gates of a file; None for those of each bundle."""
+    from ..bundle import read_manifest
+    from ..bundle.gate_profile import gates_of_file
+
+    if path is None:
+        return None
+    manifest = read_manifest(bundle)
+    return gates_of_file(path, manifest.gates, manifest)
 
 
 def _open(source: str | None, part: PartOptions, bundle: Path) -> Source:

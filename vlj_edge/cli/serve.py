@@ -18,6 +18,7 @@ from .options import (
     SOURCE,
     bundle_option,
     file_type,
+    gates_option,
     query_option,
     verbose_option,
 )
@@ -63,6 +64,7 @@ _KEEP_DAYS, _KEEP_GB = 30.0, 10.0
 )
 @click.option("--token-file", envvar="VLJ_EDGE_TOKEN_FILE", type=file_type, help="Read the token from this file.")
 @bundle_option
+@gates_option
 @query_option
 @click.option("--loop", is_flag=True, default=None, help="Repeat recordings.  [default: its source ends]")
 @click.option("--store", help="Keep embeddings in this library, and search it from the page.")
@@ -107,7 +109,8 @@ def serve(
         options = settings.options()
         token = read_token(options)
         _set_up_logging(options.get("log_format", "text"), verbose)
-        with Model(Path(options["bundle"]) if "bundle" in options else nano_bundle()) as model:
+        bundle = Path(options["bundle"]) if "bundle" in options else nano_bundle()
+        with Model(bundle, gates=options.get("gates")) as model:
             _run(model, settings, options, token, hangups)
 
 

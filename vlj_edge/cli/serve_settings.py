@@ -76,7 +76,8 @@ class ServeSettings:
         query, loop = options.get("query"), options.get("loop", False)
         budget = BudgetOptions(options.get("texts_per_hour"), options.get("encodes_per_minute"))
         gates = budget.applied_to(model.manifest.gates)
-        found = [*parse_sources(self.arguments, query, self.part, loop), *file.sources(gates, query, loop)]
+        found = parse_sources(self.arguments, query, self.part, loop)
+        found += file.sources(gates, query, loop, model.manifest)
         if budget.given:
             found = [replace(settings, gates=settings.gates or gates) for settings in found]
         self._refuse_overwriting(started_with, found)
@@ -94,7 +95,11 @@ class ServeSettings:
         return found
 
     def _refuse_overwriting(self, options: dict[str, Any], sources: list[SourceSettings]) -> None:
-        read = (self.arguments, self.config, *(options.get(name) for name in ("bundle", "token_file", "store")))
+        read = (
+            self.arguments,
+            self.config,
+            *(options.get(name) for name in ("bundle", "gates", "token_file", "store")),
+        )
         outputs = [(name, Path(options[name])) for name in ("log", "profile") if name in options]
         written = [(f"--{name}", each) for name, path in outputs for each in all_written(name, path, options)]
         refuse_overwriting_inputs(written, [*read, *(settings.uri for settings in sources)])

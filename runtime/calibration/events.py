@@ -1,0 +1,77 @@
+"""Annotations of a recording: what happens in it and when, from JSON, SRT or WebVTT.
+
+JSON: {"seconds": 251.0, "events": [{"start": 1.5, "end": 4.0, "captions": ["a parcel is delivered", ...]}, ...]}, in
+seconds from the start of the source; `seconds` and further fields are ignored. Of subtitles every cue is an event, and
+each of its lines a caption.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.regular_file import check_regular_file
+from vlj_edge.schema import parse
+
+_CLOCK = r"(?:(\d+):)?(\d{1,2}):(\d{1,2}[.,]\d{1,3})"
+_CUE = re.compile(rf"^\s*{_CLOCK}\s*-->\s*{_CLOCK}[^\n]*\n((?:[^\n]*\S[^\n]*(?:\n|\Z))*)", re.MULTILINE)
+_REMEDY = "give JSON with events, SRT or WebVTT (docs/gates.md)"
+
+
+@dataclass(frozen=True)
+class AnnotatedEvent:
+    """Something that happens, from `start` to `end` in seconds; each of its captions is right."""
+
+    start: float
+    end: float
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Annotations:
+    events: tuple[AnnotatedEvent, ...]
+
+
+def read_events(path: Path) -> list[AnnotatedEvent]:
+    """Read annotations; their kind is found out by their content.
+
+    Returns:
+        The events in the order of their starts.
+
+    Raises:
+        VljEdgeError: the file cannot be read or holds none, or an event ends before it starts or has no caption.
+    """
+    check_regular_file(path, _REMEDY)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        cues = [_event(*match.groups()) for match in _CUE.finditer(text.replace("\r\n", "\n"))]
+        found = cues or list(parse(_Annotations, json.loads(text), ignore_unknown=True).events)
+        _check(found)
+    except OSError as error:
+        raise VljEdgeError(f"{path} cannot be read ({error.strerror}): check the path") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or of another form
+        raise VljEdgeError(f"{path} holds no annotations ({error}): {_REMEDY}") from error
+    return sorted(found, key=lambda event: event.start)
+
+
+def _event(*parts: str | None) -> AnnotatedEvent:
+    first, second = (_seconds(*parts[index : index + 3]) for index in (0, 3))
+    lines = (line.strip() for line in (parts[6] or "").split("\n"))
+    return AnnotatedEvent(first, second, tuple(line for line in lines if line))
+
+
+def _seconds(hours: str | None, minutes: str | None, seconds: str | None) -> float:
+    return 3600 * int(hours or 0) + 60 * int(minutes or 0) + float((seconds or "0").replace(",", "."))
+
+
+def _check(events: list[AnnotatedEvent]) -> None:
+    if not events:
+        raise ValueError("it has no events")
+    for number, event in enumerate(events, 1):
+        if not 0 <= event.start < event.end:
+            raise ValueError(f"event {number} goes from {event.start:g} s to {event.end:g} s")
+        if not any(caption.strip() for caption in event.captions):
+            raise ValueError(f"event {number}, at {event.start:g} s, has no caption")

@@ -1,0 +1,171 @@
+"""From a recording to proposed gates: the main path of calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vlj_edge.bundle import GateSettings
+from vlj_edge.errors import VljEdgeError
+
+from ..model import Model
+from .events import AnnotatedEvent
+from .figures import Blocks, Figures, cut, figures, total
+from .knobs import Knobs
+from .novelty import OWN_NOVEL_BELOW, NoveltyCandidates, NoveltyTrial, gated
+from .record import Recording
+from .reference import AnnotatedReference, OwnTextReference, captions_at
+from .replay import SceneDecisions, Words, replay
+from .search import EFFORT, ByBlock, Effort, Found, held_out_choice, search
+from .target import Target
+
+LEAST_SECONDS = 60.0  # of a recording
+_BLOCK_SECONDS, _FEWEST_BLOCKS, _MOST_BLOCKS = 15.0, 4, 12
+_LEVELS = 10  # points of the curve
+_DRAWS, _QUANTILES = 2000, (0.025, 0.975)  # of bootstrap intervals
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What calibration found.
+
+    Attributes:
+        gates: proposed, or those in use.
+        novel_below: the same for events of novelty; None for a bundle that makes texts.
+        found: figures by block; see Found.
+        target: what was wanted.
+        curve: held-out figures at several rates of texts, lowest first.
+        seconds: of the recording.
+        annotated: whether the reference is annotations, and not the model's own texts.
+    """
+
+    gates: GateSettings
+    novel_below: float | None
+    found: Found[Any]
+    target: Target
+    curve: tuple[ByBlock, ...]
+    seconds: float
+    annotated: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return targets and figures in plain JSON types."""
+        rejected = self.found.rejected
+        return {
+            "improved": self.found.improved,
+            "reference": "annotations" if self.annotated else "the model's own text of every window",
+            "blocks": len(self.found.own),
+            "target": {name: value for name, value in vars(self.target).items() if value is not None},
+            "held_out": summary(self.found.held_out),
+            "fitted": total(self.found.fitted).as_dict(),
+            "own": summary(self.found.own),
+            "rejected": None if rejected is None else summary(rejected),
+            "curve": [summary(point) for point in self.curve],
+        }
+
+
+def propose(
+    model: Model,
+    recording: Recording,
+    target: Target | None = None,
+    events: Sequence[AnnotatedEvent] | None = None,
+    seed: int = 0,
+    effort: Effort = EFFORT,
+    progress: Progress = lambda step: None,
+) -> Proposal:
+    """Find gates for a camera.
+
+    Args:
+        model: that the recording was made with; its gates are those in use.
+        target: None: the quality of the gates in use, at the least cost.
+        events: annotations, in the recording's times; None: the reference is the model's own text of every window.
+        progress: called with what is being done.
+
+    Raises:
+        VljEdgeError: the recording is too short, or the annotations are of another one.
+    """
+    if recording.seconds < LEAST_SECONDS:
+        raise VljEdgeError(
+            f"the recording has {recording.seconds:.0f} s: calibration needs {LEAST_SECONDS:.0f} s or more, and an hour"
+            " with all that usually happens is better"
+        )
+    if events is not None and not any(captions_at(events, time) for time in recording.centres.tolist()):
+        raise VljEdgeError("none of the events lies in the recording: give times from the start of the source")
+    makes_texts = model.chain.makes_texts
+    if not makes_texts and target is not None and target.encodes_per_minute is not None:
+        raise VljEdgeError(
+            f"{model.directory} makes no texts, so that only the picture decides what is encoded: give"
+            " --texts-per-hour (of events) or --quality"
+        )
+    count = int(min(max(recording.seconds // _BLOCK_SECONDS, _FEWEST_BLOCKS), _MOST_BLOCKS))
+    clip = model.manifest.clip
+    blocks = cut(recording.centres, count, clip.frames / clip.frames_per_second)
+    scene = SceneDecisions(recording, model.manifest.gates.scene)
+    measure: Any
+    own: Any
+    candidates: Any
+    if makes_texts:
+        measure = _measure_texts(model, recording, events, blocks, scene, progress)
+        own, candidates = model.manifest.gates, _knobs(model.manifest.gates, target)
+    else:
+        captions = None if events is None else [captions_at(events, time) for time in recording.centres.tolist()]
+        measure = NoveltyTrial(*gated(recording, scene), captions, blocks).measure
+        own, candidates = OWN_NOVEL_BELOW, NoveltyCandidates()
+    wanted = target or Target(quality=total(measure(own)).quality)
+    trials = effort.trials(count)
+    found = search(
+        measure, own, candidates, wanted, seed, effort, lambda done: progress(f"settings {done} of {trials} tried")
+    )
+    gates = found.settings if makes_texts else model.manifest.gates
+    novel_below = None if makes_texts else found.settings
+    return Proposal(gates, novel_below, found, wanted, curve(found), recording.seconds, events is not None)
+
+
+def curve(found: Found[Any]) -> tuple[ByBlock, ...]:
+    """Return held-out figures for limits of texts an hour, from a sixteenth of those in use to twice as many."""
+    in_use = max(total(found.own).texts_per_hour, 1.0)
+    limits = in_use * np.geomspace(1 / 16, 2, _LEVELS)
+    points = dict.fromkeys(held_out_choice(found, Target(texts_per_hour=float(limit))) for limit in limits)
+    return tuple(sorted(points, key=lambda point: total(point).texts_per_hour))
+
+
+def summary(found: ByBlock) -> dict[str, Any]:
+    """Return the figures of all blocks, with bootstrap intervals of 95 % over blocks, in plain JSON types."""
+    draws = np.random.default_rng(0).integers(0, len(found), (_DRAWS, len(found)))
+    figures_of = [total(found[block] for block in draw) for draw in draws.tolist()]
+    values = total(found).as_dict()
+    intervals = {}
+    for name in ("quality", "texts_per_hour", "encodes_per_minute"):
+        low, high = np.quantile([getattr(each, name) for each in figures_of], _QUANTILES)
+        intervals[f"{name}_interval"] = [round(float(low), 4), round(float(high), 4)]
+    return values | intervals
+
+
+def _measure_texts(
+    model: Model,
+    recording: Recording,
+    events: Sequence[AnnotatedEvent] | None,
+    blocks: Blocks,
+    scene: SceneDecisions,
+    progress: Progress,
+) -> Callable[[GateSettings], tuple[Figures, ...]]:
+    words = Words(lambda embedding: model.chain.decode(embedding)[0])
+    reference: Any
+    if events is not None:
+        reference = AnnotatedReference(events, recording.centres, model.embed_text)
+    else:
+        texts = []
+        for number, window in enumerate(recording.windows, 1):
+            progress(f"the model's text of window {number} of {len(recording.windows)}")
+            texts.append(words.of(window.embedding))
+        reference = OwnTextReference(texts, model.embed_text)
+    return lambda gates: figures(replay(recording, gates, scene, words), reference, blocks)
+
+
+def _knobs(own: GateSettings, target: Target | None) -> Knobs:
+    wanted = None if target is None else target.encodes_per_minute
+    return Knobs(own) if wanted is None else Knobs(own, min(600.0, max(20.0, 120 / wanted)))

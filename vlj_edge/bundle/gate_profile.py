@@ -1,0 +1,178 @@
+"""Gates in a file of their own: what vlj-edge calibrate writes for one camera and --gates reads.
+
+JSON: {"schema_version": 1, "gates": {...}, "novel_below": null, "made": {...}}. The gates have the names and places of
+a manifest's; settings that are not named are the bundle's.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from ..atomic_write import atomic_write
+from ..errors import VljEdgeError
+from ..regular_file import check_regular_file
+from ..schema import Range, SchemaError, parse
+from .embedding_space import embedding_space
+from .gate_ranges import check_gates, gates_problem
+from .gate_settings import GateSettings
+from .manifest import Manifest
+
+_LOG = logging.getLogger("vlj_edge")
+PROFILE_VERSION = 1
+_REMEDY = "correct it, or make it again with vlj-edge calibrate"
+
+
+@dataclass(frozen=True)
+class BundleIdentity:
+    """Which bundle gates were made for.
+
+    Attributes:
+        embedding: width of its embeddings.
+        space: embedding_space() of its manifest.
+    """
+
+    embedding: int
+    space: str
+    preset: str = ""
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> BundleIdentity:
+        """Return the identity of a bundle."""
+        return cls(manifest.embedding, embedding_space(manifest), manifest.preset)
+
+
+@dataclass(frozen=True)
+class ProfileReceipt:
+    """How gates were made.
+
+    Attributes:
+        source: its name, without credentials.
+        seconds: of the recording.
+        date: in ISO 8601.
+        bundle: that they were made for; None if they were written by hand.
+        target: what was wanted, by the names of the command's options.
+        held_out: figures on blocks of the recording that the settings were not chosen on, with intervals of 95 %.
+        fitted: figures of the proposed settings on all blocks, which were used to choose them.
+        own: figures of the settings that were in use.
+    """
+
+    source: str = ""
+    seconds: float = 0.0
+    date: str = ""
+    bundle: BundleIdentity | None = None
+    target: dict[str, Any] = field(default_factory=dict)
+    held_out: dict[str, Any] = field(default_factory=dict)
+    fitted: dict[str, Any] = field(default_factory=dict)
+    own: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GateProfile:
+    """The content of a file of gates.
+
+    Attributes:
+        novel_below: of events of novelty, for bundles without a decoder; see NoveltyDetector.
+    """
+
+    gates: GateSettings
+    novel_below: Annotated[float, Range(-1, 1)] | None = None
+    made: ProfileReceipt = field(default_factory=ProfileReceipt)
+    schema_version: int = PROFILE_VERSION
+
+    def warning_for(self, manifest: Manifest) -> str | None:
+        """Return what is odd about using these gates with a bundle; None if they were made for it."""
+        made_for = self.made.bundle
+        if made_for is None or made_for == BundleIdentity.of(manifest):
+            return None
+        if made_for.embedding != manifest.embedding:
+            return (
+                f"was made for embeddings of {made_for.embedding} dimensions, and those of this bundle have"
+                f" {manifest.embedding}: its thresholds may not fit; run vlj-edge calibrate with this bundle"
+            )
+        return (
+            f"was made for another bundle ({made_for.preset or made_for.space}): its thresholds may not fit; run"
+            " vlj-edge calibrate with this bundle"
+        )
+
+
+def read_gate_profile(path: str | Path, default: GateSettings) -> GateProfile:
+    """Read gates from a file, with the settings of `default`, the bundle's, where it names none.
+
+    Raises:
+        VljEdgeError: it cannot be read, or a name, value or range in it is wrong.
+    """
+    check_regular_file(path, "name a file that vlj-edge calibrate wrote")
+    try:
+        raw = json.loads(Path(path).read_text(encoding="utf-8"))
+        version = raw.get("schema_version", PROFILE_VERSION) if isinstance(raw, dict) else PROFILE_VERSION
+        if version != PROFILE_VERSION:
+            raise SchemaError(("schema_version",), f"is {str(version)[:20]}, and this vlj-edge reads {PROFILE_VERSION}")
+        profile = parse(GateProfile, raw)
+        gates = with_named(default, profile.gates, raw["gates"])
+        problem = gates_problem(gates)
+        if problem is not None:
+            raise ValueError(f"gates.{problem}")
+    except OSError as error:
+        raise VljEdgeError(f"{path} cannot be read ({error.strerror}): check the path") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or no gates
+        raise VljEdgeError(f"{path} holds no gates ({error}): {_REMEDY}") from error
+    return replace(profile, gates=gates)
+
+
+def write_gate_profile(path: Path, profile: GateProfile) -> None:
+    """Write gates to a file, atomically, without a budget: what is affordable is no property of a camera.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    raw = asdict(profile)
+    del raw["gates"]["budget"]
+    with atomic_write(path) as stream:
+        stream.write((json.dumps(raw, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def with_gates(manifest: Manifest, gates: GateSettings | str | Path | None) -> Manifest:
+    """Return a manifest with other gates: settings, or those of a file; None: its own.
+
+    Raises:
+        VljEdgeError: see read_gate_profile(), or a setting is out of its range.
+    """
+    if gates is None:
+        return manifest
+    if isinstance(gates, GateSettings):
+        check_gates(gates)
+        return replace(manifest, gates=gates)
+    return replace(manifest, gates=gates_of_file(gates, manifest.gates, manifest))
+
+
+def gates_of_file(path: str | Path | None, default: GateSettings, manifest: Manifest | None = None) -> GateSettings:
+    """Return the gates of a file, or `default` without one; log a warning if they were made for another bundle.
+
+    Raises:
+        VljEdgeError: see read_gate_profile().
+    """
+    if path is None:
+        return default
+    profile = read_gate_profile(path, default)
+    warning = None if manifest is None else profile.warning_for(manifest)
+    if warning is not None:
+        _LOG.warning("%s %s", path, warning)
+    return profile.gates
+
+
+def with_named(default: GateSettings, values: GateSettings, named: Mapping[str, Mapping[str, Any]]) -> GateSettings:
+    """Return `default` with those of `values` that are named.
+
+    Args:
+        named: what the file holds, by gate and setting; `values` is what was parsed from it.
+    """
+    changed = {}
+    for gate, settings in named.items():
+        parsed = getattr(values, gate)
+        changed[gate] = replace(getattr(default, gate), **{name: getattr(parsed, name) for name in settings})
+    return replace(default, **changed)

@@ -1,0 +1,187 @@
+"""vlj-edge calibrate: find gates for one camera."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..json_text import json_text
+from .options import SOURCE, EngineOptions, NumberRange, bundle_option, engine_options, gates_option, load_model
+from .outputs import output_file, output_folder, write_whole
+from .part_options import PartOptions, part_options
+from .progress import progress, steps
+from .say import say, stdout_console, tell
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.calibration.proposal import Proposal
+    from vlj_edge.runtime.calibration.record import Recording
+    from vlj_edge.runtime.model import Model
+
+    from ..bundle import GateSettings
+
+_BAR = 30  # characters of a quality of 1
+
+
+@click.command(short_help="Find gates for one camera, from a recording of it.", epilog=SOURCE)
+@click.argument("source")
+@click.option("--texts-per-hour", type=NumberRange(0, min_open=True), help="At most this many texts, on average.")
+@click.option("--encodes-per-minute", type=NumberRange(0, min_open=True), help="At most this many encoder runs.")
+@click.option(
+    "--quality",
+    type=NumberRange(0, 1),
+    help="The share of the time in which the latest text is right, at the least cost.  [default: that of the gates in"
+    " use]",
+)
+@click.option("--events", type=click.Path(path_type=Path, dir_okay=False), help="What happens when: JSON, SRT or VTT.")
+@click.option("--out", type=output_file, help="Write the gates to this file, which --gates of other commands reads.")
+@click.option("--bundle-out", type=output_folder, help="Write a copy of the bundle with these gates.")
+@click.option("--html", type=output_file, help="Write a page with the curve.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the search.")
+@part_options
+@bundle_option
+@gates_option
+@engine_options
+def calibrate(
+    source: str,
+    texts_per_hour: float | None,
+    encodes_per_minute: float | None,
+    quality: float | None,
+    events: Path | None,
+    out: Path | None,
+    bundle_out: Path | None,
+    html: Path | None,
+    as_json: bool,
+    seed: int,
+    part: PartOptions,
+    bundle: Path | None,
+    gates: Path | None,
+    engine_options: EngineOptions,
+) -> None:
+    """Propose gates for SOURCE: a recording of a camera, or the camera itself until --duration or Ctrl-C.
+
+    Every window is encoded once. Then the gates run over what was recorded with many settings, and each setting is
+    judged by how long the latest text is right: without --events, how long it agrees with the model's own text of what
+    is shown. All figures are of stretches of the recording that the settings were not chosen on. If nothing is better
+    than the gates in use, they stay.
+
+    The limits are targets on this recording, for the settings to be chosen by; they are not enforced later.
+    """
+    from vlj_edge.runtime.calibration.events import read_events
+    from vlj_edge.runtime.calibration.proposal import propose
+    from vlj_edge.runtime.calibration.target import Target
+
+    from .interrupts import was_interrupted
+
+    wanted = Target(texts_per_hour, encodes_per_minute, quality)
+    annotated = None if events is None else read_events(events)
+    with load_model(bundle, engine_options, gates=gates) as model:
+        if bundle_out is not None:
+            from ..bundle.copies import check_new
+
+            check_new(bundle_out)
+        recording = _record(model, source, part)
+        with steps() as step:
+            proposal = propose(model, recording, None if wanted == Target() else wanted, annotated, seed, progress=step)
+        _write(model, proposal, source, out, bundle_out)
+        if html is not None:
+            from vlj_edge.runtime.calibration.page import page
+
+            write_whole(html, page(proposal, _name(source)))
+    if as_json:
+        say(json_text(proposal.as_dict() | {"gates": asdict(proposal.gates), "novel_below": proposal.novel_below}))
+    else:
+        _print(proposal, model.manifest.gates)
+    if was_interrupted():
+        raise KeyboardInterrupt
+
+
+def _record(model: Model, source: str, part: PartOptions) -> Recording:
+    """Record a source until it ends, its memory is full, or Ctrl-C; what was seen until then is kept."""
+    from vlj_edge.runtime.calibration.record import Recording, record
+
+    from ..errors import SourceBrokeOff
+    from .interrupts import until_interrupted
+
+    recording = Recording()
+    with part.open(source, model.manifest.clip) as opened, model.see(opened) as run, progress(run, opened):
+        if run.live:
+            tell("recording: Ctrl-C ends it, and what was seen is used")
+        try:
+            record(until_interrupted(run), recording)
+        except SourceBrokeOff as error:
+            tell(f"warning: {error}: what was read is used")
+        if run.totals.windows_dropped:
+            tell(f"warning: {run.totals.windows_dropped} windows were left out: encoding every one is too slow here")
+    if recording.full:
+        tell(f"warning: memory for a recording is used up: its first {recording.seconds / 3600:.1f} h are used")
+    return recording
+
+
+def _write(model: Model, proposal: Proposal, source: str, out: Path | None, bundle_out: Path | None) -> None:
+    from datetime import datetime, timezone
+
+    from ..bundle.copies import copy_with_gates
+    from ..bundle.gate_profile import BundleIdentity, GateProfile, ProfileReceipt, write_gate_profile
+
+    figures = proposal.as_dict()
+    receipt = ProfileReceipt(
+        _name(source),
+        round(proposal.seconds, 1),
+        datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        BundleIdentity.of(model.manifest),
+        **{name: figures[name] for name in ("target", "held_out", "fitted", "own")},
+    )
+    if out is not None:
+        write_gate_profile(out, GateProfile(proposal.gates, proposal.novel_below, receipt))
+    if bundle_out is not None:
+        copy_with_gates(model.directory, bundle_out, proposal.gates, receipt)
+
+
+def _name(source: str) -> str:
+    from .source_names import name_and_uri
+
+    return name_and_uri(source)[0]
+
+
+def _print(proposal: Proposal, in_use: GateSettings) -> None:
+    from rich.table import Table
+
+    figures = proposal.as_dict()
+    texts = "texts an hour" if proposal.novel_below is None else "events an hour"
+    console = stdout_console()
+    table = Table("", "right", "95 % interval", texts, "95 % interval", "encodes a minute", "")
+    rows: list[tuple[str, Any]] = [("at other rates", point) for point in figures["curve"]]
+    rows = [*rows, ("in use", figures["own"])]
+    if figures["improved"]:
+        rows.append(("proposed", figures["held_out"]))
+    if figures["rejected"] is not None:
+        rows.append(("not better", figures["rejected"]))
+    for name, row in rows:
+        spans = [f"{low:.3g} to {high:.3g}" for low, high in (row["quality_interval"], row["texts_per_hour_interval"])]
+        bar = "#" * round(_BAR * row["quality"])
+        values = (f"{row['quality']:.3f}", spans[0], f"{row['texts_per_hour']:.1f}", spans[1])
+        table.add_row(name, *values, f"{row['encodes_per_minute']:.1f}", bar)
+    console.print(table)
+    say(_verdict(proposal, in_use))
+
+
+def _verdict(proposal: Proposal, in_use: GateSettings) -> str:
+    """Return one line: what is proposed, as far as it differs from what is in use."""
+    count = len(proposal.found.own)
+    judged = f"{count} stretches of {proposal.seconds / count:.0f} s, each judged with what was chosen on the others"
+    if not proposal.found.improved:
+        return f"nothing better was found, so the gates in use stay ({judged})"
+    if proposal.novel_below is not None:
+        return f"proposed: novel_below {proposal.novel_below:g} ({judged})"
+    old, new = asdict(in_use), asdict(proposal.gates)
+    changed = [
+        f"{gate}.{name} {value:g}"
+        for gate, settings in new.items()
+        for name, value in settings.items()
+        if value != old[gate][name]
+    ]
+    return f"proposed ({judged}): {', '.join(changed)}"
