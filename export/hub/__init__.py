@@ -5,8 +5,10 @@ cache: where they stay, laid out as huggingface_hub does; errors: one line for e
 huggingface_hub is imported in functions, where the network is wanted, and its usage data is off by then.
 """
 
+from .errors import LicenceNotAccepted
 from .fetch import fetch
+from .listing import Wanted
 from .names import Name, parse_name
 from .repository import Repository
 
-__all__ = ["Name", "Repository", "fetch", "parse_name"]
+__all__ = ["LicenceNotAccepted", "Name", "Repository", "Wanted", "fetch", "parse_name"]

@@ -3,7 +3,8 @@
 HF_HUB_CACHE/models--OWNER--NAME/blobs/ETAG                   the content of a file; ETAG.incomplete: its first part
                                 /snapshots/COMMIT/FILE        a link to it
                                 /refs/REVISION                the commit of a branch or tag when it was last asked for
-                                /vlj-edge/COMMIT.json         what the hub said of the commit, for use offline
+                                /vlj-edge/COMMIT.json         what the hub said of the commit, for use offline;
+                                          COMMIT.small.json   of a download without weights
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vlj_edge.atomic_write import atomic_write
 from vlj_edge.errors import VljEdgeError
 
 from ..weights.locations import INDEX_FILE
-from .listing import Blob, Listing, choose_files
+from .listing import Blob, Listing, Wanted, choose_files
 from .names import Name, is_commit
 from .settings import cache_folder
 
@@ -77,9 +78,9 @@ class Cache:
             return None
         return commit if is_commit(commit) else None
 
-    def remember(self, revision: str | None, listing: Listing) -> None:
+    def remember(self, revision: str | None, listing: Listing, wanted: Wanted) -> None:
         """Keep the commit of a revision, and what the hub said of it. OSError: the cache may not be written to."""
-        record = self.root / "vlj-edge" / f"{listing.commit}.json"
+        record = self._record(listing.commit, wanted)
         record.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(record) as stream:
             stream.write(json.dumps(asdict(listing), indent=1).encode())
@@ -89,10 +90,10 @@ class Cache:
             with atomic_write(ref) as stream:
                 stream.write(listing.commit.encode())
 
-    def recall(self, commit: str) -> Listing | None:
+    def recall(self, commit: str, wanted: Wanted) -> Listing | None:
         """Return what the hub said of a commit when it was fetched, or None."""
         try:
-            data: Any = json.loads((self.root / "vlj-edge" / f"{commit}.json").read_text(encoding="utf-8"))
+            data: Any = json.loads(self._record(commit, wanted).read_text(encoding="utf-8"))
             blobs = [Blob(str(each["file"]), int(each["size"]), str(each["etag"])) for each in data["blobs"]]
             if data["commit"] == commit and all(Path(blob.file).name == blob.file for blob in blobs):
                 return Listing(commit, data["licence"], data["gated"], blobs)
@@ -100,13 +101,16 @@ class Cache:
             pass
         return None
 
-    def found(self, commit: str) -> list[Blob]:
+    def _record(self, commit: str, wanted: Wanted) -> Path:
+        return self.root / "vlj-edge" / f"{commit}{'' if wanted.weights else '.small'}.json"
+
+    def found(self, commit: str, wanted: Wanted) -> list[Blob]:
         """Return the files of a commit that another program fetched, with the hash that a link names; none if they are
         not whole."""
         folder = self.snapshot(commit)
         links = {path.name: path for path in _files_in(folder) if path.is_symlink()}
         try:
-            files = choose_files(links, self.name)
+            files = choose_files(links, self.name, wanted)
             shards = json.loads(links[INDEX_FILE].read_text())["weight_map"].values() if INDEX_FILE in files else ()
         except (VljEdgeError, ValueError, KeyError, TypeError, AttributeError):
             return []

@@ -17,6 +17,25 @@ _SIGN_IN = "set HF_TOKEN or run: hf auth login"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+class LicenceNotAccepted(VljEdgeError):
+    """A repository is gated, and there is no token, or its account may not read it.
+
+    Attributes:
+        name: the repository.
+        has_token: whether a token was sent.
+    """
+
+    def __init__(self, name: Name, has_token: bool) -> None:
+        self.name, self.has_token = name, has_token
+        what = ", and the account of your token may not read it yet" if has_token else ""
+        super().__init__(f"{name.repository} is gated{what}: accept the licence at {name.page}{sign_in(has_token)}")
+
+
+def sign_in(has_token: bool) -> str:
+    """Return how a message goes on after the pages on which licences are accepted."""
+    return f" and wait for access, or use another token ({_SIGN_IN})" if has_token else f", then {_SIGN_IN}"
+
+
 @contextmanager
 def explained(name: Name, endpoint: str, token: str | None, cache: Path, is_cached: bool) -> Iterator[None]:
     """Turn the errors of huggingface_hub, its HTTP client and the disk into lines that name a remedy.
@@ -25,11 +44,13 @@ def explained(name: Name, endpoint: str, token: str | None, cache: Path, is_cach
         token: what is sent, which no line shows.
         is_cached: whether the revision that was asked for is in the cache.
     """
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
 
     client = http_client()
     try:
         yield
+    except GatedRepoError:
+        raise LicenceNotAccepted(name, token is not None) from None
     except HfHubHTTPError as error:
         raise VljEdgeError(_refusal(error, name, endpoint, token is not None)) from None
     except OfflineModeIsEnabled:
@@ -52,13 +73,11 @@ def offline(name: Name) -> VljEdgeError:
 
 def _refusal(error: Any, name: Name, endpoint: str, has_token: bool) -> str:
     """Return the line for an answer of the hub that is an error."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     status, sender = error.response.status_code, host_of(str(error.response.url))
     if sender != host_of(endpoint):
         return f"{sender}, which keeps the files of {name}, answers with HTTP {status}: run this again"
-    if isinstance(error, GatedRepoError) or (status == 403 and "gated" in str(error).lower()):
-        return gated(name, has_token)
     if isinstance(error, RevisionNotFoundError):
         return f"{name.repository} has no revision '{name.revision or 'main'}': look at {name.page}/commits/main"
     if status == 401 and has_token and "invalid" in str(error).lower():
@@ -77,16 +96,6 @@ def _refusal(error: Any, name: Name, endpoint: str, has_token: bool) -> str:
     if status == 429:
         return f"{host_of(endpoint)} wants fewer requests (HTTP 429): wait some minutes, or {_SIGN_IN}"
     return f"{host_of(endpoint)} answers for {name} with HTTP {status}: try again later, or look at {name.page}"
-
-
-def gated(name: Name, has_token: bool) -> str:
-    """Return the line for a repository whose licence was not accepted."""
-    if has_token:
-        return (
-            f"{name.repository} is gated, and the account of your token may not read it yet: accept the licence at"
-            f" {name.page} and wait for access, or use another token ({_SIGN_IN})"
-        )
-    return f"{name.repository} is gated: accept the licence at {name.page}, then {_SIGN_IN}"
 
 
 def _unreachable(error: Exception, client: Any, reason: str, name: Name, endpoint: str, is_cached: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -14,9 +14,11 @@ from . import settings
 from .cache import Cache, cache_of
 from .download import download, matching_sha256
 from .errors import explained, offline
-from .listing import Blob, Listing, is_weights, list_repository
+from .listing import Blob, Listing, Wanted, is_weights, list_repository
 from .names import Name
 from .repository import Repository
+
+_ALL = Wanted()
 
 
 class Watcher(Protocol):
@@ -32,7 +34,7 @@ class Watcher(Protocol):
 def fetch(
     name: Name,
     *,
-    also: Sequence[str] = (),
+    wanted: Wanted = _ALL,
     before_weights: Callable[[Path], None] = lambda directory: None,
     watcher: Watcher | None = None,
 ) -> Repository:
@@ -42,7 +44,6 @@ def fetch(
     revision had when it was last fetched.
 
     Args:
-        also: names of files that are taken whatever they hold; for a family whose reader is safe with them.
         before_weights: called with the directory when it has all but the weights, to refuse what cannot be exported.
 
     Raises:
@@ -52,20 +53,21 @@ def fetch(
     opt_out()
     endpoint, token, is_offline = settings.endpoint(), settings.token(), settings.is_offline()
     cache = cache_of(name)
-    with explained(name, endpoint, token, cache.root.parent, _is_cached(cache)):
+    with explained(name, endpoint, token, cache.root.parent, _is_cached(cache, wanted)):
         if is_offline or name.is_pinned:
-            repository = _from_cache(cache, endpoint, also, before_weights, is_offline)
+            repository = _from_cache(cache, endpoint, wanted, before_weights, is_offline)
             if repository is not None:
                 return repository
             if is_offline:
                 raise offline(name)
-        listing = list_repository(name, endpoint, also)
-        return _complete(cache, listing, endpoint, before_weights, watcher)
+        listing = list_repository(name, endpoint, wanted)
+        return _complete(cache, listing, wanted, endpoint, before_weights, watcher)
 
 
 def _complete(
     cache: Cache,
     listing: Listing,
+    wanted: Wanted,
     endpoint: str,
     before_weights: Callable[[Path], None],
     watcher: Watcher | None,
@@ -83,7 +85,7 @@ def _complete(
             before_weights(cache.snapshot(listing.commit))
             checked = True
         files[blob.file] = known[blob.file] or _add(cache, listing.commit, blob, endpoint, watcher)
-    cache.remember(cache.name.revision, listing)
+    cache.remember(cache.name.revision, listing, wanted)
     return _repository(cache, listing.commit, listing.licence, listing.gated, endpoint, files)
 
 
@@ -115,16 +117,16 @@ def _sha256_in_cache(cache: Cache, commit: str, blob: Blob) -> str | None:
     return sha256
 
 
-def _is_cached(cache: Cache) -> bool:
+def _is_cached(cache: Cache, wanted: Wanted) -> bool:
     try:
         commit = cache.commit_of(cache.name.revision)
-        return commit is not None and cache.recall(commit) is not None
+        return commit is not None and cache.recall(commit, wanted) is not None
     except OSError:
         return False
 
 
 def _from_cache(
-    cache: Cache, endpoint: str, also: Sequence[str], before_weights: Callable[[Path], None], offline_only: bool
+    cache: Cache, endpoint: str, wanted: Wanted, before_weights: Callable[[Path], None], offline_only: bool
 ) -> Repository | None:
     """Return the revision as it is in the cache, or None if it is not, or not whole.
 
@@ -137,12 +139,12 @@ def _from_cache(
     commit = cache.commit_of(cache.name.revision)
     if commit is None:
         return None
-    listing = cache.recall(commit)
-    blobs = listing.blobs if listing is not None else cache.found(commit) if offline_only else ()
+    listing = cache.recall(commit, wanted)
+    blobs = listing.blobs if listing is not None else cache.found(commit, wanted) if offline_only else ()
     folder = cache.snapshot(commit)
     if not blobs or not all((folder / blob.file).exists() for blob in blobs):
         return None
-    if not set(also) <= {blob.file for blob in blobs}:
+    if not set(wanted.also) <= {blob.file for blob in blobs}:
         return None
     before_weights(folder)
     files = dict[str, str]()

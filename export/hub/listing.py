@@ -47,14 +47,24 @@ class Listing:
     blobs: Sequence[Blob]
 
 
-def list_repository(name: Name, endpoint: str, also: Sequence[str] = ()) -> Listing:
+@dataclass(frozen=True)
+class Wanted:
+    """Which files of a repository are fetched.
+
+    Attributes:
+        weights: the safetensors; without them, configuration and tokenizer alone.
+        also: names of files that are taken beside those of choose_files(), whatever they hold.
+    """
+
+    weights: bool = True
+    also: Sequence[str] = ()
+
+
+def list_repository(name: Name, endpoint: str, wanted: Wanted) -> Listing:
     """Ask the hub for the commit of a revision and its files.
 
-    Args:
-        also: files that are taken beside those of choose_files(), whatever they hold.
-
     Raises:
-        VljEdgeError: the revision holds no weights that are read, or the answer is not that of a hub.
+        VljEdgeError: the revision does not hold what is wanted, or the answer is not that of a hub.
         Exception: those of huggingface_hub and its HTTP client, see errors.explained().
     """
     from huggingface_hub import HfApi
@@ -74,31 +84,36 @@ def list_repository(name: Name, endpoint: str, also: Sequence[str] = ()) -> List
     if name.is_pinned and commit != name.revision:
         raise VljEdgeError(f"{host_of(endpoint)} answers for {name} with commit {commit}: use another HF_ENDPOINT")
     siblings = {str(sibling.rfilename): sibling for sibling in info.siblings or ()}
-    files = choose_files(siblings, name)
-    files += [file for file in also if file in siblings and file not in files]
+    files = choose_files(siblings, name, wanted)
     blobs = [_blob(siblings[file], name, commit, endpoint) for file in files]
     return Listing(commit, _licence(info), bool(info.gated), sorted(blobs, key=_order))
 
 
-def choose_files(names: Iterable[str], name: Name) -> list[str]:
+def choose_files(names: Iterable[str], name: Name, wanted: Wanted) -> list[str]:
     """Return those of a repository's files that are fetched: safetensors, JSON and tokenizers of its top folder.
 
     Where the weights are there several times, those that transformers reads are taken.
 
     Raises:
-        VljEdgeError: there are no safetensors.
+        VljEdgeError: there are no safetensors, or one of `wanted.also` is missing.
     """
     names = list(names)
+    for file in wanted.also:
+        if file not in names:
+            raise VljEdgeError(f"{name} has no {file}: look at {name.page}/tree/{name.revision or 'main'}")
     safe = [file for file in names if _SAFE.fullmatch(file) and not any(f"{end}." in file for end in _PICKLES)]
+    small = [file for file in safe if not file.endswith(".safetensors")]
+    if not wanted.weights:
+        return [*small, *wanted.also]
     weights = [file for file in safe if file.endswith(".safetensors")]
     if not weights:
         raise _no_weights(names, name)
     if CONFIG_FILE in safe and MODEL_FILE in weights:
         weights = [MODEL_FILE]
-        safe = [file for file in safe if file != INDEX_FILE]
+        small = [file for file in small if file != INDEX_FILE]
     elif CONFIG_FILE in safe and INDEX_FILE in safe:
         weights = [file for file in weights if _SHARD.fullmatch(file)]
-    return weights + [file for file in safe if not file.endswith(".safetensors")]
+    return [*weights, *small, *(file for file in wanted.also if file not in weights)]
 
 
 def is_weights(file: str) -> bool:

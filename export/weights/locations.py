@@ -38,7 +38,7 @@ class WeightSources:
         vision_encoder: V-JEPA 2 as a transformers directory, or Meta's .pt of V-JEPA 2 or 2.1.
         predictor: Llama-3.2-1B as a transformers directory: the query's tokenizer, and the layers where `weights` has
             no predictor.
-        text_encoder: the text backbone as a transformers directory.
+        text_encoder: the text backbone as a transformers directory; of both, open-vljepa needs no safetensors.
         decoder: a causal Llama with PREFIX_FILE beside it: a transformers directory, or a GGUF file or its directory.
         captions: a file of captions, one a line: the decoder returns the nearest of them, and needs no weights.
         without_decoder: make no decoder engine.
@@ -94,10 +94,9 @@ def check_sources(sources: WeightSources) -> None:
         _check_transformers(sources.vision_encoder)
     else:
         _check_pt(sources.vision_encoder)
-    if sources.predictor is not None:
-        _check_transformers(sources.predictor, TOKENIZER_FILE)
-    if sources.text_encoder is not None:
-        _check_transformers(sources.text_encoder, TOKENIZER_FILE)
+    for path in (sources.predictor, sources.text_encoder):  # of which open-vljepa has the weights
+        if path is not None:
+            _check_transformers(path, TOKENIZER_FILE, weights=not sources.is_open_vljepa)
     if sources.decoder is not None:
         _check_decoder(sources.decoder, sources.random is None)
     if sources.captions is not None:
@@ -130,11 +129,11 @@ def _check_weights_directory(directory: Path) -> None:
     check_safetensors(directory / MODEL_FILE)
 
 
-def _check_transformers(directory: Path, *others: str) -> None:
+def _check_transformers(directory: Path, *others: str, weights: bool = True) -> None:
     for name in (CONFIG_FILE, *others):
         if not (directory / name).is_file():
             raise VljEdgeError(f"{directory} has no {name}: name a transformers directory")
-    if (directory / INDEX_FILE).is_file():
+    if not weights or (directory / INDEX_FILE).is_file():
         return
     if not (directory / MODEL_FILE).is_file():
         raise VljEdgeError(f"{directory} has no {MODEL_FILE}: name a transformers directory with its safetensors")

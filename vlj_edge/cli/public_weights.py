@@ -11,12 +11,13 @@ from ..errors import VljEdgeError, require
 from .say import stderr_console, tell
 
 if TYPE_CHECKING:
-    from vlj_edge.export.hub import Name, Repository
+    from vlj_edge.export.hub import Name, Repository, Wanted
     from vlj_edge.export.hub.fetch import Watcher
     from vlj_edge.export.hub.listing import Listing
 
 PARTS = ("weights", "vision_encoder", "predictor", "text_encoder", "decoder")
-_FILES = (".pt", ".pth", ".safetensors", ".gguf", ".onnx", ".bin")
+_CHECKPOINTS = (".pt", ".pth")  # of open-vljepa, see WeightSources.is_open_vljepa
+_FILES = (*_CHECKPOINTS, ".safetensors", ".gguf", ".onnx", ".bin")
 
 
 def with_public_weights(options: dict[str, Any]) -> dict[str, Any]:
@@ -27,29 +28,63 @@ def with_public_weights(options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         VljEdgeError: a name is of another form, the call is wrong, or a repository cannot be fetched.
     """
+    from vlj_edge.export.hub import Wanted, open_vljepa
+
     given = {part: str(options[part]) for part in PARTS if options[part] is not None}
     names = {part: name for part, text in given.items() if (name := _name_in(text)) is not None}
     if not names:
         return {**options, **{part: Path(text) for part, text in given.items()}}
+    if options["fp16"] and options["precision"] is not None:
+        raise VljEdgeError("--fp16 and --precision exclude each other: --fp16 means --precision fp16")
+    is_open_vljepa = "weights" in names and names["weights"].repository == open_vljepa.REPOSITORY
+    if is_open_vljepa:
+        options = _for_open_vljepa(options)
     options = {**options, "out": options["out"] or _default_out(options, names)}
     _check(options)
-    fetched = {part: _fetch(name) for part, name in names.items()}
-    paths = {part: fetched[part].directory if part in fetched else Path(text) for part, text in given.items()}
-    return {**options, **paths, "repositories": tuple(fetched.values())}
+    paths = {part: Path(text) for part, text in given.items()}
+    repositories: list[Repository] = []
+    if is_open_vljepa:
+        found, repositories = open_vljepa.fetch_all(names.pop("weights"), given, _fetch)
+        paths.update(found)
+    has_checkpoint = "weights" in paths and paths["weights"].suffix in _CHECKPOINTS
+    for part, name in names.items():
+        needs = open_vljepa.PARTS.get(part) if has_checkpoint else None
+        repositories.append(_fetch(name, needs[1] if needs is not None else Wanted()))
+        paths[part] = repositories[-1].directory
+    return {**options, **paths, "repositories": tuple(repositories)}
+
+
+def _for_open_vljepa(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with those that open-vljepa needs, where they were left at their defaults."""
+    from vlj_edge.export.hub import open_vljepa
+
+    precision = "fp16" if options["fp16"] else options["precision"]
+    if precision in open_vljepa.PRECISION:
+        tell(f"--precision {open_vljepa.PRECISION[precision]} is taken: EmbeddingGemma does not run in fp16")
+    return {
+        **options,
+        "preset_name": open_vljepa.PRESET if options["preset_name"] == "nano" else options["preset_name"],
+        "frames": options["frames"] or open_vljepa.FRAMES,
+        "fp16": False,
+        "precision": open_vljepa.PRECISION.get(precision, precision),
+    }
 
 
 def _name_in(text: str) -> Name | None:
-    """Return the repository that a text names, or None if it is a path. What exists here is a path.
+    """Return the repository that a text names, or None if it is a path. What exists here is a path: of a directory that
+    could also be a repository, a line says so.
 
     Raises:
         VljEdgeError: it is neither.
     """
     from vlj_edge.export.hub import parse_name
 
-    if Path(text).exists():
+    if Path(text).is_dir():
         with suppress(VljEdgeError):
             other = f"{parse_name(text).repository}@main"
-            tell(f"{text} is a path here, and that is used; the repository of that name is {other}")
+            tell(f"{text} is a directory here, and that is used; the repository of that name is {other}")
+        return None
+    if Path(text).exists():
         return None
     if text.startswith((".", "/", "~")) or text.endswith(_FILES) or not ("/" in text or "@" in text):
         return None
@@ -61,7 +96,7 @@ def _default_out(options: dict[str, Any], names: dict[str, Name]) -> Path | None
     if "weights" not in names:
         return None
     precision = "fp16" if options["fp16"] else options["precision"] or "fp32"
-    suffix = options["target_name"] or (precision if "=" not in precision else "mixed")
+    suffix = options["target_name"] or precision.partition(",")[0].rpartition("=")[2]
     return Path(f"{names['weights'].repository.partition('/')[2]}-{suffix}")
 
 
@@ -73,25 +108,24 @@ def _check(options: dict[str, Any]) -> None:
     from ..presets import preset
     from ..targets import target
 
-    if options["fp16"] and options["precision"] is not None:
-        raise VljEdgeError("--fp16 and --precision exclude each other: --fp16 means --precision fp16")
     if options["target_name"] is not None:
         target(options["target_name"])
     if options["calibrate_on"] is not None and not options["calibrate_on"].exists():
         raise VljEdgeError(f"{options['calibrate_on']} does not exist: name a video with --calibrate-on")
     if options["out"] is not None:
         check_out(options["out"], options["overwrite"])
-    select_precision(preset("nano"), options["precision"], options["flavour"] or "native")  # whether such are known
+    precision, flavour = options["precision"], options["flavour"] or "native"
+    select_precision(preset(options["preset_name"]), precision, flavour)  # whether there are such
     check_packages()
     require("huggingface_hub", "export")
 
 
-def _fetch(name: Name) -> Repository:
+def _fetch(name: Name, wanted: Wanted) -> Repository:
     """Fetch a repository and show how far it is."""
     from vlj_edge.export.hub import fetch
 
     with _bar() as watcher:
-        return fetch(name, watcher=watcher)
+        return fetch(name, wanted=wanted, watcher=watcher)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -115,7 +116,7 @@ def test_a_directory_of_that_name_is_used(
     (tmp_path / "someone" / "tiny").symlink_to(tiny_weights)
     done = run_here("export", "someone/tiny", *tiny, "--out", "out")
     assert done.returncode == 0
-    assert "someone/tiny is a path here" in done.stderr and "someone/tiny@main" in done.stderr
+    assert "someone/tiny is a directory here" in done.stderr and "someone/tiny@main" in done.stderr
     assert not hub.seen
     [request] = requests
     assert (request.sources.weights, request.repositories) == (Path("someone/tiny"), ())
@@ -133,6 +134,72 @@ def test_what_is_wrong_with_the_call_is_said_before_anything_is_fetched(hub: Hub
     ]:
         assert words in error_of(run_here("export", "google/siglip", "--out", tmp_path / "out", *arguments))
     assert not hub.seen
+
+
+@pytest.fixture
+def parts(hub: Hub) -> Hub:
+    """open-vljepa and what it is made of, with files that pass for whole ones."""
+    import torch
+
+    stream = io.BytesIO()
+    torch.save({"model_state_dict": {}}, stream)
+    header = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+    safetensors = len(header).to_bytes(8, "little") + header + b"0"
+    small = {"config.json": b"{}", "tokenizer.json": b"[]", "model.safetensors": safetensors}
+    hub.repositories["cun-bjy/open-vljepa"] = Repository({"best.pt": stream.getvalue(), "train.py": b""})
+    hub.repositories["meta-llama/Llama-3.2-1B"] = Repository(small, gated="manual", licence="llama3.2")
+    hub.repositories["google/embeddinggemma-300m"] = Repository(small, gated="manual", licence="gemma")
+    hub.repositories["facebook/vjepa2-vitl-fpc64-256"] = Repository(small, licence="mit")
+    return hub
+
+
+def test_open_vljepa_says_which_licences_have_to_be_accepted(parts: Hub, cache: Path, tmp_path: Path) -> None:
+    line = error_of(run_here("export", "cun-bjy/open-vljepa", "--out", tmp_path / "out"))
+    for part in ("https://huggingface.co/meta-llama/Llama-3.2-1B", "https://huggingface.co/google/embeddinggemma-300m"):
+        assert part in line
+    assert "HF_TOKEN" in line and "vjepa2" not in line
+    assert not parts.requests("best.pt") and not parts.requests("safetensors")
+
+
+def test_open_vljepa_is_fetched_with_what_it_is_made_of(
+    parts: Hub, cache: Path, requests: list[ExportRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    monkeypatch.chdir(tmp_path)
+    done = run_here("export", "cun-bjy/open-vljepa", "--fp16")
+    assert done.returncode == 0, done.stderr
+    [request] = requests
+    assert (request.preset.name, request.preset.clip.frames) == ("vl-jepa-1.6b", 8)
+    assert (request.precision, request.out) == ("fp16,text_encoder=bf16", Path("open-vljepa-fp16"))
+    sources = request.sources
+    assert sources.weights is not None and sources.weights.name == "best.pt" and sources.is_open_vljepa
+    assert {each.name.repository: each.licence for each in request.repositories} == {
+        "cun-bjy/open-vljepa": "apache-2.0",
+        "meta-llama/Llama-3.2-1B": "llama3.2",
+        "google/embeddinggemma-300m": "gemma",
+        "facebook/vjepa2-vitl-fpc64-256": "mit",
+    }
+    fetched = {
+        each.path.partition("?")[0].rpartition("/")[2]
+        for each in parts.requests("/meta-llama/")
+        if "resolve" in each.path
+    }
+    assert fetched == {"config.json", "tokenizer.json"}, "its weights are in best.pt"
+    assert not parts.requests("train.py")
+
+
+def test_parts_of_open_vljepa_that_are_here_are_not_fetched(
+    parts: Hub, cache: Path, requests: list[ExportRequest], tmp_path: Path
+) -> None:
+    for part in ("llama", "gemma"):
+        (tmp_path / part).mkdir()
+        for file in ("config.json", "tokenizer.json"):
+            (tmp_path / part / file).write_text("{}")
+    arguments = ("--predictor", tmp_path / "llama", "--text-encoder", tmp_path / "gemma", "--out", tmp_path / "out")
+    done = run_here("export", "cun-bjy/open-vljepa", *arguments, "--no-decoder")
+    assert done.returncode == 0, done.stderr
+    assert requests[0].sources.predictor == tmp_path / "llama"
+    assert not parts.requests("Llama") and not parts.requests("gemma")
 
 
 @pytest.mark.parametrize("text", ["./none/here", "/none/here", "none.pt", "a/b.safetensors", "none"])
@@ -209,6 +276,6 @@ def test_a_bar_is_drawn_on_a_terminal_alone(hub: Hub, variables: dict[str, str],
 _FETCH_ALONE = """
 import sys
 from vlj_edge.cli.public_weights import _fetch
-from vlj_edge.export.hub import parse_name
-_fetch(parse_name(sys.argv[1]))
+from vlj_edge.export.hub import Wanted, parse_name
+_fetch(parse_name(sys.argv[1]), Wanted())
 """

@@ -15,7 +15,7 @@ from tests.export.hub.conftest import FILES, WEIGHTS
 from tests.export.hub.local_hub import COMMIT, OLDER, Hub, Repository
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.export.hub import Name, fetch, parse_name
-from vlj_edge.export.hub.listing import Listing, choose_files
+from vlj_edge.export.hub.listing import Listing, Wanted, choose_files
 
 SIGLIP = Name("google/siglip")
 WANTED = {"config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json", "spiece.model"}
@@ -180,7 +180,7 @@ def test_weights_are_fetched_once_where_they_are_there_twice() -> None:
         (["config.json", *shards, index, "consolidated.safetensors"], shards),
         (["open_clip_config.json", "open_clip_model.safetensors"], ["open_clip_model.safetensors"]),
     ]:
-        chosen = choose_files(given, SIGLIP)
+        chosen = choose_files(given, SIGLIP, Wanted())
         assert [file for file in chosen if file.endswith(".safetensors")] == expected
         assert (index in chosen) == (expected == shards)
 
@@ -201,8 +201,15 @@ def test_pickles_alone_are_refused(hub: Hub, cache: Path) -> None:
 
 def test_one_file_that_is_a_pickle_can_be_asked_for(hub: Hub, cache: Path) -> None:
     hub.repositories["google/siglip"] = Repository({**FILES, "best.pt": b"the tensors of open-vljepa"})
-    found = fetch(SIGLIP, also=("best.pt",))
+    found = fetch(SIGLIP, wanted=Wanted(also=("best.pt",)))
     assert set(found.files) == {*WANTED, "best.pt"}
+
+
+def test_a_download_without_weights_is_not_taken_for_a_whole_one(hub: Hub, cache: Path) -> None:
+    pinned = Name("google/siglip", COMMIT)
+    assert "model.safetensors" not in fetch(pinned, wanted=Wanted(weights=False)).files
+    assert not hub.requests("model.safetensors")
+    assert set(fetch(pinned).files) == WANTED
 
 
 def test_the_configuration_is_looked_at_before_the_weights_are_fetched(hub: Hub, cache: Path) -> None:
