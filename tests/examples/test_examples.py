@@ -94,7 +94,7 @@ def test_without_its_arguments_an_example_prints_its_usage(path: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "arguments"),
     [
-        ("ask_video.py", ("nope.mp4", "Is it open?", "yes,no")),
+        ("ask_video.py", ("nope.mp4", "Which is it?", "open,closed")),
         ("build_engines.py", ("nope", "sm86")),
         ("classify_video.py", ("nope.mp4", "a", "b")),
         ("compare_with_texts.py", ("nope.mp4", "a")),
