@@ -28,7 +28,8 @@ from vlj_edge.bundle import nano_bundle
 
 STEP = 0.1  # s between two moments at which the latest text is judged
 
-Text = tuple[float, float, str]  # centre of its window, end of the latest window when it was made, text
+Text = tuple[float, float, str]  # time it is dated from, end of the latest window when it was made, text
+DATED_BACK = 0.5  # s: a text of once a second is truest if dated that much before the centre of its window
 
 
 @dataclass(frozen=True)
@@ -63,19 +64,19 @@ def record(video: Path) -> Stream:
 
 
 def ciders(cider: Cider, first: int, events: list[dict[str, Any]], texts: list[Text]) -> list[float]:
-    """Return the CIDEr of each event: of the text whose window is nearest to the event's middle."""
-    centres = np.array([centre for centre, _, _ in texts])
-    nearest = [int(np.abs(centres - (event["start"] + event["end"]) / 2).argmin()) for event in events]
+    """Return the CIDEr of each event: of the text whose date is nearest to the event's middle."""
+    dates = np.array([date for date, _, _ in texts])
+    nearest = [int(np.abs(dates - (event["start"] + event["end"]) / 2).argmin()) for event in events]
     return [cider.score(first + number, texts[index][2]) for number, index in enumerate(nearest)]
 
 
 def true_seconds(events: list[dict[str, Any]], texts: list[Text]) -> float:
     """Return for how many seconds the latest text is one of the captions of what happens."""
-    centres = np.array([centre for centre, _, _ in texts])
+    dates = np.array([date for date, _, _ in texts])
     count = 0
     for event in events:
         for time in np.arange(event["start"], event["end"], STEP):
-            index = int(np.searchsorted(centres, time, "right")) - 1
+            index = int(np.searchsorted(dates, time, "right")) - 1
             count += index >= 0 and texts[index][2] in event["captions"]
     return count * STEP
 
@@ -84,7 +85,7 @@ def delays(events: list[dict[str, Any]], texts: list[Text]) -> list[float | None
     """Return for each event the seconds from its start to its first text; None if it has none."""
     found: list[float | None] = []
     for event in events:
-        known = [known for centre, known, _ in texts if event["start"] <= centre < event["end"]]
+        known = [known for date, known, _ in texts if event["start"] <= date < event["end"]]
         found.append(min(known) - event["start"] if known else None)
     return found
 
@@ -99,6 +100,9 @@ def summary(streams: list[Stream]) -> dict[str, Any]:
     )
     true = np.array([[true_seconds(s.events, s.live), true_seconds(s.events, s.once_a_second)] for s in streams])
     late = [delay for stream in streams for delay in delays(stream.events, stream.live)]
+    back = sum(
+        true_seconds(s.events, [(at - DATED_BACK, known, text) for at, known, text in s.once_a_second]) for s in streams
+    )
     spans = np.array([sum(event["end"] - event["start"] for event in s.events) for s in streams])
     sums = np.array([[sum(a), sum(b)] for a, b in zip(live, once, strict=True)])
     draws = resample(len(streams))
@@ -114,6 +118,7 @@ def summary(streams: list[Stream]) -> dict[str, Any]:
         "cider_ratio": round(float(sums[:, 0].sum() / sums[:, 1].sum()), 3),
         "cider_ratio_interval": [round(float(value), 3) for value in np.quantile(ratios, QUANTILES)],
         "truth_once_a_second": round(float(true[:, 1].sum() / spans.sum()), 3),
+        "truth_once_a_second_dated_back": round(float(back / spans.sum()), 3),
         "truth_points": round(float(100 * (true[:, 0].sum() - true[:, 1].sum()) / spans.sum()), 1),
         "truth_points_interval": [round(float(value), 1) for value in np.quantile(points, QUANTILES)],
         "events_missed": round(1 - len(spoken) / len(late), 3),
