@@ -28,6 +28,7 @@ from .engines.tensorrt.preprocess import gpu_preprocessor
 from .gating.budget import Budget
 from .gating.checks import Checks
 from .gating.clip_window import Embedding, Encoded
+from .gating.picture_noise import PictureNoise
 from .gating.rest import RestDetector
 from .gating.scene import SceneGate
 from .profiling.probe import Probe, TimedEngine
@@ -291,11 +292,12 @@ class RunState:
         gates: GateSettings,
         budget: Budget,
         on_device: bool,
+        noise: PictureNoise | None = None,
     ) -> None:
         clip = chain.manifest.clip
         self.source, self.totals, self.cancellation = source, Totals(), Cancellation()
         self._chain, self._queries, self._on_device = chain, queries, on_device
-        self.rest, self._rate = RestDetector(gates.rest, clip.frames_per_second), clip.frames_per_second
+        self.rest, self._rate = RestDetector(gates.rest, clip.frames_per_second, noise), clip.frames_per_second
         self.scene = SceneGate(gates.scene, self.rest.noise)
         self._has_changed = chain.timed("scene gate", self.scene.changed)
         self.budget = budget

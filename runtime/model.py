@@ -43,7 +43,9 @@ from .gating.budget import Budget
 from .gating.caption_memory import CaptionMemory
 from .gating.clip_window import ClipWindow, Embedding, Encoded, RecordedWindow
 from .gating.meaning import Change, MeaningGate
+from .gating.picture_noise import PictureNoise
 from .gating.report import report
+from .gating.stream_noise import StreamNoise
 from .profiling.probe import Probe
 from .stream.cancellation import Cancellation
 from .stream.prefetch import prefetch
@@ -146,6 +148,7 @@ class Model:
         watch: Callable[[WindowReport], None] | None = None,
         watch_texts: Callable[[TextReport], None] | None = None,
         budget: Budget | None = None,
+        noise: StreamNoise | None = None,
     ) -> Run[Narration]:
         """Describe what happens in a source, with a text whenever its meaning changes.
 
@@ -160,6 +163,7 @@ class Model:
             watch: called with the WindowReport of every window, in the thread that encodes.
             watch_texts: called with the TextReport of every text, in the thread that iterates.
             budget: of earlier runs over the same source, begun with the settings of this one; None: a new budget.
+            noise: what the gates learned of this camera in an earlier run, and go on learning; None: nothing yet.
 
         Raises:
             VljEdgeError: at the call, for a source, query or bundle that cannot be used.
@@ -168,10 +172,12 @@ class Model:
         gates = NO_GATES if every_window else gates or self.manifest.gates
         check_gates(gates)  # before memory is made for a capacity
         budget = Budget(gates.budget) if budget is None else budget
-        meaning, memory = MeaningGate(gates.meaning, budget), CaptionMemory(gates.memory, self.manifest.embedding)
+        noise = noise or StreamNoise()
+        meaning = MeaningGate(gates.meaning, budget, noise.embedding)
+        memory = CaptionMemory(gates.memory, self.manifest.embedding)
         self.chain.load(words=True)
         on_device = gates.meaning.smoothing == 1  # otherwise the text is that of a mean, which the host computes
-        run = self._prepare(source, [query], gates, budget, on_device)
+        run = self._prepare(source, [query], gates, budget, on_device, noise.picture)
         changes = self._changes(run, meaning, watch)
         if self.overlap:  # texts are decoded in the caller's thread while the next windows are encoded
             changes = prefetch(changes, _CHANGES_AHEAD, run.cancellation)
@@ -237,6 +243,7 @@ class Model:
         gates: GateSettings,
         budget: Budget | None = None,
         on_device: bool = False,
+        noise: PictureNoise | None = None,
     ) -> RunState:
         """Check and load everything a run needs. The source is opened last, so that no error leaves it open."""
         tokens = [self.chain.query(query) for query in queries]
@@ -244,7 +251,7 @@ class Model:
         source = to_source(source, self.manifest.clip.frames_per_second)
         self.chain.trained_queries.warn_of_others(queries)
         check_gates(gates)
-        return RunState(self.chain, source, tokens, gates, budget or Budget(gates.budget), on_device)
+        return RunState(self.chain, source, tokens, gates, budget or Budget(gates.budget), on_device, noise)
 
     def _started(self, run: RunState, items: Generator[Any, None, None]) -> Run[Any]:
         started: Run[Any] = Run(items, run.source, run.totals, run.cancellation)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.embedding.novelty import NoveltyDetector, Observation, observe
     from vlj_edge.runtime.embedding.quantize import read_basis, shorten
     from vlj_edge.runtime.embedding.record_file import Layout, Record, RecordFile, read_records
+    from vlj_edge.runtime.gating.stream_noise import StreamNoise
     from vlj_edge.runtime.library.index import IndexedVideo, index
     from vlj_edge.runtime.library.search import embedding_at, search
     from vlj_edge.runtime.library.store import Store
@@ -98,6 +99,7 @@ __all__ = [
     "SceneGateSettings",
     "Source",
     "Store",
+    "StreamNoise",
     "TextReport",
     "Totals",
     "VljEdgeError",
@@ -164,6 +166,7 @@ _LAZY = {
     ".runtime.embedding.novelty": ("Observation", "NoveltyDetector", "observe"),
     ".runtime.embedding.quantize": ("read_basis", "shorten"),
     ".runtime.embedding.record_file": ("Layout", "Record", "RecordFile", "read_records"),
+    ".runtime.gating.stream_noise": ("StreamNoise",),
     ".runtime.library.index": ("IndexedVideo", "index"),
     ".runtime.library.search": ("embedding_at", "search"),
     ".runtime.library.store": ("Store",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal, NamedTuple
 
 Operator = Literal["<", "<=", ">", ">="]
@@ -44,8 +45,9 @@ class Check(NamedTuple):
         return bool(_COMPARE[self.operator](self.value, self.bound))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, in the order of the fields, and `holds`."""
-        return self._asdict() | {"holds": self.holds}
+        """Return plain JSON types, in the order of the fields, and `holds`; an infinite value is None."""
+        value = self.value if isfinite(self.value) else None
+        return self._asdict() | {"value": value, "holds": self.holds}
 
 
 @dataclass(frozen=True)

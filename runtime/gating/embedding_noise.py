@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from statistics import median
 
 from .clip_window import Embedding
@@ -27,6 +28,16 @@ class EmbeddingNoise:
         self._time = self._moved_since = -1.0
         self.level = 1.0
 
+    @property
+    def cosines(self) -> tuple[float, ...]:
+        """The latest pairs of looks, the oldest first."""
+        return tuple(self._cosines)
+
+    def restore(self, cosines: Iterable[float]) -> None:
+        """Go on from what was learned before."""
+        self._cosines.extend(cosines)
+        self._update_level()
+
     def learn(self, time: float, embedding: Embedding) -> None:
         """Take the embedding of a look at a picture that rests, float32 [embedding], unit length.
 
@@ -35,8 +46,7 @@ class EmbeddingNoise:
         """
         if self._before is not None and time > self._time:
             self._cosines.append(cosine(embedding, self._before))
-            if len(self._cosines) >= _ENOUGH:
-                self.level = median(self._cosines)
+            self._update_level()
         self._before, self._time = embedding, time
 
     def turn(self, time: float, resting: bool | None) -> None:
@@ -49,6 +59,10 @@ class EmbeddingNoise:
     def cut(self) -> None:
         """Record that the picture is another from now on."""
         self._before = None
+
+    def _update_level(self) -> None:
+        if len(self._cosines) >= _ENOUGH:
+            self.level = median(self._cosines)
 
     def lowered(self, threshold: float) -> float:
         """Return a threshold that noise does not cross: the one given, or a lower one."""

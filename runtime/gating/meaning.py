@@ -109,12 +109,15 @@ class MeaningGate:
 
     Args:
         budget: None: no limit.
+        noise: of the stream, which it goes on learning; None: learned anew.
 
     Raises:
         VljEdgeError: settings that contradict each other.
     """
 
-    def __init__(self, settings: MeaningGateSettings, budget: Budget | None = None) -> None:
+    def __init__(
+        self, settings: MeaningGateSettings, budget: Budget | None = None, noise: EmbeddingNoise | None = None
+    ) -> None:
         highest = max(settings.speak_below, settings.speak_below_at_rest)
         if settings.smoothing < 1 or settings.calm_windows < 1 or settings.forget_above < highest:
             raise VljEdgeError(
@@ -122,7 +125,8 @@ class MeaningGate:
                 "speak_below nor speak_below_at_rest exceeds: calibrate it again"
             )
         self._settings, self._budget = settings, budget or Budget(BudgetSettings())
-        self.noise = EmbeddingNoise()
+        self.noise = noise or EmbeddingNoise()
+        self.noise.cut()
         self._recent: deque[ClipWindow] = deque(maxlen=max(settings.smoothing, settings.calm_windows))
         self._last_embedding: Embedding | None = None
         self._text_at = -np.inf

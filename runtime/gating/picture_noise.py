@@ -59,9 +59,33 @@ class PictureNoise:
         self._seen = self._steady = 0
 
     @property
+    def seen(self) -> int:
+        """Number of differences that it has learned from."""
+        return self._seen
+
+    @property
+    def shakes(self) -> bool:
+        """Whether the camera has shaken in the last few pictures."""
+        return self._seen > 0 and self._steady < min(_STEADY, self._seen)
+
+    @property
     def may_shake(self) -> bool:
         """Whether to look for a shift: always while the camera shakes, else now and then, since it costs most."""
         return self._steady < _STEADY or self._steady % _TRY_EVERY == 0
+
+    def learned(self) -> tuple[float, ...]:
+        """Return the noise of each cell, row by row, rounded; also while another thread is learning."""
+        return tuple(round(cell, 6) for cell in np.clip(self.median, _LEAST, _MOST).ravel().tolist())
+
+    def restore(self, median: Cells, seen: int) -> None:
+        """Go on from what was learned before.
+
+        Raises:
+            ValueError: that is not the noise of such a picture.
+        """
+        if median.shape != self.median.shape or not ((median >= _LEAST) & (median <= _MOST)).all() or seen < 0:
+            raise ValueError(f"noise is that of {self.median.size} cells, each {_LEAST} to {_MOST}")
+        self.median, self._seen = median.astype(np.float32), seen
 
     def learn(self, difference: Difference) -> None:
         """Take the difference between two neighbouring pictures."""
@@ -82,7 +106,8 @@ class PictureNoise:
         differ = difference.cells > np.maximum(times * self.median, least) + difference.tolerance
         if but_restless:
             differ &= self.median <= _ALWAYS_MOVES
-        return ceil(differ.mean(where=np.isfinite(difference.tolerance)) * differ.size)
+        share = float(differ.mean(where=np.isfinite(difference.tolerance)))
+        return ceil(share * self.median.size)
 
     def restless(self) -> float:
         """Return the share of the picture, 0..1, that always moves."""

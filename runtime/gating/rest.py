@@ -43,11 +43,14 @@ class RestDetector:
 
     Args:
         frames_per_second: of the clip's samples.
+        noise: of the stream, which it goes on learning; None: learned anew.
     """
 
-    def __init__(self, settings: bundle.RestSettings, frames_per_second: float) -> None:
+    def __init__(
+        self, settings: bundle.RestSettings, frames_per_second: float, noise: PictureNoise | None = None
+    ) -> None:
         self._settings, self._rate = settings, frames_per_second
-        self.noise = PictureNoise(THUMBNAIL)
+        self.noise = noise or PictureNoise(THUMBNAIL)
         self._latest: list[_Judged] = []
         self._check, self._verdict = Checks(), "unknown"
 

@@ -1,7 +1,8 @@
 """One source of a station: it is opened, narrated run after run, and stopped.
 
 A run ends when the channel's settings change, when a live source pauses for long, or with the source. The next run
-begins with the next frame and with new gates, so that it gives a text at once.
+begins with the next frame and with new gates, so that it gives a text at once; what they have learned of the camera's
+noise stays.
 """
 
 from __future__ import annotations
@@ -310,9 +311,15 @@ class Channel:
         bank = self._context.label_bank(settings.labels) if settings.labels else None
         if bank is None:
             self.label = None
-        watch = partial(self._report, settings, frames, bank)
-        budget = self._budget_of(settings)
-        run = self._context.model.narrate(frames, settings.query, gates=settings.gates, watch=watch, budget=budget)
+        run = self._context.model.narrate(
+            frames,
+            settings.query,
+            gates=settings.gates,
+            watch=partial(self._report, settings, frames, bank),
+            watch_texts=lambda text: self.statistics.add_text((text.start + text.end) / 2 + frames.offset, text),
+            budget=self._budget_of(settings),
+            noise=self._context.noise_of(settings),
+        )
         self._frames, self._run = frames, run
         self.statistics.start_run(run)
         try:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from vlj_edge.results import WindowReport
 
 from ..embedding.labels import LabelBank
+from ..gating.stream_noise import StreamNoise
 from ..model import Model, check_settings
 from ..sinks.base import Event
 from .settings import SourceSettings
@@ -50,6 +51,7 @@ class ChannelContext:
         on_event: called with every event, by the channel's thread.
         on_report: called with every window, by the thread that encodes.
         on_error: called with the channel's name and one line when it ends because of an error, by the channel's thread.
+        noise_of: returns what the gates have learned of a source.
         keep_trying: wait for sources that cannot be opened yet.
         real_time: play recordings at the pace of their times.
     """
@@ -59,6 +61,7 @@ class ChannelContext:
     on_event: Callable[[Event], None]
     on_report: OnReport
     on_error: OnError
+    noise_of: Callable[[SourceSettings], StreamNoise]
     keep_trying: bool
     real_time: bool = False
 

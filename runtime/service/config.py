@@ -86,6 +86,7 @@ class FileOptions:
     keep_days: Annotated[float, Range(at_least=0)] | None = None
     keep_gb: Annotated[float, Range(at_least=0)] | None = None
     profile: str | None = None
+    learned: str | None = None
     query: str | None = None
     loop: bool | None = None
     texts_per_hour: Limit | None = None

@@ -15,6 +15,7 @@ from ..sinks.base import Event
 from ..sinks.queue import SinkQueue, close_all
 from .channel import Channel
 from .channel_context import ChannelContext, OnError, OnReport
+from .learned import LearnedNoise
 from .settings import SourceSettings, by_name
 
 
@@ -28,6 +29,7 @@ class Station:
         on_error: called with a channel's name and one line when it ends because of an error, by the channel's thread.
         keep_trying: wait for sources that cannot be opened yet.
         real_time: play recordings at the pace of their times, and skip windows when they come too fast.
+        learned: what the gates have learned of each source; None: nothing yet.
 
     Attributes:
         channels: by name; replaced as a whole when the configuration changes.
@@ -58,6 +60,7 @@ class Station:
         on_report: OnReport = lambda window: None,
         on_error: OnError = lambda name, error: None,
         real_time: bool = False,
+        learned: LearnedNoise | None = None,
     ) -> None:
         self.model, self.sinks, self._on_event = model, list(sinks), on_event
 
@@ -65,7 +68,10 @@ class Station:
         def label_bank(labels: tuple[str, ...]) -> LabelBank:
             return make_bank(model, labels)
 
-        self._context = ChannelContext(model, label_bank, self._emit, on_report, on_error, keep_trying, real_time)
+        self.learned = learned or LearnedNoise(model.manifest)
+        self._context = ChannelContext(
+            model, label_bank, self._emit, on_report, on_error, self.learned.of, keep_trying, real_time
+        )
         self.check(sources)
         self.channels = {name: Channel(each, self._context) for name, each in by_name(sources).items()}
         self._changing, self._stopped = threading.Lock(), False

@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from typing import Any
 
+from vlj_edge.decisions import TextReport
 from vlj_edge.results import Narration, Totals, WindowReport
 
 from ..stream.run import Run
@@ -14,6 +15,7 @@ from ..video.cameras.camera import CameraSource
 from .resumable import ResumableSource
 
 _MAX_REPORTS = 600  # five minutes at two windows a second
+_MAX_TEXTS = 200
 _MAX_DELAYS = 512  # windows that the percentiles are computed over, the latest
 _PERCENTILES = (50, 95, 99)
 
@@ -31,6 +33,7 @@ class ChannelStatistics:
         self._earlier_runs = Totals()
         self._run: Run[Narration] | None = None
         self._reports: deque[tuple[float, WindowReport]] = deque(maxlen=_MAX_REPORTS)
+        self._texts: deque[tuple[int, float, TextReport]] = deque(maxlen=_MAX_TEXTS)
         self._delays: deque[float] = deque(maxlen=_MAX_DELAYS)
         self._report_count = 0
 
@@ -58,6 +61,30 @@ class ChannelStatistics:
             self._report_count += 1
             if delay is not None:
                 self._delays.append(delay)
+
+    def add_text(self, seconds: float, report: TextReport) -> None:
+        """Add the report of a text.
+
+        Args:
+            seconds: the middle of what it describes, from the source's first frame.
+        """
+        with self._lock:
+            self._texts.append((self._report_count, seconds, report))
+
+    def latest(self, seconds: float) -> tuple[list[tuple[float, WindowReport]], list[tuple[float, TextReport]]]:
+        """Return the reports of the windows in the last `seconds` before the newest one, and those of their texts."""
+        with self._lock:
+            windows: list[tuple[float, WindowReport]] = []
+            for at, report in reversed(self._reports):
+                # Times of a recording that is repeated restart.
+                if windows and not windows[0][0] - seconds < at <= windows[-1][0]:
+                    break
+                windows.append((at, report))
+            if not windows:
+                return [], []
+            before, first, last = self._report_count - len(windows), windows[-1][0], windows[0][0]
+            texts = [(at, text) for number, at, text in self._texts if number > before and first <= at <= last]
+            return windows[::-1], texts
 
     def reports_after(self, number: int) -> tuple[int, list[tuple[float, WindowReport]]]:
         """Return the number of reports so far, and the kept ones after the first `number` reports."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import after_backend_warning, run_here
-from vlj_edge.cli.explain import check_text
+from vlj_edge.decision_words import check_text
 from vlj_edge.decisions import Check
 
 TRUE = {"<": float.__lt__, "<=": float.__le__, ">": float.__gt__, ">=": float.__ge__}

@@ -82,6 +82,7 @@ def test_the_table_has_every_kind_of_command() -> None:
         ("search", "clips"),
         ("serve", "log"),
         ("serve", "profile"),
+        ("serve", "learned"),
         ("export", "out"),
     } <= written
     assert len(PAIRS) > 30
@@ -151,7 +152,8 @@ def linked(path: Path, link: Path, make: Callable[[Path, Path], None]) -> Path:
     ],
 )
 @pytest.mark.parametrize(
-    "command", [("serve", "--log"), ("serve", "--profile"), ("embed", "--out"), ("embed", "--ring")]
+    "command",
+    [("serve", "--log"), ("serve", "--profile"), ("serve", "--learned"), ("embed", "--out"), ("embed", "--ring")],
 )
 def test_every_spelling_of_a_source_is_seen(source: str, command: tuple[str, str], tmp_path: Path) -> None:
     path = tmp_path / "v.mp4"
@@ -193,7 +195,7 @@ def test_redirections_count(redirected: str, tmp_path: Path) -> None:
     assert done.returncode == 1 and "would overwrite" in done.stderr and path.read_bytes() == b"precious"
 
 
-@pytest.mark.parametrize("name", ["log", "profile"])
+@pytest.mark.parametrize("name", ["log", "profile", "learned"])
 @pytest.mark.parametrize("read", ["config", "source", "token_file"])
 def test_a_configuration_file_is_checked_too(name: str, read: str, tiny_bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("fastapi")

@@ -323,3 +323,26 @@ def test_a_free_port_is_told(serve: Callable[..., Served], films: dict[str, Path
     served.port = int(served.errors.read_text().rpartition("http://127.0.0.1:")[2].split()[0])
     assert served.get("/healthz")
     assert served.end() == 0
+
+
+def test_what_the_gates_learned_is_there_after_a_restart(
+    serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    learned = tmp_path / "learned.json"
+    learned.write_bytes(b"\x80\x04 no JSON")
+    command = (f"a={films['a']}", "--loop", "--bundle", tiny_bundle, "--learned", learned)
+
+    def pictures(served: Served) -> int:
+        found: int = json.loads(served.get("/api/sources/a/gates"))["noise"]["pictures"]
+        return found
+
+    first = serve(*command)
+    first.wait(lambda: pictures(first) > 5)
+    assert first.end() == 0
+    assert first.errors.read_text().count("learned.json") == 1 and "Traceback" not in first.errors.read_text()
+    kept = json.loads(learned.read_text())["sources"]["a"]["seen"]
+    assert kept > 5
+    second = serve(*command)
+    assert second.wait(lambda: pictures(second)) >= kept
+    assert second.end() == 0
+    assert "learned.json" not in second.errors.read_text()

@@ -136,10 +136,18 @@ def narrate(
 
 def _printers(name: str, as_json: bool) -> dict[str, Any]:
     """Return the arguments of Model.narrate() that explain each window and text."""
-    from .explain import json_printers, print_text, print_window
+    from ..decision_words import text_line, window_as_dict, window_line
+    from ..json_text import json_text
 
-    watch, watch_texts = json_printers(name) if as_json else (print_window, print_text)
-    return {"watch": watch, "watch_texts": watch_texts}
+    if not as_json:
+        return {
+            "watch": lambda report: tell(window_line(report)),
+            "watch_texts": lambda report: tell(text_line(report)),
+        }
+    return {
+        "watch": lambda report: say(json_text({"window": {"source": name} | window_as_dict(report)})),
+        "watch_texts": lambda report: say(json_text({"memory": {"source": name} | report.as_dict()})),
+    }
 
 
 def _narrate_one(

@@ -77,6 +77,7 @@ _KEEP_DAYS, _KEEP_GB = 30.0, 10.0
     help="Forget the oldest recorded in --store beyond this size; 0: never.  [default: 10]",
 )
 @click.option("--profile", type=output_file, help="File in which the page saves settings; read at the start.")
+@click.option("--learned", type=output_file, help="File that keeps what the gates learn of each camera over a restart.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log on stderr.  [default: text]")
 @sink_options
 @part_options
@@ -117,6 +118,7 @@ def serve(
 def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: str | None, hangups: Hangups) -> None:
     """Check everything, then listen, open what gets texts, start the sources, and serve until stopped."""
     from vlj_edge.runtime.service.http.app import Broadcaster, ServerOptions, build_app
+    from vlj_edge.runtime.service.learned import LearnedNoise
     from vlj_edge.runtime.service.state_log import log_error
     from vlj_edge.runtime.service.station import Station
 
@@ -126,6 +128,7 @@ def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: 
     with ExitStack() as cleanup:
         on_report = _open_recorder(model, options, cleanup)
         broadcaster = Broadcaster()
+        learned = LearnedNoise(model.manifest, Path(options["learned"]) if "learned" in options else None)
         station = Station(
             model,
             sources,
@@ -134,8 +137,10 @@ def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: 
             real_time=True,
             on_report=on_report,
             on_error=log_error,
+            learned=learned,
         )
         listening = cleanup.enter_context(listen(host, options.get("port", 8765)))
+        cleanup.enter_context(learned)
         station.sinks += cleanup.enter_context(_opened_sinks(options))
         app = build_app(station, broadcaster, ServerOptions(token, *names, **_page_options(model, options)))
 

@@ -100,7 +100,7 @@ class ServeSettings:
             self.config,
             *(options.get(name) for name in ("bundle", "gates", "token_file", "store")),
         )
-        outputs = [(name, Path(options[name])) for name in ("log", "profile") if name in options]
+        outputs = [(name, Path(options[name])) for name in ("log", "profile", "learned") if name in options]
         written = [(f"--{name}", each) for name, path in outputs for each in all_written(name, path, options)]
         refuse_overwriting_inputs(written, [*read, *(settings.uri for settings in sources)])
 

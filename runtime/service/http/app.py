@@ -20,7 +20,7 @@ import vlj_edge
 from vlj_edge.errors import VljEdgeError
 
 from ..station import Station
-from . import clip_routes, live_routes
+from . import clip_routes, gate_routes, live_routes
 from .auth import AuthMiddleware
 from .broadcast import Broadcaster
 from .redact import safe_line
@@ -65,6 +65,7 @@ def build_app(station: Station, broadcaster: Broadcaster, options: ServerOptions
     for routes in (
         live_routes.state,
         live_routes.images,
+        gate_routes.gates,
         live_routes.events,
         live_routes.settings,
         clip_routes.clips,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 import PIL.ImageOps
 
@@ -46,6 +47,13 @@ def encode_jpeg(image: Image, most_width: int, quality: int = 75) -> bytes:
         picture = picture.resize(size, PIL.Image.Resampling.BILINEAR, reducing_gap=2.0)
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+def encode_png(grey: npt.NDArray[np.uint8]) -> bytes:
+    """Return a grey image, uint8 [height, width], as a PNG."""
+    stream = io.BytesIO()
+    PIL.Image.fromarray(grey).save(stream, "PNG")
     return stream.getvalue()
 
 

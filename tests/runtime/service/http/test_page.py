@@ -89,6 +89,25 @@ def test_video_and_narrations_go_on_without_a_reload(serve: Serve, page: Page) -
         picture_of(page, "serve-desktop.png")
 
 
+def test_what_the_gates_decided_is_shown_for_the_last_minute(serve: Serve, page: Page) -> None:
+    served = serve()
+    page.goto(served.url)
+    rows = page.locator("#decisions tr")
+    expect(page.locator("#decisions tr.said").first).to_be_visible(timeout=PATIENCE)
+    page.wait_for_selector("#strip .encoded", state="attached")
+    page.wait_for_selector("#strip .narration", state="attached")
+    before = rows.first.locator("td").first.text_content()
+    wait_for(lambda: rows.first.locator("td").first.text_content() != before)
+    wait_for(lambda: page.evaluate("document.getElementById('noise').naturalWidth === 128"))
+    with served.client() as client:
+        found = client.get("/api/sources/cam/gates").json()
+    shown = page.locator("#thresholds li").all_text_contents()
+    assert len(shown) == len(found["thresholds"]) and shown[0].startswith(found["thresholds"][0]["name"])
+    expect(page.locator("#learned")).to_contain_text("camera shakes")
+    said = next(text for text in reversed(found["texts"]) if text["told"])
+    expect(page.locator("#decisions")).to_contain_text(said["text"], timeout=PATIENCE)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone(serve: Serve, cameras: dict[str, Source], page: Page, scheme: Any) -> None:
     names = ["cam", "a-name-that-is-far-too-long-for-the-screen-of-a-phone-and-has-no-space.mp4", "door"]

@@ -1,15 +1,13 @@
-"""--explain: why each window was encoded, skipped or put into words, one line a window."""
+"""Decisions of the gates in words, with the numbers that they rest on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from ..decisions import Check, Decision, TextReport
-from ..json_text import json_text
-from ..results import WindowReport
-from .say import say, tell
+from .decisions import Check, Decision, TextReport
+from .results import WindowReport
 
 _TRUE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}  # what is true where the operator's comparison is not
 # What was measured, by the name of a check.
@@ -37,6 +35,7 @@ _VALUES = {
     "rival": "{} say another",
 }
 _COSINES = ("speak_below", "speak_below_at_rest", "forget_above", "same_above", "same", "same_at_rest")
+_RESTING = {"resting": "at rest", "moving": "moving", "unknown": "rest off"}
 _MEANING = {
     "text": "TEXT",
     "waits": "waits",
@@ -53,26 +52,14 @@ _CAUSES = {
 }
 
 
-def print_window(report: WindowReport) -> None:
-    """Print on stderr what the gates decided about a window."""
-    tell(window_line(report))
+class WindowWords(NamedTuple):
+    """What the gates decided about a window; `why` has the numbers of the encoder and the meaning gate."""
 
-
-def print_text(report: TextReport) -> None:
-    """Print on stderr where a text came from."""
-    tell(text_line(report))
-
-
-def json_printers(source: str) -> tuple[Callable[[WindowReport], None], Callable[[TextReport], None]]:
-    """Return functions that print a window's decisions, and a text's, as JSON on stdout."""
-
-    def print_window_json(report: WindowReport) -> None:
-        say(json_text({"window": {"source": source} | window_as_dict(report)}))
-
-    def print_text_json(report: TextReport) -> None:
-        say(json_text({"memory": {"source": source} | report.as_dict()}))
-
-    return print_window_json, print_text_json
+    rest: str
+    rest_why: str
+    encoder: str
+    meaning: str
+    why: str
 
 
 def window_as_dict(report: WindowReport) -> dict[str, Any]:
@@ -83,23 +70,34 @@ def window_as_dict(report: WindowReport) -> dict[str, Any]:
     return found | {"decisions": [decision.as_dict() for decision in report.decisions]}
 
 
-def window_line(report: WindowReport) -> str:
-    """Return the decisions about a window in columns: time, rest, encoder, meaning, and the numbers of the last two."""
+def window_words(report: WindowReport) -> WindowWords:
+    """Return the decisions about a window in words. The report is of a run, which has decisions."""
     rest, meaning, *others = report.decisions
     scenes = [decision for decision in others if decision.gate == "scene"]
     encoder = "encoded" if any(scene.verdict == "encoded" for scene in scenes) else "repeated" if scenes else "-"
     numbers = [*_causes(rest, meaning), *(check_text(check, meaning.noise) for check in _deciding(meaning))]
     numbers += [f"{each.gate}: {check_text(check)}" for each in others for check in _deciding(each)]
-    columns = f"{_resting(rest):38} {encoder:9} {_MEANING[meaning.verdict]:8} {'; '.join(numbers)}"
-    return f"{report.window.centre:6.1f} s  {columns}".rstrip()
+    return WindowWords(
+        _RESTING[rest.verdict], _why_resting(rest), encoder, _MEANING[meaning.verdict], "; ".join(numbers)
+    )
+
+
+def window_line(report: WindowReport) -> str:
+    """Return the decisions about a window in columns: time, rest, encoder, meaning, why."""
+    rest, rest_why, encoder, meaning, why = window_words(report)
+    return f"{report.window.centre:6.1f} s  {rest:8} {rest_why:28} {encoder:9} {meaning:8} {why}".rstrip()
+
+
+def text_words(report: TextReport) -> str:
+    """Return where a text came from."""
+    numbers = "; ".join(map(check_text, report.decision.checks)) or "nothing to compare with"
+    return f"from the {report.origin} ({numbers}){'' if report.told else ', as before'}"
 
 
 def text_line(report: TextReport) -> str:
-    """Return where a text came from, and the text."""
-    numbers = "; ".join(map(check_text, report.decision.checks)) or "nothing to compare with"
-    told = "" if report.told else ", as before"
+    """Return the middle of the window, where its text came from, and the text."""
     centre = (report.start + report.end) / 2
-    return f"{centre:6.1f} s  from the {report.origin} ({numbers}){told}: {' '.join(report.text.split())}"
+    return f"{centre:6.1f} s  {text_words(report)}: {' '.join(report.text.split())}"
 
 
 def check_text(check: Check, noise: float | None = None) -> str:
@@ -119,15 +117,14 @@ def check_text(check: Check, noise: float | None = None) -> str:
     return f"{shown} (set to {check.as_set:.4g}{why})"
 
 
-def _resting(rest: Decision) -> str:
-    words = {"resting": "at rest", "moving": "moving", "unknown": "rest off"}
+def _why_resting(rest: Decision) -> str:
     if not rest.checks:
-        return words[rest.verdict]
+        return ""
     moved = [check for check in rest.checks if check.name == "cells" and check.holds]
     last = max(moved, key=lambda check: check.value) if moved and rest.verdict == "moving" else rest.checks[-1]
     if rest.verdict == "resting":
         last = next((check for check in rest.checks if check.name == "seconds"), last)
-    return f"{words[rest.verdict]:8} {check_text(last)}"
+    return check_text(last)
 
 
 def _causes(rest: Decision, meaning: Decision) -> list[str]:

@@ -1,0 +1,76 @@
+"""What the gates have learned of one stream, with which the next run over it begins, and the limits that follow it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vlj_edge.bundle import GateSettings, RestSettings, SceneGateSettings
+
+from ..video.preprocess import THUMBNAIL
+from .embedding_noise import EmbeddingNoise
+from .picture_noise import PictureNoise
+
+_COSINES = ("speak_below", "speak_below_at_rest", "forget_above", "same_above")
+
+
+@dataclass
+class StreamNoise:
+    """What the pictures and embeddings of a stream differ by while nothing happens in it.
+
+    Give the same one to several runs of Model.narrate() over a camera, one after another: each goes on where the one
+    before has stopped. It is forgotten as it was learned, within about a minute. Not for two runs at the same time.
+
+    Attributes:
+        picture: of thumbnails of the picture, cell by cell.
+        embedding: of looks at the resting picture.
+
+    Example:
+        >>> import vlj_edge
+        >>> noise = vlj_edge.StreamNoise()
+        >>> with vlj_edge.load() as model:
+        ...     texts = list(model.narrate("examples/media/demo.mp4", noise=noise))
+        >>> noise.picture.median.shape, noise.picture.restless() < 0.1
+        ((32, 32), True)
+    """
+
+    picture: PictureNoise = field(default_factory=lambda: PictureNoise(THUMBNAIL))
+    embedding: EmbeddingNoise = field(default_factory=EmbeddingNoise)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A limit of the gates that follows the stream's noise.
+
+    Attributes:
+        name: of the gate and the setting, such as "meaning.speak_below".
+        as_set: the setting.
+        now: the limit in force; of one that each cell has for itself, their median.
+        why: what changed it, in words; empty if nothing did.
+    """
+
+    name: str
+    as_set: float
+    now: float
+    why: str
+
+
+def thresholds_now(gates: GateSettings, noise: StreamNoise) -> list[Threshold]:
+    """Return the limits that follow noise, as they are now."""
+    found = [_of_cells("rest", gates.rest, noise.picture), _of_cells("scene", gates.scene, noise.picture)]
+    level = noise.embedding.level
+    for name in _COSINES:
+        as_set = getattr(gates.meaning, name)
+        now = noise.embedding.lowered(as_set)
+        why = f"looks at the resting picture have a cosine of {level:.4g}" if now != as_set else ""
+        found.append(Threshold(f"meaning.{name}", as_set, now, why))
+    return found
+
+
+def _of_cells(gate: str, settings: RestSettings | SceneGateSettings, noise: PictureNoise) -> Threshold:
+    """Return the difference from which on a cell counts as changed."""
+    limits = np.maximum(settings.times_noise * noise.median.astype(np.float64), settings.changed)
+    noisy = float((limits > settings.changed).mean())
+    why = f"{100 * noisy:.3g} % of the cells have more noise" if noisy else ""
+    return Threshold(f"{gate}.changed", settings.changed, float(np.median(limits)), why)

@@ -1,0 +1,89 @@
+"""Response schemas of what the gates decided."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+
+class CheckState(BaseModel):
+    """One comparison of a gate, as vlj_edge.Check; a value of null is infinite."""
+
+    name: str
+    value: float | None
+    operator: str
+    bound: float
+    as_set: float
+    holds: bool
+
+
+class DecisionState(BaseModel):
+    """What one gate decided, as vlj_edge.Decision."""
+
+    gate: str
+    verdict: str
+    checks: list[CheckState]
+    cause: str | None
+    window: int | None
+    noise: float | None
+
+
+class WindowDecisions(BaseModel):
+    """What the gates decided about one window: as data, and in words. `time` is its middle, in seconds."""
+
+    time: float
+    similarity: float | None
+    resting: bool
+    spoke: bool
+    decisions: list[DecisionState]
+    rest: str
+    rest_why: str
+    encoder: str
+    meaning: str
+    why: str
+
+
+class TextDecision(BaseModel):
+    """Where one text came from; `told` is false of one that is the same as the one before."""
+
+    time: float
+    text: str
+    origin: str
+    told: bool
+    decision: DecisionState
+    why: str
+
+
+class ThresholdState(BaseModel):
+    """A limit of the gates that follows noise: the setting, the limit now, and why it differs."""
+
+    name: str
+    as_set: float
+    now: float
+    why: str
+
+
+class NoiseState(BaseModel):
+    """What the gates have learned of a source.
+
+    `typical` and `highest` are luminance differences (0..1) of a cell between two pictures, `always_moving` the share
+    of the picture that always moves, `cosine` that of one look at the resting picture to the next.
+    """
+
+    pictures: int
+    typical: float
+    highest: float
+    always_moving: float
+    shakes: bool
+    looks: int
+    cosine: float
+
+
+class GatesState(BaseModel):
+    """What the gates of a source decided in the last minute, and what they go by now."""
+
+    name: str
+    resting: bool | None
+    noise: NoiseState
+    thresholds: list[ThresholdState]
+    windows: list[WindowDecisions]
+    texts: list[TextDecision]
