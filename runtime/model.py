@@ -22,15 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vlj_edge.bundle import (
-    CaptionMemorySettings,
-    GateSettings,
-    Manifest,
-    MeaningGateSettings,
-    RestSettings,
-    SceneGateSettings,
-    read_manifest,
-)
+from vlj_edge.bundle import NO_GATES, GateSettings, Manifest, RestSettings, read_manifest
 from vlj_edge.bundle.gate_profile import with_gates
 from vlj_edge.bundle.gate_ranges import check_gates
 from vlj_edge.decisions import TextReport
@@ -57,13 +49,6 @@ from .video.source import Frame, Source
 
 _WINDOWS_AHEAD = 4  # windows of a file that are sampled before they are encoded; their frames are held in memory
 _CHANGES_AHEAD = 8  # changes that may wait for the decoder; with more, encoding waits
-
-NO_GATES = GateSettings(
-    SceneGateSettings(enabled=False),
-    MeaningGateSettings(enabled=False),
-    CaptionMemorySettings(enabled=False),
-    RestSettings(enabled=False),
-)
 
 
 class Model:

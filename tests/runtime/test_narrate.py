@@ -16,7 +16,8 @@ from tests.runtime import tiny_bundle as by_hand
 from tests.runtime.colours import GATES, NO_MEMORY, NO_SCENE, MakeVideo, Pictures, counts, scenes, texts
 from tests.runtime.tiny_bundle import BLACK, BLUE, GREEN, RED
 from vlj_edge import bundle
-from vlj_edge.runtime.model import NO_GATES, Model
+from vlj_edge.bundle import NO_GATES
+from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.video.cameras.opencv import import_opencv
 from vlj_edge.runtime.video.source import Frame
 

@@ -6,6 +6,7 @@ bundle (export), running one (runtime).
 """
 
 from .gate_settings import (
+    NO_GATES,
     BudgetSettings,
     CaptionMemorySettings,
     GateSettings,
@@ -37,6 +38,7 @@ __all__ = [
     "DECODER",
     "ENGINE_NAMES",
     "MANIFEST",
+    "NO_GATES",
     "SCHEMA_VERSION",
     "TOKENIZER_NAMES",
     "BudgetSettings",

@@ -180,6 +180,14 @@ class GateSettings:
     budget: BudgetSettings = BudgetSettings()
 
 
+NO_GATES = GateSettings(
+    SceneGateSettings(enabled=False),
+    MeaningGateSettings(enabled=False),
+    CaptionMemorySettings(enabled=False),
+    RestSettings(enabled=False),
+)
+
+
 @dataclass(frozen=True)
 class LabelSettings:
     """How windows are compared with texts that a user gives: labels, and the choices of a question.

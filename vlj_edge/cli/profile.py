@@ -57,11 +57,11 @@ def profile(
     Without SOURCE, a synthetic minute with alternating 4 s of movement and rest is used; without BUNDLE, nano. A
     single argument is BUNDLE if it is a folder without images, otherwise SOURCE.
     """
-    from vlj_edge.runtime.model import NO_GATES
     from vlj_edge.runtime.profiling import report
     from vlj_edge.runtime.profiling.probe import Probe
     from vlj_edge.runtime.profiling.profile import compare_profiles, profile
 
+    from ..bundle import NO_GATES
     from ..errors import VljEdgeError
 
     directory, source = _bundle_and_source(bundle, source, part)

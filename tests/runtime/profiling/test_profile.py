@@ -15,8 +15,9 @@ import pytest
 
 from tests.cli.command import error_of, vlj_edge
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
+from vlj_edge.bundle import NO_GATES
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.runtime.model import NO_GATES, Model
+from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.profiling import clocks, power
 from vlj_edge.runtime.profiling import report as views
 from vlj_edge.runtime.profiling.probe import Probe
