@@ -98,6 +98,17 @@ def test_hours_of_unceasing_events_use_the_budget_and_no_more(texts: float, enco
         assert gate.budget.looks_left_out > 0
 
 
+def test_half_a_day_gives_every_hour_its_texts_also_after_quiet_and_busy_ones() -> None:
+    gate, rng, said = Gate(SETTINGS, BudgetSettings(texts_per_hour=60)), np.random.default_rng(2), [0] * 12
+    for hour in range(12):
+        every = (4.0, 600.0, 30.0)[hour % 3]  # busy, quiet, in between
+        for index, embedding in enumerate(events(rng, every, HOUR)):
+            said[hour] += gate.offer(hour * 3600 + index * STEP, embedding, False) is not None
+    burst = TextBudget(60).burst
+    assert all(54 <= texts <= 60 + burst for hour, texts in enumerate(said) if hour % 3 != 1), said
+    assert all(2 <= texts <= 20 for hour, texts in enumerate(said) if hour % 3 == 1), "there are six changes"
+
+
 @pytest.mark.parametrize("texts", [60, 300, 900])
 def test_a_budget_is_used_from_the_first_minutes_on(texts: float) -> None:
     gate, rng, minutes = Gate(SETTINGS, BudgetSettings(texts)), np.random.default_rng(1), 5

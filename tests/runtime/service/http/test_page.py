@@ -148,14 +148,17 @@ def test_another_query_changes_the_texts_and_is_saved(serve: Serve, cameras: dic
     expect(lines).to_have_count(1, timeout=PATIENCE)
     page.get_by_label("Query").fill("what colour is it")
     page.get_by_label("Minimum between texts, s").fill("0.25")
+    page.get_by_label("Texts per hour at most (0: any)").fill("600")
     page.get_by_role("button", name="Apply").click()
     expect(page.locator("#settings-message")).to_have_text("applied", timeout=PATIENCE)
     expect(lines).to_have_count(2, timeout=PATIENCE)
     expect(page.locator("#state")).to_contain_text("what colour is it", timeout=PATIENCE)
+    expect(page.locator("#facts")).to_contain_text("changes left out", timeout=PATIENCE)
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#settings-message")).to_have_text("saved in kitchen.toml", timeout=PATIENCE)
     kept = saved[0][0]
     assert kept.query == "what colour is it" and kept.gates is not None and kept.gates.meaning.least_hold == 0.25
+    assert kept.gates.budget.texts_per_hour == 600
 
 
 def test_a_clip_is_classified_and_asked(serve: Serve, make_video: Film, page: Page) -> None:
