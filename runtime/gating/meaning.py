@@ -327,7 +327,10 @@ class MeaningGate:
         """Return the change; None if the budget has no text for it."""
         similarity = None if self._last_embedding is None else self._similarity(candidate)
         if not self._budget.allows_text(now, similarity, candidate.encoded.embedding, self._check):
-            self._compared_at, self._again_at, self._verdict = now, now + self._pause()[1], "refused"
+            self._verdict = "refused"
+            if similarity is not None and similarity >= self.noise.lowered(self._settings.forget_above):
+                self._drop_change(now)  # a turn without a change of meaning does not wait for its text
+            self._compared_at, self._again_at = now, now + self._pause()[1]
             self._pending_since, self._ready = None, None
             return None
         self._verdict = "text"

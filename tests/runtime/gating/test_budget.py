@@ -234,6 +234,18 @@ def test_a_change_that_is_refused_is_not_the_last_text_and_is_counted_once_when_
     assert gate.budget.changes_left_out == 1, "what was only late is not left out"
 
 
+def test_a_turn_that_changes_nothing_does_not_wait_for_a_text() -> None:
+    axes = np.eye(SIZE, dtype=np.float32)
+    gate = Gate(replace(SETTINGS, same_above=1.0), BudgetSettings(texts_per_hour=12))
+    for index in range(HOUR):
+        gate.offer(index * STEP, axes[0], 200 <= index % 400 < 204)  # a still scene that seems to rest now and then
+    assert len(gate.texts) <= 12 and gate.budget.changes_left_out > 0
+    gate = Gate(replace(SETTINGS, same_above=1.0), BudgetSettings(texts_per_hour=12))
+    for index in range(HOUR):
+        gate.offer(index * STEP, axes[0], 200 <= index < 204)
+    assert len(gate.texts) == 1
+
+
 def test_runs_one_after_another_share_a_budget() -> None:
     axes = np.eye(SIZE, dtype=np.float32)
     limits = BudgetSettings(texts_per_hour=60)
