@@ -77,6 +77,9 @@ class FileOptions:
 
     bundle: str | None = None
     gates: str | None = None
+    backend: Literal["onnxruntime", "openvino", "tensorrt"] | None = None
+    engines: str | None = None
+    threads: Annotated[int, Range(1, 1024)] | None = None
     host: str | None = None
     port: Port | None = None
     token_file: str | None = None

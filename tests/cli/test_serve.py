@@ -23,6 +23,7 @@ from tests.cli.command import COMMAND, error_of, run_here, vlj_edge
 from tests.runtime.sinks.servers import server
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from tests.waiting import free_port
+from vlj_edge import VljEdgeError
 
 TOKEN = "a-token-of-this-test"
 
@@ -96,13 +97,14 @@ def test_it_serves_reads_its_file_again_and_ends(
     serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path, tmp_path: Path
 ) -> None:
     config, log, moved = tmp_path / "serve.toml", tmp_path / "texts.jsonl", tmp_path / "texts.jsonl-20261128"
-    begin = f'bundle = "{tiny_bundle}"\nlog = "{log}"\n'
+    begin = f'bundle = "{tiny_bundle}"\nbackend = "onnxruntime"\nthreads = 1\nlog = "{log}"\n'
     one = f'[[source]]\nname = "a"\nuri = "{films["a"]}"\n'
     config.write_text(begin + one)
     served = serve("--config", config)
     served.wait(lambda: served.get("/healthz"))
     served.wait(lambda: sources_of(served.state())["a"]["counts"]["events"] == 2)
-    assert b"<html" in served.get("/")
+    assert b"<html" in served.get("/") and "ONNX Runtime" in served.state()["backend"]
+    assert "(as requested)" in served.errors.read_text()
 
     log.rename(moved)  # as logrotate does
     config.write_text(begin + one + f'[[source]]\nname = "b"\nuri = "{films["b"]}"\nquery = "what colour is it"\n')
@@ -119,6 +121,31 @@ def test_it_serves_reads_its_file_again_and_ends(
     assert [(line["source"], line["number"]) for line in after] == [("b", 1)]
     assert len({line["id"] for line in (*before, *after)}) == 3
     assert "Traceback" not in served.errors.read_text()
+
+
+def test_what_models_run_on_is_chosen_as_in_other_commands(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, engines, asked = tmp_path / "serve.toml", tmp_path / "engines", list[Any]()
+    engines.mkdir()
+    in_file = f'bundle = "{tiny_bundle}"\nbackend = "tensorrt"\nengines = "{engines}"\nthreads = 3\n'
+    source = '[[source]]\nname = "a"\nuri = "0"\n'
+
+    def load(*arguments: Any) -> None:
+        asked.append(arguments)
+        raise VljEdgeError("it is not loaded here: this is a test")
+
+    monkeypatch.setattr("vlj_edge.runtime.model.Model", load)
+    config.write_text(in_file + source)
+    for given, expected in (
+        ((), ("tensorrt", 3, engines)),
+        (("--backend", "onnxruntime", "--threads", "1"), ("onnxruntime", 1, engines)),
+    ):
+        assert "not loaded" in error_of(run_here("serve", "--config", config, *given))
+        assert asked.pop() == (tiny_bundle, *expected)
+    for wrong, named in (('backend = "abacus"', "line 1"), ("threads = 0", "line 1"), ('engines = "none"', "none")):
+        config.write_text(f"{wrong}\n{source}")
+        assert named in error_of(run_here("serve", "--config", config)) and not asked
 
 
 def test_what_is_wrong_with_one_source_is_said_before_anything_starts(
@@ -194,6 +221,9 @@ def test_a_token_guards_it(serve: Callable[..., Served], films: dict[str, Path],
         (("0", "--trusted-proxy", "edge.example"), 1, "--trusted-proxy edge.example"),
         (("--config", "none.toml"), 1, "none.toml"),
         (("0", "--store", "/proc/none"), 1, "/proc/none"),
+        (("0", "--backend", "abacus"), 1, "abacus"),
+        (("0", "--backend", "onnxruntime", "--engines", "."), 1, "--engines"),
+        (("0", "--threads", "0"), 2, "--threads"),
         (("0", "0"), 1, "'0'"),
         (("0", "--host", "192.0.2.1", "--token", TOKEN), 1, "192.0.2.1"),
         (("nope=nope.mp4", "--port", "0"), 1, "nope.mp4 does not exist"),

@@ -16,11 +16,12 @@ from .budget_options import BudgetOptions, budget_options
 from .hangups import Hangups
 from .options import (
     SOURCE,
+    EngineOptions,
     bundle_option,
+    engine_options,
     file_type,
     gates_option,
     query_option,
-    verbose_option,
 )
 from .outputs import output_file
 from .part_options import PartOptions, part_options
@@ -82,13 +83,13 @@ _KEEP_DAYS, _KEEP_GB = 30.0, 10.0
 @sink_options
 @part_options
 @budget_options
-@verbose_option
+@engine_options
 def serve(
     sources: tuple[str, ...],
     config: Path | None,
-    verbose: bool,
     part: PartOptions,
     budget: BudgetOptions,
+    engine_options: EngineOptions,
     **given: Any,
 ) -> None:
     """Narrate SOURCEs (as NAME=SOURCE, or an address alone) until stopped, and show them on a page.
@@ -97,22 +98,32 @@ def serve(
     the text being decoded is finished. --start and the options after it apply to the SOURCEs here, not to those of
     --config.
     """
-    from vlj_edge.runtime.model import Model
-
-    from ..bundle import nano_bundle
     from ..errors import require
 
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         require(module, "serve")
+    given |= {"backend": engine_options.backend, "engines": engine_options.engines, "threads": engine_options.threads}
     given = {name: value for name, value in given.items() if value not in (None, ())} | budget.given
     settings = ServeSettings(sources, config, given, part)
     with Hangups() as hangups:
         options = settings.options()
         token = read_token(options)
-        _set_up_logging(options.get("log_format", "text"), verbose)
-        bundle = Path(options["bundle"]) if "bundle" in options else nano_bundle()
-        with Model(bundle, gates=options.get("gates")) as model:
+        _set_up_logging(options.get("log_format", "text"), engine_options.verbose)
+        with _load_model(options) as model:
             _run(model, settings, options, token, hangups)
+
+
+def _load_model(options: dict[str, Any]) -> Model:
+    from vlj_edge.runtime.model import Model
+
+    from ..bundle import nano_bundle
+    from ..errors import VljEdgeError
+
+    engines = Path(options["engines"]) if "engines" in options else None
+    if engines is not None and not engines.is_dir():  # of a configuration
+        raise VljEdgeError(f"engines = {engines}: there is no such folder: name one that vlj-edge build wrote")
+    bundle = Path(options["bundle"]) if "bundle" in options else nano_bundle()
+    return Model(bundle, options.get("backend"), options.get("threads"), engines, gates=options.get("gates"))
 
 
 def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: str | None, hangups: Hangups) -> None:
