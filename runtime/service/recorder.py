@@ -23,6 +23,7 @@ from ..video.paths import path_of
 from .channel_context import ReportedWindow
 from .settings import SourceSettings
 
+_LOG = logging.getLogger(__name__)
 _WRITES_PER_TIDY, _TIDY_SECONDS = 60, 3600.0  # after so many writes or so long, small files are merged and old ones go
 _MAX_WAITING = 100_000  # windows of a source that wait while the store cannot be written; the oldest are dropped first
 
@@ -67,12 +68,15 @@ class Recorder:
         stored: number of moments written.
         lost: number of windows dropped.
         last_error: one line, or None.
+
+    That the store cannot be written, can be again, or that windows are lost at the end is logged once each time.
     """
 
     def __init__(self, store: Store, default_query: str, retention: Retention = _FOR_EVER, pause: float = 60.0) -> None:
         self._store, self._default_query, self._retention, self._pause = store, default_query, retention, pause
         self.stored = self.lost = 0
         self.last_error: str | None = None
+        self._failing = False
         self._waiting: dict[Key, list[RecordedWindow]] = {}
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._last: dict[Video, float] = {}  # of recordings, when the last window begins that is stored
@@ -107,6 +111,9 @@ class Recorder:
             if self._writes >= _WRITES_PER_TIDY or time.monotonic() - self._tidied > _TIDY_SECONDS:
                 self._tidy()
         self._write()
+        self.lost += sum(map(len, self._waiting.values()))
+        if self.lost:
+            _LOG.warning("the store has lost %d windows", self.lost, extra={"sink": "store", "reason": self.last_error})
         self._store.close()
 
     def _write(self) -> None:
@@ -115,10 +122,14 @@ class Recorder:
         for key, windows in taken.items():
             try:
                 self._store_windows(key, windows)
-            except VljEdgeError as error:  # a full disk: these windows wait for the next write
-                self._warn(error)
+            except Exception as error:  # such as a full disk, or no memory: these windows wait for the next write
+                self._fail(error)
                 with self._lock:
-                    self._waiting[key] = (windows + self._waiting.get(key, []))[-_MAX_WAITING:]
+                    waiting = windows + self._waiting.get(key, [])
+                    self.lost += max(len(waiting) - _MAX_WAITING, 0)
+                    self._waiting[key] = waiting[-_MAX_WAITING:]
+            else:
+                self._succeed()
 
     def _store_windows(self, key: Key, windows: list[RecordedWindow]) -> None:
         moments = to_video(key.source, windows) if key.recording is None else self._new_moments(key.recording, windows)
@@ -152,12 +163,20 @@ class Recorder:
             if self._retention.gigabytes is not None:
                 self._store.shrink_recorded(self._retention.gigabytes * 1e9)
             self._store.compact()
-        except VljEdgeError as error:  # tried again
-            self._warn(error)
+        except Exception as error:  # tried again
+            self._fail(error)
 
-    def _warn(self, error: VljEdgeError) -> None:
-        self.last_error = str(error)
-        logging.warning("%s", error)
+    def _fail(self, error: Exception) -> None:
+        self.last_error = str(error if isinstance(error, VljEdgeError) else VljEdgeError(f"it failed ({error!r})"))
+        if not self._failing:
+            about = {"sink": "store", "state": "fails", "reason": self.last_error}
+            _LOG.warning("the store cannot be written: %s", self.last_error, extra=about)
+        self._failing = True
+
+    def _succeed(self) -> None:
+        if self._failing:
+            _LOG.info("the store is written again", extra={"sink": "store", "state": "works"})
+        self._failing = False
 
 
 def _thumbnail(window: ReportedWindow) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -186,16 +187,20 @@ def test_the_oldest_goes_where_the_store_is_too_large(opened: Callable[[], Store
 
 
 def test_a_store_that_cannot_be_written_is_tried_again(
-    tiny_bundle: Path, make_video: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Path,
+    make_video: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "vlj_edge")
     model = Model(tiny_bundle)
     store = Store(tmp_path / "seen", model.manifest, QUERY, write=True)
-    real, failures = store.append, [1, 1]
+    real, failures = store.append, [VljEdgeError("the disk is full"), MemoryError(), VljEdgeError("the disk is full")]
 
     def append(moments: object, recorded: float) -> None:
         if failures:
-            failures.pop()
-            raise VljEdgeError("the disk is full")
+            raise failures.pop()
         real(moments, recorded)  # type: ignore[arg-type]
 
     monkeypatch.setattr(store, "append", append)
@@ -210,3 +215,23 @@ def test_a_store_that_cannot_be_written_is_tried_again(
     recorder.close()
     assert recorder.stored == len(Store(tmp_path / "seen", model.manifest)) > 0 == recorder.lost
     assert recorder.last_error == "the disk is full"
+    told = [record.getMessage() for record in caplog.records if record.name.endswith(".recorder")]
+    assert len(told) == 2 and "the disk is full" in told[0] and "again" in told[1]
+
+
+def test_what_could_not_be_written_at_the_end_is_counted(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Model(tiny_bundle)
+    store = Store(tmp_path / "seen", model.manifest, QUERY, write=True)
+
+    def append(moments: object, recorded: float) -> None:
+        raise VljEdgeError("the disk is full")
+
+    monkeypatch.setattr(store, "append", append)
+    recorder = Recorder(store, QUERY)
+    for number in range(3):
+        recorder.add(window("door", float(number), RED, 1.7e9 + number))
+    recorder.close()
+    assert recorder.lost == 3
+    assert "3 windows" in caplog.records[-1].getMessage()
