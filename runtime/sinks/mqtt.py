@@ -89,6 +89,8 @@ class Mqtt:
             VljEdgeError: too many events are waiting already.
         """
         data = json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+        if self.last_error is not None and not self._logged:  # it accepts connections and answers nothing
+            self._fail("away", self.last_error)
         with self._lock:
             slug, new = self._source_slug(event.source)
             self._texts[slug] = event.narration.text

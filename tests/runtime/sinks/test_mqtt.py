@@ -18,6 +18,7 @@ import pytest
 
 from tests.runtime.sinks import events
 from tests.runtime.sinks.broker import MOSQUITTO, Broker
+from tests.runtime.sinks.servers import server, silent
 from tests.waiting import free_port, wait_for
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.sinks.mqtt import Mqtt, _parse_address, _slug
@@ -153,6 +154,19 @@ def test_a_broker_that_hangs_with_more_than_it_takes_does_not_prolong_the_end(br
     state = queue.state()
     assert ended < 2.9, "its own wait for acknowledgements does not come on top"
     assert state["missed"] + state["delivered"] == 40 and state["missed"] >= 38
+
+
+def test_a_broker_that_never_answers_is_one_line_in_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlj_edge.runtime.sinks.mqtt.CLOSING_SECONDS", 0.1)
+    with server(silent) as port:
+        sink = Mqtt(f"mqtt://127.0.0.1:{port}/home")
+        for number in range(3):
+            sink.write(event(number))
+        sink.close()
+    [line] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert str(port) in line and "does not answer" in line and sink.missed == 3
 
 
 @needs_broker
