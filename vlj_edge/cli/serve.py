@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import VljEdgeError, require
 from .budget_options import BudgetOptions, budget_options
 from .hangups import Hangups
 from .options import (
@@ -98,14 +99,12 @@ def serve(
     the text being decoded is finished. --start and the options after it apply to the SOURCEs here, not to those of
     --config.
     """
-    from ..errors import require
-
-    for module in ("fastapi", "uvicorn", "prometheus_client"):
-        require(module, "serve")
     given |= {"backend": engine_options.backend, "engines": engine_options.engines, "threads": engine_options.threads}
     given = {name: value for name, value in given.items() if value not in (None, ())} | budget.given
     settings = ServeSettings(sources, config, given, part)
-    with Hangups() as hangups:
+    with Hangups() as hangups:  # before the imports, which take a while
+        for module in ("fastapi", "uvicorn", "prometheus_client"):
+            require(module, "serve")
         options = settings.options()
         token = read_token(options)
         _set_up_logging(options.get("log_format", "text"), engine_options.verbose)
@@ -117,7 +116,6 @@ def _load_model(options: dict[str, Any]) -> Model:
     from vlj_edge.runtime.model import Model
 
     from ..bundle import nano_bundle
-    from ..errors import VljEdgeError
 
     engines = Path(options["engines"]) if "engines" in options else None
     if engines is not None and not engines.is_dir():  # of a configuration
