@@ -146,10 +146,10 @@ class Channel:
         if self._failing_since is not None:
             return time.monotonic() - self._failing_since > _STUCK_AFTER
         source, frames = self._source, self._frames
-        if source is None or not source.source.live:
-            return False
         # A camera that comes back after a pause makes no window for some seconds: what counts begins with its run.
-        begun = frames.first_at if frames is not None and frames.first_at is not None else 0.0
+        begun = None if frames is None else frames.first_at
+        if source is None or begun is None or not source.source.live:
+            return False
         return source.latest_at - max(self.statistics.last_window_at, begun) > _STUCK_AFTER
 
     def request_stop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -24,6 +25,8 @@ from tests.runtime.sinks.servers import server
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from tests.waiting import free_port
 from vlj_edge import VljEdgeError
+from vlj_edge.cli.serve import _log_backend as log_backend
+from vlj_edge.runtime.engines.select import SelectedBackend
 
 TOKEN = "a-token-of-this-test"
 
@@ -252,6 +255,15 @@ def test_a_port_that_is_taken_is_one_line(films: dict[str, Path], tiny_bundle: P
         with pytest.raises(TimeoutError):
             taken.accept()
         assert not log.exists(), "nothing was opened or told before"
+
+
+def test_a_backend_that_is_slower_than_it_could_be_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    why, remedy = "there are no TensorRT engines for this card", "TensorRT works here: run vlj-edge build"
+    log_backend(SelectedBackend("onnxruntime", "ONNX Runtime on the CPU", why, remedy))
+    [line] = caplog.records
+    assert line.levelname == "WARNING" and "\n" not in line.getMessage()
+    assert all(part in line.getMessage() for part in ("ONNX Runtime on the CPU", why, remedy))
 
 
 def test_when_it_says_that_it_is_ready_it_listens_and_its_sources_are_started(

@@ -115,8 +115,8 @@ def serve_until_stopped(
 
     stopping = threading.Event()
     server = Server(server_config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS))
-    station.start()
     try:
+        station.start()
         start_watchdog(lambda: station.stuck_source() is None, stopping)
         with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has shut down
             server.run([listening])

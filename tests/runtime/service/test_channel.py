@@ -340,3 +340,5 @@ def test_a_camera_that_comes_back_after_minutes_is_not_stuck(monkeypatch: pytest
     assert channel.is_stuck()
     channel.statistics.last_window_at = 1060.0
     assert not channel.is_stuck()
+    channel.statistics.last_window_at, channel._frames = 10.0, SimpleNamespace(first_at=None)  # type: ignore[assignment]
+    assert not channel.is_stuck(), "its new run has no frame yet"
