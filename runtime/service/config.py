@@ -247,20 +247,34 @@ def read_profile(path: Path) -> dict[str, SavedSettings]:
         raise VljEdgeError(f"{path} holds no saved settings ({error}): remove it, or save them again") from error
 
 
-def save_profile(path: Path, sources: Sequence[SourceSettings]) -> None:
+def save_profile(
+    path: Path, sources: Sequence[SourceSettings], configured: Mapping[str, SourceSettings] | None = None
+) -> None:
     """Write the present settings atomically, without the sources' addresses.
+
+    Args:
+        configured: what the sources have without a profile, by name. What is the same is not saved, so that it changes
+            with the configuration.
 
     Raises:
         VljEdgeError: the file cannot be written.
     """
-    raw = {
-        source.name: dataclasses.asdict(SavedSettings(source.query, source.labels, source.gates)) for source in sources
-    }
+    raw = {source.name: dataclasses.asdict(_changed(source, (configured or {}).get(source.name))) for source in sources}
     try:
         with atomic_write(path) as stream:
             stream.write((json.dumps(raw, indent=1, ensure_ascii=False) + "\n").encode())
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be written ({error.strerror}): check the folder and the disk") from error
+
+
+def _changed(source: SourceSettings, before: SourceSettings | None) -> SavedSettings:
+    if before is None:
+        return SavedSettings(source.query, source.labels, source.gates)
+    return SavedSettings(
+        None if source.query == before.query else source.query,
+        None if source.labels == before.labels else source.labels,
+        None if source.gates == before.gates else source.gates,
+    )
 
 
 def with_profile(settings: SourceSettings, profile: Mapping[str, SavedSettings]) -> SourceSettings:

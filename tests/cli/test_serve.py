@@ -48,6 +48,12 @@ class Served:
         with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.read()
 
+    def send(self, method: str, path: str, **content: Any) -> Any:
+        data, headers = json.dumps(content).encode(), {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return json.loads(answer.read())
+
     def state(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.get("/api/state"))
         return found
@@ -178,7 +184,8 @@ def test_what_is_wrong_in_a_file_that_is_read_again_changes_nothing_and_the_newe
     serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "serve.toml"
-    begin = f'bundle = "{tiny_bundle}"\n[[source]]\nname = "a"\nuri = "{films["a"]}"\nloop = true\n'
+    begin = f'bundle = "{tiny_bundle}"\nprofile = "{tmp_path}/saved.json"\n'
+    begin += f'[[source]]\nname = "a"\nuri = "{films["a"]}"\nloop = true\n'
     config.write_text(f'{begin}labels = ["red", "blue"]\n')
     served = serve("--config", config)
     hang_up = partial(served.process.send_signal, signal.SIGHUP)
@@ -196,7 +203,14 @@ def test_what_is_wrong_in_a_file_that_is_read_again_changes_nothing_and_the_newe
     served.wait(lambda: sources_of(served.state())["a"]["query"] == "what colour is it")
     [found] = served.state()["sources"]
     assert found["labels"] == ["green", "red"]
-    assert "line log: " in served.errors.read_text() and not (tmp_path / "x.jsonl").exists()
+    assert "log changes with the next start" in served.errors.read_text() and not (tmp_path / "x.jsonl").exists()
+
+    served.send("PUT", "/api/sources/a/settings", labels=[])
+    served.send("POST", "/api/settings/save")
+    config.write_text(f'query = "describe"\n{begin}labels = ["green", "red"]\n')
+    hang_up()
+    served.wait(lambda: sources_of(served.state())["a"]["query"] == "describe")
+    assert served.state()["sources"][0]["labels"] == [], "what was removed and saved stays removed"
     assert served.end() == 0 and "Traceback" not in served.errors.read_text()
 
 

@@ -151,7 +151,9 @@ def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: 
         listening = cleanup.enter_context(listen(host, options.get("port", 8765)))
         cleanup.enter_context(learned)
         station.sinks += cleanup.enter_context(_opened_sinks(options))
-        app = build_app(station, broadcaster, ServerOptions(token, *names, **_page_options(model, options)))
+        app = build_app(
+            station, broadcaster, ServerOptions(token, *names, **_page_options(model, options, settings.configured))
+        )
 
         def ready() -> None:
             _log_backend(model.backend)
@@ -181,8 +183,9 @@ def _open_recorder(model: Model, options: dict[str, Any], cleanup: ExitStack) ->
     return recorder.add
 
 
-def _page_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the store that the page searches, and the function that saves its settings, if there are any."""
+def _page_options(model: Model, options: dict[str, Any], configured: dict[str, SourceSettings]) -> dict[str, Any]:
+    """Return the store that the page searches, and the function that saves what differs from the configuration, if
+    there are any."""
     found: dict[str, Any] = {}
     if "store" in options:
         from vlj_edge.runtime.library import Store
@@ -194,7 +197,7 @@ def _page_options(model: Model, options: dict[str, Any]) -> dict[str, Any]:
         path = Path(options["profile"])
 
         def save(sources: list[SourceSettings]) -> str:
-            save_profile(path, sources)
+            save_profile(path, sources, configured)
             return path.name
 
         found["save"] = save

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +33,14 @@ class ServeSettings:
         config: the file of --config.
         given: options of the command line, by name; they go before those of the file.
         part: of the SOURCEs.
+        configured: the sources by name, as of the last call of sources(), without what was saved.
     """
 
     arguments: tuple[str, ...]
     config: Path | None
     given: dict[str, Any]
     part: PartOptions
+    configured: dict[str, SourceSettings] = field(default_factory=dict)
 
     def read_file(self) -> Config:
         """Return what is in the file now; nothing without one. Raises VljEdgeError: see read_config()."""
@@ -81,6 +83,7 @@ class ServeSettings:
         if budget.given:
             found = [replace(settings, gates=settings.gates or gates) for settings in found]
         self._refuse_overwriting(started_with, found)
+        without_saved = {settings.name: settings for settings in found}
         saved = read_profile(Path(started_with["profile"])) if "profile" in started_with else {}
         found = [with_profile(settings, saved) for settings in found]
         for settings in found:
@@ -89,9 +92,11 @@ class ServeSettings:
                 settings.check_address()
             except VljEdgeError as error:
                 raise VljEdgeError(f"{settings.name}: {error}") from None
+        self.configured.clear()
+        self.configured.update(without_saved)
         changed = {name for name in {**started_with, **options} if started_with.get(name) != options.get(name)}
         for name in sorted(changed.difference(_APPLIED_AGAIN)):
-            logging.warning("%s, line %s: it changes with the next start", self.config, name)
+            logging.warning("%s: %s changes with the next start", self.config, name)
         return found
 
     def _refuse_overwriting(self, options: dict[str, Any], sources: list[SourceSettings]) -> None:

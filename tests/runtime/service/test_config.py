@@ -166,6 +166,11 @@ def test_settings_are_saved_and_read_again(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{"a": {"query": "q"}}')
     saved = read_profile(tmp_path / "p.json")
     assert with_profile(SourceSettings("a", "0", labels=("x",)), saved).labels == ("x",), "they were not saved"
+    before = SourceSettings("a", "0", "what?", gates, ("x", "y"))
+    save_profile(tmp_path / "p.json", [replace(before, labels=())], {"a": before})
+    saved = read_profile(tmp_path / "p.json")
+    now = SourceSettings("a", "0", "what now?", None, ("z",))
+    assert with_profile(now, saved) == replace(now, labels=()), "the rest was as configured, and follows it"
     for damage in ("{", "[]", '{"a": {"gates": {"sense": {}}}}', '{"a": {"gates": {"meaning": {"x": 1}}}}', '{"a": 3}'):
         (tmp_path / "p.json").write_text(damage)
         with pytest.raises(VljEdgeError, match=r"p\.json"):
