@@ -40,6 +40,7 @@ class Speech:
             raise VljEdgeError(f"the command '{command}' is not there: install it, or give another, such as espeak-ng")
         self._timeout = timeout
         self._running: subprocess.Popen[bytes] | None = None
+        self._interrupted = False
 
     def write(self, event: Event) -> None:
         """See Sink.
@@ -70,17 +71,21 @@ class Speech:
                 f"{name} had not spoken after {self._timeout:g} s and was killed: check the command"
             ) from None
         finally:
-            self.interrupt()
+            self._kill()
             running.wait()
             if running.stdin is not None:
                 with suppress(OSError):
                     running.stdin.close()
             self._running = None
-        if running.returncode:
+        if running.returncode and not self._interrupted:
             raise VljEdgeError(f"{name} failed (exit code {running.returncode}): run it by hand to see why")
 
     def interrupt(self) -> None:
-        """Kill the command if it is running. Callable from any thread."""
+        """End what is being spoken, which is no failure. Callable from any thread."""
+        self._interrupted = True
+        self._kill()
+
+    def _kill(self) -> None:
         running = self._running
         if running is not None and running.poll() is None:
             with suppress(OSError):

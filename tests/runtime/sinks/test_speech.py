@@ -83,3 +83,11 @@ def test_a_command_that_fails_is_an_error() -> None:
 def test_a_command_that_cannot_be_run_is_an_error_at_once(command: str) -> None:
     with pytest.raises(VljEdgeError):
         Speech(command)
+
+
+def test_a_text_that_the_end_cuts_off_is_no_failure() -> None:
+    queue = SinkQueue("say", Speech("sleep 60"), capacity=1)
+    queue.put(event(1))
+    wait_for(lambda: queue.state()["queued"] == 1 and queue._sink._running is not None)  # type: ignore[attr-defined]
+    queue.close(0.1)
+    assert queue.state()["last_error"] is None and queue.failed == 0 and queue.state()["missed"] == 1
