@@ -140,7 +140,7 @@ def test_what_models_run_on_is_chosen_as_in_other_commands(
     in_file = f'bundle = "{tiny_bundle}"\nbackend = "tensorrt"\nengines = "{engines}"\nthreads = 3\n'
     source = '[[source]]\nname = "a"\nuri = "0"\n'
 
-    def load(*arguments: Any) -> None:
+    def load(*arguments: Any, **_: Any) -> None:
         asked.append(arguments)
         raise VljEdgeError("it is not loaded here: this is a test")
 
