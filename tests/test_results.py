@@ -182,6 +182,20 @@ def test_the_docs_show_what_the_other_uses_cost() -> None:
         assert figure in text, figure
 
 
+def test_the_docs_show_how_well_yes_and_no_are_told() -> None:
+    found, text = result("yes-no.json"), page("docs/evidence.md")
+    row = next(line for line in text.splitlines() if "`results/yes-no.json`" in line)
+    ways = found["balanced_right"]
+    shares = [
+        ways["yes_against_no"]["all"],
+        ways["statement_against_negation"]["all"],
+        *(ways["statement_against_neutral"][kind] for kind in ("all", "acts", "others")),
+    ]
+    for figure in (f"{found['questions']} questions", *(f"{100 * share:.1f} %" for share in shares)):
+        assert figure in row, figure
+    assert ways["yes_against_no"]["all"] < 0.55, "ask refuses them because they are no better than chance"
+
+
 def test_the_other_uses_keep_their_bars() -> None:
     found = result("wearable.json")
     assert found["memory"]["peak_megabytes"] <= 200 and abs(found["memory"]["last_over_first"] - 1) <= 0.02
