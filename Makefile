@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 
-.PHONY: demo test test-signals test-all lint dist wheel-demo results kernels gpu clean
+.PHONY: demo test test-parallel test-signals test-all lint dist wheel-demo results kernels gpu clean
 
 demo: $(VENV)/.demo
 	$(BIN)/vlj-edge narrate examples/media/demo.mp4
@@ -14,9 +14,12 @@ demo: $(VENV)/.demo
 # Tests run in this many processes, each with engines on one thread (tests/conftest.py).
 WORKERS ?= 2
 
-test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart 0 -m "not slow and not signals"
+test:
+	$(MAKE) test-parallel
 	$(MAKE) test-signals
+
+test-parallel: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart 0 -m "not slow and not signals"
 
 # Tests that send signals to their own process run one by one.
 test-signals: $(VENV)/.dev

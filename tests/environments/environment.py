@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,8 +40,42 @@ TESTS_OF_PACKAGES = (
     "tests/cli/test_labels.py",
     "tests/cli/test_narrate.py",
 )
+# Also those of what Python versions differ in: threads, asyncio, child processes and signals, and how classes are made.
+TESTS_OF_PYTHON = (
+    "tests/runtime/embedding",
+    "tests/runtime/library",
+    "tests/bundle",
+    "tests/cli/test_bundle.py",
+    "tests/cli/test_embed.py",
+    "tests/cli/test_front_door.py",
+    "tests/cli/test_interrupts.py",
+    "tests/cli/test_labels.py",
+    "tests/cli/test_narrate.py",
+    "tests/cli/test_serve.py",
+    "tests/runtime/service",
+    "tests/runtime/sinks",
+    "tests/runtime/stream",
+    "tests/runtime/video/test_camera.py",
+    "tests/runtime/video/test_files.py",
+    "tests/runtime/video/test_interrupt.py",
+    "tests/runtime/video/test_stdin.py",
+    "tests/runtime/video/test_untrusted.py",
+    "tests/runtime/words",
+    "tests/runtime/test_embed.py",
+    "tests/runtime/test_failures.py",
+    "tests/runtime/test_lifetimes.py",
+    "tests/runtime/test_narrate.py",
+    "tests/runtime/test_sharing.py",
+    "tests/runtime/test_unruly_runs.py",
+    "tests/test_child.py",
+    "tests/test_errors.py",
+    "tests/test_public_api.py",
+)
 # What the tests themselves import. onnx writes the small bundle that most of them use.
-TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "filelock>=3.12", "httpx>=0.27", "onnx>=1.19")
+TOOLS = (
+    "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.8", "hypothesis>=6.100", "filelock>=3.12", "httpx>=0.27",
+    "onnx>=1.19",
+)  # fmt: skip
 
 
 def find_python(version: str) -> str | None:
@@ -67,7 +102,7 @@ def run(*command: str | Path, cwd: Path | None = None, **environment: str) -> st
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, **environment},
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | environment,
         check=False,
     )
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-6000:]}"
@@ -112,7 +147,17 @@ class Environment:
         run(*install, "--no-deps", "-e", self.project)
 
     def test(self, tests: Sequence[str] = ALL_TESTS) -> dict[str, int]:
-        """Run the tests that are not slow in the unpacked sdist -> how many passed, were skipped; fail if one does."""
-        pytest_here = (self.python, "-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=--strict-markers", "-q")
-        said = run(*pytest_here, "-m", "not slow", *tests, cwd=self.project)
-        return {word: int(number) for number, word in re.findall(r"(\d+) (passed|skipped)", said.splitlines()[-1])}
+        """Run the tests that are not slow in the unpacked sdist -> how many passed, were skipped; fail if one does.
+
+        Two run at a time, but for those that send signals to their own process.
+        """
+        found = Counter[str]()
+        for which, how in (
+            ("not slow and not signals", ("-n", "2", "--dist", "loadfile")),
+            ("signals and not slow", ()),
+        ):
+            arguments = ("-q", "-p", "no:cacheprovider", "-o", "addopts=--strict-markers", "-m", which, *how)
+            said = run(self.python, "-m", "pytest", *arguments, *tests, cwd=self.project)
+            for number, word in re.findall(r"(\d+) (passed|skipped)", said.splitlines()[-1]):
+                found[word] += int(number)
+        return found
