@@ -86,7 +86,8 @@ class VideoFile(Source):
             if self._decoder.rate_is_assumed and not self.live:
                 warn_of_rate(self._shown, 1 / self.period)
             self.duration = self.part.length_of(self._decoder.duration)
-            self._convert = PictureConverter(lambda: self._decoder.by.like).to_bgr
+            by = self._decoder.by  # not self: a cycle would keep the scaler's threads until garbage collection
+            self._convert = PictureConverter(lambda: by.like).to_bgr
             self._pictures = self._decoder.pictures(self.part.start)
             self._first = self._next()
             if self._first is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,19 @@ def test_only_sampled_frames_are_converted(make_video: MakeVideo, monkeypatch: p
     clip = Clip(frames=8, frames_per_second=4.0, stride=2)
     shown = [sample.crop() for sample in samples(source, clip, lambda image: image, source.period)]
     assert len(shown) == 12 and len(made) == len(shown)
+
+
+def test_a_recording_is_freed_without_garbage_collection(make_video: MakeVideo) -> None:
+    source = VideoFile(make_video([(RED, 1)], rate=10))  # its scaler has threads
+    assert [frame.image for frame in source]
+    left = weakref.ref(source)
+    gc.disable()
+    try:
+        source.close()
+        del source
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_metadata_may_be_of_any_bytes(make_video: MakeVideo) -> None:
