@@ -18,19 +18,18 @@ import torch
 from vlj_edge.bundle import EngineSpec, Manifest, seal, write_manifest
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.memory import require_memory
-from vlj_edge.presets import Preset
 from vlj_edge.targets import with_gates
 
 from . import parity
-from .calibrated import copy_prefix, read_gates, read_labels, read_queries
+from .calibrated import copy_prefix, read_queries
 from .engines import export_engine
-from .models import VLJepa
+from .families.find import open_model
+from .families.model import FamilyModel
 from .onnx import graph as onnx_graph
 from .parity_cases import ParityCases, make_cases, run_torch
 from .precisions import select_precision
 from .request import ExportRequest, check_clips, check_out, check_request
-from .weights.sources import Weights, open_weights
-from .weights.tokenizers import BundleTokenizers, write_tokenizers
+from .weights.tokenizers import write_tokenizers
 
 CAPTIONS = "captions.txt"
 _ORDER = (
@@ -85,64 +84,65 @@ def export_bundle(request: ExportRequest, progress: Progress = lambda step: None
     check_clips(request)
     with _atomic_directory(request.out, request.overwrite) as directory:
         progress("reading weights")
-        weights = open_weights(request.sources, request.preset)
-        _require_memory(weights.preset)
-        tokenizers = write_tokenizers(weights, directory)
-        specs, engines, rows = _export_engines(request, weights, tokenizers, directory, progress)
-        if weights.captions is not None:
-            (directory / CAPTIONS).write_text("\n".join(weights.captions) + "\n", encoding="utf-8")
+        model = open_model(request.sources, request.preset)
+        remedy = "close other programs, or export on a machine with more"
+        require_memory(_BASE_MEMORY + _COPIES * model.largest, f"exporting {model.shape.name}", remedy)
+        write_tokenizers(model.tokenizers, directory)
+        specs, engines, rows = _export_engines(request, model, directory, progress)
+        if model.captions is not None:
+            (directory / CAPTIONS).write_text("\n".join(model.captions) + "\n", encoding="utf-8")
         progress("sealing")
-        write_manifest(directory, _manifest(request, weights, tokenizers, specs, rows, directory))
+        write_manifest(directory, _manifest(request, model, specs, rows, directory))
     return Exported(request.out, engines, rows, _compared_as_native(request, specs))
 
 
 def _export_engines(
-    request: ExportRequest, weights: Weights, tokenizers: BundleTokenizers, directory: Path, progress: Progress
+    request: ExportRequest, model: FamilyModel, directory: Path, progress: Progress
 ) -> tuple[dict[str, EngineSpec], list[ExportedEngine], list[parity.ParityRow]]:
     """Export each engine, and compare it with torch before the next."""
-    precisions = select_precision(weights.preset, request.precision, request.flavour)
-    cases = make_cases(weights.preset, tokenizers, [torch.from_numpy(clip) for clip in request.clips])
+    precisions = select_precision(model.shape, request.precision, request.flavour)
+    cases = make_cases(model.shape, model.tokenizers, [torch.from_numpy(clip) for clip in request.clips])
     runs_torch = request.check_parity or bool(request.int8_engines)
     specs: dict[str, EngineSpec] = {}
     engines, rows = list[ExportedEngine](), list[parity.ParityRow]()
-    for name in (name for name in _ORDER if name in weights.loaders):
+    for name in (name for name in _ORDER if name in model.loaders):
         progress(f"exporting {name}")
         specs[name], exported = _export_engine(
-            name, weights, precisions[name], request.flavour, directory, cases if runs_torch else None
+            name, model, precisions[name], request.flavour, directory, cases if runs_torch else None
         )
         engines.append(exported)
         if request.check_parity:
             progress(f"comparing {name} with torch")
-            rows += _compare_engine(name, weights, precisions[name], directory, specs[name], cases)
+            rows += _compare_engine(name, model, precisions[name], directory, specs[name], cases)
             parity.require_parity(rows, precisions)
     return specs, engines, rows
 
 
 def _manifest(
     request: ExportRequest,
-    weights: Weights,
-    tokenizers: BundleTokenizers,
+    model: FamilyModel,
     specs: dict[str, EngineSpec],
     rows: list[parity.ParityRow],
     directory: Path,
 ) -> Manifest:
-    preset, gates = weights.preset, read_gates(weights.directory)
-    prefix = copy_prefix(weights.directory, directory)  # before the files are sealed
+    shape, gates = model.shape, model.gates
+    prefix = copy_prefix(model.directory, directory)  # before the files are sealed
     return Manifest(
-        preset=preset.name,
-        embedding=preset.embedding,
-        preprocess=preset.preprocess,
-        clip=preset.clip,
-        default_query=preset.default_query,
+        preset=shape.name,
+        family=shape.family,
+        embedding=shape.embedding,
+        preprocess=shape.preprocess,
+        clip=shape.clip,
+        default_query=shape.default_query,
         engines=specs,
-        tokenizers=tokenizers.specs(),
-        labels=read_labels(weights.directory),
+        tokenizers={name: each.spec for name, each in model.tokenizers.items()},
+        labels=model.labels,
         prefix=prefix,
-        queries=read_queries(weights.directory),
+        queries=read_queries(model.directory),
         gates=gates if request.target is None else with_gates(gates, request.target),
         files={path.name: seal(path) for path in sorted(directory.iterdir())},
-        receipt=_receipt(weights, request),
-        captions=CAPTIONS if weights.captions is not None else None,
+        receipt=_receipt(model.files, request),
+        captions=CAPTIONS if model.captions is not None else None,
         parity={
             "rows": [asdict(row) for row in rows],
             "lowest_cosine": parity.LOWEST_COSINE,
@@ -157,12 +157,12 @@ def _compared_as_native(request: ExportRequest, specs: dict[str, EngineSpec]) ->
 
 
 def _export_engine(
-    name: str, weights: Weights, precision: str, flavour: str, directory: Path, cases: ParityCases | None
+    name: str, model: FamilyModel, precision: str, flavour: str, directory: Path, cases: ParityCases | None
 ) -> tuple[EngineSpec, ExportedEngine]:
     """Load one module, run it in torch on the cases, if any, and write its graph."""
-    module = weights.loaders[name]()
+    module = model.loaders[name]()
     ranges = run_torch(name, module, cases) if cases is not None else None
-    graph = export_engine(name, module, weights.preset, precision, ranges, flavour)
+    graph = export_engine(name, module, model.shape, precision, ranges, flavour)
     files = onnx_graph.save(graph.model, directory / graph.spec.file)
     size = sum((directory / file).stat().st_size for file in files) / 1e6
     spec = graph.spec
@@ -170,23 +170,15 @@ def _export_engine(
 
 
 def _compare_engine(
-    name: str, weights: Weights, precision: str, directory: Path, spec: EngineSpec, cases: ParityCases
+    name: str, model: FamilyModel, precision: str, directory: Path, spec: EngineSpec, cases: ParityCases
 ) -> list[parity.ParityRow]:
     """Compare an engine with torch. ONNX Runtime cannot run a fused graph: the native graph of the same weights in the
     same precision is compared instead, which tests all but the kernel. The manifest names these engines."""
     if not spec.plugins:
         return parity.compare_with_torch(name, directory, spec, cases)
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-        native, _ = _export_engine(name, weights, precision, "native", Path(scratch), cases)
+        native, _ = _export_engine(name, model, precision, "native", Path(scratch), cases)
         return parity.compare_with_torch(name, Path(scratch), native, cases)
-
-
-def _require_memory(preset: Preset) -> None:
-    with torch.device("meta"):
-        parts = VLJepa(preset).children()
-        largest = max(sum(p.numel() for p in part.parameters()) for part in parts)
-    remedy = "close other programs, or export on a machine with more"
-    require_memory(_BASE_MEMORY + _COPIES * 4 * largest, f"exporting {preset.name}", remedy)
 
 
 @contextmanager
@@ -211,9 +203,9 @@ def _atomic_directory(out: Path, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _receipt(weights: Weights, request: ExportRequest) -> dict[str, Any]:
+def _receipt(files: tuple[Path, ...], request: ExportRequest) -> dict[str, Any]:
     return {
-        "weights": {path.name: seal(path).sha256 for path in weights.files},
+        "weights": {path.name: seal(path).sha256 for path in files},
         "repositories": [repository.receipt() for repository in request.repositories],
         "random_weights": request.sources.random,  # seed of parts without weights, which show size and speed only
         "command": request.command,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vlj_edge.bundle import EngineSpec, TensorSpec
-from vlj_edge.presets import Preset
+from vlj_edge.presets import ModelShape, Preset
 
 from .models import fused, ops
 from .models.decoder import Decoder
@@ -21,7 +21,7 @@ from .models.vision_encoder import VisionEncoder
 from .models.vl_jepa import visual_tokens
 from .onnx import graph as onnx_graph
 from .onnx import plugins
-from .onnx.precision import KEPT_FP32, TORCH_DTYPES, check_compute
+from .onnx.precision import KEPT_FP32, KEPT_FP32_OF_FAMILIES, TORCH_DTYPES, check_compute
 from .onnx.quantize import quantize
 from .precisions import PRECISIONS, check_flavour
 
@@ -56,7 +56,7 @@ class DecoderStep(nn.Module):
 def export_engine(
     name: str,
     module: nn.Module,
-    preset: Preset,
+    preset: ModelShape,
     precision: str,
     ranges: dict[str, float] | None = None,
     flavour: str = "native",
@@ -79,6 +79,7 @@ def export_engine(
     if flavour == "fused" and name not in plugins.ENGINES:
         flavour = "native"
     if flavour == "fused":
+        assert isinstance(preset, Preset), "check_family() refuses the others"
         fused.fuse(module, _KERNEL_TYPES[types.compute], preset.vision, preset.clip)
         ranges = ranges and fused.add_qkv_ranges(ranges)
     elif isinstance(module, VisionEncoder):
@@ -93,13 +94,17 @@ def export_engine(
     if ranges is not None and name == "decoder":
         ranges = {f"decoder.{layer}": largest for layer, largest in ranges.items()}  # names within DecoderStep
     nodes = onnx_graph.nodes_a_layer(model)  # Q/DQ nodes are not counted: backends fuse them into what they surround
-    # The text encoder's layers are transformers' own code, and run once a label.
-    assert name == "text_encoder" or nodes <= _MOST_NODES_A_LAYER[flavour], f"{name}: {nodes} nodes in one layer"
+    # The text encoder's layers are transformers' own code, and run once a label; so are all of the other families.
+    own = isinstance(preset, Preset) and name != "text_encoder"
+    assert not own or nodes <= _MOST_NODES_A_LAYER[flavour], f"{name}: {nodes} nodes in one layer"
     quantize(model, types, ranges)
-    return EngineGraph(name, model, _engine_spec(name, model, precision, opset, in_place), nodes)
+    kept = KEPT_FP32[name] if isinstance(preset, Preset) else KEPT_FP32_OF_FAMILIES.get(name, ())
+    return EngineGraph(name, model, _engine_spec(name, model, precision, opset, in_place, kept), nodes)
 
 
-def _engine_spec(name: str, model: ir.Model, precision: str, opset: int, in_place: dict[str, str]) -> EngineSpec:
+def _engine_spec(
+    name: str, model: ir.Model, precision: str, opset: int, in_place: dict[str, str], kept_fp32: tuple[str, ...]
+) -> EngineSpec:
     return EngineSpec(
         file=f"{name}.onnx",
         precision=precision,
@@ -108,21 +113,23 @@ def _engine_spec(name: str, model: ir.Model, precision: str, opset: int, in_plac
         outputs=tuple(_tensor_spec(value) for value in model.graph.outputs),
         in_place=in_place,
         plugins=tuple(sorted({node.op_type for node in model.graph if node.domain == plugins.DOMAIN})),
-        kept_fp32=KEPT_FP32[name] if PRECISIONS[precision].compute != "fp32" else (),
+        kept_fp32=kept_fp32 if PRECISIONS[precision].compute != "fp32" else (),
     )
 
 
 Interface: TypeAlias = tuple[dict[str, Any], list[str], dict[str, str]]  # inputs, outputs, output -> input in place
 
 
-def _vision_encoder(module: Any, preset: Preset, dtype: torch.dtype) -> Interface:
+def _vision_encoder(module: Any, preset: ModelShape, dtype: torch.dtype) -> Interface:
     side = preset.preprocess.crop
     # numpy has no bf16, and the pixels come from numpy: a bf16 encoder rounds them itself.
     pixel_dtype = torch.float32 if dtype == torch.bfloat16 else dtype
-    return {"pixels": torch.zeros(1, preset.clip.frames, 3, side, side, dtype=pixel_dtype)}, ["visual_tokens"], {}
+    output = "visual_tokens" if isinstance(preset, Preset) else "embedding"
+    return {"pixels": torch.zeros(1, preset.clip.frames, 3, side, side, dtype=pixel_dtype)}, [output], {}
 
 
-def _predictor(module: Any, preset: Preset, dtype: torch.dtype) -> Interface:
+def _predictor(module: Any, preset: ModelShape, dtype: torch.dtype) -> Interface:
+    assert isinstance(preset, Preset)
     inputs = {
         "visual_tokens": torch.zeros(1, visual_tokens(preset), preset.vision.width, dtype=dtype),
         "query_ids": torch.zeros(1, preset.query_tokens, dtype=torch.int64),
@@ -131,7 +138,7 @@ def _predictor(module: Any, preset: Preset, dtype: torch.dtype) -> Interface:
     return inputs, ["embedding"], {}
 
 
-def _decoder(module: Any, preset: Preset, dtype: torch.dtype) -> Interface:
+def _decoder(module: Any, preset: ModelShape, dtype: torch.dtype) -> Interface:
     if isinstance(module, NearestCaption):
         return {"embedding": torch.zeros(1, preset.embedding)}, ["caption", "similarity"], {}
     inputs = {
@@ -145,7 +152,8 @@ def _decoder(module: Any, preset: Preset, dtype: torch.dtype) -> Interface:
     return inputs, ["next_token", "logits", *in_place], in_place
 
 
-def _text_encoder(module: Any, preset: Preset, dtype: torch.dtype) -> Interface:
+def _text_encoder(module: Any, preset: ModelShape, dtype: torch.dtype) -> Interface:
+    assert preset.text is not None
     inputs = {
         "text_ids": torch.zeros(1, preset.text.tokens, dtype=torch.int64),
         "text_mask": torch.ones(1, preset.text.tokens, dtype=torch.bool),
@@ -153,7 +161,7 @@ def _text_encoder(module: Any, preset: Preset, dtype: torch.dtype) -> Interface:
     return inputs, ["embedding"], {}
 
 
-_INTERFACES: dict[str, Callable[[Any, Preset, torch.dtype], Interface]] = {
+_INTERFACES: dict[str, Callable[[Any, ModelShape, torch.dtype], Interface]] = {
     "vision_encoder": _vision_encoder,
     "predictor": _predictor,
     "decoder": _decoder,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vlj_edge.bundle import EngineSpec, TensorSpec
 from vlj_edge.errors import VljEdgeError
+from vlj_edge.presets import Preset
 from vlj_edge.telemetry import import_onnxruntime
 
 from .onnx.emulate_bf16 import emulate_bf16
@@ -65,6 +66,9 @@ class ParityRow:
 def compare_with_torch(name: str, directory: Path, spec: EngineSpec, cases: ParityCases) -> list[ParityRow]:
     """Compare the exported engine with torch's outputs; with the predictor, the chain of both video engines as well."""
     engine = _open_engine(directory, spec)
+    if name == "vision_encoder" and not cases.query:
+        embeddings = [engine(clip)[0] for clip in cases.clips[:COMPARED]]
+        return [_compare_outputs(name, spec.precision, cases.clip_embeddings, embeddings)]
     if name == "vision_encoder":
         cases.exported_tokens = [engine(clip)[0] for clip in cases.clips[:COMPARED]]
         return [_compare_outputs(name, spec.precision, cases.visual_tokens, cases.exported_tokens)]
@@ -112,7 +116,7 @@ def _open_engine(directory: Path, spec: EngineSpec) -> _Engine:
 
 def _compare_outputs(name: str, precision: str, expected: list[Tensor], found: list[npt.NDArray[Any]]) -> ParityRow:
     pairs = [(e.double().numpy(), f.astype(np.float64)) for e, f in zip(expected, found, strict=False)]
-    by_token = name == "vision_encoder"
+    by_token = expected[0].ndim == 3
     cosines = [_cosine(e.mean(1), f.mean(1)) if by_token else _cosine(e, f) for e, f in pairs]
     return ParityRow(
         engine=name,
@@ -145,6 +149,8 @@ def _compare_captions(decoder: _Engine, cases: ParityCases) -> ParityRow:
 
 def _compare_texts(decoder: _Engine, cases: ParityCases) -> ParityRow:
     """Compare the logits. The decoder reads torch's text, so that one difference does not change later ones."""
+    assert isinstance(cases.preset, Preset)
+    end = cases.preset.decoder_end
     cosines, differences, differing = [], [], []
     for embedding, (text, expected) in zip(cases.decoder_inputs, cases.texts, strict=True):
         caches: list[Any] = [np.zeros(t.shape, numpy_dtype(t)) for t in decoder.spec.inputs[3:]]
@@ -155,7 +161,7 @@ def _compare_texts(decoder: _Engine, cases: ParityCases) -> ParityRow:
             differences.append(float(np.abs(logits - own[0]).max()))
             if own.argmax() != logits.argmax():
                 differing.append(position)
-            token = text[position] if position < len(text) else cases.preset.decoder_end
+            token = text[position] if position < len(text) else end
     return ParityRow(
         engine="decoder",
         precision=decoder.spec.precision,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vlj_edge.presets import Preset
+from vlj_edge.presets import ModelShape, Preset
 
 from .models.decoder import Decoder
 from .models.nearest_caption import NearestCaption
@@ -37,7 +37,7 @@ class ParityCases:
 
     Attributes:
         clips: float32 (1, frames, 3, crop, crop), normalised.
-        query: ids and mask of the preset's query.
+        query: ids and mask of the preset's query; empty for a model that takes none.
         sentences: ids and mask of each sentence for the text encoder.
         visual_tokens: torch's, one (1, tokens, width) for each clip.
         exported_tokens: the exported vision encoder's, for the chain of both engines.
@@ -46,7 +46,7 @@ class ParityCases:
         texts: token ids and logits, float32 (n, vocabulary), of the greedy text for each embedding of decoder_inputs.
     """
 
-    preset: Preset
+    preset: ModelShape
     clips: list[Tensor]
     query: list[Tensor]
     sentences: list[list[Tensor]]
@@ -63,14 +63,14 @@ class ParityCases:
         return self.clip_embeddings[:COMPARED] + self.text_embeddings[:COMPARED]
 
 
-def make_cases(preset: Preset, tokenizers: BundleTokenizers, clips: list[Tensor]) -> ParityCases:
+def make_cases(preset: ModelShape, tokenizers: BundleTokenizers, clips: list[Tensor]) -> ParityCases:
     """Return the inputs: `clips`, or synthetic ones where it is empty, the preset's query, and SENTENCES."""
-    encode = tokenizers.text_encoder.encode
+    query, text = tokenizers.get("query"), tokenizers.get("text_encoder")
     return ParityCases(
         preset,
         clips or [probe_clip(preset, seed) for seed in range(COMPARED)],
-        [torch.from_numpy(x) for x in tokenizers.query.encode(preset.default_query)],
-        [[torch.from_numpy(x) for x in encode(sentence)] for sentence in SENTENCES],
+        [torch.from_numpy(x) for x in query.encode(preset.default_query)] if query is not None else [],
+        [[torch.from_numpy(x) for x in text.encode(each)] for each in SENTENCES] if text is not None else [],
     )
 
 
@@ -78,7 +78,9 @@ def make_cases(preset: Preset, tokenizers: BundleTokenizers, clips: list[Tensor]
 def run_torch(name: str, module: Any, cases: ParityCases) -> dict[str, float]:
     """Add an engine's outputs in fp32 to the cases; returns the largest absolute input of each of its linear layers."""
     with record_input_ranges(module) as ranges:
-        if name == "vision_encoder":
+        if name == "vision_encoder" and not cases.query:
+            cases.clip_embeddings = [module(clip) for clip in cases.clips]
+        elif name == "vision_encoder":
             cases.visual_tokens = [module(clip) for clip in cases.clips]
         elif name == "predictor":
             cases.clip_embeddings = [module(tokens, *cases.query) for tokens in cases.visual_tokens]
@@ -87,12 +89,13 @@ def run_torch(name: str, module: Any, cases: ParityCases) -> dict[str, float]:
         elif isinstance(module, NearestCaption):
             cases.captions = [module(embedding) for embedding in cases.decoder_inputs]
         else:
+            assert isinstance(cases.preset, Preset)
             end = cases.preset.decoder_end
             cases.texts = [_generate_text(module, embedding, end) for embedding in cases.decoder_inputs]
     return ranges
 
 
-def probe_clip(preset: Preset, seed: int) -> Tensor:
+def probe_clip(preset: ModelShape, seed: int) -> Tensor:
     """Return a normalised clip (1, frames, 3, crop, crop) of soft blobs that drift: closer to a picture than noise."""
     rng = np.random.default_rng(seed)
     side, frames = preset.preprocess.crop, preset.clip.frames

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vlj_edge.bundle import ENGINE_NAMES
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.presets import Preset
+from vlj_edge.presets import ModelShape, Preset
 
 from .onnx import plugins
 
@@ -46,7 +46,7 @@ _FOR_TEXT = {"int8": "int8w", "int4w": "int8w", "int8-fp16": "int8w-fp16", "int4
 _OVERFLOWS_FP16 = {"embeddinggemma-300m"}  # its activations reach 8e5
 
 
-def select_precision(preset: Preset, requested: str | None, flavour: str = "native") -> dict[str, str]:
+def select_precision(preset: ModelShape, requested: str | None, flavour: str = "native") -> dict[str, str]:
     """Return the precision of every engine, a name of PRECISIONS each.
 
     Args:
@@ -59,7 +59,7 @@ def select_precision(preset: Preset, requested: str | None, flavour: str = "nati
             for it.
     """
     precisions = dict.fromkeys(ENGINE_NAMES, "fp32")
-    if preset.text.int8_storage and flavour != "portable":
+    if preset.text is not None and preset.text.int8_storage and flavour != "portable":
         precisions["text_encoder"] = "int8w"
     named = set[str]()
     for item in requested.split(",") if requested else ():
@@ -75,8 +75,21 @@ def select_precision(preset: Preset, requested: str | None, flavour: str = "nati
         else:
             text = _FOR_TEXT.get(name, name) if flavour != "portable" else PRECISIONS[name].compute
             precisions = dict.fromkeys(ENGINE_NAMES, name) | {"text_encoder": text}
-    _check_text_range(preset.text.backbone, precisions["text_encoder"], requested, "text_encoder" in named)
+    if preset.text is not None:
+        _check_text_range(preset.text.backbone, precisions["text_encoder"], requested, "text_encoder" in named)
     return precisions
+
+
+def check_family(preset: ModelShape, flavour: str) -> None:
+    """Refuse the fused flavour for models whose attention our kernel does not compute.
+
+    Raises:
+        VljEdgeError: it is not VL-JEPA.
+    """
+    if flavour == "fused" and not isinstance(preset, Preset):
+        raise VljEdgeError(
+            f"the fused flavour's attention kernel is VL-JEPA's own, and this is {preset.family}: name --flavour native"
+        )
 
 
 def check_flavour(engine: str, precision: str, flavour: str) -> None:

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vlj_edge.bundle import ENGINE_NAMES
+from vlj_edge.bundle import DECODER, PREDICTOR
 from vlj_edge.errors import VljEdgeError, require
 from vlj_edge.outputs import refuse_replacing
-from vlj_edge.presets import Preset
+from vlj_edge.presets import ModelShape, Preset
 from vlj_edge.targets import Target
 
 from .hub import Repository
-from .precisions import FLAVOURS, PRECISIONS, check_flavour, select_precision
-from .weights.locations import WeightSources, check_sources
+from .precisions import FLAVOURS, PRECISIONS, check_family, check_flavour, select_precision
+from .weights.locations import WeightSources, check_checkpoint, check_sources
 
 COMPARED_CLIPS = 4  # compared with torch; further ones only set the scales of int8 activations
 _PACKAGES = (
@@ -50,6 +50,8 @@ class ExportRequest:
         check_parity: compare every engine with torch; without it the manifest says that parity was not measured.
         clips: encoder inputs, float32 (1, frames, 3, crop, crop), from real video. The first COMPARED_CLIPS are used
             for parity instead of synthetic ones, the others set the scales of int8 activations, which need them.
+        preset: VL-JEPA's, or the shape of another family's checkpoint (families.find.read_shape), whose directory is
+            `sources.weights`.
         target: the target whose gate settings replace those calibrated with the weights.
         overwrite: replace a bundle that exists at `out`.
         command: the command line, for the receipt.
@@ -57,7 +59,7 @@ class ExportRequest:
     """
 
     sources: WeightSources
-    preset: Preset
+    preset: ModelShape
     out: Path
     precision: str | None = None
     flavour: str = "native"
@@ -77,7 +79,12 @@ class ExportRequest:
     @property
     def engines(self) -> list[str]:
         """Names of the engines to make."""
-        return [name for name in ENGINE_NAMES if name != "decoder" or self.sources.has_decoder]
+        names = ["vision_encoder"]
+        if isinstance(self.preset, Preset):
+            names += [PREDICTOR] + ([DECODER] if self.sources.has_decoder else [])
+        elif self.sources.captions is not None or (self.preset.labels and not self.sources.without_decoder):
+            names.append(DECODER)
+        return names + (["text_encoder"] if self.preset.text is not None else [])
 
 
 def check_request(request: ExportRequest) -> None:
@@ -90,16 +97,13 @@ def check_request(request: ExportRequest) -> None:
     if request.flavour not in FLAVOURS:
         raise VljEdgeError(f"no flavour is called '{request.flavour}': choose one of {', '.join(FLAVOURS)}")
     precisions = select_precision(request.preset, request.precision, request.flavour)
+    check_family(request.preset, request.flavour)
     for name in request.engines:
         check_flavour(name, precisions[name], request.flavour)
     check_out(request.out, request.overwrite)
     paths = [path for path in vars(request.sources).values() if isinstance(path, Path)]
     refuse_replacing("--out", request.out, paths)
-    check_sources(request.sources)
-    if request.preset.text.backbone == "embeddinggemma-300m" and not _has_text_encoder(request.sources):
-        raise VljEdgeError(
-            f"the text encoder {request.preset.text.backbone} needs its weights: name its directory with --text-encoder"
-        )
+    _check_weights(request.sources, request.preset)
     check_packages()
 
 
@@ -111,6 +115,20 @@ def check_packages() -> None:
     """
     for package, extra in _PACKAGES:
         _check_installed(package, extra)
+
+
+def _check_weights(sources: WeightSources, preset: ModelShape) -> None:
+    if not isinstance(preset, Preset):
+        assert sources.weights is not None, "the shape was read from it"
+        check_checkpoint(sources.weights)
+        if sources.captions is not None and preset.text is None:
+            raise VljEdgeError(f"{preset.family} has no text encoder that could embed captions: leave --captions out")
+        return
+    check_sources(sources)
+    if preset.text.backbone == "embeddinggemma-300m" and not _has_text_encoder(sources):
+        raise VljEdgeError(
+            f"the text encoder {preset.text.backbone} needs its weights: name its directory with --text-encoder"
+        )
 
 
 def check_clips(request: ExportRequest) -> None:

@@ -13,12 +13,11 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from vlj_edge.bundle import DECODER, GateSettings, Manifest
+from vlj_edge.bundle import DECODER, PREDICTOR, TEXT_ENCODER, GateSettings, Manifest
 from vlj_edge.decisions import Decision
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Totals, Window
@@ -34,24 +33,16 @@ from .gating.scene import SceneGate
 from .profiling.probe import Probe, TimedEngine
 from .stream.cancellation import Cancellation
 from .stream.fair_lock import FairLock
-from .video.preprocess import CpuPreprocessor, Preprocessor, SampledFrame
+from .video.preprocess import CpuPreprocessor, SampledFrame
 from .video.source import Source
+from .vision import Query, Vision
 from .words.decode import decode, nearest_caption, read_captions
 from .words.queries import TrainedQueries
 from .words.tokenizer import FixedLengthTokenizer
 
 _LOG = logging.getLogger("vlj_edge")
 Result = TypeVar("Result")
-Query: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]  # token ids and mask, each [1, length]
 DecodedText: TypeAlias = tuple[str, int]  # a text, and how often the decoder engine ran for it
-
-
-class Vision(NamedTuple):
-    """From frames to embeddings. The encoder's visual tokens are the predictor's input: the same memory."""
-
-    encoder: Engine
-    preprocessor: Preprocessor
-    predictor: Engine
 
 
 class Chain:
@@ -99,8 +90,12 @@ class Chain:
 
     @property
     def text_encoder(self) -> tuple[Engine, FixedLengthTokenizer]:
-        """The text encoder and its tokenizer."""
-        return self._load_once("text_encoder", lambda: (self._open("text_encoder"), self._tokenizer("text_encoder")))
+        """The text encoder and its tokenizer.
+
+        Raises:
+            VljEdgeError: the model has none.
+        """
+        return self._load_once("text_encoder", self._load_text_encoder)
 
     @property
     def makes_texts(self) -> bool:
@@ -120,23 +115,30 @@ class Chain:
         if words:
             _ = self._decode_text
 
-    def query(self, text: str | None) -> Query:
-        """Return the tokens of a query to the predictor; None: the bundle's default query.
+    def query(self, text: str | None) -> Query | None:
+        """Return the tokens of a query to the predictor; None: the bundle's default query, or none if it takes none.
 
         Raises:
-            VljEdgeError: the text is empty or too long.
+            VljEdgeError: the text is empty or too long, or the model takes no query.
         """
+        if not self.manifest.takes_query:
+            if text is None:
+                return None
+            raise VljEdgeError(
+                f"this model takes no query: {self.manifest.family} embeds what it sees, whatever is asked; leave the"
+                " query out, or compare with labels (vlj-edge classify)"
+            )
         tokenizer = self._load_once("query", lambda: self._tokenizer("query"))
         return tokenizer.encode(self.manifest.default_query if text is None else text)
 
     def encode(
         self,
         frames: Sequence[SampledFrame],
-        queries: Sequence[Query],
+        queries: Sequence[Query | None],
         on_device: bool = False,
         cancellation: Cancellation | None = None,
     ) -> list[Encoded]:
-        """Encode a clip once and predict one embedding a query.
+        """Encode a clip once and predict one embedding a query; one for a model that takes none ([None]).
 
         Args:
             frames: as many as the clip has, from `vision.preprocessor`.
@@ -147,11 +149,12 @@ class Chain:
             VljEdgeError: the backend failed, or an embedding is not finite.
             Cancelled: the run was cancelled before the engines began.
         """
-        encoder, preprocessor, predictor = self.vision
-        with self._vision_lock, (cancellation or Cancellation()).interrupting(encoder.interrupt, predictor.interrupt):
-            self.timed("normalise", preprocessor.fill)(frames)
-            encoder.run()
-            return [self._predict(predictor, query, on_device) for query in queries]
+        vision = self.vision
+        interrupts = [engine.interrupt for engine in vision.engines.values()]
+        with self._vision_lock, (cancellation or Cancellation()).interrupting(*interrupts):
+            self.timed("normalise", vision.preprocessor.fill)(frames)
+            vision.encoder.run()
+            return [self._embedding(vision, query, on_device) for query in queries]
 
     def decode(self, embedding: object) -> DecodedText:
         """Return the text of an embedding, and how often the decoder engine ran for it.
@@ -207,11 +210,13 @@ class Chain:
         """Return the same function; its calls are recorded as `stage` if there is a probe."""
         return action if self.probe is None else self.probe.time_calls(stage, action)
 
-    def _predict(self, predictor: Engine, query: Query, on_device: bool) -> Encoded:
-        predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = query
-        predictor.run()
-        on_device_copy = predictor.keep_output("embedding") if on_device else None
-        return Encoded(_read_embedding(predictor, "predictor"), on_device_copy)
+    def _embedding(self, vision: Vision, query: Query | None, on_device: bool) -> Encoded:
+        """Return the embedding of what the encoder has just encoded."""
+        vision.set_query(query)
+        if vision.predictor is not None:
+            vision.predictor.run()
+        on_device_copy = vision.last.keep_output("embedding") if on_device else None
+        return Encoded(_read_embedding(vision.last, self.manifest.vision_engines[-1]), on_device_copy)
 
     @property
     def _decode_text(self) -> Callable[[object], DecodedText]:
@@ -237,13 +242,23 @@ class Chain:
             return loaded
 
     def _load_vision(self) -> Vision:
-        encoder = self._open("vision_encoder", outputs_read=())
-        predictor = self._open("predictor", inputs_from={"visual_tokens": encoder}, outputs_read=("embedding",))
+        predictor, embedding = None, ("embedding",)
+        encoder = self._open("vision_encoder", outputs_read=() if self.manifest.takes_query else embedding)
+        if self.manifest.takes_query:
+            predictor = self._open(PREDICTOR, inputs_from={"visual_tokens": encoder}, outputs_read=embedding)
         preprocess = self.manifest.preprocess
         if self._gpu_pixels:
             engine: Any = getattr(encoder, "engine", encoder)
             return Vision(encoder, gpu_preprocessor(engine, preprocess), predictor)
         return Vision(encoder, CpuPreprocessor(encoder.inputs["pixels"], preprocess), predictor)
+
+    def _load_text_encoder(self) -> tuple[Engine, FixedLengthTokenizer]:
+        if not self.manifest.embeds_texts:
+            raise VljEdgeError(
+                f"{self.directory} has no text encoder: {self.manifest.family} knows its own labels alone, so no other"
+                " texts can be compared with a video"
+            )
+        return self._open(TEXT_ENCODER), self._tokenizer(TEXT_ENCODER)
 
     def _load_decoder(self) -> tuple[Engine, FixedLengthTokenizer]:
         if not self.makes_texts:
@@ -288,7 +303,7 @@ class RunState:
         self,
         chain: Chain,
         source: Source,
-        queries: Sequence[Query],
+        queries: Sequence[Query | None],
         gates: GateSettings,
         budget: Budget,
         on_device: bool,
@@ -313,7 +328,7 @@ class RunState:
             self._latest = self._chain.encode(frames, self._queries, self._on_device, self.cancellation)
             self.budget.take_encode()
             self.totals.encoder_runs += 1
-            self.totals.predictor_runs += len(self._queries)
+            self.totals.predictor_runs += len(self._queries) if self._chain.manifest.takes_query else 0
         return self._latest, is_new
 
     def encode_within_budget(self, window: Window, frames: Sequence[SampledFrame]) -> tuple[list[Encoded], bool]:

@@ -58,6 +58,7 @@ LAYERS: list[set[str]] = [
     {"vlj_edge.runtime.profiling.probe"},
     {"vlj_edge.runtime.video", "vlj_edge.runtime.words"},
     {"vlj_edge.runtime.stream", "vlj_edge.runtime.gating", "vlj_edge.runtime.engines"},
+    {"vlj_edge.runtime.vision"},
     {"vlj_edge.runtime.chain"},
     {"vlj_edge.runtime.model"},
     {
@@ -72,7 +73,8 @@ LAYERS: list[set[str]] = [
     # Before the device:
     {"vlj_edge.export", "vlj_edge.export.kernels", "vlj_edge.export.onnx", "vlj_edge.export.weights.locations"},
     {"vlj_edge.export.models", "vlj_edge.export.tensorrt"},
-    {"vlj_edge.export.weights"},
+    {"vlj_edge.export.weights", "vlj_edge.export.families.checkpoint"},
+    {"vlj_edge.export.families"},
     {"vlj_edge.export.engines", "vlj_edge.export.parity", "vlj_edge.export.parity_cases"},
     {"vlj_edge.export.bundle"},
     # The front door:

@@ -6,8 +6,8 @@ VL-JEPA (arXiv 2512.10942 v2) for how they are joined.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Annotated
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
 from .errors import VljEdgeError
 from .schema import Count, Positive, Range
@@ -15,12 +15,24 @@ from .schema import Count, Positive, Range
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Frame -> encoder input: short side resized (bilinear, antialiased), centre crop, (RGB / 255 - mean) / std."""
+    """Frame -> encoder input: resized (antialiased), centre crop, (RGB / 255 - mean) / std.
+
+    Attributes:
+        short_side: pixels of the short side after resizing, before the crop.
+        crop: pixels on the side of the encoder's input.
+        keep_aspect: False: the whole frame is resized to crop x crop, whatever its shape.
+        resample: the filter; both as Pillow has them.
+        corner: how half a pixel at the crop's corner is rounded: as torchvision's CenterCrop does ("round"), or as the
+            processors of transformers ("floor").
+    """
 
     short_side: Count
     crop: Count
     mean: tuple[float, float, float]
     std: tuple[Positive, Positive, Positive]
+    keep_aspect: bool = True
+    resample: Literal["bilinear", "bicubic"] = "bilinear"
+    corner: Literal["round", "floor"] = "round"
 
 
 @dataclass(frozen=True)
@@ -79,29 +91,47 @@ class Llama:
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A sentence encoder from transformers, mean-pooled, with a trained linear head to the shared space."""
+    """The text tower. VL-JEPA's is a sentence encoder from transformers, mean-pooled, with a trained linear head to the
+    shared space."""
 
-    backbone: str  # "minilm-l6" or "embeddinggemma-300m"
+    backbone: str  # "minilm-l6" or "embeddinggemma-300m"; of another family: its name
     width: int
     tokens: int  # fixed length of the exported engine; longer texts are cut
     int8_storage: bool = False  # without --fp16, store its weights as int8: it is most of a small bundle's size
 
 
 @dataclass(frozen=True)
-class Preset:
-    """The dimensions of a model's four engines, and how frames become clips."""
+class ModelShape:
+    """What every family of models has: how frames become clips, and the width of the space.
+
+    Attributes:
+        family: of checkpoints, a name in export/families.
+        embedding: width of the embeddings.
+        text: None: the model has no text tower.
+        default_query: empty: the model takes no query.
+        labels: of a model that was trained to tell these apart, in the order of its logits; else empty.
+    """
 
     name: str
     embedding: int
     preprocess: Preprocess
     clip: Clip
+    text: TextEncoder | None
+    default_query: str = field(default="", kw_only=True)
+    family: str = field(default="vl-jepa", kw_only=True)
+    labels: tuple[str, ...] = field(default=(), kw_only=True)
+
+
+@dataclass(frozen=True)
+class Preset(ModelShape):
+    """The dimensions of VL-JEPA's four engines."""
+
+    text: TextEncoder
     vision: VisionEncoder
     predictor: Llama
     query_tokens: int  # fixed length of the padded query
     decoder: Llama
     decoder_tokens: int  # capacity of the key-value cache: the longest text
-    text: TextEncoder
-    default_query: str
     query_pad: int  # padding is masked, so any id serves where a tokenizer has none of its own
     decoder_end: int  # the token that ends a text
 

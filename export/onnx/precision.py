@@ -27,6 +27,8 @@ KEPT_FP32: dict[str, tuple[str, ...]] = {
     "decoder": (_RESIDUAL, "the logits, so that near ties are decided alike on every backend"),
     "text_encoder": (_UNIT,),
 }
+# Of the families whose modules are transformers' own.
+KEPT_FP32_OF_FAMILIES = {"vision_encoder": (_UNIT,), "text_encoder": (_UNIT,)}
 _COMPUTE = ("MatMul", "Gemm", "Conv", "Attention", plugins.AXES.name, plugins.HALVES.name)
 
 

@@ -104,6 +104,30 @@ def check_sources(sources: WeightSources) -> None:
     _check_every_part(sources)
 
 
+def check_checkpoint(directory: Path) -> None:
+    """Check that a transformers directory has safetensors, and that each of them is whole.
+
+    Raises:
+        VljEdgeError: there are none, or one is missing or cut short.
+    """
+    if (directory / INDEX_FILE).is_file():
+        try:
+            shards = json.loads((directory / INDEX_FILE).read_text(encoding="utf-8"))["weight_map"].values()
+            names = sorted({name for name in shards if Path(name).name == name})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise VljEdgeError(f"{directory / INDEX_FILE} cannot be read ({error!r}): download it again") from error
+    else:
+        names = [MODEL_FILE]
+    for name in names:
+        if not (directory / name).is_file():
+            pickled = sorted(path.name for path in directory.glob("*.bin"))
+            why = f"has no {name}"
+            if pickled:
+                why += f" but {pickled[0]}, which is not loaded, since unpickling can run any code"
+            raise VljEdgeError(f"{directory} {why}: download the safetensors of the model")
+        check_safetensors(directory / name)
+
+
 def read_captions(path: Path) -> list[str]:
     """Return the captions of a file, one a line, without duplicates, blank lines and lines that begin with #.
 

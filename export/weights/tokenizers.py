@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,40 +28,31 @@ class FixedLengthTokenizer:
 
     def encode(self, text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Return ids (int64) and mask (bool), both (1, spec.length)."""
+        self.tokenizer.enable_truncation(self.spec.length)
         ids = self.tokenizer.encode(self.spec.text_prefix + text).ids
         row = np.full((1, self.spec.length), self.spec.pad, np.int64)
         row[0, : len(ids)] = ids
         return row, np.arange(self.spec.length)[None] < len(ids)
 
 
-@dataclass(frozen=True)
-class BundleTokenizers:
-    """One tokenizer for each engine that reads or writes text."""
-
-    query: FixedLengthTokenizer
-    decoder: FixedLengthTokenizer | None  # None without a decoder engine
-    text_encoder: FixedLengthTokenizer
-
-    def specs(self) -> dict[str, TokenizerSpec]:
-        """Return the manifest's entries by their names there."""
-        return {name: part.spec for name, part in vars(self).items() if part is not None}
+BundleTokenizers: TypeAlias = dict[str, FixedLengthTokenizer]  # by the names of vlj_edge.bundle.TOKENIZER_NAMES
 
 
-def write_tokenizers(weights: Weights, directory: Path) -> BundleTokenizers:
-    """Write the tokenizers into the bundle's directory, without padding or truncation of their own."""
+def bundle_tokenizers(weights: Weights) -> BundleTokenizers:
+    """Return a tokenizer for each engine of VL-JEPA that reads or writes text."""
     preset, text = weights.preset, weights.text
     query = TokenizerSpec(QUERY_TOKENIZER, preset.query_tokens, preset.query_pad)
     output = TokenizerSpec(DECODER_TOKENIZER, preset.decoder_tokens, preset.query_pad, preset.decoder_end)
     text_input = TokenizerSpec(TEXT_TOKENIZER, preset.text.tokens, text.pad, text_prefix=text.text_prefix)
     decoder = weights.decoder_tokenizer
-    return BundleTokenizers(
-        query=_write(weights.query_tokenizer, directory, query),
-        decoder=_write(decoder, directory, output) if decoder is not None else None,
-        text_encoder=_write(read_tokenizer(text.tokenizer), directory, text_input),
-    )
+    found = {"query": FixedLengthTokenizer(query, weights.query_tokenizer)}
+    if decoder is not None:
+        found["decoder"] = FixedLengthTokenizer(output, decoder)
+    return found | {"text_encoder": FixedLengthTokenizer(text_input, read_tokenizer(text.tokenizer))}
 
 
-def _write(tokenizer: tokenizers.Tokenizer, directory: Path, spec: TokenizerSpec) -> FixedLengthTokenizer:
-    (directory / spec.file).write_text(tokenizer.to_str(), encoding="utf-8")
-    tokenizer.enable_truncation(spec.length)
-    return FixedLengthTokenizer(spec, tokenizer)
+def write_tokenizers(found: BundleTokenizers, directory: Path) -> None:
+    """Write the tokenizers into the bundle's directory, without padding or truncation of their own."""
+    for each in found.values():
+        each.tokenizer.no_truncation()
+        (directory / each.spec.file).write_text(each.tokenizer.to_str(), encoding="utf-8")

@@ -1,15 +1,23 @@
-"""Answer multiple-choice questions: the question is the predictor's query, the answer the nearest choice."""
+"""Answer multiple-choice questions: the question is the predictor's query, the answer the nearest choice.
+
+For a model that takes no query the choices alone are compared with what is seen, and the question is only repeated.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
+
+import numpy as np
 
 from vlj_edge.errors import SourceBrokeOff, VljEdgeError
-from vlj_edge.results import Answer, WindowAnswers
+from vlj_edge.results import Answer, WindowAnswers, WindowEmbedding
 
 from ..model import Model
+from ..stream.run import Run
 from ..video.arrays import AnySource, to_source
 from .classify import ranking
 from .labels import LabelBank, make_bank, refuse_string
@@ -41,15 +49,25 @@ class Questions:
         if len(choices) != len(questions):
             raise VljEdgeError(f"{len(questions)} questions have {len(choices)} lists of choices: give each its own")
         self._questions, self._banks = list(questions), _banks(model, choices)
-        self._temperature = model.manifest.labels.temperature
+        self._model = model
+        self._settings = replace(model.manifest.labels, none_below=-1.0)  # one of the choices is the answer
         self._whole = RunningMean()
         self._changes = [ChangeDetector(partial(_nearest, bank), hold, every) for bank in self._banks]
 
-    def add(self, item: WindowAnswers) -> list[Answer]:
-        """Add the next window, of Model.ask() with the same questions. Return the answers that have changed."""
-        self._whole.add(item.window, item.embeddings)
+    def windows(self, source: AnySource) -> Run[Any]:
+        """Return the windows of a source, to be passed to add()."""
+        model = self._model
+        return model.ask(source, self._questions) if model.manifest.takes_query else model.embed(source)
+
+    def add(self, item: WindowAnswers | WindowEmbedding) -> list[Answer]:
+        """Add the next of windows(). Return the answers that have changed."""
+        if isinstance(item, WindowAnswers):
+            embeddings = item.embeddings
+        else:
+            embeddings = np.repeat(item.embedding[None], len(self._questions), axis=0)
+        self._whole.add(item.window, embeddings)
         spans = [
-            change.add(item.window, embedding) for change, embedding in zip(self._changes, item.embeddings, strict=True)
+            change.add(item.window, embedding) for change, embedding in zip(self._changes, embeddings, strict=True)
         ]
         return [self._answer(number, span) for number, span in enumerate(spans) if span is not None]
 
@@ -61,7 +79,7 @@ class Questions:
         return [self._answer(n, Span(mean, whole.start, whole.end)) for n, mean in enumerate(whole.mean)]
 
     def _answer(self, number: int, span: Span) -> Answer:
-        guesses, _ = ranking(span.mean, self._banks[number], self._temperature)
+        guesses, _ = ranking(span.mean, self._banks[number], self._settings)
         return Answer(self._questions[number], guesses[0].label, guesses, span.start, span.end)
 
 
@@ -84,7 +102,7 @@ def answer_questions(
     broken: SourceBrokeOff | None = None
     with to_source(source, model.manifest.clip.frames_per_second) as opened:  # first: a wrong path is the first fault
         asked = Questions(model, questions, choices)
-        with model.ask(opened, questions) as windows:
+        with asked.windows(opened) as windows:
             try:
                 for window in windows:
                     asked.add(window)

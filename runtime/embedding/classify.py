@@ -71,7 +71,7 @@ def watch(
 
 def classified(span: Span, bank: LabelBank, settings: bundle.LabelSettings, top: int = 5) -> Classification:
     """Return the classification of windows by their mean embedding. Arguments as for classify()."""
-    guesses, none_score = ranking(span.mean, bank, settings.temperature, settings.none_below)
+    guesses, none_score = ranking(span.mean, bank, settings)
     return Classification(span.start, span.end, _label(span.mean, bank, settings), guesses[:top], none_score)
 
 
@@ -83,21 +83,42 @@ def probabilities(cosines: npt.NDArray[np.float32], temperature: float) -> npt.N
     return shares
 
 
-def ranking(
-    embedding: Vectors, bank: LabelBank, temperature: float, none_below: float = -1.0
-) -> tuple[tuple[Guess, ...], float]:
-    """Return all labels with their scores, nearest first, and the score of none of them.
+def sigmoid(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return 1 / (1 + exp(-x)), without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), np.float32)
 
-    None of them counts like one more label, whose cosine is `none_below`; at -1 its score is 0.
+
+def label_scores(
+    cosines: npt.NDArray[np.float32], settings: bundle.LabelSettings
+) -> tuple[npt.NDArray[np.float32], float]:
+    """Return the score of each label, 0..1, as the model was trained to give it, and that of none of them.
+
+    A softmax over the labels, where none of them counts like one more label, whose cosine is `settings.none_below`,
+    with a score of 0 at -1; or, with `settings.bias`, sigmoids that do not depend on each other: then none of them is
+    what the best label leaves to 1, where `none_below` is the cosine whose score is 0.5.
+
+    Args:
+        cosines: float32 [labels].
+    """
+    has_none = settings.none_below > -1
+    of_none = np.float32(settings.none_below if has_none else -np.inf)
+    if settings.bias is None:
+        scores = probabilities(np.append(cosines, of_none), settings.temperature)
+        return scores[:-1], float(scores[-1])
+    margin = (of_none - cosines.max()) / settings.temperature
+    return sigmoid(cosines / settings.temperature + settings.bias), float(sigmoid(margin)) if has_none else 0.0
+
+
+def ranking(embedding: Vectors, bank: LabelBank, settings: bundle.LabelSettings) -> tuple[tuple[Guess, ...], float]:
+    """Return all labels with their scores, nearest first, and the score of none of them (see label_scores()).
 
     Args:
         embedding: float32 [embedding], unit length.
     """
     cosines = bank.embeddings @ embedding
-    of_none = none_below if none_below > -1 else -np.inf
-    *scores, none_score = probabilities(np.append(cosines, np.float32(of_none)), temperature)
+    scores, none_score = label_scores(cosines, settings)
     order = np.argsort(-cosines, kind="stable")
-    return tuple(Guess(bank.labels[i], float(scores[i]), float(cosines[i])) for i in order), float(none_score)
+    return tuple(Guess(bank.labels[i], float(scores[i]), float(cosines[i])) for i in order), none_score
 
 
 def _label(embedding: Vectors, bank: LabelBank, settings: bundle.LabelSettings) -> str | None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from vlj_edge.atomic_write import atomic_write
-from vlj_edge.bundle import BUILT_ENGINES, Manifest
+from vlj_edge.bundle import BUILT_ENGINES, PREDICTOR, Manifest
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.tensorrt_package import is_installed
 
@@ -31,7 +31,6 @@ from . import openvino
 from .base import Engine, open_engine, usable_cores
 
 LEAST_COSINE = 0.999  # the minimum of int8 exports too: below it, calibrated gates and labels no longer fit
-_TIMED = ("vision_encoder", "predictor")
 _ROUNDS = 4  # in each of the two orders
 _RUNS, _ROUND_SECONDS = 5, 2.0  # windows a round, fewer if they would take longer than these seconds
 _CLIPS, _STREAM = 6, 24.0  # windows whose embeddings are compared; seconds of the synthetic stream they come from
@@ -90,7 +89,9 @@ def tune(
     """
     settings = _settings(manifest)
     clips = spread_clips(SyntheticSource(_STREAM), manifest.clip, manifest.preprocess, _CLIPS)
-    question = FixedLengthTokenizer(directory, manifest, "query").encode(manifest.default_query)
+    question = None
+    if manifest.takes_query:
+        question = FixedLengthTokenizer(directory, manifest, "query").encode(manifest.default_query)
     times: dict[Tuning, list[tuple[float, float]]] = {setting: [] for setting in settings}
     embeddings: dict[Tuning, np.ndarray] = {}
     # In both orders, so that other load and changing clocks affect all settings alike. Only one setting's engines are
@@ -117,34 +118,37 @@ def _settings(manifest: Manifest) -> list[Tuning]:
     cores = usable_cores()
     counts = sorted({1, *(n for n in (2, 4, 6, 8, 12, 16) if n < cores), cores})
     settings = [Tuning(n, spin) for n in counts for spin in ((False, True) if n > 1 else (False,))]
-    if is_installed("openvino") and not any("16" in manifest.engines[name].precision for name in _TIMED):
+    if is_installed("openvino") and not any(
+        "16" in manifest.engines[name].precision for name in manifest.vision_engines
+    ):
         halves = (False, True) if openvino.has_bf16() else (False,)
         settings += [Tuning(n, False, "openvino", half) for n in counts for half in halves]
     return settings
 
 
 def _open(
-    directory: Path, manifest: Manifest, setting: Tuning, question: tuple[np.ndarray, np.ndarray]
-) -> tuple[Engine, Engine]:
+    directory: Path, manifest: Manifest, setting: Tuning, question: tuple[np.ndarray, np.ndarray] | None
+) -> list[Engine]:
     options: dict[str, Any] = asdict(setting)
     encoder = open_engine(directory, manifest, "vision_encoder", **options)
-    predictor = open_engine(directory, manifest, "predictor", inputs_from={"visual_tokens": encoder}, **options)
+    if question is None:
+        return [encoder]
+    predictor = open_engine(directory, manifest, PREDICTOR, inputs_from={"visual_tokens": encoder}, **options)
     predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = question
-    return encoder, predictor
+    return [encoder, predictor]
 
 
-def _embed(engines: tuple[Engine, Engine], clips: list[np.ndarray]) -> np.ndarray:
+def _embed(engines: list[Engine], clips: list[np.ndarray]) -> np.ndarray:
     """Return the clips' embeddings, float64 [clips, width]."""
-    encoder, predictor = engines
     rows = []
     for clip in clips:
-        encoder.inputs["pixels"][...] = clip
+        engines[0].inputs["pixels"][...] = clip
         _run(engines)
-        rows.append(predictor.outputs["embedding"][0].astype(np.float64))
+        rows.append(engines[-1].outputs["embedding"][0].astype(np.float64))
     return np.stack(rows)
 
 
-def _time(engines: tuple[Engine, Engine], clip: np.ndarray) -> list[tuple[float, float]]:
+def _time(engines: list[Engine], clip: np.ndarray) -> list[tuple[float, float]]:
     """Return milliseconds of wall and CPU time a window, of every round."""
     engines[0].inputs["pixels"][...] = clip  # the same clip in every round
     start = time.perf_counter()
@@ -160,7 +164,7 @@ def _time(engines: tuple[Engine, Engine], clip: np.ndarray) -> list[tuple[float,
     return found
 
 
-def _run(engines: tuple[Engine, Engine]) -> None:
+def _run(engines: list[Engine]) -> None:
     for engine in engines:
         engine.run()
 
@@ -231,5 +235,5 @@ def _processor() -> str:
 
 def _graphs_hash(manifest: Manifest) -> str:
     """Return a hash that identifies the encoder's and the predictor's graphs."""
-    files = [manifest.engines[name].file for name in _TIMED]
+    files = [manifest.engines[name].file for name in manifest.vision_engines]
     return hashlib.sha256("".join(manifest.files[file].sha256 for file in files).encode()).hexdigest()

@@ -115,7 +115,7 @@ def encode_video(
     except VljEdgeError as error:
         return EncodedVideo(path, None, str(error), broken=_is_readable(video))
     try:
-        with source, model.embed(source, query=query) as items:
+        with source, model.embed(source, query=query or None) as items:
             for item in items:
                 if cancelled():
                     return EncodedVideo(path, None, f"{path} was not looked at to its end")

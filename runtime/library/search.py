@@ -127,7 +127,7 @@ def embedding_at(model: Model, store: Store, video: str | Path, time: float) -> 
     reading = arguments_of(known.reading) if known is not None else {}
     part = {"start": start, "end": start + length}
     source = open_source(path, sampled_at=clip.frames_per_second, **(reading | part))
-    with closing(model.embed(source, query=store.query, every_window=True)) as items:
+    with closing(model.embed(source, query=store.query or None, every_window=True)) as items:
         for item in items:
             if not item.window.start <= time <= item.window.end:
                 break

@@ -93,16 +93,18 @@ def compare_backends(
 
 def _record(model: Model, clips: list[npt.NDArray[np.float32]]) -> dict[str, list[dict[str, Array]]]:
     """Return the inputs of each engine when `model` runs on the clips: engine -> inputs of each case."""
-    encoder, _, predictor = model.chain.vision
+    vision = model.chain.vision
     recorded: dict[str, list[dict[str, Array]]] = {name: [] for name in model.manifest.engines}
     for clip in clips:
         _embedding(model, clip)
-        for name, engine in (("vision_encoder", encoder), ("predictor", predictor)):
+        for name, engine in vision.engines.items():
             recorded[name].append({key: array.copy() for key, array in engine.inputs.items()})
         if DECODER in recorded:
             decoder = model.manifest.engines[DECODER]
             case = {t.name: np.zeros(t.shape, t.dtype) for t in decoder.inputs}
-            recorded[DECODER].append(case | {"embedding": predictor.outputs["embedding"].astype(np.float32)})
+            recorded[DECODER].append(case | {"embedding": vision.last.outputs["embedding"].astype(np.float32)})
+    if not model.manifest.embeds_texts:
+        return recorded
     engine, tokens = model.chain.text_encoder
     for text in ("a robot arm opens a drawer", "nothing moves"):
         ids, mask = tokens.encode(text, truncate=True)
@@ -147,23 +149,20 @@ def _outputs(engine: Engine, case: dict[str, Array]) -> dict[str, Array]:
 
 def _chain_row(manifest: Manifest, ours: list[Array], theirs: list[Array]) -> ComparisonRow:
     cosine = min(_cosine(a, b) for a, b in zip(ours, theirs, strict=True))
-    precisions = {manifest.engines[name].precision for name in ("vision_encoder", "predictor")}
+    precisions = {manifest.engines[name].precision for name in manifest.vision_engines}
     thresholds = manifest.parity.get("lowest_cosine", {})
     threshold = min(float(thresholds.get(precision, 0.999)) for precision in precisions)
-    return ComparisonRow(
-        "chain", ", ".join(sorted(precisions)), len(ours), cosine, _torch_cosine(manifest, "chain"), cosine >= threshold
-    )
+    to_torch = _torch_cosine(manifest, "chain" if manifest.takes_query else "vision_encoder")
+    return ComparisonRow("chain", ", ".join(sorted(precisions)), len(ours), cosine, to_torch, cosine >= threshold)
 
 
 def _embedding(model: Model, clip: npt.NDArray[np.float32]) -> Array:
-    encoder, _, predictor = model.chain.vision
-    query_ids, query_mask = model.chain.query(model.manifest.default_query)
-    encoder.inputs["pixels"][...] = clip
-    predictor.inputs["query_ids"][...], predictor.inputs["query_mask"][...] = query_ids, query_mask
-    encoder.run()
-    predictor.run()
-    predictor.wait()
-    embedding: Array = predictor.outputs["embedding"][0].copy()
+    vision = model.chain.vision
+    vision.encoder.inputs["pixels"][...] = clip
+    vision.set_query(model.chain.query(None))
+    vision.run()
+    vision.last.wait()
+    embedding: Array = vision.last.outputs["embedding"][0].copy()
     return embedding
 
 

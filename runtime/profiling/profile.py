@@ -244,11 +244,10 @@ def _ratio(ours: Values, theirs: Values) -> dict[str, float]:
 
 def _warm_up(model: Model, runs: int) -> None:
     """Run the engines before measuring: the first runs allocate memory and choose algorithms."""
-    encoder, _, predictor = model.chain.vision
+    vision = model.chain.vision
     for _ in range(runs):
-        encoder.run()
-        predictor.run()
-        predictor.wait()
+        vision.run()
+        vision.last.wait()
     if "decoder" in model.manifest.engines:
         for _ in range(runs):
             model.chain.decode(np.full(model.manifest.embedding, model.manifest.embedding**-0.5, np.float32))

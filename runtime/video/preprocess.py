@@ -20,6 +20,7 @@ from vlj_edge.presets import Preprocess
 from ..engines.base import Array
 
 THUMBNAIL = 32  # pixels a side
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _LUMA_BGR = np.array((0.114, 0.587, 0.299), np.float32) / np.float32(255)  # ITU-R BT.601
 
 
@@ -37,7 +38,7 @@ class CroppedFrame:
 
 
 def crop_and_resize(image: npt.NDArray[np.uint8], preprocess: Preprocess) -> CroppedFrame:
-    """Resize the short side (bilinear, antialiased), crop the centre, and compute the luminance thumbnail.
+    """Resize (antialiased), crop the centre, and compute the luminance thumbnail.
 
     Args:
         image: uint8 [height, width, 3], BGR.
@@ -51,7 +52,7 @@ def crop_and_resize(image: npt.NDArray[np.uint8], preprocess: Preprocess) -> Cro
     size = (preprocess.crop, preprocess.crop)
     # Pillow takes BGR for RGB: the order does not matter in resizing, and is cheaper to swap in the small crop.
     whole = Image.fromarray(image)
-    crop = whole.resize(size, Image.Resampling.BILINEAR, box=crop_box(width, height, preprocess))
+    crop = whole.resize(size, _RESAMPLING[preprocess.resample], box=crop_box(width, height, preprocess))
     cells = np.asarray(crop.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
     rgb = np.ascontiguousarray(np.asarray(crop)[:, :, ::-1].transpose(2, 0, 1))
     return CroppedFrame(rgb, cells.astype(np.float32) @ _LUMA_BGR)
@@ -60,11 +61,14 @@ def crop_and_resize(image: npt.NDArray[np.uint8], preprocess: Preprocess) -> Cro
 def crop_box(width: int, height: int, preprocess: Preprocess) -> tuple[float, float, float, float]:
     """Return the part of a frame that resizing and then cropping keeps: left, top, right, bottom, in source pixels.
 
-    Rounds as torchvision does: Resize truncates the long side to an integer, CenterCrop rounds its corner.
+    Rounds as torchvision does: Resize truncates the long side to an integer, CenterCrop rounds its corner; or as the
+    processors of transformers, which truncate that too.
     """
-    short = preprocess.short_side
+    if not preprocess.keep_aspect:
+        return 0.0, 0.0, float(width), float(height)
+    short, floors = preprocess.short_side, preprocess.corner == "floor"
     wide = (int(short * width / height), short) if width >= height else (short, int(short * height / width))
-    left, top = (round((side - preprocess.crop) / 2) for side in wide)
+    left, top = ((side - preprocess.crop) // 2 if floors else round((side - preprocess.crop) / 2) for side in wide)
     x, y = width / wide[0], height / wide[1]
     return left * x, top * y, (left + preprocess.crop) * x, (top + preprocess.crop) * y
 

@@ -21,7 +21,8 @@ from vlj_edge.bundle import (
 # --- fields
 
 
-REQUIRED = [part.name for part in fields(Manifest) if part.name not in ("captions", "labels", "prefix", "queries")]
+OPTIONAL = ("captions", "labels", "prefix", "queries", "family")
+REQUIRED = [part.name for part in fields(Manifest) if part.name not in OPTIONAL]
 
 
 @pytest.mark.parametrize("name", REQUIRED)

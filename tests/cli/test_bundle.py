@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.command import error_of, run_here, vlj_edge
-from vlj_edge.bundle import MANIFEST
+from vlj_edge.bundle import MANIFEST, SCHEMA_VERSION
 
 
 def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -87,7 +87,7 @@ def link_a_file(bundle: Path) -> str:
 
 
 def come_from_the_future(bundle: Path) -> str:
-    edit(bundle, lambda raw: raw.update(schema_version=2))
+    edit(bundle, lambda raw: raw.update(schema_version=SCHEMA_VERSION + 1))
     return "upgrade vlj-edge"
 
 

@@ -197,9 +197,12 @@ class LabelSettings:
         templates: wordings of a label, with "{}" in its place; a label's embedding is their mean.
         temperature: cosines are divided by it before the softmax, so that scores are the probability of being right.
         none_below: if even the nearest label has a lower cosine, -1..1, the answer is none of them.
+        bias: of a model whose scores are independent of each other, as SigLIP's: the sigmoid of cosine / temperature
+            + bias. None: scores are a softmax over the labels.
     """
 
     query: str = ""
     templates: tuple[str, ...] = ("{}",)
     temperature: Positive = 0.07
     none_below: float = -1.0
+    bias: float | None = None

@@ -15,11 +15,14 @@ from ..presets import Clip, Preprocess
 from ..schema import Count
 from .gate_settings import GateSettings, LabelSettings
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # 1: VL-JEPA alone
 MANIFEST = "manifest.json"
 ENGINE_NAMES = ("vision_encoder", "predictor", "decoder", "text_encoder")
 TOKENIZER_NAMES = ("query", "decoder", "text_encoder")
 DECODER = "decoder"  # the engine and the tokenizer that a bundle may lack: it then gives embeddings and no texts
+PREDICTOR = "predictor"  # without it, the vision encoder gives the embedding and the model takes no query
+TEXT_ENCODER = "text_encoder"  # the engine and the tokenizer; without them texts cannot be compared with a video
 BUILT_ENGINES = "engines"  # the folder of TensorRT engines built on a device, which the manifest does not list
 
 
@@ -91,7 +94,7 @@ class Manifest:
     Attributes:
         preset: name of the model's dimensions (vlj_edge.presets).
         embedding: width of the embeddings.
-        default_query: the query that the predictor gets if the user gives none.
+        default_query: the query that the predictor gets if the user gives none; empty if the model takes none.
         engines: by ENGINE_NAMES; more are allowed.
         tokenizers: by TOKENIZER_NAMES.
         gates: defaults, calibrated with the weights.
@@ -101,6 +104,7 @@ class Manifest:
         queries: the queries that the predictor was trained on, all of them; empty: they are not known.
         captions: file of texts, one a line, of which the decoder engine chooses the nearest; None: the decoder is a
             language model, or there is none.
+        family: of checkpoints (export/families).
         prefix: file of axes on which shortened embeddings keep the most (runtime/embedding/quantize.py).
     """
 
@@ -120,6 +124,22 @@ class Manifest:
     prefix: str | None = None
     queries: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
+    family: str = "vl-jepa"
+
+    @property
+    def takes_query(self) -> bool:
+        """Whether the embedding depends on a query."""
+        return PREDICTOR in self.engines
+
+    @property
+    def embeds_texts(self) -> bool:
+        """Whether texts have embeddings that can be compared with those of a video."""
+        return TEXT_ENCODER in self.engines
+
+    @property
+    def vision_engines(self) -> tuple[str, ...]:
+        """The engines from pixels to the embedding, in their order."""
+        return ("vision_encoder", PREDICTOR) if self.takes_query else ("vision_encoder",)
 
 
 def seal(path: Path) -> FileSeal:

@@ -19,7 +19,10 @@ from .manifest import (
     DECODER,
     ENGINE_NAMES,
     MANIFEST,
+    PREDICTOR,
+    READABLE_VERSIONS,
     SCHEMA_VERSION,
+    TEXT_ENCODER,
     TOKENIZER_NAMES,
     EngineSpec,
     Manifest,
@@ -55,10 +58,10 @@ def read_manifest(directory: Path) -> Manifest:
         version = raw["schema_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise VljEdgeError(f"{path} is not a bundle manifest ({error!r}): export the bundle again") from error
-    if type(version) is not int or version != SCHEMA_VERSION:
+    if type(version) is not int or version not in READABLE_VERSIONS:
         newer = type(version) is int and version > SCHEMA_VERSION
         raise VljEdgeError(
-            f"{path} has schema version {version!r}, this vlj-edge reads {SCHEMA_VERSION}: "
+            f"{path} has schema version {version!r}, this vlj-edge reads up to {SCHEMA_VERSION}: "
             + ("upgrade vlj-edge" if newer else "export the bundle again")
         )
     _drop_old_settings(raw)
@@ -138,14 +141,31 @@ def _check_names(path: Path, manifest: Manifest) -> None:
     for name in used:
         if name not in manifest.files:
             raise VljEdgeError(f"{path} uses {name} but does not list it under files: export the bundle again")
+    missing = _missing_parts(manifest)
+    if missing:
+        raise VljEdgeError(f"{path} lacks {', '.join(missing)}: export the bundle again")
+
+
+def _missing_parts(manifest: Manifest) -> list[str]:
+    """Return what a bundle needs and has not: an engine without its tokenizer or the other way round, for example."""
     no_texts = manifest.captions is None and DECODER not in manifest.tokenizers
     no_tokenizer = manifest.captions is not None or DECODER not in manifest.engines
     engines = {*manifest.engines} | ({DECODER} if no_texts else set())
     tokenizers = {*manifest.tokenizers} | ({DECODER} if no_tokenizer else set())
+    if _gives_embedding(manifest) and PREDICTOR not in engines and "query" not in tokenizers:
+        engines.add(PREDICTOR)
+        tokenizers.add("query")
+        if TEXT_ENCODER not in manifest.tokenizers and TEXT_ENCODER not in engines:
+            engines.add(TEXT_ENCODER)
+            tokenizers.add(TEXT_ENCODER)
     missing = [name for name in ENGINE_NAMES if name not in engines]
-    missing += [f"the tokenizer {name}" for name in TOKENIZER_NAMES if name not in tokenizers]
-    if missing:
-        raise VljEdgeError(f"{path} lacks {', '.join(missing)}: export the bundle again")
+    return missing + [f"the tokenizer {name}" for name in TOKENIZER_NAMES if name not in tokenizers]
+
+
+def _gives_embedding(manifest: Manifest) -> bool:
+    """Whether the vision encoder makes the embedding by itself."""
+    encoder = manifest.engines.get("vision_encoder")
+    return encoder is not None and any(tensor.name == "embedding" for tensor in encoder.outputs)
 
 
 def is_inside(name: str) -> bool:
@@ -179,18 +199,19 @@ def _check_in_place(engine: str, spec: EngineSpec, tensors: dict[str, TensorSpec
 def _required_tensors(manifest: Manifest) -> dict[str, dict[str, _Shape]]:
     """Return engine -> tensor -> shape for what the runtime reads and writes by name."""
     clip, crop = manifest.clip, manifest.preprocess.crop
-    query, text = (manifest.tokenizers[name].length for name in ("query", "text_encoder"))
-    longest = manifest.tokenizers[DECODER].length if DECODER in manifest.tokenizers else None
+    lengths = {name: tokenizer.length for name, tokenizer in manifest.tokenizers.items()}
+    query, text = lengths.get("query"), lengths.get(TEXT_ENCODER)
     embedding, visual_tokens = (1, manifest.embedding), (1, None, None)
     caption_bank: dict[str, _Shape] = {"caption": (1, 1)}
     language_model: dict[str, _Shape] = {
         "token": (1, 1),
         "position": (1,),
-        "key_cache_0": (1, None, longest, None),
+        "key_cache_0": (1, None, lengths.get(DECODER), None),
         "next_token": (1, 1),
     }
+    seen: dict[str, _Shape] = {"visual_tokens": visual_tokens} if manifest.takes_query else {"embedding": embedding}
     return {
-        "vision_encoder": {"pixels": (1, clip.frames, 3, crop, crop), "visual_tokens": visual_tokens},
+        "vision_encoder": {"pixels": (1, clip.frames, 3, crop, crop)} | seen,
         "predictor": {
             "visual_tokens": visual_tokens,
             "query_ids": (1, query),

@@ -77,7 +77,7 @@ def ask(
         asked = Questions(model, questions, lists or None, every=REPEAT_AFTER)
         lines = _Lines(without_credentials(source), len(questions) > 1, as_json)
         with (
-            model.ask(opened, questions) as windows,
+            asked.windows(opened) as windows,
             progress(windows, opened),
             finishing(lambda: lines.print_all(asked.answers())),
         ):

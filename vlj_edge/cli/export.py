@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vlj_edge.export.request import ExportRequest
     from vlj_edge.export.weights.locations import WeightSources
 
+    from ..presets import ModelShape
     from ..targets import Target
 
 
@@ -112,9 +113,10 @@ class _Arguments:
 def export(**options: Any) -> None:
     """Export WEIGHTS as ONNX engines, compare each with torch, and seal them as a bundle.
 
-    WEIGHTS is a public model, OWNER/NAME[@REVISION], which is downloaded (vlj-edge models lists some); a directory that
-    examples/train_nano wrote; or the best.pt of open-vljepa. Without it, the trained weights of nano are exported.
-    --vision-encoder, --predictor, --text-encoder and --decoder replace or add parts.
+    WEIGHTS is a public model, OWNER/NAME[@REVISION], which is downloaded (vlj-edge models lists some), or its directory
+    (config.json, safetensors, tokenizer); a directory that examples/train_nano wrote; or the best.pt of open-vljepa.
+    Without it, the trained weights of nano are exported. --vision-encoder, --predictor, --text-encoder and --decoder
+    replace or add parts of VL-JEPA.
     """
 
     from ..targets import target
@@ -187,16 +189,22 @@ def _make_request(arguments: _Arguments, goal: Target | None) -> ExportRequest:
     from ..presets import preset, variant
 
     frames, size = arguments.frames, arguments.size
+    public = _public_shape(arguments)
     precision, flavour = "fp16" if arguments.fp16 else arguments.precision, arguments.flavour
     suffix = f"-{precision}" if precision and "=" not in precision else ""
     if goal is not None:  # options win over the target
         frames, size = frames or goal.shapes.get("frames"), size or goal.shapes.get("size")
         precision, flavour = precision or goal.precision, flavour or goal.flavour
         suffix = f"-{goal.name}"
+    name = arguments.preset_name
+    if public is not None and arguments.weights is not None:
+        name, suffix = arguments.weights.resolve().name, suffix or "-fp32"  # never the name of the directory itself
+        if arguments.flavour is None and flavour == "fused":
+            flavour = "native"  # the target's choice is for VL-JEPA's attention
     return ExportRequest(
         _sources(arguments, goal),
-        variant(preset(arguments.preset_name), arguments.encoder, frames, size),
-        arguments.out or Path(f"{arguments.preset_name}{suffix}"),
+        public or variant(preset(arguments.preset_name), arguments.encoder, frames, size),
+        arguments.out or Path(f"{name}{suffix}"),
         precision=precision,
         flavour=flavour or "native",
         check_parity=not arguments.skip_parity,
@@ -205,6 +213,33 @@ def _make_request(arguments: _Arguments, goal: Target | None) -> ExportRequest:
         command=" ".join(["vlj-edge", *map(without_credentials, sys.argv[1:])]),
         repositories=arguments.repositories,
     )
+
+
+def _public_shape(arguments: _Arguments) -> ModelShape | None:
+    """Return the shape of a public model's directory, None for VL-JEPA's own weights.
+
+    Raises:
+        VljEdgeError: its family is not known, or an option is for VL-JEPA alone.
+    """
+    from vlj_edge.export.families.find import is_checkpoint, read_shape
+
+    weights = arguments.weights
+    if weights is None or not is_checkpoint(weights):
+        return None
+    given = {
+        "--preset": arguments.preset_name != "nano",
+        "--encoder": arguments.encoder,
+        "--size": arguments.size,
+        "--vision-encoder": arguments.vision_encoder,
+        "--predictor": arguments.predictor,
+        "--text-encoder": arguments.text_encoder,
+        "--decoder": arguments.decoder,
+        "--random-weights": arguments.random_weights is not None,
+    }
+    for option, value in given.items():
+        if value:
+            raise VljEdgeError(f"{option} is for VL-JEPA, and {weights} has its own config.json: leave it out")
+    return read_shape(weights, arguments.frames)
 
 
 def _sources(arguments: _Arguments, goal: Target | None) -> WeightSources:

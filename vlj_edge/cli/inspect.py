@@ -41,9 +41,11 @@ def _print(directory: Path, manifest: Manifest) -> None:
         f"clip: {clip.frames} frames at {clip.frames_per_second:g}/s, a window every"
         f" {clip.stride / clip.frames_per_second:g} s, {preprocess.crop} x {preprocess.crop} pixels"
     )
-    console.print(f"question: {manifest.default_query}")
+    console.print(f"question: {manifest.default_query}" if manifest.takes_query else "takes no query")
     if manifest.queries:
         console.print(f"trained to be asked {len(manifest.queries)} questions: " + " | ".join(manifest.queries))
+    if not manifest.embeds_texts:
+        console.print("has no text encoder: it knows its own labels alone")
     cosines = _cosines(manifest)
     table = Table("engine", "precision", "opset", "MB", "cosine to torch")
     for name, engine in manifest.engines.items():

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from vlj_edge.cuda.launch import Launch
 from vlj_edge.cuda.pixels import luminance_launch, pixels_launch, resize_weights
+from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Preprocess
 
 from ...video.preprocess import THUMBNAIL, crop_box, normalisation
@@ -137,6 +138,10 @@ def gpu_preprocessor(encoder: TrtEngine, preprocess: Preprocess) -> GpuPreproces
     """Return the preprocessor for an encoder of this process's GPU session.
 
     Raises:
-        VljEdgeError: the kernels were not compiled for this GPU.
+        VljEdgeError: the kernels were not compiled for this GPU, or do not resize as the model wants it.
     """
+    if preprocess.resample != "bilinear":
+        raise VljEdgeError(
+            f"the CUDA kernel resizes bilinear and this model wants {preprocess.resample}: leave pixels_on_card out"
+        )
     return GpuPreprocessor(session(), encoder, preprocess)

@@ -1,0 +1,155 @@
+"""A transformers directory, as far as it can be read without torch: config.json and the settings of its processor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.presets import Preprocess
+from vlj_edge.regular_file import check_regular_file
+
+from ..weights.locations import CONFIG_FILE
+
+# In the order in which they count; the newest versions of transformers write one file for all processors.
+_PROCESSOR_FILES = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
+_FILTERS: dict[int, Literal["bilinear", "bicubic"]] = {2: "bilinear", 3: "bicubic"}  # PIL.Image.Resampling
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A directory as transformers' save_pretrained() writes it, and the content of its config.json."""
+
+    directory: Path
+    config: Mapping[str, Any]
+
+    def part(self, name: str) -> Mapping[str, Any]:
+        """Return the configuration of a part ("text_config"); empty where it is left to transformers' defaults."""
+        found = self.config.get(name)
+        return found if isinstance(found, Mapping) else {}
+
+    def number(self, config: Mapping[str, Any], name: str, default: int) -> int:
+        """Return a whole number of a configuration; `default` is that of transformers' class.
+
+        Raises:
+            VljEdgeError: it is something else.
+        """
+        value = config.get(name, default)
+        if isinstance(value, list) and len(set(value)) == 1:  # [224, 224]
+            value = value[0]
+        if type(value) is not int or value < 1:
+            raise VljEdgeError(
+                f"{self.directory / CONFIG_FILE} has {name} {str(value)[:40]}, where one number of 1 or more belongs:"
+                " only square frames can be exported"
+            )
+        return value
+
+
+def read_checkpoint(directory: Path) -> Checkpoint:
+    """Read config.json.
+
+    Raises:
+        VljEdgeError: it is not there, or no JSON object.
+    """
+    return Checkpoint(directory, _read_object(directory / CONFIG_FILE))
+
+
+def read_preprocess(checkpoint: Checkpoint, side: int, defaults: Mapping[str, Any]) -> Preprocess:
+    """Return what the model's own processor does with a picture.
+
+    Args:
+        side: pixels on the side of the model's input, from config.json.
+        defaults: of the processor's class: `size`, `crop_size`, `do_center_crop`, `resample`, `image_mean`,
+            `image_std`, `do_normalize`, as in its file, which counts where it names them.
+
+    Raises:
+        VljEdgeError: the processor does something that Preprocess cannot express; the message says what.
+    """
+    path, found = _read_processor(checkpoint.directory)
+    settings = {
+        "do_resize": True,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        **defaults,
+        **found,
+    }
+    wrong = None
+    if not settings["do_resize"] or not settings["do_rescale"]:
+        wrong = "does not resize or rescale"
+    elif settings["resample"] not in _FILTERS:
+        wrong = f"resizes with filter {settings['resample']}, neither bilinear (2) nor bicubic (3)"
+    crops = bool(settings.get("do_center_crop"))
+    short, square = _short_side(settings["size"])
+    crop = _square_side(settings.get("crop_size")) if crops else short
+    if short is None or crop is None or (not crops and not square) or short < crop:
+        wrong = "does not make squares"
+    elif crop != side:
+        wrong = f"makes squares of {crop} pixels, where config.json has {side}"
+    if wrong is not None:
+        raise VljEdgeError(f"{path}: the processor {wrong}, and this export does not do that: check the directory")
+    assert short is not None
+    unit = 255 * float(settings["rescale_factor"])
+    normalises = settings["do_normalize"]
+    mean = settings["image_mean"] if normalises else (0.0, 0.0, 0.0)
+    std = settings["image_std"] if normalises else (1.0, 1.0, 1.0)
+    # (x * factor - mean) / std, with the factor moved into mean and std.
+    means, stds = ([float(value) / unit for value in _three(path, each)] for each in (mean, std))
+    return Preprocess(
+        short_side=short,
+        crop=side,
+        mean=(means[0], means[1], means[2]),
+        std=(stds[0], stds[1], stds[2]),
+        keep_aspect=not square,
+        resample=_FILTERS[settings["resample"]],
+        corner="floor",
+    )
+
+
+def _short_side(size: Any) -> tuple[int | None, bool]:
+    """Return the short side, and whether the picture is resized to a square of it."""
+    if type(size) is int:  # as older files have it, where the short side gets this length
+        return size, False
+    if isinstance(size, Mapping) and type(size.get("shortest_edge")) is int and not size.get("longest_edge"):
+        return size["shortest_edge"], False
+    return _square_side(size), True
+
+
+def _square_side(size: Any) -> int | None:
+    if isinstance(size, Mapping) and size.get("height") == size.get("width"):
+        size = size.get("height")
+    return size if type(size) is int else None
+
+
+def _three(path: Path, values: Any) -> list[float]:
+    if not isinstance(values, (list, tuple)) or len(values) != 3:
+        raise VljEdgeError(f"{path}: image_mean and image_std are not three numbers each: download it again")
+    return list(values)
+
+
+def _read_processor(directory: Path) -> tuple[Path, Mapping[str, Any]]:
+    for name in _PROCESSOR_FILES:
+        path = directory / name
+        if path.is_file():
+            found = _read_object(path)
+            for part in ("image_processor", "video_processor"):
+                if isinstance(found.get(part), Mapping):
+                    return path, found[part]
+            return path, found
+    return directory / CONFIG_FILE, {}
+
+
+def _read_object(path: Path) -> Mapping[str, Any]:
+    check_regular_file(path, "name a transformers directory")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise VljEdgeError(f"{path} cannot be read as JSON ({error}): download it again") from error
+    if not isinstance(content, dict):
+        raise VljEdgeError(f"{path} is not a JSON object: download it again")
+    return content

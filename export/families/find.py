@@ -1,0 +1,62 @@
+"""Find the family of a checkpoint by its config.json. Needs no torch until open_model()."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.presets import ModelShape
+
+from ..weights.locations import CONFIG_FILE, QUERY_TOKENIZER, WeightSources
+from .checkpoint import read_checkpoint
+
+if TYPE_CHECKING:
+    from .model import FamilyModel
+
+_FAMILIES = ("clip",)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path is a transformers directory, and not one of vlj-edge's own weights."""
+    return (path / CONFIG_FILE).is_file() and not (path / QUERY_TOKENIZER).is_file()
+
+
+def read_shape(directory: Path, frames: int | None = None) -> ModelShape:
+    """Return the shape of a transformers directory's model.
+
+    Args:
+        frames: of a clip, for a model of single images; None: the family's default.
+
+    Raises:
+        VljEdgeError: the directory is of no known family, or its files contradict each other.
+    """
+    checkpoint = read_checkpoint(directory)
+    names = checkpoint.config.get("architectures")
+    architectures = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    known: list[str] = []
+    for name in _FAMILIES:
+        family = _module(name)
+        if set(family.ARCHITECTURES) & set(architectures):
+            shape: ModelShape = family.read_shape(checkpoint, frames)
+            return shape
+        known += family.ARCHITECTURES
+    raise VljEdgeError(
+        f"{directory / CONFIG_FILE} is of {', '.join(architectures)[:80] or 'no architecture'}, which cannot be"
+        f" exported: name a checkpoint of {', '.join(known)}"
+    )
+
+
+def open_model(sources: WeightSources, shape: ModelShape) -> FamilyModel:
+    """Open the weights of a model: check them all, and load none yet.
+
+    Raises:
+        VljEdgeError: a file is missing, broken, or does not fit the shape.
+    """
+    model: FamilyModel = _module(shape.family).open_model(sources, shape)
+    return model
+
+
+def _module(family: str) -> Any:
+    return import_module(f".{family.replace('-', '_')}", __package__)

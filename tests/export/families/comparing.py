@@ -1,0 +1,63 @@
+"""Comparing a bundle with the transformers model that it was exported from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vlj_edge.bundle import read_manifest
+from vlj_edge.runtime.engines.base import open_engine
+from vlj_edge.runtime.video.preprocess import CpuPreprocessor, crop_and_resize
+from vlj_edge.runtime.words.tokenizer import FixedLengthTokenizer
+
+ODD_SIZES = [(41, 67), (75, 33), (97, 96), (64, 64), (480, 271)]  # height, width
+
+
+def pictures(sizes: Sequence[tuple[int, int]] = ODD_SIZES, seed: int = 0) -> list[np.ndarray]:
+    """Pictures, uint8 [height, width, 3], RGB, with edges and soft areas."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for height, width in sizes:
+        coarse = Image.fromarray(rng.integers(0, 256, (7, 9, 3), np.uint8))
+        picture = np.array(coarse.resize((width, height), Image.Resampling.BICUBIC))
+        picture[height // 3 : height // 2, width // 4 : width // 2] = rng.integers(0, 256, 3)
+        found.append(picture)
+    return found
+
+
+def processed(bundle: Path, frames: Sequence[np.ndarray]) -> np.ndarray:
+    """The encoder's input for these frames (RGB), float32 [1, frames, 3, side, side]."""
+    preprocess = read_manifest(bundle).preprocess
+    pixels = np.empty((1, len(frames), 3, preprocess.crop, preprocess.crop), np.float32)
+    cropped = [crop_and_resize(np.ascontiguousarray(frame[:, :, ::-1]), preprocess) for frame in frames]
+    CpuPreprocessor(pixels, preprocess).fill(cropped)
+    return pixels
+
+
+def run(bundle: Path, name: str, **inputs: Any) -> np.ndarray:
+    """Run one engine in ONNX Runtime and return its first output."""
+    engine = open_engine(bundle, read_manifest(bundle), name)
+    for key, value in inputs.items():
+        engine.inputs[key][...] = value
+    engine.run()
+    engine.wait()
+    return next(iter(engine.outputs.values())).copy()
+
+
+def tokens(bundle: Path, text: str) -> tuple[np.ndarray, np.ndarray]:
+    return FixedLengthTokenizer(bundle, read_manifest(bundle), "text_encoder").encode(text)
+
+
+def unit(x: torch.Tensor) -> np.ndarray:
+    return torch.nn.functional.normalize(x.float(), dim=-1).detach().numpy()
+
+
+def assert_close(found: np.ndarray, expected: np.ndarray, largest: float = 1e-4, cosine: float = 0.99999) -> None:
+    """The bars of a fp32 export, for rows of unit length."""
+    assert np.abs(found - expected).max() < largest
+    assert (found * expected).sum(-1).min() > cosine
