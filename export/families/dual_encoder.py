@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import TypeAlias
 
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from vlj_edge.bundle import LabelSettings, TokenizerSpec
@@ -15,6 +19,8 @@ from ..weights.sources import ModuleLoader
 from ..weights.tokenizers import TEXT_TOKENIZER, FixedLengthTokenizer
 from .loading import load_tokenizer, weight_files
 from .model import FamilyModel, caption_bank
+
+TokenizerLoader: TypeAlias = Callable[[Path], tuple[Tokenizer, int]]
 
 
 class ImageTower(nn.Module):
@@ -53,9 +59,17 @@ class TextTower(nn.Module):
 
 
 def open_towers(
-    sources: WeightSources, shape: ModelShape, labels: LabelSettings, load_image: ModuleLoader, load_text: ModuleLoader
+    sources: WeightSources,
+    shape: ModelShape,
+    labels: LabelSettings,
+    load_image: ModuleLoader,
+    load_text: ModuleLoader,
+    load_tokenizer: TokenizerLoader = load_tokenizer,
 ) -> FamilyModel:
     """Return both towers, the tokenizer of the text tower and, where `sources` names captions, a bank of them.
+
+    Args:
+        load_tokenizer: returns the tokenizer of a directory and the id with which it pads.
 
     Raises:
         VljEdgeError: a file is missing or broken.

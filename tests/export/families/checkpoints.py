@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 TEXTS = [
     "a person opens the door",
@@ -46,6 +47,64 @@ def write_clip(directory: Path, **changes: Any) -> Any:
     return model
 
 
+def write_siglip(directory: Path, second: bool = True) -> Any:
+    """Write google/siglip2-base-patch16-224's files at small size, or those of the first SigLIP. Returns the model."""
+    tokenizer = _siglip2_tokenizer() if second else _siglip_tokenizer()
+    shared = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 72}
+    size = len(tokenizer) if second else tokenizer.get_vocab_size()
+    config = transformers.SiglipConfig(
+        text_config=shared | {"vocab_size": size, "max_position_embeddings": 64, "projection_size": 48},
+        vision_config=shared | {"hidden_size": 48, "image_size": SIDE, "patch_size": 8},
+    )
+    model = _random(transformers.SiglipModel, config)
+    with torch.no_grad():  # about those of the published models
+        model.logit_scale.fill_(4.7)
+        model.logit_bias.fill_(-16.5)
+    model.save_pretrained(directory)
+    if second:
+        tokenizer.save_pretrained(directory)
+    else:
+        tokenizer.save(str(directory / "tokenizer.json"))
+        settings = {"pad_token": {"content": "</s>"}, "tokenizer_class": "SiglipTokenizer", "model_max_length": 64}
+        (directory / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    resample = 2 if second else 3
+    square = {"height": SIDE, "width": SIDE}
+    transformers.SiglipImageProcessorPil(size=square, resample=resample).save_pretrained(directory)
+    return model
+
+
+def _siglip2_tokenizer() -> Any:
+    """Gemma's kind: pieces with a mark for spaces, bytes for what it does not know."""
+    trained = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))  # type: ignore[arg-type]
+    trained.normalizer = normalizers.Replace(" ", "\u2581")  # type: ignore[assignment]
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=special, show_progress=False)
+    trained.train_from_iterator(TEXTS, trainer)
+    model = json.loads(trained.to_str())["model"]
+    return transformers.Siglip2Tokenizer(
+        vocab=model["vocab"],
+        merges=[tuple(pair) for pair in model["merges"]],
+        add_bos_token=False,
+        add_eos_token=True,
+        padding_side="right",
+        model_max_length=64,
+    )
+
+
+def _siglip_tokenizer() -> Tokenizer:
+    """SentencePiece's kind, as its tokenizer.json has it."""
+    trained = Tokenizer(models.Unigram())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace()  # type: ignore[assignment]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=120, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
+    )
+    trained.train_from_iterator(TEXTS, trainer)
+    trained.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single="$A </s>", special_tokens=[("</s>", trained.token_to_id("</s>"))]
+    )
+    return trained
+
+
 def _random(kind: Any, config: Any, seed: int = 0) -> Any:
     """Weights large enough for embeddings to differ from one another."""
     with torch.random.fork_rng():
@@ -72,8 +131,6 @@ def _clip_tokenizer() -> Any:
         show_progress=False,
     )
     trained.train_from_iterator(TEXTS, trainer)
-    import json
-
     model = json.loads(trained.to_str())["model"]
     vocabulary = model["vocab"]
     for letter in pre_tokenizers.ByteLevel.alphabet():

@@ -1,0 +1,71 @@
+"""SigLIP, and SigLIP 2 of fixed resolution, compared with transformers' SiglipModel.
+
+It knows single images: a clip's embedding is the mean of its frames' unit embeddings, scaled to unit length. Scores are
+independent of each other: sigmoid(cosine * exp(logit_scale) + logit_bias), so none of the labels may apply.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from vlj_edge.presets import ModelShape, TextEncoder
+
+from ..weights.locations import WeightSources
+from .checkpoint import Checkpoint, read_preprocess
+from .images import image_clip
+
+if TYPE_CHECKING:
+    from .model import FamilyModel
+
+ARCHITECTURES = ("SiglipModel",)
+
+
+def read_shape(checkpoint: Checkpoint, frames: int | None) -> ModelShape:
+    """Return the shape, from config.json and the processor's file."""
+    text, vision = checkpoint.part("text_config"), checkpoint.part("vision_config")
+    side, width = checkpoint.number(vision, "image_size", 224), checkpoint.number(vision, "hidden_size", 768)
+    half = (0.5, 0.5, 0.5)
+    processor = {"size": {"height": side, "width": side}, "resample": 3, "image_mean": half, "image_std": half}
+    return ModelShape(
+        name="siglip",
+        family="siglip",
+        embedding=width,
+        preprocess=read_preprocess(checkpoint, side, processor),
+        clip=image_clip(frames),
+        text=TextEncoder(
+            "siglip",
+            checkpoint.number(text, "hidden_size", 768),
+            checkpoint.number(text, "max_position_embeddings", 64),
+        ),
+    )
+
+
+def open_model(sources: WeightSources, shape: ModelShape) -> FamilyModel:
+    """Open both towers.
+
+    Raises:
+        VljEdgeError: a file is missing or broken.
+    """
+    from vlj_edge.bundle import LabelSettings
+
+    from . import dual_encoder, loading
+    from .siglip_tokenizer import load_canonical_tokenizer
+
+    assert sources.weights is not None
+    directory = sources.weights
+    temperature = math.exp(-loading.read_number(directory, "logit_scale"))
+    bias = loading.read_number(directory, "logit_bias")
+    none_below = min(max(-bias * temperature, -1.0), 1.0)  # the cosine at which the score is 0.5
+    return dual_encoder.open_towers(
+        sources,
+        shape,
+        LabelSettings(temperature=temperature, bias=bias, none_below=none_below),
+        lambda: dual_encoder.ImageTower(
+            loading.load_module(directory, loading.transformers_class("SiglipVisionModel", "5.0")), "pooler_output"
+        ),
+        lambda: dual_encoder.TextTower(
+            loading.load_module(directory, loading.transformers_class("SiglipTextModel", "5.0")), "pooler_output"
+        ),
+        load_canonical_tokenizer,
+    )
