@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from vlj_edge.bundle import EngineSpec, Manifest, seal, write_manifest
+from vlj_edge.bundle import EngineSpec, LabelHead, Manifest, seal, write_manifest
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.memory import require_memory
 from vlj_edge.targets import with_gates
@@ -31,7 +31,7 @@ from .precisions import select_precision
 from .request import ExportRequest, check_clips, check_out, check_request
 from .weights.tokenizers import write_tokenizers
 
-CAPTIONS = "captions.txt"
+CAPTIONS, LABELS = "captions.txt", "labels.txt"
 _ORDER = (
     "vision_encoder",
     "predictor",
@@ -91,6 +91,8 @@ def export_bundle(request: ExportRequest, progress: Progress = lambda step: None
         specs, engines, rows = _export_engines(request, model, directory, progress)
         if model.captions is not None:
             (directory / CAPTIONS).write_text("\n".join(model.captions) + "\n", encoding="utf-8")
+        if model.shape.labels and "decoder" in specs:
+            (directory / LABELS).write_text("\n".join(model.shape.labels) + "\n", encoding="utf-8")
         progress("sealing")
         write_manifest(directory, _manifest(request, model, specs, rows, directory))
     return Exported(request.out, engines, rows, _compared_as_native(request, specs))
@@ -142,6 +144,7 @@ def _manifest(
         gates=gates if request.target is None else with_gates(gates, request.target),
         files={path.name: seal(path) for path in sorted(directory.iterdir())},
         receipt=_receipt(model.files, request),
+        label_head=LabelHead(LABELS) if shape.labels and "decoder" in specs else None,
         captions=CAPTIONS if model.captions is not None else None,
         parity={
             "rows": [asdict(row) for row in rows],

@@ -16,6 +16,7 @@ from vlj_edge.presets import ModelShape, Preset
 
 from .models import fused, ops
 from .models.decoder import Decoder
+from .models.label_head import LabelHead, PooledEncoder
 from .models.nearest_caption import NearestCaption
 from .models.vision_encoder import VisionEncoder
 from .models.vl_jepa import visual_tokens
@@ -82,7 +83,7 @@ def export_engine(
         assert isinstance(preset, Preset), "check_family() refuses the others"
         fused.fuse(module, _KERNEL_TYPES[types.compute], preset.vision, preset.clip)
         ranges = ranges and fused.add_qkv_ranges(ranges)
-    elif isinstance(module, VisionEncoder):
+    elif isinstance(module, (VisionEncoder, PooledEncoder)):
         module.pair_by_halves()
     module = module.to(TORCH_DTYPES[types.compute])
     inputs, outputs, in_place = _INTERFACES[name](module, preset, TORCH_DTYPES[types.compute])
@@ -141,6 +142,8 @@ def _predictor(module: Any, preset: ModelShape, dtype: torch.dtype) -> Interface
 def _decoder(module: Any, preset: ModelShape, dtype: torch.dtype) -> Interface:
     if isinstance(module, NearestCaption):
         return {"embedding": torch.zeros(1, preset.embedding)}, ["caption", "similarity"], {}
+    if isinstance(module, LabelHead):
+        return {"embedding": torch.full((1, preset.embedding), preset.embedding**-0.5)}, ["logits"], {}
     inputs = {
         "embedding": torch.zeros(1, preset.embedding),
         "token": torch.zeros(1, 1, dtype=torch.int64),

@@ -79,6 +79,9 @@ def compare_with_torch(name: str, directory: Path, spec: EngineSpec, cases: Pari
     if name == "text_encoder":
         own = [engine(*sentence)[0] for sentence in cases.sentences[:COMPARED]]
         return [_compare_outputs(name, spec.precision, cases.text_embeddings, own)]
+    if cases.label_logits:
+        logits = [engine(embedding)[0] for embedding in cases.decoder_inputs]
+        return [_compare_outputs(name, spec.precision, cases.label_logits, logits)]
     return [_compare_captions(engine, cases) if cases.captions else _compare_texts(engine, cases)]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from vlj_edge.presets import ModelShape, Preset
 
 from .models.decoder import Decoder
+from .models.label_head import LabelHead
 from .models.nearest_caption import NearestCaption
 from .onnx.precision import record_input_ranges
 from .request import COMPARED_CLIPS
@@ -43,6 +44,7 @@ class ParityCases:
         exported_tokens: the exported vision encoder's, for the chain of both engines.
         clip_embeddings, text_embeddings: float32 (1, embedding) for each clip and each sentence.
         captions: index (1, 1) and cosine (1, 1) of the nearest caption for each embedding of decoder_inputs.
+        label_logits: of a label head, float32 (1, labels) for each embedding of decoder_inputs.
         texts: token ids and logits, float32 (n, vocabulary), of the greedy text for each embedding of decoder_inputs.
     """
 
@@ -55,6 +57,7 @@ class ParityCases:
     clip_embeddings: list[Tensor] = field(default_factory=list)
     text_embeddings: list[Tensor] = field(default_factory=list)
     captions: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    label_logits: list[Tensor] = field(default_factory=list)
     texts: list[tuple[list[int], Tensor]] = field(default_factory=list)
 
     @property
@@ -86,6 +89,8 @@ def run_torch(name: str, module: Any, cases: ParityCases) -> dict[str, float]:
             cases.clip_embeddings = [module(tokens, *cases.query) for tokens in cases.visual_tokens]
         elif name == "text_encoder":
             cases.text_embeddings = [module(*sentence) for sentence in cases.sentences]
+        elif isinstance(module, LabelHead):
+            cases.label_logits = [module(embedding) for embedding in cases.decoder_inputs]
         elif isinstance(module, NearestCaption):
             cases.captions = [module(embedding) for embedding in cases.decoder_inputs]
         else:

@@ -75,6 +75,8 @@ def select_precision(preset: ModelShape, requested: str | None, flavour: str = "
         else:
             text = _FOR_TEXT.get(name, name) if flavour != "portable" else PRECISIONS[name].compute
             precisions = dict.fromkeys(ENGINE_NAMES, name) | {"text_encoder": text}
+    if preset.labels:
+        precisions["decoder"] = "fp32"  # one product a text, whose near ties every backend should decide alike
     if preset.text is not None:
         _check_text_range(preset.text.backbone, precisions["text_encoder"], requested, "text_encoder" in named)
     return precisions

@@ -37,6 +37,7 @@ from .video.preprocess import CpuPreprocessor, SampledFrame
 from .video.source import Source
 from .vision import Query, Vision
 from .words.decode import decode, nearest_caption, read_captions
+from .words.label_head import choose_label, label_logits
 from .words.queries import TrainedQueries
 from .words.tokenizer import FixedLengthTokenizer
 
@@ -156,18 +157,19 @@ class Chain:
             vision.encoder.run()
             return [self._embedding(vision, query, on_device) for query in queries]
 
-    def decode(self, embedding: object) -> DecodedText:
+    def decode(self, embedding: object, last: str = "") -> DecodedText:
         """Return the text of an embedding, and how often the decoder engine ran for it.
 
         Args:
             embedding: float32 [embedding], unit length, or Encoded.on_device.
+            last: the text before, which a label head keeps while another label is hardly likelier.
 
         Raises:
             VljEdgeError: the bundle has no decoder, or the backend failed.
         """
         decode_text = self._decode_text
         with self._text_lock:
-            return decode_text(embedding)
+            return decode_text(embedding, last)
 
     def embed_text(self, text: str) -> Embedding:
         """Return the embedding of a text, float32 [embedding], unit length.
@@ -219,7 +221,7 @@ class Chain:
         return Encoded(_read_embedding(vision.last, self.manifest.vision_engines[-1]), on_device_copy)
 
     @property
-    def _decode_text(self) -> Callable[[object], DecodedText]:
+    def _decode_text(self) -> Callable[[object, str], DecodedText]:
         return self._load_once("decode_text", self._load_decode_text)
 
     def _load_once(self, name: str, load: Callable[[], Result]) -> Result:
@@ -269,15 +271,20 @@ class Chain:
         decoder = self._open(DECODER, constant_inputs=("embedding",), outputs_read=("next_token",))
         return decoder, self._tokenizer(DECODER)
 
-    def _load_decode_text(self) -> Callable[[object], DecodedText]:
+    def _load_decode_text(self) -> Callable[[object, str], DecodedText]:
+        head = self.manifest.label_head
+        if head is not None:
+            classifier = self._open(DECODER, constant_inputs=("embedding",))
+            labels = read_captions(self.directory, self.manifest, head.file)
+            return lambda embedding, last: (choose_label(label_logits(classifier, embedding), labels, head, last), 1)
         if self.manifest.captions is not None:
             bank = self._open(DECODER, constant_inputs=("embedding",))
             captions = read_captions(self.directory, self.manifest, self.manifest.captions)
-            return lambda embedding: (nearest_caption(bank, embedding, captions), 1)
+            return lambda embedding, last: (nearest_caption(bank, embedding, captions), 1)
         decoder, tokenizer = self.decoder
         spec = self.manifest.tokenizers[DECODER]
 
-        def text_of(embedding: object) -> DecodedText:
+        def text_of(embedding: object, last: str) -> DecodedText:
             ids, runs = decode(decoder, embedding, spec.end, spec.length)
             return tokenizer.decode(ids), runs
 

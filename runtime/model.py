@@ -335,7 +335,7 @@ class Model:
         with closing(changes):
             for change in changes:
                 started = time.perf_counter()
-                text, origin = self._text(change, memory, totals)
+                text, origin = self._text(change, memory, totals, last)
                 if self._probe is not None:
                     self._probe.record_text(time.perf_counter() - started)
                 narration = Narration(
@@ -349,12 +349,14 @@ class Model:
                     totals.narrations += 1
                     yield narration
 
-    def _text(self, change: Change, memory: CaptionMemory, totals: Totals) -> tuple[str, Literal["decoder", "memory"]]:
+    def _text(
+        self, change: Change, memory: CaptionMemory, totals: Totals, last: str
+    ) -> tuple[str, Literal["decoder", "memory"]]:
         remembered = memory.recall(change.embedding, change.resting)
         if remembered is not None:
             totals.memory_hits += 1
             return remembered, "memory"
-        text, runs = self.chain.decode(change.embedding if change.on_device is None else change.on_device)
+        text, runs = self.chain.decode(change.embedding if change.on_device is None else change.on_device, last)
         totals.decoder_runs += 1
         totals.decoder_tokens += runs
         memory.put(change.embedding, text, change.resting)

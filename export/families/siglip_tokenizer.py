@@ -39,7 +39,7 @@ def load_canonical_tokenizer(directory: Path) -> tuple[Tokenizer, int]:
         steps += [normalizers.Replace(punctuation, ""), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     if tokenizer.normalizer is not None:
         steps.append(tokenizer.normalizer)
-    tokenizer.normalizer = normalizers.Sequence(steps)  # type: ignore[assignment]
+    tokenizer.normalizer = normalizers.Sequence(steps)
     return tokenizer, _pad(directory, tokenizer)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from ..schema import Positive
+from ..schema import Positive, Range
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,21 @@ NO_GATES = GateSettings(
     CaptionMemorySettings(enabled=False),
     RestSettings(enabled=False),
 )
+
+
+@dataclass(frozen=True)
+class LabelHead:
+    """How the logits of a model that was trained on some labels become texts. Defaults are not calibrated.
+
+    Attributes:
+        file: of the labels, one a line, in the order of the logits, relative to the bundle.
+        none_below: probability, 0..1, below which even the likeliest label is not told.
+        lead: the probability by which another label must exceed the last one.
+    """
+
+    file: str
+    none_below: Annotated[float, Range(0, 1)] = 0.2
+    lead: Annotated[float, Range(0, 1)] = 0.1
 
 
 @dataclass(frozen=True)

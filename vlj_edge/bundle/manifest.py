@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ..presets import Clip, Preprocess
 from ..schema import Count
-from .gate_settings import GateSettings, LabelSettings
+from .gate_settings import GateSettings, LabelHead, LabelSettings
 
 SCHEMA_VERSION = 2
 READABLE_VERSIONS = (1, 2)  # 1: VL-JEPA alone
@@ -105,6 +105,7 @@ class Manifest:
         captions: file of texts, one a line, of which the decoder engine chooses the nearest; None: the decoder is a
             language model, or there is none.
         family: of checkpoints (export/families).
+        label_head: the decoder's outputs are logits of labels; None: it is another kind, or there is none.
         prefix: file of axes on which shortened embeddings keep the most (runtime/embedding/quantize.py).
     """
 
@@ -125,6 +126,7 @@ class Manifest:
     queries: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
     family: str = "vl-jepa"
+    label_head: LabelHead | None = None
 
     @property
     def takes_query(self) -> bool:

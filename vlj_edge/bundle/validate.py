@@ -135,6 +135,7 @@ def _check_names(path: Path, manifest: Manifest) -> None:
     used = [engine.file for engine in manifest.engines.values()]
     used += [tokenizer.file for tokenizer in manifest.tokenizers.values()]
     used += [name for name in (manifest.captions, manifest.prefix) if name is not None]
+    used += [manifest.label_head.file] if manifest.label_head is not None else []
     for name in [*manifest.files, *used]:
         if not is_inside(name):
             raise VljEdgeError(f"{path} names {name!r}, which is no path inside the bundle: do not use this bundle")
@@ -148,8 +149,9 @@ def _check_names(path: Path, manifest: Manifest) -> None:
 
 def _missing_parts(manifest: Manifest) -> list[str]:
     """Return what a bundle needs and has not: an engine without its tokenizer or the other way round, for example."""
-    no_texts = manifest.captions is None and DECODER not in manifest.tokenizers
-    no_tokenizer = manifest.captions is not None or DECODER not in manifest.engines
+    language_model = manifest.captions is None and manifest.label_head is None
+    no_texts = language_model and DECODER not in manifest.tokenizers
+    no_tokenizer = not language_model or DECODER not in manifest.engines
     engines = {*manifest.engines} | ({DECODER} if no_texts else set())
     tokenizers = {*manifest.tokenizers} | ({DECODER} if no_tokenizer else set())
     if _gives_embedding(manifest) and PREDICTOR not in engines and "query" not in tokenizers:
@@ -209,6 +211,9 @@ def _required_tensors(manifest: Manifest) -> dict[str, dict[str, _Shape]]:
         "key_cache_0": (1, None, lengths.get(DECODER), None),
         "next_token": (1, 1),
     }
+    decoder = language_model if manifest.captions is None else caption_bank
+    if manifest.label_head is not None:
+        decoder = {"logits": (1, None)}
     seen: dict[str, _Shape] = {"visual_tokens": visual_tokens} if manifest.takes_query else {"embedding": embedding}
     return {
         "vision_encoder": {"pixels": (1, clip.frames, 3, crop, crop)} | seen,
@@ -218,6 +223,6 @@ def _required_tensors(manifest: Manifest) -> dict[str, dict[str, _Shape]]:
             "query_mask": (1, query),
             "embedding": embedding,
         },
-        "decoder": {"embedding": embedding} | (language_model if manifest.captions is None else caption_bank),
+        "decoder": {"embedding": embedding} | decoder,
         "text_encoder": {"text_ids": (1, text), "text_mask": (1, text), "embedding": embedding},
     }

@@ -73,6 +73,45 @@ def write_siglip(directory: Path, second: bool = True) -> Any:
     return model
 
 
+ACTIONS = ("Pushing something from left to right", "Opening something", "Dropping something", "Nothing moves", "Waving")
+
+
+def write_vjepa2(directory: Path, **changes: Any) -> Any:
+    """Write facebook/vjepa2-vitl-fpc16-256-ssv2's files at small size. Returns the VJEPA2ForVideoClassification."""
+    config = transformers.VJEPA2Config(
+        **{
+            "patch_size": 8,
+            "crop_size": SIDE,
+            "frames_per_clip": 4,
+            "hidden_size": 64,
+            "num_attention_heads": 2,
+            "num_hidden_layers": 2,
+            "mlp_ratio": 2.5,
+            "num_pooler_layers": 2,
+            "pred_hidden_size": 24,
+            "pred_num_attention_heads": 2,
+            "pred_num_hidden_layers": 1,
+            "id2label": dict(enumerate(ACTIONS)),
+            "label2id": {label: number for number, label in enumerate(ACTIONS)},
+        }
+        | changes
+    )
+    model = _random(transformers.VJEPA2ForVideoClassification, config)
+    model.save_pretrained(directory)
+    processor = {
+        "video_processor_type": "VJEPA2VideoProcessor",
+        "size": {"shortest_edge": SIDE * 256 // 224},
+        "crop_size": {"height": SIDE, "width": SIDE},
+        "do_center_crop": True,
+        "resample": 2,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+        "rescale_factor": 1 / 255,
+    }
+    (directory / "video_preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
+    return model
+
+
 def _siglip2_tokenizer() -> Any:
     """Gemma's kind: pieces with a mark for spaces, bytes for what it does not know."""
     trained = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))  # type: ignore[arg-type]

@@ -1,0 +1,144 @@
+"""V-JEPA 2 with a label head: logits, labels and texts against transformers' own class."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from tests.cli.command import run_here
+from tests.export.families import comparing
+from tests.export.families.checkpoints import ACTIONS, write_vjepa2
+from vlj_edge.bundle import LabelHead, read_manifest
+from vlj_edge.export.bundle import export_bundle
+from vlj_edge.export.families.find import read_shape
+from vlj_edge.export.request import ExportRequest
+from vlj_edge.export.weights.locations import WeightSources
+from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.words.label_head import choose_label
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    directory = tmp_path_factory.mktemp("checkpoints") / "vjepa2"
+    return directory, write_vjepa2(directory)
+
+
+@pytest.fixture(scope="module")
+def bundle(checkpoint: tuple[Path, Any]) -> Path:
+    out = checkpoint[0].parent / "bundle"
+    export_bundle(ExportRequest(WeightSources(checkpoint[0]), read_shape(checkpoint[0]), out))
+    return out
+
+
+def test_what_is_in_it(bundle: Path) -> None:
+    manifest = read_manifest(bundle)
+    assert set(manifest.engines) == {"vision_encoder", "decoder"}
+    assert not manifest.takes_query and not manifest.embeds_texts and not manifest.tokenizers
+    assert (bundle / "labels.txt").read_text(encoding="utf-8").splitlines() == list(ACTIONS)
+    assert (manifest.embedding, manifest.clip.frames) == (65, 4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_logits_are_those_of_transformers(checkpoint: tuple[Path, Any], bundle: Path, seed: int) -> None:
+    pixels = comparing.processed(bundle, comparing.pictures([(50, 60)] * 4, seed))
+    with torch.no_grad():
+        expected = checkpoint[1](pixel_values_videos=torch.from_numpy(pixels)).logits.numpy()
+    embedding = comparing.run(bundle, "vision_encoder", pixels=pixels)
+    assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
+    with Model(bundle) as model:
+        engine_logits = _logits(model, embedding[0])
+        assert np.abs(engine_logits - expected[0]).max() < 1e-4 * max(1, np.abs(expected).max())
+        said = model.chain.decode(embedding[0])[0]
+    assert said in ("", ACTIONS[int(expected.argmax())])
+
+
+def _logits(model: Model, embedding: np.ndarray) -> np.ndarray:
+    from vlj_edge.runtime.engines.base import open_engine
+    from vlj_edge.runtime.words.label_head import label_logits
+
+    return label_logits(open_engine(model.directory, model.manifest, "decoder"), embedding)
+
+
+def test_a_label_stays_until_another_is_clearly_likelier() -> None:
+    labels, head = ["a", "b", "c"], LabelHead("labels.txt", none_below=0.4, lead=0.2)
+
+    def choose(probabilities: list[float], last: str) -> str:
+        return choose_label(np.log(np.array(probabilities, np.float32)), labels, head, last)
+
+    assert choose([0.48, 0.51, 0.01], last="") == "b"
+    assert choose([0.48, 0.51, 0.01], last="a") == "a", "a lead of 0.03 is no change"
+    assert choose([0.3, 0.69, 0.01], last="a") == "b"
+    assert choose([0.33, 0.34, 0.33], last="b") == "", "none of them is likely"
+
+
+@pytest.mark.parametrize("name", ["vision_encoder"])
+def test_attention_is_one_node_a_layer(bundle: Path, name: str) -> None:
+    graph = onnx.load(bundle / f"{name}.onnx").graph
+    assert sum(node.op_type == "Attention" for node in graph.node) == 2 + 2 + 1, "encoder, pooler, its query"
+    assert not any(node.op_type == "Softmax" for node in graph.node)
+
+
+@pytest.mark.parametrize("arguments", [["--fp16"], ["--flavour", "portable"], ["--precision", "int8w"]])
+def test_commands(
+    checkpoint: tuple[Path, Any], tmp_path: Path, make_video: Callable[..., Path], arguments: list[str]
+) -> None:
+    video, out = make_video([((0, 0, 255), 3), ((255, 0, 0), 3)]), tmp_path / "out"
+    done = run_here("export", checkpoint[0], *arguments, "--out", out)
+    assert done.returncode == 0, done.stderr
+    done = run_here("narrate", video, "--bundle", out, "--every-window")
+    assert done.returncode == 0, done.stderr
+    for command in (["verify", out], ["inspect", out], ["embed", video, "--bundle", out], ["profile", out, video]):
+        done = run_here(*command)
+        assert done.returncode == 0, (command, done.stderr)
+    for command in (
+        ["classify", video, "--labels", "a,b", "--bundle", out],
+        ["labels", "a,b", "--out", tmp_path / "bank.npz", "--bundle", out],
+    ):
+        done = run_here(*command)
+        assert done.returncode == 1 and "no text encoder" in done.stderr and done.stderr.count("\n") == 1
+
+
+def no_names(config: dict[str, Any]) -> None:
+    del config["id2label"]
+
+
+def placeholders(config: dict[str, Any]) -> None:
+    config["id2label"] = {str(number): f"LABEL_{number}" for number in range(5)}
+
+
+def a_gap(config: dict[str, Any]) -> None:
+    config["id2label"]["9"] = config["id2label"].pop("3")
+
+
+def too_few(config: dict[str, Any]) -> None:
+    del config["id2label"]["4"]
+
+
+def too_deep(config: dict[str, Any]) -> None:
+    config["num_hidden_layers"] = 3
+
+
+@pytest.mark.parametrize("damage", [no_names, placeholders, a_gap, too_few, too_deep])
+def test_a_wrong_config_is_one_line(tmp_path: Path, damage: Callable[[dict[str, Any]], None]) -> None:
+    write_vjepa2(tmp_path / "vjepa2")
+    path = tmp_path / "vjepa2" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    damage(config)
+    path.write_text(json.dumps(config), encoding="utf-8")
+    done = run_here("export", tmp_path / "vjepa2", "--out", tmp_path / "out")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and str(tmp_path / "vjepa2") in done.stderr
+    if damage in (no_names, placeholders, a_gap):
+        assert "id2label" in done.stderr
+
+
+def test_captions_need_a_text_tower(checkpoint: tuple[Path, Any], tmp_path: Path) -> None:
+    (tmp_path / "captions.txt").write_text("a\nb\n", encoding="utf-8")
+    done = run_here("export", checkpoint[0], "--captions", tmp_path / "captions.txt", "--out", tmp_path / "out")
+    assert done.returncode == 1 and "--captions" in done.stderr
