@@ -124,4 +124,4 @@ def ranking(embedding: Vectors, bank: LabelBank, settings: bundle.LabelSettings)
 def _label(embedding: Vectors, bank: LabelBank, settings: bundle.LabelSettings) -> str | None:
     cosines = bank.embeddings @ embedding
     nearest = int(cosines.argmax())
-    return bank.labels[nearest] if cosines[nearest] >= settings.none_below else None
+    return bank.labels[nearest] if float(cosines[nearest]) >= settings.none_below else None
