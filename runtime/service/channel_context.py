@@ -51,9 +51,9 @@ class ChannelContext:
         on_event: called with every event, by the channel's thread.
         on_report: called with every window, by the thread that encodes.
         on_error: called with the channel's name and one line when it ends because of an error, by the channel's thread.
-        noise_of: returns what the gates have learned of a source.
         keep_trying: wait for sources that cannot be opened yet.
         real_time: play recordings at the pace of their times.
+        noise_of: returns what the gates have learned of a source.
     """
 
     model: Model
@@ -61,9 +61,9 @@ class ChannelContext:
     on_event: Callable[[Event], None]
     on_report: OnReport
     on_error: OnError
-    noise_of: Callable[[SourceSettings], StreamNoise]
     keep_trying: bool
     real_time: bool = False
+    noise_of: Callable[[SourceSettings], StreamNoise] = lambda settings: StreamNoise()
 
     def check(self, settings: SourceSettings) -> None:
         """Raises VljEdgeError: the model cannot be used with these settings, or gives two labels the same embedding."""

@@ -70,7 +70,7 @@ class Station:
 
         self.learned = learned or LearnedNoise(model.manifest)
         self._context = ChannelContext(
-            model, label_bank, self._emit, on_report, on_error, self.learned.of, keep_trying, real_time
+            model, label_bank, self._emit, on_report, on_error, keep_trying, real_time, self.learned.of
         )
         self.check(sources)
         self.channels = {name: Channel(each, self._context) for name, each in by_name(sources).items()}

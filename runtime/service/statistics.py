@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from typing import Any
+from typing import Any, NamedTuple
 
 from vlj_edge.decisions import TextReport
 from vlj_edge.results import Narration, Totals, WindowReport
@@ -18,6 +18,18 @@ _MAX_REPORTS = 600  # five minutes at two windows a second
 _MAX_TEXTS = 200
 _MAX_DELAYS = 512  # windows that the percentiles are computed over, the latest
 _PERCENTILES = (50, 95, 99)
+
+
+class Latest(NamedTuple):
+    """What was reported lately: with the middle of the window in seconds, the oldest first.
+
+    Attributes:
+        number: of all windows until then.
+    """
+
+    number: int
+    windows: list[tuple[float, WindowReport]]
+    texts: list[tuple[float, TextReport]]
 
 
 class ChannelStatistics:
@@ -71,8 +83,12 @@ class ChannelStatistics:
         with self._lock:
             self._texts.append((self._report_count, seconds, report))
 
-    def latest(self, seconds: float) -> tuple[list[tuple[float, WindowReport]], list[tuple[float, TextReport]]]:
-        """Return the reports of the windows in the last `seconds` before the newest one, and those of their texts."""
+    def latest(self, seconds: float, after: int = 0) -> Latest:
+        """Return what was reported in the last `seconds` before the newest window.
+
+        Args:
+            after: without the first so many reports, as Latest.number of an earlier call had them.
+        """
         with self._lock:
             windows: list[tuple[float, WindowReport]] = []
             for at, report in reversed(self._reports):
@@ -81,10 +97,11 @@ class ChannelStatistics:
                     break
                 windows.append((at, report))
             if not windows:
-                return [], []
-            before, first, last = self._report_count - len(windows), windows[-1][0], windows[0][0]
-            texts = [(at, text) for number, at, text in self._texts if number > before and first <= at <= last]
-            return windows[::-1], texts
+                return Latest(0, [], [])
+            number, first, last = self._report_count, windows[-1][0], windows[0][0]
+            fresh = max(number - len(windows), min(after, number))
+            texts = [(at, text) for count, at, text in self._texts if count > fresh and first <= at <= last]
+            return Latest(number, windows[: number - fresh][::-1], texts)
 
     def reports_after(self, number: int) -> tuple[int, list[tuple[float, WindowReport]]]:
         """Return the number of reports so far, and the kept ones after the first `number` reports."""

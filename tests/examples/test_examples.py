@@ -34,6 +34,14 @@ def test_feed_frames() -> None:
     assert any("the robot arm" in line for line in run("feed_frames.py", DEMO))
 
 
+def test_explain_gates() -> None:
+    says, *reasons = run("explain_gates.py", DEMO, "15.5")
+    assert says.endswith(": a text") and "meaning: text (turn)" in reasons
+    says, *reasons = run("explain_gates.py", DEMO, "16.5")
+    assert says.endswith(": no text") and "meaning: skipped" in reasons
+    assert reasons[-1].endswith("? no"), "what it waits for"
+
+
 def test_compare_with_texts() -> None:
     lines = run("compare_with_texts.py", DEMO, "the robot arm stays still", "two people play chess")
     nearest = [line.split("  ", 3)[-1].strip() for line in lines]

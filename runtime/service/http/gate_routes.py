@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from vlj_edge.decision_words import text_words, window_words
 from vlj_edge.decisions import Decision, TextReport
@@ -17,6 +17,7 @@ from ...video.recordings.image import encode_png
 from .gate_schemas import (
     CheckState,
     DecisionState,
+    GatesQuery,
     GatesState,
     NoiseState,
     TextDecision,
@@ -41,15 +42,18 @@ def gates(server: ServerState) -> APIRouter:
     router = APIRouter()
 
     @router.get("/api/sources/{name:path}/gates", responses=_NOT_FOUND)
-    def gates_now(name: str) -> GatesState:
-        """What the gates of a source decided in the last minute, their thresholds now, and the noise of the source."""
+    def gates_now(name: str, query: Annotated[GatesQuery, Query()]) -> GatesState:
+        """What the gates of a source decided in the last minute, their thresholds now, and the noise of the source.
+
+        With `after`, the `number` of an earlier response, only the windows and texts since.
+        """
         channel = server.channel(name)
         noise = server.station.learned.of(channel.settings)
         thresholds = thresholds_now(server.gates_of(channel.settings), noise)
-        windows, texts = channel.statistics.latest(_SHOWN)
+        number, windows, texts = channel.statistics.latest(_SHOWN, query.after)
         return GatesState(
             name=name,
-            resting=windows[-1][1].resting if windows else None,
+            number=number,
             noise=_noise_state(noise),
             thresholds=[ThresholdState(**vars(each)) for each in thresholds],
             windows=[_window(at, report) for at, report in windows],

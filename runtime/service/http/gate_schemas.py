@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class GatesQuery(BaseModel):
+    """Which windows are asked for: those after the `number` of an earlier response."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after: int = Field(0, ge=0, le=2**53)
 
 
 class CheckState(BaseModel):
@@ -79,10 +87,10 @@ class NoiseState(BaseModel):
 
 
 class GatesState(BaseModel):
-    """What the gates of a source decided in the last minute, and what they go by now."""
+    """What the gates of a source decided in the last minute, and what they go by now; `number` counts the windows."""
 
     name: str
-    resting: bool | None
+    number: int
     noise: NoiseState
     thresholds: list[ThresholdState]
     windows: list[WindowDecisions]

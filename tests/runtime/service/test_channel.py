@@ -45,7 +45,7 @@ class FakeModel:
         self.runs: list[str | None] = []
         self.narrated: list[tuple[float, str | None]] = []
 
-    def narrate(self, frames: Any, query: str | None, gates: object, watch: object, budget: object) -> Any:
+    def narrate(self, frames: Any, query: str | None, **how: object) -> Any:
         self.at_start()
         self.runs.append(query)
         model = self

@@ -15,7 +15,7 @@ def add(statistics: ChannelStatistics, seconds: float, text: str | None = None) 
 
 
 def shown(statistics: ChannelStatistics) -> tuple[list[float], list[str]]:
-    windows, texts = statistics.latest(60)
+    _, windows, texts = statistics.latest(60)
     return [at for at, _ in windows], [text.text for _, text in texts]
 
 
@@ -39,3 +39,16 @@ def test_a_recording_that_begins_again_shows_only_what_is_played_now() -> None:
     add(statistics, 0.0)
     add(statistics, 0.5, "at the beginning")
     assert shown(statistics) == ([0.0, 0.5], ["at the beginning"])
+
+
+def test_only_what_is_new_is_returned_after_a_number() -> None:
+    statistics = ChannelStatistics()
+    for number in range(100):
+        add(statistics, number / 2, str(number) if number in (10, 97) else None)
+    number, windows, texts = statistics.latest(60, after=95)
+    assert (number, [at for at, _ in windows], [text.text for _, text in texts]) == (
+        100,
+        [47.5, 48.0, 48.5, 49.0, 49.5],
+        ["97"],
+    )
+    assert statistics.latest(60, after=100) == (100, [], []) == statistics.latest(60, after=1000)

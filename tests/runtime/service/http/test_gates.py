@@ -56,6 +56,17 @@ def test_it_is_bounded(serve: Serve, cameras: dict[str, Source]) -> None:
     assert all(found["windows"][-1]["time"] - text["time"] <= 60 for text in found["texts"])
 
 
+def test_only_what_is_new_is_sent_after_a_number(serve: Serve) -> None:
+    served = serve()
+    found = gates_once(served, "texts")
+    with served.client() as client:
+        wait_for(lambda: client.get(PATH, params={"after": found["number"]}).json()["windows"])
+        later = client.get(PATH, params={"after": found["number"]}).json()
+        assert client.get(PATH, params={"after": -1}).status_code == 422
+    assert len(later["windows"]) == later["number"] - found["number"] > 0
+    assert later["windows"][0]["time"] > found["windows"][-1]["time"]
+
+
 def test_thresholds_say_what_lowers_them(serve: Serve, cameras: dict[str, Source]) -> None:
     cameras["cam"] = Camera([RED])
     gates = GateSettings(meaning=MeaningGateSettings(speak_below=0.9, forget_above=0.99, look_at_rest=0.0))
