@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -57,6 +57,12 @@ def interrupts_deferred() -> Iterator[None]:
         if _pending and not _deferring:
             _pending = False
             raise KeyboardInterrupt
+
+
+def until_interrupted(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield items until they end or a signal comes, so that results so far can be printed."""
+    with suppress(KeyboardInterrupt):
+        yield from items
 
 
 @contextmanager
