@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,11 @@ class Figures:
     texts: float = 0.0
     encoder_runs: float = 0.0
     decoder_runs: float = 0.0
+
+    @property
+    def sums(self) -> tuple[float, float, float, float, float, float]:
+        """The attributes, in their order."""
+        return self.seconds, self.judged, self.agreed, self.texts, self.encoder_runs, self.decoder_runs
 
     @property
     def quality(self) -> float:
@@ -64,8 +69,8 @@ class Figures:
 
 def total(stretches: Iterable[Figures]) -> Figures:
     """Add up stretches."""
-    rows = [astuple(each) for each in stretches]
-    return Figures(*map(float, np.sum(rows, axis=0))) if rows else Figures()
+    rows = [each.sums for each in stretches]
+    return Figures(*map(sum, zip(*rows, strict=True))) if rows else Figures()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,14 +105,14 @@ def _record(model: Model, source: str, part: PartOptions) -> Recording:
     from vlj_edge.runtime.calibration.record import Recording, record
 
     from ..errors import SourceBrokeOff
-    from .interrupts import until_interrupted
 
     recording = Recording()
     with part.open(source, model.manifest.clip) as opened, model.see(opened) as run, progress(run, opened):
         if run.live:
             tell("recording: Ctrl-C ends it, and what was seen is used")
         try:
-            record(until_interrupted(run), recording)
+            with suppress(KeyboardInterrupt):
+                record(run, recording)
         except SourceBrokeOff as error:
             tell(f"warning: {error}: what was read is used")
         if run.totals.windows_dropped:
