@@ -53,9 +53,9 @@ class Figures:
         return 60 * self.encoder_runs / self.seconds if self.seconds else 0.0
 
     @property
-    def runs_per_minute(self) -> float:
-        """Encoder and decoder runs a minute of video: the cost."""
-        return 60 * (self.encoder_runs + self.decoder_runs) / self.seconds if self.seconds else 0.0
+    def cost_per_minute(self) -> float:
+        """Encoder runs, decoder runs and texts a minute of video: what is computed and what somebody reads."""
+        return 60 * (self.encoder_runs + self.decoder_runs + self.texts) / self.seconds if self.seconds else 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the ratios in plain JSON types."""

@@ -30,8 +30,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "settle_moving": (_SHORT, 2.0),
     "settle_resting": (_SHORT, 2.0),
     "hold": (0.25, 30.0),  # least_hold, s
-    "remember": (0.001, 0.3),  # 1 - caption_memory.same
-    "remember_at_rest": (0.001, 1.0),
+    "remember": (0.001, 0.1),  # 1 - caption_memory.same; beyond, a recording that repeats itself fits by chance
 }
 _TIMES = ("settle", "settle_moving", "settle_resting")
 
@@ -53,8 +52,6 @@ class Knobs:
         if rng.random() < 0.5:
             return self.vary(rng, self.own)
         values = {name: float(np.exp(rng.uniform(*np.log(self._range(name))))) for name in _RANGES}
-        if rng.random() < 0.5:  # a picture at rest differs between bundles more than between cameras
-            values["remember_at_rest"] = _values(self.own)["remember_at_rest"]
         return self._settings(values)
 
     def vary(self, rng: np.random.Generator, settings: GateSettings) -> GateSettings:
@@ -91,8 +88,8 @@ class Knobs:
             settle_moving=settle_moving,
             settle_resting=settle_resting,
         )
-        remember, at_rest = (round(1 - held[name], _TIDY) for name in ("remember", "remember_at_rest"))
-        return replace(self.own, meaning=meaning, memory=replace(self.own.memory, same=remember, same_at_rest=at_rest))
+        memory = replace(self.own.memory, same=round(1 - held["remember"], _TIDY))
+        return replace(self.own, meaning=meaning, memory=memory)
 
 
 def _values(settings: GateSettings) -> dict[str, float]:
@@ -110,5 +107,4 @@ def _values(settings: GateSettings) -> dict[str, float]:
         **{name: getattr(meaning, name) + _SHORT for name in _TIMES},
         "hold": max(meaning.least_hold, _RANGES["hold"][0]),
         "remember": max(1 - memory.same, least),
-        "remember_at_rest": max(1 - memory.same_at_rest, least),
     }

@@ -19,11 +19,11 @@ from .novelty import OWN_NOVEL_BELOW, NoveltyCandidates, NoveltyTrial, gated
 from .record import Recording
 from .reference import AnnotatedReference, OwnTextReference, captions_at
 from .replay import SceneDecisions, Words, replay
-from .search import EFFORT, ByBlock, Effort, Found, held_out_choice, search
+from .search import EFFORT, ByBlock, Effort, Found, folds, held_out_choice, search
 from .target import Target
 
 LEAST_SECONDS = 60.0  # of a recording
-_BLOCK_SECONDS, _FEWEST_BLOCKS, _MOST_BLOCKS = 15.0, 4, 12
+_BLOCK_SECONDS, _FEWEST_BLOCKS, _MOST_BLOCKS = 12.0, 5, 20
 _LEVELS = 10  # points of the curve
 _DRAWS, _QUANTILES = 2000, (0.025, 0.975)  # of bootstrap intervals
 
@@ -58,7 +58,7 @@ class Proposal:
         return {
             "improved": self.found.improved,
             "reference": "annotations" if self.annotated else "the model's own text of every window",
-            "blocks": len(self.found.own),
+            "folds": len(folds(len(self.found.own))),
             "target": {name: value for name, value in vars(self.target).items() if value is not None},
             "held_out": summary(self.found.held_out),
             "fitted": total(self.found.fitted).as_dict(),

@@ -1,8 +1,8 @@
 """A seeded search over settings, judged by cross-validation on blocks of time.
 
-Each block is judged with settings that were found on all other blocks, by a search of its own; the proposed settings
-are found on all blocks. So what is reported as held out was never fitted, and the proposal is dropped if it is not
-better there than the settings in use.
+Neighbouring blocks, which resemble each other, are held out together: they are judged with settings that were found on
+all other blocks, by a search of its own. The proposed settings are found on all blocks. So what is reported as held
+out was never fitted, and the proposal is dropped unless it is better there than the settings in use, beyond chance.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from .figures import Figures, total
 from .target import Target, choose
 
 S = TypeVar("S")
+FOLDS = 5  # of neighbouring blocks that are held out together
+_DRAWS, _SURE = 400, 0.9  # recordings drawn from the blocks; the share of them in which a proposal must be better
 ByBlock = tuple[Figures, ...]
 
 
@@ -32,16 +34,16 @@ class Candidates(Protocol[S]):
 
 @dataclass(frozen=True)
 class Effort:
-    """How many settings are tried: `drawn` once, then `rounds` times `varied` of each of the `best`, for each block."""
+    """How many settings are tried: `drawn` once, then `rounds` times `varied` of each of the `best`, for each fold."""
 
-    drawn: int = 150
-    rounds: int = 4
+    drawn: int = 120
+    rounds: int = 3
     best: int = 3
     varied: int = 3
 
     def trials(self, blocks: int) -> int:
         """Return how many that are."""
-        return 1 + self.drawn + (blocks + 1) * self.rounds * self.best * self.varied
+        return 1 + self.drawn + (min(blocks, FOLDS) + 1) * self.rounds * self.best * self.varied
 
 
 EFFORT = Effort()
@@ -55,10 +57,10 @@ class Found(Generic[S]):
         settings: proposed, or those in use if nothing better was found.
         improved: whether they are others than those in use.
         fitted: by block, of the proposed settings, which were chosen on all blocks.
-        held_out: by block, each with the settings chosen on all others; those of the settings in use if not improved.
+        held_out: by block, each with settings chosen on other blocks; those of the settings in use if not improved.
         own: by block, of the settings in use.
         rejected: held-out figures of a proposal that was not better; None if improved, or nothing else was chosen.
-        pools: for each block, and last for all of them, the figures that the choice was made from.
+        pools: for each fold, and last for all blocks, the figures that the choice was made from.
     """
 
     settings: S
@@ -101,15 +103,13 @@ def search(
     pools: list[tuple[ByBlock, ...]] = []
     held_out: list[Figures] = []
     chosen = own
-    for left_out in range(count + 1):  # the last leaves out none
-        blocks = [block for block in range(count) if block != left_out]
-        pool = _refined(drawn, measured, blocks, candidates, target, np.random.default_rng((seed, left_out)), effort)
+    for number, left_out in enumerate([*folds(count), []]):  # the last leaves out none
+        blocks = [block for block in range(count) if block not in left_out]
+        pool = _refined(drawn, measured, blocks, candidates, target, np.random.default_rng((seed, number)), effort)
         pools.append(tuple(measured(settings) for settings in pool))
         chosen = pool[choose([_sum(measured(settings), blocks) for settings in pool], target)]
-        if left_out < count:
-            held_out.append(measured(chosen)[left_out])
-    better = target.rank(total(held_out)) < target.rank(total(ours))
-    if chosen == own or not better:
+        held_out += [measured(chosen)[block] for block in left_out]
+    if chosen == own or not _surely_better(held_out, ours, target):
         rejected = None if chosen == own else tuple(held_out)
         return Found(own, False, ours, ours, ours, rejected, tuple(pools))
     return Found(chosen, True, measured(chosen), tuple(held_out), ours, None, tuple(pools))
@@ -118,11 +118,28 @@ def search(
 def held_out_choice(found: Found[S], target: Target) -> ByBlock:
     """Return the held-out figures of another target, from the settings that a search tried."""
     count = len(found.own)
-    judged = []
-    for left_out, pool in enumerate(found.pools[:count]):
-        blocks = [block for block in range(count) if block != left_out]
-        judged.append(pool[choose([_sum(each, blocks) for each in pool], target)][left_out])
+    judged: list[Figures] = []
+    for left_out, pool in zip(folds(count), found.pools[:-1], strict=True):
+        blocks = [block for block in range(count) if block not in left_out]
+        chosen = pool[choose([_sum(each, blocks) for each in pool], target)]
+        judged += [chosen[block] for block in left_out]
     return tuple(judged)
+
+
+def folds(count: int) -> list[list[int]]:
+    """Return the blocks that are held out together, in order."""
+    return [part.tolist() for part in np.array_split(np.arange(count), min(FOLDS, count))]
+
+
+def _surely_better(found: Sequence[Figures], than: Sequence[Figures], target: Target) -> bool:
+    """Return whether figures are better on all blocks together, and on most of the recordings that blocks drawn from
+    this one make up (bootstrap)."""
+
+    def better(blocks: Sequence[int]) -> bool:
+        return target.rank(_sum(found, blocks)) < target.rank(_sum(than, blocks))
+
+    draws = np.random.default_rng(0).integers(0, len(found), (_DRAWS, len(found))).tolist()
+    return better(range(len(found))) and sum(map(better, draws)) >= _SURE * _DRAWS
 
 
 def _refined(
@@ -144,5 +161,5 @@ def _refined(
     return pool
 
 
-def _sum(found: ByBlock, blocks: Sequence[int]) -> Figures:
+def _sum(found: Sequence[Figures], blocks: Sequence[int]) -> Figures:
     return total(found[block] for block in blocks)

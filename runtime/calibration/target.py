@@ -41,7 +41,7 @@ class Target:
     def rank(self, found: Figures) -> tuple[float, float, float]:
         """Return what sorts figures, the best first."""
         quality = 0.0 if self.quality is not None else -round(found.quality, 9)
-        return (self.missed_by(found), quality, found.runs_per_minute)
+        return (self.missed_by(found), quality, found.cost_per_minute)
 
     def stricter(self) -> Target:
         """Return the target that settings are chosen by."""
@@ -67,4 +67,4 @@ def choose(found: Sequence[Figures], target: Target) -> int:
         if 0 in kept:
             floor = max(floor, found[0].quality)
         kept = [index for index in kept if found[index].quality >= floor]
-    return min(kept, key=lambda index: (found[index].runs_per_minute, -found[index].quality, index))
+    return min(kept, key=lambda index: (found[index].cost_per_minute, -found[index].quality, index))

@@ -121,6 +121,13 @@ def test_a_wrong_path_is_one_line(program: str, arguments: tuple[str | Path, ...
     assert done.stderr.startswith("error: ") and "nope" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
+def test_calibrate(tmp_path: Path) -> None:
+    *_, before, after = run("calibrate.py", DEMO, tmp_path / "gates.json")
+    texts = [int(line.rpartition(": ")[2].split()[0]) for line in (before, after)]
+    assert texts[1] < texts[0] and texts[1] <= 16, "the video has 80 s"
+
+
 def test_every_example_is_run_here() -> None:
     tested = Path(__file__).read_text(encoding="utf-8")
     for program in EXAMPLES.glob("*.py"):

@@ -172,10 +172,13 @@ def _print(proposal: Proposal, in_use: GateSettings) -> None:
 
 def _verdict(proposal: Proposal, in_use: GateSettings) -> str:
     """Return one line: what is proposed, as far as it differs from what is in use."""
-    count = len(proposal.found.own)
+    count = proposal.as_dict()["folds"]
     judged = f"{count} stretches of {proposal.seconds / count:.0f} s, each judged with what was chosen on the others"
     if not proposal.found.improved:
-        return f"nothing better was found, so the gates in use stay ({judged})"
+        stays = (
+            "the gates in use stay" if proposal.novel_below is None else f"novel_below {proposal.novel_below:g} stays"
+        )
+        return f"nothing was surely better, so {stays} ({judged})"
     if proposal.novel_below is not None:
         return f"proposed: novel_below {proposal.novel_below:g} ({judged})"
     old, new = asdict(in_use), asdict(proposal.gates)

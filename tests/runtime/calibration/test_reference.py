@@ -129,7 +129,7 @@ def test_a_gap_of_a_live_source_counts_no_longer_than_a_clip() -> None:
 def test_figures_add_up() -> None:
     both = total([Figures(60, 50, 25, 2, 10, 3), Figures(60, 0, 0, 1, 20, 3)])
     assert both.quality == 0.5 and both.texts_per_hour == 90 and both.encodes_per_minute == 15
-    assert total([]).quality == 0 and both.runs_per_minute == 18
+    assert total([]).quality == 0 and both.cost_per_minute == 19.5
 
 
 def test_overlapping_events_are_both_right() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlj_edge.runtime.calibration.figures import Figures, total
-from vlj_edge.runtime.calibration.search import Effort, Found, held_out_choice, search
+from vlj_edge.runtime.calibration.search import Effort, Found, folds, held_out_choice, search
 from vlj_edge.runtime.calibration.target import Target, choose
 
 COUNT, OWN = 60, 0
@@ -60,7 +60,7 @@ targets = st.one_of(
     st.builds(Target, quality=st.floats(0, 1)),
     st.builds(Target, texts_per_hour=st.floats(50, 1500), encodes_per_minute=st.floats(1, 120)),
 )
-tables = st.builds(table, st.integers(0, 10_000), st.integers(2, 8), st.booleans())
+tables = st.builds(table, st.integers(0, 10_000), st.integers(2, 12), st.booleans())
 
 
 @settings(max_examples=60)
@@ -89,11 +89,11 @@ def test_what_a_block_is_judged_with_does_not_depend_on_the_block(
         return [named[id(block)] for block in judged]
 
     before = chosen(rows)
-    left_out = len(before) - 1
-    other = table(7, 1, True)
-    after = chosen([(*row[:left_out], new[0]) for row, new in zip(rows, other, strict=True)])
+    left_out = folds(len(before))[-1]
+    other = table(7, len(left_out), True)
+    after = chosen([(*row[: left_out[0]], *new) for row, new in zip(rows, other, strict=True)])
     if {*before} != {OWN} and {*after} != {OWN}:  # otherwise the choice is not shown
-        assert before[left_out] == after[left_out]
+        assert [before[n] for n in left_out] == [after[n] for n in left_out]
 
 
 @given(tables, targets)
@@ -135,8 +135,9 @@ def test_a_point_of_the_curve_is_judged_block_by_block(rows: list[tuple[Figures,
     result = found(rows, Target(quality=0.5))
     point = held_out_choice(result, Target(texts_per_hour=limit))
     assert len(point) == len(rows[0])
-    for number, block in enumerate(point):
-        assert any(block is row[number] for row in result.pools[number])
+    for fold, blocks in enumerate(folds(len(point))):
+        for number in blocks:
+            assert any(point[number] is row[number] for row in result.pools[fold])
 
 
 def test_no_more_is_tried_than_is_said() -> None:
