@@ -59,13 +59,16 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     return Checkpoint(directory, _read_object(directory / CONFIG_FILE))
 
 
-def read_preprocess(checkpoint: Checkpoint, side: int, defaults: Mapping[str, Any]) -> Preprocess:
+def read_preprocess(
+    checkpoint: Checkpoint, side: int, defaults: Mapping[str, Any], fixed: Mapping[str, Any] | None = None
+) -> Preprocess:
     """Return what the model's own processor does with a picture.
 
     Args:
         side: pixels on the side of the model's input, from config.json.
         defaults: of the processor's class: `size`, `crop_size`, `do_center_crop`, `resample`, `image_mean`,
             `image_std`, `do_normalize`, as in its file, which counts where it names them.
+        fixed: the same, where the file does not count.
 
     Raises:
         VljEdgeError: the processor does something that Preprocess cannot express; the message says what.
@@ -78,6 +81,7 @@ def read_preprocess(checkpoint: Checkpoint, side: int, defaults: Mapping[str, An
         "do_normalize": True,
         **defaults,
         **found,
+        **(fixed or {}),
     }
     wrong = None
     if not settings["do_resize"] or not settings["do_rescale"]:

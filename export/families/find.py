@@ -15,7 +15,7 @@ from .checkpoint import read_checkpoint
 if TYPE_CHECKING:
     from .model import FamilyModel
 
-_FAMILIES = ("clip", "siglip", "vjepa2-classifier")
+_FAMILIES = ("clip", "siglip", "vjepa2-classifier", "videoprism")
 
 
 def is_checkpoint(path: Path) -> bool:

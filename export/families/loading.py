@@ -37,8 +37,11 @@ def transformers_class(name: str, since: str) -> Any:
     return found
 
 
-def load_module(directory: Path, kind: Any) -> nn.Module:
+def load_module(directory: Path, kind: Any, attention: str = "sdpa") -> nn.Module:
     """Load a module of transformers in fp32 from the tensors that are its own.
+
+    Args:
+        attention: one of transformers' implementations of attention.
 
     Raises:
         VljEdgeError: one of its tensors is missing or of another shape, or a file cannot be read.
@@ -49,7 +52,7 @@ def load_module(directory: Path, kind: Any) -> nn.Module:
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             dtype=torch.float32,
         )
     except Exception as error:  # safetensors, huggingface_hub and transformers each raise their own

@@ -47,6 +47,24 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, kv_heads: int, mask: 
     return y.transpose(1, 2).flatten(2)
 
 
+def capped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, cap: float) -> Tensor:
+    """Attention whose logits x become cap * tanh(x / cap), or stay as they are if `cap` is 0.
+
+    q is (batch, heads, tokens, d); k and v are (batch, heads, keys, d); mask as for attention(). Returns (batch, heads,
+    tokens, d).
+    """
+    if _as_one_node():
+        onnx_attention: Tensor = torch.onnx.ops.attention(q, k, v, mask, scale=scale, softcap=cap)[0]
+        return onnx_attention
+    scores = (q * scale @ k.transpose(-1, -2)).float()
+    if cap:
+        scores = cap * torch.tanh(scores / cap)
+    if mask is not None:
+        scores = scores + torch.where(mask, 0.0, -1e9)
+    attended: Tensor = scores.softmax(-1).to(q.dtype) @ v
+    return attended
+
+
 def rotate_half(x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
     """Llama's rotary embedding. x is (batch, tokens, heads * d); cos and sin are (1, tokens, d / 2)."""
     if _as_one_node():

@@ -112,6 +112,47 @@ def write_vjepa2(directory: Path, **changes: Any) -> Any:
     return model
 
 
+def write_videoprism(directory: Path) -> Any:
+    """Write google/videoprism-lvt-base-f16r288's files at small size. Returns the VideoPrismClipModel."""
+    tokenizer = _videoprism_tokenizer()
+    shared = {"hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 2}
+    config = transformers.VideoPrismConfig(
+        text_config=shared | {"vocab_size": 130, "num_hidden_layers": 2, "max_position_embeddings": 64},
+        vision_config=shared
+        | {
+            "image_size": SIDE,
+            "num_frames": 4,
+            "tubelet_size": [1, 8, 8],
+            "num_spatial_layers": 2,
+            "num_temporal_layers": 2,
+            "num_auxiliary_layers": 1,
+        },
+    )
+    model = _random(transformers.VideoPrismClipModel, config)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    processor = {
+        "size": {"height": SIDE, "width": SIDE},
+        "resample": 3,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
+    (directory / "video_preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
+    return model
+
+
+def _videoprism_tokenizer() -> Any:
+    """T5's pieces, without an end of the text."""
+    trained = Tokenizer(models.Unigram())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace()  # type: ignore[assignment]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=120, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
+    )
+    trained.train_from_iterator(TEXTS, trainer)
+    pieces = [(piece, score) for piece, score in json.loads(trained.to_str())["model"]["vocab"]]
+    return transformers.VideoPrismTokenizer(vocab=pieces, extra_ids=2, model_max_length=64)
+
+
 def _siglip2_tokenizer() -> Any:
     """Gemma's kind: pieces with a mark for spaces, bytes for what it does not know."""
     trained = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))  # type: ignore[arg-type]
