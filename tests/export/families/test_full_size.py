@@ -1,0 +1,85 @@
+"""Each family at the size of a published model, at random weights: fp32 keeps its bars through all layers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from tests.export.families import checkpoints, comparing
+from vlj_edge.bundle import read_manifest
+from vlj_edge.export.bundle import export_bundle
+from vlj_edge.export.families.find import read_shape
+from vlj_edge.export.request import ExportRequest
+from vlj_edge.export.weights.locations import WeightSources
+
+pytestmark = pytest.mark.slow
+
+
+def clip(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """openai/clip-vit-base-patch32."""
+    checkpoints.write_clip(directory)  # for the tokenizer
+    (directory / "preprocessor_config.json").unlink()
+    config = transformers.CLIPConfig()
+    model = _save(transformers.CLIPModel(config), directory)
+    return lambda pixels: _mean(model.get_image_features(pixel_values=pixels[0]).pooler_output)
+
+
+def siglip2(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """google/siglip2-base-patch16-224, but for its vocabulary."""
+    checkpoints.write_siglip(directory)
+    (directory / "preprocessor_config.json").unlink()
+    model = _save(transformers.SiglipModel(transformers.SiglipConfig()), directory)
+    return lambda pixels: _mean(model.get_image_features(pixel_values=pixels[0]).pooler_output)
+
+
+def videoprism(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """google/videoprism-lvt-base-f16r288."""
+    checkpoints.write_videoprism(directory)
+    model = _save(transformers.VideoPrismClipModel(transformers.VideoPrismConfig()), directory)
+    return lambda pixels: model.get_video_features(pixel_values_videos=pixels).pooler_output.reshape(1, -1)
+
+
+def vjepa2(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """facebook/vjepa2-vitl-fpc16-256-ssv2."""
+    names = {"id2label": {number: f"action {number}" for number in range(174)}}
+    config = transformers.VJEPA2Config(frames_per_clip=16, **names)
+    directory.mkdir(parents=True)
+    model = _save(transformers.VJEPA2ForVideoClassification(config), directory)
+
+    def pooled(pixels: torch.Tensor) -> torch.Tensor:
+        p = model.pooler(model.vjepa2(pixels, skip_predictor=True).last_hidden_state)
+        return torch.cat((p, torch.ones(1, 1)), dim=-1)
+
+    return pooled
+
+
+def _save(model: Any, directory: Path) -> Any:
+    model.eval().save_pretrained(directory)
+    assert json.loads((directory / "config.json").read_text(encoding="utf-8"))["architectures"]
+    return model
+
+
+def _mean(embeddings: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(embeddings, dim=-1).mean(0, keepdim=True)
+
+
+@pytest.mark.parametrize("make", [clip, siglip2, videoprism, vjepa2])
+def test_fp32_keeps_its_bars_at_full_depth(
+    make: Callable[[Path], Callable[[torch.Tensor], torch.Tensor]], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    reference = make(tmp_path / "checkpoint")
+    shape = read_shape(tmp_path / "checkpoint")
+    done = export_bundle(ExportRequest(WeightSources(tmp_path / "checkpoint"), shape, tmp_path / "out"))
+    assert min(row.cosine for row in done.parity) > 0.99999
+    frames = read_manifest(done.bundle).clip.frames
+    pixels = comparing.processed(done.bundle, comparing.pictures([(360, 480)] * frames))
+    with torch.no_grad():
+        expected = reference(torch.from_numpy(pixels))
+    comparing.assert_close(comparing.run(done.bundle, "vision_encoder", pixels=pixels), comparing.unit(expected))
