@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "train_nano"))
 from provenance import provenance
 
 
-def main() -> None:
-    """Run a soak, and write what was seen."""
+def main() -> int:
+    """Run a soak, and write what was seen; return 1 if there were problems."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=900.0)
     parser.add_argument("--seed", type=int, default=1)
@@ -25,7 +25,8 @@ def main() -> None:
     if asked.out is not None:
         command = f"python -m tests.soak --seconds {asked.seconds:g} --seed {asked.seed} --out {asked.out}"
         asked.out.write_text(json.dumps(provenance(command) | found, indent=2) + "\n", encoding="utf-8")
+    return 1 if found["problems"] else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,5 +21,4 @@ pytest.importorskip("httpx", reason="needs httpx")
 def test_a_service_outlives_every_fault() -> None:
     from tests.soak.soak import soak
 
-    found = soak(30, seed=1)
-    assert found["seconds to recover"]["longest"] < 60
+    assert not soak(30, seed=1)["problems"]
