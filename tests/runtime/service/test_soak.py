@@ -1,7 +1,7 @@
 """Soak tests: cameras at eight times real speed and sinks, with every kind of failure.
 
 Memory, threads and files must not grow, and every text must be in the log exactly once. VLJ_EDGE_SOAK sets the seconds
-of the long test.
+of the long test. tests/soak does the same, in real time, to the real service and all that surrounds it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from vlj_edge.runtime.video.cameras import camera
 from vlj_edge.runtime.video.cameras.camera import CameraSource, CameraState
 from vlj_edge.runtime.video.cameras.camera_address import CameraAddress
 
-SHORT, LONG = 20.0, float(os.environ.get("VLJ_EDGE_SOAK", "180"))
+SHORT, LONG = 20.0, float(os.environ.get("VLJ_EDGE_SOAK", "60"))
 
 READER = """
 import json, os, random, sys, time
