@@ -89,9 +89,10 @@ def _refusal(error: Any, name: Name, endpoint: str, has_token: bool) -> str:
             if has_token
             else f"check the name; if {name.page} asks for a licence, accept it there, then {_SIGN_IN}"
         )
+        revision = f", it has no revision '{name.revision}'" if name.revision is not None else ""
         return (
-            f"there is no repository {name.repository}{where} and no such path here, or it is private or gated (HTTP"
-            f" {status}): {remedy}"
+            f"there is no repository {name.repository}{where} and no such path here{revision}, or it is private or"
+            f" gated (HTTP {status}): {remedy}"
         )
     if status == 429:
         return f"{host_of(endpoint)} wants fewer requests (HTTP 429): wait some minutes, or {_SIGN_IN}"

@@ -107,9 +107,11 @@ def _check(options: dict[str, Any]) -> None:
 
     from ..presets import preset
     from ..targets import target
+    from .build import runtime_for
 
-    if options["target_name"] is not None:
-        target(options["target_name"])
+    goal = target(options["target_name"]) if options["target_name"] is not None else None
+    if options["engine"] == "tensorrt":
+        runtime_for(goal.sm if goal is not None else None)
     if options["calibrate_on"] is not None and not options["calibrate_on"].exists():
         raise VljEdgeError(f"{options['calibrate_on']} does not exist: name a video with --calibrate-on")
     if options["out"] is not None:
