@@ -23,6 +23,11 @@ def is_checkpoint(path: Path) -> bool:
     return (path / CONFIG_FILE).is_file() and not (path / QUERY_TOKENIZER).is_file()
 
 
+def architectures() -> list[str]:
+    """Return the names in config.json, those of transformers' classes, that are exported."""
+    return [name for family in _FAMILIES for name in _module(family).ARCHITECTURES]
+
+
 def read_shape(directory: Path, frames: int | None = None) -> ModelShape:
     """Return the shape of a transformers directory's model.
 
@@ -34,17 +39,15 @@ def read_shape(directory: Path, frames: int | None = None) -> ModelShape:
     """
     checkpoint = read_checkpoint(directory)
     names = checkpoint.config.get("architectures")
-    architectures = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
-    known: list[str] = []
+    found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
     for name in _FAMILIES:
         family = _module(name)
-        if set(family.ARCHITECTURES) & set(architectures):
+        if set(family.ARCHITECTURES) & set(found):
             shape: ModelShape = family.read_shape(checkpoint, frames)
             return shape
-        known += family.ARCHITECTURES
     raise VljEdgeError(
-        f"{directory / CONFIG_FILE} is of {', '.join(architectures)[:80] or 'no architecture'}, which cannot be"
-        f" exported: name a checkpoint of {', '.join(known)}"
+        f"{directory / CONFIG_FILE} is of {', '.join(found)[:80] or 'no architecture'}, which cannot be"
+        f" exported: name a checkpoint of {', '.join(architectures())}"
     )
 
 

@@ -31,6 +31,7 @@ COMMANDS = (
     "search",
     "serve",
     "export",
+    "models",
     "build",
     "inspect",
     "profile",

@@ -100,6 +100,7 @@ CALLS: dict[str, list[str]] = {
     "preset": ["export", "--preset", EVIL],
     "target": ["export", "--target", EVIL],
     "precision": ["export", "--precision", EVIL],
+    "models": ["models", EVIL],
     "build": ["build", "--target", EVIL],
     "tune": ["tune", NAME],
     "profile": ["profile", f"none/{NAME}"],
@@ -107,7 +108,7 @@ CALLS: dict[str, list[str]] = {
     "config": ["serve", "--config", NAME],
     "token": ["serve", "0", "--host", EVIL],
 }
-WITHOUT_BUNDLE = ("inspect", "verify", "export", "build", "tune", "profile")
+WITHOUT_BUNDLE = ("inspect", "verify", "export", "models", "build", "tune", "profile")
 SUBCOMMANDS = {call[0] for call in CALLS.values()} - {EVIL}
 
 

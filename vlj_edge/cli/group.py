@@ -24,6 +24,7 @@ from .index import index
 from .inspect import inspect
 from .interrupts import was_interrupted
 from .labels import labels
+from .models import models
 from .narrate import narrate
 from .outputs import with_outputs_checked
 from .profile import profile
@@ -59,7 +60,7 @@ def cli() -> None:
 
 
 USING_MODELS = (narrate, serve, embed, classify, ask, labels, index, search)
-MAKING_BUNDLES = (export, build, inspect, verify, profile, tune, calibrate)
+MAKING_BUNDLES = (export, models, build, inspect, verify, profile, tune, calibrate)
 for command in (*USING_MODELS, *MAKING_BUNDLES):
     cli.add_command(with_outputs_checked(command))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,8 @@ def with_public_weights(options: dict[str, Any]) -> dict[str, Any]:
     has_checkpoint = "weights" in paths and paths["weights"].suffix in _CHECKPOINTS
     for part, name in names.items():
         needs = open_vljepa.PARTS.get(part) if has_checkpoint else None
-        repositories.append(_fetch(name, needs[1] if needs is not None else Wanted()))
+        check = partial(_check_family, name, options["frames"]) if part == "weights" else _check_nothing
+        repositories.append(_fetch(name, needs[1] if needs is not None else Wanted(), check))
         paths[part] = repositories[-1].directory
     return {**options, **paths, "repositories": tuple(repositories)}
 
@@ -122,12 +124,30 @@ def _check(options: dict[str, Any]) -> None:
     require("huggingface_hub", "export")
 
 
-def _fetch(name: Name, wanted: Wanted) -> Repository:
+def _check_nothing(directory: Path) -> None:
+    """Check nothing: what a part of VL-JEPA holds is checked with all others."""
+
+
+def _check_family(name: Name, frames: int | None, directory: Path) -> None:
+    """Check, before the weights are fetched, that they can be exported."""
+    from vlj_edge.export.families.find import architectures, is_checkpoint, read_shape
+    from vlj_edge.export.weights.locations import CONFIG_FILE, QUERY_TOKENIZER
+
+    if is_checkpoint(directory):
+        read_shape(directory, frames)
+    elif not (directory / QUERY_TOKENIZER).is_file():
+        raise VljEdgeError(
+            f"{name} has no {CONFIG_FILE}, so its family is not known: name a repository of"
+            f" {', '.join(architectures())} (vlj-edge models lists some)"
+        )
+
+
+def _fetch(name: Name, wanted: Wanted, before_weights: Callable[[Path], None] = _check_nothing) -> Repository:
     """Fetch a repository and show how far it is."""
     from vlj_edge.export.hub import fetch
 
     with _bar() as watcher:
-        return fetch(name, wanted=wanted, watcher=watcher)
+        return fetch(name, wanted=wanted, before_weights=before_weights, watcher=watcher)
 
 
 @contextmanager

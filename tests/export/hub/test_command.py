@@ -216,6 +216,8 @@ def test_gated_in_a_process_of_its_own(hub: Hub, variables: dict[str, str], tmp_
 
 
 def test_another_family_is_one_line_and_offline_is_silent(hub: Hub, variables: dict[str, str], tmp_path: Path) -> None:
+    files = {QUERY_TOKENIZER: b"{}", "model.safetensors": b"no tensors"}  # half of what examples/train_nano writes
+    hub.repositories["google/siglip"] = Repository(files, older=files)
     variables["HF_TOKEN"], variables["HF_DEBUG"] = "hf_good", "1"
     first = export(variables, "google/siglip@v1", "--out", tmp_path / "out")
     assert first.returncode == 1 and "Traceback" not in first.stderr
@@ -229,11 +231,20 @@ def test_another_family_is_one_line_and_offline_is_silent(hub: Hub, variables: d
     assert "google/other" in line and "HF_HUB_OFFLINE" in line
 
 
+def test_weights_of_no_family_are_not_fetched(hub: Hub, cache: Path, tmp_path: Path) -> None:
+    hub.repositories["someone/bert"] = Repository({**FILES, "config.json": b'{"architectures": ["BertModel"]}'})
+    hub.repositories["someone/tensors"] = Repository({"weights.safetensors": b"", "notes.json": b""})
+    for name, word in (("someone/bert", "BertModel"), ("someone/tensors", "config.json")):
+        line = error_of(run_here("export", name, "--out", tmp_path / "out"))
+        assert word in line and "CLIPModel" in line
+    assert not hub.requests("safetensors")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_with_130_and_the_next_call_goes_on(
     hub: Hub, variables: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:
-    hub.repositories["google/siglip"] = Repository({**FILES, "model.safetensors": bytes(SLOW)})
+    hub.repositories["google/siglip"] = Repository({QUERY_TOKENIZER: b"{}", "model.safetensors": bytes(SLOW)})
     hub.bytes_per_second = 1_000_000
     running = subprocess.Popen(
         [*COMMAND, "export", "google/siglip", "--out", str(tmp_path / "out")],

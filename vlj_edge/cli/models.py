@@ -1,0 +1,65 @@
+"""vlj-edge models: the public models that `vlj-edge export OWNER/NAME` takes, from models.json. No network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .say import say, stdout_console
+
+_MODELS = Path(__file__).parents[1] / "models.json"
+_GATED = {False: "no", True: "yes", None: "not known"}
+
+
+@click.command(short_help="List public models that export takes by their name.")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+def models(as_json: bool) -> None:
+    """List public models: licence, size, what they read and what each can do.
+
+    Any other repository of the same architecture is exported, too: vlj-edge export OWNER/NAME.
+
+    \b
+    texts   what narrate says: the model's own, or the nearest of the
+            sentences of export --captions FILE
+    labels  classify among any words, or those that it was trained on
+    search  for words, or for moments like an example
+    ask     a question with --choices
+    """
+    from ..json_text import json_text
+
+    rows = known_models()
+    if as_json:
+        say(json_text(rows))
+        return
+    from rich.table import Table
+
+    headings = ("licence", "gated", "parameters", "input", "texts", "labels", "search", "ask", "compared with")
+    table = Table("repository", *headings)
+    for row in rows:
+        does = [row[use] or "no" for use in ("texts", "labels", "search", "ask")]
+        facts = (row["licence"] or "none named", _gated(row), _size(row), row["input"])
+        table.add_row(row["repository"], *facts, *does, row["architecture"])
+    stdout_console(180).print(table)
+    say("compared with: the class of transformers, at random weights; VL-JEPA, part by part")
+    say("gated: accept the licence at https://huggingface.co/OWNER/NAME, then set HF_TOKEN or run: hf auth login")
+
+
+def known_models() -> list[dict[str, Any]]:
+    """Return the rows of models.json whose architecture this version exports."""
+    from vlj_edge.export.families.find import architectures
+    from vlj_edge.export.hub import open_vljepa
+
+    rows: list[dict[str, Any]] = json.loads(_MODELS.read_text(encoding="utf-8"))
+    known = architectures()
+    return [row for row in rows if row["architecture"] in known or row["repository"] == open_vljepa.REPOSITORY]
+
+
+def _gated(row: dict[str, Any]) -> str:
+    return row["gated"] if isinstance(row["gated"], str) else _GATED[row["gated"]]
+
+
+def _size(row: dict[str, Any]) -> str:
+    return "" if row["million_parameters"] is None else f"{row['million_parameters']:,} M"
