@@ -62,6 +62,19 @@ def explained(name: Name, endpoint: str, token: str | None, cache: Path, is_cach
         raise VljEdgeError(_of_disk(error, cache)) from None
 
 
+@contextmanager
+def refused_as_gated(name: Name, endpoint: str, has_token: bool) -> Iterator[None]:
+    """Take a refusal of the hub for that of a gated repository, which mirrors do not always say."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403) and host_of(str(error.response.url)) == host_of(endpoint):
+            raise LicenceNotAccepted(name, has_token) from None
+        raise
+
+
 def offline(name: Name) -> VljEdgeError:
     """Return the error for what is not in the cache while HF_HUB_OFFLINE is set."""
     return VljEdgeError(

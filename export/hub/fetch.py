@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from vlj_edge.telemetry import opt_out
 from . import settings
 from .cache import Cache, cache_of
 from .download import download, matching_sha256
-from .errors import explained, offline
+from .errors import explained, offline, refused_as_gated
 from .listing import Blob, Listing, Wanted, is_weights, list_repository
 from .names import Name
 from .repository import Repository
@@ -61,7 +62,8 @@ def fetch(
             if is_offline:
                 raise offline(name)
         listing = list_repository(name, endpoint, wanted)
-        return _complete(cache, listing, wanted, endpoint, before_weights, watcher)
+        with refused_as_gated(name, endpoint, token is not None) if listing.gated else nullcontext():
+            return _complete(cache, listing, wanted, endpoint, before_weights, watcher)
 
 
 def _complete(

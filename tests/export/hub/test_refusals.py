@@ -77,6 +77,13 @@ def test_gated_without_a_token(hub: Hub, cache: Path) -> None:
     assert f"accept the licence at {LICENCE_PAGE}" in line and "HF_TOKEN" in line and "hf auth login" in line
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_gated_at_a_mirror_that_only_refuses(hub: Hub, cache: Path, status: int) -> None:
+    hub.repositories["google/siglip"].gated = "auto"
+    hub.answers["/resolve/"] = (status, {})
+    assert f"is gated: accept the licence at {LICENCE_PAGE}" in refusal()
+
+
 def test_gated_with_a_token_whose_account_has_not_accepted(
     hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
