@@ -195,6 +195,9 @@ def test_what_is_wrong_in_a_file_that_is_read_again_changes_nothing_and_the_newe
         config.write_text(f"{begin}{wrong}\n")
         hang_up()
         served.wait(lambda times=times: served.errors.read_text().count("were not read again: ") == times)
+    config.write_text("")
+    hang_up()
+    served.wait(lambda: "serve.toml names no source" in served.errors.read_text())
     assert sources_of(served.state())["a"]["labels"] == ["red", "blue"]
 
     for query in ("describe", "what colour is it", "describe", "what colour is it"):

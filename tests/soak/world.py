@@ -141,7 +141,9 @@ class World:
             sources["hall"] = f"rtsp://127.0.0.1:{self.hall.port}/camera"
         tables = [f'[[source]]\nname = "{name}"\nuri = "{uri}"\n' for name, uri in sources.items()]
         tables[2] += "loop = true\n"
-        self.config.write_text(self._options + "".join(tables) + more)
+        new = self.config.with_suffix(".new")
+        new.write_text(self._options + "".join(tables) + more)
+        new.replace(self.config)  # the service may be told to read it at any moment
 
 
 def _film(path: Path) -> bytes:

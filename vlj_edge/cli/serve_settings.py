@@ -80,6 +80,8 @@ class ServeSettings:
         gates = budget.applied_to(model.manifest.gates)
         found = parse_sources(self.arguments, query, self.part, loop)
         found += file.sources(gates, query, loop, model.manifest)
+        if not found:  # it is being written
+            raise VljEdgeError(f"{self.config} names no source: give it a [[source]], then send SIGHUP again")
         if budget.given:
             found = [replace(settings, gates=settings.gates or gates) for settings in found]
         self._refuse_overwriting(started_with, found)
