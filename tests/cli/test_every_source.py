@@ -13,8 +13,8 @@ from PIL import Image
 from tests.cli.command import run_here
 from vlj_edge import VljEdgeError
 from vlj_edge.cli.group import cli
+from vlj_edge.cli.serve_settings import ServeSettings
 from vlj_edge.runtime.model import Model
-from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station
 from vlj_edge.runtime.video.clips import spread_clips
 from vlj_edge.runtime.video.recordings.files import VideoFile
@@ -53,8 +53,8 @@ def frames_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle: Path
                 seen.add((round(frame.time, 3), frame.image.shape))
             yield frame
 
-    def play(model: Model, read_sources: Callable[[], list[SourceSettings]], *_: Any) -> None:
-        station = Station(model, read_sources())
+    def play(model: Model, settings: ServeSettings, options: dict[str, Any], *_: Any) -> None:
+        station = Station(model, settings.sources(model, options))
         station.start()
         station.wait()
         station.stop()
