@@ -34,7 +34,6 @@ SHARE = 0.6
 TARGETS: dict[str, Callable[[Figures], Target]] = {
     "the same quality at the least cost": lambda own: Target(quality=own.quality),
     "two thirds of the texts": lambda own: Target(texts_per_hour=own.texts_per_hour / 1.5),
-    "two thirds of the encoder runs": lambda own: Target(encodes_per_minute=own.encodes_per_minute / 1.5),
 }
 
 

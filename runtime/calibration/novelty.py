@@ -56,6 +56,9 @@ class NoveltyTrial:
             if detector.update(embedding) is not None:
                 novel = [*novel, index][-_CAPACITY:]
                 events[index] = 1
+            if not novel:  # a threshold of -1 makes nothing new
+                judged[index] = self.captions is None or bool(self.captions[index])
+                continue
             cosines = self.embeddings[novel] @ embedding
             nearest = int(cosines.argmax())
             if self.captions is None:
