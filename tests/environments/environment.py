@@ -40,16 +40,13 @@ TESTS_OF_PACKAGES = (
     "tests/cli/test_labels.py",
     "tests/cli/test_narrate.py",
 )
-# Also those of what Python versions differ in: threads, asyncio, child processes and signals, and how classes are made.
+# Those of what Python versions differ in: threads, asyncio, child processes and signals, and how classes are made; and
+# some that use every package.
 TESTS_OF_PYTHON = (
-    "tests/runtime/embedding",
-    "tests/runtime/library",
+    "tests/runtime/library/test_store.py",
     "tests/bundle",
-    "tests/cli/test_bundle.py",
-    "tests/cli/test_embed.py",
     "tests/cli/test_front_door.py",
     "tests/cli/test_interrupts.py",
-    "tests/cli/test_labels.py",
     "tests/cli/test_narrate.py",
     "tests/cli/test_serve.py",
     "tests/runtime/service",
