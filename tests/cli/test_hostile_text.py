@@ -77,6 +77,8 @@ CALLS: dict[str, list[str]] = {
     "labels": ["labels", "labels", "--out", NAME],
     "labels missing": ["labels", f"{NAME}.txt", "--out", "x"],
     "index": ["index", ".", "--store", "store"],
+    "narrate explain": ["narrate", GOOD, "--explain"],
+    "calibrate": ["calibrate", f"none/{NAME}"],
     "index missing": ["index", f"none/{NAME}", "--store", "store"],
     "search": ["search", "red", "--store", "store"],
     "search json": ["search", "red", "--store", "store", "--json"],
