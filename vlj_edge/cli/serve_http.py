@@ -113,16 +113,17 @@ def serve_until_stopped(
         # Only the first sources: a mistake in a configuration that is read again must not end a service.
         return station.channels is at_start and all(channel.never_opened() for channel in at_start.values())
 
-    stopping = threading.Event()
+    stopping, failed = threading.Event(), False
     server = Server(server_config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS))
     try:
         station.start()
         start_watchdog(lambda: station.stuck_source() is None, stopping)
         with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has shut down
             server.run([listening])
+        failed = nothing_opened()  # before the sources are stopped, after which none is waited for
     finally:
         notify("STOPPING=1")
         stopping.set()
         station.stop()
-    if nothing_opened():
+    if failed:
         raise VljEdgeError("no source could be opened: see above")
