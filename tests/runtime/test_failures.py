@@ -58,6 +58,8 @@ def test_interrupt_in_the_decoder_leaves_the_counts_right(step_by_step: Model, m
         "decoder_tokens": 0,
         "memory_hits": 0,
         "narrations": 0,
+        "changes_left_out": 0,
+        "looks_left_out": 0,
     }
 
 
