@@ -9,6 +9,7 @@ from pathlib import Path
 from .errors import VljEdgeError
 from .regular_file import check_regular_file
 
+EVERYDAY = Path(__file__).with_name("captions") / "everyday.txt"  # sentences for cameras in the real world
 Line = tuple[int, str]  # its number in the file, from 1, and its text
 _LARGEST = 100_000_000  # bytes of a file: a video named by mistake must not be read into memory
 _FILE_NAME = re.compile(

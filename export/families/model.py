@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from vlj_edge.bundle import GateSettings, LabelSettings
@@ -45,6 +46,7 @@ def caption_bank(
 ) -> NearestCaption:
     """Return the module that chooses the nearest caption, whose embeddings are the text encoder's."""
     encoder, embeddings = load_text_encoder(), []
-    for caption in captions:
-        embeddings.append(encoder(*(torch.from_numpy(x) for x in tokenizer.encode(caption))))
+    for first in range(0, len(captions), 64):
+        inputs = zip(*map(tokenizer.encode, captions[first : first + 64]), strict=True)
+        embeddings.append(encoder(*(torch.from_numpy(np.concatenate(each)) for each in inputs)))
     return NearestCaption(torch.cat(embeddings))

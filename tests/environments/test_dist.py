@@ -19,7 +19,13 @@ def test_the_wheel_is_small_and_has_no_tests(dist: Path) -> None:
         names = archive.namelist()
     folders = {name.partition("/")[0] for name in names}
     assert len(folders) == 2 and "vlj_edge" in folders, "the package and its .dist-info"
-    for name in ("nano/manifest.json", "pages/live.html", "py.typed", "export/nano/model.safetensors"):
+    for name in (
+        "captions/everyday.txt",
+        "nano/manifest.json",
+        "pages/live.html",
+        "py.typed",
+        "export/nano/model.safetensors",
+    ):
         assert f"vlj_edge/{name}" in names
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import VljEdgeError, printable, without_credentials
+from ..text_list import EVERYDAY
 from .outputs import OutputPath
 from .part_options import PartOptions, part_options_but_decoder
 from .public_weights import with_public_weights
@@ -76,7 +77,11 @@ class _Arguments:
 @click.option("--text-encoder", help="EmbeddingGemma-300M: transformers directory or OWNER/NAME.")
 @click.option("--decoder", help="SmolLM2 with prefix.safetensors: transformers directory or GGUF.")
 @click.option(
-    "--captions", type=_FILE, help="Text file, one caption a line: texts are the nearest of them; no language model."
+    "--captions",
+    metavar="FILE",
+    callback=lambda context, parameter, value: _captions(value),
+    help="Text file, one caption a line: texts are the nearest of them; no language model. The word everyday: our own"
+    " sentences about homes, offices, shops and streets.",
 )
 @click.option("--no-decoder", is_flag=True, help="Leave the decoder out: embeddings only.")
 @click.option(
@@ -240,6 +245,13 @@ def _public_shape(arguments: _Arguments) -> ModelShape | None:
         if value:
             raise VljEdgeError(f"{option} is for VL-JEPA, and {weights} has its own config.json: leave it out")
     return read_shape(weights, arguments.frames)
+
+
+def _captions(given: str | None) -> Path | None:
+    """Return the file that --captions names; the word everyday is the packaged bank, even where a file is named so."""
+    if given is None:
+        return None
+    return EVERYDAY if given == "everyday" else Path(given)
 
 
 def _sources(arguments: _Arguments, goal: Target | None) -> WeightSources:
