@@ -141,6 +141,8 @@ def load_bank(path: str | Path, model: Model) -> LabelBank:
             raise ValueError("labels and embeddings do not match")
     except Exception as error:  # zipfile and numpy let many through
         why = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        if "pickle" in why:  # numpy's advice for a file in another format is to unpickle it
+            why = "it is in another format"
         raise VljEdgeError(f"{path} is no bank of labels ({why}): make one with vlj-edge labels --out") from error
     if bank.space != embedding_space(model.manifest) or bank.embeddings.shape[1] != model.manifest.embedding:
         raise VljEdgeError(

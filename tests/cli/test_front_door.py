@@ -186,3 +186,9 @@ def test_standard_streams_may_be_closed(video: Path, tmp_path: Path, closed: str
 @pytest.mark.parametrize("option", ["--fps=nan", "--fps=0.0001", "--novel-below=nan"])
 def test_a_number_that_is_none_is_a_wrong_call(video: Path, option: str) -> None:
     assert run_here("embed", video, option).returncode == 2
+
+
+def test_without_a_command_it_shows_its_help() -> None:
+    done, asked = vlj_edge(), vlj_edge("--help")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.rstrip() == asked.stdout.rstrip()

@@ -239,3 +239,22 @@ def test_a_bundle_does_not_replace_what_it_is_made_of(what: str, tiny_weights: P
     options = {"captions": ["--captions"], "calibrate_on": ["--precision", "int8", "--calibrate-on"]}.get(what)
     call = [weights, *([*options, out / "captions"] if options else []), "--out", out, "--overwrite"]
     assert "would replace" in error_of(run_here("export", *call)) and (out / "captions").exists()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("narrate", "VIDEO", "--srt"),
+        ("narrate", "VIDEO", "--record"),
+        ("narrate", "VIDEO", "--log"),
+        ("calibrate", "VIDEO", "--html"),
+        ("embed", "VIDEO", "--out"),
+        ("labels", "a,b", "--out"),
+        ("profile", "VIDEO", "--trace"),
+    ],
+    ids=lambda call: f"{call[0]} {call[2]}",
+)
+def test_a_folder_that_is_not_there_is_said_before_the_work(call: tuple[str, ...], tmp_path: Path) -> None:
+    missing = tmp_path / "nope" / "x"
+    done = run_here(*(str(tmp_path / "no-video.mp4") if word == "VIDEO" else word for word in call), missing)
+    assert str(missing.parent) in error_of(done) and "no-video" not in done.stderr and done.stdout == ""

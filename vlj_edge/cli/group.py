@@ -110,6 +110,10 @@ def _abandon_stdout() -> None:
 
 def _show(error: click.ClickException) -> None:
     """Write what click would, but of what was typed nothing that a terminal obeys and no secret."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        for line in error.format_message().splitlines():
+            tell(line)
+        return
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None:
         for line in (*context.get_usage().splitlines(), f"Try '{context.command_path} --help' for help.", ""):

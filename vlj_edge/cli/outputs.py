@@ -145,7 +145,16 @@ def _check(command: click.Command, values: dict[str, Any]) -> None:
             inputs.append(value)
         elif value is not None and kind.file_okay:
             outputs += [(parameter.opts[0], path) for path in all_written(parameter.name, value, values)]
+            _require_folder(parameter.opts[0], value)
     refuse_overwriting_inputs(outputs, inputs)
+
+
+def _require_folder(option: str, path: Path) -> None:
+    """Check that a file can be made where it is wanted, before the work whose result it gets."""
+    if not path.exists() and not path.parent.is_dir():
+        raise VljEdgeError(
+            f"{option} {path}: No such file or directory: make the folder {path.parent}, or name another"
+        )
 
 
 def _refuse_twice(outputs: list[tuple[str, Path]]) -> None:

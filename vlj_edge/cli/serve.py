@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +102,7 @@ def serve(
     given |= {"backend": engine_options.backend, "engines": engine_options.engines, "threads": engine_options.threads}
     given = {name: value for name, value in given.items() if value not in (None, ())} | budget.given
     settings = ServeSettings(sources, config, given, part)
-    with Hangups() as hangups:  # before the imports, which take a while
+    with Hangups() as hangups, suppress(KeyboardInterrupt):  # from before the imports, which take a while
         for module in ("fastapi", "uvicorn", "prometheus_client"):
             require(module, "serve")
         options = settings.options()

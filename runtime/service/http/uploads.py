@@ -124,7 +124,8 @@ class Form:
             return
         self._field_bytes += end - start
         if self._field_bytes > _MAX_FIELD_BYTES:
-            raise HTTPException(413, f"the fields have more than {_MAX_FIELD_BYTES} bytes: send less text")
+            name = printable(self._name[:40])
+            raise HTTPException(413, f"{name} has more than {_MAX_FIELD_BYTES} bytes: a video goes into the field clip")
         self._value += data[start:end]
 
     def _end_part(self) -> None:
