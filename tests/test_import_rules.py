@@ -68,6 +68,7 @@ LAYERS: list[set[str]] = [
         "vlj_edge.runtime.profiling",
         "vlj_edge.runtime.sinks",
     },
+    {"vlj_edge.runtime.evaluation"},
     {"vlj_edge.runtime.service"},
     {"vlj_edge.runtime.service.http"},
     # Before the device:

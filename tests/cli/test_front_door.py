@@ -26,6 +26,7 @@ COMMANDS = (
     "ask",
     "labels",
     "calibrate",
+    "eval",
     "embed",
     "index",
     "search",

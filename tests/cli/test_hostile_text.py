@@ -39,6 +39,10 @@ def folder(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     shutil.copy(video, tmp_path / f"{NAME}.avi")
     (tmp_path / f"{NAME}-broken.avi").write_bytes(video.read_bytes()[:9000])
     (tmp_path / "labels").write_text(f"{LABEL}\ngreen\n", encoding="utf-8")
+    (tmp_path / "by class" / LABEL).mkdir(parents=True)
+    shutil.copy(video, tmp_path / "by class" / LABEL / f"{NAME}.avi")
+    (tmp_path / "by class" / LABEL / f"{NAME}-broken.avi").write_bytes(video.read_bytes()[:9000])
+    (tmp_path / f"{NAME}.csv").write_text(f'video,text,"{LABEL}\n"\n{LABEL}.avi,{LABEL},1\n', encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -79,6 +83,10 @@ CALLS: dict[str, list[str]] = {
     "index": ["index", ".", "--store", "store"],
     "narrate explain": ["narrate", GOOD, "--explain"],
     "calibrate": ["calibrate", f"none/{NAME}"],
+    "eval": ["eval", "by class", "--md", f"{NAME}.md"],
+    "eval json": ["eval", "by class", "--json"],
+    "eval table": ["eval", f"{NAME}.csv"],
+    "eval missing": ["eval", f"none/{NAME}.csv"],
     "index missing": ["index", f"none/{NAME}", "--store", "store"],
     "search": ["search", "red", "--store", "store"],
     "search json": ["search", "red", "--store", "store", "--json"],

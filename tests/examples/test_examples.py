@@ -128,6 +128,14 @@ def test_calibrate(tmp_path: Path) -> None:
     assert texts[1] < texts[0] and texts[1] <= 16, "the video has 80 s"
 
 
+def test_evaluate_model(tmp_path: Path) -> None:
+    table = tmp_path / "data.csv"
+    asked = "Is the drawer open or closed?,the drawer is open|the drawer is closed,the drawer is open"
+    table.write_text(f"video,start,end,text,question,choices,answer\n{DEMO},14,18,opens the drawer,{asked}\n")
+    lines = run("evaluate_model.py", table)
+    assert "multiple_choice accuracy: 1.00 of 1 cases, guessing 0.50" in lines and len(lines) == 9
+
+
 def test_every_example_is_run_here() -> None:
     tested = Path(__file__).read_text(encoding="utf-8")
     for program in EXAMPLES.glob("*.py"):

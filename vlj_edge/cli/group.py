@@ -19,6 +19,7 @@ from .build import build
 from .calibrate import calibrate
 from .classify import classify
 from .embed import embed
+from .eval import evaluate
 from .export import export
 from .index import index
 from .inspect import inspect
@@ -60,7 +61,7 @@ def cli() -> None:
 
 
 USING_MODELS = (narrate, serve, embed, classify, ask, labels, index, search)
-MAKING_BUNDLES = (export, models, build, inspect, verify, profile, tune, calibrate)
+MAKING_BUNDLES = (export, models, build, inspect, verify, profile, tune, calibrate, evaluate)
 for command in (*USING_MODELS, *MAKING_BUNDLES):
     cli.add_command(with_outputs_checked(command))
 

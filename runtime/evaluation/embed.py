@@ -1,0 +1,92 @@
+"""Embed what is evaluated: each text once, and each clip once for all its texts and questions."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.regular_file import check_regular_file
+
+from ..embedding.labels import make_bank
+from ..embedding.running_mean import RunningMean
+from ..model import Model
+from ..stream.run import Run
+from ..video.uri import open_source
+from .data import Clip, Data
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class TextEmbeddings:
+    """The embeddings of all texts of the data, unit length.
+
+    Attributes:
+        texts: float32 [texts, embedding], in the order of Data.texts; None if there are none. Those of labels are, as
+            for `vlj-edge classify`, means over the bundle's wordings of a label.
+        choices: of each choice of a question, float32 [embedding].
+    """
+
+    texts: Vectors | None
+    choices: dict[str, Vectors]
+
+
+def embed_texts(model: Model, data: Data) -> TextEmbeddings:
+    """Embed all texts.
+
+    Raises:
+        VljEdgeError: one is too long for the model, two labels are the same to it, or it has no text encoder.
+    """
+    choices = {text for clip in data.clips for question in clip.questions for text in question.choices}
+    embedded = {text: _embedded(model, text) for text in sorted(choices)}
+    if not data.texts:
+        return TextEmbeddings(None, embedded)
+    if data.labels:
+        return TextEmbeddings(make_bank(model, data.texts).embeddings, embedded)
+    return TextEmbeddings(np.stack([_embedded(model, text) for text in data.texts]), embedded)
+
+
+def embed_clip(model: Model, clip: Clip) -> Vectors:
+    """Return the mean embedding of a clip under the bundle's query for labels, and then under each of its questions,
+    float32 [1 + questions, embedding], unit length. A model that takes no query has the same for all.
+
+    Raises:
+        VljEdgeError: the clip cannot be read to its end, or has no window.
+    """
+    whole = RunningMean()
+    with ExitStack() as opened:
+        run = opened.enter_context(_windows(model, clip, opened))
+        for item in run:
+            whole.add(item.window, item.embeddings if model.manifest.takes_query else item.embedding)
+    span = whole.span()
+    if span is None:
+        raise VljEdgeError(f"{clip.name} has no window to look at: give a longer part")
+    if model.manifest.takes_query:
+        return span.mean
+    return np.repeat(span.mean[None], 1 + len(clip.questions), axis=0)
+
+
+def _windows(model: Model, clip: Clip, opened: ExitStack) -> Run[Any]:
+    if not os.path.exists(clip.video):  # unlike Path.exists(), whatever the name is
+        raise VljEdgeError(f"{clip.video} does not exist: check the path")
+    if not os.path.isdir(clip.video):
+        check_regular_file(clip.video, "name a video file")  # a camera never ends
+    rate = model.manifest.clip.frames_per_second
+    source = opened.enter_context(open_source(clip.video, start=clip.start, end=clip.end, sampled_at=rate))
+    if not model.manifest.takes_query:
+        return model.embed(source)
+    query = model.manifest.labels.query or model.manifest.default_query
+    return model.ask(source, [query, *(each.question for each in clip.questions)])
+
+
+def _embedded(model: Model, text: str) -> Vectors:
+    try:
+        return model.embed_text(text)
+    except VljEdgeError as error:
+        raise VljEdgeError(f"'{text[:60]}': {error}") from error

@@ -1,0 +1,168 @@
+"""Tables of clips: CSV, TSV and JSONL with video, start, end, text, question, choices, answer.
+
+Only `video` is in every row, with a text, or with a question, its choices and its answer. Paths are relative to the
+table's folder, times are seconds. In CSV, choices are separated by | or, where there is none, by commas.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.regular_file import check_regular_file
+from vlj_edge.schema import Range, parse
+
+TABLES = (".csv", ".tsv", ".jsonl")
+_REMEDY = "give a UTF-8 CSV, TSV or JSONL file with a column video (docs/evaluation.md)"
+_LARGEST = 1_000_000_000  # bytes: a video named by mistake must not be read into memory
+
+
+@dataclass(frozen=True)
+class TaskQuestion:
+    """A question with its choices and which of them is right."""
+
+    question: str
+    choices: tuple[str, ...]
+    answer: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: a part of a video with a text that describes it, a question about it, or both."""
+
+    video: Path
+    start: float = 0.0
+    end: float | None = None
+    text: str | None = None
+    question: TaskQuestion | None = None
+
+
+@dataclass(frozen=True)
+class _Fields:
+    video: str
+    start: Annotated[float, Range(at_least=0)] = 0.0
+    end: Annotated[float, Range(above=0)] | None = None
+    text: str | None = None
+    question: str | None = None
+    choices: tuple[str, ...] = ()
+    answer: str | None = None
+
+
+_KNOWN = tuple(each.name for each in fields(_Fields))
+
+
+def read_table(path: Path) -> tuple[list[Row], tuple[str, ...]]:
+    """Return the rows of a table and the names of its columns that mean nothing here.
+
+    Raises:
+        VljEdgeError: it cannot be read or holds no row, or a row is wrong; with its line.
+    """
+    check_regular_file(path, _REMEDY)
+    rows, ignored = [], dict[str, None]()
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise VljEdgeError(f"{path} has {path.stat().st_size / 1e6:.0f} MB and is no table: {_REMEDY}")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise VljEdgeError(f"{path} cannot be read ({error.strerror or error}): {_REMEDY}") from error
+    except ValueError as error:  # not UTF-8, or a path with a null byte
+        raise VljEdgeError(f"{path} cannot be read as UTF-8: {_REMEDY}") from error
+    line = 1
+    try:
+        for line, values in _json_lines(text) if path.suffix.lower() == ".jsonl" else _csv_lines(path, text):  # noqa: B007
+            if isinstance(values, dict):
+                ignored |= dict.fromkeys(str(name) for name in values if name not in _KNOWN)
+            rows.append(_row(path.parent, parse(_Fields, values, ignore_unknown=True)))
+    except (ValueError, RecursionError) as error:
+        wrong = error.line if isinstance(error, _LineError) else line
+        raise VljEdgeError(f"{path}, line {wrong}: {error}: correct it (docs/evaluation.md)") from error
+    if not rows:
+        raise VljEdgeError(f"{path} holds no clips: {_REMEDY}")
+    return rows, tuple(ignored)
+
+
+class _LineError(ValueError):
+    def __init__(self, line: int, problem: str) -> None:
+        super().__init__(problem)
+        self.line = line
+
+
+def _json_lines(text: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise _LineError(number, f"it is no JSON ({error})") from error
+
+
+def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.reader(text.splitlines(keepends=True), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    names: list[str] | None = None
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if names is None:
+                names = _names(reader.line_num, cells)
+                continue
+            if len(cells) > len(names):
+                raise _LineError(reader.line_num, f"it has {len(cells)} cells under {len(names)} names")
+            filled = {name: cell for name, cell in zip(names, cells, strict=False) if cell.strip()}
+            yield reader.line_num, {name: _value(reader.line_num, name, cell) for name, cell in filled.items()}
+    except csv.Error as error:
+        raise _LineError(reader.line_num, str(error)) from error
+
+
+def _names(line: int, cells: list[str]) -> list[str]:
+    names = [cell.strip().lower() for cell in cells]
+    if "video" not in names:
+        raise _LineError(line, f"no column is video among {', '.join(names)[:80]}")
+    if twice := [name for name in _KNOWN if names.count(name) > 1]:
+        raise _LineError(line, f"the column {twice[0]} is there twice")
+    return names
+
+
+def _value(line: int, name: str, cell: str) -> Any:
+    if name in ("start", "end"):
+        try:
+            return float(cell)
+        except ValueError:
+            raise _LineError(line, f"{name} is '{cell[:40]}', not a number of seconds") from None
+    return cell.split("|" if "|" in cell else ",") if name == "choices" else cell
+
+
+def _row(folder: Path, given: _Fields) -> Row:
+    """Check the fields against each other. Raises ValueError: they do not fit."""
+    if not given.video.strip() or "\0" in given.video:
+        raise ValueError("video names no file")
+    if given.end is not None and given.end <= given.start:
+        raise ValueError(f"end is {given.end:g} s, not after start, {given.start:g} s")
+    text, question = _words(given.text), _question(given)
+    if text is None and question is None:
+        raise ValueError("there is neither a text nor a question with choices and an answer")
+    return Row((folder / given.video.strip()).absolute(), given.start, given.end, text, question)
+
+
+def _question(given: _Fields) -> TaskQuestion | None:
+    question, answer = _words(given.question), _words(given.answer)
+    choices = tuple(choice for choice in map(_words, given.choices) if choice is not None)
+    if question is None and answer is None and not choices:
+        return None
+    if question is None:
+        raise ValueError("there are choices or an answer, but no question")
+    if len(choices) < 2 or len(set(choices)) < len(choices):
+        raise ValueError(f"the question '{question[:60]}' needs two choices or more, each once")
+    if answer not in choices:
+        raise ValueError(f"the answer '{(answer or '')[:60]}' is none of the choices: {', '.join(choices)[:120]}")
+    return TaskQuestion(question, choices, choices.index(answer))
+
+
+def _words(text: str | None) -> str | None:
+    """Return a text with single spaces, None if it is empty."""
+    return " ".join((text or "").split()) or None

@@ -1,0 +1,169 @@
+"""vlj-edge eval: figures that are known by hand, broken videos, Ctrl-C, several bundles."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.command import error_of, run_here
+from tests.cli.conftest import write_video
+from tests.runtime.tiny_bundle import BLUE, GREEN, RED
+from vlj_edge.runtime.evaluation import embed
+
+COLOURS = {"red": RED, "green": GREEN, "blue": BLUE}
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    """Two videos of each colour, in the folder of their class; one green one is really blue."""
+    for name, colour in COLOURS.items():
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(2):
+            shown = BLUE if (name, number) == ("green", 1) else colour
+            write_video(tmp_path / "data" / name / f"{number}.avi", [(shown, 3)])
+    return tmp_path / "data"
+
+
+def evaluated(*arguments: str | Path) -> dict[str, Any]:
+    done = run_here("eval", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_a_folder_of_classes(classes: Path, tiny_bundle: Path) -> None:
+    found = evaluated(classes, "--bundle", tiny_bundle)
+    assert (found["clips"], found["videos"], found["texts"], found["skipped"]) == (6, 6, 3, [])
+    [model] = found["models"]
+    assert model["bundle"] == str(tiny_bundle) and model["clips"] == 6
+    top1, top5 = (model["classification"][name] for name in ("top1", "top5"))
+    assert top1["value"] == pytest.approx(5 / 6, abs=1e-4) and top1["chance"] == pytest.approx(1 / 3, abs=1e-4)
+    assert 0 <= top1["low"] < top1["value"] < top1["high"] <= 1 and top5["value"] == top5["chance"] == 1
+    assert model["video_to_text"]["r1"] == top1
+    worst = model["classes"][0]
+    assert worst == {"label": "green", "clips": 2, "recall": 0.5, "precision": 1.0, "taken_for": {"blue": 1}}
+    assert model["text_to_video"]["r1"]["cases"] == 3
+
+
+def test_the_tables_in_the_terminal_and_as_markdown(classes: Path, tiny_bundle: Path) -> None:
+    page = classes.parent / "page.md"
+    (classes / "green").rename(classes / "green | light")
+    done = run_here("eval", classes, "--bundle", tiny_bundle, "--md", page)
+    assert done.returncode == 0 and "0.833" in done.stdout and "blue (1)" in done.stdout
+    rows = page.read_text().splitlines()
+    assert any(row.startswith("| classification top-1 | 0.833 (") for row in rows)
+    assert any(row.startswith(r"| green \| light | 2 | 0.50 |") and "blue (1)" in row for row in rows)
+
+
+def write_table(folder: Path, *rows: dict[str, Any]) -> Path:
+    path = folder / "data.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def question(colour: str, video: str = "colours.avi", **part: float) -> dict[str, Any]:
+    return {"video": video, "question": "what colour is it", "choices": [*COLOURS], "answer": colour, **part}
+
+
+def test_parts_captions_and_questions_of_a_table(
+    video: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(video, tmp_path)
+    parts = {name: {"start": n * 3.0, "end": n * 3.0 + 3} for n, name in enumerate(("red", "blue", "green"))}
+    captions = [{"video": "colours.avi", "text": f"{name} screen", **part} for name, part in parts.items()]
+    questions = [question(name, **part) for name, part in parts.items()]
+    table = write_table(tmp_path, *captions, *questions, question("green", **parts["red"]) | {"question": "describe"})
+    opened: list[object] = []
+    open_source = embed.open_source
+    monkeypatch.setattr(embed, "open_source", lambda *a, **k: opened.append(a) or open_source(*a, **k))
+    found = evaluated(table, "--bundle", tiny_bundle)
+    [model] = found["models"]
+    assert (found["clips"], found["videos"], found["texts"]) == (3, 1, 3)
+    assert len(opened) == 3, "a clip with two questions and a text is read once"
+    assert "classification" not in model and "classes" not in model
+    assert model["text_to_video"]["r1"]["value"] == model["video_to_text"]["r1"]["value"] == 1
+    assert model["text_to_video"]["median_rank"]["value"] == 1
+    accuracy = model["multiple_choice"]["accuracy"]
+    assert (accuracy["value"], accuracy["cases"]) == (0.75, 4) and accuracy["chance"] == pytest.approx(1 / 3, abs=1e-3)
+    assert accuracy["low"] is None, "one video gives no interval over videos"
+
+
+def test_what_cannot_be_read_is_named_and_left_out(classes: Path, tiny_bundle: Path) -> None:
+    broken, empty = classes / "red" / "1.avi", classes / "blue" / "0.avi"
+    broken.write_bytes(broken.read_bytes()[:3000])
+    empty.write_bytes(b"")
+    done = run_here("eval", classes, "--bundle", tiny_bundle, "--json")
+    *warnings, error = done.stderr.strip().splitlines()
+    assert done.returncode == 1 and error.startswith("error: 2 of 6 clips")
+    assert [str(path) in line for path, line in zip((empty, broken), warnings, strict=True)] == [True, True]
+    found = json.loads(done.stdout)
+    assert {each["video"] for each in found["skipped"]} == {str(broken), str(empty)}
+    assert found["models"][0]["clips"] == 4 and found["models"][0]["classification"]["top1"]["value"] == 0.75
+    for path in classes.rglob("*.avi"):
+        path.write_bytes(b"")
+    done = run_here("eval", classes, "--bundle", tiny_bundle, "--json")
+    assert (done.returncode, done.stdout) == (1, "") and "6 of 6 clips" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "name", ["/dev/zero", "/dev/video0", "pipe", "no\n.mp4", "x" * 5000, "\ud800", "~nobody/a.mp4"]
+)
+def test_no_name_in_a_table_stops_the_others(name: str, video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    good = {"video": str(video), "text": "red"}
+    done = run_here("eval", write_table(tmp_path, {"video": name, "text": "blue"}, good), "--bundle", tiny_bundle)
+    warning, error = done.stderr.strip().splitlines()
+    assert done.returncode == 1 and warning.startswith("warning: left out") and "1 of 2 clips" in error
+    assert "1 of 2 clips" in done.stdout
+
+
+def test_ctrl_c_prints_what_was_measured(classes: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, embed_clip = [], embed.embed_clip
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) > 4:
+            raise KeyboardInterrupt
+        return embed_clip(*arguments)
+
+    monkeypatch.setattr(embed, "embed_clip", interrupted)
+    page = classes.parent / "page.md"
+    done = run_here("eval", classes, "--bundle", tiny_bundle, "--md", page)
+    assert (done.returncode, done.stderr.strip()) == (130, "") and "4 of 6 clips" in done.stdout
+    assert "4 of 6 clips" in page.read_text()
+    assert run_here("eval", classes, "--bundle", tiny_bundle, "--json").stdout == "", "nothing was measured"
+
+
+def test_bundles_side_by_side_are_judged_on_the_same_clips(classes: Path, tiny_bundle: Path, bundle: Path) -> None:
+    (classes / "red" / "1.avi").write_bytes(b"")
+    done = run_here("eval", classes, "--bundle", tiny_bundle, "--against", bundle, "--json")
+    first, second = json.loads(done.stdout)["models"]
+    assert (first.pop("bundle"), second.pop("bundle")) == (str(tiny_bundle), str(bundle))
+    assert first == second and first["clips"] == 5
+    assert done.stderr.count("warning") == 1, "a broken video is named once"
+    table = run_here("eval", classes, "--bundle", tiny_bundle, "--against", bundle).stdout
+    assert sum("top-1" in line and line.count("0.800") == 2 for line in table.splitlines()) == 1
+
+
+def test_a_wrong_bundle_is_refused_before_the_work(classes: Path, tiny_bundle: Path) -> None:
+    done = run_here("eval", classes, "--bundle", tiny_bundle, "--against", classes)
+    assert str(classes) in error_of(done) and done.stdout == ""
+
+
+def test_an_input_is_not_overwritten(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(video, tmp_path))
+    table = write_table(tmp_path, {"video": copy.name, "text": "red"})
+    for target in (copy, table):
+        before = target.read_bytes()
+        done = run_here("eval", table, "--bundle", tiny_bundle, "--md", target)
+        assert done.returncode in (1, 2) and target.read_bytes() == before, target
+
+
+def test_a_text_that_is_too_long_is_named_before_the_work(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    table = write_table(tmp_path, {"video": str(video), "text": "red " * 30})
+    assert "'red red" in error_of(run_here("eval", table, "--bundle", tiny_bundle))

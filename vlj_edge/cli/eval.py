@@ -1,0 +1,150 @@
+"""vlj-edge eval: how well a model does on somebody's own videos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import VljEdgeError
+from ..json_text import json_text
+from .options import EngineOptions, bundle_option, engine_options, load_model
+from .outputs import output_file, write_whole
+from .progress import steps
+from .say import say, tell
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.evaluation.data import Clip, Data
+    from vlj_edge.runtime.evaluation.embed import TextEmbeddings, Vectors
+    from vlj_edge.runtime.evaluation.evaluation import Evaluation
+    from vlj_edge.runtime.model import Model
+
+
+@click.command(name="eval", short_help="Measure how well a model does on your own videos.")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--against", multiple=True, type=click.Path(path_type=Path), help="Another bundle, to compare with.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--md", "markdown", type=output_file, help="Write the tables to this file, as Markdown.")
+@bundle_option
+@engine_options
+def evaluate(
+    data: Path,
+    against: tuple[Path, ...],
+    as_json: bool,
+    markdown: Path | None,
+    bundle: Path | None,
+    engine_options: EngineOptions,
+) -> None:
+    """Measure how well a model does on DATA: a folder with one folder of videos a class, or a .csv, .tsv or .jsonl file
+    with the columns video, start, end, text, question, choices, answer.
+
+    Printed are zero-shot classification (top-1, top-5) where texts are classes, retrieval of videos by text and of
+    texts by video (R@1, 5, 10, median rank), and the accuracy of multiple choice, each with a bootstrap interval of
+    95 % over videos, and with what guessing gives.
+
+    A video that cannot be read is named and left out. Ctrl-C prints the figures of the clips until then.
+    """
+    from vlj_edge.runtime.evaluation.data import read_data
+
+    from ..bundle import nano_bundle, read_manifest
+    from ..outputs import refuse_overwriting
+    from .interrupts import finishing
+
+    given = read_data(data)
+    if given.ignored:
+        tell(f"warning: columns without a meaning here are left out: {', '.join(given.ignored)}")
+    bundles = (bundle or nano_bundle(), *against)
+    for each in bundles:
+        read_manifest(each)  # a wrong path is refused before the first one's long work
+    if markdown is not None:
+        refuse_overwriting("--md", markdown, [clip.video for clip in given.clips])
+    work = _Work(data, given)
+    with finishing(lambda: work.print_all(as_json, markdown)):
+        for number, each in enumerate(bundles):
+            with load_model(each, engine_options) as model:
+                work.measure(str(each) if number or bundle else "nano", model)
+    if work.skipped:
+        raise VljEdgeError(f"{len(work.skipped)} of {len(given.clips)} clips could not be read: see above")
+
+
+@dataclass
+class _Measured:
+    """A model's embeddings of the texts and of the clips so far."""
+
+    name: str
+    texts: TextEmbeddings
+    clips: dict[Clip, Vectors] = field(default_factory=dict)
+
+
+@dataclass
+class _Work:
+    """What was embedded, by each model, and which clips were not, with the reasons."""
+
+    path: Path
+    data: Data
+    models: list[_Measured] = field(default_factory=list)
+    skipped: dict[Clip, str] = field(default_factory=dict)
+
+    def measure(self, name: str, model: Model) -> None:
+        """Embed everything with a model. Clips that one model could not read are left out of all figures."""
+        from vlj_edge.runtime.evaluation.embed import embed_clip, embed_texts
+
+        from .interrupts import was_interrupted
+
+        with steps() as step:
+            step(f"{name}: texts")
+            measured = _Measured(name, embed_texts(model, self.data))
+            self.models.append(measured)
+            for number, clip in enumerate(self.data.clips, 1):
+                if clip in self.skipped:
+                    continue
+                step(f"{name}: clip {number} of {len(self.data.clips)}")
+                try:
+                    measured.clips[clip] = embed_clip(model, clip)
+                except VljEdgeError as error:
+                    if was_interrupted():  # and the error is only a consequence
+                        raise KeyboardInterrupt from error
+                    self.skipped[clip] = str(error)
+                    named = "" if clip.name in str(error) else f" {clip.name}:"
+                    tell(f"warning: left out:{named} {error}")
+
+    def evaluations(self) -> list[tuple[str, Evaluation]]:
+        """Return the figures of each model that has read a clip."""
+        from vlj_edge.runtime.evaluation.evaluation import evaluate
+
+        found = []
+        for model in self.models:
+            clips = {clip: vectors for clip, vectors in model.clips.items() if clip not in self.skipped}
+            if clips:
+                found.append((model.name, evaluate(self.data, model.texts, clips)))
+        return found
+
+    def print_all(self, as_json: bool, markdown: Path | None) -> None:
+        """Print what was measured, if anything was."""
+        from .eval_output import markdown_of, print_tables
+
+        evaluations = self.evaluations()
+        if not evaluations:
+            return
+        if as_json:
+            say(json_text(self._as_dict(evaluations)))
+        else:
+            print_tables(evaluations, len(self.data.clips))
+        if markdown is not None:
+            write_whole(markdown, markdown_of(evaluations, len(self.data.clips)))
+
+    def _as_dict(self, evaluations: Sequence[tuple[str, Evaluation]]) -> dict[str, Any]:
+        return {
+            "data": str(self.path),
+            "clips": len(self.data.clips),
+            "videos": len({clip.video for clip in self.data.clips}),
+            "texts": len(self.data.texts),
+            "skipped": [
+                {"video": str(clip.video), "start": clip.start, "end": clip.end, "reason": reason}
+                for clip, reason in self.skipped.items()
+            ],
+            "models": [{"bundle": name, **found.as_dict()} for name, found in evaluations],
+        }

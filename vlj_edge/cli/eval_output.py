@@ -1,0 +1,103 @@
+"""The tables of vlj-edge eval, in a terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import printable
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.evaluation.evaluation import Evaluation
+    from vlj_edge.runtime.evaluation.figures import Measure
+
+_TASKS = {
+    "classification": "classification",
+    "text_to_video": "text to video",
+    "video_to_text": "video to text",
+    "multiple_choice": "multiple choice",
+}
+_NAMES = {"top1": "top-1", "top5": "top-5", "r1": "R@1", "r5": "R@5", "r10": "R@10", "median_rank": "median rank"}
+_WORST = 20  # classes in a terminal; --json and --md have all
+_CONFUSIONS = 3  # classes that one is taken for
+
+Named = Sequence[tuple[str, "Evaluation"]]
+
+
+@dataclass(frozen=True)
+class _Table:
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    below: str = ""
+
+
+def print_tables(evaluations: Named, clips: int) -> None:
+    """Print the figures of each model side by side, and then the worst classes of each.
+
+    Args:
+        clips: how many the data has; a model that has not read them all is marked.
+    """
+    from rich.table import Table
+
+    from .say import say, stdout_console
+
+    console = stdout_console()
+    for table in _tables(evaluations, clips, _WORST):
+        shown = Table(*table.header)
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)
+        if table.below:
+            say(table.below)
+
+
+def markdown_of(evaluations: Named, clips: int) -> str:
+    """Return the same tables, with all classes, as Markdown."""
+    parts = []
+    for table in _tables(evaluations, clips, None):
+        lines = (table.header, ("---",) * len(table.header), *table.rows)
+        parts.append("".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines))
+    return "\n".join(parts)
+
+
+def _tables(evaluations: Named, clips: int, most: int | None) -> Iterator[_Table]:
+    titles = [name if each.clips == clips else f"{name} ({each.clips} of {clips} clips)" for name, each in evaluations]
+    yield _figures(titles, [each for _, each in evaluations])
+    for title, (_, each) in zip(titles, evaluations, strict=True):
+        if each.classes:
+            yield _classes(title, each, most)
+
+
+def _figures(titles: Sequence[str], evaluations: Sequence[Evaluation]) -> _Table:
+    rows = []
+    for task, shown in _TASKS.items():
+        for name in {name: None for each in evaluations for name in each.measures.get(task, {})}:
+            found = [each.measures.get(task, {}).get(name) for each in evaluations]
+            one = next(measure for measure in found if measure is not None)
+            chance = "" if one.chance is None else f"{one.chance:.3f}"
+            rows.append((f"{shown} {_NAMES.get(name, name)}", *map(_value, found), chance, str(one.cases)))
+    return _Table(("", *titles, "guessing", "cases"), tuple(rows))
+
+
+def _classes(title: str, evaluation: Evaluation, most: int | None) -> _Table:
+    rows = []
+    for each in evaluation.classes[:most]:
+        taken = ", ".join(f"{label} ({count})" for label, count in each.taken_for[:_CONFUSIONS])
+        precision = "" if each.precision is None else f"{each.precision:.2f}"
+        rows.append((each.label, str(each.clips), f"{each.recall:.2f}", precision, taken))
+    left = len(evaluation.classes) - len(rows)
+    below = f"{left} better classes are not shown: --json and --md have all" if left else ""
+    return _Table((f"class, {title}", "clips", "recall", "precision", "taken for"), tuple(rows), below)
+
+
+def _value(measure: Measure | None) -> str:
+    if measure is None:
+        return ""
+    if measure.low is None or measure.high is None:
+        return f"{measure.value:.3f}"
+    return f"{measure.value:.3f} ({measure.low:.3f} to {measure.high:.3f})"
+
+
+def _cell(text: str) -> str:
+    return printable(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
