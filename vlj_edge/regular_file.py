@@ -10,16 +10,24 @@ from .errors import VljEdgeError
 LONGEST_NAME = 255  # letters of a file's name: no system takes more
 
 
-def check_regular_file(path: str | Path, remedy: str) -> None:
-    """Check that a path names no folder, pipe, socket or device. One that names nothing passes: reading it says why.
+MOST_TEXT = 100_000_000  # bytes of a text file: a video named by mistake must not be read into memory
+
+
+def check_regular_file(path: str | Path, remedy: str, most_bytes: int | None = None) -> None:
+    """Check that a path names no folder, pipe, socket or device, and no larger file. One that names nothing passes:
+    reading it says why.
 
     Raises:
         VljEdgeError: it does.
     """
     try:
-        mode = Path(path).stat().st_mode
+        found = Path(path).stat()
     except (OSError, ValueError):
         return
+    mode = found.st_mode
     kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
     if not stat.S_ISREG(mode):
         raise VljEdgeError(f"{path} is a {kinds.get(stat.S_IFMT(mode), 'device')} and no file: {remedy}")
+    if most_bytes is not None and found.st_size > most_bytes:
+        sizes = (f"{size / 1e6:.0f} MB" for size in (found.st_size, most_bytes))
+        raise VljEdgeError(f"{path} has {next(sizes)}, and at most {next(sizes)} are read: {remedy}")

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import VljEdgeError
-from .regular_file import check_regular_file
+from .regular_file import MOST_TEXT, check_regular_file
 
 EVERYDAY = Path(__file__).with_name("captions") / "everyday.txt"  # sentences for cameras in the real world
 Line = tuple[int, str]  # its number in the file, from 1, and its text
-_LARGEST = 100_000_000  # bytes of a file: a video named by mistake must not be read into memory
+_LONGEST = 10_000  # letters of a text
 _FILE_NAME = re.compile(
     r"\.(txt|text|csv|tsv|jsonl?|ya?ml|toml|npz|npy|lst|list|labels|names|dat|vlj|md)\Z", re.IGNORECASE
 )
@@ -60,10 +60,8 @@ def read_lines(path: Path, what: str) -> list[Line]:
     remedy = f"name a UTF-8 text file with one {what} a line"
     if path.suffix.lower() == ".npz":
         remedy += ", or a bank with --bank"
-    check_regular_file(path, remedy)
+    check_regular_file(path, remedy, MOST_TEXT)
     try:
-        if path.stat().st_size > _LARGEST:
-            raise VljEdgeError(f"{path} has {path.stat().st_size / 1e6:.0f} MB and is no list of {what}s: {remedy}")
         raw = path.read_bytes()
         lines = raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     except OSError as error:
@@ -75,6 +73,10 @@ def read_lines(path: Path, what: str) -> list[Line]:
     for number, line in enumerate(lines, 1):
         if "\0" in line:
             raise VljEdgeError(f"{path}, line {number}, holds a zero byte: {remedy}")
+        if len(line) > _LONGEST:
+            raise VljEdgeError(
+                f"{path}, line {number}, has {len(line)} letters, and at most {_LONGEST} make a text: {remedy}"
+            )
         text = " ".join(line.split())
         if text and not text.startswith("#"):
             found.append((number, text))

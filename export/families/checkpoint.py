@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Preprocess
-from vlj_edge.regular_file import check_regular_file
+from vlj_edge.regular_file import MOST_TEXT, check_regular_file
 
 from ..weights.locations import CONFIG_FILE
 
@@ -149,7 +149,7 @@ def _read_processor(directory: Path) -> tuple[Path, Mapping[str, Any]]:
 
 
 def _read_object(path: Path) -> Mapping[str, Any]:
-    check_regular_file(path, "name a transformers directory")
+    check_regular_file(path, "name a transformers directory", MOST_TEXT)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -74,7 +74,7 @@ def list_repository(name: Name, endpoint: str, wanted: Wanted) -> Listing:
     api = HfApi(endpoint=endpoint, library_name="vlj-edge", library_version=__version__)
     try:
         info = api.model_info(name.repository, revision=name.revision or "main", files_metadata=True, timeout=_TIMEOUT)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # no JSON, or of another shape
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:  # no JSON, or of another shape
         if type(error).__module__.startswith("huggingface_hub"):
             raise
         raise _no_hub(endpoint) from error

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from vlj_edge.errors import VljEdgeError, require
-from vlj_edge.regular_file import LONGEST_NAME, check_regular_file
+from vlj_edge.regular_file import LONGEST_NAME, MOST_TEXT, check_regular_file
 
 from .locations import CONFIG_FILE, INDEX_FILE, MODEL_FILE
 
@@ -92,7 +92,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     Raises:
         VljEdgeError: there is no such file, or it is no tokenizer.
     """
-    check_regular_file(path, "name a tokenizer.json")
+    check_regular_file(path, "name a tokenizer.json", MOST_TEXT)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises Exception itself
@@ -103,7 +103,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    check_regular_file(path, "name a transformers directory")
+    check_regular_file(path, "name a transformers directory", MOST_TEXT)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.regular_file import check_regular_file
+from vlj_edge.regular_file import MOST_TEXT, check_regular_file
 from vlj_edge.schema import parse
 
 _CLOCK = r"(?:(\d+):)?(\d{1,2}):(\d{1,2}[.,]\d{1,3})"
@@ -44,7 +44,7 @@ def read_events(path: Path) -> list[AnnotatedEvent]:
     Raises:
         VljEdgeError: the file cannot be read or holds none, or an event ends before it starts or has no caption.
     """
-    check_regular_file(path, _REMEDY)
+    check_regular_file(path, _REMEDY, MOST_TEXT)
     try:
         text = path.read_text(encoding="utf-8-sig")
         cues = [_event(*match.groups()) for match in _CUE.finditer(text.replace("\r\n", "\n"))]

@@ -25,6 +25,7 @@ from .target import Target
 LEAST_SECONDS = 60.0  # of a recording
 _BLOCK_SECONDS, _FEWEST_BLOCKS, _MOST_BLOCKS = 12.0, 5, 20
 _LEVELS = 10  # points of the curve
+_NEAR = 0.02  # share of a limit by which figures may miss it
 _DRAWS, _QUANTILES = 2000, (0.025, 0.975)  # of bootstrap intervals
 
 Progress = Callable[[str], None]
@@ -52,6 +53,16 @@ class Proposal:
     seconds: float
     annotated: bool
 
+    def missed(self) -> dict[str, float]:
+        """Return the figures of the proposed gates that miss their limits on time they were not chosen on, by name."""
+        found = total(self.found.held_out if self.found.improved else self.found.own).as_dict()
+        limits = {name: value for name, value in vars(self.target).items() if value is not None}
+        return {
+            name: found[name]
+            for name, limit in limits.items()
+            if (found[name] < limit * (1 - _NEAR) if name == "quality" else found[name] > limit * (1 + _NEAR))
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """Return targets and figures in plain JSON types."""
         rejected = self.found.rejected
@@ -60,6 +71,7 @@ class Proposal:
             "reference": "annotations" if self.annotated else "the model's own text of every window",
             "folds": len(folds(len(self.found.own))),
             "target": {name: value for name, value in vars(self.target).items() if value is not None},
+            "missed": self.missed(),
             "held_out": summary(self.found.held_out),
             "fitted": total(self.found.fitted).as_dict(),
             "own": summary(self.found.own),

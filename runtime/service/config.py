@@ -18,7 +18,7 @@ from vlj_edge.atomic_write import atomic_write
 from vlj_edge.bundle import GateSettings, Manifest
 from vlj_edge.bundle.gate_profile import gates_of_file, with_named
 from vlj_edge.errors import VljEdgeError, require, without_secrets
-from vlj_edge.regular_file import check_regular_file
+from vlj_edge.regular_file import MOST_TEXT, check_regular_file
 from vlj_edge.schema import Bytes, FieldPath, Port, Positive, Range, SchemaError, parse
 from vlj_edge.text_list import names_a_file, repeated
 
@@ -175,7 +175,7 @@ def read_config(path: Path) -> Config:
     Raises:
         VljEdgeError: it cannot be read, is not TOML, or holds an unknown option or a wrong value; with the line.
     """
-    check_regular_file(path, "name a configuration file")
+    check_regular_file(path, "name a configuration file", MOST_TEXT)
     toml = require("tomllib" if sys.version_info >= (3, 11) else "tomli", "serve")
     try:
         text = path.read_text(encoding="utf-8")
@@ -240,7 +240,7 @@ def read_profile(path: Path) -> dict[str, SavedSettings]:
     """
     if not path.exists():
         return {}
-    check_regular_file(path, "name a file of saved settings")
+    check_regular_file(path, "name a file of saved settings", MOST_TEXT)
     try:
         return parse(dict[str, SavedSettings], json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:

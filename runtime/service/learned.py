@@ -59,12 +59,16 @@ class LearnedNoise:
     from any thread. A context manager, which saves at its end and every five minutes if there is a file.
 
     Args:
-        path: a JSON file; None: nothing is kept over a restart. One that cannot be used is ignored, and logged.
+        path: a JSON file; None: nothing is kept over a restart. What cannot be used in it is logged, and the file is
+            moved to NAME.unused before anything is written.
+
+    Raises:
+        VljEdgeError: the path names no regular file.
     """
 
     def __init__(self, manifest: Manifest, path: Path | None = None) -> None:
         self._space, self._default_query, self._path = embedding_space(manifest), manifest.default_query, path
-        self._saved = {} if path is None else _read(path)
+        self._saved, self._unused = ({}, False) if path is None else _read(path)
         self._noises: dict[str, tuple[str, StreamNoise]] = {}  # name -> what it was learned from, and it
         self._lock, self._ending = threading.Lock(), threading.Event()
         self._complained = False
@@ -91,6 +95,9 @@ class LearnedNoise:
             learned = self._saved | {name: _as_learned(key, noise) for name, (key, noise) in self._noises.items()}
         sources = {name: asdict(learned[name]) for name in list(learned)[-_MOST_SOURCES:]}
         try:
+            if self._unused:  # it may be another program's, or one that a newer vlj-edge can use
+                self._path.replace(self._path.with_name(f"{self._path.name}.unused"))
+                self._unused = False
             with atomic_write(self._path) as stream:
                 stream.write((json.dumps({"version": 1, "sources": sources}) + "\n").encode())
             self._complained = False
@@ -127,18 +134,18 @@ class LearnedNoise:
         return noise
 
 
-def _read(path: Path) -> dict[str, _Learned]:
-    """Return the sources of a file; empty if there is none, and without those that are damaged."""
+def _read(path: Path) -> tuple[dict[str, _Learned], bool]:
+    """Return the sources of a file, and whether something in it cannot be used; empty if there is none."""
+    check_regular_file(path, "name a file for what the gates learn")
     try:
-        check_regular_file(path, "name a file")
         if not path.exists():
-            return {}
+            return {}, False
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"it has more than {_MOST_BYTES} bytes")
         found = parse(_File, json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError, VljEdgeError) as error:
         _LOG.warning("%s holds nothing that gates have learned (%s): they learn it anew", path, error)
-        return {}
+        return {}, True
     usable, damaged = {}, []
     for name, raw in found.sources.items():
         try:
@@ -147,7 +154,7 @@ def _read(path: Path) -> dict[str, _Learned]:
             damaged.append(f"{name[:60]}: {error}")
     if damaged:
         _LOG.warning("%s is damaged (%s): the gates learn that anew", path, damaged[0])
-    return usable
+    return usable, bool(damaged)
 
 
 def _checked(raw: Any) -> _Learned:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from ..atomic_write import atomic_write
 from ..errors import VljEdgeError
-from ..regular_file import check_regular_file
+from ..regular_file import MOST_TEXT, check_regular_file
 from ..schema import Range, SchemaError, parse
 from .embedding_space import embedding_space
 from .gate_ranges import check_gates, gates_problem
@@ -106,9 +106,9 @@ def read_gate_profile(path: str | Path, default: GateSettings) -> GateProfile:
     Raises:
         VljEdgeError: it cannot be read, or a name, value or range in it is wrong.
     """
-    check_regular_file(path, "name a file that vlj-edge calibrate wrote")
+    check_regular_file(path, "name a file that vlj-edge calibrate wrote", MOST_TEXT)
     try:
-        raw = json.loads(Path(path).read_text(encoding="utf-8"))
+        raw = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         version = raw.get("schema_version", PROFILE_VERSION) if isinstance(raw, dict) else PROFILE_VERSION
         if version != PROFILE_VERSION:
             raise SchemaError(("schema_version",), f"is {str(version)[:20]}, and this vlj-edge reads {PROFILE_VERSION}")

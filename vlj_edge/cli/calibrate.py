@@ -28,8 +28,8 @@ _BAR = 30  # characters of a quality of 1
 
 @click.command(short_help="Find gates for one camera, from a recording of it.", epilog=SOURCE)
 @click.argument("source")
-@click.option("--texts-per-hour", type=NumberRange(0, min_open=True), help="At most this many texts, on average.")
-@click.option("--encodes-per-minute", type=NumberRange(0, min_open=True), help="At most this many encoder runs.")
+@click.option("--texts-per-hour", type=NumberRange(0, 1e6, min_open=True), help="At most this many texts, on average.")
+@click.option("--encodes-per-minute", type=NumberRange(0, 1e6, min_open=True), help="At most this many encoder runs.")
 @click.option(
     "--quality",
     type=NumberRange(0, 1),
@@ -87,15 +87,18 @@ def calibrate(
         recording = _record(model, source, part)
         with steps() as step:
             proposal = propose(model, recording, None if wanted == Target() else wanted, annotated, seed, progress=step)
+        if as_json:
+            say(json_text(proposal.as_dict() | {"gates": asdict(proposal.gates), "novel_below": proposal.novel_below}))
+        else:
+            _print(proposal, model.manifest.gates)
+        for name, value in proposal.missed().items():
+            asked = f"{value:.3g} {name.replace('_', ' ')} in place of {getattr(proposal.target, name):.3g}"
+            tell(f"warning: {asked}, on stretches that nothing was chosen on: record longer, or set a budget (narrate)")
         _write(model, proposal, source, out, bundle_out)
         if html is not None:
             from vlj_edge.runtime.calibration.page import page
 
             write_whole(html, page(proposal, _name(source)))
-    if as_json:
-        say(json_text(proposal.as_dict() | {"gates": asdict(proposal.gates), "novel_below": proposal.novel_below}))
-    else:
-        _print(proposal, model.manifest.gates)
     if was_interrupted():
         raise KeyboardInterrupt
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from tests.waiting import wait_for
 from vlj_edge import StreamNoise, WindowReport
+from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.gating.stream_noise import thresholds_now
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service import learned as learned_module
@@ -201,6 +203,13 @@ def test_a_file_of_anything_else_is_ignored_and_replaced(
         assert learned.of(DOOR).picture.seen == 0
     assert len(caplog.records) == 1 and "learned.json" in caplog.text
     assert json.loads(path.read_text())["version"] == 1
+    assert path.with_name("learned.json.unused").read_bytes() == content, "it may be somebody's"
+
+
+def test_a_pipe_is_refused_at_once(model: Model, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(VljEdgeError, match="is a pipe"):
+        LearnedNoise(model.manifest, tmp_path / "pipe")
 
 
 def test_a_file_that_is_too_large_is_not_read(
