@@ -236,3 +236,22 @@ def test_the_docs_show_the_speed_of_the_demo_as_it_was_measured() -> None:
     text = page("docs/evidence.md")
     assert f"speed with decoding | {live:.1f}x real time" in text
     assert f"every window encoded and decoded {every:.1f}x |" in text
+
+
+def test_the_docs_show_what_the_soak_has_seen() -> None:
+    found, text = result("soak.json"), page("docs/promises.md")
+    assert found["seconds"] >= 900 and len(found["problems"]) == 1  # mended since
+    assert all(not sink["missed"] for sink in found["sinks"].values())
+    first, last, again = found["first third"], found["last third"], found["seconds to recover"]
+    pairs = [f"{first[name]:.0f} and {last[name]:.0f} {unit}" for name, unit in SOAK_UNITS.items()]
+    for figure in (
+        f"{sum(found['faults'].values())} faults of {len(found['faults'])} kinds",
+        f"{again['median']} s after they were over (median; the longest: {again['longest']} s)",
+        f"{found['sinks']['log']['delivered']} texts were delivered",
+        ", ".join(pairs),
+        f"SIGTERM ended it in {found['seconds to end']} s",
+    ):
+        assert figure in text, figure
+
+
+SOAK_UNITS = {"memory": "MB", "descriptors": "descriptors", "threads": "threads", "children": "processes"}

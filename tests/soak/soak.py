@@ -180,7 +180,12 @@ def _check_log(world: World, service: Service, found: dict[str, Any]) -> list[st
         gaps = [(a, b) for a, b in pairwise(numbers) if b not in (a + 1, 1)]
         problems += [f"texts of {name} between {a} and {b} were not logged" for a, b in gaps]
     at = [at for at, line in enumerate(service.lines) if any(word in line for word in FORBIDDEN)]
-    return problems + ["\n".join(service.lines[each : each + 60]) for each in at[:3]]
+    return problems + [_outline(service.lines[each:]) for each in at[:3]]
+
+
+def _outline(lines: list[str]) -> str:
+    """Return the first line and that of the error, which follows the indented ones of a traceback."""
+    return f"{lines[0]} {next((line for line in lines[1:] if not line.startswith(' ')), '')}"
 
 
 def _kill(number: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import secrets
 from collections.abc import AsyncIterator
@@ -60,6 +61,7 @@ def build_app(station: Station, broadcaster: Broadcaster, options: ServerOptions
     app.add_exception_handler(VljEdgeError, _answer_user_error)
     for kind in (OSError, MemoryError):
         app.add_exception_handler(kind, _answer_scarcity)
+    app.add_exception_handler(RuntimeError, _answer_runtime_error)
     app.add_exception_handler(Exception, _answer_internal_error)
     token = [Depends(HTTPBearer(auto_error=False))]  # only for the OpenAPI description: AuthMiddleware checks it
     for routes in (
@@ -147,6 +149,12 @@ async def _answer_scarcity(_: Request, error: Exception) -> JSONResponse:
     why = getattr(error, "strerror", None) or type(error).__name__
     _LOG.warning("requests fail: the system refuses what they need (%s)", why)
     return JSONResponse({"error": f"the system refuses what this needs ({why}): try again later"}, 503)
+
+
+async def _answer_runtime_error(request: Request, error: Exception) -> JSONResponse:
+    if "start new thread" not in str(error):  # Python has no class of its own for it
+        raise error
+    return await _answer_scarcity(request, OSError(errno.EAGAIN, str(error)))
 
 
 async def _answer_internal_error(_: Request, error: Exception) -> JSONResponse:
