@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlj_edge.errors import VljEdgeError
 
 from ..video.recordings.folders import SUFFIXES, find_recordings
+from .published import read_published
 from .tables import TABLES, Row, TaskQuestion, read_table
 
 _FORMS = "give a folder with one folder of videos a class, a .csv, .tsv or .jsonl file (docs/evaluation.md)"
@@ -46,26 +47,42 @@ class Data:
         labels: whether the texts are classes: each clip has one, and it comes from a folder's name or there are, on
             average, two clips or more a text. Otherwise they are captions.
         ignored: columns of a table that mean nothing here.
+        missing: how many videos a published file describes that are not there.
     """
 
     clips: tuple[Clip, ...]
     texts: tuple[str, ...]
     labels: bool
     ignored: tuple[str, ...] = ()
+    missing: int = 0
 
 
-def read_data(path: Path) -> Data:
-    """Read a folder of videos by class, or a table (see tables.py).
+def read_data(path: Path, videos: Path | None = None) -> Data:
+    """Read a folder of videos by class, a table (see tables.py) or a published file (see published.py).
+
+    Args:
+        videos: the folder of a published file's videos; None: its own.
 
     Raises:
         VljEdgeError: it cannot be read, or holds nothing to evaluate. Videos are not opened.
     """
+    suffix = path.suffix.lower()
+    published = None
+    if suffix in (".json", ".csv") and not path.is_dir():
+        published = read_published(path, videos or path.parent)
+    if published is not None:
+        data = _data(published.rows, classes=bool(published.classes))
+        return replace(data, texts=published.classes or data.texts, missing=published.missing)
+    if videos is not None:
+        raise VljEdgeError(
+            f"{path} is no published file: only for one are videos looked for in {videos}: leave that out"
+        )
     if path.is_dir():
-        return _data(_rows_of_folder(path), folder=True)
-    if path.suffix.lower() not in TABLES and path.exists():
+        return _data(_rows_of_folder(path), classes=True)
+    if suffix not in TABLES and path.exists():
         raise VljEdgeError(f"{path} is no data to evaluate on: {_FORMS}")
     rows, ignored = read_table(path)
-    return _data(rows, folder=False, ignored=ignored)
+    return replace(_data(rows), ignored=ignored)
 
 
 def _rows_of_folder(path: Path) -> list[Row]:
@@ -92,8 +109,12 @@ def _rows_of_folder(path: Path) -> list[Row]:
     return rows
 
 
-def _data(rows: Iterable[Row], folder: bool, ignored: tuple[str, ...] = ()) -> Data:
-    """Join the rows about the same part of the same video, so that it is embedded once."""
+def _data(rows: Iterable[Row], classes: bool | None = None) -> Data:
+    """Join the rows about the same part of the same video, so that it is embedded once.
+
+    Args:
+        classes: whether the texts are; None: see Data.labels.
+    """
     joined: dict[tuple[Path, float, float | None], list[Row]] = {}
     for row in rows:
         joined.setdefault((row.video, row.start, row.end), []).append(row)
@@ -108,4 +129,6 @@ def _data(rows: Iterable[Row], folder: bool, ignored: tuple[str, ...] = ()) -> D
     texts = tuple(dict.fromkeys(text for clip in clips for text in clip.texts))
     described = [clip for clip in clips if clip.texts]
     one_each = bool(described) and all(len(clip.texts) == 1 for clip in described)
-    return Data(clips, texts, one_each and (folder or 2 * len(texts) <= len(described)), ignored)
+    if classes is None:
+        classes = 2 * len(texts) <= len(described)
+    return Data(clips, texts, one_each and classes)

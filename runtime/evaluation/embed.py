@@ -41,8 +41,12 @@ def embed_texts(model: Model, data: Data) -> TextEmbeddings:
     """Embed all texts.
 
     Raises:
-        VljEdgeError: one is too long for the model, two labels are the same to it, or it has no text encoder.
+        VljEdgeError: a text or a question is too long for the model, two labels are the same to it, or it has no text
+            encoder.
     """
+    if model.manifest.takes_query:
+        for asked in {question.question for clip in data.clips for question in clip.questions}:
+            model.chain.query(asked)
     choices = {text for clip in data.clips for question in clip.questions for text in question.choices}
     embedded = {text: _embedded(model, text) for text in sorted(choices)}
     if not data.texts:

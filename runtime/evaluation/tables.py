@@ -62,16 +62,8 @@ def read_table(path: Path) -> tuple[list[Row], tuple[str, ...]]:
     Raises:
         VljEdgeError: it cannot be read or holds no row, or a row is wrong; with its line.
     """
-    check_regular_file(path, _REMEDY)
+    text = table_text(path)
     rows, ignored = [], dict[str, None]()
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise VljEdgeError(f"{path} has {path.stat().st_size / 1e6:.0f} MB and is no table: {_REMEDY}")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise VljEdgeError(f"{path} cannot be read ({error.strerror or error}): {_REMEDY}") from error
-    except ValueError as error:  # not UTF-8, or a path with a null byte
-        raise VljEdgeError(f"{path} cannot be read as UTF-8: {_REMEDY}") from error
     line = 1
     try:
         for line, values in _json_lines(text) if path.suffix.lower() == ".jsonl" else _csv_lines(path, text):  # noqa: B007
@@ -84,6 +76,19 @@ def read_table(path: Path) -> tuple[list[Row], tuple[str, ...]]:
     if not rows:
         raise VljEdgeError(f"{path} holds no clips: {_REMEDY}")
     return rows, tuple(ignored)
+
+
+def table_text(path: Path) -> str:
+    """Return the text of a file. Raises VljEdgeError: it cannot be read."""
+    check_regular_file(path, _REMEDY)
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise VljEdgeError(f"{path} has {path.stat().st_size / 1e6:.0f} MB and is no table: {_REMEDY}")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise VljEdgeError(f"{path} cannot be read ({error.strerror or error}): {_REMEDY}") from error
+    except ValueError as error:  # not UTF-8, or a path with a null byte
+        raise VljEdgeError(f"{path} cannot be read as UTF-8: {_REMEDY}") from error
 
 
 class _LineError(ValueError):

@@ -167,3 +167,20 @@ def test_an_input_is_not_overwritten(video: Path, tiny_bundle: Path, tmp_path: P
 def test_a_text_that_is_too_long_is_named_before_the_work(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     table = write_table(tmp_path, {"video": str(video), "text": "red " * 30})
     assert "'red red" in error_of(run_here("eval", table, "--bundle", tiny_bundle))
+
+
+def test_a_published_file_with_its_videos_elsewhere(classes: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    sentences = [
+        {"caption": "red", "video_id": "0", "sen_id": 0},
+        {"caption": "green", "video_id": "gone", "sen_id": 1},
+    ]
+    table = tmp_path / "MSRVTT_data.json"
+    table.write_text(json.dumps({"videos": [], "sentences": sentences}))
+    done = run_here("eval", table, "--videos", classes / "red", "--bundle", tiny_bundle, "--json")
+    assert done.returncode == 0 and ": 1 of the videos" in done.stderr and str(table) in done.stderr
+    assert json.loads(done.stdout)["missing"] == 1
+
+
+def test_a_question_that_is_too_long_is_no_fault_of_a_video(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    table = write_table(tmp_path, question("red", str(video)) | {"question": "what " * 30})
+    assert "left out" not in error_of(run_here("eval", table, "--bundle", tiny_bundle))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.command(name="eval", short_help="Measure how well a model does on your own videos.")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--against", multiple=True, type=click.Path(path_type=Path), help="Another bundle, to compare with.")
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder of the videos of a published file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--md", "markdown", type=output_file, help="Write the tables to this file, as Markdown.")
 @bundle_option
@@ -33,13 +34,15 @@ if TYPE_CHECKING:
 def evaluate(
     data: Path,
     against: tuple[Path, ...],
+    videos: Path | None,
     as_json: bool,
     markdown: Path | None,
     bundle: Path | None,
     engine_options: EngineOptions,
 ) -> None:
     """Measure how well a model does on DATA: a folder with one folder of videos a class, or a .csv, .tsv or .jsonl file
-    with the columns video, start, end, text, question, choices, answer.
+    with the columns video, start, end, text, question, choices, answer; or an annotation file of MSR-VTT,
+    Something-Something v2 or Kinetics, with its videos in --videos or beside it.
 
     Printed are zero-shot classification (top-1, top-5) where texts are classes, retrieval of videos by text and of
     texts by video (R@1, 5, 10, median rank), and the accuracy of multiple choice, each with a bootstrap interval of
@@ -53,7 +56,11 @@ def evaluate(
     from ..outputs import refuse_overwriting
     from .interrupts import finishing
 
-    given = read_data(data)
+    given = read_data(data, videos)
+    if given.missing:
+        tell(
+            f"warning: left out, since they are not in {videos or data.parent}: {given.missing} of the videos of {data}"
+        )
     if given.ignored:
         tell(f"warning: columns without a meaning here are left out: {', '.join(given.ignored)}")
     bundles = (bundle or nano_bundle(), *against)
@@ -142,6 +149,7 @@ class _Work:
             "clips": len(self.data.clips),
             "videos": len({clip.video for clip in self.data.clips}),
             "texts": len(self.data.texts),
+            "missing": self.data.missing,
             "skipped": [
                 {"video": str(clip.video), "start": clip.start, "end": clip.end, "reason": reason}
                 for clip, reason in self.skipped.items()
