@@ -21,7 +21,7 @@ from vlj_edge.memory import require_memory
 from vlj_edge.targets import with_gates
 
 from . import parity
-from .calibrated import copy_prefix, read_queries
+from .calibrated import copy_known, copy_prefix, read_queries
 from .engines import export_engine
 from .families.find import open_model
 from .families.model import FamilyModel
@@ -128,7 +128,7 @@ def _manifest(
     directory: Path,
 ) -> Manifest:
     shape, gates = model.shape, model.gates
-    prefix = copy_prefix(model.directory, directory)  # before the files are sealed
+    prefix, known = copy_prefix(model.directory, directory), copy_known(model.directory, directory)  # before sealing
     return Manifest(
         preset=shape.name,
         family=shape.family,
@@ -140,6 +140,7 @@ def _manifest(
         tokenizers={name: each.spec for name, each in model.tokenizers.items()},
         labels=model.labels,
         prefix=prefix,
+        known=known,
         queries=read_queries(model.directory),
         gates=gates if request.target is None else with_gates(gates, request.target),
         files={path.name: seal(path) for path in sorted(directory.iterdir())},

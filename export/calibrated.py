@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TypeVar
 
-from vlj_edge.bundle import GateSettings, LabelSettings, nano_bundle
+from vlj_edge.bundle import GateSettings, KnownSettings, LabelSettings, nano_bundle, read_manifest
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.schema import parse
 
@@ -46,6 +46,14 @@ def copy_prefix(weights: Path | None, directory: Path) -> str | None:
         return None
     shutil.copyfile(path, directory / PREFIX_FILE)
     return PREFIX_FILE
+
+
+def copy_known(weights: Path | None, directory: Path) -> KnownSettings | None:
+    """Copy what nano's embeddings look like on data that it knows into `directory`. None for other weights."""
+    known = read_manifest(nano_bundle()).known if weights == shipped_weights() else None
+    if known is not None:
+        shutil.copyfile(nano_bundle() / known.file, directory / known.file)
+    return known
 
 
 def _read_settings(weights: Path | None, name: str, kind: type[T]) -> T | None:

@@ -27,6 +27,7 @@ from .engines.tensorrt.preprocess import gpu_preprocessor
 from .gating.budget import Budget
 from .gating.checks import Checks
 from .gating.clip_window import Embedding, Encoded
+from .gating.known import KnownData, Resemblance
 from .gating.picture_noise import PictureNoise
 from .gating.rest import RestDetector
 from .gating.scene import SceneGate
@@ -65,7 +66,7 @@ class Chain:
         gpu_pixels: bool = False,
     ) -> None:
         self.directory, self.manifest, self.probe = directory, manifest, probe
-        self.trained_queries = TrainedQueries(manifest)
+        self.trained_queries, self.known = TrainedQueries(manifest), KnownData(directory, manifest)
         self._engine_options, self._gpu_pixels = engine_options, gpu_pixels
         self._vision_lock = FairLock()  # encoder and predictor
         self._text_lock = FairLock()  # decoder and text encoder, which share a stream on a card
@@ -325,6 +326,7 @@ class RunState:
         self.budget = budget
         self.encodings: list[Decision] = []  # of the scene gate, for the present window and what came with it
         self._latest: list[Encoded] = []
+        self.resemblance: Resemblance | None = None  # to what the model knows, where that is judged
         self._warned = False
 
     def encode(self, frames: Sequence[SampledFrame]) -> tuple[list[Encoded], bool]:

@@ -162,7 +162,9 @@ class Model:
         memory = CaptionMemory(gates.memory, self.manifest.embedding)
         self.chain.load(words=True)
         on_device = gates.meaning.smoothing == 1  # otherwise the text is that of a mean, which the host computes
+        self.chain.known.load()
         run = self._prepare(source, [query], gates, budget, on_device, noise.picture)
+        run.resemblance = self.chain.known.resemblance(query)
         changes = self._changes(run, meaning, watch)
         if self.overlap:  # texts are decoded in the caller's thread while the next windows are encoded
             changes = prefetch(changes, _CHANGES_AHEAD, run.cancellation)
@@ -278,6 +280,8 @@ class Model:
                 if probe is not None:
                     probe.start_window(times.start)
                 run.totals.windows += 1
+                if run.resemblance is not None:
+                    run.resemblance.add_window()
                 run.encodings.clear()
                 rest, cut = run.at_rest(frames)
                 window = ClipWindow(times, frames, rest, partial(self._encode_window, run, times), cut)
@@ -291,6 +295,8 @@ class Model:
                     watch(report(window, last_embedding, change is not None, decisions))
                 if change is not None:
                     yield change
+        if run.resemblance is not None:
+            run.resemblance.finish()
         change = meaning.flush()
         run.budget.change_is_over()
         run.count_left_out()
@@ -298,7 +304,9 @@ class Model:
             yield change
 
     def _encode_window(self, run: RunState, times: Window, frames: Sequence[SampledFrame]) -> Encoded:
-        [encoded], _ = run.encode(frames)
+        [encoded], is_new = run.encode(frames)
+        if is_new and run.resemblance is not None:
+            run.resemblance.add_picture(encoded.embedding)
         run.encodings.append(run.scene.decision(times.index))
         if self._probe is not None:
             self._probe.record_similarity(times.centre, encoded.embedding)

@@ -94,6 +94,7 @@ def engine_sources(manifest: Manifest, name: str) -> dict[str, str]:
     others = {each.file for each in manifest.engines.values()} - {file}
     others |= {f"{other}.data" for other in others} | {each.file for each in manifest.tokenizers.values()}
     others |= {each for each in (manifest.captions, manifest.prefix) if each is not None}
+    others |= {manifest.known.file} if manifest.known is not None else set()
     weights = sorted(part for part in manifest.files if part not in others and part != file)
     return {part: manifest.files[part].sha256 for part in (file, *weights)}
 

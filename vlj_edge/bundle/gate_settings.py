@@ -205,6 +205,25 @@ class LabelHead:
 
 
 @dataclass(frozen=True)
+class KnownSettings:
+    """What embeddings look like on data that the model knows (runtime/gating/known.py).
+
+    Attributes:
+        file: axes that known data lies close to, orthogonal, of any length, int8 or float [embedding, axes], in
+            the bundle.
+        most: squared length, 0..1, outside of the axes' span, of the mean embedding of several pictures; what has more
+            is not known.
+        most_of_few: the same for fewer than four pictures.
+        says: what is told then: what the model knows, and what to do.
+    """
+
+    file: str
+    most: Annotated[float, Range(0, 1)]
+    most_of_few: Annotated[float, Range(0, 1)]
+    says: str
+
+
+@dataclass(frozen=True)
 class LabelSettings:
     """How windows are compared with texts that a user gives: labels, and the choices of a question.
 

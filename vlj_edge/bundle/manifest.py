@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ..presets import Clip, Preprocess
 from ..schema import Count
-from .gate_settings import GateSettings, LabelHead, LabelSettings
+from .gate_settings import GateSettings, KnownSettings, LabelHead, LabelSettings
 
 SCHEMA_VERSION = 2
 READABLE_VERSIONS = (1, 2)  # 1: VL-JEPA alone
@@ -106,6 +106,7 @@ class Manifest:
             language model, or there is none.
         family: of checkpoints (export/families).
         label_head: the decoder's outputs are logits of labels; None: it is another kind, or there is none.
+        known: what embeddings look like on data that the model knows; None: that was not measured.
         prefix: file of axes on which shortened embeddings keep the most (runtime/embedding/quantize.py).
     """
 
@@ -127,6 +128,7 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
     family: str = "vl-jepa"
     label_head: LabelHead | None = None
+    known: KnownSettings | None = None
 
     @property
     def takes_query(self) -> bool:

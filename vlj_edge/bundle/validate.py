@@ -135,6 +135,7 @@ def _check_names(path: Path, manifest: Manifest) -> None:
     used = [engine.file for engine in manifest.engines.values()]
     used += [tokenizer.file for tokenizer in manifest.tokenizers.values()]
     used += [name for name in (manifest.captions, manifest.prefix) if name is not None]
+    used += [manifest.known.file] if manifest.known is not None else []
     used += [manifest.label_head.file] if manifest.label_head is not None else []
     for name in [*manifest.files, *used]:
         if not is_inside(name):

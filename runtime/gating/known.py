@@ -1,0 +1,110 @@
+"""Whether a stream resembles the data that a model knows. If not, whatever the model says of it means nothing.
+
+Embeddings of known data lie close to the span of a few axes. What sticks out of it averages out over some pictures of
+known data, since they stick out in different directions; of other data it does not.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge.bundle import Manifest, verify_file
+from vlj_edge.errors import VljEdgeError
+
+_LOG = logging.getLogger("vlj_edge")
+PICTURES = 16  # the newest, of which the mean is judged
+_ENOUGH = 8  # from so many on it is judged while the run goes on
+_FEW = 4  # with fewer pictures, nothing averages out: the stricter limit holds
+_WINDOWS = 60  # after so many windows, a stream that hardly moves is judged by the pictures that there were
+
+
+class KnownData:
+    """Says, once for a model, that it has seen nothing like a stream. Bundles without `known` never say it."""
+
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
+        self.manifest, self._directory = manifest, directory
+        self._axes: npt.NDArray[np.float32] | None = None
+        self._saying = threading.Lock()
+        self._said = False
+
+    def load(self) -> None:
+        """Read the axes, if there are any.
+
+        Raises:
+            VljEdgeError: the file does not match the manifest, or is not an array of axes.
+        """
+        if self.manifest.known is not None and self._axes is None:
+            self._axes = _read_axes(
+                verify_file(self._directory, self.manifest.known.file, self.manifest), self.manifest
+            )
+
+    def outside(self, embedding: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
+        """Return the part of an embedding that sticks out of the axes' span, float32 [embedding]."""
+        assert self._axes is not None, "load() comes first"
+        vector = np.asarray(embedding, np.float32)
+        return np.asarray(vector - self._axes @ (vector @ self._axes), np.float32)
+
+    def resemblance(self, query: str | None) -> Resemblance | None:
+        """Return what judges a run; None where nothing is known of the answers to this query, or it was said before."""
+        is_default = query is None or query == self.manifest.default_query
+        return Resemblance(self) if self._axes is not None and is_default and not self._said else None
+
+    def say(self) -> None:
+        """Log a warning, the first time."""
+        with self._saying:
+            first, self._said = not self._said, True
+        if first and self.manifest.known is not None:
+            _LOG.warning("%s has seen nothing like this: %s", self.manifest.preset, self.manifest.known.says)
+
+
+class Resemblance:
+    """Judges the embeddings of one run, as they come."""
+
+    def __init__(self, known: KnownData) -> None:
+        assert known.manifest.known is not None
+        self._known, self._limits = known, known.manifest.known
+        self._outside: deque[npt.NDArray[np.float32]] = deque(maxlen=PICTURES)
+        self._windows = 0
+        self._done = False
+
+    def add_picture(self, embedding: npt.NDArray[np.floating[Any]]) -> None:
+        """Take the embedding of a picture for which the encoder ran, [embedding], unit length."""
+        if not self._done:
+            self._outside.append(self._known.outside(embedding))
+            if len(self._outside) >= _ENOUGH:
+                self._judge()
+
+    def add_window(self) -> None:
+        """Count a window, encoded or not."""
+        self._windows += 1
+        if self._windows == _WINDOWS:
+            self._judge()
+
+    def finish(self) -> None:
+        """Judge by what there was: the run has ended."""
+        self._judge()
+
+    def _judge(self) -> None:
+        if self._done or not self._outside:
+            return
+        limit = self._limits.most_of_few if len(self._outside) < _FEW else self._limits.most
+        if float(np.square(np.mean(self._outside, axis=0)).sum()) > limit:
+            self._done = True
+            self._known.say()
+
+
+def _read_axes(path: Path, manifest: Manifest) -> npt.NDArray[np.float32]:
+    try:
+        axes = np.asarray(np.load(path, allow_pickle=False), np.float32)
+        if axes.ndim != 2 or len(axes) != manifest.embedding or not 1 <= axes.shape[1] <= len(axes):
+            raise ValueError(f"its shape is {axes.shape}")
+    except (ValueError, EOFError) as error:
+        raise VljEdgeError(f"{path} holds no axes ({error}): export the bundle again") from error
+    return np.asarray(axes / np.maximum(np.linalg.norm(axes, axis=0), 1e-12), np.float32)  # int8 has any scale
