@@ -202,6 +202,7 @@ def test_an_exported_bundle_verifies_and_narrates(tiny_weights: Path, video: Pat
 
 @pytest.mark.slow
 def test_a_full_disk_leaves_nothing(tiny_weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
     line = error_of(export_tiny(tiny_weights, "--out", tmp_path / "deep" / "out", limit=1_000))
     assert str(tmp_path / "deep" / "out") in line
     assert "free some space" in line
