@@ -101,6 +101,8 @@ class _Work:
 
         from .interrupts import was_interrupted
 
+        if any(clip.questions for clip in self.data.clips) and not model.manifest.takes_query:
+            tell(f"{name} takes no query: of a question, only the choices are compared with the video")
         with steps() as step:
             step(f"{name}: texts")
             measured = _Measured(name, embed_texts(model, self.data))

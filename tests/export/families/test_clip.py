@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,12 +121,15 @@ def test_every_command(
     (tmp_path / "captions.txt").write_text("\n".join(TEXTS), encoding="utf-8")
     done = run_here("export", checkpoint[0], "--captions", "captions.txt")
     assert done.returncode == 0, done.stderr
+    asked = {"video": video.name, "text": TEXTS[0], "question": "what?", "choices": TEXTS[:2], "answer": TEXTS[0]}
+    (tmp_path / "data.jsonl").write_text(json.dumps(asked), encoding="utf-8")
     out = ["--bundle", "clip-fp32"]
     for command in (
         ["narrate", video, *out, "--every-window"],
         ["classify", video, *out, "--labels", ",".join(TEXTS)],
         ["classify", video, *out, "--labels", ",".join(TEXTS), "--stream"],
         ["ask", video, "what is it?", "--choices", ",".join(TEXTS[:2]), *out],
+        ["eval", "data.jsonl", *out],
         ["embed", video, *out],
         ["index", video, *out, "--store", "store"],
         ["search", TEXTS[0], *out, "--store", "store"],

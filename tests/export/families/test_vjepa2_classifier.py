@@ -97,8 +97,10 @@ def test_commands(
     for command in (["verify", out], ["inspect", out], ["embed", video, "--bundle", out], ["profile", out, video]):
         done = run_here(*command)
         assert done.returncode == 0, (command, done.stderr)
+    (tmp_path / "data.jsonl").write_text(json.dumps({"video": video.name, "text": "a"}), encoding="utf-8")
     for command in (
         ["classify", video, "--labels", "a,b", "--bundle", out],
+        ["eval", tmp_path / "data.jsonl", "--bundle", out],
         ["labels", "a,b", "--out", tmp_path / "bank.npz", "--bundle", out],
     ):
         done = run_here(*command)
