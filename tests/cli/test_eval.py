@@ -13,7 +13,10 @@ import pytest
 from tests.cli.command import error_of, run_here
 from tests.cli.conftest import write_video
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
+from vlj_edge import VljEdgeError
 from vlj_edge.runtime.evaluation import embed
+from vlj_edge.runtime.evaluation.data import Clip
+from vlj_edge.runtime.model import Model
 
 COLOURS = {"red": RED, "green": GREEN, "blue": BLUE}
 
@@ -184,3 +187,20 @@ def test_a_published_file_with_its_videos_elsewhere(classes: Path, tiny_bundle: 
 def test_a_question_that_is_too_long_is_no_fault_of_a_video(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     table = write_table(tmp_path, question("red", str(video)) | {"question": "what " * 30})
     assert "left out" not in error_of(run_here("eval", table, "--bundle", tiny_bundle))
+
+
+def test_a_clip_that_only_the_second_bundle_cannot_read_counts_for_neither(
+    classes: Path, tiny_bundle: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed_clip = embed.embed_clip
+
+    def failing(model: Model, clip: Clip) -> Any:
+        if model.directory == bundle and clip.video == classes / "green" / "1.avi":
+            raise VljEdgeError("it is too much")
+        return embed_clip(model, clip)
+
+    monkeypatch.setattr(embed, "embed_clip", failing)
+    done = run_here("eval", classes, "--bundle", tiny_bundle, "--against", bundle, "--json")
+    models = json.loads(done.stdout)["models"]
+    assert done.returncode == 1 and str(classes / "green" / "1.avi") in done.stderr
+    assert [(each["clips"], each["classification"]["top1"]["value"]) for each in models] == [(5, 1), (5, 1)]
