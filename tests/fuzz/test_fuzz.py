@@ -28,7 +28,7 @@ def test_no_parser_breaks(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FUZZERS)
 def test_no_parser_breaks_for_long(name: str, tmp_path: Path) -> None:
-    assert run(FUZZERS[name](tmp_path), 12, 1, tmp_path / "finding")
+    assert run(FUZZERS[name](tmp_path), 30, 1, tmp_path / "finding")
 
 
 @pytest.mark.parametrize("code", ["raise KeyError('a')", "bytearray(3 << 30)", "while True: pass"])
