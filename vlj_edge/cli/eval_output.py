@@ -43,6 +43,9 @@ def print_tables(evaluations: Named, clips: int) -> None:
     from .say import say, stdout_console
 
     console = stdout_console()
+    for name, each in evaluations:
+        if each.clips != clips:  # the tables may break a long name over lines
+            say(f"{name}: {each.clips} of {clips} clips")
     for table in _tables(evaluations, clips, _WORST):
         shown = Table(*table.header)
         for row in table.rows:

@@ -74,6 +74,10 @@ def run(arguments: list[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a file name may not be valid in the terminal's encoding
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="vlj_edge.escape")
+    if not (sys.argv[1:] if arguments is None else arguments):
+        for line in click.Context(cli, info_name="vlj-edge", **cli.context_settings).get_help().splitlines():
+            tell(line)
+        return 2
     try:
         cli.main(arguments, prog_name="vlj-edge", standalone_mode=False)
     except click.ClickException as error:
@@ -111,10 +115,6 @@ def _abandon_stdout() -> None:
 
 def _show(error: click.ClickException) -> None:
     """Write what click would, but of what was typed nothing that a terminal obeys and no secret."""
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        for line in error.format_message().splitlines():
-            tell(line)
-        return
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None:
         for line in (*context.get_usage().splitlines(), f"Try '{context.command_path} --help' for help.", ""):

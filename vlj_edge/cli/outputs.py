@@ -153,7 +153,7 @@ def _require_folder(option: str, path: Path) -> None:
     """Check that a file can be made where it is wanted, before the work whose result it gets."""
     if not path.exists() and not path.parent.is_dir():
         raise VljEdgeError(
-            f"{option} {path}: No such file or directory: make the folder {path.parent}, or name another"
+            f"{option} {path} cannot be written (No such file or directory): make the folder {path.parent}"
         )
 
 
