@@ -10,9 +10,9 @@ from pathlib import Path
 def python_command(module: str) -> tuple[str, ...]:
     """Return the command line of a process that runs main() of a module of vlj_edge; append arguments to it.
 
-    `python -m` and `python -c` search the current folder first, which may hold anybody's json.py. From Python 3.11 on, the
-    option -P prevents it (3.13 imports modules even before the program runs); in 3.10 the process first removes that
-    folder from sys.path. PYTHONPATH, virtual environments and editable installs work as usual.
+    `python -m` and `python -c` search the current folder first, which may hold anybody's json.py. From Python 3.11 on,
+    the option -P prevents it (3.13 imports modules even before the program runs); in 3.10 the process first removes
+    that folder from sys.path. PYTHONPATH, virtual environments and editable installs work as usual.
     """
     package = str(Path(__file__).parents[1])  # searched last: vlj_edge may not be installed
     program = (
