@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlj_edge.bundle import Manifest, verify_file
+from vlj_edge.bundle.axes import read_axes
 from vlj_edge.errors import VljEdgeError
 
 Vector = npt.NDArray[np.float32]
@@ -90,14 +91,7 @@ def read_basis(directory: Path, manifest: Manifest) -> Vector | None:
     """
     if manifest.prefix is None:
         return None
-    path = verify_file(directory, manifest.prefix, manifest)
-    try:
-        basis = np.asarray(np.load(path, allow_pickle=False), np.float32)
-        if basis.ndim != 2 or len(basis) != manifest.embedding or not 1 <= basis.shape[1] <= len(basis):
-            raise ValueError(f"its shape is {basis.shape}")
-    except (ValueError, EOFError) as error:
-        raise VljEdgeError(f"{path} holds no axes ({error}): export the bundle again") from error
-    return np.asarray(basis / np.maximum(np.linalg.norm(basis, axis=0), 1e-12), np.float32)  # int8 has any scale
+    return read_axes(verify_file(directory, manifest.prefix, manifest), manifest)
 
 
 def shorten(vector: Vector, width: int, basis: Vector | None = None) -> Vector:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlj_edge.bundle import Manifest, verify_file
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.bundle.axes import read_axes
 
 _LOG = logging.getLogger("vlj_edge")
 PICTURES = 16  # the newest, of which the mean is judged
@@ -41,9 +41,7 @@ class KnownData:
             VljEdgeError: the file does not match the manifest, or is not an array of axes.
         """
         if self.manifest.known is not None and self._axes is None:
-            self._axes = _read_axes(
-                verify_file(self._directory, self.manifest.known.file, self.manifest), self.manifest
-            )
+            self._axes = read_axes(verify_file(self._directory, self.manifest.known.file, self.manifest), self.manifest)
 
     def outside(self, embedding: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
         """Return the part of an embedding that sticks out of the axes' span, float32 [embedding]."""
@@ -98,13 +96,3 @@ class Resemblance:
         if float(np.square(np.mean(self._outside, axis=0)).sum()) > limit:
             self._done = True
             self._known.say()
-
-
-def _read_axes(path: Path, manifest: Manifest) -> npt.NDArray[np.float32]:
-    try:
-        axes = np.asarray(np.load(path, allow_pickle=False), np.float32)
-        if axes.ndim != 2 or len(axes) != manifest.embedding or not 1 <= axes.shape[1] <= len(axes):
-            raise ValueError(f"its shape is {axes.shape}")
-    except (ValueError, EOFError) as error:
-        raise VljEdgeError(f"{path} holds no axes ({error}): export the bundle again") from error
-    return np.asarray(axes / np.maximum(np.linalg.norm(axes, axis=0), 1e-12), np.float32)  # int8 has any scale
