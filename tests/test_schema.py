@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -67,6 +68,15 @@ def test_what_does_not_fit_is_refused_with_its_place(raw: dict[str, Any], path: 
     assert str(caught.value).startswith("cameras.door." + str(path[0]))
 
 
+@pytest.mark.parametrize("number", [10**400, 1 << 20_000], ids=["no float", "no text"])  # Python writes 4300 digits
+def test_a_whole_number_of_any_length_is_refused_wherever_it_is(number: int) -> None:
+    for name, raw in (("port", number), ("rate", -number), ("size[1]", [640, number]), ("size", number),
+                      ("labels", {"x": number}), ("mode", number), ("mirrored", number)):  # fmt: skip
+        with pytest.raises(SchemaError, match=f"^{re.escape(name)} ") as refused:
+            parse(Camera, {"uri": "x", name.partition("[")[0]: raw})
+        assert len(str(refused.value)) < 200
+
+
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(SchemaError, match="uri") as caught:
         parse(Camera, {"port": 80})
@@ -91,7 +101,7 @@ def test_fields_of_no_interest_are_skipped_on_request() -> None:
         st.lists(st.text()).map(tuple),
         st.sampled_from(["live", "file"]),
         st.none() | st.floats(0, exclude_min=True, allow_infinity=False),
-        st.tuples(st.integers(1), st.integers(1)),
+        st.tuples(st.integers(1, 2**63 - 1), st.integers(1, 2**63 - 1)),
         st.booleans(),
     )
 )

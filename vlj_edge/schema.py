@@ -54,6 +54,8 @@ class Range:
         return " and ".join(f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None)
 
 
+_LARGEST = 2**63 - 1  # math takes no larger ones everywhere
+
 Count = Annotated[int, Range(at_least=1)]
 Positive = Annotated[float, Range(above=0)]
 Port = Annotated[int, Range(0, 65535)]
@@ -92,10 +94,20 @@ def parse(kind: type[T], raw: object, *, ignore_unknown: bool = False) -> T:
     return value
 
 
+def shown(raw: object) -> str:
+    """Return a value for an error, shortened."""
+    try:
+        return reprlib.repr(raw)
+    except ValueError:  # Python writes no int of more than 4300 digits, which 0xfff... in TOML may have
+        return "a number of thousands of digits"
+
+
 def _parse(kind: Any, raw: Any, path: FieldPath, ignore_unknown: bool) -> Any:
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return raw
+    if type(raw) is int and abs(raw) > _LARGEST:
+        raise SchemaError(path, "is a whole number of more than 64 bits")
     if origin is Annotated:
         value = _parse(inner[0], raw, path, ignore_unknown)
         for limits in inner[1:]:
@@ -107,27 +119,27 @@ def _parse(kind: Any, raw: Any, path: FieldPath, ignore_unknown: bool) -> Any:
         return None if raw is None else _parse(other, raw, path, ignore_unknown)
     if origin is Literal:
         if not any(raw == each and type(raw) is type(each) for each in inner):
-            raise SchemaError(path, f"is {reprlib.repr(raw)}, not {' or '.join(map(repr, inner))}")
+            raise SchemaError(path, f"is {shown(raw)}, not {' or '.join(map(repr, inner))}")
         return raw
     if origin is tuple:
         return _parse_list(inner, raw, path, ignore_unknown)
     if origin is dict or is_dataclass(kind):
         if not isinstance(raw, dict):
-            raise SchemaError(path, f"is {reprlib.repr(raw)}, not a table of fields")
+            raise SchemaError(path, f"is {shown(raw)}, not a table of fields")
         if origin is dict:
             return {name: _parse(inner[1], value, (*path, name), ignore_unknown) for name, value in raw.items()}
         return _parse_dataclass(kind, raw, path, ignore_unknown)
     if kind is float and type(raw) is int and abs(raw) < 2**53:
         return float(raw)
     if type(raw) is not kind or (kind is float and not isfinite(raw)):
-        raise SchemaError(path, f"is {reprlib.repr(raw)}, not {_IN_WORDS[kind]}")
+        raise SchemaError(path, f"is {shown(raw)}, not {_IN_WORDS[kind]}")
     return raw
 
 
 def _parse_list(kinds: tuple[Any, ...], raw: Any, path: FieldPath, ignore_unknown: bool) -> tuple[Any, ...]:
     any_length = kinds[-1] is ...
     if not isinstance(raw, (list, tuple)) or not (any_length or len(raw) == len(kinds)):
-        raise SchemaError(path, f"is {reprlib.repr(raw)}, not a list" + ("" if any_length else f" of {len(kinds)}"))
+        raise SchemaError(path, f"is {shown(raw)}, not a list" + ("" if any_length else f" of {len(kinds)}"))
     each = (kinds[0],) * len(raw) if any_length else kinds
     return tuple(
         _parse(kind, value, (*path, index), ignore_unknown)

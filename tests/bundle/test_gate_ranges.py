@@ -20,6 +20,7 @@ from vlj_edge.bundle import (
 )
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.config import read_config
+from vlj_edge.schema import shown
 
 WRONG = [("memory", "capacity", -1), ("memory", "capacity", 10**18), ("meaning", "smoothing", 0),
          ("meaning", "calm_windows", 10**9), ("meaning", "least_hold", 1e300), ("rest", "seconds", -1.0),
@@ -47,7 +48,15 @@ def test_from_a_manifest_a_configuration_and_python(bundle: Path, gate: str, nam
     assert name in refusal(lambda: read_manifest(bundle))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "3", None])
+def test_a_number_of_any_length_is_refused_in_a_manifest(bundle: Path) -> None:
+    for name in ("capacity", "same_above"):
+        edit(bundle, lambda raw, name=name: raw["gates"]["memory"].update({name: 10**400}))
+        assert f"memory.{name}" in refusal(lambda: read_manifest(bundle))
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), -float("inf"), 10**400, 1 << 20_000, "3", None], ids=shown
+)
 def test_what_is_no_number_is_refused_from_python(bundle: Path, value: Any) -> None:
     with Model(bundle) as model:
         frames = [(0.25 * number, np.zeros((32, 32, 3), np.uint8)) for number in range(8)]

@@ -183,8 +183,8 @@ def test_what_is_wrong_with_one_source_is_said_before_anything_starts(
 def test_what_is_wrong_in_a_file_that_is_read_again_changes_nothing_and_the_newest_file_counts(
     serve: Callable[..., Served], films: dict[str, Path], tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    config = tmp_path / "serve.toml"
-    begin = f'bundle = "{tiny_bundle}"\nprofile = "{tmp_path}/saved.json"\n'
+    config, saved = tmp_path / "serve.toml", tmp_path / "saved.json"
+    begin = f'bundle = "{tiny_bundle}"\nprofile = "{saved}"\n'
     begin += f'[[source]]\nname = "a"\nuri = "{films["a"]}"\nloop = true\n'
     config.write_text(f'{begin}labels = ["red", "blue"]\n')
     served = serve("--config", config)
@@ -208,8 +208,12 @@ def test_what_is_wrong_in_a_file_that_is_read_again_changes_nothing_and_the_newe
     assert found["labels"] == ["green", "red"]
     assert "log changes with the next start" in served.errors.read_text() and not (tmp_path / "x.jsonl").exists()
 
-    served.send("PUT", "/api/sources/a/settings", labels=[])
-    served.send("POST", "/api/settings/save")
+    def removed() -> bool:
+        served.send("PUT", "/api/sources/a/settings", labels=[])
+        served.send("POST", "/api/settings/save")  # one of the four signals may come between the two
+        return bool(json.loads(saved.read_text()).get("a", {}).get("labels") == [])
+
+    served.wait(removed)
     config.write_text(f'query = "describe"\n{begin}labels = ["green", "red"]\n')
     hang_up()
     served.wait(lambda: sources_of(served.state())["a"]["query"] == "describe")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
-from math import isfinite
 
 from ..errors import VljEdgeError
-from ..schema import Range
+from ..schema import Range, shown
 from .gate_settings import GateSettings
 
 _RANGES = {
@@ -29,8 +28,8 @@ def gates_problem(gates: GateSettings) -> str | None:
             value, limits = getattr(settings, each.name), _RANGES.get(each.name, _ANY_NUMBER)
             if isinstance(value, bool):
                 continue
-            if not isinstance(value, int | float) or not isfinite(value) or value not in limits:
-                return f"{gate.name}.{each.name} is {str(value)[:40]}, not {limits}"
+            if not isinstance(value, int | float) or value not in limits:  # nan is in no range
+                return f"{gate.name}.{each.name} is {shown(value)}, not {limits}"
     return None
 
 
