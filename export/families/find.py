@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from .model import FamilyModel
 
 _FAMILIES = ("clip", "siglip", "vjepa2-classifier", "videoprism")
+_REFUSED = {
+    "XCLIPModel": "X-CLIP refines each text by the video it is compared with, and a bundle has one embedding a text:"
+    " export google/videoprism-lvt-base-f16r288, whose texts do not depend on the video",
+}
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -45,6 +49,9 @@ def read_shape(directory: Path, frames: int | None = None) -> ModelShape:
         if set(family.ARCHITECTURES) & set(found):
             shape: ModelShape = family.read_shape(checkpoint, frames)
             return shape
+    for name in found:
+        if name in _REFUSED:
+            raise VljEdgeError(f"{directory / CONFIG_FILE} cannot be exported: {_REFUSED[name]}")
     raise VljEdgeError(
         f"{directory / CONFIG_FILE} is of {', '.join(found)[:80] or 'no architecture'}, which cannot be"
         f" exported: name a checkpoint of {', '.join(architectures())}"

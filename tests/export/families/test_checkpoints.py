@@ -30,6 +30,11 @@ def other_architecture(directory: Path) -> str:
     return "WhisperModel"
 
 
+def xclip(directory: Path) -> str:
+    edit(directory / "config.json", lambda raw: raw.update(architectures=["XCLIPModel"]))
+    return "google/videoprism-lvt-base-f16r288"
+
+
 def no_architecture(directory: Path) -> str:
     edit(directory / "config.json", lambda raw: raw.pop("architectures"))
     return "config.json"
@@ -101,6 +106,7 @@ def another_width(directory: Path) -> str:
     "damage",
     [
         other_architecture,
+        xclip,
         no_architecture,
         damaged_config,
         truncated,
