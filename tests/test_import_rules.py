@@ -194,6 +194,14 @@ def test_every_folder_says_what_belongs_in_it() -> None:
         assert ast.get_docstring(ast.parse(text)), f"{folder / '__init__.py'} has no docstring"
 
 
+def test_every_folder_is_installed() -> None:
+    listed = set(
+        re.findall(r'^  "(vlj_edge[\w.]*)",$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    folders = {module for module, path in modules().items() if path.name == "__init__.py"}
+    assert folders == listed, "the packages of [tool.setuptools]"
+
+
 def test_files_and_functions_are_short() -> None:
     for module, path in modules().items():
         lines = len(path.read_text(encoding="utf-8").splitlines())
