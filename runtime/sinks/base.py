@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol
-from urllib.parse import SplitResult, urlsplit
 
-from vlj_edge.errors import VljEdgeError, without_credentials
+from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration
 
 
@@ -74,17 +73,3 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Finish and release all resources. No event follows."""
-
-
-def split_address(url: str) -> tuple[SplitResult, str | None, int | None]:
-    """Return a sink's address in its parts, with its host and port.
-
-    Raises:
-        VljEdgeError: the address is malformed. The message contains no credentials.
-    """
-    try:
-        parts = urlsplit(url)
-        return parts, parts.hostname, parts.port
-    except ValueError:  # its message may quote a password
-        shown = without_credentials(url)
-        raise VljEdgeError(f"no address ({shown}): check host and port, and write %40 for @ in a password") from None

@@ -22,7 +22,8 @@ from urllib.parse import unquote
 from vlj_edge.errors import VljEdgeError, require, without_credentials
 from vlj_edge.variables import with_variables
 
-from .base import Event, split_address
+from ..http_post import split_address
+from .base import Event
 
 CLOSING_SECONDS = 3.0  # to wait for acknowledgements
 CONNECTING_SECONDS = 3.0
