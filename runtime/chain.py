@@ -1,4 +1,4 @@
-"""The engines of a bundle, joined: encode, predict, embed_text, decode; and the state of one run over a source.
+"""The engines of a bundle, joined: encode, predict, embed_text, decode.
 
 Every engine writes into buffers of its own that are allocated once, so two threads must never use one at the same
 time: each method takes a first-come-first-served lock and copies its result before it releases it. There are two
@@ -8,7 +8,6 @@ locks, since the decoder works on one window while the encoder works on the next
 from __future__ import annotations
 
 import atexit
-import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -17,32 +16,23 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from vlj_edge.bundle import DECODER, PREDICTOR, TEXT_ENCODER, GateSettings, Manifest
-from vlj_edge.decisions import Decision
+from vlj_edge.bundle import DECODER, PREDICTOR, TEXT_ENCODER, Manifest
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Totals, Window
 
 from .engines.base import Engine, open_engine
 from .engines.tensorrt.preprocess import gpu_preprocessor
-from .gating.budget import Budget
-from .gating.checks import Checks
 from .gating.clip_window import Embedding, Encoded
-from .gating.known import KnownData, Resemblance
-from .gating.picture_noise import PictureNoise
-from .gating.rest import RestDetector
-from .gating.scene import SceneGate
+from .gating.known import KnownData
 from .profiling.probe import Probe, TimedEngine
 from .stream.cancellation import Cancellation
 from .stream.fair_lock import FairLock
 from .video.preprocess import CpuPreprocessor, SampledFrame
-from .video.source import Source
 from .vision import Query, Vision
 from .words.decode import decode, nearest_caption, read_captions
 from .words.label_head import choose_label, label_logits
 from .words.queries import TrainedQueries
 from .words.tokenizer import FixedLengthTokenizer
 
-_LOG = logging.getLogger("vlj_edge")
 Result = TypeVar("Result")
 DecodedText: TypeAlias = tuple[str, int]  # a text, and how often the decoder engine ran for it
 
@@ -302,77 +292,6 @@ class Chain:
 
     def _tokenizer(self, name: str) -> FixedLengthTokenizer:
         return FixedLengthTokenizer(self.directory, self.manifest, name)
-
-
-class RunState:
-    """The state of one run: its source, rest detector, scene gate, budget, queries, counts and cancellation."""
-
-    def __init__(
-        self,
-        chain: Chain,
-        source: Source,
-        queries: Sequence[Query | None],
-        gates: GateSettings,
-        budget: Budget,
-        on_device: bool,
-        noise: PictureNoise | None = None,
-    ) -> None:
-        clip = chain.manifest.clip
-        self.source, self.totals, self.cancellation = source, Totals(), Cancellation()
-        self._chain, self._queries, self._on_device = chain, queries, on_device
-        self.rest, self._rate = RestDetector(gates.rest, clip.frames_per_second, noise), clip.frames_per_second
-        self.scene = SceneGate(gates.scene, self.rest.noise)
-        self._has_changed = chain.timed("scene gate", self.scene.changed)
-        self.budget = budget
-        self.encodings: list[Decision] = []  # of the scene gate, for the present window and what came with it
-        self._latest: list[Encoded] = []
-        self.resemblance: Resemblance | None = None  # to what the model knows, where that is judged
-        self._warned = False
-
-    def encode(self, frames: Sequence[SampledFrame]) -> tuple[list[Encoded], bool]:
-        """Return one embedding a query, and whether the encoder ran for it: while the scene gate finds the picture
-        unchanged, the last embeddings are repeated."""
-        is_new = self._has_changed(frames)
-        if is_new:
-            self._latest = self._chain.encode(frames, self._queries, self._on_device, self.cancellation)
-            self.budget.take_encode()
-            self.totals.encoder_runs += 1
-            self.totals.predictor_runs += len(self._queries) if self._chain.manifest.takes_query else 0
-        return self._latest, is_new
-
-    def encode_within_budget(self, window: Window, frames: Sequence[SampledFrame]) -> tuple[list[Encoded], bool]:
-        """As encode(); the last embeddings are also repeated while the budget allows no run of the encoder."""
-        if self._latest and not self.budget.allows_encode(window.centre, Checks()):
-            self.budget.leave_out_look()
-            return self._latest, False
-        return self.encode(frames)
-
-    def count_left_out(self) -> None:
-        """Set the totals to what the budget has left out so far."""
-        self.totals.changes_left_out = self.budget.changes_left_out
-        self.totals.looks_left_out = self.budget.looks_left_out
-
-    def at_rest(self, frames: Sequence[SampledFrame]) -> tuple[bool | None, bool]:
-        """Return whether the picture stands still in the middle of the clip (None if that is not detected), and
-        whether it is cut to another picture."""
-        at_rest = self.rest.at_rest(frames)
-        return at_rest, bool(at_rest) and self.rest.cut
-
-    def warn_of_slow_source(self, frames_per_second: float) -> None:
-        """Log, once, that the source has fewer frames than the clips."""
-        if not self._warned:
-            _LOG.warning(
-                "%s gives %.3g frames a second and the model wants %.3g: what lies between is blended, and quick"
-                " movements are missed",
-                self.source.shown,
-                frames_per_second,
-                self._rate,
-            )
-        self._warned = True
-
-    def count_dropped_window(self) -> None:
-        """Count a window that a newer one replaced."""
-        self.totals.windows_dropped += 1
 
 
 def _read_embedding(engine: Engine, name: str) -> Embedding:

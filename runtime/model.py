@@ -1,4 +1,4 @@
-"""A bundle, ready to run. The way of a frame through this file and chain.py, from top to bottom:
+"""A bundle, ready to run. The way of a frame through this file, run_state.py and chain.py, from top to bottom:
 
 source -> samples -> clip window -> scene gate -> VISION ENCODER -> PREDICTOR -> embedding
        -> meaning gate -> caption memory -> TEXT DECODER -> narration
@@ -29,7 +29,7 @@ from vlj_edge.decisions import TextReport
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration, Totals, Window, WindowAnswers, WindowEmbedding, WindowReport
 
-from .chain import Chain, RunState
+from .chain import Chain
 from .engines.select import select_backend
 from .gating.budget import Budget
 from .gating.caption_memory import CaptionMemory
@@ -39,6 +39,7 @@ from .gating.picture_noise import PictureNoise
 from .gating.report import report
 from .gating.stream_noise import StreamNoise
 from .profiling.probe import Probe
+from .run_state import RunState
 from .stream.cancellation import Cancellation
 from .stream.prefetch import prefetch
 from .stream.run import Run, close_all

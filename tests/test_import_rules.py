@@ -60,6 +60,7 @@ LAYERS: list[set[str]] = [
     {"vlj_edge.runtime.stream", "vlj_edge.runtime.gating", "vlj_edge.runtime.engines"},
     {"vlj_edge.runtime.vision"},
     {"vlj_edge.runtime.chain"},
+    {"vlj_edge.runtime.run_state"},
     {"vlj_edge.runtime.model"},
     {
         "vlj_edge.runtime.calibration",

@@ -1,0 +1,96 @@
+"""The state of one run over a source: its rest detector, scene gate, budget, counts and latest embeddings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from vlj_edge.bundle import GateSettings
+from vlj_edge.decisions import Decision
+from vlj_edge.results import Totals, Window
+
+from .chain import Chain
+from .gating.budget import Budget
+from .gating.checks import Checks
+from .gating.clip_window import Encoded
+from .gating.known import Resemblance
+from .gating.picture_noise import PictureNoise
+from .gating.rest import RestDetector
+from .gating.scene import SceneGate
+from .stream.cancellation import Cancellation
+from .video.preprocess import SampledFrame
+from .video.source import Source
+from .vision import Query
+
+_LOG = logging.getLogger("vlj_edge")
+
+
+class RunState:
+    """The state of one run: its source, rest detector, scene gate, budget, queries, counts and cancellation."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        source: Source,
+        queries: Sequence[Query | None],
+        gates: GateSettings,
+        budget: Budget,
+        on_device: bool,
+        noise: PictureNoise | None = None,
+    ) -> None:
+        clip = chain.manifest.clip
+        self.source, self.totals, self.cancellation = source, Totals(), Cancellation()
+        self._chain, self._queries, self._on_device = chain, queries, on_device
+        self.rest, self._rate = RestDetector(gates.rest, clip.frames_per_second, noise), clip.frames_per_second
+        self.scene = SceneGate(gates.scene, self.rest.noise)
+        self._has_changed = chain.timed("scene gate", self.scene.changed)
+        self.budget = budget
+        self.encodings: list[Decision] = []  # of the scene gate, for the present window and what came with it
+        self._latest: list[Encoded] = []
+        self.resemblance: Resemblance | None = None  # to what the model knows, where that is judged
+        self._warned = False
+
+    def encode(self, frames: Sequence[SampledFrame]) -> tuple[list[Encoded], bool]:
+        """Return one embedding a query, and whether the encoder ran for it: while the scene gate finds the picture
+        unchanged, the last embeddings are repeated."""
+        is_new = self._has_changed(frames)
+        if is_new:
+            self._latest = self._chain.encode(frames, self._queries, self._on_device, self.cancellation)
+            self.budget.take_encode()
+            self.totals.encoder_runs += 1
+            self.totals.predictor_runs += len(self._queries) if self._chain.manifest.takes_query else 0
+        return self._latest, is_new
+
+    def encode_within_budget(self, window: Window, frames: Sequence[SampledFrame]) -> tuple[list[Encoded], bool]:
+        """As encode(); the last embeddings are also repeated while the budget allows no run of the encoder."""
+        if self._latest and not self.budget.allows_encode(window.centre, Checks()):
+            self.budget.leave_out_look()
+            return self._latest, False
+        return self.encode(frames)
+
+    def count_left_out(self) -> None:
+        """Set the totals to what the budget has left out so far."""
+        self.totals.changes_left_out = self.budget.changes_left_out
+        self.totals.looks_left_out = self.budget.looks_left_out
+
+    def at_rest(self, frames: Sequence[SampledFrame]) -> tuple[bool | None, bool]:
+        """Return whether the picture stands still in the middle of the clip (None if that is not detected), and
+        whether it is cut to another picture."""
+        at_rest = self.rest.at_rest(frames)
+        return at_rest, bool(at_rest) and self.rest.cut
+
+    def warn_of_slow_source(self, frames_per_second: float) -> None:
+        """Log, once, that the source has fewer frames than the clips."""
+        if not self._warned:
+            _LOG.warning(
+                "%s gives %.3g frames a second and the model wants %.3g: what lies between is blended, and quick"
+                " movements are missed",
+                self.source.shown,
+                frames_per_second,
+                self._rate,
+            )
+        self._warned = True
+
+    def count_dropped_window(self) -> None:
+        """Count a window that a newer one replaced."""
+        self.totals.windows_dropped += 1
