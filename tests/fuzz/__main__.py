@@ -22,7 +22,8 @@ def main() -> int:
     for name in FUZZERS if options.name == "all" else [options.name]:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                count = run(FUZZERS[name](Path(folder)), options.seconds, options.seed, Path(f"{name}.finding"))
+                fuzzer, keep = FUZZERS[name](Path(folder)), Path(f"{name}.finding")
+                count = run(fuzzer, options.seed, keep, seconds=options.seconds)
                 print(f"{name}: {count} inputs, nothing found")
             except Finding as finding:
                 print(f"{name}: {finding}", file=sys.stderr)

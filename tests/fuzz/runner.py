@@ -10,12 +10,13 @@ import traceback
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from vlj_edge import VljEdgeError
 
-SLOWEST, MOST_MEMORY = 5.0, 1 << 30  # seconds and bytes of one input
+SLOWEST, MOST_MEMORY = 5.0, 1 << 30  # seconds of CPU time and bytes of one input
 Mutation = Callable[[bytes, list[bytes], random.Random], bytes]
 
 
@@ -40,11 +41,13 @@ class Finding(AssertionError):
     """An input that a parser did not take as it should."""
 
 
-def run(fuzzer: Fuzzer, seconds: float, seed: int, keep: Path) -> int:
-    """Feed a fuzzer's parser for a time, and return the number of inputs.
+def run(fuzzer: Fuzzer, seed: int, keep: Path, *, inputs: float = inf, seconds: float = inf) -> int:
+    """Feed a fuzzer's parser, and return the number of inputs, which a seed makes the same everywhere.
 
     Args:
         keep: where an input that is a finding is written.
+        inputs: end after so many.
+        seconds: end after this time.
 
     Raises:
         Finding: the first one, with its traceback.
@@ -52,7 +55,7 @@ def run(fuzzer: Fuzzer, seconds: float, seed: int, keep: Path) -> int:
     chance, count, until = random.Random(seed), 0, time.monotonic() + seconds
     for sample in fuzzer.samples:
         fuzzer.parse(sample)  # valid
-    while not count or time.monotonic() < until:
+    while count < inputs and time.monotonic() < until:
         raw = fuzzer.mutate(chance.choice(fuzzer.samples), fuzzer.samples, chance)
         count += 1
         try:
@@ -74,19 +77,19 @@ def run(fuzzer: Fuzzer, seconds: float, seed: int, keep: Path) -> int:
 
 @contextmanager
 def _limits() -> Any:
-    """Make an input that takes too long or too much memory fail."""
+    """Make an input that takes too long or too much memory fail, however busy the machine is."""
 
     def late(*_: object) -> None:
         raise TimeoutError(f"more than {SLOWEST} s")
 
-    before, limit = signal.signal(signal.SIGALRM, late), resource.getrlimit(resource.RLIMIT_DATA)
+    before, limit = signal.signal(signal.SIGPROF, late), resource.getrlimit(resource.RLIMIT_DATA)
     status = Path("/proc/self/status").read_text().splitlines()
     used = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData"))
-    signal.setitimer(signal.ITIMER_REAL, SLOWEST)
+    signal.setitimer(signal.ITIMER_PROF, SLOWEST)
     resource.setrlimit(resource.RLIMIT_DATA, (used + MOST_MEMORY, limit[1]))
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
         resource.setrlimit(resource.RLIMIT_DATA, limit)
