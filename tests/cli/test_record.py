@@ -105,7 +105,7 @@ def test_ctrl_c_while_the_film_is_written_leaves_nothing(tiny_bundle: Path, tmp_
             break
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130 and "Traceback" not in process.stderr.read()
+    assert process.wait(60) == 130 and "Traceback" not in process.stderr.read()
     assert os.listdir(tmp_path) == ["noise.mp4"]
 
 

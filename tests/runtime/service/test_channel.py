@@ -250,7 +250,7 @@ def test_a_stopped_station_leaves_no_thread(
         if changes:
             station.reconfigure([SourceSettings("b", "b", "what colour is it"), SourceSettings("c", "c")])
         station.stop()
-        assert all(channel.join(0) and channel.error is None for channel in station.channels.values())
+        assert all(channel.join(30) and channel.error is None for channel in station.channels.values())
     deadline = time.monotonic() + 10
     while set(threading.enumerate()) - before and time.monotonic() < deadline:
         time.sleep(0.01)

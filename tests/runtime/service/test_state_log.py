@@ -65,7 +65,7 @@ def test_in_json_source_state_and_reason_have_fields(lines: Lines) -> None:
 
 def test_a_camera_that_comes_and_goes(model: Model, cameras: dict[str, Source], tmp_path: Path, lines: Lines) -> None:
     program = "if tries in (0, 3): frames(20)\nelif tries > 4: frames(2000)"  # absent between
-    cameras["door"] = camera = fake_camera(tmp_path, program, keep_trying=True)
+    cameras["door"] = camera = fake_camera(tmp_path, program, keep_trying=True, stale=60)
     station = Station(model, [SourceSettings("door", "door")], keep_trying=True)
     channel = station.channels["door"]
     camera._on_state = channel._set_camera_state  # type: ignore[attr-defined]
@@ -92,7 +92,7 @@ def test_a_file_that_is_not_there_is_waited_for(
         for at in range(0, len(film), len(film) // 4):
             stream.write(film[at : at + len(film) // 4])
             stream.flush()
-    wait_for(lambda: channel.state == "ended")
+    assert channel.join(120) and channel.state == "ended"
     assert channel.error is None and channel.problem is None and channel.counts()["events"] == 1
     [missing, there, ended] = messages(lines)
     assert "film.avi does not exist" in missing and "again" in there and "has ended" in ended

@@ -65,7 +65,7 @@ def test_one_that_cannot_be_read_does_not_end_the_others(model: Model, make_vide
 
 
 def test_a_query_and_gates_change_while_it_runs(model: Model, cameras: dict[str, Source]) -> None:
-    cameras["cam"] = camera = Camera([RED] * 40)
+    cameras["cam"] = camera = Camera([RED] * 4000)
     station = Station(model, [SourceSettings("cam", "cam", query="describe")])
     channel = station.channels["cam"]
     station.start()
@@ -171,7 +171,7 @@ def test_sinks_get_every_event_once(model: Model, make_video: Film) -> None:
 
 
 def test_a_new_configuration_starts_stops_and_changes_channels(model: Model, cameras: dict[str, Source]) -> None:
-    cameras.update({name: Camera([RED] * 40) for name in "abc"})
+    cameras.update({name: Camera([RED] * 4000) for name in "abc"})
     station = Station(model, [SourceSettings("a", "a"), SourceSettings("b", "b")])
     station.start()
     a, b = station.channels.values()
@@ -184,19 +184,19 @@ def test_a_new_configuration_starts_stops_and_changes_channels(model: Model, cam
     kept = a.settings
     station.reconfigure([SourceSettings("c", "c"), SourceSettings("a", "a")])
     assert a.settings is kept, "nothing about it has changed"
-    assert list(station.channels) == ["c", "a"] and station.channels["a"] is a and b.join(0) and b.state == "ended"
+    assert list(station.channels) == ["c", "a"] and station.channels["a"] is a and b.join(30) and b.state == "ended"
     station.reconfigure([SourceSettings("c", "c"), SourceSettings("a", "a", query="what colour is it")])
     before = a.last_event
     wait_for(lambda: a.last_event is not before and station.channels["c"].last_event)
-    cameras["a"] = Camera([RED] * 40)
+    cameras["a"] = Camera([RED] * 4000)
     station.reconfigure([SourceSettings("c", "c"), SourceSettings("a", "a", query="what colour is it", rotate=90)])
     turned = station.channels["a"]
-    assert turned is not a and a.join(0), "what reads the camera in another way opens it again"
+    assert turned is not a and a.join(30), "what reads the camera in another way opens it again"
     wait_for(lambda: turned.last_event)
     station.stop()
     station.reconfigure([SourceSettings("b", "b")])
     assert list(station.channels) == ["c", "a"], "it has stopped"
-    assert all(channel.join(0) for channel in station.channels.values())
+    assert all(channel.join(30) for channel in station.channels.values())
 
 
 def test_a_source_for_which_the_system_has_no_thread_is_started_by_the_next_call(

@@ -42,7 +42,7 @@ def test_a_broker_that_acknowledges_nothing_has_got_nothing(soon: None, broker: 
         queue = SinkQueue("mqtt", sink, retry=True)
         for number in range(5):
             queue.put(event(number))
-        wait_for(lambda: sink.pending == 5)
+        wait_for(lambda: sink.pending == queue.state()["queued"] == 5)  # none is on its way to the sink
         state = queue.state()
         assert (state["delivered"], state["missed"], state["queued"]) == (0, 0, 5)
         queue.close()

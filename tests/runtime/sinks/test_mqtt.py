@@ -88,7 +88,8 @@ def test_events_state_and_availability(broker: Broker, listener: Listener) -> No
     assert listener.last("home/edge/status") == "online"
     late = Listener(broker, "late")  # what is retained is there for whoever comes later
     wait_for(lambda: late.last("home/edge/door-2/state") == "still")
-    assert late.last("home/edge/front-door/state") == "text 2" and late.last("home/edge/status") == "online"
+    wait_for(lambda: late.last("home/edge/front-door/state") == "text 2")
+    wait_for(lambda: late.last("home/edge/status") == "online")
     assert all(retained for _, _, retained in late.received) and late.numbers() == []
     sink.close()
     sink.close()
@@ -139,7 +140,10 @@ def test_each_outage_is_one_line_in_the_log_and_its_end_another(
 
 
 @needs_broker
-def test_a_broker_that_hangs_with_more_than_it_takes_does_not_prolong_the_end(broker: Broker) -> None:
+def test_a_broker_that_hangs_with_more_than_it_takes_does_not_prolong_the_end(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlj_edge.runtime.sinks.mqtt.CLOSING_SECONDS", 60.0)
     sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home", most_queued=2)
     queue = SinkQueue("mqtt", sink, retry=True)
     wait_for(lambda: sink.last_error is None)
@@ -152,7 +156,7 @@ def test_a_broker_that_hangs_with_more_than_it_takes_does_not_prolong_the_end(br
     ended = time.monotonic() - began
     broker.go_on()
     state = queue.state()
-    assert ended < 2.9, "its own wait for acknowledgements does not come on top"
+    assert ended < 30, "its own wait for acknowledgements does not come on top"
     assert state["missed"] + state["delivered"] == 40 and state["missed"] >= 38
 
 
@@ -205,7 +209,7 @@ def test_retained_topics_are_published_again_to_a_broker_that_lost_them(broker: 
     late = Listener(broker, "late")
     wait_for(lambda: late.last("home/edge/front-door/state") == "text 2")
     wait_for(lambda: late.last("homeassistant/sensor/home-edge_front-door/config"))
-    assert late.last("home/edge/status") == "online"
+    wait_for(lambda: late.last("home/edge/status") == "online")
     late.stop()
     sink.close()
 

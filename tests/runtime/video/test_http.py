@@ -20,7 +20,7 @@ from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station
 from vlj_edge.runtime.video.cameras.camera import CameraSource
-from vlj_edge.runtime.video.network import http_body
+from vlj_edge.runtime.video.network import http_body, http_client
 from vlj_edge.runtime.video.recordings.files import VideoFile
 from vlj_edge.runtime.video.uri import open_source
 
@@ -54,7 +54,10 @@ def test_a_recording_is_read_once_and_whole(
         assert len(media.asked) == 1
 
 
-def test_a_recording_begins_before_it_has_arrived(media: MediaServer, films: dict[str, bytes]) -> None:
+def test_a_recording_begins_before_it_has_arrived(
+    media: MediaServer, films: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_client, "TIMEOUT", 600.0)
     media.files["film.ts"] = films["film.ts"]
     with closing(open_source(f"{media.url}/hang/film.ts")) as source:
         frames = iter(source)
@@ -62,10 +65,9 @@ def test_a_recording_begins_before_it_has_arrived(media: MediaServer, films: dic
         reader = threading.Thread(target=lambda: list(frames))
         reader.start()
         time.sleep(0.3)  # it has read the first half, and waits
-        started = time.monotonic()
         source.close()
         reader.join(60)
-        assert not reader.is_alive() and time.monotonic() - started < 3
+        assert not reader.is_alive(), "it was waiting for what comes next"
         assert source.incomplete is None
 
 

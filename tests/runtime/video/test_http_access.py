@@ -40,6 +40,7 @@ def test_a_certificate_is_checked(films: dict[str, bytes], tmp_path: Path, monke
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
         with closing(open_source(f"{media.url}/range/moov_last.mp4")) as source:
             assert len(list(source)) == 50
+        monkeypatch.setattr(http_client, "TIMEOUT", 600.0)
         with closing(open_source(f"{media.url}/hang/film.ts")) as source:
             frames = iter(source)
             next(frames)
@@ -47,7 +48,7 @@ def test_a_certificate_is_checked(films: dict[str, bytes], tmp_path: Path, monke
             reader.start()
             time.sleep(0.3)
             source.close()
-            reader.join(5)
+            reader.join(60)
             assert not reader.is_alive() and source.incomplete is None
 
 

@@ -209,4 +209,4 @@ except KeyboardInterrupt:
         process.stdin.flush()
         time.sleep(1)
         process.send_signal(signal.SIGINT)
-        assert process.stdout.readline() == b"2\n" and process.wait(1) == 0
+        assert process.stdout.readline() == b"2\n" and process.wait(60) == 0

@@ -202,7 +202,7 @@ def test_metrics_are_what_prometheus_reads(serve: Serve, cameras: dict[str, Sour
         SourceSettings('b"\\', 'b"\\'),
         sinks=[SinkQueue("log", _Keeps()), SinkQueue("log", _Keeps())],
     )
-    wait_for(lambda: served.station.channels["cam"].counts()["events"] >= 2 and served.last('b"\\'))
+    wait_for(lambda: served.station.sinks[0].state()["delivered"] >= 3 and served.last("cam") and served.last('b"\\'))
     for name in ("windows", "encoder_runs", "decoder_runs", "events"):
         assert metric(served.url, f"vlj_edge_{name}_total", source="cam") >= 1
     for name in ("windows_dropped", "frames_dropped", "source_restarts", "bad_frames"):

@@ -27,7 +27,7 @@ def test_the_state_shows_every_source(serve: Serve, cameras: dict[str, Source], 
     served = serve(
         SourceSettings("cam", "cam"), SourceSettings(secret, secret), SourceSettings("gone", str(tmp_path / "none.mp4"))
     )
-    wait_for(lambda: served.last() and served.station.channels["gone"].error)
+    wait_for(lambda: served.last() and served.station.channels["gone"].state == "ended")
     with served.client() as client:
         answer = client.get("/api/state")
     state = answer.json()
