@@ -32,8 +32,6 @@ class Blocked:
             raise ImportError(f"No module named {{name!r}}")
 
 sys.meta_path.insert(0, Blocked())
-from vlj_edge.cli import main
-main()
 """
 
 
@@ -60,9 +58,14 @@ def run_here(*arguments: str | Path) -> Done:
     return Done(arguments, code, out.getvalue(), errors.getvalue())
 
 
+def without(packages: Iterable[str], program: str) -> str:
+    """A short program, where some packages are not installed."""
+    return _WITHOUT.format(blocked=set(packages)) + program
+
+
 def vlj_edge_without(packages: Iterable[str], *arguments: str | Path) -> Done:
     """Run `vlj-edge ARGUMENTS` where some packages are not installed."""
-    return python(_WITHOUT.format(blocked=set(packages)), *arguments)
+    return python(without(packages, "from vlj_edge.cli import main\nmain()\n"), *arguments)
 
 
 def python(program: str, *arguments: str | Path, cwd: Path | None = None) -> Done:

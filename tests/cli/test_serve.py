@@ -250,8 +250,6 @@ def test_a_token_guards_it(serve: Callable[..., Served], films: dict[str, Path],
         (("0", "--threads", "0"), 2, "--threads"),
         (("0", "0"), 1, "'0'"),
         (("0", "--host", "192.0.2.1", "--token", TOKEN), 1, "192.0.2.1"),
-        (("nope=nope.mp4", "--port", "0"), 1, "nope.mp4 does not exist"),
-        (("a=nope.mp4", "b=there.txt", "--port", "0"), 1, "ffmpeg -i there.txt"),
         (("door=0", "hall=nope://c"), 1, "hall: nope://c"),
         (("hall=rtsp://${NOT_SET_HERE}@camera/1",), 1, "export NOT_SET_HERE"),
         (("hall=rtsp://camera/1", "--start", "5"), 1, "hall: rtsp://camera/1 is live"),
@@ -261,10 +259,20 @@ def test_a_token_guards_it(serve: Callable[..., Served], films: dict[str, Path],
 def test_wrong_calls_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, named: str
 ) -> None:
+    monkeypatch.delattr("vlj_edge.cli.serve.serve_until_stopped")  # it would not return
     monkeypatch.chdir(tmp_path)
-    Path("there.txt").write_text("no video")
-    done = vlj_edge("serve", *arguments)
+    done = run_here("serve", *arguments)
     assert done.returncode == code and named in done.stderr and "Traceback" not in done.stderr
+
+
+def test_without_a_source_that_can_be_read_it_ends(tmp_path: Path) -> None:
+    (tmp_path / "there.txt").write_text("no video")
+    for sources, named in (
+        (("nope=nope.mp4",), "nope.mp4 does not exist"),
+        (("a=nope.mp4", "b=there.txt"), "ffmpeg -i there.txt"),
+    ):
+        done = vlj_edge("serve", *sources, "--port", "0", cwd=tmp_path)
+        assert done.returncode == 1 and named in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_port_that_is_taken_is_one_line(films: dict[str, Path], tiny_bundle: Path, tmp_path: Path) -> None:
