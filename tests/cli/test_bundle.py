@@ -35,32 +35,32 @@ def test_inspect_shows_what_a_bundle_holds(tiny_bundle: Path) -> None:
 
 
 def test_inspect_json_is_the_manifest(tiny_bundle: Path) -> None:
-    done = vlj_edge("inspect", tiny_bundle, "--json")
+    done = run_here("inspect", tiny_bundle, "--json")
     assert json.loads(done.stdout) == json.loads((tiny_bundle / MANIFEST).read_text(encoding="utf-8"))
 
 
 def test_inspect_shows_parity_with_torch(bundle: Path) -> None:
     edit(bundle, lambda raw: raw.update(parity={"rows": [{"engine": "predictor", "cosine": 0.9999874}]}))
-    assert "0.9999874" in vlj_edge("inspect", bundle).stdout
+    assert "0.9999874" in run_here("inspect", bundle).stdout
 
 
 @pytest.mark.parametrize("parity", [{"rows": 3}, {"rows": [3, {}, {"engine": "decoder", "cosine": None}]}], ids=str)
 def test_inspect_bears_with_parity_of_another_form(bundle: Path, parity: dict[str, Any]) -> None:
     edit(bundle, lambda raw: raw.update(parity=parity))
-    done = vlj_edge("inspect", bundle)
+    done = run_here("inspect", bundle)
     assert (done.returncode, done.stderr) == (0, "")
     assert "unknown" in done.stdout
 
 
 def test_inspect_shows_settings_with_brackets_as_they_are(bundle: Path) -> None:
     edit(bundle, lambda raw: raw["engines"]["decoder"].update(kept_fp32=["layers[0].norm: [/] it overflows"]))
-    done = vlj_edge("inspect", bundle)
+    done = run_here("inspect", bundle)
     assert (done.returncode, done.stderr) == (0, "")
     assert "layers[0].norm: [/] it overflows" in done.stdout
 
 
 def test_verify_says_how_much_it_found_right(tiny_bundle: Path) -> None:
-    done = vlj_edge("verify", tiny_bundle)
+    done = run_here("verify", tiny_bundle)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{tiny_bundle}: 5 files" in done.stdout
 
@@ -134,4 +134,4 @@ def test_inspect_refuses_in_one_line(harm: Callable[[Path], str], options: list[
 
 def test_a_damaged_engine_that_narrate_does_not_use_does_not_stop_it(bundle: Path, video: Path) -> None:
     (bundle / "text_encoder.onnx").write_bytes(b"damaged")
-    assert vlj_edge("narrate", video, "--bundle", bundle).returncode == 0
+    assert run_here("narrate", video, "--bundle", bundle).returncode == 0

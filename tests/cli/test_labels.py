@@ -26,30 +26,30 @@ def test_classify_names_the_nearest_labels(video: Path, tiny_bundle: Path) -> No
 
 
 def test_classify_speaks_when_the_answer_changes(video: Path, tiny_bundle: Path) -> None:
-    done = vlj_edge("classify", video, "--bundle", tiny_bundle, "--labels", "red,green,blue", "--stream", "--json")
+    done = run_here("classify", video, "--bundle", tiny_bundle, "--labels", "red,green,blue", "--stream", "--json")
     said = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["label"] for line in said] == ["red", "blue", "green"]
     assert [line["start"] for line in said] == sorted(line["start"] for line in said)
-    plain = vlj_edge("classify", video, "--bundle", tiny_bundle, "--labels", "red,green,blue", "--stream")
+    plain = run_here("classify", video, "--bundle", tiny_bundle, "--labels", "red,green,blue", "--stream")
     assert [line.split()[2] for line in plain.stdout.splitlines()] == ["red", "blue", "green"]
 
 
 def test_a_bank_takes_the_place_of_labels(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     names, bank = tmp_path / "labels.txt", tmp_path / "bank.npz"
     names.write_text("red\ngreen\nblue\n")
-    made = vlj_edge("labels", names, "--out", bank, "--bundle", tiny_bundle)
+    made = run_here("labels", names, "--out", bank, "--bundle", tiny_bundle)
     assert made.returncode == 0 and "3 labels" in made.stdout
     arguments = ("classify", video, "--bundle", tiny_bundle, "--stream")
-    banked = vlj_edge(*arguments, "--bank", bank)
+    banked = run_here(*arguments, "--bank", bank)
     assert banked.returncode == 0
-    assert banked.stdout == vlj_edge(*arguments, "--labels", names).stdout
-    assert "other weights" in error_of(vlj_edge("classify", video, "--bank", bank))
+    assert banked.stdout == run_here(*arguments, "--labels", names).stdout
+    assert "other weights" in error_of(run_here("classify", video, "--bank", bank))
 
 
 def test_none_of_these(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     arguments = ("classify", video, "--bundle", tiny_bundle, "--labels", "red,green", "--none-below", "1")
-    first, *guesses = vlj_edge(*arguments).stdout.splitlines()
-    [found] = [guess["similarity"] for guess in json.loads(vlj_edge(*arguments, "--json").stdout)["guesses"][:1]]
+    first, *guesses = run_here(*arguments).stdout.splitlines()
+    [found] = [guess["similarity"] for guess in json.loads(run_here(*arguments, "--json").stdout)["guesses"][:1]]
     share, words = first.split("  ", 1)
     assert words.startswith("none of these") and f"{found:.2f}" in words and "1.00" in words
     assert sorted(line.split()[1] for line in guesses) == ["green", "red"]
@@ -59,7 +59,7 @@ def test_none_of_these(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     other.write_bytes(video.read_bytes())
     several = run_here("classify", video, other, *arguments[2:])
     assert [line.split("  ")[1:] for line in several.stdout.splitlines()] == [["none of these", share]] * 2
-    streamed = vlj_edge(*arguments, "--stream").stdout.splitlines()
+    streamed = run_here(*arguments, "--stream").stdout.splitlines()
     assert [re.sub(r"0\.\d\d", "N", line.split(" s  ")[1]) for line in streamed] == ["none of these  (N)"]
 
 
@@ -147,14 +147,14 @@ def test_what_could_be_read_is_answered(command: tuple[str, ...], tiny_bundle: P
 
 
 def test_ask_answers_each_question(video: Path, tiny_bundle: Path) -> None:
-    done = vlj_edge(
+    done = run_here(
         *("ask", video, "what colour is it", "describe", "--bundle", tiny_bundle, "--json"),
         *("--choices", "red,blue", "--choices", "green,a yellow screen"),
     )
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0 and [len(answer["guesses"]) for answer in answers] == [2, 2]
     assert [answer["question"] for answer in answers] == ["what colour is it", "describe"]
-    one = vlj_edge("ask", video, "what colour is it", "--bundle", tiny_bundle, "--choices", "red,green,blue")
+    one = run_here("ask", video, "what colour is it", "--bundle", tiny_bundle, "--choices", "red,green,blue")
     assert len(one.stdout.splitlines()) == 3
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.cli.command import COMMAND, error_of, run_here, vlj_edge
+from tests.cli.command import COMMAND, error_of, run_here
 from tests.cli.conftest import write_video
 from tests.runtime.tiny_bundle import RED
 from vlj_edge.bundle import nano_bundle
@@ -197,8 +197,11 @@ def test_redirections_count(redirected: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["log", "profile", "learned"])
 @pytest.mark.parametrize("read", ["config", "source", "token_file"])
-def test_a_configuration_file_is_checked_too(name: str, read: str, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_configuration_file_is_checked_too(
+    name: str, read: str, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("fastapi")
+    monkeypatch.delattr("vlj_edge.cli.serve.serve_until_stopped")  # it would not return
     config, source, token = (tmp_path / each for each in ("serve.toml", "v.mp4", "token"))
     token.write_text("0123456789abcdef")
     source.write_bytes(b"precious")
@@ -208,7 +211,7 @@ def test_a_configuration_file_is_checked_too(name: str, read: str, tiny_bundle: 
         f'[[source]]\nname = "a"\nuri = "{source}"\n'
     )
     before = path.read_bytes()
-    done = vlj_edge("serve", "--config", config, "--port", "0")
+    done = run_here("serve", "--config", config, "--port", "0")
     assert "would overwrite" in error_of(done) and path.read_bytes() == before
 
 
