@@ -63,6 +63,7 @@ LAYERS: list[set[str]] = [
     {"vlj_edge.runtime.run_state"},
     {"vlj_edge.runtime.model"},
     {
+        "vlj_edge.runtime.alerts",
         "vlj_edge.runtime.calibration",
         "vlj_edge.runtime.embedding",
         "vlj_edge.runtime.library",
