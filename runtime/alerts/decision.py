@@ -1,4 +1,4 @@
-"""When an alert fires: from the scores of one source's windows to the beginnings and ends of events. No clock, no model.
+"""When an alert fires: from the scores of windows to the beginnings and ends of events. No clock, no model.
 
 idle --(score at `above`)--> pending --(for `hold` seconds)--> firing --(below `below` for as long)--> cooling
   ^                            |                                                                          |
