@@ -29,8 +29,10 @@ _MAX_HITS = 20_000  # windows examined for one search
 _REACH = 32
 
 
-def search(store: Store, embedding: Embedding, top: int = 10, exclude: Hit | None = None) -> list[Moment]:
-    """Return the moments nearest to an embedding, nearest first. No two overlap.
+def search(
+    store: Store, embedding: Embedding, top: int = 10, exclude: Hit | None = None, min_score: float | None = None
+) -> list[Moment]:
+    """Return the moments nearest to an embedding, nearest first. No two overlap; none, if nothing is near enough.
 
     A moment is the nearest window with the neighbours that are at least half as likely, by the bundle's temperature.
     One half gives the best bounds of events (results/wearable.json).
@@ -39,9 +41,24 @@ def search(store: Store, embedding: Embedding, top: int = 10, exclude: Hit | Non
         embedding: float32 [embedding], unit length: Model.embed_text(), or embedding_at().
         top: number of moments; fewer if the store has no more.
         exclude: leave out moments that overlap with this one.
+        min_score: leave out moments with a lower score, 0..1; 0: none are left out; None: the bundle's floor for texts
+            (LabelSettings.search_floor), where it has one.
+
+    Raises:
+        VljEdgeError: min_score is out of its range, or the store cannot be read.
     """
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise VljEdgeError(f"min_score is {min_score:g}: give a cosine from 0 (everything is found) to 1")
     slack = store.temperature * math.log(2)
-    return store.read(lambda seen: _search(seen, embedding, slack, top, exclude))
+    moments = store.read(lambda seen: _search(seen, embedding, slack, top, exclude))
+    floor = lowest_score(store, min_score)
+    return [moment for moment in moments if moment.score >= floor]
+
+
+def lowest_score(store: Store, min_score: float | None) -> float:
+    """Return the score, -inf..1, below which search() finds nothing. Arguments as for search()."""
+    floor = store.search_floor if min_score is None else min_score or -1.0
+    return floor if floor > -1 else -math.inf
 
 
 def _search(seen: Snapshot, embedding: Embedding, slack: float, top: int, exclude: Hit | None) -> list[Moment]:

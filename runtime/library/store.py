@@ -80,6 +80,7 @@ class Store:
             self.close()
             raise
         self.query, self.temperature = self._metadata["query"], manifest.labels.temperature
+        self.search_floor = manifest.labels.search_floor
         self._check(manifest, query)
 
     def read(self, ask: Callable[[Snapshot], Result]) -> Result:

@@ -234,6 +234,7 @@ class LabelSettings:
         none_below: if even the nearest label has a lower cosine, -1..1, the answer is none of them.
         bias: of a model whose scores are independent of each other, as SigLIP's: the sigmoid of cosine / temperature
             + bias. None: scores are a softmax over the labels.
+        search_floor: cosine, -1..1, below which a search of a library for a text finds nothing; -1: there is no floor.
     """
 
     query: str = ""
@@ -241,3 +242,4 @@ class LabelSettings:
     temperature: Positive = 0.07
     none_below: float = -1.0
     bias: float | None = None
+    search_floor: Annotated[float, Range(-1, 1)] = -1.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..json_text import json_text
-from .options import EngineOptions, bundle_option, engine_options, json_lines_option, load_model, top_option
+from .options import EngineOptions, NumberRange, bundle_option, engine_options, json_lines_option, load_model, top_option
 from .outputs import output_folder
 from .part_options import Seconds
 from .say import say, tell
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 @click.option("--store", "uri", required=True, help="Store that vlj-edge index made.")
 @click.option("--similar", metavar="VIDEO@TIME", help="Find moments similar to this one, such as kitchen.mp4@1:02.5.")
 @top_option
+@click.option(
+    "--min-score",
+    type=NumberRange(0, 1),
+    help="Leave out moments with a lower score; 0: none. The bundle's floor if not given, where it has one.",
+)
 @click.option(
     "--thumbnails",
     type=output_folder,
@@ -43,15 +48,21 @@ def search(
     uri: str,
     similar: str | None,
     top: int,
+    min_score: float | None,
     thumbnails: Path | None,
     clips: Path | None,
     bundle: Path | None,
     engine_options: EngineOptions,
     as_json: bool,
 ) -> None:
-    """Find the moments of a store that TEXT describes best, best first."""
+    """Find the moments of a store that TEXT describes best, best first.
+
+    The number before each is its score, the cosine of its nearest window to TEXT. If even the best has a lower score
+    than --min-score, the store shows nothing like that.
+    """
     from vlj_edge.runtime.library import Store, embedding_at
     from vlj_edge.runtime.library import search as find
+    from vlj_edge.runtime.library.search import lowest_score
 
     from ..errors import VljEdgeError, without_credentials
 
@@ -61,14 +72,16 @@ def search(
     with load_model(bundle, engine_options) as model, Store(uri, model.manifest) as store:
         if place is not None:
             embedding, itself = embedding_at(model, store, *place)
-            moments = find(store, embedding, top, exclude=itself)
+            moments, floor = find(store, embedding, top, itself, min_score=0), min_score or 0.0
         else:
-            moments = find(store, model.embed_text(text or ""), top)
+            moments, floor = find(store, model.embed_text(text or ""), top, min_score=0), lowest_score(store, min_score)
         stored = store.videos() if thumbnails or clips else {}
     if not moments:
         raise VljEdgeError(f"{without_credentials(uri)} holds no moments: add videos with vlj-edge index")
+    if moments[0].score < floor:
+        tell(f"nothing like that: the nearest has {moments[0].score:.2f}, less than {floor:.2f} (--min-score 0 shows it)")
     failed = 0
-    for rank, moment in enumerate(moments, 1):
+    for rank, moment in enumerate((each for each in moments if each.score >= floor), 1):
         written, failures = _write_pictures(moment, rank, thumbnails, clips, stored)
         failed += failures
         say(json_text(moment.as_dict() | written) if as_json else _line(moment, written))

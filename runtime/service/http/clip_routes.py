@@ -21,6 +21,7 @@ from ...embedding.ask import answer_questions
 from ...embedding.classify import classify
 from ...embedding.labels import make_bank
 from ...library import search
+from ...library.search import lowest_score
 from .schemas import EmbeddedWindow, Embeddings, FoundMoment, Moments, Problem
 from .state import ServerState, user_errors_as_422
 from .uploads import TookTooLong, check_time, full_disk_as_507, open_clip, receive_clip, temporary_folder
@@ -73,16 +74,21 @@ def library(server: ServerState) -> APIRouter:
 
     @router.get("/api/search", responses={code: {"model": Problem} for code in (404, 503)})
     def search_library(
-        text: Annotated[str, Query(min_length=1, max_length=500)], top: Annotated[int, Query(ge=1, le=100)] = 10
+        text: Annotated[str, Query(min_length=1, max_length=500)],
+        top: Annotated[int, Query(ge=1, le=100)] = 10,
+        min_score: Annotated[float | None, Query(ge=0, le=1)] = None,
     ) -> Moments:
-        """Find the moments of the library that a text describes, nearest first."""
+        """Find the moments of the library that a text describes, nearest first; none below `min_score`, or below the
+        bundle's floor if that is not given."""
         store = server.options.store
         if store is None:
             raise HTTPException(404, "there is no library to search: start the server with --store")
         with user_errors_as_422(), server.searches.one(), server.searching:
-            moments = search(store, server.model.embed_text(text), top)
-        named = (replace(each, file=valid_unicode(Path(each.file).name)) for each in moments)
-        return Moments(moments=[FoundMoment(**each.as_dict()) for each in named])
+            found = search(store, server.model.embed_text(text), top, min_score=0)
+        floor = lowest_score(store, min_score)
+        named = (replace(each, file=valid_unicode(Path(each.file).name)) for each in found if each.score >= floor)
+        nearest = round(found[0].score, 4) if found else None
+        return Moments(moments=[FoundMoment(**each.as_dict()) for each in named], nearest=nearest)
 
     return router
 

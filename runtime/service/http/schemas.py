@@ -111,9 +111,11 @@ class FoundMoment(BaseModel):
 
 
 class Moments(BaseModel):
-    """Moments of the library, the nearest first."""
+    """Moments of the library, the nearest first; `nearest` is the score of the nearest one even if nothing was found,
+    since none has the least score, and null if the library is empty."""
 
     moments: list[FoundMoment]
+    nearest: float | None
 
 
 class EmbeddedWindow(BaseModel):
