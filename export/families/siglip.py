@@ -66,9 +66,7 @@ def open_model(sources: WeightSources, shape: ModelShape) -> FamilyModel:
     return dual_encoder.open_towers(
         sources,
         shape,
-        LabelSettings(
-            temperature=temperature, bias=bias, none_below=cosine_of(0.5), search_floor=cosine_of(_SEARCHED)
-        ),
+        LabelSettings(temperature=temperature, bias=bias, none_below=cosine_of(0.5), search_floor=cosine_of(_SEARCHED)),
         lambda: dual_encoder.ImageTower(
             loading.load_module(directory, loading.transformers_class("SiglipVisionModel", "5.0")), "pooler_output"
         ),

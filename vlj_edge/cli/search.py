@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from ..json_text import json_text
-from .options import EngineOptions, NumberRange, bundle_option, engine_options, json_lines_option, load_model, top_option
+from .options import (
+    EngineOptions,
+    NumberRange,
+    bundle_option,
+    engine_options,
+    json_lines_option,
+    load_model,
+    top_option,
+)
 from .outputs import output_folder
 from .part_options import Seconds
 from .say import say, tell
@@ -72,14 +80,15 @@ def search(
     with load_model(bundle, engine_options) as model, Store(uri, model.manifest) as store:
         if place is not None:
             embedding, itself = embedding_at(model, store, *place)
-            moments, floor = find(store, embedding, top, itself, min_score=0), min_score or 0.0
+            moments, floor = find(store, embedding, top, itself, min_score=0), lowest_score(store, min_score or 0)
         else:
             moments, floor = find(store, model.embed_text(text or ""), top, min_score=0), lowest_score(store, min_score)
         stored = store.videos() if thumbnails or clips else {}
     if not moments:
         raise VljEdgeError(f"{without_credentials(uri)} holds no moments: add videos with vlj-edge index")
-    if moments[0].score < floor:
-        tell(f"nothing like that: the nearest has {moments[0].score:.2f}, less than {floor:.2f} (--min-score 0 shows it)")
+    best = moments[0].score
+    if best < floor:
+        tell(f"nothing like that: the nearest has a score of {best:.2f}, below {floor:.2f} (--min-score 0 shows it)")
     failed = 0
     for rank, moment in enumerate((each for each in moments if each.score >= floor), 1):
         written, failures = _write_pictures(moment, rank, thumbnails, clips, stored)

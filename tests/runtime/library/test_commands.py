@@ -76,6 +76,10 @@ def test_index_and_search(films: Path, tiny_bundle: Path, tmp_path: Path) -> Non
     Path(line["clip"]).symlink_to(films / "a.avi")
     kept = run_here("search", "blue", *common, "--top", "1", "--cut", tmp_path / "c")
     assert kept.returncode == 1 and "would overwrite" in kept.stderr and (films / "a.avi").read_bytes() == before
+    for text, floor, count in (("yellow", "0.5", 0), ("blue", "0.5", 1), ("yellow", "0", 2)):
+        done = run_here("search", text, *common, "--top", "2", "--min-score", floor)
+        assert done.returncode == 0 and len(done.stdout.splitlines()) == count
+        assert ("nothing like that" in done.stderr and "--min-score 0" in done.stderr) == (count == 0)
     like = run_here("search", "--similar", f"{films / 'a.avi'}@0:06.5", *common, "--top", "1")
     assert like.returncode == 0 and len(like.stdout.splitlines()) == 1
     (films / "a.avi").unlink()
@@ -90,6 +94,8 @@ def test_index_and_search(films: Path, tiny_bundle: Path, tmp_path: Path) -> Non
         (("search", "red", "--similar", "a@1", "--store", "s"), 2, "--similar"),
         (("search", "--similar", "a.avi", "--store", "s"), 2, "VIDEO@TIME"),
         (("search", "red", "--store", "none"), 1, "vlj-edge index"),
+        (("search", "red", "--store", "none", "--min-score", "1.5"), 2, "--min-score"),
+        (("search", "red", "--store", "none", "--min-score", "nan"), 2, "--min-score"),
         (("index", "none.mp4", "--store", "s"), 1, "none.mp4"),
     ],
 )

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vlj_edge
 from tests.runtime import tiny_bundle as by_hand
 from tests.runtime.library.moments import QUERY, random_moments
 from tests.runtime.tiny_bundle import BLUE, RED
@@ -24,7 +25,7 @@ from vlj_edge.results import Moment
 from vlj_edge.runtime.library import Store, embedding_at, index, search
 from vlj_edge.runtime.library import store as stores
 from vlj_edge.runtime.library.index import local_encoder
-from vlj_edge.runtime.library.moments import Hit, VideoMoments
+from vlj_edge.runtime.library.moments import Hit, SeenWindow, Video, VideoMoments, merge_windows
 from vlj_edge.runtime.library.pictures import write_clip, write_thumbnail
 from vlj_edge.runtime.library.search import merge_hits
 from vlj_edge.runtime.library.thumbnails import MOST_BYTES, thumbnail
@@ -92,6 +93,40 @@ def test_enough_windows_are_fetched_for_the_moments_asked_for(store: Store) -> N
     found = search(store, wanted, top=3)
     assert (found[0].file, found[0].start, found[0].end) == ("/crowd", 0, 200.5)
     assert {moment.file for moment in found[1:]} == {"/lone"}
+
+
+def test_nothing_is_found_below_the_floor(model: Model, tmp_path: Path) -> None:
+    manifest = replace(model.manifest, labels=replace(model.manifest.labels, search_floor=0.5))
+    angles = np.linspace(0, np.pi / 2, 10)
+    rows = np.stack([np.cos(angles), np.sin(angles), 0 * angles, 0 * angles], axis=1).astype(np.float32)
+    far = np.array([0.2, 0, 0, 0.98], np.float32)
+    with Store(tmp_path / "store", manifest, write=True) as store:
+        store.put(replace(random_moments("/a", 10), embeddings=rows))
+        scores = [moment.score for moment in search(store, rows[0], top=10, min_score=0)]
+        assert scores[0] > 0.99 and scores[-1] < 0.5
+        assert [moment.score for moment in search(store, rows[0], top=10)] == [each for each in scores if each >= 0.5]
+        assert search(store, far) == [] and search(store, far, min_score=0.3) == []
+        assert search(store, far, min_score=0) and search(store, far, min_score=0.1)
+        for wrong in (-0.1, 1.1, float("nan")):
+            with pytest.raises(VljEdgeError, match="min_score"):
+                search(store, rows[0], min_score=wrong)
+
+
+def test_nano_finds_nothing_of_what_its_videos_do_not_show(tmp_path: Path) -> None:
+    demo = Path(__file__).parents[3] / "examples" / "media" / "demo.mp4"
+    with vlj_edge.load() as nano, Store(tmp_path / "store", nano.manifest, write=True) as store:
+        with open_source(demo, end=20) as source:
+            seen = [
+                SeenWindow(item.window.start, item.window.end, item.embedding)
+                for item in nano.embed(source, query=store.query)
+            ]
+        shown = merge_windows(Video("/demo.mp4", 1, 1), seen)
+        assert shown is not None
+        store.put(shown)
+        assert search(store, nano.embed_text("the robot arm opens the drawer"))
+        for text in ("a bicycle", "a dog runs", "two people shake hands"):
+            assert search(store, nano.embed_text(text)) == []
+            assert search(store, nano.embed_text(text), min_score=0)
 
 
 def test_a_moment_like_another_one(model: Model, store: Store, films: Path) -> None:

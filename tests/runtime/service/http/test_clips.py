@@ -253,7 +253,18 @@ def test_the_library_is_searched(serve: Serve, model: Model, make_video: Film, t
         moments = answer.json()["moments"]
         assert [moment["file"] for moment in moments] == ["blue.avi"] and moments[0]["score"] > 0.9
         assert moments[0]["thumbnail"].startswith("data:image/jpeg;base64,")
-        for wrong in ("", "?text=", "?text=%20", "?text=x&top=0", "?text=x&top=y", f"?text={'x' * 501}"):
+        nothing = client.get("/api/search", params={"text": "yellow", "min_score": 0.5}).json()
+        assert nothing["moments"] == [] and nothing["nearest"] < 0.5
+        for wrong in (
+            "",
+            "?text=",
+            "?text=%20",
+            "?text=x&top=0",
+            "?text=x&min_score=2",
+            "?text=x&min_score=nan",
+            "?text=x&top=y",
+            f"?text={'x' * 501}",
+        ):
             assert client.get(f"/api/search{wrong}").status_code == 422
     with serve().client() as client:
         assert client.get("/api/search", params={"text": "blue"}).status_code == 404
