@@ -82,7 +82,7 @@ def judge(
         "everyday sentences": everyday,
         "own sentences": own,
         "the same without 'the robot arm'": [text.removeprefix(ARM) for text in own],
-        "names of objects": sorted({task.thing for task in TASKS.values()}),
+        "names of objects": sorted({task.thing for task in TASKS.values() if task.thing}),
     }
     scores = {kind: best_scores(model, texts, seen) for kind, texts in kinds.items()}
     found = {
