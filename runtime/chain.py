@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from vlj_edge.bundle import DECODER, PREDICTOR, TEXT_ENCODER, Manifest
 from vlj_edge.errors import VljEdgeError
@@ -88,6 +89,15 @@ class Chain:
             VljEdgeError: the model has none.
         """
         return self._load_once("text_encoder", self._load_text_encoder)
+
+    @property
+    def label_head(self) -> tuple[Engine, list[str]]:
+        """The engine that turns an embedding into logits of labels, and these labels.
+
+        Raises:
+            VljEdgeError: the model has no labels of its own.
+        """
+        return self._load_once("label_head", self._load_label_head)
 
     @property
     def makes_texts(self) -> bool:
@@ -175,6 +185,16 @@ class Chain:
             engine.run()
             return _read_embedding(engine, "text_encoder")
 
+    def label_logits(self, embedding: Embedding) -> npt.NDArray[np.float32]:
+        """Return the logits of the model's own labels, float32 [labels].
+
+        Raises:
+            VljEdgeError: it has none, or the backend failed.
+        """
+        head, _ = self.label_head
+        with self._text_lock:
+            return label_logits(head, embedding)
+
     def text_ids(self, text: str) -> bytes:
         """Return the text encoder's token ids for a text: texts with the same ids have the same embedding.
 
@@ -248,8 +268,8 @@ class Chain:
     def _load_text_encoder(self) -> tuple[Engine, FixedLengthTokenizer]:
         if not self.manifest.embeds_texts:
             raise VljEdgeError(
-                f"{self.directory} has no text encoder: {self.manifest.family} knows its own labels alone, so no other"
-                " texts can be compared with a video"
+                f"{self.directory} has no text encoder: {self.manifest.family} knows its own labels alone, which"
+                " vlj-edge classify ranks; no other texts can be compared with a video, and a search needs --similar"
             )
         return self._open(TEXT_ENCODER), self._tokenizer(TEXT_ENCODER)
 
@@ -262,11 +282,22 @@ class Chain:
         decoder = self._open(DECODER, constant_inputs=("embedding",), outputs_read=("next_token",))
         return decoder, self._tokenizer(DECODER)
 
+    def _load_label_head(self) -> tuple[Engine, list[str]]:
+        head = self.manifest.label_head
+        if head is None:
+            raise VljEdgeError(f"{self.directory} has no labels of its own: name those to compare with")
+        classifier = self._open(DECODER, constant_inputs=("embedding",))
+        labels = read_captions(self.directory, self.manifest, head.file)
+        if len(labels) != classifier.outputs["logits"].shape[1]:
+            raise VljEdgeError(
+                f"{self.directory / head.file} has {len(labels)} labels, not one a logit: export it again"
+            )
+        return classifier, labels
+
     def _load_decode_text(self) -> Callable[[object, str], DecodedText]:
         head = self.manifest.label_head
         if head is not None:
-            classifier = self._open(DECODER, constant_inputs=("embedding",))
-            labels = read_captions(self.directory, self.manifest, head.file)
+            classifier, labels = self.label_head
             return lambda embedding, last: (choose_label(label_logits(classifier, embedding), labels, head, last), 1)
         if self.manifest.captions is not None:
             bank = self._open(DECODER, constant_inputs=("embedding",))

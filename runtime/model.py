@@ -382,16 +382,3 @@ def copy_of(model: Model, threads: int) -> Model:
     """Return another Model of the same bundle, backend and engines, with buffers of its own."""
     same = (model._engines, model.overlap, None, model._pixels_on_card, model.manifest.gates)
     return Model(model.directory, model.backend.name, threads, *same)
-
-
-def check_settings(model: Model, query: str | None, gates: GateSettings | None) -> None:
-    """Check arguments of Model.narrate() without starting a run.
-
-    Raises:
-        VljEdgeError: narrate() would refuse them.
-    """
-    if query is not None:
-        model.chain.query(query)
-    if gates is not None:
-        check_gates(gates)
-        MeaningGate(gates.meaning)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vlj_edge.export.tensorrt.build import BuildResult as _BuildResult
     from vlj_edge.export.weights.locations import WeightSources, shipped_weights
     from vlj_edge.runtime.embedding.ask import answer_questions
-    from vlj_edge.runtime.embedding.classify import classify, watch
+    from vlj_edge.runtime.embedding.classify import classify, classify_source, watch
     from vlj_edge.runtime.embedding.labels import LabelBank, load_bank, make_bank, read_labels, save_bank
     from vlj_edge.runtime.embedding.novelty import NoveltyDetector, Observation, observe
     from vlj_edge.runtime.embedding.quantize import read_basis, shorten
@@ -112,6 +112,7 @@ __all__ = [
     "answer_questions",
     "build_engines",
     "classify",
+    "classify_source",
     "embedding_at",
     "embedding_space",
     "export_bundle",
@@ -161,7 +162,7 @@ _LAZY = {
         "WindowReport",
     ),
     ".runtime.embedding.ask": ("answer_questions",),
-    ".runtime.embedding.classify": ("classify", "watch"),
+    ".runtime.embedding.classify": ("classify", "classify_source", "watch"),
     ".runtime.embedding.labels": ("LabelBank", "load_bank", "make_bank", "read_labels", "save_bank"),
     ".runtime.embedding.novelty": ("Observation", "NoveltyDetector", "observe"),
     ".runtime.embedding.quantize": ("read_basis", "shorten"),

@@ -163,7 +163,8 @@ class Guess:
 
     Attributes:
         score: probability, 0..1; the scores of all choices, or of all labels and none of them, add up to 1.
-        similarity: cosine between its embedding and that of the source, -1..1.
+        similarity: cosine between its embedding and that of the source, -1..1; of a label of the model's own, its
+            probability among all of them.
 
     Example:
         >>> from vlj_edge import Guess
@@ -183,7 +184,8 @@ class Classification:
     Attributes:
         label: the nearest label; None if none of them fits.
         guesses: the nearest labels, best first, also if none of them fits.
-        none_score: probability that none of the labels fits, 0..1; higher than every label's where `label` is None.
+        none_score: probability that none of the labels fits, 0..1; higher than every label's where `label` is None. Of
+            labels of the model's own, 0 where one fits.
 
     Example:
         >>> from vlj_edge import Classification, Guess

@@ -69,7 +69,7 @@ def best_scores(model: vlj_edge.Model, texts: Sequence[str], seen: np.ndarray) -
 
 
 def chosen_floor(scores: np.ndarray) -> float:
-    """Return the lowest floor, in hundredths, that no more than FOUND of these scores reach."""
+    """Return the floor, in hundredths, that a share of FOUND of these scores reach."""
     return math.ceil(float(np.quantile(scores, 1 - FOUND)) * 100) / 100
 
 

@@ -20,7 +20,8 @@ from ..model import Model
 from ..stream.run import Run
 from ..video.arrays import AnySource, to_source
 from .classify import ranking
-from .labels import LabelBank, make_bank, refuse_string
+from .labels import LabelBank, refuse_string
+from .own_labels import OwnLabels, has_own_labels, offered_labels
 from .running_mean import ChangeDetector, RunningMean, Span, Vectors
 
 _NO_EVIDENCE = {"yes", "no", "true", "false", "maybe", "yes it is", "no it is not"}  # describe nothing that is seen
@@ -132,15 +133,17 @@ def _checked(
     return choices or ()
 
 
-def _banks(model: Model, choices: Sequence[Sequence[str]]) -> list[LabelBank]:
-    made: dict[tuple[str, ...], LabelBank] = {}
+def _banks(model: Model, choices: Sequence[Sequence[str]]) -> list[LabelBank | OwnLabels]:
+    made: dict[tuple[str, ...], LabelBank | OwnLabels] = {}
     for each in choices:
         refuse_string(each, "choices")
         if len(each) < 2:
             raise VljEdgeError("a question needs two choices or more: name them with commas between")
-        made.setdefault(tuple(each), make_bank(model, each, templates=("{}",)))
+        if tuple(each) not in made:
+            bank = offered_labels(model, each, templates=None if has_own_labels(model) else ("{}",))
+            made[tuple(each)] = replace(bank, none_below=0.0) if isinstance(bank, OwnLabels) else bank
     return [made[tuple(each)] for each in choices]
 
 
-def _nearest(bank: LabelBank, embedding: Vectors) -> int:
-    return int((bank.embeddings @ embedding).argmax())
+def _nearest(bank: LabelBank | OwnLabels, embedding: Vectors) -> int:
+    return int(bank.similarities(embedding).argmax())

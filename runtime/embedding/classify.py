@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,17 +11,48 @@ from vlj_edge import bundle
 from vlj_edge.errors import SourceBrokeOff, VljEdgeError
 from vlj_edge.results import Classification, Guess, WindowEmbedding
 
+from ..model import Model
+from ..video.arrays import AnySource, to_source
 from .labels import LabelBank
+from .own_labels import OwnLabels, offered_labels
 from .running_mean import ChangeDetector, RunningMean, Span, Vectors
 
 
+def classify_source(
+    model: Model, source: AnySource, labels: Sequence[str] | None = None, top: int = 5
+) -> Classification:
+    """Rank labels by how well they describe a whole source, encoded with the bundle's query for labels.
+
+    Args:
+        labels: None: those that the model has of its own (a V-JEPA 2 classifier); of these, a label may be in any case.
+        top: how many labels to return.
+
+    Raises:
+        VljEdgeError: the source or bundle cannot be used, or the model cannot tell these labels apart.
+        SourceBrokeOff: the source ended too early; `found` has the Classification of the part that was read.
+
+    Example:
+        >>> import vlj_edge
+        >>> with vlj_edge.load() as model:
+        ...     found = vlj_edge.classify_source(model, "video.mp4", ["opens the drawer", "closes the door"])
+        >>> len(found.guesses)
+        2
+    """
+    settings = model.manifest.labels
+    with to_source(source, model.manifest.clip.frames_per_second) as opened:  # first: a wrong path is the first fault
+        bank = offered_labels(model, labels)
+        with model.embed(opened, query=settings.query or None) as windows:
+            return classify(windows, bank, settings, top)
+
+
 def classify(
-    items: Iterable[WindowEmbedding], bank: LabelBank, settings: bundle.LabelSettings, top: int = 5
+    items: Iterable[WindowEmbedding], bank: LabelBank | OwnLabels, settings: bundle.LabelSettings, top: int = 5
 ) -> Classification:
     """Rank the labels by their similarity to the mean embedding of all windows, scaled to unit length.
 
     Args:
         items: from Model.embed(source, query=settings.query or None).
+        bank: from make_bank(), or offered_labels().
         settings: Manifest.labels of the bundle.
         top: how many labels to return.
 
@@ -48,7 +79,7 @@ def classify(
 
 def watch(
     items: Iterable[WindowEmbedding],
-    bank: LabelBank,
+    bank: LabelBank | OwnLabels,
     settings: bundle.LabelSettings,
     top: int = 5,
     hold: int = 2,
@@ -69,7 +100,7 @@ def watch(
             yield classified(span, bank, settings, top)
 
 
-def classified(span: Span, bank: LabelBank, settings: bundle.LabelSettings, top: int = 5) -> Classification:
+def classified(span: Span, bank: LabelBank | OwnLabels, settings: bundle.LabelSettings, top: int = 5) -> Classification:
     """Return the classification of windows by their mean embedding. Arguments as for classify()."""
     guesses, none_score = ranking(span.mean, bank, settings)
     return Classification(span.start, span.end, _label(span.mean, bank, settings), guesses[:top], none_score)
@@ -109,19 +140,23 @@ def label_scores(
     return sigmoid(cosines / settings.temperature + settings.bias), float(sigmoid(margin)) if has_none else 0.0
 
 
-def ranking(embedding: Vectors, bank: LabelBank, settings: bundle.LabelSettings) -> tuple[tuple[Guess, ...], float]:
-    """Return all labels with their scores, nearest first, and the score of none of them (see label_scores()).
+def ranking(
+    embedding: Vectors, bank: LabelBank | OwnLabels, settings: bundle.LabelSettings
+) -> tuple[tuple[Guess, ...], float]:
+    """Return all labels with their scores, nearest first, and the score of none of them: see label_scores() and
+    OwnLabels.scores().
 
     Args:
         embedding: float32 [embedding], unit length.
     """
-    cosines = bank.embeddings @ embedding
-    scores, none_score = label_scores(cosines, settings)
-    order = np.argsort(-cosines, kind="stable")
-    return tuple(Guess(bank.labels[i], float(scores[i]), float(cosines[i])) for i in order), none_score
+    near = bank.similarities(embedding)
+    scores, none_score = bank.scores(near) if isinstance(bank, OwnLabels) else label_scores(near, settings)
+    order = np.argsort(-near, kind="stable")
+    return tuple(Guess(bank.labels[i], float(scores[i]), float(near[i])) for i in order), none_score
 
 
-def _label(embedding: Vectors, bank: LabelBank, settings: bundle.LabelSettings) -> str | None:
-    cosines = bank.embeddings @ embedding
-    nearest = int(cosines.argmax())
-    return bank.labels[nearest] if float(cosines[nearest]) >= settings.none_below else None
+def _label(embedding: Vectors, bank: LabelBank | OwnLabels, settings: bundle.LabelSettings) -> str | None:
+    near = bank.similarities(embedding)
+    best = int(near.argmax())
+    none_below = bank.none_below if isinstance(bank, OwnLabels) else settings.none_below
+    return bank.labels[best] if float(near[best]) >= none_below else None

@@ -41,6 +41,10 @@ class LabelBank:
     embeddings: Vectors
     space: str
 
+    def similarities(self, embedding: Vectors) -> Vectors:
+        """Return the cosine of each label to an embedding, float32 [labels]."""
+        return np.asarray(self.embeddings @ embedding, np.float32)
+
 
 def read_labels(text: str) -> list[str]:
     """Return labels: one a line if `text` is the path of a file, otherwise `text` itself, separated by commas.

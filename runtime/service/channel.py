@@ -21,6 +21,7 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration, WindowReport
 
 from ..embedding.labels import LabelBank
+from ..embedding.own_labels import OwnLabels
 from ..gating.budget import Budget
 from ..sinks.base import Event
 from ..stream.run import Run
@@ -344,13 +345,17 @@ class Channel:
         self._context.on_event(self.last_event)
 
     def _report(
-        self, settings: SourceSettings, frames: SourceRun, bank: LabelBank | None, report: WindowReport
+        self,
+        settings: SourceSettings,
+        frames: SourceRun,
+        bank: LabelBank | OwnLabels | None,
+        report: WindowReport,
     ) -> None:
         self._context.on_report(
             ReportedWindow(settings, time.time(), report, frames.offset, self.live, self.latest_image)
         )
         if bank is not None and report.embedding is not None:
-            self.label = bank.labels[int((bank.embeddings @ report.embedding).argmax())]
+            self.label = bank.labels[int(bank.similarities(report.embedding).argmax())]
             report = replace(report, label=self.label)
         centre = report.window.centre + frames.offset
         self.statistics.add_report(centre, replace(report, embedding=None), self._delay(frames, report))

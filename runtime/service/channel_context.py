@@ -9,11 +9,15 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from vlj_edge.bundle import GateSettings
+from vlj_edge.bundle.gate_ranges import check_gates
 from vlj_edge.results import WindowReport
 
 from ..embedding.labels import LabelBank
+from ..embedding.own_labels import OwnLabels
+from ..gating.meaning import MeaningGate
 from ..gating.stream_noise import StreamNoise
-from ..model import Model, check_settings
+from ..model import Model
 from ..sinks.base import Event
 from .settings import SourceSettings
 
@@ -47,7 +51,7 @@ class ChannelContext:
     """What all channels of a station have in common.
 
     Attributes:
-        label_bank: returns the embeddings of labels.
+        label_bank: returns what windows are compared with, by labels.
         on_event: called with every event, by the channel's thread.
         on_report: called with every window, by the thread that encodes.
         on_error: called with the channel's name and one line when it ends because of an error, by the channel's thread.
@@ -57,7 +61,7 @@ class ChannelContext:
     """
 
     model: Model
-    label_bank: Callable[[tuple[str, ...]], LabelBank]
+    label_bank: Callable[[tuple[str, ...]], LabelBank | OwnLabels]
     on_event: Callable[[Event], None]
     on_report: OnReport
     on_error: OnError
@@ -70,3 +74,16 @@ class ChannelContext:
         check_settings(self.model, settings.query, settings.gates)
         if settings.labels:
             self.label_bank(settings.labels)
+
+
+def check_settings(model: Model, query: str | None, gates: GateSettings | None) -> None:
+    """Check arguments of Model.narrate() without starting a run.
+
+    Raises:
+        VljEdgeError: narrate() would refuse them.
+    """
+    if query is not None:
+        model.chain.query(query)
+    if gates is not None:
+        check_gates(gates)
+        MeaningGate(gates.meaning)

@@ -9,7 +9,8 @@ from functools import lru_cache
 
 from vlj_edge.errors import VljEdgeError
 
-from ..embedding.labels import LabelBank, make_bank
+from ..embedding.labels import LabelBank
+from ..embedding.own_labels import OwnLabels, offered_labels
 from ..model import Model
 from ..sinks.base import Event
 from ..sinks.queue import SinkQueue, close_all
@@ -65,8 +66,8 @@ class Station:
         self.model, self.sinks, self._on_event = model, list(sinks), on_event
 
         @lru_cache(maxsize=16)
-        def label_bank(labels: tuple[str, ...]) -> LabelBank:
-            return make_bank(model, labels)
+        def label_bank(labels: tuple[str, ...]) -> LabelBank | OwnLabels:
+            return offered_labels(model, labels)
 
         self.learned = learned or LearnedNoise(model.manifest)
         self._context = ChannelContext(

@@ -19,6 +19,12 @@ def label_logits(engine: Engine, embedding: object) -> npt.NDArray[np.float32]:
     return logits
 
 
+def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return probabilities, float32 [labels]."""
+    raised = np.exp(logits - logits.max())
+    return np.asarray(raised / raised.sum(), np.float32)
+
+
 def choose_label(logits: npt.NDArray[np.float32], labels: list[str], head: LabelHead, last: str = "") -> str:
     """Return the label of the largest logit; empty if none of the labels is likely enough.
 
@@ -28,8 +34,7 @@ def choose_label(logits: npt.NDArray[np.float32], labels: list[str], head: Label
         logits: float32 [labels].
         last: the label before, or any other text.
     """
-    raised = np.exp(logits - logits.max())
-    probabilities = raised / raised.sum()
+    probabilities = softmax(logits)
     best = int(probabilities.argmax())
     if last in labels and probabilities[labels.index(last)] > probabilities[best] - head.lead:
         best = labels.index(last)

@@ -36,6 +36,7 @@ from .say import say
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.embedding.labels import LabelBank
+    from vlj_edge.runtime.embedding.own_labels import OwnLabels
     from vlj_edge.runtime.model import Model
     from vlj_edge.runtime.stream.run import Run
 
@@ -88,22 +89,31 @@ def classify(
     The number beside a label is its probability. 'none of these' counts like one more label, whose cosine ('similarity'
     in --json) is --none-below: it is the answer if all labels have a lower one. The numbers add up to 1.
 
+    A model that has labels of its own (a V-JEPA 2 classifier) ranks all of them without --labels, or those that are
+    given. Then --none-below is the probability of the likeliest, and 'none of these' is shown where it is the answer.
+
     For several videos, or a folder, one line is printed for each video, with its answer.
     """
-    from vlj_edge.runtime.embedding.labels import load_bank, make_bank, read_labels
+    from vlj_edge.runtime.embedding.labels import load_bank, read_labels
+    from vlj_edge.runtime.embedding.own_labels import OwnLabels, has_own_labels, offered_labels
 
-    if (label_list is None) == (bank is None):
+    if label_list is not None and bank is not None:
         raise click.UsageError("give either --labels or --bank")
     if bank is not None and templates:
         raise click.UsageError("--template is for --labels: a bank keeps the wordings it was made with")
     with load_model(bundle, engine_options, gates=gates) as model:
+        if label_list is None and bank is None and not has_own_labels(model):
+            raise click.UsageError("give either --labels or --bank")
+        label_bank: LabelBank | OwnLabels
         if bank is not None:
             label_bank = load_bank(bank, model)
         else:
-            label_bank = make_bank(model, read_labels(label_list or ""), templates or None)
+            labels = None if label_list is None else read_labels(label_list)
+            label_bank = offered_labels(model, labels, templates or None)
         settings = model.manifest.labels
         if none_below is not None:
             settings = replace(settings, none_below=none_below)
+            label_bank = replace(label_bank, none_below=none_below) if isinstance(label_bank, OwnLabels) else label_bank
         job = _Job(model, label_bank, settings, query or settings.query or None, part, top, as_json)
         if len(sources) > 1 or stands_for_videos(sources[0]):
             if stream:
@@ -120,12 +130,16 @@ class _Job:
     """The arguments that are the same for every source."""
 
     model: Model
-    bank: LabelBank
+    bank: LabelBank | OwnLabels
     settings: LabelSettings
     query: str | None
     part: PartOptions
     top: int
     as_json: bool
+
+    @property
+    def _none_below(self) -> float:
+        return getattr(self.bank, "none_below", self.settings.none_below)
 
     @contextmanager
     def _embeddings(self, uri: str) -> Iterator[Run[WindowEmbedding]]:
@@ -151,7 +165,7 @@ class _Job:
             span = whole.span()
             if span is not None:
                 answer = classified(span, self.bank, self.settings, self.top)
-                lines = [self._json(shown, answer)] if self.as_json else _answer(answer, self.settings.none_below)
+                lines = [self._json(shown, answer)] if self.as_json else _answer(answer, self._none_below)
                 for line in lines:
                     say(line)
 
@@ -211,7 +225,7 @@ def _change(answer: Classification) -> str:
 def _answer(answer: Classification, none_below: float) -> list[str]:
     """Return a line for each label and, unless there is no such answer, for none of them, likeliest first."""
     lines = [f"{guess.score:.2f}  {guess.label}" for guess in answer.guesses]
-    if none_below > -1:
+    if none_below > -1 and answer.none_score > 0:
         why = f" (similarity {answer.guesses[0].similarity:.2f} is below {none_below:.2f})" if not answer.label else ""
         rank = sum(guess.similarity >= none_below for guess in answer.guesses)
         lines.insert(rank, f"{answer.none_score:.2f}  none of these{why}")

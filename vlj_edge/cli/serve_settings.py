@@ -68,7 +68,7 @@ class ServeSettings:
         Raises:
             VljEdgeError: a file cannot be read, an output is one of the sources, or a source's settings cannot be used.
         """
-        from vlj_edge.runtime.model import check_settings
+        from vlj_edge.runtime.service.channel_context import check_settings
         from vlj_edge.runtime.service.config import read_profile, with_profile
 
         from ..errors import VljEdgeError

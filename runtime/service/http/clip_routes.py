@@ -19,7 +19,7 @@ from vlj_edge.text_list import comma_separated
 
 from ...embedding.ask import answer_questions
 from ...embedding.classify import classify
-from ...embedding.labels import make_bank
+from ...embedding.own_labels import has_own_labels, offered_labels
 from ...library import search
 from ...library.search import lowest_score
 from .schemas import EmbeddedWindow, Embeddings, FoundMoment, Moments, Problem
@@ -44,10 +44,11 @@ def clips(server: ServerState) -> APIRouter:
 
     @router.post("/api/classify", openapi_extra=_form(labels="separated by commas"))
     async def classify_clip(request: Request) -> Classification:
-        """Classify a clip among labels."""
+        """Classify a clip among labels, or without any among those that the model has of its own."""
 
         def prepare(fields: dict[str, str]) -> Callable[[Path, float], Classification]:
-            return partial(_classify, server, _split_list(fields, "labels", 1))
+            own = has_own_labels(server.model) and not fields.get("labels", "").strip()
+            return partial(_classify, server, None if own else _split_list(fields, "labels", 1))
 
         return await process_clip(server, request, prepare)
 
@@ -152,10 +153,10 @@ def _embed(server: ServerState, path: Path, until: float) -> Embeddings:
     return Embeddings(windows=found)
 
 
-def _classify(server: ServerState, labels: list[str], path: Path, until: float) -> Classification:
+def _classify(server: ServerState, labels: list[str] | None, path: Path, until: float) -> Classification:
     settings = server.model.manifest.labels
     with open_clip(path, until, server.closing) as source:
-        bank = make_bank(server.model, labels, progress=lambda done: check_time(until, server.closing))
+        bank = offered_labels(server.model, labels, progress=lambda done: check_time(until, server.closing))
         windows = server.model.embed(source, query=settings.query or None)
         try:
             return classify(windows, bank, settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.cli.command import run_here
+from tests.cli.command import error_of, run_here
 from tests.export.families import comparing
 from tests.export.families.checkpoints import ACTIONS, write_vjepa2
 from vlj_edge.bundle import LabelHead, read_manifest
@@ -20,7 +23,10 @@ from vlj_edge.export.bundle import export_bundle
 from vlj_edge.export.families.find import read_shape
 from vlj_edge.export.request import ExportRequest
 from vlj_edge.export.weights.locations import WeightSources
+from vlj_edge.runtime.embedding.classify import classify, classify_source
+from vlj_edge.runtime.embedding.own_labels import OwnLabels, offered_labels
 from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.video.uri import open_source
 from vlj_edge.runtime.words.label_head import choose_label
 
 
@@ -94,12 +100,18 @@ def test_commands(
     assert done.returncode == 0, done.stderr
     done = run_here("narrate", video, "--bundle", out, "--every-window")
     assert done.returncode == 0, done.stderr
-    for command in (["verify", out], ["inspect", out], ["embed", video, "--bundle", out], ["profile", out, video]):
+    for command in (
+        ["verify", out],
+        ["inspect", out],
+        ["embed", video, "--bundle", out],
+        ["profile", out, video],
+        ["index", video, "--bundle", out, "--store", tmp_path / "store"],
+    ):
         done = run_here(*command)
         assert done.returncode == 0, (command, done.stderr)
     (tmp_path / "data.jsonl").write_text(json.dumps({"video": video.name, "text": "a"}), encoding="utf-8")
     for command in (
-        ["classify", video, "--labels", "a,b", "--bundle", out],
+        ["search", "a", "--store", tmp_path / "store", "--bundle", out],
         ["eval", tmp_path / "data.jsonl", "--bundle", out],
         ["labels", "a,b", "--out", tmp_path / "bank.npz", "--bundle", out],
     ):
@@ -144,3 +156,87 @@ def test_captions_need_a_text_tower(checkpoint: tuple[Path, Any], tmp_path: Path
     (tmp_path / "captions.txt").write_text("a\nb\n", encoding="utf-8")
     done = run_here("export", checkpoint[0], "--captions", tmp_path / "captions.txt", "--out", tmp_path / "out")
     assert done.returncode == 1 and "--captions" in done.stderr
+
+
+@pytest.fixture
+def red(make_video: Callable[..., Path]) -> Path:
+    return make_video([((0, 0, 255), 3)])
+
+
+def test_own_labels_have_the_probabilities_of_transformers(
+    checkpoint: tuple[Path, Any], bundle: Path, red: Path
+) -> None:
+    with Model(bundle) as model, open_source(red) as source:
+        frame = next(iter(source)).image
+        pixels = comparing.processed(bundle, [frame[:, :, ::-1]] * 4)
+        with torch.no_grad():
+            logits = checkpoint[1](pixel_values_videos=torch.from_numpy(pixels)).logits[0]
+        found = classify_source(model, red)
+        every = logits.softmax(0).numpy()
+        assert [guess.label for guess in found.guesses] == [ACTIONS[n] for n in np.argsort(-every)[:5]]
+        assert sum(guess.score for guess in found.guesses) + found.none_score == pytest.approx(1, abs=1e-5)
+        fits = every.max() >= 0.2
+        assert (found.label is not None) == fits == (found.none_score == 0)
+        for guess in found.guesses:
+            assert guess.similarity == pytest.approx(every[ACTIONS.index(guess.label)], abs=1e-3)
+        some = [ACTIONS[3], ACTIONS[1].upper()]
+        among = logits[[3, 1]].softmax(0).numpy()
+        bank = replace(offered_labels(model, some), none_below=0.0)
+        assert isinstance(bank, OwnLabels) and bank.labels == (ACTIONS[3], ACTIONS[1]), "as the model spells them"
+        with model.embed(red) as windows:
+            found = classify(windows, bank, model.manifest.labels)
+        scores = {guess.label: guess.score for guess in found.guesses}
+        assert [scores[ACTIONS[3]], scores[ACTIONS[1]]] == pytest.approx(list(among), abs=1e-3)
+
+
+@given(
+    st.lists(st.floats(-8, 8, width=32), min_size=5, max_size=5),
+    st.sets(st.integers(0, 4), min_size=1),
+    st.floats(0, 1),
+)
+def test_scores_of_own_labels_add_up_to_one(logits: list[float], offered: set[int], none_below: float) -> None:
+    numbers = tuple(sorted(offered))
+    own = OwnLabels(tuple(ACTIONS[n] for n in numbers), none_below, numbers, lambda _: np.array(logits, np.float32))
+    near = own.similarities(np.zeros(3, np.float32))
+    scores, of_none = own.scores(near)
+    assert scores.sum() + of_none == pytest.approx(1, abs=1e-5)
+    if near.max() >= none_below:
+        expected = np.exp(np.array([logits[n] for n in numbers]))
+        assert of_none == 0 and np.allclose(scores, expected / expected.sum(), atol=1e-5)
+    else:
+        assert of_none >= scores.max() - 1e-6
+
+
+def test_commands_that_compare_with_own_labels(bundle: Path, red: Path, tmp_path: Path) -> None:
+    out = ("--bundle", bundle)
+    done = run_here("classify", red, *out, "--json", "--none-below", "0")
+    assert done.returncode == 0, done.stderr
+    assert {guess["label"] for guess in json.loads(done.stdout)["guesses"]} == set(ACTIONS)
+    done = run_here("classify", red, *out, "--none-below", "1")
+    assert done.returncode == 0 and "none of these" in done.stdout.splitlines()[0]
+    (tmp_path / "two.txt").write_text("Opening something\nWaving\n", encoding="utf-8")
+    for two in (tmp_path / "two.txt", "opening something,waving"):
+        done = run_here("classify", red, *out, "--labels", two, "--none-below", "0")
+        assert done.returncode == 0 and len(done.stdout.splitlines()) == 2, done.stderr
+    done = run_here("classify", red, *out, "--stream", "--none-below", "0")
+    assert done.returncode == 0 and done.stdout
+    done = run_here("ask", red, "what is it?", *out, "--choices", "Opening something,Waving")
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 2, done.stderr
+    for command in (
+        ("classify", red, *out, "--labels", "opening a thing,Waving"),
+        ("ask", red, "what is it?", *out, "--choices", "opening a thing,Waving"),
+    ):
+        message = error_of(run_here(*command))
+        assert "'opening a thing'" in message and "'Opening something'" in message, message
+    assert "'Pushing" in error_of(run_here("classify", red, *out, "--labels", "qqqq")), "the first, where none is near"
+    done = run_here("classify", red, *out, "--template", "a {}")
+    assert "labels of its own" in error_of(done)
+    assert "vlj-edge classify" in error_of(run_here("labels", "a,b", "--out", tmp_path / "bank.npz", *out))
+    assert not (tmp_path / "bank.npz").exists()
+
+
+def test_a_bundle_without_its_head_has_no_labels(checkpoint: tuple[Path, Any], red: Path, tmp_path: Path) -> None:
+    done = run_here("export", checkpoint[0], "--no-decoder", "--out", tmp_path / "bare")
+    assert done.returncode == 0, done.stderr
+    done = run_here("classify", red, "--bundle", tmp_path / "bare")
+    assert done.returncode in (1, 2) and done.stderr.count("Traceback") == 0

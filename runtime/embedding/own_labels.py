@@ -1,0 +1,98 @@
+"""The labels that a model has of its own (a V-JEPA 2 classifier), or some of them, compared with its probabilities."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge.errors import VljEdgeError
+
+from ..model import Model
+from ..words.label_head import softmax
+from .labels import LabelBank, check_labels, make_bank
+
+Vectors = npt.NDArray[np.float32]
+_NEAR = 3  # labels that are named in place of one that the model does not have
+
+
+@dataclass(frozen=True, eq=False)
+class OwnLabels:
+    """Labels of a model's own.
+
+    Attributes:
+        none_below: probability, 0..1, of the likeliest among all labels of the model, below which none of them applies.
+        numbers: of the labels among all labels of the model.
+        logits: returns the logits of all labels of the model, float32 [all], for an embedding.
+    """
+
+    labels: tuple[str, ...]
+    none_below: float
+    numbers: tuple[int, ...]
+    logits: Callable[[Vectors], Vectors]
+
+    def similarities(self, embedding: Vectors) -> Vectors:
+        """Return the probability of each label among all of the model, float32 [labels]."""
+        return softmax(self.logits(embedding))[list(self.numbers)]
+
+    def scores(self, similarities: Vectors) -> tuple[Vectors, float]:
+        """Return the probability of each label among these, float32 [labels], and that of none of them: 0 where one
+        applies. They add up to 1."""
+        scores, best = similarities / max(float(similarities.sum()), 1e-30), float(similarities.max())
+        if best >= self.none_below:
+            return scores, 0.0
+        of_none = self.none_below / (self.none_below + best)  # more than a half
+        return scores * np.float32(1 - of_none), of_none
+
+
+def has_own_labels(model: Model) -> bool:
+    """Whether labels are compared with the model's own, and not by the text encoder."""
+    return model.manifest.label_head is not None and not model.manifest.embeds_texts
+
+
+def offered_labels(
+    model: Model,
+    labels: Sequence[str] | None,
+    templates: Sequence[str] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> LabelBank | OwnLabels:
+    """Return what windows are compared with: labels that the text encoder embeds, or labels of the model's own.
+
+    Args:
+        labels: None: all of the model's own.
+        templates, progress: as for make_bank().
+
+    Raises:
+        VljEdgeError: the model has no labels of its own and none are given, or no text encoder and not these labels; or
+            see make_bank().
+    """
+    if not has_own_labels(model) and labels is not None:
+        return make_bank(model, labels, templates, progress)
+    _, known = model.chain.label_head
+    head = model.manifest.label_head
+    assert head is not None, "label_head is an error without one"
+    if templates:
+        raise VljEdgeError(f"{model.manifest.family} has labels of its own, which no template words: leave it out")
+    if labels is not None:
+        check_labels(labels)
+    numbers = range(len(known)) if labels is None else [_number(label, known, model.directory) for label in labels]
+    return OwnLabels(tuple(known[n] for n in numbers), head.none_below, tuple(numbers), model.chain.label_logits)
+
+
+def _number(label: str, known: Sequence[str], directory: Path) -> int:
+    """Return the number of a label, in any case."""
+    folded = [each.casefold() for each in known]
+    asked = " ".join(label.split()).casefold()
+    if asked in folded:
+        return folded.index(asked)
+    near = difflib.get_close_matches(asked, folded, _NEAR, cutoff=0.4)
+    names = [known[folded.index(each)] for each in near] or list(known[:_NEAR])
+    shown = ", ".join(f"'{name}'" for name in names)
+    raise VljEdgeError(
+        f"{directory} has no label '{label[:60]}' among its {len(known)}: {'near it' if near else 'the first'} are"
+        f" {shown} (a label with a comma in it goes into a file, one a line)"
+    )
