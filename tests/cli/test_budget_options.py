@@ -25,20 +25,18 @@ def totals_of(*arguments: str | Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def free() -> dict[str, Any]:
     """The totals of the demo without a budget."""
-    return totals_of("narrate", DEMO)
+    return totals_of("narrate", DEMO, "--end", "60")
 
 
 def test_fewer_texts_are_made_and_the_totals_say_so(free: dict[str, Any]) -> None:
-    tight = totals_of("narrate", DEMO, "--texts-per-hour", "180")
+    tight = totals_of("narrate", DEMO, "--end", "60", "--texts-per-hour", "180")
     texts = tight["decoder_runs"] + tight["memory_hits"]
     assert 2 <= texts <= 180 * tight["video_seconds"] / 3600 + 1 < free["decoder_runs"] + free["memory_hits"]
     assert tight["changes_left_out"] > 0 == free["changes_left_out"] == tight["looks_left_out"]
-    line = run_here("narrate", DEMO, "--texts-per-hour", "180").stdout.splitlines()[-1]
-    assert f"{tight['changes_left_out']} changes left out" in line and "looks" not in line
 
 
 def test_the_encoder_runs_less_often(free: dict[str, Any]) -> None:
-    tight = totals_of("narrate", DEMO, "--encodes-per-minute", "12")
+    tight = totals_of("narrate", DEMO, "--end", "60", "--encodes-per-minute", "12")
     most = 12 * tight["video_seconds"] / 60 + 6  # half a minute's runs are saved up at first
     assert tight["encoder_runs"] <= most < free["encoder_runs"]
     assert tight["looks_left_out"] > 0 == free["looks_left_out"]
@@ -55,6 +53,7 @@ def test_several_sources_have_a_budget_each(video: Path, tiny_bundle: Path) -> N
     arguments = ("narrate", f"a={video}", f"b={video}", "--bundle", tiny_bundle, "--texts-per-hour", "1")
     lines = [line for line in run_here(*arguments).stdout.splitlines() if "windows" in line]
     assert len(lines) == 2 and all("1 decoder runs" in line and "2 changes left out" in line for line in lines)
+    assert not any("looks" in line for line in lines)
 
 
 def test_embed_repeats_an_embedding_that_the_budget_does_not_allow(

@@ -91,6 +91,7 @@ def test_a_bundle_that_was_changed_is_not_built(nano: Path) -> None:
 
 
 @needs("torch")
+@pytest.mark.slow
 def test_targets_set_precision_flavour_and_gates(
     tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,11 +93,14 @@ def home(tmp_path: Path) -> Home:
         ("ask", "VIDEO", "what colour is it", "--bundle", "BUNDLE", "--choices", "red,blue"),
         ("labels", "a red screen,blue", "--bundle", "BUNDLE", "--out", "FOLDER/bank.npz"),
         ("profile", "BUNDLE", "VIDEO"),
-        ("tune", "BUNDLE"),
-        pytest.param(("verify", "BUNDLE", "--backend", "onnxruntime", "--source", "VIDEO"), marks=needs("polygraphy")),
+        pytest.param(("tune", "BUNDLE"), marks=pytest.mark.slow),
+        pytest.param(
+            ("verify", "BUNDLE", "--backend", "onnxruntime", "--source", "VIDEO"),
+            marks=[needs("polygraphy"), pytest.mark.slow],
+        ),
         pytest.param(
             ("verify", "BUNDLE", "--backend", "openvino", "--source", "VIDEO"),
-            marks=[needs("openvino"), needs("polygraphy")],
+            marks=[needs("openvino"), needs("polygraphy"), pytest.mark.slow],
         ),
         ("inspect", "BUNDLE"),
         ("--help",),
@@ -128,7 +131,7 @@ def test_a_server_sends_nothing(home: Home, video: Path, bundle: Path) -> None:
     command = [*COMMAND, "serve", f"a={video}", "--bundle", str(bundle), "--port", str(port)]
     process = home.start([*command, "--log", str(home.folder.parent / "log")])
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while not (home.folder.parent / "log").exists() or not (home.folder.parent / "log").read_text():
             assert process.poll() is None and time.monotonic() < until, process
             time.sleep(0.1)

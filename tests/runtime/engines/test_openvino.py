@@ -20,6 +20,7 @@ from vlj_edge.runtime.engines import openvino as adapter
 from vlj_edge.runtime.engines.base import open_engine
 from vlj_edge.runtime.engines.onnxruntime import OrtEngine
 from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.video.uri import open_source
 
 DEMO = Path(__file__).parents[3] / "examples" / "media" / "demo.mp4"
 
@@ -31,9 +32,9 @@ def nano() -> tuple[Path, Manifest]:
 
 def test_nano_says_and_embeds_what_it_does_with_onnx_runtime() -> None:
     ours, theirs = (Model(nano_bundle(), backend=name) for name in ("openvino", "onnxruntime"))
-    for mine, said in zip(ours.narrate(DEMO), theirs.narrate(DEMO), strict=True):
+    for mine, said in zip(*(model.narrate(open_source(DEMO, end=30.0)) for model in (ours, theirs)), strict=True):
         assert mine == dataclasses.replace(said, similarity=mine.similarity)
-    for a, b in zip(ours.embed(DEMO), theirs.embed(DEMO), strict=True):
+    for a, b in zip(*(model.embed(open_source(DEMO, end=12.0)) for model in (ours, theirs)), strict=True):
         assert float(a.embedding @ b.embedding) > 0.999999
     assert float(ours.embed_text("the robot arm") @ theirs.embed_text("the robot arm")) > 0.9999
 

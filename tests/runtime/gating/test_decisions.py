@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.runtime.gating.test_meaning import settings_of_meaning, streams
@@ -117,6 +117,7 @@ def test_a_threshold_that_noise_lowers_says_from_what_to_what() -> None:
     assert check.as_set == 0.995 and check.bound == pytest.approx(1 - 3 * (1 - level))
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.003, 0.02]), st.sampled_from([1, 2, 4]))
 def test_rest_detector_and_scene_gate_do_what_their_numbers_say(seed: int, noise: float, held: int) -> None:
     rng, base = np.random.default_rng(seed), np.full((THUMBNAIL, THUMBNAIL), 0.5, np.float32)

@@ -32,7 +32,7 @@ from vlj_edge.runtime.video.cameras import camera
 from vlj_edge.runtime.video.cameras.camera import CameraSource, CameraState
 from vlj_edge.runtime.video.cameras.camera_address import CameraAddress
 
-SHORT, LONG = 20.0, float(os.environ.get("VLJ_EDGE_SOAK", "60"))
+SHORT, LONG = 10.0, float(os.environ.get("VLJ_EDGE_SOAK", "60"))
 
 READER = """
 import json, os, random, sys, time

@@ -106,8 +106,9 @@ def test_a_video_stream_ends_with_its_source(serve: Serve, make_video: Film) -> 
         assert client.get("/api/sources/film/video.mjpg").content.endswith(b"--frame--\r\n")
 
 
-def test_events_are_streamed_after_the_last_narrations(serve: Serve) -> None:
-    served = serve()
+def test_events_are_streamed_after_the_last_narrations(serve: Serve, cameras: dict[str, Source]) -> None:
+    cameras["cam"] = Camera(speed=8)
+    served = serve(SourceSettings("cam", "cam"))
     wait_for(lambda: served.station.channels["cam"].counts()["events"] >= 2)
     with served.client() as client, client.stream("GET", "/api/events") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
