@@ -1,0 +1,217 @@
+"""One request to a chat endpoint, with attempts until its time is over, and the failures that end it."""
+
+from __future__ import annotations
+
+import http.client
+import random
+import socket
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+
+from vlj_edge.errors import VljEdgeError, without_secrets
+
+from ..http_post import Connections, Redirected, SameServer, WebAddress
+from .reply import reason_in
+
+MOST_BYTES = 1 << 20  # of a response
+_PAUSES = (0.25, 4.0)  # the first and the longest pause between two attempts, seconds
+_TRY_LATER = (408, 425, 429, 502, 503, 504)  # until the time is over: busy, or the model is still being loaded
+_MOST_WAIT = 3600.0  # seconds that a server may ask to be left alone
+_REMEDIES = {401: "; check the key", 403: "; check the key", 404: "; check the address and the name of the model"}
+_TRIES_OF_ERRORS = 2  # of other errors of the server: some answer 500 to a picture that they cannot read
+
+
+class NoReply(VljEdgeError):
+    """There is no answer; one line that says why, without keys and credentials.
+
+    Attributes:
+        tokens: that the call took although there is no answer; None if that is not known.
+    """
+
+    def __init__(self, line: str, tokens: int | None = None) -> None:
+        super().__init__(line)
+        self.tokens = tokens
+
+
+class _TryAgain(Exception):
+    """An attempt failed; the next may not.
+
+    Args:
+        after: seconds that the server asks to wait.
+        tries: attempts in all; None: as many as there is time for.
+    """
+
+    def __init__(self, why: str, after: float | None = None, tries: int | None = None) -> None:
+        super().__init__(why)
+        self.after, self.tries = after, tries
+
+
+@dataclass
+class Server:
+    """Where the requests go.
+
+    Attributes:
+        key: a bearer token, or None.
+        quiet_until: time.monotonic() until which the server asks to be left alone.
+    """
+
+    address: WebAddress
+    key: str | None = field(default=None, repr=False)
+    quiet_until: float = 0.0
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of a request."""
+        found = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "vlj-edge"}
+        authorization = self.address.authorization if self.key is None else f"Bearer {self.key}"
+        return found if authorization is None else found | {"Authorization": authorization}
+
+    def without_key(self, text: str) -> str:
+        """Return what a server said without the key and the password that it was sent."""
+        secrets = [self.key, *(self.address.authorization or "").split()[1:]]
+        for secret in filter(None, secrets):
+            text = text.replace(secret, "***")
+        return text
+
+
+class ChatCall:
+    """One request, with all its attempts.
+
+    Args:
+        timeout: seconds for all of it.
+    """
+
+    def __init__(self, server: Server, timeout: float) -> None:
+        self._server, self._timeout = server, timeout
+        self._connections, self._over = Connections(), threading.Event()
+        self._end = time.monotonic() + timeout
+        proxies = urllib.request.ProxyHandler(server.address.proxies)
+        self._opener = urllib.request.build_opener(proxies, SameServer, self._connections)
+
+    def interrupt(self) -> None:
+        """End the request, whatever it waits for. Callable from any thread."""
+        self._cut("the run was closed")
+
+    def post(self, body: bytes) -> bytes:
+        """Return the body of the response.
+
+        Raises:
+            NoReply: there is none.
+        """
+        quiet = self._server.quiet_until - time.monotonic()
+        if quiet > 0:
+            raise self._no_reply(f"it asked to be left alone for {quiet:.0f} s more")
+        timer = threading.Timer(self._end - time.monotonic(), self._cut, [f"no answer within {self._timeout:g} s"])
+        try:
+            timer.start()
+        except RuntimeError as error:  # the system has no thread left
+            raise self._no_reply(str(error)) from None
+        try:
+            return self._with_attempts(body)
+        finally:
+            timer.cancel()
+            timer.join()
+
+    def _with_attempts(self, body: bytes) -> bytes:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self._attempt(body)
+            except _TryAgain as failure:
+                first, longest = _PAUSES
+                # Jitter keeps several cameras from asking at the same moment.
+                pause = min(first * 2 ** min(attempt - 1, 10), longest) * random.uniform(0.5, 1.0)
+                pause = pause if failure.after is None else failure.after
+                if failure.tries == attempt or time.monotonic() + pause > self._end:
+                    raise self._no_reply(self._reason(str(failure))) from None
+                if self._over.wait(pause):
+                    raise self._no_reply(self._reason(str(failure))) from None
+
+    def _attempt(self, body: bytes) -> bytes:
+        """Return the body of a response that was sent completely.
+
+        Raises:
+            NoReply: there is no use in another attempt.
+            _TryAgain: there may be.
+        """
+        request = urllib.request.Request(self._server.address.url, body, self._server.headers, method="POST")
+        try:
+            with self._opener.open(request, timeout=self._timeout) as response:
+                found: bytes = response.read(MOST_BYTES + 1)
+                missing = len(found) <= MOST_BYTES and bool(response.length)
+        except urllib.error.HTTPError as error:
+            raise self._refused(error) from None
+        except Redirected as error:
+            raise self._no_reply(f"it redirects to {error.new}, which is not followed: give that address") from None
+        except urllib.error.URLError as error:
+            raise self._broken(error.reason) from None
+        except ValueError:  # urllib raises it for a malformed response
+            raise self._no_reply("it redirects to an address that is none") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise self._broken(error) from None
+        if missing or self._connections.cut_because is not None:  # of what ends with the connection, the beginning came
+            raise self._broken("the answer broke off")
+        if len(found) > MOST_BYTES:
+            raise self._no_reply(f"its answer is longer than {MOST_BYTES} bytes")
+        return found
+
+    def _refused(self, error: urllib.error.HTTPError) -> Exception:
+        """Return the failure that a status other than 2xx is."""
+        try:
+            reason = reason_in(error.read(65_536))
+        except (OSError, http.client.HTTPException, ValueError):
+            reason = ""
+        finally:
+            error.close()
+        line = f"HTTP {error.code}{reason and ': '}{reason}{_REMEDIES.get(error.code, '')}"
+        if error.code in _TRY_LATER:
+            after = _seconds(error.headers.get("Retry-After"))
+            if after is not None and time.monotonic() + after > self._end:
+                self._server.quiet_until = time.monotonic() + after
+            return _TryAgain(line, after)
+        if error.code >= 500:
+            return _TryAgain(line, tries=_TRIES_OF_ERRORS)
+        return self._no_reply(line)
+
+    def _broken(self, reason: object) -> Exception:
+        """Return the failure that an error of a connection is."""
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return self._no_reply(f"its certificate is not trusted, {reason.verify_message}")
+        if isinstance(reason, UnicodeError):
+            return self._no_reply("its address cannot be encoded: check it")
+        why = str(getattr(reason, "strerror", None) or reason) or type(reason).__name__
+        why = "no machine is known by that name" if isinstance(reason, socket.gaierror) else why
+        return _TryAgain(f"{why}; check that it runs and can be reached")
+
+    def _reason(self, why: str) -> str:
+        """Return why there is no answer: that the call was cut, or what the last attempt met."""
+        cut = self._connections.cut_because
+        return why if cut is None else f"{cut} ({why})" if why and "HTTP" in why else cut
+
+    def _no_reply(self, why: str) -> NoReply:
+        line = f"no words from {self._server.address.server}: {self._server.without_key(why)}"
+        return NoReply(without_secrets(line))
+
+    def _cut(self, why: str) -> None:
+        self._connections.cut(why)
+        self._over.set()
+
+
+def _seconds(after: str | None) -> float | None:
+    """Return a Retry-After in seconds: a number or a date; None if there is none that can be read."""
+    if not after:
+        return None
+    try:
+        seconds = float(after)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(after).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), _MOST_WAIT) if seconds == seconds else None

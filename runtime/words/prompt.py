@@ -1,0 +1,81 @@
+"""What a model is told with the pictures, and the reply that means that there is nothing to tell."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NOTHING_NEW = "nothing new"
+
+_BEGIN = (
+    "These pictures were taken by a camera one after the other, within {seconds} seconds. Say in one short sentence, in"
+    " the present tense, what happens in them: who or what does what. Do not mention pictures or the camera."
+)
+DEFAULT_PROMPT = _BEGIN
+DEFAULT_PROMPT_AGAIN = (
+    _BEGIN + ' The last thing that was said is: "{last}". If that is still all there is to say, answer only: '
+    f"{NOTHING_NEW}."
+)
+_DEFAULT_JSON_PROMPT = (
+    "These pictures were taken by a camera one after the other, within {seconds} seconds. Describe what they show."
+)
+_PLACEHOLDER = re.compile(r"\{(camera|last|nearest|seconds)\}")
+
+
+@dataclass(frozen=True)
+class WordsContext:
+    """What is known about a change that is to be put into words.
+
+    Attributes:
+        start, end: of the window that shows it, seconds from the start of the source.
+        begins: when the change was first seen, seconds.
+        times: of the pictures, in their order, seconds.
+        camera: the name of the source; empty if it has none.
+        last: the text that was said last; empty before the first.
+        nearest: the text that the bundle has for it, a caption or label; empty without any.
+        similarity: cosine of its embedding to that of the last text of the narration, -1..1; None for the first.
+    """
+
+    start: float
+    end: float
+    begins: float
+    times: Sequence[float] = ()
+    camera: str = ""
+    last: str = ""
+    nearest: str = ""
+    similarity: float | None = None
+
+
+def prompt_for(prompt: str | None, context: WordsContext, schema: Any = None) -> str:
+    """Return the text of a request.
+
+    Args:
+        prompt: None for a default one. {camera}, {last}, {nearest} and {seconds} in it are replaced.
+        schema: of the JSON that is asked for; it is told in the text, too, since many servers ignore it elsewhere.
+    """
+    if prompt is None and schema is not None:
+        prompt = _DEFAULT_JSON_PROMPT
+    if prompt is None:
+        prompt = DEFAULT_PROMPT_AGAIN if context.last else DEFAULT_PROMPT
+    values = {
+        "camera": context.camera,
+        "last": context.last,
+        "nearest": context.nearest,
+        "seconds": f"{max(context.end - context.start, 0.1):.2g}",
+    }
+    text = _PLACEHOLDER.sub(lambda found: values[found[1]], prompt)
+    if schema is None:
+        return text
+    return f"{text}\nAnswer with JSON alone, of this schema: {json.dumps(schema, ensure_ascii=False)}"
+
+
+def is_nothing_new(text: str) -> bool:
+    """Return whether a model answered that there is nothing to tell.
+
+    >>> is_nothing_new('"Nothing new."')
+    True
+    """
+    return " ".join(re.sub(r"[\W_]+", " ", text).split()).casefold() == NOTHING_NEW
