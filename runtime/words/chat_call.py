@@ -90,6 +90,7 @@ class ChatCall:
         self._server, self._timeout = server, timeout
         self._connections, self._over = Connections(), threading.Event()
         self._end = time.monotonic() + timeout
+        self._met = ""  # by the last attempt
         proxies = urllib.request.ProxyHandler(server.address.proxies)
         self._opener = urllib.request.build_opener(proxies, SameServer, self._connections)
 
@@ -128,10 +129,11 @@ class ChatCall:
                 # Jitter keeps several cameras from asking at the same moment.
                 pause = min(first * 2 ** min(attempt - 1, 10), longest) * random.uniform(0.5, 1.0)
                 pause = pause if failure.after is None else failure.after
-                if failure.tries == attempt or time.monotonic() + pause > self._end:
-                    raise self._no_reply(self._reason(str(failure))) from None
-                if self._over.wait(pause):
-                    raise self._no_reply(self._reason(str(failure))) from None
+                if self._connections.cut_because is None:  # what is met after that says nothing about the server
+                    self._met = str(failure)
+                is_last = failure.tries == attempt or time.monotonic() + pause > self._end
+                if is_last or self._over.wait(pause):
+                    raise self._no_reply(self._reason()) from None
 
     def _attempt(self, body: bytes) -> bytes:
         """Return the body of a response that was sent completely.
@@ -189,10 +191,10 @@ class ChatCall:
         why = "no machine is known by that name" if isinstance(reason, socket.gaierror) else why
         return _TryAgain(f"{why}; check that it runs and can be reached")
 
-    def _reason(self, why: str) -> str:
-        """Return why there is no answer: that the call was cut, or what the last attempt met."""
+    def _reason(self) -> str:
+        """Return why there is no answer: that the call was cut, and what the last attempt before met."""
         cut = self._connections.cut_because
-        return why if cut is None else f"{cut} ({why})" if why and "HTTP" in why else cut
+        return self._met if cut is None else f"{cut}{self._met and f' ({self._met})'}"
 
     def _no_reply(self, why: str) -> NoReply:
         line = f"no words from {self._server.address.server}: {self._server.without_key(why)}"
