@@ -47,6 +47,7 @@ LAYERS: list[set[str]] = [
         "vlj_edge.variables",
         "vlj_edge.presets",
         "vlj_edge.results",
+        "vlj_edge.time_text",
         "vlj_edge.decision_words",
         "vlj_edge.tensorrt_package",
         "vlj_edge.cuda",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..time_text import HOW, seconds_of
 from .options import NumberRange, decoder_option, rotate_option
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.video.source import Source
 
     from ..presets import Clip
-
-_LONGEST = 1e9  # seconds
-_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
@@ -33,17 +31,11 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 
         if isinstance(value, float):
             return value
         text = str(value).strip()
-        with_unit = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|min|h|)", text)
-        clock = re.fullmatch(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:\.\d*)?)", text)
-        seconds = float("inf")
-        if with_unit is not None:
-            seconds = float(with_unit[1]) * _UNITS[with_unit[2]]
-        elif clock is not None:
-            seconds = float(clock[1] or 0) * 3600 + float(clock[2]) * 60 + float(clock[3])
-        if seconds <= _LONGEST:
+        seconds = seconds_of(text)
+        if seconds is not None:
             return seconds
         shown = f"'{text}'" if re.fullmatch(r"[\w:.,+-]{1,16}", text) else "that"  # what is longer may hold a secret
-        self.fail(f"{shown} is no time: write 90, 90s, 500ms, 1.5min, 1:30 or 0:01:30", param, ctx)
+        self.fail(f"{shown} is no time: {HOW}", param, ctx)
 
 
 @dataclass(frozen=True)
