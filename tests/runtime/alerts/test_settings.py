@@ -93,7 +93,24 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-names = st.sampled_from("name text unless label like for above below again_after cameras quiet keep confirm x".split())
+names = st.sampled_from(
+    [
+        "name",
+        "text",
+        "unless",
+        "label",
+        "like",
+        "for",
+        "above",
+        "below",
+        "again_after",
+        "cameras",
+        "quiet",
+        "keep",
+        "confirm",
+        "x",
+    ]
+)
 
 
 @given(plain | st.lists(st.dictionaries(names, plain, max_size=6).map(lambda d: DOOR | d), max_size=3))
