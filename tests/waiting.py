@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import cycle
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
@@ -15,8 +18,14 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.005)
 
 
+# Systems give ports above these to whoever asks for any, also between free_port() and its use. Each process has its own.
+_PORTS = cycle(range(20_000 + os.getpid() % 120 * 100, 20_000 + os.getpid() % 120 * 100 + 100))
+
+
 def free_port() -> int:
     """Return a TCP port of the loopback interface that nothing listens on."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
+    for port in _PORTS:
+        with socket.socket() as held, suppress(OSError):
+            held.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError

@@ -15,6 +15,7 @@ import pytest
 
 from tests.cli.command import error_of, vlj_edge
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
+from tests.waiting import wait_for
 from vlj_edge.bundle import NO_GATES
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.model import Model
@@ -115,7 +116,7 @@ def test_power_of_a_jetson_s_rail(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     write(rail / "curr1_input", 1_500)
     write(rail / "in2_label", "VDD_CPU_GPU_CV")
     with power.EnergyMeter() as meter:
-        time.sleep(0.1)
+        wait_for(lambda: meter._watts)
     assert meter.power.watts == pytest.approx(7.5) and "INA3221" in meter.power.source
 
 

@@ -94,10 +94,10 @@ def group_of_pictures(frames: int) -> list[str]:
 
 def test_a_long_group_of_pictures_is_shown_from_its_key_frame_on(rtsp: Callable[..., subprocess.Popen[str]]) -> None:
     port, started = free_port(), time.monotonic()
-    rtsp(port, "0xffff0000", *group_of_pictures(600), "--live", "false")  # the next key frame comes after 40 s
+    rtsp(port, "0xffff0000", *group_of_pictures(6000), "--live", "false")  # the next key frame comes after 400 s
     with closing(open_source(f"rtsp://127.0.0.1:{port}/camera")) as source:
         assert next(iter(source)).image[..., 2].mean() > 240
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 120
 
 
 def test_a_key_frame_is_waited_for_as_long_as_packets_come(rtsp: Callable[..., subprocess.Popen[str]]) -> None:
