@@ -18,7 +18,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.005)
 
 
-# Systems give ports above these to whoever asks for any, also between free_port() and its use. Each process has its own.
+# Systems give higher ones to whoever asks for any, also between free_port() and its use. Each process has its own.
 _PORTS = cycle(range(20_000 + os.getpid() % 120 * 100, 20_000 + os.getpid() % 120 * 100 + 100))
 
 

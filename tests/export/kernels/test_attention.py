@@ -99,7 +99,7 @@ def random_case(
     return rng.standard_normal((shape["batch"], tokens, width)), table, cos, sin
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     rotation=st.sampled_from(("axes", "halves")),
     dtype=st.sampled_from(("float16", "bfloat16")),

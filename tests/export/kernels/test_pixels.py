@@ -60,7 +60,7 @@ def normalised(frame: CroppedFrame, preprocess: Preprocess, dtype: str) -> np.nd
     return clip[0, 0]
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     width=st.integers(20, 700),
     height=st.integers(20, 500),

@@ -118,7 +118,8 @@ def test_the_portable_flavour_builds_without_an_attention_operator(nano: Any, tr
     assert [engine.attention for engine in built] == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("layers", [(1, 1, 1), pytest.param((24, 8, 30), marks=pytest.mark.slow)], ids=["one", "all"])
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", [(1, 1, 1), (24, 8, 30)], ids=["one", "all"])
 def test_the_paper_s_engines_at_random_weights(
     tmp_path: Path, trt: TensorRtPackage, layers: tuple[int, int, int]
 ) -> None:
