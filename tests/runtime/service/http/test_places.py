@@ -7,6 +7,7 @@ import socket
 import tempfile
 import threading
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -95,8 +96,8 @@ def test_an_upload_that_outgrows_the_disk_keeps_no_place(serve: Serve, length: i
 
 def test_searches_that_wait_leave_threads_for_other_requests(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     found = threading.Event()
-    monkeypatch.setattr(clip_routes, "search", lambda *_: found.wait(120) and [])
-    served = serve(store=object())
+    monkeypatch.setattr(clip_routes, "search", lambda *_, **__: found.wait(120) and [])
+    served = serve(store=SimpleNamespace(search_floor=0.0))
     with ExitStack() as opened, served.client() as client:
         waiting = [opened.enter_context(ask(served, "/api/search?text=x")) for _ in range(60)]
         wait_for(lambda: served.app.state.server.searches.taken == 8)
