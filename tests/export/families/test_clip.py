@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 import torch
 import transformers
 
-from tests.cli.command import run_here
 from tests.export.families import comparing
 from tests.export.families.checkpoints import TEXTS, write_clip
 from vlj_edge.bundle import read_manifest
@@ -111,44 +109,6 @@ def test_other_precisions_and_flavours(
     assert {row.engine for row in done.parity} == {"vision_encoder", "text_encoder"}
     pixels = comparing.processed(done.bundle, comparing.pictures([(50, 60)] * 2))
     assert comparing.run(done.bundle, "vision_encoder", pixels=pixels).dtype == np.float32
-
-
-def test_every_command(
-    checkpoint: tuple[Path, Any], tmp_path: Path, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    video = make_video([((0, 0, 255), 3), ((255, 0, 0), 3), ((0, 255, 255), 2)])
-    (tmp_path / "captions.txt").write_text("\n".join(TEXTS), encoding="utf-8")
-    done = run_here("export", checkpoint[0], "--captions", "captions.txt")
-    assert done.returncode == 0, done.stderr
-    asked = {"video": video.name, "text": TEXTS[0], "question": "what?", "choices": TEXTS[:2], "answer": TEXTS[0]}
-    (tmp_path / "data.jsonl").write_text(json.dumps(asked), encoding="utf-8")
-    out = ["--bundle", "clip-fp32"]
-    for command in (
-        ["narrate", video, *out, "--every-window"],
-        ["classify", video, *out, "--labels", ",".join(TEXTS)],
-        ["classify", video, *out, "--labels", ",".join(TEXTS), "--stream"],
-        ["ask", video, "what is it?", "--choices", ",".join(TEXTS[:2]), *out],
-        ["eval", "data.jsonl", *out],
-        ["embed", video, *out],
-        ["index", video, *out, "--store", "store"],
-        ["search", TEXTS[0], *out, "--store", "store"],
-        ["profile", "clip-fp32", video],
-        ["verify", "clip-fp32"],
-        ["inspect", "clip-fp32"],
-    ):
-        done = run_here(*command)
-        assert done.returncode == 0, (command, done.stderr)
-        assert done.stdout or command[0] == "index", command
-    for command in (
-        ["narrate", video, *out, "--query", "what?"],
-        ["embed", video, *out, "--query", "what?"],
-        ["classify", video, *out, "--labels", "a,b", "--query", "what?"],
-    ):
-        done = run_here(*command)
-        assert done.returncode == 1 and "takes no query" in done.stderr and done.stderr.count("\n") == 1, done.stderr
-    done = run_here("ask", video, "is it red?", *out)
-    assert done.returncode == 1 and "--choices" in done.stderr
 
 
 def test_python_says_that_there_is_no_query(bundle: Path, make_video: Callable[..., Path]) -> None:

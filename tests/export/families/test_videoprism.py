@@ -74,7 +74,7 @@ def test_attention_is_one_node_a_layer(bundle: Path, name: str, layers: int) -> 
     assert len(nodes) == layers and caps == [50.0] * (layers - (name == "vision_encoder")), "not in the pooling head"
 
 
-@pytest.mark.parametrize("arguments", [["--fp16"], ["--flavour", "portable"]])
+@pytest.mark.parametrize("arguments", [["--fp16", "--flavour", "portable"]])
 def test_commands(
     checkpoint: tuple[Path, Any], tmp_path: Path, make_video: Callable[..., Path], arguments: list[str]
 ) -> None:

@@ -1,0 +1,139 @@
+"""Every command on a bundle of every family: it works, or says in one line why it cannot and what the model can do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.command import error_of, run_here
+from tests.export.families.checkpoints import ACTIONS, TEXTS, write_clip, write_siglip, write_videoprism, write_vjepa2
+from tests.needs import needs
+from vlj_edge.bundle import read_manifest
+from vlj_edge.runtime.engines.tensorrt.device import driver_found
+from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.service.settings import SourceSettings
+
+FAMILIES: dict[str, Callable[[Path], Any]] = {
+    "clip": write_clip,
+    "siglip2": write_siglip,
+    "videoprism": write_videoprism,
+    "vjepa2-classifier": write_vjepa2,
+}
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("family")
+    FAMILIES[request.param](folder / "checkpoint")
+    (folder / "captions.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    words = [] if request.param == "vjepa2-classifier" else ["--captions", folder / "captions.txt"]
+    done = run_here("export", folder / "checkpoint", *words, "--out", folder / "bundle")
+    assert done.returncode == 0, done.stderr
+    return folder / "bundle"
+
+
+@pytest.fixture
+def film(make_video: Callable[..., Path]) -> Path:
+    return make_video([((0, 0, 255), 3), ((255, 0, 0), 3)])
+
+
+def test_commands_over_a_video(bundle: Path, film: Path, tmp_path: Path) -> None:
+    texts = TEXTS if read_manifest(bundle).embeds_texts else ACTIONS
+    out, data = ("--bundle", bundle), tmp_path / "data.jsonl"
+    data.write_text(json.dumps({"video": film.name, "text": texts[0]}), encoding="utf-8")
+    for command in (
+        ("narrate", film, *out, "--every-window", "--json"),
+        ("classify", film, *out, "--labels", ",".join(texts[:3]), "--json"),
+        ("classify", film, *out, "--labels", ",".join(texts[:3]), "--stream"),
+        ("ask", film, "what is it?", *out, "--choices", ",".join(texts[:2])),
+        ("embed", film, *out),
+        ("inspect", bundle),
+        ("verify", bundle),
+    ):
+        done = run_here(*command)
+        assert done.returncode == 0, (command, done.stderr)
+        silent = command[0] == "narrate" and not read_manifest(bundle).embeds_texts  # no label may be likely enough
+        assert done.stdout or silent, command
+    evaluated = run_here("eval", data, *out)
+    if texts is TEXTS:
+        assert evaluated.returncode == 0 and evaluated.stdout, evaluated.stderr
+    else:
+        assert "no text encoder" in error_of(evaluated)
+    assert "60 s" in error_of(run_here("calibrate", film, *out))
+    for command in (("narrate", film), ("embed", film), ("classify", film, "--labels", ",".join(texts[:2]))):
+        assert "takes no query" in error_of(run_here(*command, *out, "--query", "what?"))
+    assert "--choices" in error_of(run_here("ask", film, "is it red?", *out))
+
+
+@needs("lancedb")
+def test_library(bundle: Path, film: Path, tmp_path: Path) -> None:
+    common = ("--bundle", bundle, "--store", tmp_path / "store")
+    done = run_here("index", film, *common)
+    assert done.returncode == 0, done.stderr
+    done = run_here("search", "--similar", f"{film}@1", *common)
+    assert done.returncode == 0 and done.stdout, done.stderr
+    if read_manifest(bundle).embeds_texts:
+        done = run_here("search", TEXTS[0], *common, "--min-score", "0")
+        assert done.returncode == 0 and done.stdout, done.stderr
+    else:
+        assert "--similar" in error_of(run_here("search", TEXTS[0], *common))
+
+
+def test_labels(bundle: Path, film: Path, tmp_path: Path) -> None:
+    bank = tmp_path / "bank.npz"
+    done = run_here("labels", ",".join(TEXTS[:3]), "--out", bank, "--bundle", bundle)
+    if read_manifest(bundle).embeds_texts:
+        assert done.returncode == 0, done.stderr
+        assert "--labels" in run_here("classify", film, "--bundle", bundle).stderr
+        for command in (("classify", film), ("embed", film)):
+            done = run_here(*command, "--bank", bank, "--bundle", bundle)
+            assert done.returncode == 0 and done.stdout, done.stderr
+    else:
+        assert "vlj-edge classify" in error_of(done) and not bank.exists()
+        done = run_here("classify", film, "--bundle", bundle, "--none-below", "0")
+        assert done.returncode == 0 and done.stdout, done.stderr
+
+
+def test_engines(bundle: Path, film: Path) -> None:
+    for command in (("profile", bundle, film), ("tune", bundle)):
+        done = run_here(*command)
+        assert done.returncode == 0 and done.stdout, (command, done.stderr)
+
+
+@needs("fastapi")
+def test_serve(bundle: Path, film: Path) -> None:
+    from tests.runtime.service.http.server import Served
+    from tests.waiting import wait_for
+    from vlj_edge.runtime.service.http.app import ServerOptions
+
+    own = not read_manifest(bundle).embeds_texts
+    with Model(bundle) as model:
+        source = SourceSettings("film", str(film), labels=tuple((ACTIONS if own else TEXTS)[:2]), loop=True)
+        served = Served(model, [source], ServerOptions(), [], 0).start()
+        try:
+            with served.client() as client:
+                wait_for(lambda: client.get("/api/state").json()["sources"][0]["label"] in source.labels)
+                for labels in ("" if own else "a dog", ",".join(source.labels)):
+                    answer = client.post("/api/classify", data={"labels": labels}, files={"clip": film.read_bytes()})
+                    assert answer.status_code == 200, answer.text
+                nothing = client.post("/api/classify", data={"labels": "zz"}, files={"clip": film.read_bytes()})
+                assert nothing.status_code == (422 if own else 200)
+        finally:
+            served.stop()
+
+
+@needs("tensorrt_rtx")
+@pytest.mark.skipif(driver_found(), reason="there is a card here, for which it would build")
+def test_build(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    copy = shutil.copytree(bundle, tmp_path / "copy", ignore=shutil.ignore_patterns("engines"))
+    done = run_here("build", copy, "--target", "sm86")
+    if read_manifest(bundle).family == "videoprism":
+        assert "--flavour portable" in error_of(done)
+    else:
+        assert done.returncode == 0 and list((copy / "engines").iterdir()), done.stderr
