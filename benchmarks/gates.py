@@ -18,7 +18,7 @@ from common import TRAIN_NANO, write
 
 from cider import Cider  # isort: skip (common adds its folder to the path)
 
-from vlj_edge import Model, Totals, WindowReport
+from vlj_edge import Model, WindowReport
 from vlj_edge.bundle import GateSettings, nano_bundle, read_manifest
 from vlj_edge.presets import Clip
 from vlj_edge.runtime.gating.caption_memory import CaptionMemory
@@ -49,8 +49,8 @@ class Recorder(Model):
     def watch(self, report: WindowReport) -> None:
         self._window_end = report.window.end
 
-    def _text(self, change: Change, memory: CaptionMemory, totals: Totals) -> Any:
-        text, origin = super()._text(change, memory, totals)
+    def _text(self, change: Change, memory: CaptionMemory, *about: Any) -> Any:
+        text, origin = super()._text(change, memory, *about)
         self.texts.append((change.since, self._window_end, text))
         return text, origin
 

@@ -27,7 +27,7 @@ from vlj_edge.bundle.gate_profile import with_gates
 from vlj_edge.bundle.gate_ranges import check_gates
 from vlj_edge.decisions import TextReport
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Narration, Totals, Window, WindowAnswers, WindowEmbedding, WindowReport
+from vlj_edge.results import Narration, Window, WindowAnswers, WindowEmbedding, WindowReport
 
 from .chain import Chain
 from .engines.select import select_backend
@@ -40,13 +40,15 @@ from .gating.report import report
 from .gating.stream_noise import StreamNoise
 from .profiling.probe import Probe
 from .run_state import RunState
-from .stream.cancellation import Cancellation
 from .stream.prefetch import prefetch
 from .stream.run import Run, close_all
 from .video.arrays import AnySource, to_source
 from .video.preprocess import SampledFrame
 from .video.sampling import samples, windows
-from .video.source import Frame, Source
+from .video.source import Frame
+from .words.narrator import Narrator
+from .words.pictures import KeptPictures
+from .words.words import Speak, Words
 
 _WINDOWS_AHEAD = 4  # windows of a file that are sampled before they are encoded; their frames are held in memory
 _CHANGES_AHEAD = 8  # changes that may wait for the decoder; with more, encoding waits
@@ -135,6 +137,7 @@ class Model:
         watch_texts: Callable[[TextReport], None] | None = None,
         budget: Budget | None = None,
         noise: StreamNoise | None = None,
+        words: Words | Speak | None = None,
     ) -> Run[Narration]:
         """Describe what happens in a source, with a text whenever its meaning changes.
 
@@ -150,6 +153,8 @@ class Model:
             watch_texts: called with the TextReport of every text, in the thread that iterates.
             budget: of earlier runs over the same source, begun with the settings of this one; None: a new budget.
             noise: what the gates learned of this camera in an earlier run, and go on learning; None: nothing yet.
+            words: a function (pictures, context) -> text, or Words: says it in place of the bundle's decoder, whose
+                text stands in, of a live source, until the answer comes (docs/words.md).
 
         Raises:
             VljEdgeError: at the call, for a source, query or bundle that cannot be used.
@@ -161,15 +166,20 @@ class Model:
         noise = noise or StreamNoise()
         meaning = MeaningGate(gates.meaning, budget, noise.embedding)
         memory = CaptionMemory(gates.memory, self.manifest.embedding)
-        self.chain.load(words=True)
+        words = Words(words) if words is not None and not isinstance(words, Words) else words
+        self.chain.load(words=words is None or self.chain.makes_texts)
         on_device = gates.meaning.smoothing == 1  # otherwise the text is that of a mean, which the host computes
         self.chain.known.load()
         run = self._prepare(source, [query], gates, budget, on_device, noise.picture)
         run.resemblance = self.chain.known.resemblance(query)
+        if words is not None:
+            run.pictures = KeptPictures(words.frame_size)
+            narrator = Narrator(words, memory, run, self.manifest.clip, every_window, watch_texts)
+            return self._started(run, narrator.narrations(self._changes(run, meaning, watch, True), self.overlap))
         changes = self._changes(run, meaning, watch)
         if self.overlap:  # texts are decoded in the caller's thread while the next windows are encoded
             changes = prefetch(changes, _CHANGES_AHEAD, run.cancellation)
-        return self._started(run, self._narrations(changes, memory, every_window, run.totals, watch_texts))
+        return self._started(run, self._narrations(changes, memory, every_window, run, watch_texts))
 
     def embed(
         self,
@@ -271,9 +281,13 @@ class Model:
                 yield RecordedWindow(window, frames, rest, cut, deepcopy(run.rest.noise), encoded.embedding)
 
     def _changes(
-        self, run: RunState, meaning: MeaningGate, watch: Callable[[WindowReport], None] | None
-    ) -> Generator[Change, None, None]:
-        """Pass every window to the meaning gate, which encodes those it needs; yield the changes that get a text."""
+        self, run: RunState, meaning: MeaningGate, watch: Callable[[WindowReport], None] | None, times_too: bool = False
+    ) -> Generator[Any, None, None]:
+        """Pass every window to the meaning gate, which encodes those it needs; yield the changes that get a text.
+
+        Args:
+            times_too: yield the time of each window without one, too, seconds.
+        """
         probe = self._probe
         gate_decision = self.chain.timed("meaning gate", meaning.offer)
         with closing(self._windows(run)) as sampled:
@@ -285,7 +299,8 @@ class Model:
                     run.resemblance.add_window()
                 run.encodings.clear()
                 rest, cut = run.at_rest(frames)
-                window = ClipWindow(times, frames, rest, partial(self._encode_window, run, times), cut)
+                pictures = () if run.pictures is None else run.pictures.of(frames)
+                window = ClipWindow(times, frames, rest, partial(self._encode_window, run, times), cut, pictures)
                 last_embedding = meaning.last_embedding
                 change = gate_decision(window)
                 run.count_left_out()
@@ -294,8 +309,8 @@ class Model:
                 if watch is not None:
                     decisions = (run.rest.decision(times.index), meaning.decision, *run.encodings)
                     watch(report(window, last_embedding, change is not None, decisions))
-                if change is not None:
-                    yield change
+                if change is not None or times_too:
+                    yield times.centre if change is None else change
         if run.resemblance is not None:
             run.resemblance.finish()
         change = meaning.flush()
@@ -317,7 +332,8 @@ class Model:
         """Yield every window of a file; of a live source the newest one each time, so that windows may be skipped."""
         clip, source = self.manifest.clip, run.source
         crop = self.chain.timed("preprocess", self.chain.vision.preprocessor.crop)
-        captured: Iterator[Frame] = _until_cancelled(source, run.cancellation)
+        crop = crop if run.pictures is None else run.pictures.cropping(crop)
+        captured: Iterator[Frame] = run.cancellation.until_requested(source)
         if self._probe is not None:
             captured = self._probe.time_items("capture", captured)
         sampled = windows(samples(captured, clip, crop, source.period, run.warn_of_slow_source), clip, every)
@@ -335,7 +351,7 @@ class Model:
         changes: Generator[Change, None, None],
         memory: CaptionMemory,
         every_window: bool,
-        totals: Totals,
+        run: RunState,
         watch: Callable[[TextReport], None] | None,
     ) -> Generator[Narration, None, None]:
         last = ""
@@ -344,7 +360,7 @@ class Model:
         with closing(changes):
             for change in changes:
                 started = time.perf_counter()
-                text, origin = self._text(change, memory, totals, last)
+                text, origin = self._text(change, memory, run, last)
                 if self._probe is not None:
                     self._probe.record_text(time.perf_counter() - started)
                 narration = Narration(
@@ -355,27 +371,19 @@ class Model:
                     watch(TextReport(narration.start, narration.end, text, origin, told, memory.decision))
                 if told:
                     last = text
-                    totals.narrations += 1
+                    run.totals.narrations += 1
                     yield narration
 
     def _text(
-        self, change: Change, memory: CaptionMemory, totals: Totals, last: str
+        self, change: Change, memory: CaptionMemory, run: RunState, last: str
     ) -> tuple[str, Literal["decoder", "memory"]]:
         remembered = memory.recall(change.embedding, change.resting)
         if remembered is not None:
-            totals.memory_hits += 1
+            run.totals.memory_hits += 1
             return remembered, "memory"
-        text, runs = self.chain.decode(change.embedding if change.on_device is None else change.on_device, last)
-        totals.decoder_runs += 1
-        totals.decoder_tokens += runs
+        text = run.decode(change, last)
         memory.put(change.embedding, text, change.resting)
         return text, "decoder"
-
-
-def _until_cancelled(source: Source, cancellation: Cancellation) -> Generator[Frame, None, None]:
-    for frame in source:
-        cancellation.check()
-        yield frame
 
 
 def copy_of(model: Model, threads: int) -> Model:

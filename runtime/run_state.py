@@ -14,6 +14,7 @@ from .gating.budget import Budget
 from .gating.checks import Checks
 from .gating.clip_window import Encoded
 from .gating.known import Resemblance
+from .gating.meaning import Change
 from .gating.picture_noise import PictureNoise
 from .gating.rest import RestDetector
 from .gating.scene import SceneGate
@@ -21,6 +22,7 @@ from .stream.cancellation import Cancellation
 from .video.preprocess import SampledFrame
 from .video.source import Source
 from .vision import Query
+from .words.pictures import KeptPictures
 
 _LOG = logging.getLogger("vlj_edge")
 
@@ -47,6 +49,7 @@ class RunState:
         self.budget = budget
         self.encodings: list[Decision] = []  # of the scene gate, for the present window and what came with it
         self._latest: list[Encoded] = []
+        self.pictures: KeptPictures | None = None  # where a model elsewhere is shown them
         self.resemblance: Resemblance | None = None  # to what the model knows, where that is judged
         self._warned = False
 
@@ -67,6 +70,19 @@ class RunState:
             self.budget.leave_out_look()
             return self._latest, False
         return self.encode(frames)
+
+    def decode(self, change: Change, last: str) -> str:
+        """Return the bundle's own text of a change; empty if it makes no texts.
+
+        Args:
+            last: the text before, see Chain.decode().
+        """
+        if not self._chain.makes_texts:
+            return ""
+        text, runs = self._chain.decode(change.embedding if change.on_device is None else change.on_device, last)
+        self.totals.decoder_runs += 1
+        self.totals.decoder_tokens += runs
+        return text
 
     def count_left_out(self) -> None:
         """Set the totals to what the budget has left out so far."""

@@ -95,7 +95,7 @@ class TextReport:
 
     Attributes:
         start, end: of what it describes, seconds, as of the Narration.
-        origin: "decoder" or "memory".
+        origin: "decoder", "memory" or "words", as of the Narration.
         told: whether it became a Narration: the same text as the one before does not.
         decision: of the caption memory.
 
@@ -111,7 +111,7 @@ class TextReport:
     start: float
     end: float
     text: str
-    origin: Literal["decoder", "memory"]
+    origin: Literal["decoder", "memory", "words"]
     told: bool
     decision: Decision
 

@@ -118,10 +118,13 @@ class Narration:
 
     Attributes:
         start, end: of the window that it describes, or of the windows whose mean embedding it describes.
-        origin: "decoder" if the decoder made it, "memory" if the caption memory had it.
+        origin: "decoder" if the decoder made it, "memory" if the caption memory had it, "words" if the model that
+            narrate(words=...) names made it.
         similarity: cosine to the embedding of the text before, -1..1; None for the first.
         since: when what it tells of began, as far as the gates saw it; None: the middle of the window, which may be a
             little later, since a change has to settle.
+        stand_in: with narrate(words=...): the bundle's own text, since the words are not there yet, or did not come.
+        data: with a schema of words: the answer as plain JSON types; its text is the same as JSON.
 
     Example:
         >>> from vlj_edge import Narration
@@ -133,9 +136,11 @@ class Narration:
     start: float
     end: float
     text: str
-    origin: Literal["decoder", "memory"]
+    origin: Literal["decoder", "memory", "words"]
     similarity: float | None = None
     since: float | None = None
+    stand_in: bool = False
+    data: Any = None
 
     @property
     def centre(self) -> float:
@@ -290,6 +295,12 @@ class Totals:
         decoder_tokens: calls of the decoder engine, one a token, over all texts.
         memory_hits: texts that came from the caption memory.
         narrations: number of narrations, from the decoder or the caption memory.
+        calls: requests of narrate(words=...) for the words of a change.
+        calls_failed: those without an answer that could be used.
+        calls_passed_over: changes of a live source that a newer one replaced while a call was made.
+        calls_left_out: changes for which the limits of the words allowed no call.
+        call_tokens: of all calls, as far as the server counted them.
+        call_seconds: duration of all calls.
         changes_left_out: changes that got no text because of `texts_per_hour`, and are over.
         looks_left_out: looks at a window that did not take place, or not in time, because of `encodes_per_minute`.
 
@@ -310,6 +321,12 @@ class Totals:
     decoder_tokens: int = 0
     memory_hits: int = 0
     narrations: int = 0
+    calls: int = 0
+    calls_failed: int = 0
+    calls_passed_over: int = 0
+    calls_left_out: int = 0
+    call_tokens: int = 0
+    call_seconds: float = 0.0
     changes_left_out: int = 0
     looks_left_out: int = 0
 
@@ -319,11 +336,18 @@ class Totals:
         return self.windows / self.decoder_runs if self.decoder_runs else float("inf")
 
     @property
+    def calls_saved(self) -> float:
+        """Windows per call: how many times more calls every window would cost. inf without a call."""
+        return self.windows / self.calls if self.calls else float("inf")
+
+    @property
     def real_time_factor(self) -> float:
         """Seconds of video per second of the run; above 1, it keeps up with a camera. inf if no time has passed."""
         return self.video_seconds / self.wall_seconds if self.wall_seconds else float("inf")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the counts and both ratios as plain JSON types; an infinite ratio is None."""
-        ratios = {"decodes_saved": self.decodes_saved, "real_time_factor": self.real_time_factor}
-        return asdict(self) | {k: round(v, 3) if v != float("inf") else None for k, v in ratios.items()}
+        """Return the counts and the ratios as plain JSON types; an infinite ratio is None."""
+        names = ("decodes_saved", "calls_saved", "real_time_factor")
+        ratios = {name: getattr(self, name) for name in names}
+        rounded = {name: round(value, 3) if value != float("inf") else None for name, value in ratios.items()}
+        return asdict(self) | {"call_seconds": round(self.call_seconds, 3)} | rounded

@@ -101,6 +101,11 @@ class TextBudget:
             self._said_at = time
         return allowed
 
+    @property
+    def saved_up(self) -> float:
+        """Texts that were saved up when a change last asked for one."""
+        return self._bucket.level
+
     def over(self) -> None:
         """Record that a change that got no text, if there is one, does not last."""
         self.left_out += self._refused is not None
@@ -234,6 +239,11 @@ class Budget:
         """Count a run of the encoder."""
         if self._encodes is not None:
             self._encodes.take()
+
+    @property
+    def texts_saved_up(self) -> float | None:
+        """Texts that could be made now; None: there is no limit."""
+        return None if self._texts is None else round(self._texts.saved_up, 2)
 
     @property
     def changes_left_out(self) -> int:

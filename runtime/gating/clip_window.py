@@ -59,6 +59,7 @@ class ClipWindow:
         at_rest: whether the picture stands still in the middle of the clip; None if that is not detected.
         encode: computes the embedding of `frames`.
         cut: whether the picture, though at rest, changes once in the clip.
+        pictures: what the frames show, uint8 [height, width, 3] BGR each, where a model elsewhere is to be shown them.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class ClipWindow:
         at_rest: bool | None,
         encode: Callable[[Sequence[SampledFrame]], Encoded],
         cut: bool = False,
+        pictures: Sequence[npt.NDArray[np.uint8]] = (),
     ) -> None:
+        self.pictures = pictures
         self.times, self.at_rest, self.cut = times, at_rest, cut
         self._todo: tuple[Sequence[SampledFrame], Callable[[Sequence[SampledFrame]], Encoded]] | None = (frames, encode)
         self._encoded: Encoded | None = None

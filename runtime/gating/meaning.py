@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from vlj_edge.bundle import BudgetSettings, MeaningGateSettings
 from vlj_edge.decisions import Decision
@@ -32,6 +34,7 @@ class Change:
         first, last: times (centres, seconds) of the windows that the embedding is the mean of.
         resting: whether the picture was at rest; None if that is not detected.
         on_device: the same embedding in device memory (Encoded.on_device); None for a mean.
+        pictures: of the last of the windows (ClipWindow.pictures).
     """
 
     embedding: Embedding
@@ -41,6 +44,7 @@ class Change:
     last: float
     resting: bool | None = None
     on_device: object | None = None
+    pictures: Sequence[npt.NDArray[np.uint8]] = ()
 
 
 @dataclass(frozen=True)
@@ -340,4 +344,5 @@ class MeaningGate:
         self._texts_since_turn = 0 if self._turned else self._texts_since_turn + 1
         self._pending_since, self._ready, self._turned = None, None, False
         first, last = windows[0], windows[-1]
-        return Change(encoded.embedding, similarity, since, first.time, last.time, last.at_rest, encoded.on_device)
+        times = since, first.time, last.time
+        return Change(encoded.embedding, similarity, *times, last.at_rest, encoded.on_device, last.pictures)

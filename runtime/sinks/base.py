@@ -52,6 +52,10 @@ class Event:
             "clock": self.clock,
         } | self.narration.as_dict()
         del fields["since"]  # event_start tells it
+        if not self.narration.stand_in:  # only where there are words from elsewhere
+            del fields["stand_in"]
+        if self.narration.data is None:
+            del fields["data"]
         return fields | {"event_start": self.narration.begins, "event_end": self.end}
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
 
 WAKE: Any = object()  # put into queues that a thread may be waiting for, so that it wakes and checks the cancellation
 
@@ -42,6 +44,12 @@ class Cancellation:
         """
         if self._requested:
             raise Cancelled
+
+    def until_requested(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield the items. Raises Cancelled once cancel() was called."""
+        for item in items:
+            self.check()
+            yield item
 
     def start(self, thread: threading.Thread, *queues: SimpleQueue[Any]) -> None:
         """Start a thread of the run; `queues` are those on which a thread may wait because of it.

@@ -20,8 +20,16 @@ class _End:
     error: BaseException | None = None
 
 
+class Aside:
+    """An item that another thread puts into the queue of a prefetch(), where it takes no room."""
+
+
 def prefetch(
-    items: Iterable[Item], room: int, cancellation: Cancellation, on_drop: Callable[[], None] | None = None
+    items: Iterable[Item],
+    room: int,
+    cancellation: Cancellation,
+    on_drop: Callable[[], None] | None = None,
+    also: SimpleQueue[Any] | None = None,
 ) -> Generator[Item, None, None]:
     """Yield the same items in the same order, made by a thread of its own before they are asked for.
 
@@ -31,12 +39,13 @@ def prefetch(
     Args:
         room: items that may wait. When so many do, the thread waits as well,
         on_drop: or, where this is given, the oldest item makes room for the new one and this is called.
+        also: the queue that the items go through; what other threads put into it, an Aside each, is yielded, too.
 
     Raises:
         Cancelled: the run is being closed.
         BaseException: whatever the iteration raised, after everything before it was yielded.
     """
-    ready: SimpleQueue[Any] = SimpleQueue()
+    ready: SimpleQueue[Any] = SimpleQueue() if also is None else also
     places: SimpleQueue[None] = SimpleQueue()
     for _ in range(room):
         places.put(None)
@@ -60,7 +69,7 @@ def prefetch(
             if entry.error is not None:
                 raise entry.error
             return
-        if on_drop is None:
+        if on_drop is None and not isinstance(entry, Aside):
             places.put(None)
         yield entry
 

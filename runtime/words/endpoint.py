@@ -71,6 +71,7 @@ class Endpoint:
         address = web_address(with_variables(url))
         self._server = Server(replace(address, url=_completions(address.url)), checked_key(key))
         self._model, self._prompt, self._timeout, self._schema = model, prompt, timeout, schema
+        self.in_json = schema is not None
         self._limit = {"max_tokens": most_tokens}
         self._most_tokens = most_tokens
         self._state = _State()

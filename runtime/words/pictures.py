@@ -16,25 +16,28 @@ _CELLS = 32  # a side, of what is compared
 
 
 class KeptPictures:
-    """Crops frames for the encoder, and keeps a smaller copy of each for as long as the cropped frame exists.
+    """Keeps a smaller copy of each frame that is cropped for the encoder, for as long as the cropped frame exists.
 
     Args:
-        crop: of the preprocessor.
         longest: pixels of the longer side of the copies.
     """
 
-    def __init__(self, crop: Callable[[Image], SampledFrame], longest: int) -> None:
-        self._crop, self._longest = crop, longest
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
         self._kept: WeakKeyDictionary[SampledFrame, Image] = WeakKeyDictionary()
 
-    def crop(self, image: Image) -> SampledFrame:
-        """Crop a frame, uint8 [height, width, 3] BGR."""
-        frame = self._crop(image)
-        self._kept[frame] = smaller(image, self._longest)
-        return frame
+    def cropping(self, crop: Callable[[Image], SampledFrame]) -> Callable[[Image], SampledFrame]:
+        """Return a preprocessor's crop(), of frames of uint8 [height, width, 3] BGR, that keeps them."""
+
+        def crop_and_keep(image: Image) -> SampledFrame:
+            frame = crop(image)
+            self._kept[frame] = smaller(image, self._longest)
+            return frame
+
+        return crop_and_keep
 
     def of(self, frames: Sequence[SampledFrame]) -> tuple[Image, ...]:
-        """Return the copies, uint8 [height, width, 3] BGR, of frames that crop() returned."""
+        """Return the copies, uint8 [height, width, 3] BGR, of frames that were cropped."""
         return tuple(self._kept[frame] for frame in frames)
 
 

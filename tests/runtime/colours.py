@@ -63,4 +63,6 @@ def texts(narrations: list[Narration]) -> list[tuple[float, str]]:
 
 
 def counts(totals: Totals) -> dict[str, int]:
-    return {key: value for key, value in totals.as_dict().items() if isinstance(value, int)}
+    """The counts, without those of calls for words."""
+    found = totals.as_dict().items()
+    return {key: value for key, value in found if isinstance(value, int) and not key.startswith("call")}

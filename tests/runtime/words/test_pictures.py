@@ -56,8 +56,8 @@ def test_a_copy_is_kept_as_long_as_the_cropped_frame() -> None:
     def crop(image: np.ndarray) -> CroppedFrame:
         return CroppedFrame(np.zeros((3, 4, 4), np.uint8), np.zeros((32, 32), np.float32))
 
-    kept = KeptPictures(crop, 40)
-    frames = [kept.crop(picture) for picture in pictures(10, 20)]
+    kept = KeptPictures(40)
+    frames = [kept.cropping(crop)(picture) for picture in pictures(10, 20)]
     assert [int(picture.mean()) for picture in kept.of(frames)] == [10, 20]
     assert kept.of(frames)[0].shape == (30, 40, 3)
     frames.clear()

@@ -1,0 +1,257 @@
+"""Narrates a run in the words of a model elsewhere, which may take seconds for each of them, or never answer.
+
+One call is made at a time. Of a live source nothing waits for it: the bundle's own text, if it has one, stands in until
+the answer comes, and of the changes that come meanwhile the newest is asked about next. A recording waits for every
+answer. Either way answers come in the order of the changes, with their times.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Literal, TypeAlias
+
+from vlj_edge.decisions import Decision, TextReport
+from vlj_edge.presets import Clip
+from vlj_edge.results import Narration
+
+from ..gating.caption_memory import CaptionMemory
+from ..gating.checks import Checks
+from ..gating.clip_window import Embedding
+from ..gating.embedding_noise import cosine
+from ..gating.meaning import Change
+from ..run_state import RunState
+from ..stream.cancellation import WAKE, Cancelled
+from ..stream.prefetch import Aside, prefetch
+from ..video.source import Image
+from .chat_call import NoReply
+from .prompt import WordsContext, is_nothing_new
+from .reply import Reply
+from .words import Words
+
+Watch: TypeAlias = Callable[[TextReport], None]
+_ROOM = 64  # changes and windows without one that may wait
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A change, and what is known about it: its own narration has the text that stands in, which may be empty."""
+
+    change: Change
+    narration: Narration
+    pictures: list[Image]
+    times: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Done(Aside):
+    """A call that has ended: with a reply, or without one, after so many seconds."""
+
+    task: _Task
+    reply: Reply | None
+    tokens: int
+    seconds: float
+
+
+class Narrator:
+    """The words of one run.
+
+    Args:
+        words: what is asked, and how often.
+        memory: of answers.
+        run: its source, counts and cancellation; it makes the texts that stand in.
+        clip: how long a window is.
+        every_window: say also what was said before.
+        watch: called with a report of each text.
+    """
+
+    def __init__(
+        self,
+        words: Words,
+        memory: CaptionMemory,
+        run: RunState,
+        clip: Clip,
+        every_window: bool = False,
+        watch: Watch | None = None,
+    ) -> None:
+        self._words, self._memory, self._run, self._live = words, memory, run, run.source.live
+        self._totals, self._cancellation = run.totals, run.cancellation
+        self._half = clip.frames / clip.frames_per_second / 2  # seconds between a window's centre and its end
+        self._every_window, self._watch = every_window, watch
+        self._tasks: SimpleQueue[Any] = SimpleQueue()
+        self._inbox: SimpleQueue[Any] = SimpleQueue()  # answers; of a live source changes, too
+        self._worker: Thread | None = None
+        self._waiting: _Task | None = None  # for the call in progress to end, or for the budget
+        self._asked: _Task | None = None  # in the call in progress
+        self._refused = False  # whether the budget had no call for what waits
+        self._now = 0.0  # seconds, of the latest window
+        self._shown = self._said = self._stood_in = ""  # last texts: of both kinds, answers, those that stand in
+        self._said_about: Embedding | None = None  # what the last call was about
+        self._decision = Decision("memory", "decoded")
+
+    def narrations(self, changes: Iterable[Change | float], overlap: bool) -> Generator[Narration, None, None]:
+        """Yield the texts of a run.
+
+        Args:
+            changes: as they come, and the time of each window without one, seconds.
+            overlap: whether they are made in a thread of their own; those of a live source always are.
+        """
+        self._words.begin(self._live)
+        made: Generator[Any, None, None] = (each for each in changes)
+        if self._live:
+            made = prefetch(changes, _ROOM, self._cancellation, also=self._inbox)
+        elif overlap:
+            made = prefetch(changes, _ROOM, self._cancellation)
+        with closing(made):
+            for item in made:
+                yield from self._take(item)
+                while self._asked is not None and not self._live:
+                    yield from self._finished(self._next_answer())
+        while self._asked is not None:
+            yield from self._finished(self._next_answer())
+        yield from self._give_up_waiting()
+
+    def _take(self, item: Change | float | _Done) -> Iterator[Narration]:
+        if isinstance(item, _Done):
+            yield from self._finished(item)
+        elif isinstance(item, Change):
+            yield from self._offer(item)
+        else:
+            self._now = item
+            yield from self._advance()
+
+    def _offer(self, change: Change) -> Iterator[Narration]:
+        """Take a change: it is answered, is asked about, or waits in place of the one that waited."""
+        yield from self._give_up_waiting()
+        self._now = max(self._now, change.last)
+        self._waiting = task = self._task(change)
+        yield from self._advance()
+        if self._live and task in (self._waiting, self._asked):
+            yield from self._show(task, task.narration.text, "decoder", stand_in=True)
+
+    def _advance(self) -> Iterator[Narration]:
+        """Answer what waits from the memory, or ask about it, if nothing else is being asked and the budget allows."""
+        task = self._waiting
+        if task is None or self._asked is not None:
+            return
+        recalled = self._memory.recall(task.change.embedding, task.change.resting)
+        self._decision = self._memory.decision
+        if recalled is not None:
+            self._totals.memory_hits += 1
+            self._waiting, self._said_about = None, task.change.embedding
+            yield from self._show(task, recalled, "memory")
+        elif self._may_ask(task):
+            self._waiting, self._asked, self._refused = None, task, False
+            self._said_about = task.change.embedding
+            self._start(task)
+        else:
+            self._refused = True
+
+    def _may_ask(self, task: _Task) -> bool:
+        if not self._words.has_tokens():
+            return False
+        embedding = task.change.embedding
+        similarity = None if self._said_about is None else cosine(embedding, self._said_about)
+        return self._words.budget.allows_text(self._now, similarity, embedding, Checks())
+
+    def _give_up_waiting(self) -> Iterator[Narration]:
+        """Leave out the change that waits: a newer one has come, or the end."""
+        task, self._waiting = self._waiting, None
+        if task is None:
+            return
+        if self._refused:
+            self._totals.calls_left_out += 1
+            self._words.budget.change_is_over()
+            self._refused = False
+        else:
+            self._totals.calls_passed_over += 1
+        if not self._live:
+            yield from self._show(task, task.narration.text, "decoder", stand_in=True)
+
+    def _finished(self, done: _Done) -> Iterator[Narration]:
+        """Take the end of a call, and go on to what waits."""
+        self._asked = None
+        task, reply, change = done.task, done.reply, done.task.change
+        self._totals.calls += 1
+        self._totals.call_seconds += done.seconds
+        self._totals.call_tokens += done.tokens
+        if reply is None or not reply.text:
+            self._totals.calls_failed += 1
+            if not self._live:
+                yield from self._show(task, task.narration.text, "decoder", stand_in=True)
+        elif is_nothing_new(reply.text):
+            if self._said:  # which holds for this meaning, too
+                self._memory.put(change.embedding, self._said, change.resting)
+            self._report(task.narration, self._said, "words", False)
+        else:
+            self._memory.put(change.embedding, reply.text, change.resting)
+            yield from self._show(task, reply.text, "words")
+        yield from self._advance()
+
+    def _show(
+        self, task: _Task, text: str, origin: Literal["decoder", "memory", "words"], stand_in: bool = False
+    ) -> Iterator[Narration]:
+        """Yield the text of a change, unless it is the one that is shown already."""
+        told = text != "" and (self._every_window or text != self._shown)
+        data = self._data_of(text, origin)
+        narration = replace(task.narration, text=text, origin=origin, stand_in=stand_in, data=data)
+        self._said = self._said if stand_in or not text else text
+        self._report(narration, text, origin, told)
+        if told:
+            self._shown = text
+            self._totals.narrations += 1
+            yield narration
+
+    def _data_of(self, text: str, origin: str) -> Any:
+        """Return what an answer in JSON holds; the memory keeps its text."""
+        return json.loads(text) if origin != "decoder" and self._words.in_json else None
+
+    def _report(
+        self, narration: Narration, text: str, origin: Literal["decoder", "memory", "words"], told: bool
+    ) -> None:
+        if self._watch is not None:
+            self._watch(TextReport(narration.start, narration.end, text, origin, told, self._decision))
+
+    def _task(self, change: Change) -> _Task:
+        start, end = change.first - self._half, change.last + self._half
+        stand_in = self._run.decode(change, self._stood_in)
+        self._stood_in = stand_in or self._stood_in
+        narration = Narration(start, end, stand_in, "decoder", change.similarity, change.since)
+        chosen = self._words.choose(change.pictures)
+        step = 2 * self._half / len(change.pictures)  # the pictures are those of the last window
+        times = tuple(change.last - self._half + step * number for number in chosen)
+        return _Task(change, narration, [change.pictures[number] for number in chosen], times)
+
+    def _start(self, task: _Task) -> None:
+        if self._worker is None:
+            self._worker = Thread(target=self._work, name="vlj-edge words", daemon=True)
+            self._cancellation.start(self._worker, self._tasks, self._inbox)
+        about = task.narration
+        texts = (self._words.camera, self._said, about.text)
+        context = WordsContext(about.start, about.end, about.begins, task.times, *texts, about.similarity)
+        self._tasks.put((task, context))
+
+    def _next_answer(self) -> _Done:
+        done: Any = self._inbox.get()
+        self._cancellation.check()
+        assert isinstance(done, _Done)
+        return done
+
+    def _work(self) -> None:
+        """Make one call after the other, in a thread of its own."""
+        while (entry := self._tasks.get()) is not WAKE and not self._cancellation.requested:
+            task, context = entry
+            begun, reply, tokens = time.monotonic(), None, None
+            try:
+                reply = self._words.ask(task.pictures, context, self._cancellation.interrupting)
+                tokens = reply.tokens
+            except NoReply as error:
+                tokens = error.tokens
+            except Cancelled:
+                return
+            self._inbox.put(_Done(task, reply, tokens or 0, time.monotonic() - begun))

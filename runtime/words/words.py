@@ -1,0 +1,170 @@
+"""How the changes of one camera are put into words by a model elsewhere: what it is shown, and how often."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vlj_edge.bundle import BudgetSettings
+from vlj_edge.errors import VljEdgeError, without_secrets
+
+from ..gating.budget import Budget
+from ..video.source import Image
+from .chat_call import NoReply
+from .endpoint import Endpoint, Interrupting
+from .pictures import choose_pictures
+from .prompt import WordsContext
+from .reply import Reply
+
+Speak = Callable[[Sequence[Image], WordsContext], "str | Reply"]
+FRAMES, FRAME_SIZE = 4, 512
+_DAY = 86_400.0
+_TOKENS_OF_A_PICTURE, _CHARACTERS_OF_A_TOKEN = 256, 4  # where a server does not count: a guess
+_PROMPT_TOKENS = 100
+_LOG = logging.getLogger(__name__)
+
+
+class Words:
+    """Asks for the words of one camera, and keeps what its budget allows over all runs.
+
+    Args:
+        speak: an Endpoint, or any function (pictures, context) -> text; pictures are uint8 [height, width, 3] BGR, in
+            order of time. It is called in a thread of its own, one call at a time. An exception is logged as one line.
+        frames: the most pictures of a clip that it is shown.
+        frame_size: the most pixels of their longer side.
+        calls_per_hour: in the long run, by the times of the stream, for the largest changes; 0: no limit.
+        tokens_per_day: in any 24 hours by the clock; 0: no limit. A call that could go beyond it is not made.
+        camera: the name of the source.
+
+    Raises:
+        VljEdgeError: an argument cannot be used.
+
+    Example:
+        >>> from vlj_edge.runtime.words.words import Words
+        >>> words = Words(lambda pictures, context: f"{len(pictures)} pictures", calls_per_hour=30)
+        >>> words.frames, words.frame_size
+        (4, 512)
+    """
+
+    def __init__(
+        self,
+        speak: Speak,
+        frames: int = FRAMES,
+        frame_size: int = FRAME_SIZE,
+        calls_per_hour: float = 0.0,
+        tokens_per_day: int = 0,
+        camera: str = "",
+    ) -> None:
+        if not callable(speak):
+            raise VljEdgeError(f"words are {type(speak).__name__}: give a function (pictures, context) -> text")
+        if frames < 1 or frame_size < 16 or not 0 <= calls_per_hour <= 1e6 or tokens_per_day < 0:
+            raise VljEdgeError(
+                f"words of {frames} pictures of {frame_size} pixels, {calls_per_hour:g} calls an hour and"
+                f" {tokens_per_day} tokens a day cannot be made: give 1, 16, 0 and 0 or more"
+            )
+        self._speak, self.frames, self.frame_size, self.camera = speak, frames, frame_size, camera
+        self.in_json = isinstance(speak, Endpoint) and speak.in_json
+        self.budget = Budget(BudgetSettings())
+        self._tokens = _DailyTokens()
+        self.set_limits(calls_per_hour, tokens_per_day)
+
+    def set_limits(self, calls_per_hour: float, tokens_per_day: int) -> None:
+        """Change the limits, from the next run on."""
+        self._limits = BudgetSettings(texts_per_hour=calls_per_hour)
+        self._tokens.limit = tokens_per_day
+
+    def begin(self, live: bool) -> None:
+        """Begin a run; its times begin at 0."""
+        self.budget.begin(self._limits, time.monotonic() if live else 0.0)
+
+    def has_tokens(self) -> bool:
+        """Return whether another call stays within the tokens of a day."""
+        return self._tokens.allow()
+
+    def choose(self, pictures: Sequence[Image]) -> list[int]:
+        """Return the positions of the pictures that are shown."""
+        return choose_pictures(pictures, self.frames)
+
+    def ask(self, pictures: Sequence[Image], context: WordsContext, interrupting: Interrupting) -> Reply:
+        """Return the words for pictures, and count their tokens.
+
+        Raises:
+            NoReply: there are none.
+        """
+        try:
+            reply = self._ask(pictures, context, interrupting)
+        except NoReply as error:
+            if error.tokens is not None:
+                self._tokens.add(error.tokens)
+            raise
+        guessed = _PROMPT_TOKENS + len(pictures) * _TOKENS_OF_A_PICTURE + len(reply.text) // _CHARACTERS_OF_A_TOKEN
+        self._tokens.add(guessed if reply.tokens is None else reply.tokens)
+        return reply
+
+    def state(self) -> dict[str, Any]:
+        """Return the limits and what is left of them, as plain JSON types; None: no limit."""
+        return {
+            "calls_per_hour": self._limits.texts_per_hour or None,
+            "calls_saved_up": self.budget.texts_saved_up,
+            "tokens_per_day": self._tokens.limit or None,
+            "tokens_left": self._tokens.left(),
+        }
+
+    def _ask(self, pictures: Sequence[Image], context: WordsContext, interrupting: Interrupting) -> Reply:
+        if isinstance(self._speak, Endpoint):
+            return self._speak.ask(pictures, context, interrupting)
+        with interrupting(lambda: None):
+            try:
+                found = self._speak(pictures, context)
+            except NoReply:
+                raise
+            except Exception as error:  # a caller's own function may raise anything, and the stream goes on
+                why = str(error) if isinstance(error, VljEdgeError) else f"{type(error).__name__}: {error}"
+                line = without_secrets(str(VljEdgeError(f"no words from {_name(self._speak)}: {why}")))
+                _LOG.warning("%s", line)
+                raise NoReply(line) from None
+        if not isinstance(found, (str, Reply)):
+            line = f"no words from {_name(self._speak)}: it returned {type(found).__name__}, and a text is needed"
+            _LOG.warning("%s", line)
+            raise NoReply(line)
+        return Reply(found.strip()) if isinstance(found, str) else found
+
+
+class _DailyTokens:
+    """The tokens of the last 24 hours. As many are kept free as the largest of the latest calls took."""
+
+    def __init__(self) -> None:
+        self.limit = 0
+        self._lock = threading.Lock()
+        self._taken: deque[tuple[float, int]] = deque()  # time.monotonic(), tokens
+        self._largest = 0
+
+    def add(self, tokens: int) -> None:
+        with self._lock:
+            self._taken.append((time.monotonic(), tokens))
+            self._largest = max(tokens, self._largest // 2)
+            self._forget()
+
+    def left(self) -> int | None:
+        """Return how many are left; None without a limit."""
+        if not self.limit:
+            return None
+        with self._lock:
+            self._forget()
+            return max(0, self.limit - sum(tokens for _, tokens in self._taken))
+
+    def allow(self) -> bool:
+        left = self.left()
+        return left is None or (left > 0 and left >= min(self._largest, self.limit))
+
+    def _forget(self) -> None:
+        while self._taken and self._taken[0][0] < time.monotonic() - _DAY:
+            self._taken.popleft()
+
+
+def _name(function: object) -> str:
+    return str(getattr(function, "__name__", None) or type(function).__name__)
