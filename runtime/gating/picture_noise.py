@@ -7,6 +7,7 @@ a change. What is left is judged cell by cell against what that cell usually doe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 from typing import NamedTuple
 
@@ -26,6 +27,12 @@ _LEAST, _MOST = 0.0003, 0.04  # of a cell's noise: what always moves by more is 
 _ALWAYS_MOVES = 0.01  # of a cell's noise, from which on it is something that moves
 _SHAKE = 0.05  # cells: a smaller shift needs no compensation
 _STEADY, _TRY_EVERY = 12, 4  # pictures without a shift after which one is looked for in every fourth only
+_BURST_AT_START = 0.003  # luminance
+_LEAST_BURST, _LARGEST_BURST = 0.001, 0.03  # a larger change is never taken for noise
+_SIMILAR = 0.3  # of the largest difference within a second that the second largest must be, to tell
+_BURST_QUANTILE = 0.9  # of what is taken for noise, that is learned
+_BURST_PACE = 0.3  # of that level that one second can change it by
+_TIMES_BURSTS = 1.5  # a movement is larger than that
 _PACE = 0.02  # of a cell's noise that one picture can change it by: a minute for a factor of 100 at 4 pictures/s
 
 
@@ -47,15 +54,21 @@ class Difference(NamedTuple):
 class PictureNoise:
     """Learns for each cell what neighbouring pictures differ by while nothing happens: a running median.
 
-    A cell that always moves (a lamp, leaves, a screen) gets a high one, and then no longer counts. It forgets within
-    about a minute.
+    A cell that always moves (a lamp, leaves, a screen) gets a high one, and then no longer counts. What a compressed
+    video does is no cell's median: most pictures repeat a cell, and now and then one refreshes many. That is learned
+    for the picture as a whole (`bursts`). It forgets within about a minute.
 
     Args:
         side: cells a side.
+
+    Attributes:
+        median: float32 [side, side], luminance.
+        bursts: what the picture changes by now and then and comes back from, luminance.
     """
 
     def __init__(self, side: int) -> None:
         self.median = np.full((side, side), _AT_START, np.float32)
+        self.bursts = _BURST_AT_START
         self._seen = self._steady = 0
 
     @property
@@ -77,7 +90,7 @@ class PictureNoise:
         """Return the noise of each cell, row by row, rounded; also while another thread is learning."""
         return tuple(round(cell, 6) for cell in np.clip(self.median, _LEAST, _MOST).ravel().tolist())
 
-    def restore(self, median: Cells, seen: int) -> None:
+    def restore(self, median: Cells, seen: int, bursts: float = _BURST_AT_START) -> None:
         """Go on from what was learned before.
 
         Raises:
@@ -85,7 +98,9 @@ class PictureNoise:
         """
         if median.shape != self.median.shape or not ((median >= _LEAST) & (median <= _MOST)).all() or seen < 0:
             raise ValueError(f"noise is that of {self.median.size} cells, each {_LEAST} to {_MOST}")
-        self.median, self._seen = median.astype(np.float32), seen
+        if not _LEAST_BURST <= bursts <= _LARGEST_BURST:
+            raise ValueError(f"bursts are {_LEAST_BURST} to {_LARGEST_BURST}")
+        self.median, self._seen, self.bursts = median.astype(np.float32), seen, bursts
 
     def learn(self, difference: Difference) -> None:
         """Take the difference between two neighbouring pictures."""
@@ -94,6 +109,29 @@ class PictureNoise:
         pace = max(_PACE, 0.25 / self._seen)
         self.median *= np.where(difference.cells > self.median, 1 + pace, 1 - pace).astype(np.float32)
         np.clip(self.median, _LEAST, _MOST, out=self.median)
+
+    def learn_bursts(self, sizes: Sequence[float], overall: float) -> None:
+        """Take what a second of pictures differs by, if it is noise: that comes and goes, while movement adds up.
+
+        Args:
+            sizes: of the differences between neighbouring pictures (`size`).
+            overall: of the difference between the first and the last of them.
+        """
+        second, largest = sorted(sizes)[-2:]  # what changes once only may last or not
+        if second >= _SIMILAR * largest and overall <= largest <= _LARGEST_BURST:
+            above = largest > self.bursts
+            bursts = self.bursts * (1 + _BURST_PACE * (_BURST_QUANTILE - (not above)))
+            self.bursts = min(max(bursts, _LEAST_BURST), _LARGEST_BURST)
+
+    def beyond_bursts(self, least: float) -> float:
+        """Return the luminance difference from which on a movement counts: `least`, or more than bursts of noise."""
+        return max(least, _TIMES_BURSTS * self.bursts)
+
+    def size(self, difference: Difference, cells: int, times: float) -> float:
+        """Return the luminance that this many cells differ by, without those whose own noise, so many times, explains
+        it."""
+        left = np.where(difference.cells > times * self.median, difference.cells - difference.tolerance, 0)
+        return max(0.0, float(np.partition(left, -cells, axis=None)[-cells]))
 
     def changed(self, difference: Difference, least: float, times: float, but_restless: bool = False) -> int:
         """Return the number of cells that differ by more than `least` and by more than `times` their noise; if some

@@ -15,10 +15,11 @@ from vlj_edge.decisions import Decision
 
 from ..video.preprocess import THUMBNAIL, SampledFrame
 from .checks import Checks
-from .picture_noise import Cells, PictureNoise, difference, smoothed
+from .picture_noise import Cells, Difference, PictureNoise, difference, smoothed
 
 _FARTHEST = 1.5  # cells that the picture may wander within a clip, before its shifts are a movement of the camera
 _CUT = 0.1  # share of the picture that a cut changes, at least
+_STEPS = 4  # between pictures, after which it shows whether they differ by noise
 _RESTLESS = 0.4  # share of the picture that may always move; more of it is no background
 
 
@@ -28,6 +29,7 @@ class _Judged:
 
     frame: SampledFrame
     cells: Cells
+    size: float = 0.0
     moved: bool = False
     cut: bool = False
     shift: tuple[float, float] = (0.0, 0.0)
@@ -103,23 +105,34 @@ class RestDetector:
         known = {id(judged.frame): judged for judged in self._latest}
         found: list[_Judged] = []
         for frame in distinct:
-            judged = known.get(id(frame))
-            if judged is None:
-                judged = _Judged(frame, smoothed(frame.luminance))
-                if found:
-                    self._compare(judged, found[-1])
-            found.append(judged)
+            if id(frame) in known:
+                found.append(known[id(frame)])
+                continue
+            found.append(_Judged(frame, smoothed(frame.luminance)))
+            if len(found) > 1:
+                self._compare(found[-1], found[-2])
+            if len(found) > _STEPS:
+                self._learn_bursts(found[-_STEPS - 1 :])
         return found
 
     def _compare(self, judged: _Judged, before: _Judged) -> None:
-        settings = self._settings
-        shaking = settings.shaking if self.noise.may_shake else None
-        found = difference(judged.cells, before.cells, settings.changed, shaking)
-        moved, least = self.noise.changed(found, settings.changed, settings.times_noise), cells_of(settings)
-        judged.moved = self._check("cells", moved, ">=", least)
+        settings, cells = self._settings, cells_of(self._settings)
+        found, least = self._difference(judged, before), self.noise.beyond_bursts(settings.changed)
+        moved = self.noise.changed(found, least, settings.times_noise)
+        judged.size = self.noise.size(found, cells, settings.times_noise)
+        judged.moved = self._check("cells", moved, ">=", cells)
         judged.cut = moved >= _CUT * found.cells.size
         judged.shift = found.shift
         self.noise.learn(found)
+
+    def _learn_bursts(self, pictures: Sequence[_Judged]) -> None:
+        found = self._difference(pictures[-1], pictures[0])
+        overall = self.noise.size(found, cells_of(self._settings), self._settings.times_noise)
+        self.noise.learn_bursts([judged.size for judged in pictures[1:]], overall)
+
+    def _difference(self, later: _Judged, earlier: _Judged) -> Difference:
+        shaking = self._settings.shaking if self.noise.may_shake else None
+        return difference(later.cells, earlier.cells, self._settings.changed, shaking)
 
     def _moved(self, number: npt.NDArray[np.int_]) -> npt.NDArray[np.bool_]:
         """Return for every two neighbouring samples whether the picture moves between them."""
@@ -145,9 +158,9 @@ class RestDetector:
     def _crept(self, first: int, last: int) -> int:
         """Return the cells that differ between two frames of the latest clip: a slow movement shows in none of its
         steps."""
-        settings, shaking = self._settings, self._settings.shaking if self.noise.may_shake else None
-        found = difference(self._latest[last].cells, self._latest[first].cells, settings.changed, shaking)
-        return self.noise.changed(found, settings.changed, settings.times_noise, but_restless=True)
+        found = self._difference(self._latest[last], self._latest[first])
+        least = self.noise.beyond_bursts(self._settings.changed)
+        return self.noise.changed(found, least, self._settings.times_noise, but_restless=True)
 
     def _wandered(self) -> float:
         """Return the cells that the picture moved by within the clip."""

@@ -58,7 +58,11 @@ class Threshold:
 
 def thresholds_now(gates: GateSettings, noise: StreamNoise) -> list[Threshold]:
     """Return the limits that follow noise, as they are now."""
-    found = [_of_cells("rest", gates.rest, noise.picture), _of_cells("scene", gates.scene, noise.picture)]
+    bursts = noise.picture.beyond_bursts(gates.rest.changed)
+    found = [
+        _of_cells("rest", gates.rest, noise.picture, bursts),
+        _of_cells("scene", gates.scene, noise.picture, gates.scene.changed),
+    ]
     level = noise.embedding.level
     for name in _COSINES:
         as_set = getattr(gates.meaning, name)
@@ -68,9 +72,11 @@ def thresholds_now(gates: GateSettings, noise: StreamNoise) -> list[Threshold]:
     return found
 
 
-def _of_cells(gate: str, settings: RestSettings | SceneGateSettings, noise: PictureNoise) -> Threshold:
-    """Return the difference from which on a cell counts as changed."""
-    limits = np.maximum(settings.times_noise * noise.median.astype(np.float64), settings.changed)
-    noisy = float((limits > settings.changed).mean())
-    why = f"{100 * noisy:.3g} % of the cells have more noise" if noisy else ""
-    return Threshold(f"{gate}.changed", settings.changed, float(np.median(limits)), why)
+def _of_cells(gate: str, settings: RestSettings | SceneGateSettings, noise: PictureNoise, least: float) -> Threshold:
+    """Return the difference from which on a cell counts as changed; `least` in a cell without noise."""
+    limits = np.maximum(settings.times_noise * noise.median.astype(np.float64), least)
+    noisy = float((limits > least).mean())
+    why = [f"{100 * noisy:.3g} % of the cells have more noise"] if noisy else []
+    if least > settings.changed:
+        why.append(f"the still picture changes by up to {noise.bursts:.2g} now and then")
+    return Threshold(f"{gate}.changed", settings.changed, float(np.median(limits)), "; ".join(why))

@@ -38,12 +38,14 @@ class _Learned:
         seen: pictures.
         noise: of each cell, row by row.
         cosines: of looks at the resting picture.
+        bursts: of noise; files of earlier versions have none.
     """
 
     of: str
     seen: Annotated[int, Range(0, 2**53)]
     noise: tuple[float, ...]
     cosines: tuple[Annotated[float, Range(-1, 1)], ...]
+    bursts: float = StreamNoise().picture.bursts
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class LearnedNoise:
     def _restored(self, name: str, key: str) -> StreamNoise:
         noise, saved = StreamNoise(), self._saved.pop(name, None)
         if saved is not None and saved.of == key:
-            noise.picture.restore(_cells(saved.noise), saved.seen)
+            noise.picture.restore(_cells(saved.noise), saved.seen, saved.bursts)
             noise.embedding.restore(saved.cosines)
         return noise
 
@@ -162,7 +164,7 @@ def _checked(raw: Any) -> _Learned:
     learned = parse(_Learned, raw)
     if len(learned.cosines) > _MOST_COSINES:
         raise ValueError(f"it has more than {_MOST_COSINES} cosines")
-    StreamNoise().picture.restore(_cells(learned.noise), learned.seen)
+    StreamNoise().picture.restore(_cells(learned.noise), learned.seen, learned.bursts)
     return learned
 
 
@@ -174,4 +176,5 @@ def _cells(noise: tuple[float, ...]) -> Any:
 
 
 def _as_learned(key: str, noise: StreamNoise) -> _Learned:
-    return _Learned(key, noise.picture.seen, noise.picture.learned(), noise.embedding.cosines)
+    picture = noise.picture
+    return _Learned(key, picture.seen, picture.learned(), noise.embedding.cosines, picture.bursts)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from itertools import pairwise
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
@@ -88,6 +90,47 @@ def test_what_moves_is_seen_through_the_same_disturbances(name: str) -> None:
 def test_slow_motion_is_movement(pixels: float) -> None:
     frames = [seen(with_thing(scene(), 20 + int(pixels * number)), 0.005, number) for number in range(140)]
     assert share_at_rest(frames) <= 0.1
+
+
+def compressed(images: list[np.ndarray], quality: int, group: int) -> list[CroppedFrame]:
+    """Every second picture of a video of 8 pictures/s, encoded by x264 in groups that begin with a full picture."""
+    file, frames = io.BytesIO(), list[CroppedFrame]()
+    with av.open(file, "w", "matroska") as container:
+        options = {"crf": str(quality), "g": str(group), "threads": "1"}
+        stream = container.add_stream("libx264", rate=8, width=SIDE, height=SIDE, pix_fmt="yuv420p", options=options)
+        for image in images:
+            grey = np.clip(255 * image, 0, 255).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, "gray").reformat(format="yuv420p")))
+        container.mux(stream.encode())
+    file.seek(0)
+    with av.open(file) as container:
+        for frame in list(container.decode(video=0))[::2]:
+            frames.append(seen(frame.to_ndarray(format="gray") / 255))
+    return frames
+
+
+@pytest.mark.parametrize(("quality", "group"), [(36, 250), (40, 16)])
+def test_a_still_scene_rests_however_its_video_is_compressed(quality: int, group: int) -> None:
+    rng = np.random.default_rng(2)
+    noisy = [scene() + rng.normal(0, 0.012, (SIDE, SIDE)) for _ in range(640)]
+    moving = [with_thing(scene(), 20 + number, 40) + rng.normal(0, 0.012, (SIDE, SIDE)) for number in range(100)]
+    frames = compressed([*noisy, *moving], quality, group)
+    assert share_at_rest(frames[:320], 40) >= 0.9
+    assert share_at_rest(frames, 16) <= 0.1, "what moves then is seen nevertheless"
+
+
+def test_bursts_are_learned_only_from_what_comes_and_goes() -> None:
+    noise = PictureNoise(THUMBNAIL)
+    before = noise.bursts
+    for _ in range(1000):
+        noise.learn_bursts([0.01, 0.012, 0.01, 0.011], 0.04)  # it adds up: slow movement
+        noise.learn_bursts([0.2, 0.1, 0.2, 0.1], 0.0)  # too large for noise
+    assert noise.bursts == before
+    for level in (0.02, 0.003):
+        for _ in range(120):
+            noise.learn_bursts([0.0, level, 0.0, level / 2], level / 2)
+        assert 0.8 * level < noise.bursts < 1.3 * level
+    assert noise.beyond_bursts(0.1) == 0.1, "a limit is raised, never lowered"
 
 
 def test_a_lone_thing_before_a_plain_wall_is_no_shaking_camera() -> None:

@@ -80,11 +80,12 @@ def test_everything_that_was_learned_is_kept(model: Model, tmp_path: Path) -> No
     path, rng = tmp_path / "learned.json", np.random.default_rng(0)
     with LearnedNoise(model.manifest, path) as learned:
         noise = learned.of(DOOR)
-        noise.picture.restore(rng.uniform(0.001, 0.04, (32, 32)), 1000)
+        noise.picture.restore(rng.uniform(0.001, 0.04, (32, 32)), 1000, 0.0125)
         noise.embedding.restore([0.99, 0.98, 0.97, 0.98, 0.99, 0.95])
     found = after_a_restart(model, path)
     np.testing.assert_allclose(found.picture.median, noise.picture.median, atol=1e-6)
     assert (found.picture.seen, found.embedding.cosines) == (1000, noise.embedding.cosines)
+    assert found.picture.bursts == 0.0125
     assert found.embedding.level == noise.embedding.level < 1
     gates = model.manifest.gates
     assert [each.name for each in thresholds_now(gates, found)] == [each.name for each in thresholds_now(gates, noise)]
