@@ -52,8 +52,8 @@ def after_a_restart(model: Model, path: Path) -> StreamNoise:
 def test_a_noisy_camera_is_known_from_the_first_window_after_a_restart(nano: Model, tmp_path: Path) -> None:
     path = tmp_path / "learned.json"
     with LearnedNoise(nano.manifest, path) as learned:
-        fresh, _ = narrated(nano, noisy_camera(40, 4.0, 1), learned.of(DOOR))
-    known, _ = narrated(nano, noisy_camera(20, 4.0, 2), after_a_restart(nano, path))
+        fresh, _ = narrated(nano, noisy_camera(40, 6.0, 1), learned.of(DOOR))
+    known, _ = narrated(nano, noisy_camera(20, 6.0, 2), after_a_restart(nano, path))
     assert sum(fresh[:30]) < 10, "it has to learn that this is noise"
     assert sum(known[:30]) >= 25 and sum(fresh[-30:]) >= 25
 
