@@ -75,6 +75,10 @@ def select_precision(preset: ModelShape, requested: str | None, flavour: str = "
         else:
             text = _FOR_TEXT.get(name, name) if flavour != "portable" else PRECISIONS[name].compute
             precisions = dict.fromkeys(ENGINE_NAMES, name) | {"text_encoder": text}
+    if preset.own_captions:
+        _check_stored(preset, requested)
+        if flavour != "portable":
+            precisions["decoder"] = "int8w"  # a matrix of embeddings, chosen among by their cosine
     if preset.labels:
         precisions["decoder"] = "fp32"  # one product a text, whose near ties every backend should decide alike
     if preset.text is not None:
@@ -113,6 +117,14 @@ def check_flavour(engine: str, precision: str, flavour: str) -> None:
         lacks = "a bf16 convolution, which ONNX has from opset 22"
     if flavour == "portable" and lacks is not None:
         raise VljEdgeError(f"{engine}: {precision} needs {lacks}: choose fp16 or int8 for the portable flavour")
+
+
+def _check_stored(preset: ModelShape, requested: str | None) -> None:
+    if requested not in (None, "fp32", "fp16"):
+        raise VljEdgeError(
+            f"{preset.name} is made in fp32 or fp16, not {requested}: weights are stored as int8 and int4 in either:"
+            " leave --precision out"
+        )
 
 
 def _check_text_range(backbone: str, precision: str, requested: str | None, named: bool) -> None:

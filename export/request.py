@@ -82,7 +82,7 @@ class ExportRequest:
         names = ["vision_encoder"]
         if isinstance(self.preset, Preset):
             names += [PREDICTOR] + ([DECODER] if self.sources.has_decoder else [])
-        elif self.sources.captions is not None or (self.preset.labels and not self.sources.without_decoder):
+        elif self.sources.captions is not None or (self.preset.has_texts and not self.sources.without_decoder):
             names.append(DECODER)
         return names + (["text_encoder"] if self.preset.text is not None else [])
 
@@ -119,8 +119,8 @@ def check_packages() -> None:
 
 def _check_weights(sources: WeightSources, preset: ModelShape) -> None:
     if not isinstance(preset, Preset):
-        assert sources.weights is not None, "the shape was read from it"
-        check_checkpoint(sources.weights)
+        if sources.weights is not None:  # None: they are in packages, which were checked when the shape was made
+            check_checkpoint(sources.weights)
         if sources.captions is not None and preset.text is None:
             raise VljEdgeError(f"{preset.family} has no text encoder that could embed captions: leave --captions out")
         return

@@ -110,6 +110,7 @@ class ModelShape:
         text: None: the model has no text tower.
         default_query: empty: the model takes no query.
         labels: of a model that was trained to tell these apart, in the order of its logits; else empty.
+        own_captions: whether it brings the captions among which it chooses, where the user names none.
     """
 
     name: str
@@ -120,6 +121,12 @@ class ModelShape:
     default_query: str = field(default="", kw_only=True)
     family: str = field(default="vl-jepa", kw_only=True)
     labels: tuple[str, ...] = field(default=(), kw_only=True)
+    own_captions: bool = field(default=False, kw_only=True)
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether it says something without captions of the user's."""
+        return bool(self.labels) or self.own_captions
 
 
 @dataclass(frozen=True)

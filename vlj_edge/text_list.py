@@ -10,6 +10,7 @@ from .errors import VljEdgeError
 from .regular_file import MOST_TEXT, check_regular_file
 
 EVERYDAY = Path(__file__).with_name("captions") / "everyday.txt"  # sentences for cameras in the real world
+THINGS = EVERYDAY.with_name("things.txt")  # ImageNet's classes and their hypernyms in WordNet
 Line = tuple[int, str]  # its number in the file, from 1, and its text
 _LONGEST = 10_000  # letters of a text
 _FILE_NAME = re.compile(

@@ -119,7 +119,8 @@ def export(**options: Any) -> None:
     """Export WEIGHTS as ONNX engines, compare each with torch, and seal them as a bundle.
 
     WEIGHTS is a public model, OWNER/NAME[@REVISION], which is downloaded (vlj-edge models lists some), or its directory
-    (config.json, safetensors, tokenizer); a directory that examples/train_nano wrote; or the best.pt of open-vljepa.
+    (config.json, safetensors, tokenizer); the word things, which names everyday things and needs packages alone
+    (pip install "vlj-edge[things]"); a directory that examples/train_nano wrote; or the best.pt of open-vljepa.
     Without it, the trained weights of nano are exported. --vision-encoder, --predictor, --text-encoder and --decoder
     replace or add parts of VL-JEPA.
     """
@@ -227,9 +228,11 @@ def _public_shape(arguments: _Arguments) -> ModelShape | None:
         VljEdgeError: its family is not known, or an option is for VL-JEPA alone.
     """
     from vlj_edge.export.families.find import is_checkpoint, read_shape
+    from vlj_edge.export.families.things import things_shape
 
     weights = arguments.weights
-    if weights is None or not is_checkpoint(weights):
+    is_things = _is_things(weights)
+    if weights is None or not (is_things or is_checkpoint(weights)):
         return None
     given = {
         "--preset": arguments.preset_name != "nano",
@@ -243,8 +246,15 @@ def _public_shape(arguments: _Arguments) -> ModelShape | None:
     }
     for option, value in given.items():
         if value:
-            raise VljEdgeError(f"{option} is for VL-JEPA, and {weights} has its own config.json: leave it out")
-    return read_shape(weights, arguments.frames)
+            raise VljEdgeError(f"{option} is for VL-JEPA, and {weights} has its own dimensions: leave it out")
+    return things_shape(arguments.frames) if is_things else read_shape(weights, arguments.frames)
+
+
+def _is_things(weights: Path | None) -> bool:
+    """Return whether WEIGHTS is the word things, and not a file or directory of that name."""
+    from vlj_edge.export.families.things import NAME
+
+    return weights == Path(NAME) and not weights.exists()
 
 
 def _captions(given: str | None) -> Path | None:
@@ -269,7 +279,7 @@ def _sources(arguments: _Arguments, goal: Target | None) -> WeightSources:
         weights = shipped_weights()
     has_own_decoder = arguments.decoder is not None or arguments.captions is not None
     return WeightSources(
-        weights,
+        None if _is_things(weights) else weights,
         arguments.vision_encoder,
         arguments.predictor,
         arguments.text_encoder,

