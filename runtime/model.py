@@ -276,9 +276,9 @@ class Model:
         with closing(self._windows(run)) as sampled:
             for window, frames in sampled:
                 run.totals.windows += 1
-                rest, cut = run.at_rest(frames)
+                motion = run.at_rest(frames)
                 [encoded], _ = run.encode(frames)
-                yield RecordedWindow(window, frames, rest, cut, deepcopy(run.rest.noise), encoded.embedding)
+                yield RecordedWindow(window, frames, *motion, deepcopy(run.rest.noise), encoded.embedding)
 
     def _changes(
         self, run: RunState, meaning: MeaningGate, watch: Callable[[WindowReport], None] | None, times_too: bool = False
@@ -298,9 +298,10 @@ class Model:
                 if run.resemblance is not None:
                     run.resemblance.add_window()
                 run.encodings.clear()
-                rest, cut = run.at_rest(frames)
+                rest, cut, in_part = run.at_rest(frames)
                 pictures = () if run.pictures is None else run.pictures.of(frames)
-                window = ClipWindow(times, frames, rest, partial(self._encode_window, run, times), cut, pictures)
+                encode = partial(self._encode_window, run, times)
+                window = ClipWindow(times, frames, rest, encode, cut, in_part, pictures)
                 last_embedding = meaning.last_embedding
                 change = gate_decision(window)
                 run.count_left_out()

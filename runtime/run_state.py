@@ -89,11 +89,12 @@ class RunState:
         self.totals.changes_left_out = self.budget.changes_left_out
         self.totals.looks_left_out = self.budget.looks_left_out
 
-    def at_rest(self, frames: Sequence[SampledFrame]) -> tuple[bool | None, bool]:
-        """Return whether the picture stands still in the middle of the clip (None if that is not detected), and
-        whether it is cut to another picture."""
-        at_rest = self.rest.at_rest(frames)
-        return at_rest, bool(at_rest) and self.rest.cut
+    def at_rest(self, frames: Sequence[SampledFrame]) -> tuple[bool | None, bool, bool]:
+        """Return whether the picture stands still in the middle of the clip (None if that is not detected), whether
+        it is cut to another picture, and whether something in it begins or stops moving while something else goes
+        on."""
+        at_rest, rest = self.rest.at_rest(frames), self.rest
+        return at_rest, bool(at_rest) and rest.cut, at_rest is False and rest.turned_in_part
 
     def warn_of_slow_source(self, frames_per_second: float) -> None:
         """Log, once, that the source has fewer frames than the clips."""

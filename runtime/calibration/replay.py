@@ -118,7 +118,8 @@ def replay(recording: Recording, gates: GateSettings, scene: SceneDecisions, wor
             said.append(text)
 
     for now, seen in enumerate(windows):
-        say(meaning.offer(ClipWindow(seen.times, [], seen.at_rest, partial(encode, now), seen.cut)))
+        turns = (seen.cut, seen.turned_in_part)
+        say(meaning.offer(ClipWindow(seen.times, [], seen.at_rest, partial(encode, now), *turns)))
     say(meaning.flush())
     latest_text = np.searchsorted(begins, recording.centres, "right") - 1
     standing = [said[index] for index in latest_text.tolist()]

@@ -37,7 +37,7 @@ class RecordedWindow:
     Attributes:
         times: when it begins and ends.
         frames: its sampled frames, oldest first.
-        at_rest, cut: as for ClipWindow.
+        at_rest, cut, turned_in_part: as for ClipWindow.
         noise: of the stream, as it was when the window came.
         embedding: float32 [embedding], unit length.
     """
@@ -46,6 +46,7 @@ class RecordedWindow:
     frames: Sequence[SampledFrame]
     at_rest: bool | None
     cut: bool
+    turned_in_part: bool
     noise: PictureNoise
     embedding: Embedding
 
@@ -59,6 +60,7 @@ class ClipWindow:
         at_rest: whether the picture stands still in the middle of the clip; None if that is not detected.
         encode: computes the embedding of `frames`.
         cut: whether the picture, though at rest, changes once in the clip.
+        turned_in_part: whether something begins or stops moving in its middle while something else goes on.
         pictures: what the frames show, uint8 [height, width, 3] BGR each, where a model elsewhere is to be shown them.
     """
 
@@ -69,10 +71,11 @@ class ClipWindow:
         at_rest: bool | None,
         encode: Callable[[Sequence[SampledFrame]], Encoded],
         cut: bool = False,
+        turned_in_part: bool = False,
         pictures: Sequence[npt.NDArray[np.uint8]] = (),
     ) -> None:
         self.pictures = pictures
-        self.times, self.at_rest, self.cut = times, at_rest, cut
+        self.times, self.at_rest, self.cut, self.turned_in_part = times, at_rest, cut, turned_in_part
         self._todo: tuple[Sequence[SampledFrame], Callable[[Sequence[SampledFrame]], Encoded]] | None = (frames, encode)
         self._encoded: Encoded | None = None
 

@@ -107,9 +107,10 @@ class MeaningGate:
 
     Windows are encoded only where a decision depends on their embedding: those that get a text, and those that are
     compared with the last text, every `look_every` to `longest_look` seconds, and every `look_at_rest` while the
-    picture is at rest. Turns only make the gate quicker: whatever came before, a lasting change is noticed within the
-    longer of these times. The gate holds the latest window (with earlier ones that smoothing and `calm_windows` need)
-    and at most two older ones that may still get a text.
+    picture is at rest; also `settle_moving` after something begins or stops moving while something else goes on, but
+    not within `least_hold` of the last comparison. Turns only make the gate quicker: whatever came before, a lasting
+    change is noticed within the longer of these times. The gate holds the latest window (with earlier ones that
+    smoothing and `calm_windows` need) and at most two older ones that may still get a text.
 
     Args:
         budget: None: no limit.
@@ -140,6 +141,7 @@ class MeaningGate:
         self._resting: bool | None = None
         self._turned = False  # the picture came to rest or began to move, and no text followed yet
         self._turned_at = -np.inf
+        self._turned_in_part_at: float | None = None  # and it has not been looked at since
         self._again_at = -np.inf  # when a turn that the budget refused a text is looked at again
         self._look_left_out = -np.inf  # when a look was last put off
         self._texts_since_turn = 0  # texts after the one that followed the last turn
@@ -175,6 +177,8 @@ class MeaningGate:
         overdue = self._note_turn(window) if window.at_rest != self._resting else None
         if window.cut:
             self.noise.cut()
+        if window.turned_in_part:
+            self._turned_in_part_at = window.time
         self._update_pending(candidate)
         change = None
         if self._pending_since is not None:
@@ -262,15 +266,23 @@ class MeaningGate:
 
     def _comparison_is_due(self, candidate: _Candidate) -> bool:
         (name, pause), waited = self._pause(), candidate.time - self._compared_at
-        if not self._check(name, waited, ">=", pause, getattr(self._settings, name)):
+        due = self._check(name, waited, ">=", pause, getattr(self._settings, name))
+        if not due and not self._part_is_due(candidate.time, waited):
             return False
         if not self._may_look(candidate, waited):
             if candidate.time - self._look_left_out >= pause:
                 self._look_left_out = candidate.time
                 self._budget.leave_out_look()
             return False
-        self._compared_at = candidate.time
+        self._compared_at, self._turned_in_part_at = candidate.time, None
         return True
+
+    def _part_is_due(self, now: float, waited: float) -> bool:
+        """Return whether something began or stopped moving in a part of the picture, long enough ago to look at."""
+        if self._turned_in_part_at is None or self._resting or waited < self._settings.least_hold:
+            return False
+        since = now - self._turned_in_part_at
+        return self._check("settle_moving", since, ">=", self._settings.settle_moving)
 
     def _pause(self) -> tuple[str, float]:
         """Return the setting of the time between two comparisons, and that time."""
@@ -342,7 +354,7 @@ class MeaningGate:
         since = candidate.time if self._pending_since is None else min(self._pending_since, candidate.time)
         self._last_embedding, self._text_at, self._compared_at = encoded.embedding, now, now
         self._texts_since_turn = 0 if self._turned else self._texts_since_turn + 1
-        self._pending_since, self._ready, self._turned = None, None, False
+        self._pending_since, self._ready, self._turned, self._turned_in_part_at = None, None, False, None
         first, last = windows[0], windows[-1]
         times = since, first.time, last.time
         return Change(encoded.embedding, similarity, *times, last.at_rest, encoded.on_device, last.pictures)

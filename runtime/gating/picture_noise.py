@@ -133,6 +133,11 @@ class PictureNoise:
         left = np.where(difference.cells > times * self.median, difference.cells - difference.tolerance, 0)
         return max(0.0, float(np.partition(left, -cells, axis=None)[-cells]))
 
+    def moved(self, difference: Difference, least: float, times: float) -> npt.NDArray[np.bool_]:
+        """Return which cells, bool [side, side], differ by more than `least` and by more than `times` their noise."""
+        limit = np.maximum(times * self.median, least) + difference.tolerance
+        return difference.cells > limit  # type: ignore[no-any-return]
+
     def changed(self, difference: Difference, least: float, times: float, but_restless: bool = False) -> int:
         """Return the number of cells that differ by more than `least` and by more than `times` their noise; if some
         cells cannot tell, that of the whole picture, at the same share.
@@ -141,7 +146,7 @@ class PictureNoise:
             but_restless: without those that always move, whose noise says nothing about pictures that are further apart
                 than neighbours.
         """
-        differ = difference.cells > np.maximum(times * self.median, least) + difference.tolerance
+        differ = self.moved(difference, least, times)
         if but_restless:
             differ &= self.median <= _ALWAYS_MOVES
         share = float(differ.mean(where=np.isfinite(difference.tolerance)))

@@ -15,11 +15,13 @@ from vlj_edge.decisions import Decision
 
 from ..video.preprocess import THUMBNAIL, SampledFrame
 from .checks import Checks
+from .parts import Mask, turned_in_part
 from .picture_noise import Cells, Difference, PictureNoise, difference, smoothed
 
 _FARTHEST = 1.5  # cells that the picture may wander within a clip, before its shifts are a movement of the camera
 _CUT = 0.1  # share of the picture that a cut changes, at least
 _STEPS = 4  # between pictures, after which it shows whether they differ by noise
+_NOWHERE = np.zeros((THUMBNAIL, THUMBNAIL), np.bool_)
 _RESTLESS = 0.4  # share of the picture that may always move; more of it is no background
 
 
@@ -29,6 +31,7 @@ class _Judged:
 
     frame: SampledFrame
     cells: Cells
+    where: Mask
     size: float = 0.0
     moved: bool = False
     cut: bool = False
@@ -60,6 +63,11 @@ class RestDetector:
     def cut(self) -> bool:
         """Whether any two neighbouring frames of the latest clip differ. Of a picture at rest that is a cut."""
         return any(judged.moved for judged in self._latest[1:])
+
+    @property
+    def turned_in_part(self) -> bool:
+        """Whether something begins or stops moving in the middle of the latest clip while something else goes on."""
+        return turned_in_part([judged.where for judged in self._latest], cells_of(self._settings))
 
     def decision(self, window: int) -> Decision:
         """Return what was decided about the latest clip; `window` is its index."""
@@ -108,7 +116,7 @@ class RestDetector:
             if id(frame) in known:
                 found.append(known[id(frame)])
                 continue
-            found.append(_Judged(frame, smoothed(frame.luminance)))
+            found.append(_Judged(frame, smoothed(frame.luminance), _NOWHERE))
             if len(found) > 1:
                 self._compare(found[-1], found[-2])
             if len(found) > _STEPS:
@@ -118,6 +126,7 @@ class RestDetector:
     def _compare(self, judged: _Judged, before: _Judged) -> None:
         settings, cells = self._settings, cells_of(self._settings)
         found, least = self._difference(judged, before), self.noise.beyond_bursts(settings.changed)
+        judged.where = self.noise.moved(found, least, settings.times_noise)
         moved = self.noise.changed(found, least, settings.times_noise)
         judged.size = self.noise.size(found, cells, settings.times_noise)
         judged.moved = self._check("cells", moved, ">=", cells)

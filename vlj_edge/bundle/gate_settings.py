@@ -92,7 +92,8 @@ class MeaningGateSettings:
         longest_wait: time after which a pending change is ready even if the embeddings are not calm.
         settle: time between the moment a change is ready and the window that is decoded, which then shows nothing of
             the scene before.
-        settle_moving: the same if the change is that the picture has begun to move.
+        settle_moving: the same if the change is that the picture has begun to move; and the time between the moment
+            that something begins or stops moving while something else goes on and the window that is compared.
         settle_resting: the same if the change is that the picture has come to rest.
 
     Example:

@@ -1,0 +1,49 @@
+"""Whether something begins to move, or comes to rest, in one part of a picture while something moves in another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+
+_AROUND = 3  # differences before and after one that a movement must be missing from
+_REACH = 5  # cells that a movement may have come from, in that time
+_LARGEST = 0.5  # share of the picture: where more of it moves, it has no parts
+
+
+def turned_in_part(moved: Sequence[Mask], cells: int) -> bool:
+    """Return whether, in the middle, something begins or stops moving while something else goes on.
+
+    What moves on its way is never far from where it was just before; what begins to move is.
+
+    Args:
+        moved: bool [side, side] for every two neighbouring pictures, the cells that differ.
+        cells: that count as something.
+    """
+    middle = len(moved) // 2
+    return any(
+        _appears(moved[at], moved[at - _AROUND : at], cells)
+        or _appears(moved[at], moved[at + 1 : at + 1 + _AROUND], cells)
+        for at in (middle - 1, middle)
+        if _AROUND <= at < len(moved) - _AROUND
+    )
+
+
+def _appears(now: Mask, others: Sequence[Mask], cells: int) -> bool:
+    """Return whether something moves that has nothing near it in the other differences, while those have something."""
+    other = np.any(others, axis=0)
+    if now.mean() > _LARGEST or other.sum() < cells:
+        return False
+    return int((now & ~_widened(other)).sum()) >= cells
+
+
+def _widened(mask: Mask) -> Mask:
+    """Return the cells that have one of these within reach, along rows and columns."""
+    for axis in (0, 1):
+        width = [(_REACH, _REACH) if each == axis else (0, 0) for each in (0, 1)]
+        around = np.lib.stride_tricks.sliding_window_view(np.pad(mask, width), 2 * _REACH + 1, axis)
+        mask = around.any(axis=-1)
+    return mask
