@@ -59,7 +59,7 @@ LAYERS: list[set[str]] = [
     {"vlj_edge.runtime.profiling.probe"},
     {"vlj_edge.runtime.video", "vlj_edge.runtime.words"},
     {"vlj_edge.runtime.stream", "vlj_edge.runtime.gating", "vlj_edge.runtime.engines"},
-    {"vlj_edge.runtime.vision", "vlj_edge.runtime.words.words"},
+    {"vlj_edge.runtime.vision", "vlj_edge.runtime.words.words", "vlj_edge.runtime.words.settings"},
     {"vlj_edge.runtime.chain"},
     {"vlj_edge.runtime.run_state", "vlj_edge.runtime.words.narrator"},
     {"vlj_edge.runtime.model"},

@@ -152,6 +152,11 @@ class Narration:
         """The time from which the text is shown: `since`, or the middle of the window."""
         return self.centre if self.since is None else self.since
 
+    def replaces(self, shown: Narration | None) -> bool:
+        """Return whether this text is the present one after another was shown: an answer about an earlier change is
+        not, while the text of a later one stands in."""
+        return shown is None or self.stand_in or not shown.stand_in or self.begins >= shown.begins
+
     def later(self, seconds: float) -> Narration:
         """Return the same narration with all its times `seconds` later."""
         since = None if self.since is None else self.since + seconds

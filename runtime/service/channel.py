@@ -30,6 +30,7 @@ from ..video.paced import PacedSource
 from ..video.paths import SourceMissing, path_of
 from ..video.source import Source
 from ..video.uri import open_source
+from ..words.words import Words
 from .channel_context import ChannelContext, ReportedWindow
 from .resumable import ResumableSource, SourceRun
 from .settings import SourceSettings
@@ -54,6 +55,7 @@ class Channel:
         last_event: the newest event, or None.
         label: the label nearest to the last encoded window; None if there are no labels.
         statistics: counters and window reports.
+        words: what says the changes in place of the bundle's decoder, or None.
     """
 
     def __init__(self, settings: SourceSettings, context: ChannelContext) -> None:
@@ -69,6 +71,7 @@ class Channel:
         self.label: str | None = None
         self.statistics = ChannelStatistics()
         self._budget: Budget | None = None  # of all runs
+        self.words: Words | None = None
         self._source: ResumableSource | None = None
         self._source_counters = SourceCounters()
         self._frames: SourceRun | None = None
@@ -320,6 +323,7 @@ class Channel:
             watch_texts=lambda text: self.statistics.add_text((text.start + text.end) / 2 + frames.offset, text),
             budget=self._budget_of(settings),
             noise=self._context.noise_of(settings),
+            words=self._words_of(settings),
         )
         self._frames, self._run = frames, run
         self.statistics.start_run(run)
@@ -338,6 +342,16 @@ class Channel:
         else:
             self._budget.begin(limits, time.monotonic())
         return self._budget
+
+    def _words_of(self, settings: SourceSettings) -> Words | None:
+        """Return what says the changes of all runs, as these settings have it; None: the bundle's decoder."""
+        if settings.words is None:
+            self.words = None
+        elif self.words is None:
+            self.words = settings.words.words(settings.name)
+        else:
+            settings.words.apply_to(self.words)
+        return self.words
 
     def _emit(self, narration: Narration) -> None:
         number = 1 if self.last_event is None else self.last_event.number + 1

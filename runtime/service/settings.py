@@ -9,6 +9,7 @@ from vlj_edge.bundle import GateSettings
 from vlj_edge.errors import VljEdgeError, without_credentials
 
 from ..video.part import Part
+from ..words.settings import WordsSettings
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class SourceSettings:
         labels: the nearest one is reported with each encoded window.
         loop: repeat a recording when it has ended.
         rotate: degrees clockwise by which every image is turned: 0, 90, 180 or 270.
+        words: the endpoint that says what has changed; None for the bundle's own decoder.
         part: what of a recording is played, and how it is read. A live source ends after part.end seconds.
     """
 
@@ -34,6 +36,7 @@ class SourceSettings:
     loop: bool = False
     rotate: int = 0
     part: Part = field(default_factory=Part)
+    words: WordsSettings | None = None
 
     def __post_init__(self) -> None:
         if "/" in self.name:

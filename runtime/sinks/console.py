@@ -13,8 +13,10 @@ from .base import Event
 
 
 def plain_line(narration: Narration) -> str:
-    """Return `  12.5 s  a drawer is opened`, without a line break; the time is when it began."""
-    return f"{narration.begins:6.1f} s  {printable(one_line(narration.text))}"
+    """Return `  12.5 s  a drawer is opened`, without a line break; the time is when it began. What stands in for the
+    words of another model is marked."""
+    mark = "  (stands in)" if narration.stand_in else ""
+    return f"{narration.begins:6.1f} s  {printable(one_line(narration.text))}{mark}"
 
 
 class JsonEvents:

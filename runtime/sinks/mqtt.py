@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from vlj_edge.errors import VljEdgeError, require, without_credentials
+from vlj_edge.results import Narration
 from vlj_edge.variables import with_variables
 
 from ..http_post import split_address
@@ -71,7 +72,7 @@ class Mqtt:
         # Held while publishing. _on_publish does not take it, since paho calls that with its own lock held.
         self._lock = threading.Lock()
         self._slugs: dict[str, str] = {}  # by source name
-        self._texts: dict[str, str] = {}  # the last text, by slug
+        self._shown: dict[str, Narration] = {}  # the last text, by slug
         self._waiting: set[int] = set()  # message ids of events without an acknowledgement
         self._acknowledged: deque[int] = deque()
         self._closing_seconds = CLOSING_SECONDS
@@ -94,7 +95,8 @@ class Mqtt:
             self._fail("away", self.last_error)
         with self._lock:
             slug, new = self._source_slug(event.source)
-            self._texts[slug] = event.narration.text
+            if event.narration.replaces(self._shown.get(slug)):
+                self._shown[slug] = event.narration
             if new:
                 self._publish_discovery(event.source, slug)
             self._publish_state(slug)
@@ -189,7 +191,7 @@ class Mqtt:
     def _publish_state(self, slug: str) -> None:
         # QoS 0: with QoS 1, paho would queue an old text while there is no connection, and the broker would retain it
         # over the newer one that is published on reconnection.
-        data = self._texts[slug].encode("utf-8", "replace")
+        data = self._shown[slug].text.encode("utf-8", "replace")
         self._client.publish(f"{self._broker.base}/{slug}/state", data, qos=0, retain=True)
 
     def _publish_discovery(self, source: str, slug: str) -> None:

@@ -5,12 +5,15 @@ A cue is written when its end is known, that is, when the next text arrives. Tim
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TextIO
 
 from vlj_edge.results import Narration
 
 from .console import one_line
+
+_MOST_WAITING = 100
 
 
 class SubtitleWriter(ABC):
@@ -19,18 +22,29 @@ class SubtitleWriter(ABC):
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._number = 0
-        self._current: Narration | None = None
+        self._waiting: list[Narration] = []  # the last text, or all that an answer may still replace
+        self._final = -math.inf  # seconds: what begins until then is not replaced any more
 
     def add(self, narration: Narration) -> None:
-        """Add a text, and write the one before it."""
-        self.finish(narration.begins)
-        self._current = narration
+        """Add a text, and write those before it. One that stands in waits for the answer, which replaces it."""
+        others = [each for each in self._waiting if each.begins != narration.begins or not each.stand_in]
+        later = [each for each in others if each.stand_in and each.begins > narration.begins]
+        self._waiting = [*others[: len(others) - len(later)], narration, *later]
+        if not narration.stand_in:  # answers come in order
+            self._final = max(self._final, narration.begins)
+        while len(self._waiting) > 1 and (self._waiting[0].begins <= self._final or len(self._waiting) > _MOST_WAITING):
+            first = self._waiting.pop(0)
+            self._write(first, self._waiting[0].begins)
 
     def finish(self, end: float) -> None:
-        """Write the last text, if there is one, shown until `end` seconds."""
-        narration, self._current = self._current, None
-        text = "" if narration is None else one_line(narration.text)
-        if narration is None or not text:  # an empty line would end the cue before its text
+        """Write the texts that are left, the last one shown until `end` seconds."""
+        while self._waiting:
+            first = self._waiting.pop(0)
+            self._write(first, self._waiting[0].begins if self._waiting else end)
+
+    def _write(self, narration: Narration, end: float) -> None:
+        text = one_line(narration.text)
+        if not text:  # an empty line would end the cue before its text
             return
         self._number += 1
         start = narration.begins

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from vlj_edge.results import Narration
+
 from ..video.recordings.film import FilmWriter, check_film, film
 from ..video.source import Frame, Source, WrappedSource
 from .base import Event
@@ -40,6 +42,7 @@ class AnnotatedVideoWriter:
         self._number = self._last_number()
         self._lock = threading.Lock()
         self._text = ""
+        self._shown: Narration | None = None
         self._segment = ExitStack()
         self._writer: FilmWriter | None = None
         self._start = self._latest = 0.0  # seconds: of the segment, of the newest frame
@@ -47,7 +50,8 @@ class AnnotatedVideoWriter:
 
     def write(self, event: Event) -> None:
         """See Sink. The following frames show this text."""
-        self._text = one_line(event.narration.text)
+        if event.narration.replaces(self._shown):
+            self._shown, self._text = event.narration, one_line(event.narration.text)
 
     def write_frame(self, time: float, image: Pixels) -> None:
         """Write a frame. Does nothing after close().

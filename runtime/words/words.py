@@ -59,6 +59,13 @@ class Words:
         tokens_per_day: int = 0,
         camera: str = "",
     ) -> None:
+        self.camera = camera
+        self.budget = Budget(BudgetSettings())
+        self._tokens = _DailyTokens()
+        self.configure(speak, frames, frame_size, calls_per_hour, tokens_per_day)
+
+    def configure(self, speak: Speak, frames: int, frame_size: int, calls_per_hour: float, tokens_per_day: int) -> None:
+        """Change all but the camera, from the next run on. What the budget has saved up stays."""
         if not callable(speak):
             raise VljEdgeError(f"words are {type(speak).__name__}: give a function (pictures, context) -> text")
         if frames < 1 or frame_size < 16 or not 0 <= calls_per_hour <= 1e6 or tokens_per_day < 0:
@@ -66,14 +73,8 @@ class Words:
                 f"words of {frames} pictures of {frame_size} pixels, {calls_per_hour:g} calls an hour and"
                 f" {tokens_per_day} tokens a day cannot be made: give 1, 16, 0 and 0 or more"
             )
-        self._speak, self.frames, self.frame_size, self.camera = speak, frames, frame_size, camera
+        self._speak, self.frames, self.frame_size = speak, frames, frame_size
         self.in_json = isinstance(speak, Endpoint) and speak.in_json
-        self.budget = Budget(BudgetSettings())
-        self._tokens = _DailyTokens()
-        self.set_limits(calls_per_hour, tokens_per_day)
-
-    def set_limits(self, calls_per_hour: float, tokens_per_day: int) -> None:
-        """Change the limits, from the next run on."""
         self._limits = BudgetSettings(texts_per_hour=calls_per_hour)
         self._tokens.limit = tokens_per_day
 

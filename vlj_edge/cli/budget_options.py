@@ -14,16 +14,16 @@ from .options import NumberRange
 if TYPE_CHECKING:
     from ..bundle import GateSettings
 
-_LIMIT = NumberRange(0, 1e6)  # that of vlj_edge/bundle/gate_ranges.py
+LIMIT = NumberRange(0, 1e6)  # that of vlj_edge/bundle/gate_ranges.py
 
 encodes_option = click.option(
     "--encodes-per-minute",
-    type=_LIMIT,
+    type=LIMIT,
     help="Run the vision encoder at most so often in the long run; 0: no limit.  [default: the bundle's]",
 )
 _texts_option = click.option(
     "--texts-per-hour",
-    type=_LIMIT,
+    type=LIMIT,
     help="Make at most so many texts in the long run, of the largest changes; 0: no limit.  [default: the bundle's]",
 )
 

@@ -24,6 +24,7 @@ from .record import Recorded, film_path
 from .say import say, tell
 from .sink_options import opened_sinks, sink_options
 from .source_names import name_and_uri, parse_sources
+from .words_options import words_options, words_settings
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.model import Model
@@ -73,6 +74,7 @@ class _Files(NamedTuple):
 @gates_option
 @engine_options
 @budget_options
+@words_options
 @click.option("--every-window", is_flag=True, help="Turn all gates off: encode and decode every window.")
 @click.option(
     "--explain", is_flag=True, help="Print for every window what each gate decided, and on which numbers, on stderr."
@@ -92,6 +94,7 @@ def narrate(
     gates: Path | None,
     engine_options: EngineOptions,
     budget: BudgetOptions,
+    words: dict[str, Any],
     every_window: bool,
     explain: bool,
     **sink_options: Any,
@@ -120,16 +123,18 @@ def narrate(
     if record is not None and record.suffix.lower() not in ("", ".mp4"):
         raise click.UsageError(f"--record writes MP4: call the file {record.with_suffix('.mp4')}")
     with load_model(bundle, engine_options, gates=gates) as model, opened_sinks(**sink_options) as sinks:
-        in_use = budget.applied_to(model.manifest.gates)
-        settings = {"query": query, "every_window": every_window, "gates": in_use}
+        in_use, asked = budget.applied_to(model.manifest.gates), words_settings(words)
+        settings: dict[str, Any] = {"query": query, "every_window": every_window, "gates": in_use}
         if out is not None:
+            settings |= {} if asked is None else {"words": asked.words()}
             narrate_videos(model, sources, Output(out, kind, overwrite), part, sinks, **settings)
         elif several:
-            several_sources = [replace(each, gates=in_use) for each in parse_sources(sources, query, part)]
+            several_sources = [replace(each, gates=in_use, words=asked) for each in parse_sources(sources, query, part)]
             _narrate_several(model, several_sources, as_json, sinks)
         else:
             name, uri = name_and_uri(sources[0])
             settings |= _printers(name, as_json) if explain else {}
+            settings |= {} if asked is None else {"words": asked.words(name)}
             files = _Files(srt, vtt, record)
             _narrate_one(model, name, uri, part, settings, as_json, files, sinks)
 

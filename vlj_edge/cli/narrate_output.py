@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ..json_text import json_text
 from .say import tell
 
+_EVERY = 2  # seconds: what a program that asks about every N-th frame asks about
+
 if TYPE_CHECKING:
     from vlj_edge.runtime.video.source import Source
 
@@ -36,7 +38,7 @@ def format_totals(name: str, totals: Totals, source: Source, as_json: bool, budg
     return (
         f"{totals.windows} windows, {totals.encoder_runs} encoder runs, {totals.decoder_runs} decoder runs"
         f" ({saved} decoding every window), {totals.video_seconds:.1f} s of video"
-        f" at {totals.real_time_factor:.1f}x real time{_left_out(totals.as_dict(), budget)}"
+        f" at {totals.real_time_factor:.1f}x real time{_left_out(totals.as_dict(), budget)}{_calls(totals.as_dict())}"
     )
 
 
@@ -49,8 +51,22 @@ def format_counts(name: str, counts: dict[str, Any], as_json: bool, budget: Budg
     return (
         f"{name}: {counts['windows']} windows ({counts['windows_dropped']} dropped),"
         f" {counts['encoder_runs']} encoder runs, {counts['decoder_runs']} decoder runs,"
-        f" {counts['video_seconds']:.1f} s of video{_left_out(counts, budget)}"
+        f" {counts['video_seconds']:.1f} s of video{_left_out(counts, budget)}{_calls(counts)}"
     )
+
+
+def _calls(counts: dict[str, Any]) -> str:
+    """Return what the words of another model cost, to be added to a line; nothing where none was asked."""
+    calls, left_out = counts["calls"], counts["calls_left_out"]
+    if calls + left_out == 0:
+        return ""
+    tokens = f", {counts['call_tokens']:,} tokens" if counts["call_tokens"] else ""
+    line = f"; {calls} calls for words ({counts['call_seconds']:.1f} s{tokens}"
+    if calls:
+        every = counts["video_seconds"] / _EVERY / calls
+        line += f", {calls / max(counts['windows'], 1):.1%} of the windows, {every:.1f}x fewer than every {_EVERY} s"
+    about = {"failed": counts["calls_failed"], "passed over": counts["calls_passed_over"], "left out": left_out}
+    return line + "".join(f", {number} {what}" for what, number in about.items() if number) + ")"
 
 
 def _left_out(counts: dict[str, Any], budget: BudgetSettings) -> str:

@@ -87,3 +87,26 @@ def test_vtt_leaves_out_empty_texts_and_no_cue_is_backwards() -> None:
         "00:00:05.000 --> 00:00:05.001",
         "00:00:04.000 --> 00:00:05.000",
     ]
+
+
+def test_an_answer_takes_the_place_of_the_text_that_stood_in() -> None:
+    stream = io.StringIO()
+    writer = SrtWriter(stream)
+
+    def told(begins: float, text: str, stand_in: bool = False) -> None:
+        writer.add(Narration(begins - 1, begins + 1, text, "words", stand_in=stand_in))
+
+    for begins in (1.0, 2.0, 3.0):
+        told(begins, f"near {begins:g}", stand_in=True)
+    assert not stream.getvalue()  # any of them may be replaced
+    told(1.0, "one")
+    told(3.0, "three")  # the second was passed over
+    told(4.0, "near 4", stand_in=True)
+    writer.finish(6.0)
+    cues = [block.splitlines()[1:] for block in stream.getvalue().strip().split("\n\n")]
+    assert [(cue[0][6:8], cue[0][-6:-4], cue[1]) for cue in cues] == [
+        ("01", "02", "one"),
+        ("02", "03", "near 2"),
+        ("03", "04", "three"),
+        ("04", "06", "near 4"),
+    ]

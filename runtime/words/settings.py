@@ -1,0 +1,118 @@
+"""What is said about words from an endpoint in options and configuration files, and the Words that it makes."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.regular_file import LONGEST_NAME, check_regular_file
+
+from .endpoint import MOST_TOKENS, TIMEOUT, Endpoint, checked_key
+from .json_schema import read_schema
+from .words import FRAME_SIZE, FRAMES, Words
+
+KEY_VARIABLE = "VLJ_EDGE_WORDS_KEY"
+_MOST_PROMPT = 100_000  # bytes of a file
+
+
+@dataclass(frozen=True)
+class WordsSettings:
+    """The endpoint for the words of a source, what it is shown, and its limits. See Endpoint and Words.
+
+    Attributes:
+        schema: JSON, or None.
+        key: is never shown.
+    """
+
+    url: str = field(repr=False)
+    model: str | None = None
+    prompt: str | None = None
+    schema: str | None = None
+    timeout: float = TIMEOUT
+    most_tokens: int = MOST_TOKENS
+    frames: int = FRAMES
+    frame_size: int = FRAME_SIZE
+    calls_per_hour: float = 0.0
+    tokens_per_day: int = 0
+    key: str | None = field(default=None, repr=False)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The endpoint, which sources with the same one share."""
+        asked = (self.url, self.model, self.key, self.prompt, self.timeout, self.most_tokens, self.schema)
+        return _endpoint(*asked)
+
+    def words(self, camera: str = "") -> Words:
+        """Return the words of one source.
+
+        Raises:
+            VljEdgeError: a setting cannot be used.
+        """
+        limits = (self.frames, self.frame_size, self.calls_per_hour, self.tokens_per_day)
+        return Words(self.endpoint, *limits, camera)
+
+    def apply_to(self, words: Words) -> None:
+        """Make words of a source as these settings say. What its budget has saved up stays."""
+        limits = (self.frames, self.frame_size, self.calls_per_hour, self.tokens_per_day)
+        words.configure(self.endpoint, *limits)
+
+
+@lru_cache(maxsize=64)
+def _endpoint(
+    url: str,
+    model: str | None,
+    key: str | None,
+    prompt: str | None,
+    timeout: float,
+    most_tokens: int,
+    schema: str | None,
+) -> Endpoint:
+    parsed = None if schema is None else json.loads(schema)
+    return Endpoint(url, model, key, prompt, timeout, most_tokens, parsed)
+
+
+def read_prompt(text: str) -> str:
+    """Return a prompt: the content of the file that the text names, or the text.
+
+    Raises:
+        VljEdgeError: there is no text, or the file cannot be read.
+    """
+    found = text
+    if len(text) <= LONGEST_NAME and "\0" not in text and Path(text).exists():
+        check_regular_file(text, "name a file with a prompt, or write the prompt itself", _MOST_PROMPT)
+        try:
+            found = Path(text).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise VljEdgeError(f"{text} cannot be read ({error}): check the file of the prompt") from None
+    if not found.strip():
+        raise VljEdgeError("the prompt is empty: write what the model is to say about the pictures")
+    return found.strip()
+
+
+def read_key(file: str | Path | None) -> str | None:
+    """Return the key in a file; without one, that of the environment, or None.
+
+    Raises:
+        VljEdgeError: it cannot be read or sent. The message does not contain it.
+    """
+    if file is None:
+        return checked_key(os.environ.get(KEY_VARIABLE))
+    check_regular_file(file, "name a file with the key in it", _MOST_PROMPT)
+    try:
+        key = checked_key(Path(file).read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise VljEdgeError(f"{file} holds no key: it is not text; name a file with the key in it") from None
+    except OSError as error:
+        raise VljEdgeError(f"{file} cannot be read ({error.strerror}): check the path and its permissions") from None
+    if key is None:
+        raise VljEdgeError(f"{file} is empty: write the key of the words' endpoint into it")
+    return key
+
+
+def read_schema_text(file: str | Path) -> str:
+    """Return the JSON schema in a file. Raises VljEdgeError as read_schema()."""
+    return json.dumps(read_schema(Path(file)), ensure_ascii=False)

@@ -1,0 +1,115 @@
+"""The options of narrate and serve for words from an endpoint: a vision-language model on a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .budget_options import LIMIT
+from .options import file_type
+from .part_options import Seconds
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.words.settings import WordsSettings
+
+_OPTIONS = (
+    click.option(
+        "--words",
+        metavar="URL",
+        help="Let a model at this OpenAI-compatible address say what happens, such as http://localhost:11434/v1, each"
+        " time that the meaning changes.",
+    ),
+    click.option("--words-model", metavar="NAME", help="The model's name there, such as qwen3-vl:4b."),
+    click.option("--prompt", metavar="TEXT|FILE", help="What it is told; {camera} and {last} in it are replaced."),
+    click.option("--frames", type=click.IntRange(1, 64), help="Pictures that it is shown, at most.  [default: 4]"),
+    click.option(
+        "--frame-size", type=click.IntRange(16, 4096), help="Pixels of their longer side, at most.  [default: 512]"
+    ),
+    click.option(
+        "--calls-per-hour",
+        type=LIMIT,
+        help="Ask it at most so often in the long run, about the largest changes; 0: no limit.  [default: 0]",
+    ),
+    click.option(
+        "--words-tokens-per-day",
+        type=click.IntRange(0, 1 << 40),
+        help="Tokens of any 24 hours beyond which it is not asked; 0: no limit.  [default: 0]",
+    ),
+    click.option("--words-timeout", type=Seconds(), help="Longest wait for an answer, with retries.  [default: 20s]"),
+    click.option(
+        "--words-max-tokens", type=click.IntRange(1, 100_000), help="Tokens of an answer, at most.  [default: 200]"
+    ),
+    click.option("--words-key-file", type=file_type, help="Read its key from this file; or set VLJ_EDGE_WORDS_KEY."),
+    click.option(
+        "--words-schema", type=file_type, help="Ask for JSON as this JSON schema says, check it, and pass it on."
+    ),
+)
+NAMES = tuple(
+    name.replace("-", "_")
+    for name in (
+        "words",
+        "words-model",
+        "prompt",
+        "frames",
+        "frame-size",
+        "calls-per-hour",
+        "words-tokens-per-day",
+        "words-timeout",
+        "words-max-tokens",
+        "words-key-file",
+        "words-schema",
+    )
+)
+
+
+def words_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a command, which gets those that were given as one `words`, by name."""
+
+    @wraps(command)
+    def with_words(*args: Any, **kwargs: Any) -> Any:
+        given = {name: kwargs.pop(name) for name in NAMES}
+        return command(*args, words={name: value for name, value in given.items() if value is not None}, **kwargs)
+
+    wrapped: Callable[..., Any] = with_words
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def words_settings(given: dict[str, Any]) -> WordsSettings | None:
+    """Return what the options say, those of the command line or of a file; None without --words.
+
+    Args:
+        given: values by name; names of other options are ignored.
+
+    Raises:
+        VljEdgeError: one of them cannot be used.
+    """
+    from vlj_edge.runtime.words.settings import WordsSettings, read_key, read_prompt, read_schema_text
+
+    asked = {name: given[name] for name in NAMES if name in given}
+    if "words" not in asked:
+        if asked:
+            option = next(iter(asked)).replace("_", "-")
+            raise click.UsageError(f"--{option} is for --words: give the address of the model, or leave it out")
+        return None
+    named = {
+        "model": "words_model",
+        "timeout": "words_timeout",
+        "most_tokens": "words_max_tokens",
+        "tokens_per_day": "words_tokens_per_day",
+        "frames": "frames",
+        "frame_size": "frame_size",
+        "calls_per_hour": "calls_per_hour",
+    }
+    values = {field: asked[name] for field, name in named.items() if name in asked}
+    if "prompt" in asked:
+        values["prompt"] = read_prompt(asked["prompt"])
+    if "words_schema" in asked:
+        values["schema"] = read_schema_text(asked["words_schema"])
+    settings = WordsSettings(asked["words"], key=read_key(asked.get("words_key_file")), **values)
+    settings.words()  # refuses what cannot be used
+    return settings
