@@ -74,7 +74,10 @@ def test_the_example_of_a_public_class_runs(name: str, beside_the_examples: Path
     assert runner.run(example, out=told.append).failed == 0, "".join(told)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/library.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", pytest.param("docs/python.md", marks=pytest.mark.slow), "docs/library.md", "docs/architecture.md"],
+)
 def test_the_python_of_a_page_runs(page: str, beside_the_examples: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     assert blocks

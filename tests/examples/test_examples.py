@@ -84,6 +84,7 @@ def test_export_bundle(tmp_path: Path) -> None:
     assert (tmp_path / "nano-fp16" / "manifest.json").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="TensorRT-RTX has no package for this machine")
 def test_build_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
