@@ -62,5 +62,5 @@ def _read_settings(weights: Path | None, name: str, kind: type[T]) -> T | None:
     path = weights / name
     try:
         return parse(kind, json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise VljEdgeError(f"{path} cannot be read ({error}): remove it, or calibrate again") from error

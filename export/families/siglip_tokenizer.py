@@ -48,7 +48,7 @@ def _pad(directory: Path, tokenizer: Tokenizer) -> int:
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
         pad, side = settings["pad_token"], settings.get("padding_side", "right")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
         raise VljEdgeError(f"{path} names no pad_token ({error!r}): download the tokenizer of the model") from error
     found = tokenizer.token_to_id(str(pad["content"] if isinstance(pad, dict) else pad))
     if found is None or side != "right":

@@ -97,7 +97,7 @@ class Cache:
             blobs = [Blob(str(each["file"]), int(each["size"]), str(each["etag"])) for each in data["blobs"]]
             if data["commit"] == commit and all(Path(blob.file).name == blob.file for blob in blobs):
                 return Listing(commit, data["licence"], data["gated"], blobs)
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError, KeyError, TypeError):
             pass
         return None
 
@@ -112,7 +112,7 @@ class Cache:
         try:
             files = choose_files(links, self.name, wanted)
             shards = json.loads(links[INDEX_FILE].read_text())["weight_map"].values() if INDEX_FILE in files else ()
-        except (VljEdgeError, ValueError, KeyError, TypeError, AttributeError):
+        except (VljEdgeError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
             return []
         if not set(shards) <= set(files):
             return []

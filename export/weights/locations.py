@@ -114,7 +114,7 @@ def check_checkpoint(directory: Path) -> None:
         try:
             shards = json.loads((directory / INDEX_FILE).read_text(encoding="utf-8"))["weight_map"].values()
             names = sorted({name for name in shards if Path(name).name == name})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise VljEdgeError(f"{directory / INDEX_FILE} cannot be read ({error!r}): download it again") from error
     else:
         names = [MODEL_FILE]
@@ -204,7 +204,7 @@ def check_safetensors(path: Path) -> None:
             end = 8 + length + max((entry["data_offsets"][1] for entry in tensors), default=0)
         if end != path.stat().st_size:
             raise ValueError(f"{path.stat().st_size} bytes instead of {end}")
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise VljEdgeError(f"{path} is not a whole safetensors file ({error}): copy or download it again") from error
 
 

@@ -104,7 +104,7 @@ def _check_embeddinggemma(directory: Path) -> None:
     try:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         found = {key: config.get(key) for key in ("model_type", "hidden_size", "use_bidirectional_attention")}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, AttributeError) as error:
         raise VljEdgeError(
             f"{directory} holds no transformers model ({error}): it needs config.json and safetensors"
         ) from error

@@ -52,7 +52,7 @@ def read_events(path: Path) -> list[AnnotatedEvent]:
         _check(found)
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be read ({error.strerror}): check the path") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or of another form
+    except (ValueError, OverflowError, RecursionError) as error:  # not UTF-8, not JSON, of another form, or endless
         raise VljEdgeError(f"{path} holds no annotations ({error}): {_REMEDY}") from error
     return sorted(found, key=lambda event: event.start)
 

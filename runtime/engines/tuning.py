@@ -184,7 +184,7 @@ def read_tuning(directory: Path, manifest: Manifest) -> Tuning | None:
         fits = fits and (tuning.backend == "onnxruntime" or raw["openvino"] == _openvino_version())
         sound = type(tuning.threads) is int and 1 <= tuning.threads <= 1024
         sound = sound and type(tuning.spin) is bool and type(tuning.bf16) is bool
-    except (OSError, ValueError, KeyError, TypeError, importlib.metadata.PackageNotFoundError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, importlib.metadata.PackageNotFoundError):
         return None
     return tuning if fits and sound else None
 

@@ -15,7 +15,8 @@ import numpy as np
 from fastapi import HTTPException
 
 from tests.fuzz.mutate import mutated_bytes, mutated_json
-from tests.fuzz.runner import Fuzzer, Mutation
+from tests.fuzz.runner import Fuzzer, of_file
+from tests.fuzz.text_parsers import TEXT_FUZZERS
 from vlj_edge.bundle import MANIFEST, nano_bundle, read_manifest, seal
 from vlj_edge.bundle.embedding_space import embedding_space
 from vlj_edge.bundle.engine_cache import Receipt, RuntimeId, _read_receipt
@@ -30,28 +31,16 @@ from vlj_edge.runtime.video.recordings.image import encode_jpeg, read_image
 from vlj_edge.runtime.video.recordings.mp4_samples import check_samples
 
 
-def _file(
-    path: Path, samples: list[bytes], parse: Callable[[Path], Any], mutate: Mutation = mutated_bytes, **more: Any
-) -> Fuzzer:
-    """A parser that reads a file."""
-
-    def feed(raw: bytes) -> Any:
-        path.write_bytes(raw)
-        return parse(path)
-
-    return Fuzzer(samples, feed, mutate, **more)
-
-
 def manifest(folder: Path) -> Fuzzer:
     sample = (nano_bundle() / MANIFEST).read_bytes()
-    return _file(folder / MANIFEST, [sample], lambda path: read_manifest(path.parent), mutated_json)
+    return of_file(folder / MANIFEST, [sample], lambda path: read_manifest(path.parent), mutated_json)
 
 
 def receipt(folder: Path) -> Fuzzer:
     runtime, sealed = RuntimeId("tensorrt", "10.3", "sm87", "orin"), seal(nano_bundle() / MANIFEST)
     made = Receipt("decoder", "decoder.engine", sealed, {"decoder.onnx": "0" * 64}, {"a": None}, runtime, {"layers": 9})
     sample = json.dumps(json.loads(made.signed_content()) | {"signature": ""}).encode()
-    return _file(folder / "decoder.json", [sample], _read_receipt, mutated_json)
+    return of_file(folder / "decoder.json", [sample], _read_receipt, mutated_json)
 
 
 def bank(folder: Path) -> Fuzzer:
@@ -59,12 +48,12 @@ def bank(folder: Path) -> Fuzzer:
     model: Any = SimpleNamespace(manifest=found, directory=nano_bundle())
     rows = np.eye(2, found.embedding, dtype=np.float32)
     save_bank(LabelBank(("a door opens", "nothing"), rows, embedding_space(found)), folder / "made.npz")
-    return _file(folder / "bank.npz", [(folder / "made.npz").read_bytes()], lambda path: load_bank(path, model))
+    return of_file(folder / "bank.npz", [(folder / "made.npz").read_bytes()], lambda path: load_bank(path, model))
 
 
 def labels(folder: Path) -> Fuzzer:
     sample = "\ufeffa door opens\n# no label\n\nnothing moves\n".encode()
-    return _file(folder / "labels.txt", [sample], lambda path: read_labels(str(path)))
+    return of_file(folder / "labels.txt", [sample], lambda path: read_labels(str(path)))
 
 
 def records(folder: Path) -> Fuzzer:
@@ -80,7 +69,7 @@ def records(folder: Path) -> Fuzzer:
         return raw
 
     samples = [(folder / f"{slots}.vlj").read_bytes() for slots in (0, 3)]
-    return _file(folder / "records.vlj", samples, lambda path: list(read_records(path)), with_checksum)
+    return of_file(folder / "records.vlj", samples, lambda path: list(read_records(path)), with_checksum)
 
 
 def config(folder: Path) -> Fuzzer:
@@ -115,18 +104,18 @@ def config(folder: Path) -> Fuzzer:
     def parse(path: Path) -> Any:
         return read_config(path).sources(read_manifest(nano_bundle()).gates)
 
-    return _file(folder / "serve.toml", [sample], parse, other_values)
+    return of_file(folder / "serve.toml", [sample], parse, other_values)
 
 
 def profile(folder: Path) -> Fuzzer:
     gates = {"meaning": {"smoothing": 2, "speak_below": 0.5}, "scene": {"enabled": False}}
     sample = json.dumps({"door": {"query": "what", "labels": ["a", "b"], "gates": gates}}).encode()
-    return _file(folder / "profile.json", [sample], read_profile, mutated_json)
+    return of_file(folder / "profile.json", [sample], read_profile, mutated_json)
 
 
 def onnx(folder: Path) -> Fuzzer:
     samples = [(nano_bundle() / "decoder.onnx").read_bytes(), b"\x08\x0a\x3a\x04\x0a\x02\x1a\x00"]
-    return _file(folder / "graph.onnx", samples, external_locations, errors=(ValueError,))
+    return of_file(folder / "graph.onnx", samples, external_locations, errors=(ValueError,))
 
 
 def playlist(folder: Path) -> Fuzzer:
@@ -149,7 +138,7 @@ def mjpeg(folder: Path) -> Fuzzer:
 
 def image(folder: Path) -> Fuzzer:
     sample = encode_jpeg(np.full((16, 16, 3), 99, np.uint8), 16)
-    return _file(folder / "picture.jpg", [sample], read_image)
+    return of_file(folder / "picture.jpg", [sample], read_image)
 
 
 def form(folder: Path) -> Fuzzer:
@@ -174,13 +163,13 @@ def tokenizer(folder: Path) -> Fuzzer:
          "post_processor": None, "decoder": None,
          "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}}
     ).encode()  # fmt: skip
-    return _file(folder / "tokenizer.json", [sample], read_tokenizer, mutated_json)
+    return of_file(folder / "tokenizer.json", [sample], read_tokenizer, mutated_json)
 
 
 def safetensors(folder: Path) -> Fuzzer:
     from vlj_edge.export.weights.files import read_safetensors
 
-    return _file(folder / "model.safetensors", [_safetensors(folder).read_bytes()], read_safetensors)
+    return of_file(folder / "model.safetensors", [_safetensors(folder).read_bytes()], read_safetensors)
 
 
 def pt(folder: Path) -> Fuzzer:
@@ -189,7 +178,7 @@ def pt(folder: Path) -> Fuzzer:
     from vlj_edge.export.weights.files import read_pt
 
     torch.save({"encoder": {"w": torch.ones(3, 2)}, "epoch": 3, "args": [1.5, "x"]}, folder / "made.pt")
-    return _file(folder / "weights.pt", [(folder / "made.pt").read_bytes()], read_pt)
+    return of_file(folder / "weights.pt", [(folder / "made.pt").read_bytes()], read_pt)
 
 
 def transformers(folder: Path) -> Fuzzer:
@@ -207,7 +196,7 @@ def transformers(folder: Path) -> Fuzzer:
     def parse(path: Path) -> Any:
         return _parse_config(read_transformers(path.parent)[0], path)
 
-    return _file(folder / "config.json", [json.dumps(config).encode()], parse, mutated_json)
+    return of_file(folder / "config.json", [json.dumps(config).encode()], parse, mutated_json)
 
 
 def shards(folder: Path) -> Fuzzer:
@@ -217,7 +206,7 @@ def shards(folder: Path) -> Fuzzer:
     (folder / "config.json").write_text("{}")
     sample = json.dumps({"metadata": {"total_size": 1}, "weight_map": {"a": "made.safetensors"}}).encode()
     index = folder / "model.safetensors.index.json"
-    return _file(index, [sample], lambda path: read_transformers(path.parent), mutated_json)
+    return of_file(index, [sample], lambda path: read_transformers(path.parent), mutated_json)
 
 
 def _safetensors(folder: Path) -> Path:
@@ -232,7 +221,7 @@ def gguf(folder: Path) -> Fuzzer:
     from tests.export.weights.test_gguf_decoders import write_gguf
     from vlj_edge.export.weights.llama_gguf import read_llama_gguf
 
-    return _file(
+    return of_file(
         folder / "llama.gguf", [write_gguf(folder / "made.gguf").read_bytes()], read_llama_gguf, _near_the_start
     )
 
@@ -245,7 +234,7 @@ def samples_of_mp4(folder: Path) -> Fuzzer:
     holders = (b"stbl", b"minf", b"mdia", b"trak", b"moov")
     for holder in holders:
         sizes = table(holder, sizes)
-    return _file(folder / "film.mp4", [table(b"ftyp", b"isom") + sizes], lambda path: check_samples(path, "film.mp4"))
+    return of_file(folder / "film.mp4", [table(b"ftyp", b"isom") + sizes], lambda path: check_samples(path, "film.mp4"))
 
 
 def _near_the_start(raw: bytes, others: list[bytes], chance: Any) -> bytes:
@@ -259,4 +248,4 @@ FUZZERS: dict[str, Callable[[Path], Fuzzer]] = {
         manifest, receipt, bank, labels, records, config, profile, onnx, playlist, mjpeg, image, form, tokenizer,
         safetensors, pt, transformers, shards, gguf, samples_of_mp4,
     )
-}  # fmt: skip
+} | TEXT_FUZZERS  # fmt: skip

@@ -14,6 +14,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from tests.fuzz.mutate import mutated_bytes
 from vlj_edge import VljEdgeError
 
 SLOWEST, MOST_MEMORY = 5.0, 1 << 30  # seconds of CPU time and bytes of one input
@@ -35,6 +36,18 @@ class Fuzzer:
     parse: Callable[[bytes], Any]
     mutate: Mutation
     errors: tuple[type[Exception], ...] = ()
+
+
+def of_file(
+    path: Path, samples: list[bytes], parse: Callable[[Path], Any], mutate: Mutation = mutated_bytes, **more: Any
+) -> Fuzzer:
+    """A parser that reads a file."""
+
+    def feed(raw: bytes) -> Any:
+        path.write_bytes(raw)
+        return parse(path)
+
+    return Fuzzer(samples, feed, mutate, **more)
 
 
 class Finding(AssertionError):
