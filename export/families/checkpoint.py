@@ -12,7 +12,7 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Preprocess
 from vlj_edge.regular_file import MOST_TEXT, check_regular_file
 
-from ..weights.locations import CONFIG_FILE
+from ..weights.locations import CONFIG_FILE, config_file
 
 # In the order in which they count; the newest versions of transformers write one file for all processors.
 _PROCESSOR_FILES = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
@@ -23,10 +23,14 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A directory as transformers' save_pretrained() writes it, and the content of its config.json."""
+    """A directory as transformers' save_pretrained() writes it, or open_clip, and the content of its configuration."""
 
-    directory: Path
+    path: Path  # of the configuration: config.json, or open_clip_config.json
     config: Mapping[str, Any]
+
+    @property
+    def directory(self) -> Path:
+        return self.path.parent
 
     def part(self, name: str) -> Mapping[str, Any]:
         """Return the configuration of a part ("text_config"); empty where it is left to transformers' defaults."""
@@ -44,19 +48,20 @@ class Checkpoint:
             value = value[0]
         if type(value) is not int or value < 1:
             raise VljEdgeError(
-                f"{self.directory / CONFIG_FILE} has {name} {str(value)[:40]}, where one number of 1 or more belongs:"
+                f"{self.path} has {name} {str(value)[:40]}, where one number of 1 or more belongs:"
                 " only square frames can be exported"
             )
         return value
 
 
 def read_checkpoint(directory: Path) -> Checkpoint:
-    """Read config.json.
+    """Read the configuration.
 
     Raises:
         VljEdgeError: it is not there, or no JSON object.
     """
-    return Checkpoint(directory, _read_object(directory / CONFIG_FILE))
+    path = config_file(directory) or directory / CONFIG_FILE
+    return Checkpoint(path, _read_object(path))
 
 
 def read_preprocess(

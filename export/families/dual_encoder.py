@@ -39,7 +39,7 @@ class ImageTower(nn.Module):
         """(1, frames, 3, side, side) -> (1, embedding), fp32, the unit mean of the frames' unit embeddings."""
         images = pixels[0].to(next(self.tower.parameters()).dtype)
         embeddings = getattr(self.tower(pixel_values=images), self.output)
-        return ops.unit(ops.unit(embeddings).mean(0, keepdim=True))
+        return ops.unit_mean(embeddings)
 
 
 class TextTower(nn.Module):

@@ -1,4 +1,4 @@
-"""Find the family of a checkpoint by its config.json. Needs no torch until open_model()."""
+"""Find the family of a checkpoint by its configuration. Needs no torch until open_model()."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import ModelShape
 
-from ..weights.locations import CONFIG_FILE, QUERY_TOKENIZER, WeightSources
-from .checkpoint import read_checkpoint
+from ..weights.locations import QUERY_TOKENIZER, WeightSources, config_file
+from .checkpoint import Checkpoint, read_checkpoint
 
 if TYPE_CHECKING:
     from .model import FamilyModel
 
-_FAMILIES = ("clip", "siglip", "vjepa2-classifier", "videoprism")
+_FAMILIES = ("clip", "pe-core", "siglip", "vjepa2-classifier", "videoprism")
 _REFUSED = {
     "XCLIPModel": "X-CLIP refines each text by the video it is compared with, and a bundle has one embedding a text:"
     " export google/videoprism-lvt-base-f16r288, whose texts do not depend on the video",
@@ -23,12 +23,12 @@ _REFUSED = {
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a path is a transformers directory, and not one of vlj-edge's own weights."""
-    return (path / CONFIG_FILE).is_file() and not (path / QUERY_TOKENIZER).is_file()
+    """Whether a path is the directory of a public model, and not one of vlj-edge's own weights."""
+    return config_file(path) is not None and not (path / QUERY_TOKENIZER).is_file()
 
 
 def architectures() -> list[str]:
-    """Return the names in config.json, those of transformers' classes, that are exported."""
+    """Return what is exported: names of transformers' classes, as in config.json, and PE-Core of open_clip."""
     return [name for family in _FAMILIES for name in _module(family).ARCHITECTURES]
 
 
@@ -42,8 +42,7 @@ def read_shape(directory: Path, frames: int | None = None) -> ModelShape:
         VljEdgeError: the directory is of no known family, or its files contradict each other.
     """
     checkpoint = read_checkpoint(directory)
-    names = checkpoint.config.get("architectures")
-    found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    found = _architectures(checkpoint)
     for name in _FAMILIES:
         family = _module(name)
         if set(family.ARCHITECTURES) & set(found):
@@ -51,9 +50,9 @@ def read_shape(directory: Path, frames: int | None = None) -> ModelShape:
             return shape
     for name in found:
         if name in _REFUSED:
-            raise VljEdgeError(f"{directory / CONFIG_FILE} cannot be exported: {_REFUSED[name]}")
+            raise VljEdgeError(f"{checkpoint.path} cannot be exported: {_REFUSED[name]}")
     raise VljEdgeError(
-        f"{directory / CONFIG_FILE} is of {', '.join(found)[:80] or 'no architecture'}, which cannot be"
+        f"{checkpoint.path} is of {', '.join(found)[:80] or 'no architecture'}, which cannot be"
         f" exported: name a checkpoint of {', '.join(architectures())}"
     )
 
@@ -66,6 +65,16 @@ def open_model(sources: WeightSources, shape: ModelShape) -> FamilyModel:
     """
     model: FamilyModel = _module(shape.family).open_model(sources, shape)
     return model
+
+
+def _architectures(checkpoint: Checkpoint) -> list[str]:
+    """Return what a configuration names: transformers' classes, or the vision tower of open_clip's."""
+    names = checkpoint.config.get("architectures")
+    if isinstance(names, list):
+        return [name for name in names if isinstance(name, str)]
+    model = checkpoint.part("model_cfg").get("vision_cfg")
+    tower = model.get("timm_model_name") if isinstance(model, dict) else None
+    return [] if not isinstance(tower, str) else ["PE-Core" if tower.startswith("vit_pe_core_") else tower]
 
 
 def _module(family: str) -> Any:

@@ -12,7 +12,7 @@ from torch import nn
 
 from vlj_edge.errors import VljEdgeError, require
 
-from ..weights.locations import INDEX_FILE, MODEL_FILE
+from ..weights.locations import INDEX_FILE, model_file
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model", "vocab.txt")
 
@@ -74,7 +74,7 @@ def read_number(directory: Path, name: str) -> float:
         VljEdgeError: there is none of this name, or it holds several.
     """
     safe_open = require("safetensors", "export").safe_open
-    file = MODEL_FILE
+    file = model_file(directory)
     if (directory / INDEX_FILE).is_file():
         file = json.loads((directory / INDEX_FILE).read_text(encoding="utf-8"))["weight_map"].get(name, "")
     if file:
@@ -89,7 +89,7 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
     if (directory / INDEX_FILE).is_file():
         names = set(json.loads((directory / INDEX_FILE).read_text(encoding="utf-8"))["weight_map"].values())
         return tuple(directory / name for name in sorted(names))
-    return (directory / MODEL_FILE,)
+    return (directory / model_file(directory),)
 
 
 def load_tokenizer(directory: Path) -> tuple[tokenizers.Tokenizer, int]:

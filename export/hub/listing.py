@@ -18,6 +18,14 @@ _SAFE = re.compile(
 )
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
+# Repositories of pickles alone, and those that hold the same weights as safetensors.
+_CONVERTED = {
+    "facebook/PE-Core-T16-384": "timm/PE-Core-T-16-384",
+    "facebook/PE-Core-S16-384": "timm/PE-Core-S-16-384",
+    "facebook/PE-Core-B16-224": "timm/PE-Core-B-16",
+    "facebook/PE-Core-L14-336": "timm/PE-Core-L-14-336",
+    "facebook/PE-Core-G14-448": "timm/PE-Core-bigG-14-448",
+}
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _TIMEOUT = 30  # seconds for the listing, which may be long
 
@@ -128,6 +136,11 @@ def _order(blob: Blob) -> tuple[bool, str]:
 
 def _no_weights(names: list[str], name: Name) -> VljEdgeError:
     pickles = sorted(file for file in names if file.lower().endswith(_PICKLES))
+    if pickles and name.repository in _CONVERTED:
+        return VljEdgeError(
+            f"{name} has its weights as pickles alone ({', '.join(pickles[:3])}), which may run code and are not read:"
+            f" name {_CONVERTED[name.repository]}, which holds the same as safetensors"
+        )
     if pickles:
         return VljEdgeError(
             f"{name} has its weights as pickles alone ({', '.join(pickles[:3])}), which may run code and are not read:"

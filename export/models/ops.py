@@ -145,6 +145,11 @@ def unit(x: Tensor) -> Tensor:
     return F.normalize(x.float(), dim=-1)
 
 
+def unit_mean(x: Tensor) -> Tensor:
+    """Return the mean of the rows' unit vectors, fp32 (1, width), scaled to length 1."""
+    return unit(unit(x).mean(0, keepdim=True))
+
+
 def _decomposed_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Attention over (batch, heads, tokens, d) as two products and a softmax in fp32; keys may have fewer heads."""
     repeats = q.shape[1] // k.shape[1]

@@ -50,6 +50,23 @@ def vjepa_tables(
     return angle.cos(), angle.sin() * sign
 
 
+def perception_tables(side: int, head_dim: int, class_token: bool) -> tuple[Tensor, Tensor]:
+    """Perception Encoder's 2-D RoPE as (cos, sin), float32, each (tokens, head_dim): side * side patches, H, W order.
+
+    The first half of the dims is rotated by the column, the second by the row, and both dims of a pair have one
+    frequency (timm, RotaryEmbeddingCat). A class token comes first and is not rotated; patches then count from 1. The
+    sine carries the sign, as in vjepa_tables().
+    """
+    count, first = head_dim // 4, int(class_token)
+    frequencies = 1.0 / 10000 ** (torch.arange(count, dtype=torch.float32, device=_CPU) / count)
+    position = torch.arange(side * side, device=_CPU)
+    columns, rows = ((p + first).float() for p in (position % side, position // side))
+    angle = torch.cat((torch.outer(columns, frequencies), torch.outer(rows, frequencies)), dim=-1)
+    angle = torch.cat((torch.zeros(first, 2 * count, device=_CPU), angle)).repeat_interleave(2, -1)
+    sign = torch.tensor([-1.0, 1.0], device=_CPU).repeat(head_dim // 2)
+    return angle.cos(), angle.sin() * sign
+
+
 def adjacent_swap(head_dim: int) -> Tensor:
     """Return the index that swaps neighbours, (1, 0, 3, 2, ...), int64 (head_dim,)."""
     return torch.arange(head_dim, device=_CPU).view(-1, 2).flip(-1).flatten()

@@ -45,12 +45,14 @@ class _Attention(nn.Module):
             by_head[:2] = by_head[:2][:, :, order]
 
 
-class _Block(nn.Module):
-    def __init__(self, width: int, heads: int, mlp: int) -> None:
+class Block(nn.Module):
+    """Attention and MLP, each behind a norm; q and k are rotated by the position. Perception Encoder has the same."""
+
+    def __init__(self, width: int, heads: int, mlp: int, norm_eps: float = _NORM_EPS) -> None:
         super().__init__()
-        self.norm1 = ops.LayerNorm(width, eps=_NORM_EPS)
+        self.norm1 = ops.LayerNorm(width, eps=norm_eps)
         self.attention = _Attention(width, heads)
-        self.norm2 = ops.LayerNorm(width, eps=_NORM_EPS)
+        self.norm2 = ops.LayerNorm(width, eps=norm_eps)
         self.fc1 = nn.Linear(width, mlp)
         self.fc2 = nn.Linear(mlp, width)
 
@@ -79,7 +81,7 @@ class VisionEncoder(nn.Module):
         channels, side = (stem.CHANNELS, preprocess.crop // stem.STRIDE) if config.stem else (3, preprocess.crop)
         tubelet = (min(config.tubelet, clip.frames), config.patch, config.patch)  # one frame: an image (V-JEPA 2.1)
         self.patch_embed = nn.Conv3d(channels, config.width, tubelet, tubelet)
-        self.blocks = nn.ModuleList(_Block(config.width, config.heads, config.mlp) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp) for _ in range(config.layers))
         self.norm = ops.LayerNorm(config.width, eps=_NORM_EPS)
         grid = side // config.patch
         squeezed = config.patch if config.squeezed_positions else None

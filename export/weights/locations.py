@@ -17,6 +17,7 @@ from vlj_edge.text_list import read_lines
 MODEL_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"  # of a transformers directory whose safetensors are sharded
 CONFIG_FILE = "config.json"
+OPEN_CLIP_CONFIG, OPEN_CLIP_MODEL = "open_clip_config.json", "open_clip_model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
 QUERY_TOKENIZER = "query_tokenizer.json"
 DECODER_TOKENIZER = "decoder_tokenizer.json"
@@ -104,8 +105,20 @@ def check_sources(sources: WeightSources) -> None:
     _check_every_part(sources)
 
 
+def config_file(directory: Path) -> Path | None:
+    """Return the configuration of a public model, transformers' or else open_clip's; None where there is neither."""
+    paths = (directory / CONFIG_FILE, directory / OPEN_CLIP_CONFIG)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def model_file(directory: Path) -> str:
+    """Return the name of a public model's safetensors, where they are one file."""
+    found = config_file(directory)
+    return OPEN_CLIP_MODEL if found is not None and found.name == OPEN_CLIP_CONFIG else MODEL_FILE
+
+
 def check_checkpoint(directory: Path) -> None:
-    """Check that a transformers directory has safetensors, and that each of them is whole.
+    """Check that a public model's directory has safetensors, and that each of them is whole.
 
     Raises:
         VljEdgeError: there are none, or one is missing or cut short.
@@ -117,7 +130,7 @@ def check_checkpoint(directory: Path) -> None:
         except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise VljEdgeError(f"{directory / INDEX_FILE} cannot be read ({error!r}): download it again") from error
     else:
-        names = [MODEL_FILE]
+        names = [model_file(directory)]
     for name in names:
         if not (directory / name).is_file():
             pickled = sorted(path.name for path in directory.glob("*.bin"))

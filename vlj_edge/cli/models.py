@@ -43,7 +43,7 @@ def models(as_json: bool) -> None:
         facts = (row["licence"] or "none named", _gated(row), _size(row), row["input"])
         table.add_row(row["repository"], *facts, *does, row["architecture"])
     stdout_console(180).print(table)
-    say("compared with: the class of transformers, at random weights; VL-JEPA, part by part")
+    say("compared with: the class of transformers, at random weights; PE-Core with code of ours, VL-JEPA part by part")
     say("things: made of packages on this machine, no download: pip install 'vlj-edge[things]'")
     say("gated: accept the licence at https://huggingface.co/OWNER/NAME, then set HF_TOKEN or run: hf auth login")
 

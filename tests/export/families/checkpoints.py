@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+from tests.export.families import perception_encoder
 
 TEXTS = [
     "a person opens the door",
@@ -139,6 +142,47 @@ def write_videoprism(directory: Path) -> Any:
     }
     (directory / "video_preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
     return model
+
+
+PE_TRUNK = "vit_pe_core_small_for_tests"
+
+
+def write_pe_core(directory: Path, class_token: bool = True, **text: int) -> dict[str, torch.Tensor]:
+    """Write timm/PE-Core-B-16's files at small size, as open_clip's save_for_hf() does. Returns the state dict.
+
+    The vision tower is PE_TRUNK: 2 layers of width 48, 2 heads, an MLP of 96, patches of 8 of 32 pixels.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer = _clip_tokenizer()
+    text_cfg = {"context_length": 20, "vocab_size": len(tokenizer), "width": 32, "heads": 2, "layers": 2} | text
+    vision_cfg = {
+        "image_size": SIDE,
+        "timm_model_name": PE_TRUNK,
+        "timm_model_pretrained": False,
+        "timm_pool": "map",
+        "timm_proj": None,
+    }
+    config = {
+        "model_cfg": {"embed_dim": 24, "vision_cfg": vision_cfg, "text_cfg": text_cfg, "custom_text": True},
+        "preprocess_cfg": {
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+            "interpolation": "bilinear",
+            "resize_mode": "squash",
+        },
+    }
+    state = perception_encoder.random_state(
+        perception_encoder.Dimensions(48, 2, 96, 8, SIDE // 8, class_token),
+        text_cfg["width"],
+        text_cfg["layers"],
+        text_cfg["vocab_size"],
+        text_cfg["context_length"],
+        24,
+    )
+    safetensors.torch.save_file(state, directory / "open_clip_model.safetensors")
+    (directory / "open_clip_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    tokenizer.save_pretrained(directory)
+    return state
 
 
 def _videoprism_tokenizer() -> Any:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 import transformers
 
-from tests.export.families import checkpoints, comparing
+from tests.export.families import checkpoints, comparing, perception_encoder
 from vlj_edge.bundle import read_manifest
 from vlj_edge.export.bundle import export_bundle
 from vlj_edge.export.families.find import read_shape
@@ -36,6 +37,23 @@ def siglip2(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     (directory / "preprocessor_config.json").unlink()
     model = _save(transformers.SiglipModel(transformers.SiglipConfig()), directory)
     return lambda pixels: _mean(model.get_image_features(pixel_values=pixels[0]).pooler_output)
+
+
+def pe_core(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """timm/PE-Core-B-16, but for its vocabulary and the depth of its text tower."""
+    checkpoints.write_pe_core(directory)  # for the tokenizer
+    path = directory / "open_clip_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["model_cfg"]["vision_cfg"] |= {"image_size": 224, "timm_model_name": "vit_pe_core_base_patch16_224"}
+    config["model_cfg"]["embed_dim"] = 1024
+    path.write_text(json.dumps(config), encoding="utf-8")
+    text = config["model_cfg"]["text_cfg"]
+    base = perception_encoder.Dimensions(768, 12, 3072, 16, 14, True)
+    state = perception_encoder.random_state(
+        base, text["width"], text["layers"], text["vocab_size"], text["context_length"], 1024, scale=0.02
+    )
+    safetensors.torch.save_file(state, directory / "open_clip_model.safetensors")
+    return lambda pixels: _mean(perception_encoder.encode_images(state, pixels[0], heads=12))
 
 
 def videoprism(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -69,7 +87,7 @@ def _mean(embeddings: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(embeddings, dim=-1).mean(0, keepdim=True)
 
 
-@pytest.mark.parametrize("make", [clip, siglip2, videoprism, vjepa2])
+@pytest.mark.parametrize("make", [clip, siglip2, pe_core, videoprism, vjepa2])
 def test_fp32_keeps_its_bars_at_full_depth(
     make: Callable[[Path], Callable[[torch.Tensor], torch.Tensor]], tmp_path: Path
 ) -> None:

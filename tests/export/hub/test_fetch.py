@@ -193,6 +193,9 @@ def test_pickles_alone_are_refused(hub: Hub, cache: Path) -> None:
         VljEdgeError, match=r"pickles.*pytorch_model.bin.*openai/clip/discussions.*openai/clip@refs/pr/"
     ):
         fetch(Name("openai/clip"))
+    hub.repositories["facebook/PE-Core-B16-224"] = Repository({"config.yaml": b"", "PE-Core-B16-224.pt": b""})
+    with pytest.raises(VljEdgeError, match=r"PE-Core-B16-224.pt.*name timm/PE-Core-B-16,"):
+        fetch(Name("facebook/PE-Core-B16-224"))
     hub.repositories["ggml/clip"] = Repository({"config.json": b"{}", "model.gguf": b""})
     with pytest.raises(VljEdgeError, match=r"no safetensors.*https://huggingface.co/ggml/clip/tree/main"):
         fetch(Name("ggml/clip"))
