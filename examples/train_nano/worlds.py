@@ -72,8 +72,22 @@ WORLDS = {
     "crf36": World(quality=36),
     "porch": World(foliage=0.12, jitter=0.4, exposure=True, lamp=0.003, noise=3.0, quality=30),  # all at once, in part
 }
-# The worlds on whose validation streams the gates' settings are chosen; nano's own is the first.
-CHOSEN_ON = ("own", "slow", "idle", "cuts", "25fps", "jitter", "foliage", "lamp", "exposure")
+# The worlds on whose validation streams the gates' settings, and the constants of their statistics, are chosen; nano's
+# own is the first.
+CHOSEN_ON = (
+    "own",
+    "slow",
+    "idle",
+    "cuts",
+    "25fps",
+    "jitter",
+    "foliage",
+    "lamp",
+    "exposure",
+    "crf36",
+    "walker",
+    "porch",
+)
 
 
 def disturb(frames: np.ndarray, world: World, rng: np.random.Generator) -> np.ndarray:
