@@ -57,6 +57,8 @@ def test_every_command_of_a_page_exists_with_its_options(path: Path) -> None:
         if name.startswith("-"):
             continue
         command = cli.get_command(click.Context(cli), name)
+        if isinstance(command, click.Group) and words:
+            command = command.get_command(click.Context(command), words.pop(0))
         assert command is not None, line
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         used = {word.split("=")[0] for word in words if re.match(r"-\w|--\w", word)}

@@ -22,10 +22,12 @@ from vlj_edge.regular_file import MOST_TEXT, check_regular_file
 from vlj_edge.schema import Bytes, FieldPath, Port, Positive, Range, SchemaError, parse
 from vlj_edge.text_list import names_a_file, repeated
 
+from ..alerts.settings import Alert, read_alerts
 from ..video.decoding.picture_decoder import DecoderChoice
 from ..video.part import ImageTimes, Part
 from .settings import SourceSettings
 
+_TABLES = ("source", "alert")  # [[source]] and [[alert]]
 Limit = Annotated[float, Range(0, 1e6)]
 
 
@@ -101,6 +103,7 @@ class FileOptions:
     say: str | None = None
     log_format: Literal["text", "json"] | None = None
     source: tuple[SourceConfig, ...] = ()
+    alert: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,12 +120,16 @@ class Config:
 
     Attributes:
         options: values by name, only those that the file has.
+        alerts: in the file's order.
     """
 
     def __init__(self, raw: Mapping[str, Any] | None = None, parsed: FileOptions | None = None) -> None:
         raw, self._parsed = raw or {}, parsed or FileOptions()
-        self.options = {name: value for name, value in vars(self._parsed).items() if name in raw and name != "source"}
+        self.options = {
+            name: value for name, value in vars(self._parsed).items() if name in raw and name not in _TABLES
+        }
         self._raw_sources: list[dict[str, Any]] = raw.get("source", [])
+        self.alerts: tuple[Alert, ...] = read_alerts(raw.get("alert", []))
 
     @property
     def source_names(self) -> list[str]:
@@ -187,10 +194,10 @@ def read_config(path: Path) -> Config:
     try:
         parsed = parse(FileOptions, raw)
         _check_sources(parsed.source)
+        return Config(raw, parsed)
     except SchemaError as error:
         line = _line_of(text.splitlines(), error.path)
         raise VljEdgeError(f"{path}, line {line}: {without_secrets(str(error))}: correct it") from error
-    return Config(raw, parsed)
 
 
 def _check_sources(sources: tuple[SourceConfig, ...]) -> None:
@@ -218,15 +225,17 @@ def _check_sources(sources: tuple[SourceConfig, ...]) -> None:
 
 
 def _line_of(lines: list[str], path: FieldPath) -> int:
-    """Return the line number of a field, or of the [[source]] that lacks it."""
-    source = path[1] if path[:1] == ("source",) and len(path) > 1 else None
-    names = [step for step in path[0 if source is None else 2 :] if isinstance(step, str)]
-    at, section = -1, 1
+    """Return the line number of a field, or of the [[source]] or [[alert]] that lacks it."""
+    table = path[:2] if path[:1] and path[0] in _TABLES and len(path) > 1 else None
+    names = [step for step in path[0 if table is None else 2 :] if isinstance(step, str)]
+    counts = dict.fromkeys(_TABLES, -1)
+    at, section = None, 1
     for number, line in enumerate(lines, 1):
-        if re.match(r"\s*\[\[\s*source\s*\]\]", line):
-            at += 1
-            section = number if at == source else section
-        inside = at == source if source is not None else at == -1
+        if (begins := re.match(r"\s*\[\[\s*(\w+)\s*\]\]", line)) and begins[1] in _TABLES:
+            counts[begins[1]] += 1
+            at = begins[1], counts[begins[1]]
+            section = number if at == table else section
+        inside = at == table
         if inside and names and re.search(rf"(^|[\s.\[\"'{{,]){re.escape(names[-1])}[\"'\]]?\s*(=|\]|$)", line):
             return number
     return section

@@ -22,6 +22,7 @@ from tests.cli.command import (
 )
 
 COMMANDS = (
+    "alerts",
     "narrate",
     "classify",
     "ask",

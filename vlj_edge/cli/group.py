@@ -14,6 +14,7 @@ from .. import VljEdgeError, __version__
 from ..errors import printable
 from ..json_text import escape_unencodable
 from ..loopback import reach_loopback_directly
+from .alerts import alerts
 from .ask import ask
 from .build import build
 from .calibrate import calibrate
@@ -60,7 +61,7 @@ def cli() -> None:
     """
 
 
-USING_MODELS = (narrate, serve, embed, classify, ask, labels, index, search)
+USING_MODELS = (narrate, serve, embed, classify, ask, labels, index, search, alerts)
 MAKING_BUNDLES = (export, models, build, inspect, verify, profile, tune, calibrate, evaluate)
 for command in (*USING_MODELS, *MAKING_BUNDLES):
     cli.add_command(with_outputs_checked(command))

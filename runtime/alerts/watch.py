@@ -1,0 +1,212 @@
+"""The alerts of all sources of a service: windows come in, events go out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from vlj_edge.errors import VljEdgeError
+
+from ..model import Model
+from ..sinks.alert_event import AlertEvent, event_id
+from ..video.recordings.image import encode_jpeg
+from .decision import AlertState, Rule, Turn, advance, finish
+from .score import Scorer, make_scorer
+from .settings import Alert
+
+_LOG = logging.getLogger(__name__)
+LOOK_EVERY = 0.5  # seconds of a moving picture after which alerts need another embedding
+_PICTURE_WIDTH, _PICTURE_QUALITY = 640, 80
+Picture = Callable[[], "npt.NDArray[np.uint8] | None"]
+
+
+@dataclass(frozen=True)
+class AlertStatus:
+    """An alert on a source.
+
+    Attributes:
+        state: what is known of it.
+        event: of AlertEvent, of the event that goes on, or was the last; None before the first.
+        since: unix time at which that began; None before the first.
+        events: number of events so far.
+    """
+
+    alert: str
+    source: str
+    state: AlertState = field(default_factory=AlertState)
+    event: str | None = None
+    since: float | None = None
+    events: int = 0
+
+
+class AlertWatch:
+    """Decides for every window of every source which alerts begin and end. Callable from any thread.
+
+    Args:
+        on_event: called with each event, by the thread that brought the window.
+        restored: what was known of alerts when the service last ended.
+        now, clock: the time that durations are measured by, and unix time.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        on_event: Callable[[AlertEvent], None],
+        restored: Sequence[AlertStatus] = (),
+        now: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._model, self._on_event, self._now, self._clock = model, on_event, now, clock
+        self.alerts: tuple[Alert, ...] = ()
+        self._scorers: Mapping[tuple[str, str | None], Scorer] = {}
+        self._known = {(each.alert, each.source): each for each in restored}
+        self._looked: dict[str, float] = {}  # by source: the time in it of the last window with an embedding
+        self._told: set[tuple[str, str | None]] = set()
+        self._lock = threading.RLock()
+
+    def apply(self, alerts: Sequence[Alert], queries: Mapping[str, str | None]) -> None:
+        """Watch for these alerts from now on. What is known of one of the same name stays; events of those that are no
+        longer watched for are over.
+
+        Args:
+            queries: of the sources, by name; None: the bundle's default.
+
+        Raises:
+            VljEdgeError: the model cannot watch for one of them, or it names a source that is not there; nothing
+                changes.
+        """
+        scorers = make_scorers(self._model, alerts, queries)
+        with self._lock:
+            self.alerts, self._scorers = tuple(alerts), scorers
+            wanted = {(alert.name, name) for alert in alerts for name in queries if alert.watches(name)}
+            events = []
+            for key in self._known.keys() - wanted:
+                gone = self._known[key]
+                events += self._turned(*_finished(gone, Rule()))
+            self._known = {key: self._known.get(key) or AlertStatus(*key) for key in sorted(wanted)}
+            self._told.clear()
+        self._tell(events, lambda: None)
+
+    def statuses(self) -> list[AlertStatus]:
+        """Return every alert on every source that it watches."""
+        with self._lock:
+            return list(self._known.values())
+
+    def wants(self, source: str, at: float) -> bool:
+        """Return whether the alerts need the embedding of a window that no gate needs; `at` in the source's seconds."""
+        with self._lock:
+            if not any(alert.watches(source) for alert in self.alerts):
+                return False
+            passed = at - self._looked.get(source, -np.inf)
+        return passed >= LOOK_EVERY - 1e-6 or passed < 0
+
+    def add(
+        self,
+        source: str,
+        query: str | None,
+        at: float,
+        embedding: npt.NDArray[np.float32] | None,
+        picture: Picture = lambda: None,
+    ) -> None:
+        """Take the next window of a source.
+
+        Args:
+            query: that it was encoded with.
+            at: its time in the source.
+            embedding: float32 [embedding], unit length; None: it was not encoded.
+            picture: returns the newest frame.
+        """
+        with self._lock:
+            alerts = [alert for alert in self.alerts if (alert.name, source) in self._known]
+            if embedding is not None:
+                self._looked[source] = at
+            scores = {
+                alert.name: None if embedding is None else self._score(alert, query, embedding) for alert in alerts
+            }
+            events = []
+            local = datetime.fromtimestamp(self._clock())
+            for alert in alerts:
+                known = self._known[alert.name, source]
+                quiet = alert.quiet is not None and alert.quiet.include(local)
+                state, turn = advance(known.state, alert.rule, self._now(), scores[alert.name], quiet)
+                events += self._turned(replace(known, state=state), turn)
+        self._tell(events, picture)
+
+    def end(self, source: str) -> None:
+        """Take the end of a source, with which its events are over."""
+        with self._lock:
+            events = []
+            for alert in self.alerts:
+                known = self._known.get((alert.name, source))
+                if known is not None:
+                    events += self._turned(*_finished(known, alert.rule))
+        self._tell(events, lambda: None)
+
+    def _score(self, alert: Alert, query: str | None, embedding: npt.NDArray[np.float32]) -> float | None:
+        scorer = self._scorers.get((alert.name, query if alert.like else None))
+        if scorer is None:
+            if (alert.name, query) not in self._told:
+                _LOG.warning("alert '%s' waits: its examples were encoded with another query; reload", alert.name)
+            self._told.add((alert.name, query))
+            return None
+        return scorer(embedding)
+
+    def _turned(self, known: AlertStatus, turn: Turn | None) -> list[AlertEvent]:
+        """Keep what is known now, and return what is to be told."""
+        if turn is None:
+            self._known[known.alert, known.source] = known
+            return []
+        clock = self._clock()
+        since = clock - (turn.at - turn.since)
+        if turn.kind == "start":
+            event = event_id(known.alert, known.source, clock)
+            known = replace(known, event=event, since=since, events=known.events + 1)
+        self._known[known.alert, known.source] = known
+        return [AlertEvent(known.alert, known.source, turn.kind, known.event or "", clock, since, turn.score)]
+
+    def _tell(self, events: Sequence[AlertEvent], picture: Picture) -> None:
+        if not events:
+            return
+        jpeg = _jpeg(picture)
+        for event in events:
+            about = {"source": event.source, "state": event.kind}
+            _LOG.info("alert: %s (%.2f)", event.sentence, event.score, extra=about)
+            self._on_event(replace(event, picture=jpeg))
+
+
+def make_scorers(
+    model: Model, alerts: Sequence[Alert], queries: Mapping[str, str | None]
+) -> dict[tuple[str, str | None], Scorer]:
+    """Return what scores windows, by an alert's name and, of one with examples, the query of the windows.
+
+    Raises:
+        VljEdgeError: see AlertWatch.apply().
+    """
+    found: dict[tuple[str, str | None], Scorer] = {}
+    for alert in alerts:
+        if unknown := [name for name in alert.cameras if name not in queries]:
+            raise VljEdgeError(f"alert '{alert.name}' names the source '{unknown[0]}', which is not there: name one")
+        asked = {queries[name] for name in queries if alert.watches(name)} if alert.like else {None}
+        for query in asked:
+            found[alert.name, query] = make_scorer(model, alert, query)
+    return found
+
+
+def _finished(known: AlertStatus, rule: Rule) -> tuple[AlertStatus, Turn | None]:
+    state, turn = finish(known.state, rule)
+    return replace(known, state=state), turn
+
+
+def _jpeg(picture: Picture) -> bytes | None:
+    try:
+        image = picture()
+        return None if image is None else encode_jpeg(image, _PICTURE_WIDTH, _PICTURE_QUALITY)
+    except VljEdgeError:  # a damaged picture
+        return None

@@ -1,0 +1,63 @@
+"""What is told of an alert: that an event begins, that it ends, that its clip is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class AlertEvent:
+    """The beginning or the end of an event that an alert tells of, or its clip.
+
+    Attributes:
+        source: name of the source.
+        event: identifies the event: the same for its beginning, its clip and its end, also after a restart.
+        clock: unix time at which it was certain, seconds.
+        since: unix time at which it began, or, of its end, ceased.
+        score: probability, 0..1; at the end the highest that was seen.
+        picture: a JPEG of the moment; None if there was none.
+        clip: name of the file of its clip; None without one.
+    """
+
+    alert: str
+    source: str
+    kind: Literal["start", "end", "clip"]
+    event: str
+    clock: float
+    since: float
+    score: float
+    picture: bytes | None = field(default=None, repr=False)
+    clip: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Differs between all messages: a receiver can recognise one that arrives twice."""
+        return f"{self.event}-{self.kind}"
+
+    @property
+    def sentence(self) -> str:
+        """A line for people."""
+        verb = {"start": "", "end": " is over", "clip": ": its clip is there"}[self.kind]
+        return f"{self.source}: {self.alert}{verb}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON types, without the picture."""
+        return {
+            "id": self.id,
+            "alert": self.alert,
+            "source": self.source,
+            "kind": self.kind,
+            "event": self.event,
+            "clock": self.clock,
+            "since": self.since,
+            "score": round(self.score, 4),
+            "clip": self.clip,
+        }
+
+
+def event_id(alert: str, source: str, clock: float) -> str:
+    """Return 32 hexadecimal digits for an event that begins at that unix time."""
+    about = f"{clock!r}\n{alert}\n{source}"
+    return blake2b(about.encode("utf-8", "replace"), digest_size=16).hexdigest()

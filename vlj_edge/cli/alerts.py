@@ -1,0 +1,153 @@
+"""vlj-edge alerts: try the alerts of a configuration without waiting for what they tell of."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import SourceBrokeOff, VljEdgeError
+from ..time_text import HOW, seconds_of
+from .alerts_output import print_trial
+from .options import SOURCE, EngineOptions, bundle_option, engine_options, file_type, load_model, query_option
+from .part_options import PartOptions, part_options
+from .say import tell
+
+if TYPE_CHECKING:
+    from vlj_edge.runtime.alerts.settings import Alert
+    from vlj_edge.runtime.alerts.trial import Mark
+    from vlj_edge.runtime.service.config import Config
+
+_Marks = dict[str, "list[Mark]"]  # by the alert's name
+_COLUMNS = ("alert", "start", "end", "right")
+
+
+@click.group()
+def alerts() -> None:
+    """Try alerts: sentences about which vlj-edge serve tells when they become true."""
+
+
+@alerts.command(name="test", short_help="Say when the alerts of a configuration would have fired.", epilog=SOURCE)
+@click.argument("source")
+@click.option("--config", type=file_type, required=True, help="TOML file of vlj-edge serve, with [[alert]].")
+@click.option("--alert", "only", help="Try the alert of this name alone.")
+@click.option("--right", multiple=True, metavar="FROM-TO", help="Part in which the alert is right, such as 0:10-0:20.")
+@click.option(
+    "--wrong", multiple=True, metavar="FROM-TO", help="Part in which it is wrong; else all that is not right."
+)
+@click.option("--marks", type=file_type, help="CSV file with the columns alert, start, end, right (yes or no).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object an alert.")
+@bundle_option
+@query_option
+@part_options
+@engine_options
+def test(
+    source: str,
+    config: Path,
+    only: str | None,
+    right: tuple[str, ...],
+    wrong: tuple[str, ...],
+    marks: Path | None,
+    as_json: bool,
+    bundle: Path | None,
+    query: str | None,
+    part: PartOptions,
+    engine_options: EngineOptions,
+) -> None:
+    """Say when each alert of a configuration would have fired in SOURCE, a recording, and plot its score.
+
+    From parts that are marked right or wrong a threshold is suggested, for `above`. Cameras, quiet hours and confirm of
+    an alert do not count here.
+    """
+    from vlj_edge.runtime.alerts.score import make_scorer
+    from vlj_edge.runtime.alerts.trial import score_all
+    from vlj_edge.runtime.service.config import read_config
+
+    file = read_config(config)
+    chosen = _chosen(config, file, only)
+    marked = _marks(chosen, right, wrong, marks)
+    query = query or file.options.get("query")
+    broken = None
+    with load_model(bundle or _bundle(file), engine_options) as model:
+        scorers = [make_scorer(model, alert, query) for alert in chosen]
+        with part.open(source, model.manifest.clip) as opened:
+            if opened.live:
+                raise VljEdgeError(f"{opened.shown} is live and has no end: record a part of it and name that")
+            items: list[Any] = []
+            with model.embed(opened, query) as run:
+                try:
+                    items.extend(run)
+                except SourceBrokeOff as error:
+                    broken = error
+        scored = score_all(items, scorers)
+    for alert, windows in zip(chosen, scored, strict=True):
+        print_trial(alert, windows, marked.get(alert.name, []), as_json)
+    if broken is not None:
+        raise broken
+    if not items:
+        raise VljEdgeError(f"{source} has no window to look at: give a longer video")
+
+
+def _bundle(file: Config) -> Path | None:
+    return Path(file.options["bundle"]) if "bundle" in file.options else None
+
+
+def _chosen(config: Path, file: Config, only: str | None) -> list[Alert]:
+    if not file.alerts:
+        raise VljEdgeError(f"{config} has no alert: write an [[alert]] with a name and a text (docs/alerts.md)")
+    chosen = [alert for alert in file.alerts if only in (None, alert.name)]
+    if not chosen:
+        raise VljEdgeError(f"{config} has no alert '{only}': it has {', '.join(alert.name for alert in file.alerts)}")
+    return chosen
+
+
+def _marks(chosen: list[Alert], right: tuple[str, ...], wrong: tuple[str, ...], file: Path | None) -> _Marks:
+    from vlj_edge.runtime.alerts.trial import Mark
+
+    if (right or wrong) and len(chosen) > 1:
+        raise click.UsageError("--right and --wrong are for one alert: name it with --alert")
+    found = {} if file is None else _read_marks(file)
+    for name in found.keys() - {alert.name for alert in chosen}:
+        tell(f"warning: {file} marks the alert '{name}', which is not tried")
+    for texts, is_right in ((right, True), (wrong, False)):
+        for text in texts:
+            start, _, end = text.partition("-")
+            found.setdefault(chosen[0].name, []).append(Mark(*_span(start, end, f"'{text}'"), is_right))
+    for name, each in found.items():
+        if not any(mark.right for mark in each):
+            raise click.UsageError(f"nothing is marked as right for '{name}': add --right FROM-TO")
+    return found
+
+
+def _read_marks(path: Path) -> _Marks:
+    from vlj_edge.runtime.alerts.trial import Mark
+
+    from ..regular_file import MOST_TEXT, check_regular_file
+
+    check_regular_file(path, "name a CSV file of marks", MOST_TEXT)
+    found: _Marks = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
+                raise VljEdgeError(f"{path} lacks the column {missing[0]}: give it {', '.join(_COLUMNS)}")
+            for row in reader:
+                where, answer = f"{path}, line {reader.line_num}", (row["right"] or "").strip().lower()
+                if answer not in ("yes", "no") or not row["alert"]:
+                    raise VljEdgeError(f"{where}, says neither yes nor no, or no alert: write yes or no under right")
+                span = _span(row["start"] or "", row["end"] or "", where)
+                found.setdefault(row["alert"], []).append(Mark(*span, answer == "yes"))
+    except (OSError, ValueError, csv.Error) as error:
+        if isinstance(error, VljEdgeError):
+            raise
+        raise VljEdgeError(f"{path} cannot be read ({error}): give a CSV file in UTF-8") from error
+    return found
+
+
+def _span(start: str, end: str, where: str) -> tuple[float, float]:
+    first, last = seconds_of(start), seconds_of(end)
+    if first is None or last is None or last <= first:
+        raise VljEdgeError(f"{where} is no part of a recording: give a start and a later end; {HOW}")
+    return first, last
