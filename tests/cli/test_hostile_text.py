@@ -87,6 +87,7 @@ CALLS: dict[str, list[str]] = {
     "eval json": ["eval", "by class", "--json"],
     "eval table": ["eval", f"{NAME}.csv"],
     "eval missing": ["eval", f"none/{NAME}.csv"],
+    "alerts": ["alerts", "test", GOOD, "--config", NAME, "--alert", EVIL],
     "index missing": ["index", f"none/{NAME}", "--store", "store"],
     "search": ["search", "red", "--store", "store"],
     "search json": ["search", "red", "--store", "store", "--json"],

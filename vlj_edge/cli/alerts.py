@@ -24,7 +24,7 @@ _Marks = dict[str, "list[Mark]"]  # by the alert's name
 _COLUMNS = ("alert", "start", "end", "right")
 
 
-@click.group()
+@click.group(short_help="Try the alerts of a configuration on a recording.")
 def alerts() -> None:
     """Try alerts: sentences about which vlj-edge serve tells when they become true."""
 
