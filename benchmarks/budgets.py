@@ -23,11 +23,12 @@ from common import RESULTS, TRAIN_NANO, write
 from gates import Recorder
 from other_worlds import Text, ciders, true_seconds
 
-from cider import Cider  # isort: skip (common adds its folder to the path)
-from figures import QUANTILES, resample  # isort: skip
+from figures import QUANTILES, resample  # isort: skip (common adds its folder to the path)
 
 from vlj_edge import WindowEmbedding
 from vlj_edge.bundle import BudgetSettings, GateSettings, nano_bundle, read_manifest
+from vlj_edge.runtime.calibration.events import AnnotatedEvent, read_events
+from vlj_edge.runtime.evaluation.cider import Cider
 
 BUDGETS = (45, 90, 180, 270, 360, 480, 600, 720, 900)  # texts an hour
 SCALES = (1, 2, 4, 8, 12, 16, 20, 24)  # of the distance between thresholds and 1
@@ -47,6 +48,7 @@ def scaled(gates: GateSettings, scale: float) -> GateSettings:
 def record(video: Path) -> tuple[dict[str, Any], Points]:
     """Return a stream's annotation and what each policy says of it, point by point."""
     annotation = json.loads(video.with_suffix(".json").read_text(encoding="utf-8"))
+    annotation["events"] = read_events(video.with_suffix(".json"))
     model, gates = Recorder(nano_bundle(), threads=1), read_manifest(nano_bundle()).gates
     every = list(model.embed(video, every_window=True))
     centres = np.array([item.window.centre for item in every])
@@ -70,10 +72,10 @@ def record(video: Path) -> tuple[dict[str, Any], Points]:
     return annotation, found
 
 
-def largest_first(events: list[dict[str, Any]], every: list[WindowEmbedding]) -> np.ndarray:
+def largest_first(events: list[AnnotatedEvent], every: list[WindowEmbedding]) -> np.ndarray:
     """Return the events' middles, those first whose embedding differs most from that of the event before."""
     centres = np.array([item.window.centre for item in every])
-    middles = np.array([(event["start"] + event["end"]) / 2 for event in events])
+    middles = np.array([(event.start + event.end) / 2 for event in events])
     embeddings = np.array([every[int(np.abs(centres - middle).argmin())].embedding for middle in middles])
     change = 1 - np.sum(embeddings[1:] * embeddings[:-1], axis=1)
     return middles[np.argsort(-np.append(np.inf, change))]
@@ -81,14 +83,14 @@ def largest_first(events: list[dict[str, Any]], every: list[WindowEmbedding]) ->
 
 def judged(streams: list[tuple[dict[str, Any], list[Text]]]) -> dict[str, Any]:
     """Return the figures of one point: texts an hour, and their quality with intervals."""
-    cider = Cider([event["captions"] for annotation, _ in streams for event in annotation["events"]])
+    cider = Cider([event.captions for annotation, _ in streams for event in annotation["events"]])
     nearest, standing, true, spans, first = [], [], [], [], 0
     for annotation, texts in streams:
         events = annotation["events"]
         nearest.append(ciders(cider, first, events, texts))
         standing.append(standing_ciders(cider, first, events, texts))
         true.append(true_seconds(events, texts))
-        spans.append(sum(event["end"] - event["start"] for event in events))
+        spans.append(sum(event.end - event.start for event in events))
         first += len(events)
     hours = sum(annotation["seconds"] for annotation, _ in streams) / 3600
     counts = np.array([len(scores) for scores in nearest])
@@ -100,10 +102,10 @@ def judged(streams: list[tuple[dict[str, Any], list[Text]]]) -> dict[str, Any]:
     }
 
 
-def standing_ciders(cider: Cider, first: int, events: list[dict[str, Any]], texts: list[Text]) -> list[float]:
+def standing_ciders(cider: Cider, first: int, events: list[AnnotatedEvent], texts: list[Text]) -> list[float]:
     """Return the CIDEr of each event, of the latest text at its end; 0 without one."""
     times = np.array([time for time, _, _ in texts])
-    latest = [int(np.searchsorted(times, event["end"], "right")) - 1 for event in events]
+    latest = [int(np.searchsorted(times, event.end, "right")) - 1 for event in events]
     return [cider.score(first + n, texts[index][2]) if index >= 0 else 0.0 for n, index in enumerate(latest)]
 
 

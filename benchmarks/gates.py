@@ -16,11 +16,10 @@ import click
 import numpy as np
 from common import TRAIN_NANO, write
 
-from cider import Cider  # isort: skip (common adds its folder to the path)
-
 from vlj_edge import Model, WindowReport
 from vlj_edge.bundle import GateSettings, nano_bundle, read_manifest
 from vlj_edge.presets import Clip
+from vlj_edge.runtime.evaluation.cider import Cider
 from vlj_edge.runtime.gating.caption_memory import CaptionMemory
 from vlj_edge.runtime.gating.meaning import Change
 

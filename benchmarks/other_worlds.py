@@ -20,13 +20,13 @@ import numpy as np
 from common import TRAIN_NANO, write
 from gates import Recorder
 
-from cider import Cider  # isort: skip (common adds its folder to the path)
-from figures import QUANTILES, resample  # isort: skip
+from figures import QUANTILES, resample  # isort: skip (common adds its folder to the path)
 from worlds import CHOSEN_ON, WORLDS  # isort: skip
 
 from vlj_edge.bundle import nano_bundle
-
-STEP = 0.1  # s between two moments at which the latest text is judged
+from vlj_edge.runtime.calibration.events import AnnotatedEvent, read_events
+from vlj_edge.runtime.evaluation.cider import Cider
+from vlj_edge.runtime.evaluation.narration import STEP, evenly, nearest_scores, truths
 
 Text = tuple[float, float, str]  # time it is dated from, end of the latest window when it was made, text
 DATED_BACK = 0.5  # s: a text of once a second is truest if dated that much before the centre of its window
@@ -36,7 +36,7 @@ DATED_BACK = 0.5  # s: a text of once a second is truest if dated that much befo
 class Stream:
     """What was said of one stream, live and once a second, and what it cost."""
 
-    events: list[dict[str, Any]]
+    events: list[AnnotatedEvent]
     live: list[Text]
     once_a_second: list[Text]
     seconds: float
@@ -54,45 +54,36 @@ def record(video: Path) -> Stream:
     list(run)
     every = list(model.embed(video, every_window=True))
     centres = np.array([item.window.centre for item in every])
-    edges = np.linspace(0, annotation["seconds"], max(1, round(annotation["seconds"])) + 1)
-    second = np.searchsorted(edges[1:-1], centres, "right")
-    middles = [every[int(group[len(group) // 2])] for group in (np.flatnonzero(second == n) for n in np.unique(second))]
+    seconds = annotation["seconds"]
+    middles = [every[index] for index in evenly(centres, 0, seconds, max(1, round(seconds)))]
     once = [(item.window.centre, item.window.end, model.chain.decode(item.embedding)[0]) for item in middles]
     totals = run.totals
     counts = (totals.windows, totals.encoder_runs, totals.decoder_runs, totals.narrations)
-    return Stream(annotation["events"], list(model.texts), once, annotation["seconds"], *counts)
+    return Stream(read_events(video.with_suffix(".json")), list(model.texts), once, seconds, *counts)
 
 
-def ciders(cider: Cider, first: int, events: list[dict[str, Any]], texts: list[Text]) -> list[float]:
+def ciders(cider: Cider, first: int, events: list[AnnotatedEvent], texts: list[Text]) -> list[float]:
     """Return the CIDEr of each event: of the text whose date is nearest to the event's middle."""
-    dates = np.array([date for date, _, _ in texts])
-    nearest = [int(np.abs(dates - (event["start"] + event["end"]) / 2).argmin()) for event in events]
-    return [cider.score(first + number, texts[index][2]) for number, index in enumerate(nearest)]
+    return nearest_scores(cider, first, events, [(date, text) for date, _, text in texts])
 
 
-def true_seconds(events: list[dict[str, Any]], texts: list[Text]) -> float:
+def true_seconds(events: list[AnnotatedEvent], texts: list[Text]) -> float:
     """Return for how many seconds the latest text is one of the captions of what happens."""
-    dates = np.array([date for date, _, _ in texts])
-    count = 0
-    for event in events:
-        for time in np.arange(event["start"], event["end"], STEP):
-            index = int(np.searchsorted(dates, time, "right")) - 1
-            count += index >= 0 and texts[index][2] in event["captions"]
-    return count * STEP
+    return sum(truths(events, [(date, text) for date, _, text in texts])) * STEP
 
 
-def delays(events: list[dict[str, Any]], texts: list[Text]) -> list[float | None]:
+def delays(events: list[AnnotatedEvent], texts: list[Text]) -> list[float | None]:
     """Return for each event the seconds from its start to its first text; None if it has none."""
     found: list[float | None] = []
     for event in events:
-        known = [known for date, known, _ in texts if event["start"] <= date < event["end"]]
-        found.append(min(known) - event["start"] if known else None)
+        known = [known for date, known, _ in texts if event.start <= date < event.end]
+        found.append(min(known) - event.start if known else None)
     return found
 
 
 def summary(streams: list[Stream]) -> dict[str, Any]:
     """Return the figures of one world."""
-    cider = Cider([event["captions"] for stream in streams for event in stream.events])
+    cider = Cider([event.captions for stream in streams for event in stream.events])
     firsts = np.cumsum([0, *(len(stream.events) for stream in streams)])
     live, once = (
         [ciders(cider, int(first), s.events, getattr(s, name)) for first, s in zip(firsts, streams, strict=False)]
@@ -103,7 +94,7 @@ def summary(streams: list[Stream]) -> dict[str, Any]:
     back = sum(
         true_seconds(s.events, [(at - DATED_BACK, known, text) for at, known, text in s.once_a_second]) for s in streams
     )
-    spans = np.array([sum(event["end"] - event["start"] for event in s.events) for s in streams])
+    spans = np.array([sum(event.end - event.start for event in s.events) for s in streams])
     sums = np.array([[sum(a), sum(b)] for a, b in zip(live, once, strict=True)])
     draws = resample(len(streams))
     ratios = sums[draws, 0].sum(1) / sums[draws, 1].sum(1)

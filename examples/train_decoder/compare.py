@@ -16,12 +16,12 @@ import numpy as np
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "train_nano"))
-from cider import Cider  # noqa: E402
 from figures import interval  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 import vlj_edge  # noqa: E402
 from vlj_edge.bundle import MANIFEST, nano_bundle, seal  # noqa: E402
+from vlj_edge.runtime.evaluation.cider import Cider  # noqa: E402
 
 
 def embeddings_of(video: Path, seconds: float) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import click
 import numpy as np
@@ -25,10 +25,10 @@ from worlds import CHOSEN_ON
 
 import vlj_edge
 from vlj_edge.bundle import GateSettings
+from vlj_edge.runtime.evaluation.narration import truths
 
 OWN = CHOSEN_ON[0]
 HYSTERESIS, HIGHEST = 0.02, 0.99  # forget_above lies this far above speak_below, but never higher
-STEP = 0.1  # s between two moments at which the latest text is judged
 # Settings of the meaning gate, and of the caption memory (memory.*). Times in seconds.
 SPACE: dict[str, tuple[float, ...]] = {
     "speak_below": (0.9, 0.92, 0.93, 0.94, 0.95, 0.96, 0.965, 0.97),
@@ -125,8 +125,8 @@ class Measure:
             decodes += len(changes) - remembered
             events += len(recording.events)
             for event in recording.events:
-                known = [c.available_at for c in changes if event["start"] <= c.time < event["end"]]
-                delays += [min(known) - event["start"]] if known else []
+                known = [c.available_at for c in changes if event.start <= c.time < event.end]
+                delays += [min(known) - event.start] if known else []
         cider, truth = self._quality(name, said)
         cider_once, truth_once = self._once[name]
         return Figures(
@@ -144,16 +144,6 @@ class Measure:
         scores = np.concatenate([judge.scores(r, texts) for r, texts in zip(recordings, said, strict=True)])
         true = [is_true for r, texts in zip(recordings, said, strict=True) for is_true in truths(r.events, texts)]
         return float(scores.mean()), float(np.mean(true))
-
-
-def truths(events: Sequence[Mapping[str, Any]], texts: Sequence[Decode]) -> list[bool]:
-    """Return for moments STEP seconds apart whether the latest text is a caption of what happens then."""
-    times, found = np.array([time for time, _ in texts]), list[bool]()
-    for event in events:
-        for moment in np.arange(event["start"], event["end"], STEP):
-            latest = int(np.searchsorted(times, moment, "right")) - 1
-            found.append(latest >= 0 and texts[latest][1] in event["captions"])
-    return found
 
 
 def with_values(gates: GateSettings, values: Mapping[str, float]) -> GateSettings:

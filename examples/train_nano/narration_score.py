@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from vlj_edge import Narration
+from vlj_edge.runtime.calibration.events import AnnotatedEvent
+from vlj_edge.runtime.evaluation.narration import truths
 
-STEP = 0.1  # s
 TOLERANCE = 0.5  # s: a window is 2 s long, so at the edge of an event it shows both sides
 
 
@@ -18,7 +19,8 @@ def score(events: Sequence[dict[str, Any]], narrations: Sequence[Narration]) -> 
     seconds_true: the share of the annotated time in which the latest text is true.
     """
     texts = [any(n.text in e["captions"] for e in _events_near(events, n.centre)) for n in narrations]
-    moments = [_latest_text(narrations, time) in event["captions"] for event in events for time in _times(event)]
+    annotated = [AnnotatedEvent(event["start"], event["end"], tuple(event["captions"])) for event in events]
+    moments = truths(annotated, [(narration.begins, narration.text) for narration in narrations])
     return {
         "texts": len(texts),
         "texts_true": round(sum(texts) / max(len(texts), 1), 3),
@@ -28,12 +30,3 @@ def score(events: Sequence[dict[str, Any]], narrations: Sequence[Narration]) -> 
 
 def _events_near(events: Sequence[dict[str, Any]], time: float) -> list[dict[str, Any]]:
     return [e for e in events if e["start"] - TOLERANCE <= time <= e["end"] + TOLERANCE]
-
-
-def _times(event: dict[str, Any]) -> list[float]:
-    return [event["start"] + STEP * i for i in range(round((event["end"] - event["start"]) / STEP))]
-
-
-def _latest_text(narrations: Sequence[Narration], time: float) -> str | None:
-    before = [n.text for n in narrations if n.begins <= time]
-    return before[-1] if before else None

@@ -32,7 +32,7 @@ def ward(recording: Recording, decoder: TextDecoder, rate: float, average: bool)
 
 def oracle(recording: Recording, decoder: TextDecoder, average: bool) -> list[Decode]:
     """Decode once an event, with knowledge of where events begin and end."""
-    starts = [event["start"] for event in recording.events]
+    starts = [event.start for event in recording.events]
     segment = np.searchsorted(starts, recording.centres, "right") - 1
     decodes = _by_segment(recording, decoder, segment, average)
     missing = sorted(set(range(len(starts))) - set(segment.tolist()))  # events shorter than the windows' spacing

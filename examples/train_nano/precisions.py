@@ -30,6 +30,7 @@ from vlj_edge.bundle import Manifest, read_manifest, seal, write_manifest
 from vlj_edge.export.bundle import Exported
 from vlj_edge.export.onnx.emulate_bf16 import emulate_bf16
 from vlj_edge.export.weights.locations import MODEL_FILE
+from vlj_edge.runtime.calibration.events import read_events
 from vlj_edge.runtime.video.clips import spread_clips
 from vlj_edge.runtime.video.preprocess import crop_and_resize
 
@@ -131,7 +132,9 @@ def narrate(model: Model, videos: list[Path]) -> tuple[np.ndarray, float, float]
         rows = [(item.window.centre, item.window.end, item.embedding, item.at_rest) for item in model.embed(video)]
         centres, ends, embeddings, at_rest = (np.array(column) for column in zip(*rows, strict=True))
         columns = (centres, ends, embeddings, embeddings, at_rest)
-        recordings.append(Recording(video.stem, annotation["seconds"], *columns, 0, annotation["events"]))
+        recordings.append(
+            Recording(video.stem, annotation["seconds"], *columns, 0, read_events(video.with_suffix(".json")))
+        )
     judge, scores, texts, runs = Judge(recordings), [], 0, 0
     for recording in recordings:
         decodes, _, remembered = live(recording, decoder, model.manifest.gates)

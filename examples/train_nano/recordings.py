@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 import torch
-from cider import Cider
 from generate import generate
 from rich.console import Console
 from rich.progress import track
@@ -23,10 +21,13 @@ from vlj_edge import Model
 from vlj_edge.export.weights.locations import DECODER_TOKENIZER
 from vlj_edge.export.weights.sources import load_model
 from vlj_edge.presets import preset as find_preset
+from vlj_edge.runtime.calibration.events import AnnotatedEvent, read_events
+from vlj_edge.runtime.evaluation.cider import Cider
+from vlj_edge.runtime.evaluation.narration import Text, nearest_scores
 
 console = Console(stderr=True)
 
-Decode = tuple[float, str]  # centre of the window or windows that were decoded, seconds; text
+Decode = Text  # dated at the centre of the window or windows that were decoded
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Recording:
     live: np.ndarray
     at_rest: np.ndarray
     encoder_runs: int  # with the scene gate on
-    events: list[dict[str, Any]]
+    events: list[AnnotatedEvent]
 
 
 def record_all(bundle: Path, streams: Path) -> list[Recording]:
@@ -78,7 +79,7 @@ def record(bundle: Path, video: Path) -> Recording:
         np.stack([item.embedding for item in gated]),
         np.array([item.at_rest for item in gated]),
         sum(item.encoded for item in gated),
-        annotation["events"],
+        read_events(video.with_suffix(".json")),
     )
 
 
@@ -104,21 +105,14 @@ class Judge:
     """CIDEr of narrations: every event is compared with the text decoded nearest to its middle, as in the paper."""
 
     def __init__(self, recordings: Sequence[Recording]) -> None:
-        self._cider = Cider([event["captions"] for recording in recordings for event in recording.events])
+        self._cider = Cider([event.captions for recording in recordings for event in recording.events])
         first = np.cumsum([0, *(len(recording.events) for recording in recordings)])
         self._first = {recording.name: int(at) for recording, at in zip(recordings, first[:-1], strict=True)}
 
     def scores(self, recording: Recording, decodes: Sequence[Decode]) -> np.ndarray:
         """CIDEr of each event of a recording, (events,); zeros where nothing was decoded."""
-        if not decodes:
-            return np.zeros(len(recording.events))
-        times = np.array([time for time, _ in decodes])
-        first, scores = self._first[recording.name], []
-        for number, event in enumerate(recording.events):
-            nearest = int(np.abs(times - middle(event)).argmin())
-            scores.append(self._cider.score(first + number, decodes[nearest][1]))
-        return np.array(scores)
+        return np.array(nearest_scores(self._cider, self._first[recording.name], recording.events, decodes))
 
 
-def middle(event: dict[str, Any]) -> float:
-    return (event["start"] + event["end"]) / 2
+def middle(event: AnnotatedEvent) -> float:
+    return (event.start + event.end) / 2

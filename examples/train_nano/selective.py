@@ -77,8 +77,8 @@ def live_point(
     for recording, (decodes, available_at, _) in zip(recordings, found, strict=True):
         centres = np.array([time for time, _ in decodes])
         for event in recording.events:
-            inside = np.flatnonzero((centres >= event["start"]) & (centres < event["end"]))
-            delays += [available_at[inside[0]] - event["start"]] if len(inside) else []
+            inside = np.flatnonzero((centres >= event.start) & (centres < event.end))
+            delays += [available_at[inside[0]] - event.start] if len(inside) else []
             events += 1
     p50, p95 = np.quantile(delays, (0.5, 0.95))
     delay = {"p50": round(float(p50), 2), "p95": round(float(p95), 2), "events": events, "spoken_of": len(delays)}

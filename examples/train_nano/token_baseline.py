@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from batches import encode_queries, make_batch
 from checkpoint import load_model, save_model
-from cider import Cider
 from clips import ACT, Clip, Sampler, clips_of, load_episodes
 from config import CONTROLLED, read_config
 from evaluate import NAMES, Scorer, meaning_of
@@ -37,6 +36,7 @@ from vlj_edge.export.models.llama import Block, RMSNorm, masked_attention
 from vlj_edge.export.weights.locations import MODEL_FILE
 from vlj_edge.presets import Preset
 from vlj_edge.presets import preset as find_preset
+from vlj_edge.runtime.evaluation.cider import Cider
 
 BOS = SPECIAL.index("<bos>")
 CLIPS_AT_ONCE = 4  # scored against all captions

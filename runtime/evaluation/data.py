@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vlj_edge.errors import VljEdgeError
 
+from ..calibration.events import AnnotatedEvent
 from ..video.recordings.folders import SUFFIXES, find_recordings
 from .published import read_published
 from .tables import TABLES, Row, TaskQuestion, read_table
@@ -46,6 +47,7 @@ class Data:
         texts: all texts of the clips, each once.
         labels: whether the texts are classes: each clip has one, and it comes from a folder's name or there are, on
             average, two clips or more a text. Otherwise they are captions.
+        timed: whether clips with an end are moments of their videos, so that a narration can be judged.
         ignored: columns of a table that mean nothing here.
         missing: how many videos a published file describes that are not there.
     """
@@ -53,8 +55,18 @@ class Data:
     clips: tuple[Clip, ...]
     texts: tuple[str, ...]
     labels: bool
+    timed: bool = True
     ignored: tuple[str, ...] = ()
     missing: int = 0
+
+    @property
+    def events(self) -> dict[Path, list[AnnotatedEvent]]:
+        """What happens in each video, in the order of the starts; none, unless the clips are timed."""
+        found: dict[Path, list[AnnotatedEvent]] = {}
+        for clip in self.clips if self.timed else ():
+            if clip.texts and clip.end is not None:
+                found.setdefault(clip.video, []).append(AnnotatedEvent(clip.start, clip.end, clip.texts))
+        return {video: sorted(events, key=lambda event: event.start) for video, events in found.items()}
 
 
 def read_data(path: Path, videos: Path | None = None) -> Data:
@@ -72,7 +84,8 @@ def read_data(path: Path, videos: Path | None = None) -> Data:
         published = read_published(path, videos or path.parent)
     if published is not None:
         data = _data(published.rows, classes=bool(published.classes))
-        return replace(data, texts=published.classes or data.texts, missing=published.missing)
+        texts = published.classes or data.texts
+        return replace(data, texts=texts, timed=not published.classes, missing=published.missing)
     if videos is not None:
         raise VljEdgeError(
             f"{path} is no published file: only for one are videos looked for in {videos}: leave that out"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,11 +77,16 @@ def embed_clip(model: Model, clip: Clip) -> Vectors:
     return np.repeat(span.mean[None], 1 + len(clip.questions), axis=0)
 
 
+def check_recording(video: Path) -> None:
+    """Raise VljEdgeError if a path names nothing, or something that is no recording, such as a camera."""
+    if not os.path.exists(video):  # unlike Path.exists(), whatever the name is
+        raise VljEdgeError(f"{video} does not exist: check the path")
+    if not os.path.isdir(video):
+        check_regular_file(video, "name a video file")  # a camera never ends
+
+
 def _windows(model: Model, clip: Clip, opened: ExitStack) -> Run[Any]:
-    if not os.path.exists(clip.video):  # unlike Path.exists(), whatever the name is
-        raise VljEdgeError(f"{clip.video} does not exist: check the path")
-    if not os.path.isdir(clip.video):
-        check_regular_file(clip.video, "name a video file")  # a camera never ends
+    check_recording(clip.video)
     rate = model.manifest.clip.frames_per_second
     source = opened.enter_context(open_source(clip.video, start=clip.start, end=clip.end, sampled_at=rate))
     if not model.manifest.takes_query:

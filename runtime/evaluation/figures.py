@@ -6,8 +6,8 @@ same embedding gets nothing right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ QUANTILES = (0.025, 0.975)
 Scores = npt.NDArray[np.float32]  # [cases, candidates]
 Right = npt.NDArray[np.bool_]  # of the same shape: which candidates are right
 Ranks = npt.NDArray[np.int64]  # [cases], from 1
+Values = npt.NDArray[np.float64]  # [cases]
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,35 @@ def share_within(found: Ranks, most: int, right: Right, groups: Sequence[object]
         right: as for ranks(), to tell what guessing gives.
         groups: of the cases; cases of one group are resampled together.
     """
-    return _measure((found <= most).astype(np.float64), groups, np.mean, chance_within(right, most))
+    return mean((found <= most).astype(np.float64), groups, chance_within(right, most))
 
 
 def median_rank(found: Ranks, groups: Sequence[object]) -> Measure:
     """Return the median of ranks."""
-    return _measure(found.astype(np.float64), groups, np.median, None)
+    member = _members(groups)
+    drawn = [np.median(np.repeat(found, each[member])) for each in _weights(member)]
+    return Measure(float(np.median(found)), *_interval(drawn), len(found))
 
 
 def share(correct: Sequence[bool], chances: Sequence[float], groups: Sequence[object]) -> Measure:
     """Return the share of cases that are right; `chances` is what guessing gives in each."""
-    return _measure(np.asarray(correct, np.float64), groups, np.mean, float(np.mean(chances)))
+    return mean(np.asarray(correct, np.float64), groups, float(np.mean(chances)))
+
+
+def mean(values: Values, groups: Sequence[object], chance: float | None = None) -> Measure:
+    """Return the mean over cases, float64 [cases], at least one."""
+    return replace(ratio(values, np.ones(len(values)), groups), chance=chance)
+
+
+def ratio(values: Values, by: Values, groups: Sequence[object]) -> Measure:
+    """Return the sum of `values` over that of `by`, both float64 [cases], which are resampled together. The sum of
+    `by` is not 0; resamples in which it is are left out of the interval.
+    """
+    member = _members(groups)
+    ours, theirs = np.bincount(member, values), np.bincount(member, by)
+    weights = _weights(member)
+    above, below = weights @ ours, weights @ theirs
+    return Measure(float(values.sum() / by.sum()), *_interval(above[below != 0] / below[below != 0]), len(values))
 
 
 def chance_within(right: Right, most: int) -> float:
@@ -88,18 +107,20 @@ def chance_within(right: Right, most: int) -> float:
     return float(1 - missed.mean())
 
 
-def _measure(
-    values: npt.NDArray[np.float64],
-    groups: Sequence[object],
-    statistic: Callable[[npt.NDArray[np.float64]], Any],
-    chance: float | None,
-) -> Measure:
+def _members(groups: Sequence[object]) -> Ranks:
+    """Return the number of the group of each case, from 0."""
     numbers: dict[object, int] = {}
-    member = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
-    low = high = None
-    if len(numbers) > 1:
-        random, equal = np.random.default_rng(0), np.full(len(numbers), 1 / len(numbers))
-        weights = random.multinomial(len(numbers), equal, RESAMPLES)
-        drawn = [statistic(np.repeat(values, each[member])) for each in weights]
-        low, high = map(float, np.quantile(drawn, QUANTILES))
-    return Measure(float(statistic(values)), low, high, len(values), chance)
+    return np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)
+
+
+def _weights(member: Ranks) -> Ranks:
+    """Return how often each resample has each group, int64 [resamples, groups]; none with fewer than two groups."""
+    count = int(member.max(initial=0)) + 1
+    return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES if count > 1 else 0)
+
+
+def _interval(drawn: Sequence[float] | Values) -> tuple[float | None, float | None]:
+    if not len(drawn):
+        return None, None
+    low, high = np.quantile(drawn, QUANTILES)
+    return float(low), float(high)

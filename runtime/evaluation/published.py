@@ -1,4 +1,4 @@
-"""Annotation files as their owners publish them, without changes: MSR-VTT, Something-Something v2, Kinetics.
+"""Annotation files as their owners publish them, without changes: MSR-VTT, Something-Something v2, Kinetics, Ego-Exo4D.
 
 | file | known by | videos |
 |---|---|---|
@@ -6,6 +6,7 @@
 | MSR-VTT's 1000 test pairs, .csv | columns video_id, sentence | video9770.mp4 |
 | Something-Something v2, .json | a list with id and template | 78687.webm |
 | Kinetics, .csv | columns label, youtube_id, time_start, time_end | ID_000059_000069.mp4; or ID.mp4, the whole video |
+| Ego-Exo4D's atomic descriptions, .json | annotations | see ego_exo.py |
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.schema import Range, parse
 
 from ..video.recordings.folders import find_videos
+from .ego_exo import read_ego_exo
 from .tables import Row, table_text
 
 
@@ -58,7 +60,13 @@ def read_published(path: Path, videos: Path) -> Published | None:
         VljEdgeError: the file cannot be read or is damaged, or none of its videos is there.
     """
     try:
-        found = _json_entries(path) if path.suffix.lower() == ".json" else _csv_entries(path)
+        if path.suffix.lower() == ".json":
+            raw = json.loads(table_text(path))
+            if isinstance(raw, dict) and "annotations" in raw:
+                return _descriptions(path, raw, videos)
+            found = _json_entries(raw)
+        else:
+            found = _csv_entries(path)
     except (ValueError, RecursionError, csv.Error) as error:
         raise VljEdgeError(f"{path} holds no annotations ({error}): give the file as it was published") from error
     if found is None:
@@ -71,6 +79,15 @@ def read_published(path: Path, videos: Path) -> Published | None:
     classes = tuple(dict.fromkeys(entry.text for entry in entries)) if are_classes else ()
     missing = len({entry.name for entry in entries}) - len({(row.video, row.start) for row in rows})
     return Published(tuple(rows), classes, missing)
+
+
+def _descriptions(path: Path, raw: object, videos: Path) -> Published:
+    rows, missing = read_ego_exo(path, raw, videos, find_videos([videos]))
+    if not rows:
+        raise VljEdgeError(
+            f"none of the takes of {path} is in {videos}: name the folder that holds takes.json and takes"
+        )
+    return Published(tuple(rows), (), missing)
 
 
 def _row(entry: _Entry, there: dict[str, Path]) -> Row | None:
@@ -98,8 +115,7 @@ class _Something:
     template: str
 
 
-def _json_entries(path: Path) -> tuple[list[_Entry], bool]:
-    raw = json.loads(table_text(path))
+def _json_entries(raw: object) -> tuple[list[_Entry], bool] | None:
     if isinstance(raw, list):
         entries = [
             _Entry(each.id, _template(each.template))

@@ -49,7 +49,15 @@ def test_a_folder_of_classes(classes: Path, tiny_bundle: Path) -> None:
     assert 0 <= top1["low"] < top1["value"] < top1["high"] <= 1 and top5["value"] == top5["chance"] == 1
     assert model["video_to_text"]["r1"] == top1
     worst = model["classes"][0]
-    assert worst == {"label": "green", "clips": 2, "recall": 0.5, "precision": 1.0, "taken_for": {"blue": 1}}
+    assert worst == {
+        "label": "green",
+        "clips": 2,
+        "recall": 0.5,
+        "recall_interval": [0.0, 1.0],
+        "precision": 1.0,
+        "precision_interval": None,  # of the one clip that is taken for it
+        "taken_for": {"blue": 1},
+    }
     assert model["text_to_video"]["r1"]["cases"] == 3
 
 
@@ -60,7 +68,32 @@ def test_the_tables_in_the_terminal_and_as_markdown(classes: Path, tiny_bundle: 
     assert done.returncode == 0 and "0.833" in done.stdout and "blue (1)" in done.stdout
     rows = page.read_text().splitlines()
     assert any(row.startswith("| classification top-1 | 0.833 (") for row in rows)
-    assert any(row.startswith(r"| green \| light | 2 | 0.50 |") and "blue (1)" in row for row in rows)
+    assert any(row.startswith(r"| green \| light | 2 | 0.50 (") and "blue (1)" in row for row in rows)
+
+
+def test_timed_captions_measure_the_narration(tiny_bundle: Path, tmp_path: Path) -> None:
+    parts = [("red", 6), ("blue", 6), ("green", 6)]
+    for number in range(2):
+        write_video(tmp_path / f"{number}.avi", [(COLOURS[name], seconds) for name, seconds in parts])
+    said = {"red": "a red screen", "blue": "Blue.", "green": "green light glows"}
+    rows = [
+        {"video": f"{number}.avi", "start": n * 6.0, "end": n * 6.0 + 6, "text": said[name]}
+        for number in range(2)
+        for n, (name, _) in enumerate(parts)
+    ]
+    table = write_table(tmp_path, *rows)
+    [model] = evaluated(table, "--bundle", tiny_bundle)["models"]
+    narration, rates = model["narration"], model["rates"]
+    assert [each["every"] for each in rates] == [None, 1, 2, 4, 8, 16, 32]
+    decodes = [each["decodes_per_minute"] for each in rates]
+    assert decodes[1] == pytest.approx(60, abs=4) and decodes[1:] == sorted(decodes[1:], reverse=True)
+    assert rates[0]["cider"] == narration["cider"] and narration["cider"]["cases"] == 6
+    assert narration["cider"]["value"] > 0.9 * rates[1]["cider"]["value"] > 0
+    assert narration["cider"]["low"] is not None and narration["true"]["value"] > 0.5
+    assert narration["decodes_saved"]["value"] > 2 and narration["cider_kept"]["value"] > 0.9
+    assert rates[-1]["cider"]["value"] < narration["cider"]["value"]
+    shown = run_here("eval", table, "--bundle", tiny_bundle).stdout
+    assert "with the gates" in shown and "every 32 s" in shown and "CIDEr" in shown
 
 
 def write_table(folder: Path, *rows: dict[str, Any]) -> Path:

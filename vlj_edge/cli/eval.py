@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.evaluation.data import Clip, Data
     from vlj_edge.runtime.evaluation.embed import TextEmbeddings, Vectors
     from vlj_edge.runtime.evaluation.evaluation import Evaluation
+    from vlj_edge.runtime.evaluation.narration import Said
     from vlj_edge.runtime.model import Model
 
 
@@ -42,11 +43,11 @@ def evaluate(
 ) -> None:
     """Measure how well a model does on DATA: a folder with one folder of videos a class, or a .csv, .tsv or .jsonl file
     with the columns video, start, end, text, question, choices, answer; or an annotation file of MSR-VTT,
-    Something-Something v2 or Kinetics, with its videos in --videos or beside it.
+    Something-Something v2, Kinetics or Ego-Exo4D, with its videos in --videos or beside it.
 
     Printed are zero-shot classification (top-1, top-5) where texts are classes, retrieval of videos by text and of
-    texts by video (R@1, 5, 10, median rank), and the accuracy of multiple choice, each with a bootstrap interval of
-    95 % over videos, and with what guessing gives.
+    texts by video (R@1, 5, 10, median rank), the accuracy of multiple choice and, where texts have times, the quality
+    of narration with the bundle's gates and at fixed rates; each with a bootstrap interval of 95 % over videos.
 
     A video that cannot be read is named and left out. Ctrl-C prints the figures of the clips until then.
     """
@@ -75,15 +76,28 @@ def evaluate(
                 work.measure(str(each) if number or bundle else "nano", model)
     if work.skipped:
         raise VljEdgeError(f"{len(work.skipped)} of {len(given.clips)} clips could not be read: see above")
+    if work.unheard:
+        raise VljEdgeError(f"{len(work.unheard)} of {len(given.events)} videos could not be narrated: see above")
+
+
+def _left_out(name: str, error: VljEdgeError) -> str:
+    """Tell why something is left out, and return the reason."""
+    from .interrupts import was_interrupted
+
+    if was_interrupted():  # and the error is only a consequence
+        raise KeyboardInterrupt from error
+    tell(f"warning: left out:{'' if name in str(error) else f' {name}:'} {error}")
+    return str(error)
 
 
 @dataclass
 class _Measured:
-    """A model's embeddings of the texts and of the clips so far."""
+    """A model's embeddings of the texts and of the clips so far, and what it said of each video that is annotated."""
 
     name: str
     texts: TextEmbeddings
     clips: dict[Clip, Vectors] = field(default_factory=dict)
+    said: dict[Path, dict[int | None, Said]] = field(default_factory=dict)
 
 
 @dataclass
@@ -94,12 +108,11 @@ class _Work:
     data: Data
     models: list[_Measured] = field(default_factory=list)
     skipped: dict[Clip, str] = field(default_factory=dict)
+    unheard: dict[Path, str] = field(default_factory=dict)  # videos that could not be narrated
 
     def measure(self, name: str, model: Model) -> None:
         """Embed everything with a model. Clips that one model could not read are left out of all figures."""
         from vlj_edge.runtime.evaluation.embed import embed_clip, embed_texts
-
-        from .interrupts import was_interrupted
 
         if any(clip.questions for clip in self.data.clips) and not model.manifest.takes_query:
             tell(f"{name} takes no query: of a question, only the choices are compared with the video")
@@ -114,11 +127,26 @@ class _Work:
                 try:
                     measured.clips[clip] = embed_clip(model, clip)
                 except VljEdgeError as error:
-                    if was_interrupted():  # and the error is only a consequence
-                        raise KeyboardInterrupt from error
-                    self.skipped[clip] = str(error)
-                    named = "" if clip.name in str(error) else f" {clip.name}:"
-                    tell(f"warning: left out:{named} {error}")
+                    self.skipped[clip] = _left_out(clip.name, error)
+            self._narrate(measured, model, step)
+
+    def _narrate(self, measured: _Measured, model: Model, step: Callable[[str], None]) -> None:
+        from vlj_edge.runtime.evaluation.narrate import narrate_video
+
+        events = {
+            video: happening
+            for video, happening in self.data.events.items()
+            if video not in self.unheard and not any(clip.video == video for clip in self.skipped)
+        }
+        if events and not model.chain.makes_texts:
+            tell(f"{measured.name} makes no texts: no narration is measured")
+            return
+        for number, (video, happening) in enumerate(events.items(), 1):
+            step(f"{measured.name}: narration {number} of {len(events)}")
+            try:
+                measured.said[video] = narrate_video(model, video, happening)
+            except VljEdgeError as error:
+                self.unheard[video] = _left_out(f"the narration of {video}", error)
 
     def evaluations(self) -> list[tuple[str, Evaluation]]:
         """Return the figures of each model that has read a clip."""
@@ -127,8 +155,13 @@ class _Work:
         found = []
         for model in self.models:
             clips = {clip: vectors for clip, vectors in model.clips.items() if clip not in self.skipped}
+            said = {
+                video: texts
+                for video, texts in model.said.items()
+                if video not in self.unheard and not any(clip.video == video for clip in self.skipped)
+            }
             if clips:
-                found.append((model.name, evaluate(self.data, model.texts, clips)))
+                found.append((model.name, evaluate(self.data, model.texts, clips, said)))
         return found
 
     def print_all(self, as_json: bool, markdown: Path | None) -> None:
@@ -156,5 +189,6 @@ class _Work:
                 {"video": str(clip.video), "start": clip.start, "end": clip.end, "reason": reason}
                 for clip, reason in self.skipped.items()
             ],
+            "not_narrated": [{"video": str(video), "reason": reason} for video, reason in self.unheard.items()],
             "models": [{"bundle": name, **found.as_dict()} for name, found in evaluations],
         }

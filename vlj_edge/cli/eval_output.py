@@ -17,8 +17,20 @@ _TASKS = {
     "text_to_video": "text to video",
     "video_to_text": "video to text",
     "multiple_choice": "multiple choice",
+    "narration": "narration",
 }
-_NAMES = {"top1": "top-1", "top5": "top-5", "r1": "R@1", "r5": "R@5", "r10": "R@10", "median_rank": "median rank"}
+_NAMES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "r1": "R@1",
+    "r5": "R@5",
+    "r10": "R@10",
+    "median_rank": "median rank",
+    "cider": "CIDEr",
+    "true": "time true",
+    "cider_kept": "CIDEr over that of a text a second",
+    "decodes_saved": "times fewer texts decoded",
+}
 _WORST = 20  # classes in a terminal; --json and --md have all
 _CONFUSIONS = 3  # classes that one is taken for
 
@@ -26,7 +38,9 @@ Named = Sequence[tuple[str, "Evaluation"]]
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
+    """A header, rows of as many cells, and a line below."""
+
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     below: str = ""
@@ -38,7 +52,7 @@ def print_tables(evaluations: Named, clips: int) -> None:
     Args:
         clips: how many the data has; a model that has not read them all is marked.
     """
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
     from .say import say, stdout_console
 
@@ -46,8 +60,8 @@ def print_tables(evaluations: Named, clips: int) -> None:
     for name, each in evaluations:
         if each.clips != clips:  # the tables may break a long name over lines
             say(f"{name}: {each.clips} of {clips} clips")
-    for table in _tables(evaluations, clips, _WORST):
-        shown = Table(*table.header)
+    for table in tables(evaluations, clips, _WORST):
+        shown = RichTable(*table.header)
         for row in table.rows:
             shown.add_row(*row)
         console.print(shown)
@@ -58,21 +72,23 @@ def print_tables(evaluations: Named, clips: int) -> None:
 def markdown_of(evaluations: Named, clips: int) -> str:
     """Return the same tables, with all classes, as Markdown."""
     parts = []
-    for table in _tables(evaluations, clips, None):
+    for table in tables(evaluations, clips, None):
         lines = (table.header, ("---",) * len(table.header), *table.rows)
         parts.append("".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines))
     return "\n".join(parts)
 
 
-def _tables(evaluations: Named, clips: int, most: int | None) -> Iterator[_Table]:
+def tables(evaluations: Named, clips: int, most: int | None) -> Iterator[Table]:
     titles = [name if each.clips == clips else f"{name} ({each.clips} of {clips} clips)" for name, each in evaluations]
     yield _figures(titles, [each for _, each in evaluations])
     for title, (_, each) in zip(titles, evaluations, strict=True):
         if each.classes:
             yield _classes(title, each, most)
+        if each.rates:
+            yield _rates(title, each)
 
 
-def _figures(titles: Sequence[str], evaluations: Sequence[Evaluation]) -> _Table:
+def _figures(titles: Sequence[str], evaluations: Sequence[Evaluation]) -> Table:
     rows = []
     for task, shown in _TASKS.items():
         for name in {name: None for each in evaluations for name in each.measures.get(task, {})}:
@@ -80,26 +96,34 @@ def _figures(titles: Sequence[str], evaluations: Sequence[Evaluation]) -> _Table
             one = next(measure for measure in found if measure is not None)
             chance = "" if one.chance is None else f"{one.chance:.3f}"
             rows.append((f"{shown} {_NAMES.get(name, name)}", *map(_value, found), chance, str(one.cases)))
-    return _Table(("", *titles, "guessing", "cases"), tuple(rows))
+    return Table(("", *titles, "guessing", "cases"), tuple(rows))
 
 
-def _classes(title: str, evaluation: Evaluation, most: int | None) -> _Table:
+def _classes(title: str, evaluation: Evaluation, most: int | None) -> Table:
     rows = []
     for each in evaluation.classes[:most]:
         taken = ", ".join(f"{label} ({count})" for label, count in each.taken_for[:_CONFUSIONS])
-        precision = "" if each.precision is None else f"{each.precision:.2f}"
-        rows.append((each.label, str(each.clips), f"{each.recall:.2f}", precision, taken))
+        rows.append((each.label, str(each.clips), _value(each.recall, 2), _value(each.precision, 2), taken))
     left = len(evaluation.classes) - len(rows)
     below = f"{left} better classes are not shown: --json and --md have all" if left else ""
-    return _Table((f"class, {title}", "clips", "recall", "precision", "taken for"), tuple(rows), below)
+    return Table((f"class, {title}", "clips", "recall", "precision", "taken for"), tuple(rows), below)
 
 
-def _value(measure: Measure | None) -> str:
+def _rates(title: str, evaluation: Evaluation) -> Table:
+    rows = [
+        ("with the gates" if each.every is None else f"every {each.every} s", f"{each.decodes_per_minute:.1f}",
+         _value(each.cider), _value(each.true))
+        for each in evaluation.rates
+    ]  # fmt: skip
+    return Table((f"decoded, {title}", "decodes a minute", "CIDEr", "time true"), tuple(rows))
+
+
+def _value(measure: Measure | None, digits: int = 3) -> str:
     if measure is None:
         return ""
     if measure.low is None or measure.high is None:
-        return f"{measure.value:.3f}"
-    return f"{measure.value:.3f} ({measure.low:.3f} to {measure.high:.3f})"
+        return f"{measure.value:.{digits}f}"
+    return f"{measure.value:.{digits}f} ({measure.low:.{digits}f} to {measure.high:.{digits}f})"
 
 
 def _cell(text: str) -> str:

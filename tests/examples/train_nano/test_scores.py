@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from calibrate_gates import Figures, Measure, climb, penalty
-from cider import Cider
 from clips import ACT
 from evaluate import Predictions, task_scores
 from figures import interval
@@ -22,6 +21,8 @@ from selective import rate_at
 from tasks import meanings
 
 from vlj_edge import bundle
+from vlj_edge.runtime.calibration.events import AnnotatedEvent
+from vlj_edge.runtime.evaluation.cider import Cider
 
 GROUPS = meanings()
 sentences = st.one_of(
@@ -64,8 +65,7 @@ def recording(lengths: tuple[float, ...] = (3.0, 4.0, 5.0), step: float = 0.5) -
     centres = np.arange(step / 2, edges[-1], step)
     embeddings = np.eye(8, dtype=np.float32)[np.searchsorted(edges[1:-1], centres, "right")]
     events = [
-        {"start": float(a), "end": float(b), "captions": [f"event number {i}"]}
-        for i, (a, b) in enumerate(itertools.pairwise(edges))
+        AnnotatedEvent(float(a), float(b), (f"event number {i}",)) for i, (a, b) in enumerate(itertools.pairwise(edges))
     ]
     unwatched, seconds = np.full(len(centres), None), float(edges[-1])
     return Recording("r", seconds, centres, centres + 1, embeddings, embeddings, unwatched, len(centres), events)
@@ -102,7 +102,7 @@ def test_the_live_gate_decodes_once_an_event_and_remembers() -> None:
     assert [text for _, text in decodes] == ["event number 0", "event number 1", "event number 2"]
     assert remembered == 0
     for (time, _), available, event in zip(decodes, available_at, stream.events, strict=True):
-        assert event["start"] <= time < event["end"] and available >= time
+        assert event.start <= time < event.end and available >= time
     back = recording((3.0, 4.0))
     there_and_back = np.concatenate([back.live, back.live])
     times = np.arange(len(there_and_back)) * 0.5

@@ -58,12 +58,15 @@ def test_classes_are_those_of_scikit_learn(seed: int) -> None:
     assert len(found.classes) == CLASSES
     for each in found.classes:
         n = labels.index(each.label)
-        assert (each.clips, each.recall) == (support[n], pytest.approx(recall[n]))
-        assert each.precision is None if np.isnan(precision[n]) else each.precision == pytest.approx(precision[n])
+        assert (each.clips, each.recall.value) == (support[n], pytest.approx(recall[n]))
+        assert (each.recall.low is None) == (each.clips == 1), "one video gives no interval"
+        assert each.recall.low is None or each.recall.low <= each.recall.value <= (each.recall.high or 0)
+        found_precision = np.nan if each.precision is None else each.precision.value
+        assert found_precision == pytest.approx(precision[n], nan_ok=True)
         assert {labels.index(label): count for label, count in each.taken_for} == {
             other: count for other, count in enumerate(confusions[n]) if count and other != n
         }
-    assert [each.recall for each in found.classes] == sorted(recall)
+    assert [each.recall.value for each in found.classes] == pytest.approx(sorted(recall))
     assert found.measures["classification"]["top1"].value == pytest.approx(np.trace(confusions) / CASES)
 
 

@@ -77,9 +77,74 @@ def test_kinetics(tmp_path: Path) -> None:
     assert data.labels and data.missing == 1 and data.texts == ("abseiling", "air drumming", "waving hand")
 
 
+UID, OTHER, AWAY = "3c489f86-8896-4c86-8a5a-929999799d36", "0a1b", "ffff"
+
+
+def described(text: str | None, timestamp: float | None, seen: object, **more: object) -> dict[str, object]:
+    best = {"raw_cam_id": "1", "cam_id": "cam01"}
+    told = {"text": text, "timestamp": timestamp, "subject": "C", "ego_visible": seen, "unsure": "0"}
+    return told | {"best_exo": best} | more
+
+
+EGO_EXO = {
+    "ds": "2024-01-01",
+    "take_cam_id_map": {UID: {"1": "cam01"}},
+    "annotations": {
+        UID: [
+            {
+                "annotation_uid": "fe6b",
+                "annotator_id": "5284",
+                "rejected": False,
+                "reject_reason": None,
+                "descriptions": [
+                    described("C moves his  right hand.", 0.5, "0"),
+                    described("C touches the screw.", 18.5, "1"),
+                    described("C turns the screw.", 20, True, unsure="1"),
+                    described(None, 21.0, "1"),
+                    described("C is somewhere.", None, "1"),
+                ],
+            },
+            {"annotation_uid": "2d", "rejected": True, "descriptions": [described("C sleeps.", 3.0, "1")]},
+            {"annotation_uid": "2e", "rejected": False, "descriptions": [described("The man X walks.", 0.75, None)]},
+        ],
+        OTHER: [{"rejected": False, "descriptions": [described("C sits.", 4.0, "0")]}],
+        AWAY: [{"rejected": False, "descriptions": [described("C runs.", 4.0, "1")]}],
+    },
+}
+
+
+def test_ego_exo_descriptions_are_moments_of_the_wearers_video(tmp_path: Path) -> None:
+    take = tmp_path / "takes" / "unc_bike_02" / "frame_aligned_videos"
+    for name in ("aria01_214-1.mp4", "cam01.mp4", "downscaled/448/aria01_214-1.mp4", "aria01_1201-1.mp4"):
+        write(take / name, "")
+    write(tmp_path / "takes" / f"{OTHER}.mp4", "")
+    takes = [{"take_uid": UID, "take_name": "unc_bike_02", "root_dir": "takes/unc_bike_02", "duration_sec": 60.5}]
+    write(tmp_path / "takes.json", json.dumps(takes))
+    path = write(tmp_path / "annotations" / "atomic_descriptions_val.json", json.dumps(EGO_EXO))
+    data = read_data(path, tmp_path)
+    assert data == read_data(path, tmp_path / "takes")
+    assert clips(data) == [
+        ("aria01_214-1.mp4", 16.5, 20.5, ("C touches the screw.",)),
+        ("aria01_214-1.mp4", 18.0, 22.0, ("C turns the screw.",)),
+        ("aria01_214-1.mp4", 0.0, 2.75, ("The man X walks.",)),
+        (f"{OTHER}.mp4", 2.0, 6.0, ("C sits.",)),
+    ]
+    assert data.missing == 1 and not data.labels
+    assert data.clips[0].video == (take / "downscaled/448/aria01_214-1.mp4").absolute()
+    assert [event.start for event in data.events[data.clips[0].video]] == [0.0, 16.5, 18.0]
+    write(tmp_path / "takes.json", "[{}]")
+    with pytest.raises(VljEdgeError, match=r"takes\.json"):
+        read_data(path, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("a.json", '{"annotations": {}}'),
+        ("a.json", '{"annotations": []}'),
+        ("a.json", '{"annotations": {"video0": [{"descriptions": [{"text": 3, "timestamp": 1}]}]}}'),
+        ("a.json", '{"annotations": {"video0": [{"descriptions": [{"text": "C", "timestamp": -1}]}]}}'),
+        ("a.json", '{"annotations": {"elsewhere": [{"descriptions": [{"text": "C", "timestamp": 1}]}]}}'),
         ("a.json", "{"),
         ("a.json", "[]"),
         ("a.json", "[" * 100_000),
