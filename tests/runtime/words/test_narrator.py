@@ -234,7 +234,7 @@ def test_the_budget_is_for_the_largest_changes(live: bool) -> None:
         told = replace(change(time, 1), embedding=embedding / np.linalg.norm(embedding))
         narrated.answer(f"text {number}")
         narrated.tell(told, time + 3)
-        wait_for(lambda: not narrated._changes)
+        wait_for(lambda: not narrated._changes and narrated.narrator._asked is None)
     narrated.end()
     totals = narrated.run.totals
     assert 5 <= totals.calls <= 13
