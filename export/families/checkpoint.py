@@ -78,7 +78,7 @@ def read_preprocess(
     Raises:
         VljEdgeError: the processor does something that Preprocess cannot express; the message says what.
     """
-    path, found = _read_processor(checkpoint.directory)
+    path, found = read_processor(checkpoint)
     settings = {
         "do_resize": True,
         "do_rescale": True,
@@ -120,6 +120,20 @@ def read_preprocess(
     )
 
 
+def read_processor(checkpoint: Checkpoint) -> tuple[Path, Mapping[str, Any]]:
+    """Return the file with the processor's settings and these; an empty mapping where there is none."""
+    directory = checkpoint.directory
+    for name in _PROCESSOR_FILES:
+        path = directory / name
+        if path.is_file():
+            found = _read_object(path)
+            for part in ("image_processor", "video_processor"):
+                if isinstance(found.get(part), Mapping):
+                    return path, found[part]
+            return path, found
+    return checkpoint.path, {}
+
+
 def _short_side(size: Any) -> tuple[int | None, bool]:
     """Return the short side, and whether the picture is resized to a square of it."""
     if type(size) is int:  # as older files have it, where the short side gets this length
@@ -139,18 +153,6 @@ def _three(path: Path, values: Any) -> list[float]:
     if not isinstance(values, (list, tuple)) or len(values) != 3:
         raise VljEdgeError(f"{path}: image_mean and image_std are not three numbers each: download it again")
     return list(values)
-
-
-def _read_processor(directory: Path) -> tuple[Path, Mapping[str, Any]]:
-    for name in _PROCESSOR_FILES:
-        path = directory / name
-        if path.is_file():
-            found = _read_object(path)
-            for part in ("image_processor", "video_processor"):
-                if isinstance(found.get(part), Mapping):
-                    return path, found[part]
-            return path, found
-    return directory / CONFIG_FILE, {}
 
 
 def _read_object(path: Path) -> Mapping[str, Any]:

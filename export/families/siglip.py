@@ -7,6 +7,7 @@ independent of each other: sigmoid(cosine * exp(logit_scale) + logit_bias), so n
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlj_edge.presets import ModelShape, TextEncoder
@@ -16,6 +17,8 @@ from .checkpoint import Checkpoint, read_preprocess
 from .images import image_clip
 
 if TYPE_CHECKING:
+    from vlj_edge.bundle import LabelSettings
+
     from .model import FamilyModel
 
 ARCHITECTURES = ("SiglipModel",)
@@ -26,7 +29,7 @@ _SEARCHED = 0.02
 
 def read_shape(checkpoint: Checkpoint, frames: int | None) -> ModelShape:
     """Return the shape, from config.json and the processor's file."""
-    text, vision = checkpoint.part("text_config"), checkpoint.part("vision_config")
+    vision = checkpoint.part("vision_config")
     side, width = checkpoint.number(vision, "image_size", 224), checkpoint.number(vision, "hidden_size", 768)
     half = (0.5, 0.5, 0.5)
     processor = {"size": {"height": side, "width": side}, "resample": 3, "image_mean": half, "image_std": half}
@@ -36,12 +39,18 @@ def read_shape(checkpoint: Checkpoint, frames: int | None) -> ModelShape:
         embedding=width,
         preprocess=read_preprocess(checkpoint, side, processor),
         clip=image_clip(frames),
-        text=TextEncoder(
-            "siglip",
-            checkpoint.number(text, "hidden_size", 768),
-            checkpoint.number(text, "max_position_embeddings", 64),
-        ),
+        text=text_encoder(checkpoint),
     )
+
+
+def text_encoder(checkpoint: Checkpoint) -> TextEncoder:
+    """Return the text tower's dimensions."""
+    text = checkpoint.part("text_config")
+    width, tokens = (
+        checkpoint.number(text, "hidden_size", 768),
+        checkpoint.number(text, "max_position_embeddings", 64),
+    )
+    return TextEncoder("siglip", width, tokens)
 
 
 def open_model(sources: WeightSources, shape: ModelShape) -> FamilyModel:
@@ -50,23 +59,15 @@ def open_model(sources: WeightSources, shape: ModelShape) -> FamilyModel:
     Raises:
         VljEdgeError: a file is missing or broken.
     """
-    from vlj_edge.bundle import LabelSettings
-
     from . import dual_encoder, loading
     from .siglip_tokenizer import load_canonical_tokenizer
 
     assert sources.weights is not None
     directory = sources.weights
-    temperature = math.exp(-loading.read_number(directory, "logit_scale"))
-    bias = loading.read_number(directory, "logit_bias")
-
-    def cosine_of(score: float) -> float:
-        return min(max((math.log(score / (1 - score)) - bias) * temperature, -1.0), 1.0)
-
     return dual_encoder.open_towers(
         sources,
         shape,
-        LabelSettings(temperature=temperature, bias=bias, none_below=cosine_of(0.5), search_floor=cosine_of(_SEARCHED)),
+        label_settings(directory),
         lambda: dual_encoder.ImageTower(
             loading.load_module(directory, loading.transformers_class("SiglipVisionModel", "5.0")), "pooler_output"
         ),
@@ -75,3 +76,22 @@ def open_model(sources: WeightSources, shape: ModelShape) -> FamilyModel:
         ),
         load_canonical_tokenizer,
     )
+
+
+def label_settings(directory: Path) -> LabelSettings:
+    """Return how cosines become scores.
+
+    Raises:
+        VljEdgeError: a number is not among the weights.
+    """
+    from vlj_edge.bundle import LabelSettings
+
+    from .loading import read_number
+
+    temperature, bias = math.exp(-read_number(directory, "logit_scale")), read_number(directory, "logit_bias")
+
+    def cosine_of(score: float) -> float:
+        return min(max((math.log(score / (1 - score)) - bias) * temperature, -1.0), 1.0)
+
+    none_below, search_floor = cosine_of(0.5), cosine_of(_SEARCHED)
+    return LabelSettings(temperature=temperature, bias=bias, none_below=none_below, search_floor=search_floor)

@@ -76,6 +76,26 @@ def write_siglip(directory: Path, second: bool = True) -> Any:
     return model
 
 
+def write_naflex(directory: Path, most_patches: int = 18) -> Any:
+    """Write google/siglip2-base-patch16-naflex's files at small size. Returns the Siglip2Model."""
+    tokenizer = _siglip2_tokenizer()
+    shared = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 72}
+    config = transformers.Siglip2Config(
+        text_config=shared
+        | {"hidden_size": 32, "vocab_size": len(tokenizer), "max_position_embeddings": 64, "projection_size": 48},
+        vision_config=shared | {"hidden_size": 48, "num_patches": 36, "patch_size": 8},
+    )
+    model = _random(transformers.Siglip2Model, config)
+    with torch.no_grad():  # about those of the published models
+        model.logit_scale.fill_(4.7)
+        model.logit_bias.fill_(-16.5)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    processor = transformers.Siglip2ImageProcessorPil(patch_size=8, max_num_patches=most_patches)
+    processor.save_pretrained(directory)
+    return model
+
+
 ACTIONS = ("Pushing something from left to right", "Opening something", "Dropping something", "Nothing moves", "Waving")
 
 

@@ -35,6 +35,11 @@ def xclip(directory: Path) -> str:
     return "google/videoprism-lvt-base-f16r288"
 
 
+def embeddinggemma2(directory: Path) -> str:
+    edit(directory / "config.json", lambda raw: raw.update(architectures=["EmbeddingGemma2Model"]))
+    return "google/siglip2-base-patch16-224"
+
+
 def no_architecture(directory: Path) -> str:
     edit(directory / "config.json", lambda raw: raw.pop("architectures"))
     return "config.json"
@@ -107,6 +112,7 @@ def another_width(directory: Path) -> str:
     [
         other_architecture,
         xclip,
+        embeddinggemma2,
         no_architecture,
         damaged_config,
         truncated,

@@ -39,6 +39,25 @@ def siglip2(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda pixels: _mean(model.get_image_features(pixel_values=pixels[0]).pooler_output)
 
 
+def naflex(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """google/siglip2-base-patch16-naflex, but for its vocabulary."""
+    checkpoints.write_naflex(directory)
+    (directory / "preprocessor_config.json").unlink()
+    model = _save(transformers.Siglip2Model(transformers.Siglip2Config()), directory)
+
+    def pooled(pixels: torch.Tensor) -> torch.Tensor:
+        patches = pixels[0].unflatten(-1, (16, 16)).unflatten(-3, (16, 16)).permute(0, 2, 4, 3, 5, 1)
+        return _mean(
+            model.get_image_features(
+                pixel_values=patches.reshape(len(patches), 256, -1),
+                pixel_attention_mask=torch.ones(len(patches), 256, dtype=torch.int32),
+                spatial_shapes=torch.tensor([[16, 16]] * len(patches)),
+            ).pooler_output
+        )
+
+    return pooled
+
+
 def pe_core(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     """timm/PE-Core-B-16, but for its vocabulary and the depth of its text tower."""
     checkpoints.write_pe_core(directory)  # for the tokenizer
@@ -87,7 +106,7 @@ def _mean(embeddings: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(embeddings, dim=-1).mean(0, keepdim=True)
 
 
-@pytest.mark.parametrize("make", [clip, siglip2, pe_core, videoprism, vjepa2])
+@pytest.mark.parametrize("make", [clip, siglip2, naflex, pe_core, videoprism, vjepa2])
 def test_fp32_keeps_its_bars_at_full_depth(
     make: Callable[[Path], Callable[[torch.Tensor], torch.Tensor]], tmp_path: Path
 ) -> None:
