@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shutil
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from tests.cli.command import error_of, run_here
@@ -94,6 +100,30 @@ def test_timed_captions_measure_the_narration(tiny_bundle: Path, tmp_path: Path)
     assert rates[-1]["cider"]["value"] < narration["cider"]["value"]
     shown = run_here("eval", table, "--bundle", tiny_bundle).stdout
     assert "with the gates" in shown and "every 32 s" in shown and "CIDEr" in shown
+
+
+def test_the_page_holds_its_pictures_and_obeys_nothing(classes: Path, tiny_bundle: Path, bundle: Path) -> None:
+    page = classes.parent / "page.html"
+    (classes / "blue").rename(classes / "<script> blue")
+    done = run_here("eval", classes, "--bundle", tiny_bundle, "--against", bundle, "--html", page)
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    assert "<script" not in text and "&lt;script&gt; blue" in text and "<svg" not in text
+    assert re.findall(r"(?:src|href|url)\W*(http|//|/)", text) == []
+    pictures = [b64decode(each) for each in re.findall(r"data:image/jpeg;base64,([\w+/=]+)", text)]
+    assert len(pictures) == 2, "the green clip that is blue, for each of two bundles"
+    red, green, blue = np.asarray(PIL.Image.open(io.BytesIO(pictures[0]))).mean((0, 1))
+    assert blue > 200 and red < 60 and green < 60
+    assert text.count("<table>") == 3 and str(bundle) in text and "0.833 (" in text
+
+
+def test_the_page_has_the_curve(tiny_bundle: Path, video: Path, tmp_path: Path) -> None:
+    parts = [{"start": n * 3.0, "end": n * 3.0 + 3, "text": name} for n, name in enumerate(COLOURS)]
+    table, page = write_table(tmp_path, *({"video": str(video)} | part for part in parts)), tmp_path / "page.html"
+    assert run_here("eval", table, "--bundle", tiny_bundle, "--html", page).returncode == 0
+    [svg] = re.findall(r"<svg.*</svg>", page.read_text())
+    circles = ElementTree.fromstring(svg).iter("circle")
+    assert sorted(circle.get("class", "") for circle in circles) == ["dot"] * 6 + ["gates"]
 
 
 def write_table(folder: Path, *rows: dict[str, Any]) -> Path:
@@ -194,9 +224,9 @@ def test_a_wrong_bundle_is_refused_before_the_work(classes: Path, tiny_bundle: P
 def test_an_input_is_not_overwritten(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copy(video, tmp_path))
     table = write_table(tmp_path, {"video": copy.name, "text": "red"})
-    for target in (copy, table):
+    for target, option in ((copy, "--md"), (table, "--md"), (copy, "--html")):
         before = target.read_bytes()
-        done = run_here("eval", table, "--bundle", tiny_bundle, "--md", target)
+        done = run_here("eval", table, "--bundle", tiny_bundle, option, target)
         assert done.returncode in (1, 2) and target.read_bytes() == before, target
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--videos", type=click.Path(path_type=Path), help="Folder of the videos of a published file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--md", "markdown", type=output_file, help="Write the tables to this file, as Markdown.")
+@click.option("--html", type=output_file, help="Write the figures, with pictures of mistakes, to this file.")
 @bundle_option
 @engine_options
 def evaluate(
@@ -38,6 +39,7 @@ def evaluate(
     videos: Path | None,
     as_json: bool,
     markdown: Path | None,
+    html: Path | None,
     bundle: Path | None,
     engine_options: EngineOptions,
 ) -> None:
@@ -67,10 +69,11 @@ def evaluate(
     bundles = (bundle or nano_bundle(), *against)
     for each in bundles:
         read_manifest(each)  # a wrong path is refused before the first one's long work
-    if markdown is not None:
-        refuse_overwriting("--md", markdown, [clip.video for clip in given.clips])
+    for option, target in (("--md", markdown), ("--html", html)):
+        if target is not None:
+            refuse_overwriting(option, target, [clip.video for clip in given.clips])
     work = _Work(data, given)
-    with finishing(lambda: work.print_all(as_json, markdown)):
+    with finishing(lambda: work.print_all(as_json, markdown, html)):
         for number, each in enumerate(bundles):
             with load_model(each, engine_options) as model:
                 work.measure(str(each) if number or bundle else "nano", model)
@@ -164,7 +167,7 @@ class _Work:
                 found.append((model.name, evaluate(self.data, model.texts, clips, said)))
         return found
 
-    def print_all(self, as_json: bool, markdown: Path | None) -> None:
+    def print_all(self, as_json: bool, markdown: Path | None, html: Path | None) -> None:
         """Print what was measured, if anything was."""
         from .eval_output import markdown_of, print_tables
 
@@ -177,6 +180,12 @@ class _Work:
             print_tables(evaluations, len(self.data.clips))
         if markdown is not None:
             write_whole(markdown, markdown_of(evaluations, len(self.data.clips)))
+        if html is not None:
+            from vlj_edge.runtime.evaluation.picture import picture
+
+            from .eval_page import page
+
+            write_whole(html, page(str(self.path), len(self.data.clips), evaluations, picture))
 
     def _as_dict(self, evaluations: Sequence[tuple[str, Evaluation]]) -> dict[str, Any]:
         return {
