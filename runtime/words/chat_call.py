@@ -90,6 +90,7 @@ class ChatCall:
         self._server, self._timeout = server, timeout
         self._connections, self._over = Connections(), threading.Event()
         self._end = time.monotonic() + timeout
+        self._too_late = f"no answer within {timeout:g} s"
         self._met = ""  # by the last attempt
         proxies = urllib.request.ProxyHandler(server.address.proxies)
         self._opener = urllib.request.build_opener(proxies, SameServer, self._connections)
@@ -107,7 +108,7 @@ class ChatCall:
         quiet = self._server.quiet_until - time.monotonic()
         if quiet > 0:
             raise self._no_reply(f"it asked to be left alone for {quiet:.0f} s more")
-        timer = threading.Timer(self._end - time.monotonic(), self._cut, [f"no answer within {self._timeout:g} s"])
+        timer = threading.Timer(self._end - time.monotonic(), self._cut, [self._too_late])
         try:
             timer.start()
         except RuntimeError as error:  # the system has no thread left
@@ -187,6 +188,8 @@ class ChatCall:
             return self._no_reply(f"its certificate is not trusted, {reason.verify_message}")
         if isinstance(reason, UnicodeError):
             return self._no_reply("its address cannot be encoded: check it")
+        if isinstance(reason, TimeoutError) and reason.errno is None:  # of the connection, as long as that of all
+            return _TryAgain(self._too_late)
         why = str(getattr(reason, "strerror", None) or reason) or type(reason).__name__
         why = "no machine is known by that name" if isinstance(reason, socket.gaierror) else why
         return _TryAgain(f"{why}; check that it runs and can be reached")
@@ -194,7 +197,7 @@ class ChatCall:
     def _reason(self) -> str:
         """Return why there is no answer: that the call was cut, and what the last attempt before met."""
         cut = self._connections.cut_because
-        return self._met if cut is None else f"{cut}{self._met and f' ({self._met})'}"
+        return self._met if cut in (None, self._met) else f"{cut}{self._met and f' ({self._met})'}"
 
     def _no_reply(self, why: str) -> NoReply:
         line = f"no words from {self._server.address.server}: {self._server.without_key(why)}"
