@@ -45,5 +45,5 @@ def _widened(mask: Mask) -> Mask:
     for axis in (0, 1):
         width = [(_REACH, _REACH) if each == axis else (0, 0) for each in (0, 1)]
         around = np.lib.stride_tricks.sliding_window_view(np.pad(mask, width), 2 * _REACH + 1, axis)
-        mask = around.any(axis=-1)
+        mask = np.asarray(around.any(axis=-1))
     return mask
