@@ -7,7 +7,8 @@
 photos  of GCompris' activities about tools, animals and the like: one of 93 words for each
 stamps  of Tux Paint, cut out on white, without symbols, signs, flags and cartoons: the first sentence about each among
         those about all
-speed   windows a second with one thread, pictures of 640 x 360 in memory, preprocessing included
+speed   windows a second of CPU time, with one thread for the engine: pictures of 640 x 360 in memory, preprocessing
+        included
 
 A picture is of the choosing or the judging half by the SHA-256 of its path. All settings of things were chosen on the
 choosing half.
@@ -86,7 +87,14 @@ class Picture(NamedTuple):
 @click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option("--half", type=click.Choice(HALVES), help="Only this half, and write no results.")
-def main(data: Path, bundle: Path, half: str | None) -> None:
+@click.option("--extract", type=click.Path(path_type=Path), help="Write the photos of farm animals here, and stop.")
+def main(data: Path, bundle: Path, half: str | None, extract: Path | None) -> None:
+    if extract is not None:
+        extract.mkdir(parents=True)
+        for photo in read_photos(data):
+            if "farm_animals" in photo.path:
+                Image.fromarray(photo.pixels[..., ::-1]).save(extract / f"{photo.text}.png")
+        return
     photos, stamps = list(read_photos(data)), list(read_stamps(data))
     words = sorted({photo.text for photo in photos} | set(MORE.split()))
     found: dict[str, Any] = {"megabytes": round(sum(path.stat().st_size for path in bundle.iterdir()) / 1e6, 2)}
@@ -135,10 +143,10 @@ def speed(model: vlj_edge.Model) -> dict[str, float]:
     frames = np.random.default_rng(0).integers(0, 256, (clip.frames + 99 * clip.stride, 360, 640, 3), np.uint8)
     seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.process_time()  # of all threads, so that what else the machine does counts for nothing
         windows = sum(1 for _ in model.embed(frames, every_window=True))
-        seconds.append((time.perf_counter() - started) / windows)
-    return {"windows a second": round(1 / float(np.median(seconds)), 1), "threads": 1}
+        seconds.append((time.process_time() - started) / windows)
+    return {"windows a second of CPU time": round(1 / float(np.median(seconds)), 1), "threads": 1}
 
 
 def read_photos(data: Path) -> Iterator[Picture]:
