@@ -200,7 +200,7 @@ def _make_request(arguments: _Arguments, goal: Target | None) -> ExportRequest:
     suffix = f"-{precision}" if precision and "=" not in precision else ""
     if goal is not None:  # options win over the target
         frames, size = frames or goal.shapes.get("frames"), size or goal.shapes.get("size")
-        precision, flavour = precision or goal.precision, flavour or goal.flavour
+        precision, flavour = precision or _target_precision(goal, public), flavour or goal.flavour
         suffix = f"-{goal.name}"
     name = arguments.preset_name
     if public is not None and arguments.weights is not None:
@@ -219,6 +219,13 @@ def _make_request(arguments: _Arguments, goal: Target | None) -> ExportRequest:
         command=" ".join(["vlj-edge", *map(without_credentials, sys.argv[1:])]),
         repositories=arguments.repositories,
     )
+
+
+def _target_precision(goal: Target, public: ModelShape | None) -> str | None:
+    """Return the target's precision; of a model that stores small weights in any, the type that it computes in."""
+    if public is None or not public.own_captions:
+        return goal.precision
+    return "fp16" if goal.precision.startswith("fp16") else None
 
 
 def _public_shape(arguments: _Arguments) -> ModelShape | None:

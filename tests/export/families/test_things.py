@@ -16,6 +16,7 @@ from vlj_edge.bundle import read_manifest
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.export.families import things, things_parts
 from vlj_edge.export.families.find import open_model
+from vlj_edge.export.precisions import select_precision
 from vlj_edge.export.request import ExportRequest
 from vlj_edge.export.weights.locations import WeightSources
 from vlj_edge.export.weights.text_encoders import load_text_backbone
@@ -76,6 +77,19 @@ def test_other_precisions_are_refused_by_name(tmp_path: Path, precision: str) ->
     done = run_here("export", "things", "--precision", precision, "--out", str(tmp_path / "out"))
     assert done.returncode == 1 and precision in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("target", "compute"), [("wearable", "fp32"), ("cpu", "fp32"), ("jetson-orin-nano", "fp16")])
+def test_a_target_gives_the_type_it_computes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, compute: str
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "vlj_edge.export.bundle.export_bundle", lambda request, progress: asked.append(request) or 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        run_here("export", "things", "--target", target, "--out", str(tmp_path / "out"))
+    assert select_precision(asked[0].preset, asked[0].precision)["vision_encoder"] == compute
 
 
 def test_a_missing_package_is_one_line_with_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
