@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from math import ceil, isqrt
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vlj_edge.bundle import EngineSpec, LabelHead, Manifest, seal, write_manifest
+from vlj_edge.bundle import EngineSpec, LabelHead, Manifest, Tokens, seal, write_manifest
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.memory import require_memory
+from vlj_edge.presets import Preset
 from vlj_edge.targets import with_gates
 
 from . import parity
@@ -25,6 +27,7 @@ from .calibrated import copy_known, copy_prefix, read_queries
 from .engines import export_engine
 from .families.find import open_model
 from .families.model import FamilyModel
+from .models.vl_jepa import visual_tokens
 from .onnx import graph as onnx_graph
 from .parity_cases import ParityCases, make_cases, run_torch
 from .precisions import select_precision
@@ -103,14 +106,15 @@ def _export_engines(
 ) -> tuple[dict[str, EngineSpec], list[ExportedEngine], list[parity.ParityRow]]:
     """Export each engine, and compare it with torch before the next."""
     precisions = select_precision(model.shape, request.precision, request.flavour)
-    cases = make_cases(model.shape, model.tokenizers, [torch.from_numpy(clip) for clip in request.clips])
+    clips, tokens = [torch.from_numpy(clip) for clip in request.clips], tokens_of(request)
+    cases = make_cases(model.shape, model.tokenizers, clips, tokens)
     runs_torch = request.check_parity or bool(request.int8_engines)
     specs: dict[str, EngineSpec] = {}
     engines, rows = list[ExportedEngine](), list[parity.ParityRow]()
     for name in (name for name in _ORDER if name in model.loaders):
         progress(f"exporting {name}")
         specs[name], exported = _export_engine(
-            name, model, precisions[name], request.flavour, directory, cases if runs_torch else None
+            name, model, precisions[name], request.flavour, directory, cases if runs_torch else None, tokens is not None
         )
         engines.append(exported)
         if request.check_parity:
@@ -141,6 +145,7 @@ def _manifest(
         labels=model.labels,
         prefix=prefix,
         known=known,
+        tokens=tokens_of(request),
         queries=read_queries(model.directory),
         gates=gates if request.target is None else with_gates(gates, request.target),
         files={path.name: seal(path) for path in sorted(directory.iterdir())},
@@ -155,18 +160,36 @@ def _manifest(
     )
 
 
+def tokens_of(request: ExportRequest) -> Tokens | None:
+    """Return how the engines will take a part of the tokens; None without `token_shares`."""
+    if not request.token_shares:
+        return None
+    shape = request.preset
+    assert isinstance(shape, Preset), "check_request() refuses the others"
+    tubelet, tokens = min(shape.vision.tubelet, shape.clip.frames), visual_tokens(shape)
+    side = isqrt(tokens * tubelet // shape.clip.frames)
+    counts = {max(2, ceil(share * tokens)) for share in request.token_shares} | {tokens}
+    return Tokens(tubelet, side, tuple(sorted(counts)))
+
+
 def _compared_as_native(request: ExportRequest, specs: dict[str, EngineSpec]) -> tuple[str, ...]:
     """Return the fused engines, which _compare_engine() compares as native graphs."""
     return tuple(name for name, spec in specs.items() if spec.plugins and request.check_parity)
 
 
 def _export_engine(
-    name: str, model: FamilyModel, precision: str, flavour: str, directory: Path, cases: ParityCases | None
+    name: str,
+    model: FamilyModel,
+    precision: str,
+    flavour: str,
+    directory: Path,
+    cases: ParityCases | None,
+    by_tokens: bool = False,
 ) -> tuple[EngineSpec, ExportedEngine]:
     """Load one module, run it in torch on the cases, if any, and write its graph."""
     module = model.loaders[name]()
     ranges = run_torch(name, module, cases) if cases is not None else None
-    graph = export_engine(name, module, model.shape, precision, ranges, flavour)
+    graph = export_engine(name, module, model.shape, precision, ranges, flavour, by_tokens)
     files = onnx_graph.save(graph.model, directory / graph.spec.file)
     size = sum((directory / file).stat().st_size for file in files) / 1e6
     spec = graph.spec

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from vlj_edge.bundle import EngineSpec, TensorSpec
+from vlj_edge.bundle import KEPT, EngineSpec, TensorSpec
 from vlj_edge.presets import ModelShape, Preset
 
 from .models import fused, ops
@@ -26,6 +26,8 @@ from .onnx.precision import KEPT_FP32, KEPT_FP32_OF_FAMILIES, TORCH_DTYPES, chec
 from .onnx.quantize import quantize
 from .precisions import PRECISIONS, check_flavour
 
+VISION_ENGINES = ("vision_encoder", "predictor")
+_BY_TOKENS = ("visual_tokens", KEPT)  # inputs whose axis 1 is by tokens
 OPSET = 23  # the first with Attention, RMSNormalization and RotaryEmbedding
 PORTABLE_OPSET = 19  # for TensorRT 10.3: the last without Gelu, the first in which Q/DQ scales may be fp16
 _KERNEL_TYPES = {"fp16": "float16", "bf16": "bfloat16"}
@@ -61,6 +63,7 @@ def export_engine(
     precision: str,
     ranges: dict[str, float] | None = None,
     flavour: str = "native",
+    by_tokens: bool = False,
 ) -> EngineGraph:
     """Export a module. It is cast in place and must not be used afterwards.
 
@@ -70,6 +73,7 @@ def export_engine(
         ranges: the largest absolute input of each linear layer (record_input_ranges); needed for int8 activations.
         flavour: "native", with the operators of opset 23; "portable", for backends that do not know them; or
             "fused", native with this project's attention kernel in the engines that plugins.ENGINES names.
+        by_tokens: give the vision engines of VL-JEPA the input KEPT, the tokens that they are given.
 
     Raises:
         VljEdgeError: an operator would compute in another precision than was asked for, the flavour has no form for
@@ -87,10 +91,15 @@ def export_engine(
         module.pair_by_halves()
     module = module.to(TORCH_DTYPES[types.compute])
     inputs, outputs, in_place = _INTERFACES[name](module, preset, TORCH_DTYPES[types.compute])
+    tokens = 0
+    if by_tokens and name in VISION_ENGINES:
+        assert isinstance(preset, Preset), "check_request() refuses the others"
+        tokens = visual_tokens(preset)
+        inputs = _with_part_of_tokens(inputs, tokens)
     wrapped = DecoderStep(module) if isinstance(module, Decoder) else module
     opset = PORTABLE_OPSET if flavour == "portable" else OPSET
     with ops.portable() if flavour == "portable" else nullcontext():
-        model = onnx_graph.to_onnx(wrapped, inputs, outputs, opset)
+        model = onnx_graph.to_onnx(wrapped, inputs, outputs, opset, by_tokens=_BY_TOKENS if tokens else ())
     check_compute(model, name, types)
     if ranges is not None and name == "decoder":
         ranges = {f"decoder.{layer}": largest for layer, largest in ranges.items()}  # names within DecoderStep
@@ -100,18 +109,25 @@ def export_engine(
     assert not own or nodes <= _MOST_NODES_A_LAYER[flavour], f"{name}: {nodes} nodes in one layer"
     quantize(model, types, ranges)
     kept = KEPT_FP32[name] if isinstance(preset, Preset) else KEPT_FP32_OF_FAMILIES.get(name, ())
-    return EngineGraph(name, model, _engine_spec(name, model, precision, opset, in_place, kept), nodes)
+    return EngineGraph(name, model, _engine_spec(name, model, precision, opset, in_place, kept, tokens), nodes)
 
 
 def _engine_spec(
-    name: str, model: ir.Model, precision: str, opset: int, in_place: dict[str, str], kept_fp32: tuple[str, ...]
+    name: str,
+    model: ir.Model,
+    precision: str,
+    opset: int,
+    in_place: dict[str, str],
+    kept_fp32: tuple[str, ...],
+    tokens: int,
 ) -> EngineSpec:
+    """Describe an engine; `tokens` is the length, in the manifest, of axes that have none in the graph."""
     return EngineSpec(
         file=f"{name}.onnx",
         precision=precision,
         opset=opset,
-        inputs=tuple(_tensor_spec(value) for value in model.graph.inputs),
-        outputs=tuple(_tensor_spec(value) for value in model.graph.outputs),
+        inputs=tuple(_tensor_spec(value, tokens) for value in model.graph.inputs),
+        outputs=tuple(_tensor_spec(value, tokens) for value in model.graph.outputs),
         in_place=in_place,
         plugins=tuple(sorted({node.op_type for node in model.graph if node.domain == plugins.DOMAIN})),
         kept_fp32=kept_fp32 if PRECISIONS[precision].compute != "fp32" else (),
@@ -172,6 +188,17 @@ _INTERFACES: dict[str, Callable[[Any, ModelShape, torch.dtype], Interface]] = {
 }
 
 
-def _tensor_spec(value: ir.Value) -> TensorSpec:
+def _with_part_of_tokens(inputs: dict[str, Any], tokens: int) -> dict[str, Any]:
+    """Add KEPT, and leave some visual tokens out, so that their number is no constant of the graph."""
+    part = tokens // 2 + 1
+    cut = {name: value[:, :part] if name == "visual_tokens" else value for name, value in inputs.items()}
+    return cut | {KEPT: torch.arange(part)[None]}
+
+
+def _tensor_spec(value: ir.Value, tokens: int) -> TensorSpec:
     assert value.name is not None and value.dtype is not None and value.shape is not None
-    return TensorSpec(value.name, value.dtype.numpy().name, tuple(int(n) for n in value.shape.numpy()))
+    sizes = [size if isinstance(size, int) else None for size in value.shape]
+    axis = sizes.index(None) if None in sizes else None
+    return TensorSpec(
+        value.name, value.dtype.numpy().name, tuple(tokens if size is None else size for size in sizes), axis
+    )

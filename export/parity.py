@@ -70,11 +70,15 @@ def compare_with_torch(name: str, directory: Path, spec: EngineSpec, cases: Pari
         embeddings = [engine(clip)[0] for clip in cases.clips[:COMPARED]]
         return [_compare_outputs(name, spec.precision, cases.clip_embeddings, embeddings)]
     if name == "vision_encoder":
-        cases.exported_tokens = [engine(clip)[0] for clip in cases.clips[:COMPARED]]
+        shown = zip(cases.clips[:COMPARED], cases.kept, strict=False)
+        cases.exported_tokens = [engine(clip, *kept)[0] for clip, kept in shown]
         return [_compare_outputs(name, spec.precision, cases.visual_tokens, cases.exported_tokens)]
     if name == "predictor":
         inputs: dict[str, Sequence[Any]] = {"predictor": cases.visual_tokens[:COMPARED], "chain": cases.exported_tokens}
-        found = {row: [engine(tokens, *cases.query)[0] for tokens in each] for row, each in inputs.items()}
+        found = {
+            row: [engine(tokens, *cases.query, *kept)[0] for tokens, kept in zip(each, cases.kept, strict=False)]
+            for row, each in inputs.items()
+        }
         return [_compare_outputs(row, spec.precision, cases.clip_embeddings, own) for row, own in found.items()]
     if name == "text_encoder":
         own = [engine(*sentence)[0] for sentence in cases.sentences[:COMPARED]]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vlj_edge.bundle import Tokens
 from vlj_edge.presets import ModelShape, Preset
 
 from .models.decoder import Decoder
@@ -40,6 +41,8 @@ class ParityCases:
         clips: float32 (1, frames, 3, crop, crop), normalised.
         query: ids and mask of the preset's query; empty for a model that takes none.
         sentences: ids and mask of each sentence for the text encoder.
+        kept: for each clip, the tokens that the vision engines are given, int64 (1, n); empty where they always take
+            all.
         visual_tokens: torch's, one (1, tokens, width) for each clip.
         exported_tokens: the exported vision encoder's, for the chain of both engines.
         clip_embeddings, text_embeddings: float32 (1, embedding) for each clip and each sentence.
@@ -52,6 +55,7 @@ class ParityCases:
     clips: list[Tensor]
     query: list[Tensor]
     sentences: list[list[Tensor]]
+    kept: list[list[Tensor]]
     visual_tokens: list[Tensor] = field(default_factory=list)
     exported_tokens: list[npt.NDArray[Any]] = field(default_factory=list)
     clip_embeddings: list[Tensor] = field(default_factory=list)
@@ -66,15 +70,26 @@ class ParityCases:
         return self.clip_embeddings[:COMPARED] + self.text_embeddings[:COMPARED]
 
 
-def make_cases(preset: ModelShape, tokenizers: BundleTokenizers, clips: list[Tensor]) -> ParityCases:
+def make_cases(
+    preset: ModelShape, tokenizers: BundleTokenizers, clips: list[Tensor], tokens: Tokens | None = None
+) -> ParityCases:
     """Return the inputs: `clips`, or synthetic ones where it is empty, the preset's query, and SENTENCES."""
+    clips = clips or [probe_clip(preset, seed) for seed in range(COMPARED)]
     query, text = tokenizers.get("query"), tokenizers.get("text_encoder")
     return ParityCases(
         preset,
-        clips or [probe_clip(preset, seed) for seed in range(COMPARED)],
+        clips,
         [torch.from_numpy(x) for x in query.encode(preset.default_query)] if query is not None else [],
         [[torch.from_numpy(x) for x in text.encode(each)] for each in SENTENCES] if text is not None else [],
+        [[] if tokens is None else [_part(tokens, number)] for number in range(len(clips))],
     )
+
+
+def _part(tokens: Tokens, number: int) -> Tensor:
+    """Return tokens at random for a clip, int64 (1, n): all for every COMPARED-th clip, a part for the others."""
+    count = tokens.counts[-1 - number % COMPARED % len(tokens.counts)]
+    chosen = np.random.default_rng(number).permutation(tokens.counts[-1])[:count]
+    return torch.from_numpy(np.sort(chosen))[None]
 
 
 @torch.no_grad()
@@ -84,9 +99,10 @@ def run_torch(name: str, module: Any, cases: ParityCases) -> dict[str, float]:
         if name == "vision_encoder" and not cases.query:
             cases.clip_embeddings = [module(clip) for clip in cases.clips]
         elif name == "vision_encoder":
-            cases.visual_tokens = [module(clip) for clip in cases.clips]
+            cases.visual_tokens = [module(clip, *kept) for clip, kept in zip(cases.clips, cases.kept, strict=True)]
         elif name == "predictor":
-            cases.clip_embeddings = [module(tokens, *cases.query) for tokens in cases.visual_tokens]
+            each = zip(cases.visual_tokens, cases.kept, strict=True)
+            cases.clip_embeddings = [module(tokens, *cases.query, *kept) for tokens, kept in each]
         elif name == "text_encoder":
             cases.text_embeddings = [module(*sentence) for sentence in cases.sentences]
         elif isinstance(module, LabelHead):

@@ -55,6 +55,7 @@ class ExportRequest:
         target: the target whose gate settings replace those calibrated with the weights.
         overwrite: replace a bundle that exists at `out`.
         command: the command line, for the receipt.
+        token_shares: shares, 0..1, of a clip's visual tokens that the vision engines can be given in place of all.
         repositories: the public repositories that weights were fetched from, for the receipt.
     """
 
@@ -69,6 +70,7 @@ class ExportRequest:
     overwrite: bool = False
     command: str = ""
     repositories: Sequence[Repository] = ()
+    token_shares: Sequence[float] = ()
 
     @property
     def int8_engines(self) -> list[str]:
@@ -100,11 +102,24 @@ def check_request(request: ExportRequest) -> None:
     check_family(request.preset, request.flavour)
     for name in request.engines:
         check_flavour(name, precisions[name], request.flavour)
+    _check_token_shares(request)
     check_out(request.out, request.overwrite)
     paths = [path for path in vars(request.sources).values() if isinstance(path, Path)]
     refuse_replacing("--out", request.out, paths)
     _check_weights(request.sources, request.preset)
     check_packages()
+
+
+def _check_token_shares(request: ExportRequest) -> None:
+    if not request.token_shares:
+        return
+    if not isinstance(request.preset, Preset):
+        raise VljEdgeError(f"{request.preset.family} is given all tokens: leave --token-shares out")
+    if request.flavour == "fused":
+        raise VljEdgeError("the fused attention kernel takes all tokens: leave --token-shares or --flavour fused out")
+    wrong = [share for share in request.token_shares if not 0 < share < 1]
+    if wrong:
+        raise VljEdgeError(f"{100 * wrong[0]:g} % is no part of a clip's tokens: give shares between 0 and 100")
 
 
 def check_packages() -> None:

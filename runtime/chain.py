@@ -35,6 +35,7 @@ from .words.queries import TrainedQueries
 from .words.tokenizer import FixedLengthTokenizer
 
 Result = TypeVar("Result")
+KeptTokens: TypeAlias = npt.NDArray[np.int64]  # [n], ascending
 DecodedText: TypeAlias = tuple[str, int]  # a text, and how often the decoder engine ran for it
 
 
@@ -64,7 +65,7 @@ class Chain:
         self._loading = threading.RLock()  # so that no engine is loaded twice
         self._storing = threading.Lock()  # held only briefly: close() does not wait for a load
         self._loaded: dict[str, Any] = {}
-        self._closed = False
+        self._closed = self._has_part = False  # _has_part: the engines are given a part of the tokens
         _chains.add(self)
 
     @property
@@ -139,6 +140,7 @@ class Chain:
         queries: Sequence[Query | None],
         on_device: bool = False,
         cancellation: Cancellation | None = None,
+        kept: KeptTokens | None = None,
     ) -> list[Encoded]:
         """Encode a clip once and predict one embedding a query; one for a model that takes none ([None]).
 
@@ -146,6 +148,8 @@ class Chain:
             frames: as many as the clip has, from `vision.preprocessor`.
             on_device: also keep each embedding in device memory, for decode().
             cancellation: of the clip's run; cancelling it interrupts the engines.
+            kept: the clip's tokens that the engines are given (gating/kept_tokens.py); None: all. A bundle without
+                `manifest.tokens` takes all alone.
 
         Raises:
             VljEdgeError: the backend failed, or an embedding is not finite.
@@ -155,6 +159,7 @@ class Chain:
         interrupts = [engine.interrupt for engine in vision.engines.values()]
         with self._vision_lock, (cancellation or Cancellation()).interrupting(*interrupts):
             self.timed("normalise", vision.preprocessor.fill)(frames)
+            self._keep_tokens(vision, kept)
             vision.encoder.run()
             return [self._embedding(vision, query, on_device) for query in queries]
 
@@ -222,6 +227,13 @@ class Chain:
     def timed(self, stage: str, action: Callable[..., Result]) -> Callable[..., Result]:
         """Return the same function; its calls are recorded as `stage` if there is a probe."""
         return action if self.probe is None else self.probe.time_calls(stage, action)
+
+    def _keep_tokens(self, vision: Vision, kept: KeptTokens | None) -> None:
+        tokens = self.manifest.tokens
+        if tokens is None or (kept is None and not self._has_part):
+            return
+        self._has_part = kept is not None
+        vision.keep_tokens(np.arange(tokens.counts[-1]) if kept is None else kept)
 
     def _embedding(self, vision: Vision, query: Query | None, on_device: bool) -> Encoded:
         """Return the embedding of what the encoder has just encoded."""

@@ -34,6 +34,7 @@ from .engines.select import select_backend
 from .gating.budget import Budget
 from .gating.caption_memory import CaptionMemory
 from .gating.clip_window import ClipWindow, Embedding, Encoded, RecordedWindow
+from .gating.kept_tokens import Choice, check_choice
 from .gating.meaning import Change, MeaningGate
 from .gating.picture_noise import PictureNoise
 from .gating.report import report
@@ -71,6 +72,8 @@ class Model:
         pixels_on_card: resize and normalise frames with a CUDA kernel. The results do not depend on it (TensorRT only).
         gates: settings, or a file of them (vlj_edge.bundle.gate_profile), in place of the bundle's. A file that was
             made for another bundle is logged as a warning.
+        tokens: which visual tokens of a clip are computed: "all"; "auto", those that carry news; or a share, 0..1, of
+            them (gating/kept_tokens.py). Only a bundle that was exported with --token-shares can leave some out.
 
     Example:
         >>> import vlj_edge
@@ -94,6 +97,7 @@ class Model:
         probe: Probe | None = None,
         pixels_on_card: bool = False,
         gates: GateSettings | str | Path | None = None,
+        tokens: Choice = "all",
     ) -> None:
         self.overlap, self._probe, self._pixels_on_card = overlap, probe, pixels_on_card
         self.directory = Path(directory)
@@ -102,6 +106,7 @@ class Model:
         self.backend = select_backend(self.directory, self.manifest, backend, built)
         if pixels_on_card and self.backend.name != "tensorrt":
             raise VljEdgeError(f"pixels_on_card needs TensorRT, and this model runs on {self.backend.name}")
+        self.tokens = check_choice(tokens, self.manifest, self.backend.name)
         options: dict[str, Any] = {"backend": self.backend.name, "threads": threads, "engines": built}
         tuning = self.backend.tuning
         if tuning is not None:
@@ -249,7 +254,9 @@ class Model:
         source = to_source(source, self.manifest.clip.frames_per_second)
         self.chain.trained_queries.warn_of_others(queries)
         check_gates(gates)
-        return RunState(self.chain, source, tokens, gates, budget or Budget(gates.budget), on_device, noise)
+        return RunState(
+            self.chain, source, tokens, gates, budget or Budget(gates.budget), on_device, noise, self.tokens
+        )
 
     def _started(self, run: RunState, items: Generator[Any, None, None]) -> Run[Any]:
         started: Run[Any] = Run(items, run.source, run.totals, run.cancellation)
@@ -389,5 +396,5 @@ class Model:
 
 def copy_of(model: Model, threads: int) -> Model:
     """Return another Model of the same bundle, backend and engines, with buffers of its own."""
-    same = (model._engines, model.overlap, None, model._pixels_on_card, model.manifest.gates)
+    same = (model._engines, model.overlap, None, model._pixels_on_card, model.manifest.gates, model.tokens)
     return Model(model.directory, model.backend.name, threads, *same)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vlj_edge.bundle import GateSettings
 from vlj_edge.decisions import Decision
 from vlj_edge.results import Totals, Window
 
-from .chain import Chain
+from .chain import Chain, KeptTokens
 from .gating.budget import Budget
 from .gating.checks import Checks
 from .gating.clip_window import Encoded
+from .gating.kept_tokens import Choice, TokenSelector
 from .gating.known import Resemblance
 from .gating.meaning import Change
 from .gating.picture_noise import PictureNoise
@@ -39,12 +40,17 @@ class RunState:
         budget: Budget,
         on_device: bool,
         noise: PictureNoise | None = None,
+        tokens: Choice = "all",
     ) -> None:
         clip = chain.manifest.clip
         self.source, self.totals, self.cancellation = source, Totals(), Cancellation()
         self._chain, self._queries, self._on_device = chain, queries, on_device
         self.rest, self._rate = RestDetector(gates.rest, clip.frames_per_second, noise), clip.frames_per_second
         self.scene = SceneGate(gates.scene, self.rest.noise)
+        self._choose_tokens: Callable[[Sequence[SampledFrame]], KeptTokens | None] | None = None
+        if chain.manifest.tokens is not None and tokens != "all":
+            selector = TokenSelector(gates.scene, chain.manifest.tokens, self.rest.noise, tokens)
+            self._choose_tokens = chain.timed("token choice", selector.choose)
         self._has_changed = chain.timed("scene gate", self.scene.changed)
         self.budget = budget
         self.encodings: list[Decision] = []  # of the scene gate, for the present window and what came with it
@@ -58,11 +64,21 @@ class RunState:
         unchanged, the last embeddings are repeated."""
         is_new = self._has_changed(frames)
         if is_new:
-            self._latest = self._chain.encode(frames, self._queries, self._on_device, self.cancellation)
+            kept = self._kept_tokens(frames)
+            self._latest = self._chain.encode(frames, self._queries, self._on_device, self.cancellation, kept)
             self.budget.take_encode()
             self.totals.encoder_runs += 1
             self.totals.predictor_runs += len(self._queries) if self._chain.manifest.takes_query else 0
         return self._latest, is_new
+
+    def _kept_tokens(self, frames: Sequence[SampledFrame]) -> KeptTokens | None:
+        tokens = self._chain.manifest.tokens
+        if tokens is None:
+            return None
+        kept = None if self._choose_tokens is None else self._choose_tokens(frames)
+        self.totals.tokens += tokens.counts[-1]
+        self.totals.tokens_kept += tokens.counts[-1] if kept is None else len(kept)
+        return kept
 
     def encode_within_budget(self, window: Window, frames: Sequence[SampledFrame]) -> tuple[list[Encoded], bool]:
         """As encode(); the last embeddings are also repeated while the budget allows no run of the encoder."""

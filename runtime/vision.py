@@ -43,6 +43,11 @@ class Vision(NamedTuple):
         if self.predictor is not None and query is not None:
             self.predictor.inputs["query_ids"][...], self.predictor.inputs["query_mask"][...] = query
 
+    def keep_tokens(self, kept: npt.NDArray[np.int64]) -> None:
+        """Give the engines a part of the clip's tokens from now on (Engine.keep_tokens)."""
+        for engine in self.engines.values():
+            engine.keep_tokens(kept)
+
     def run(self) -> None:
         """Run the engines on what their inputs hold."""
         for engine in self.engines.values():

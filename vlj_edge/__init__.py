@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .errors import VljEdgeError
 from .telemetry import opt_out as _opt_out_of_telemetry
@@ -199,6 +199,7 @@ def load(
     engines: str | Path | None = None,
     threads: int | None = None,
     gates: GateSettings | str | Path | None = None,
+    tokens: float | Literal["all", "auto"] = "all",
 ) -> Model:
     """Open a bundle for running.
 
@@ -208,6 +209,8 @@ def load(
         engines: a folder of TensorRT engines that were built elsewhere and are trusted.
         threads: CPU threads of the backend; None for what `vlj-edge tune` stored, otherwise all that may be used.
         gates: settings of the gates, or a file that `vlj-edge calibrate` wrote, in place of the bundle's.
+        tokens: which visual tokens of a clip are computed: "all"; "auto", those that carry news; or a share, 0..1, for
+            bundles that were exported with --token-shares.
 
     Returns:
         A Model, which is also a context manager.
@@ -219,7 +222,9 @@ def load(
 
     from .bundle import nano_bundle
 
-    return Model(Path(bundle) if bundle is not None else nano_bundle(), backend, threads, engines, gates=gates)
+    return Model(
+        Path(bundle) if bundle is not None else nano_bundle(), backend, threads, engines, gates=gates, tokens=tokens
+    )
 
 
 def build_engines(bundle: str | Path, card: str) -> list[_BuildResult]:

@@ -296,6 +296,7 @@ class Totals:
         windows: clip windows that passed through the gates.
         windows_dropped: windows of a live source that were replaced by newer ones because the run was too slow.
         encoder_runs, predictor_runs: calls of these engines.
+        tokens, tokens_kept: visual tokens of the clips that were encoded, and those that the engines were given.
         decoder_runs: texts that the decoder made.
         decoder_tokens: calls of the decoder engine, one a token, over all texts.
         memory_hits: texts that came from the caption memory.
@@ -322,6 +323,8 @@ class Totals:
     windows_dropped: int = 0
     encoder_runs: int = 0
     predictor_runs: int = 0
+    tokens: int = 0
+    tokens_kept: int = 0
     decoder_runs: int = 0
     decoder_tokens: int = 0
     memory_hits: int = 0

@@ -34,16 +34,24 @@ class Predictor(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, visual_tokens: Tensor, query_ids: Tensor, query_mask: Tensor) -> Tensor:
+    def forward(
+        self, visual_tokens: Tensor, query_ids: Tensor, query_mask: Tensor, kept: Tensor | None = None
+    ) -> Tensor:
         """(batch, n, vision width), int64 (batch, q), bool (batch, q) -> fp32 (batch, embedding), unit length.
 
-        The mask is True for real tokens. Visual tokens may be fewer than the preset's in training (token dropping).
+        The mask is True for real tokens. Visual tokens may be fewer than the preset's: `kept`, int64 (1, n), names
+        them, and they and the query have the positions of the whole sequence. Without it, in training, the positions
+        are those of a shorter sequence.
         """
         dtype = self.vis_proj.weight.dtype
         x = torch.cat((self.vis_proj(visual_tokens.to(dtype)), self.embed_tokens(query_ids)), dim=1).float()
         real = torch.cat((torch.ones_like(visual_tokens[..., 0], dtype=torch.bool), query_mask), dim=1)
-        n = x.shape[1]
-        cos, sin = self.cos[:, :n].to(dtype), self.sin[:, :n].to(dtype)
+        cos, sin = self.cos[:, : x.shape[1]], self.sin[:, : x.shape[1]]
+        if kept is not None:
+            queries = torch.arange(self.cos.shape[1] - query_ids.shape[1], self.cos.shape[1])
+            places = torch.cat((kept[0], queries))
+            cos, sin = self.cos.index_select(1, places), self.sin.index_select(1, places)
+        cos, sin = cos.to(dtype), sin.to(dtype)
         attend = self.attention_of(real)
         for layer in self.layers:
             x = layer(x, cos, sin, attend)

@@ -68,7 +68,7 @@ class VisionEncoder(nn.Module):
     """Clips to visual tokens.
 
     `forward` takes pixels (batch, frames, 3, crop, crop), normalised as the preset says, and returns visual tokens
-    (batch, frames / tubelet * rows * columns, width).
+    (batch, frames / tubelet * rows * columns, width), or those that `kept` names.
     """
 
     cos: Tensor
@@ -93,24 +93,27 @@ class VisionEncoder(nn.Module):
         self.register_buffer("sin", sin[:, None], persistent=False)
         self.register_buffer("swap", rope.adjacent_swap(config.width // config.heads), persistent=False)
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
         features = pixels.to(self.patch_embed.weight.dtype)
         if self.stem is not None:
             features = self.stem(features.flatten(0, 1)).unflatten(0, pixels.shape[:2])
-        return self.encode(features)
+        return self.encode(features, kept)
 
     def encode(self, features: Tensor, kept: Tensor | None = None) -> Tensor:
         """Encode the stem's output: feature maps (batch, frames, channels, rows, columns) -> visual tokens.
 
-        In training, `kept` (int64, (batch, n)) drops all tokens but these before the first block; each keeps its
-        position.
+        `kept` (int64, (batch, n)) drops all tokens but these before the first block; each keeps its position.
         """
         dtype = self.patch_embed.weight.dtype
         x = self.patch_embed(features.to(dtype).transpose(1, 2)).flatten(2).transpose(1, 2).float()
         cos, sin = self.cos, self.sin
         if kept is not None:
-            x = x.gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))
-            cos, sin = cos[kept], sin[kept]
+            if len(kept) == 1:
+                x = x.index_select(1, kept[0])
+                cos, sin = cos.index_select(0, kept[0]), sin.index_select(0, kept[0])
+            else:
+                x = x.gather(1, kept[..., None].expand(-1, -1, x.shape[-1]))
+                cos, sin = cos[kept], sin[kept]
         for block in self.blocks:
             x = block(x, cos, sin, self.swap)
         tokens: Tensor = self.norm(x).to(dtype)

@@ -7,7 +7,7 @@ import logging
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,11 @@ _EXTERNAL_ABOVE = 1 << 30
 _LAYER = re.compile(r"\b(?:blocks|layers|layer)\.(\d+)[./]")
 
 
-def to_onnx(module: nn.Module, inputs: dict[str, Any], outputs: Sequence[str], opset: int) -> ir.Model:
-    """Export with the shapes of `inputs` (name -> example tensor, or list of tensors) fixed.
+def to_onnx(
+    module: nn.Module, inputs: dict[str, Any], outputs: Sequence[str], opset: int, by_tokens: Container[str] = ()
+) -> ir.Model:
+    """Export with the shapes of `inputs` (name -> example tensor, or list of tensors) fixed, but for axis 1 of those
+    in `by_tokens`, which is the same number of tokens in all.
 
     `outputs` names each output tensor; `flat_names` gives the names of the input tensors.
     """
@@ -30,7 +33,12 @@ def to_onnx(module: nn.Module, inputs: dict[str, Any], outputs: Sequence[str], o
         for logger in ("torch.onnx", "onnxscript"):  # warn that torchvision is absent and constants stay
             logging.getLogger(logger).setLevel(logging.ERROR)
         program = torch.onnx.export(
-            module.eval(), tuple(inputs.values()), dynamo=True, opset_version=opset, verbose=False
+            module.eval(),
+            tuple(inputs.values()),
+            dynamo=True,
+            opset_version=opset,
+            verbose=False,
+            dynamic_shapes=_dynamic_shapes(inputs, by_tokens),
         )
     assert program is not None
     model = program.model
@@ -46,6 +54,12 @@ def to_onnx(module: nn.Module, inputs: dict[str, Any], outputs: Sequence[str], o
     model.graph.doc_string = None
     model.producer_name = "vlj-edge"
     return model
+
+
+def _dynamic_shapes(inputs: dict[str, Any], by_tokens: Container[str]) -> tuple[dict[int, Any] | None, ...] | None:
+    tokens = torch.export.Dim("tokens", min=2)
+    found = tuple({1: tokens} if name in by_tokens else None for name in inputs)
+    return found if any(found) else None
 
 
 def flat_names(inputs: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from vlj_edge.tensorrt_package import TensorRtPackage
 
 from .fused_attention import register
 from .int8_blocks import without_int8_blocks
-from .network import Network, attention, check, parse, plugin_layers, quiet
+from .network import Network, attention, check, fix_shapes, parse, plugin_layers, quiet
 
 _MEMORY_PER_BYTE = 4  # a build was measured to take 3 to 4 times the memory of the weights
 
@@ -103,6 +103,7 @@ def _build(
             register(trt, spec, runtime.sm)
         graph, unfolded = without_int8_blocks(path, Path(scratch))
         network = parse(trt, graph)
+        fix_shapes(network, spec)
         check(network, path, spec)
         started = time.perf_counter()
         plan, decomposed = _serialise(network, trt, path, runtime, options)

@@ -84,6 +84,14 @@ def parse(trt: TensorRtPackage, path: Path) -> Network:
     return Network(module, builder, definition, parser, log, errors)
 
 
+def fix_shapes(network: Network, spec: EngineSpec) -> None:
+    """Give the inputs that a part of the tokens may be given to the shapes of all: one plan for one shape."""
+    for tensor in spec.inputs:
+        if tensor.by_tokens is not None:
+            inputs = (network.definition.get_input(i) for i in range(network.definition.num_inputs))
+            next(each for each in inputs if each.name == tensor.name).shape = tensor.shape
+
+
 def check(network: Network, path: Path, spec: EngineSpec) -> None:
     """Check that inputs and outputs are the manifest's, and that products compute in the bundle's precision.
 
@@ -93,7 +101,8 @@ def check(network: Network, path: Path, spec: EngineSpec) -> None:
     definition = network.definition
     inputs = [definition.get_input(i) for i in range(definition.num_inputs)]
     outputs = [definition.get_output(i) for i in range(definition.num_outputs)]
-    for specs, tensors in ((spec.inputs, inputs), (spec.outputs, outputs)):
+    fixed = spec.of_all_tokens
+    for specs, tensors in ((fixed.inputs, inputs), (fixed.outputs, outputs)):
         check_tensors(path, specs, _tensors(tensors), "TensorRT", "export the bundle again")
     # The type beside int8 or int4: fp16 in "int8-fp16", fp32 in "int8w" (EngineSpec.precision).
     expected = _COMPUTE.get(spec.precision.rpartition("-")[2], "FLOAT")

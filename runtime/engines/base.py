@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vlj_edge.bundle import EngineSpec, Manifest, TensorSpec
+from vlj_edge.bundle import KEPT, EngineSpec, Manifest, TensorSpec
 from vlj_edge.bundle.engine_cache import engine_sources
 from vlj_edge.bundle.graph_files import unchanged, verify_graph
 from vlj_edge.cpu_quota import cpu_quota
@@ -58,6 +58,17 @@ class Engine(Protocol):
             VljEdgeError: the backend failed.
         """
 
+    def keep_tokens(self, kept: npt.NDArray[np.int64]) -> None:
+        """Give the engine a part of a clip's tokens in all runs from now on. Of arrays that have an axis by tokens
+        (TensorSpec.by_tokens), the first len(kept) entries count. Until it is called, all tokens are taken.
+
+        Args:
+            kept: int64 [n], ascending, as many as one of Tokens.counts.
+
+        Raises:
+            VljEdgeError: the backend takes all tokens alone.
+        """
+
     def interrupt(self) -> None:
         """Make a run() in progress in another thread fail soon, if the backend can; otherwise do nothing."""
 
@@ -85,6 +96,15 @@ class HostMemoryEngine:
 
     def wait(self) -> None:
         """See Engine.wait: run() itself waits."""
+
+    def keep_tokens(self, kept: npt.NDArray[np.int64]) -> None:
+        """See Engine.keep_tokens."""
+        self.inputs[KEPT][0, : len(kept)] = kept
+        self._bind(len(kept))
+
+    def _bind(self, tokens: int | None = None) -> None:
+        """Bind all arrays; those that have an axis by tokens, up to `tokens` of it (None: all)."""
+        raise NotImplementedError
 
     def interrupt(self) -> None:
         """See Engine.interrupt."""
@@ -195,7 +215,7 @@ def usable_cores() -> int:
 
 
 def allocate(path: Path, spec: EngineSpec, shared: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Allocate the input and output arrays of an engine in host memory, filled with zeros.
+    """Allocate the input and output arrays of an engine in host memory, filled with zeros, and "kept" with all tokens.
 
     Args:
         shared: input name -> the array of another engine to use for it. An in-place output uses its input's array.
@@ -207,7 +227,17 @@ def allocate(path: Path, spec: EngineSpec, shared: Mapping[str, Array]) -> tuple
     outputs = {
         tensor.name: _array_for(path, tensor, inputs.get(spec.in_place.get(tensor.name, ""))) for tensor in spec.outputs
     }
+    if KEPT in inputs:
+        inputs[KEPT][...] = np.arange(inputs[KEPT].shape[-1])
     return inputs, outputs
+
+
+def first_tokens(array: Array, tensor: TensorSpec, tokens: int | None) -> Array:
+    """Return the part of an engine's array that holds its first `tokens` entries by tokens (None: all), contiguous."""
+    if tensor.by_tokens is None or tokens is None:
+        return array
+    index = (slice(None),) * tensor.by_tokens + (slice(tokens),)
+    return array[index]
 
 
 def _array_for(path: Path, tensor: TensorSpec, existing: Array | None) -> Array:

@@ -12,7 +12,7 @@ from vlj_edge.bundle.tensor_check import check_tensors
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.telemetry import import_onnxruntime
 
-from .base import Array, EngineRequest, HostMemoryEngine, allocate, usable_cores, verified_graph
+from .base import Array, EngineRequest, HostMemoryEngine, allocate, first_tokens, usable_cores, verified_graph
 
 # onnxruntime's names of the element types that a bundle may contain
 _NUMPY_NAMES = {
@@ -43,11 +43,16 @@ class OrtEngine(HostMemoryEngine):
         for specs, nodes in ((spec.inputs, self._session.get_inputs()), (spec.outputs, self._session.get_outputs())):
             check_tensors(path, specs, _tensors(nodes), "the file", "export the bundle again")
         self.inputs, self.outputs = allocate(path, spec, shared)
-        self._binding = self._session.io_binding()
-        for name, array in self.inputs.items():
-            self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        for name, array in self.outputs.items():
-            self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._spec, self._binding = spec, self._session.io_binding()
+        self._bind()
+
+    def _bind(self, tokens: int | None = None) -> None:
+        for tensor in self._spec.inputs:
+            array = first_tokens(self.inputs[tensor.name], tensor, tokens)
+            self._binding.bind_input(tensor.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        for tensor in self._spec.outputs:
+            array = first_tokens(self.outputs[tensor.name], tensor, tokens)
+            self._binding.bind_output(tensor.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def run(self) -> None:
         """See Engine.run."""

@@ -16,7 +16,7 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.telemetry import import_openvino
 
 from . import onnxruntime as ort
-from .base import Array, Engine, EngineRequest, HostMemoryEngine, allocate, usable_cores, verified_graph
+from .base import Array, Engine, EngineRequest, HostMemoryEngine, allocate, first_tokens, usable_cores, verified_graph
 
 _COMPUTE = ("fp32", "int8", "int8w", "int4w")  # the precisions whose products are fp32 or int8
 _NUMPY_NAMES = {"f32": "float32", "i64": "int64", "i32": "int32", "boolean": "bool"}
@@ -35,9 +35,15 @@ class OpenVinoEngine(HostMemoryEngine):
             check_tensors(path, specs, _tensors(ports, specs), "the file", "export the bundle again")
         self.inputs, self.outputs = allocate(path, spec, shared)
         self._request = compiled.create_infer_request()
-        arrays = {**self.inputs, **self.outputs}
-        for port in (*compiled.inputs, *compiled.outputs):
-            self._request.set_tensor(port, openvino.Tensor(arrays[_name(port, arrays)], shared_memory=True))
+        tensors = {tensor.name: tensor for tensor in (*spec.inputs, *spec.outputs)}
+        self._ports = [(port, tensors[_name(port, tensors)]) for port in (*compiled.inputs, *compiled.outputs)]
+        self._bind()
+
+    def _bind(self, tokens: int | None = None) -> None:
+        openvino = import_openvino()
+        for port, tensor in self._ports:
+            array = first_tokens({**self.inputs, **self.outputs}[tensor.name], tensor, tokens)
+            self._request.set_tensor(port, openvino.Tensor(array, shared_memory=True))
 
     def run(self) -> None:
         """See Engine.run."""
@@ -97,11 +103,14 @@ def _compile(openvino: Any, path: Path, threads: int | None, bf16: bool) -> Any:
         ) from error
 
 
-def _tensors(ports: Any, specs: tuple[TensorSpec, ...]) -> dict[str, tuple[str, list[int]]]:
+def _tensors(ports: Any, specs: tuple[TensorSpec, ...]) -> dict[str, tuple[str, list[int | None]]]:
     known = {spec.name for spec in specs}
     kinds = [port.get_element_type().get_type_name() for port in ports]
     return {
-        _name(port, known): (_NUMPY_NAMES.get(kind, kind), list(port.partial_shape.to_shape()))
+        _name(port, known): (
+            _NUMPY_NAMES.get(kind, kind),
+            [None if size.is_dynamic else size.get_length() for size in port.partial_shape],
+        )
         for port, kind in zip(ports, kinds, strict=True)
     }
 

@@ -8,6 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from vlj_edge.results import Window
 
 from ..engines.base import Array, Engine
@@ -156,6 +159,10 @@ class TimedEngine:
         if self._waited_for and hasattr(self.engine, "milliseconds"):
             self._record_stage()
             self._record_device_time()
+
+    def keep_tokens(self, kept: npt.NDArray[np.int64]) -> None:
+        """See Engine.keep_tokens."""
+        self.engine.keep_tokens(kept)
 
     def interrupt(self) -> None:
         """See Engine.interrupt."""

@@ -30,6 +30,7 @@ from vlj_edge.bundle import (
     read_manifest,
     write_manifest,
 )
+from vlj_edge.errors import printable
 from vlj_edge.presets import Clip, Preprocess
 
 # --- written and read again
@@ -211,7 +212,7 @@ def test_whatever_is_changed_the_manifest_is_read_or_refused(
         manifest = read_manifest(directory)
     except VljEdgeError as error:
         assert str(directory) in str(error)
-        assert str(error).isprintable()
+        assert str(error) == printable(str(error))
     else:
         write_manifest(directory, manifest)
         assert read_manifest(directory) == manifest

@@ -21,7 +21,7 @@ from vlj_edge.bundle import (
 # --- fields
 
 
-OPTIONAL = ("captions", "labels", "prefix", "queries", "family", "label_head", "known")
+OPTIONAL = ("captions", "labels", "prefix", "queries", "family", "label_head", "known", "tokens")
 REQUIRED = [part.name for part in fields(Manifest) if part.name not in OPTIONAL]
 
 

@@ -54,6 +54,8 @@ def test_interrupt_in_the_decoder_leaves_the_counts_right(step_by_step: Model, m
         "windows_dropped": 0,
         "encoder_runs": 1,
         "predictor_runs": 1,
+        "tokens": 0,
+        "tokens_kept": 0,
         "decoder_runs": 0,
         "decoder_tokens": 0,
         "memory_hits": 0,

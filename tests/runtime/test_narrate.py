@@ -50,6 +50,8 @@ def test_gates_skip_exactly_the_work_behind_them(model: Model) -> None:
         "windows_dropped": 0,
         "encoder_runs": 5,
         "predictor_runs": 5,
+        "tokens": 0,
+        "tokens_kept": 0,
         "decoder_runs": 2,
         "decoder_tokens": 6,
         "memory_hits": 1,

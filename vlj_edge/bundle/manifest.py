@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,17 +22,25 @@ ENGINE_NAMES = ("vision_encoder", "predictor", "decoder", "text_encoder")
 TOKENIZER_NAMES = ("query", "decoder", "text_encoder")
 DECODER = "decoder"  # the engine and the tokenizer that a bundle may lack: it then gives embeddings and no texts
 PREDICTOR = "predictor"  # without it, the vision encoder gives the embedding and the model takes no query
+KEPT = "kept"  # the input of the vision engines that names the tokens which they are given
 TEXT_ENCODER = "text_encoder"  # the engine and the tokenizer; without them texts cannot be compared with a video
 BUILT_ENGINES = "engines"  # the folder of TensorRT engines built on a device, which the manifest does not list
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output of an engine; `dtype` is numpy's name, except for bfloat16."""
+    """One input or output of an engine.
+
+    Attributes:
+        dtype: numpy's name, except for bfloat16.
+        by_tokens: the axis along which the tensor may also have another of the lengths `Tokens.counts`; None: its shape
+            is fixed.
+    """
 
     name: str
     dtype: Literal["float32", "float16", "bfloat16", "int64", "int32", "bool"]
     shape: tuple[Count, ...]
+    by_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,14 @@ class EngineSpec:
     kept_fp32: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
 
+    @property
+    def of_all_tokens(self) -> EngineSpec:
+        """The same engine where every shape is fixed: it takes all tokens."""
+        inputs, outputs = (
+            tuple(replace(tensor, by_tokens=None) for tensor in tensors) for tensors in (self.inputs, self.outputs)
+        )
+        return replace(self, inputs=inputs, outputs=outputs)
+
 
 @dataclass(frozen=True)
 class TokenizerSpec:
@@ -77,6 +93,21 @@ class TokenizerSpec:
     pad: int
     end: int | None = None
     text_prefix: str = ""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The visual tokens of a clip, which the vision engines may be given a part of: the input "kept" names them.
+
+    Tokens are in time slots of `tubelet` frames, each of side x side places, in T, H, W order.
+
+    Attributes:
+        counts: how many tokens the engines take, ascending; the last is all.
+    """
+
+    tubelet: Count
+    side: Count
+    counts: tuple[Count, ...]
 
 
 @dataclass(frozen=True)
@@ -107,6 +138,7 @@ class Manifest:
         family: of checkpoints (export/families).
         label_head: the decoder's outputs are logits of labels; None: it is another kind, or there is none.
         known: what embeddings look like on data that the model knows; None: that was not measured.
+        tokens: how the vision engines take a part of a clip's tokens; None: they always take all.
         prefix: file of axes on which shortened embeddings keep the most (runtime/embedding/quantize.py).
     """
 
@@ -129,6 +161,7 @@ class Manifest:
     family: str = "vl-jepa"
     label_head: LabelHead | None = None
     known: KnownSettings | None = None
+    tokens: Tokens | None = None
 
     @property
     def takes_query(self) -> bool:

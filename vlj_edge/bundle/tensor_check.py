@@ -8,6 +8,8 @@ from pathlib import Path
 from ..errors import VljEdgeError
 from .manifest import TensorSpec
 
+_ANY = "tokens"
+
 
 def check_tensors(
     path: Path,
@@ -27,11 +29,21 @@ def check_tensors(
     Raises:
         VljEdgeError: a tensor differs, or only one side has it. The first of them by name is reported.
     """
-    expected = {spec.name: f"{spec.dtype}{list(spec.shape)}" for spec in specs}
-    actual = {name: f"{dtype}{list(shape)}" for name, (dtype, shape) in found.items()}
+    expected = {spec.name: f"{spec.dtype}{_shape(spec)}" for spec in specs}
+    actual = {name: f"{dtype}[{', '.join(map(_size, shape))}]" for name, (dtype, shape) in found.items()}
     for name in sorted(expected.keys() | actual.keys()):
         if expected.get(name) != actual.get(name):
             raise VljEdgeError(
                 f"{path}: the manifest says {name} is {expected.get(name, 'absent')}, {reader} says"
                 f" {actual.get(name, 'absent')}: {remedy}"
             )
+
+
+def _shape(spec: TensorSpec) -> str:
+    sizes = [_ANY if axis == spec.by_tokens else str(size) for axis, size in enumerate(spec.shape)]
+    return f"[{', '.join(sizes)}]"
+
+
+def _size(size: int | str | None) -> str:
+    """Return a size as text; readers write one that is not fixed as a name, -1 or None."""
+    return str(size) if isinstance(size, int) and size >= 0 else _ANY

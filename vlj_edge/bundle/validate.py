@@ -18,6 +18,7 @@ from .manifest import (
     BUILT_ENGINES,
     DECODER,
     ENGINE_NAMES,
+    KEPT,
     MANIFEST,
     PREDICTOR,
     READABLE_VERSIONS,
@@ -181,6 +182,7 @@ def is_inside(name: str) -> bool:
 
 def _check_engines(manifest: Manifest) -> None:
     """Check that the tensors which the runtime uses exist, with the sizes that the rest of the manifest implies."""
+    _check_counts(manifest)
     required = _required_tensors(manifest)
     for engine, spec in manifest.engines.items():
         tensors = {tensor.name: tensor for tensor in (*spec.inputs, *spec.outputs)}
@@ -190,6 +192,7 @@ def _check_engines(manifest: Manifest) -> None:
                 sizes = "x".join("any" if n is None else str(n) for n in shape)
                 raise ValueError(f"{name} of {engine} is {'x'.join(map(str, found)) or 'absent'} instead of {sizes}")
         _check_in_place(engine, spec, tensors)
+        _check_tokens(manifest, engine, spec)
 
 
 def _check_in_place(engine: str, spec: EngineSpec, tensors: dict[str, TensorSpec]) -> None:
@@ -197,6 +200,27 @@ def _check_in_place(engine: str, spec: EngineSpec, tensors: dict[str, TensorSpec
         pair = (tensors.get(output), tensors.get(source))
         if pair[0] is None or pair[1] is None or pair[0].shape != pair[1].shape or pair[0].dtype != pair[1].dtype:
             raise ValueError(f"{output} of {engine} cannot be written in place of {source}")
+
+
+def _check_tokens(manifest: Manifest, engine: str, spec: EngineSpec) -> None:
+    tokens = manifest.tokens
+    for tensor in (*spec.inputs, *spec.outputs):
+        axis = tensor.by_tokens
+        if axis is None:
+            continue
+        if tokens is None or not 0 <= axis < len(tensor.shape) or tensor.shape[axis] != tokens.counts[-1]:
+            raise ValueError(f"{tensor.name} of {engine} has no axis {axis} of as many tokens as a clip has")
+        if any(size != 1 for size in tensor.shape[:axis]):
+            raise ValueError(f"{tensor.name} of {engine} is no array of tokens")
+
+
+def _check_counts(manifest: Manifest) -> None:
+    tokens = manifest.tokens
+    if tokens is None:
+        return
+    slots = manifest.clip.frames / tokens.tubelet
+    if sorted(set(tokens.counts)) != list(tokens.counts) or tokens.counts[-1:] != (slots * tokens.side**2,):
+        raise ValueError(f"tokens.counts is {list(tokens.counts)}, not ascending to the number of a clip's tokens")
 
 
 def _required_tensors(manifest: Manifest) -> dict[str, dict[str, _Shape]]:
@@ -216,14 +240,16 @@ def _required_tensors(manifest: Manifest) -> dict[str, dict[str, _Shape]]:
     if manifest.label_head is not None:
         decoder = {"logits": (1, None)}
     seen: dict[str, _Shape] = {"visual_tokens": visual_tokens} if manifest.takes_query else {"embedding": embedding}
+    kept: dict[str, _Shape] = {} if manifest.tokens is None else {KEPT: (1, manifest.tokens.counts[-1])}
     return {
-        "vision_encoder": {"pixels": (1, clip.frames, 3, crop, crop)} | seen,
+        "vision_encoder": {"pixels": (1, clip.frames, 3, crop, crop)} | seen | kept,
         "predictor": {
             "visual_tokens": visual_tokens,
             "query_ids": (1, query),
             "query_mask": (1, query),
             "embedding": embedding,
-        },
+        }
+        | kept,
         "decoder": {"embedding": embedding} | decoder,
         "text_encoder": {"text_ids": (1, text), "text_mask": (1, text), "embedding": embedding},
     }

@@ -58,6 +58,7 @@ class _Arguments:
     fp16: bool
     precision: str | None
     flavour: str | None
+    token_shares: tuple[float, ...]
     calibrate_on: Path | None
     part: PartOptions
     skip_parity: bool
@@ -105,6 +106,12 @@ class _Arguments:
     type=click.Choice(["native", "portable", "fused"]),
     help="Default: native, or the target's. portable: only ONNX operators that TensorRT 10.3 (JetPack 6) has. fused:"
     " with our own attention kernel; fp16 or bf16, and only TensorRT from 10.9 on.",
+)
+@click.option(
+    "--token-shares",
+    metavar="PERCENT,...",
+    callback=lambda context, parameter, value: _shares(value),
+    help="Also take parts of a clip's visual tokens, such as 25,37,50,75 percent of them: see --tokens of narrate.",
 )
 @click.option("--calibrate-on", type=_FILE, help="A video that sets the scales of int8 activations.")
 @part_options_but_decoder
@@ -218,6 +225,7 @@ def _make_request(arguments: _Arguments, goal: Target | None) -> ExportRequest:
         overwrite=arguments.overwrite,
         command=" ".join(["vlj-edge", *map(without_credentials, sys.argv[1:])]),
         repositories=arguments.repositories,
+        token_shares=arguments.token_shares,
     )
 
 
@@ -262,6 +270,14 @@ def _is_things(weights: Path | None) -> bool:
     from vlj_edge.export.families.things import NAME
 
     return weights == Path(NAME) and not weights.exists()
+
+
+def _shares(given: str | None) -> tuple[float, ...]:
+    """Return the shares, 0..1, that --token-shares names."""
+    try:
+        return tuple(float(percent) / 100 for percent in given.split(",")) if given else ()
+    except ValueError:
+        raise click.BadParameter(f"{given!r} is no list of percentages, such as 25,37,50,75") from None
 
 
 def _captions(given: str | None) -> Path | None:

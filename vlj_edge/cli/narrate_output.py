@@ -36,8 +36,8 @@ def format_totals(name: str, totals: Totals, source: Source, as_json: bool, budg
         return json_text({"totals": {"source": name} | counts})
     saved = f"{totals.decodes_saved:.1f}x fewer than" if totals.decoder_runs else "against"
     return (
-        f"{totals.windows} windows, {totals.encoder_runs} encoder runs, {totals.decoder_runs} decoder runs"
-        f" ({saved} decoding every window), {totals.video_seconds:.1f} s of video"
+        f"{totals.windows} windows, {totals.encoder_runs} encoder runs{_of_tokens(totals)},"
+        f" {totals.decoder_runs} decoder runs ({saved} decoding every window), {totals.video_seconds:.1f} s of video"
         f" at {totals.real_time_factor:.1f}x real time{_left_out(totals.as_dict(), budget)}{_calls(totals.as_dict())}"
     )
 
@@ -67,6 +67,13 @@ def _calls(counts: dict[str, Any]) -> str:
         line += f", {calls / max(counts['windows'], 1):.1%} of the windows, {every:.1f}x fewer than every {_EVERY} s"
     about = {"failed": counts["calls_failed"], "passed over": counts["calls_passed_over"], "left out": left_out}
     return line + "".join(f", {number} {what}" for what, number in about.items() if number) + ")"
+
+
+def _of_tokens(totals: Totals) -> str:
+    """Return the share of the tokens that were computed, to be added to a line; nothing if all were."""
+    if totals.tokens_kept == totals.tokens:
+        return ""
+    return f" on {totals.tokens_kept / totals.tokens:.0%} of the tokens"
 
 
 def _left_out(counts: dict[str, Any], budget: BudgetSettings) -> str:

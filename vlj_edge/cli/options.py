@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import wraps
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -88,28 +88,57 @@ decoder_option = click.option(
 json_lines_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 
 
+_TOKENS = "Visual tokens of a clip to compute: all, auto (where the picture changed), or a share as 0.37."
+
+
+class _TokenChoice(click.ParamType):  # type: ignore[type-arg]
+    """all, auto or a share of the tokens."""
+
+    name = "all|auto|SHARE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return "all", "auto" or the share."""
+        if value in ("all", "auto"):
+            return value
+        try:
+            share = float(value)
+        except ValueError:
+            share = 0.0
+        if not 0 < share <= 1:
+            self.fail(f"{value!r} is not all, auto, or a share above 0 and up to 1", param, ctx)
+        return share
+
+
 @dataclass(frozen=True)
 class EngineOptions:
-    """The values of --backend, --engines, --threads and -v."""
+    """The values of --backend, --engines, --threads, --tokens and -v."""
 
     backend: str | None
     engines: Path | None
     threads: int | None
+    tokens: float | Literal["all", "auto"]
     verbose: bool
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --backend, --engines, --threads and -v to a command, which gets them as one `engine_options`."""
+    """Add --backend, --engines, --threads, --tokens and -v to a command, which gets them as one `engine_options`."""
 
     @click.option("--backend", help=_BACKENDS)
     @engines_option
     @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the engines; all cores if not given.")
+    @click.option("--tokens", type=_TokenChoice(), default="all", help=_TOKENS)
     @verbose_option
     @wraps(command)
     def with_engine_options(
-        *args: Any, backend: str | None, engines: Path | None, threads: int | None, verbose: bool, **kwargs: Any
+        *args: Any,
+        backend: str | None,
+        engines: Path | None,
+        threads: int | None,
+        tokens: float | Literal["all", "auto"],
+        verbose: bool,
+        **kwargs: Any,
     ) -> Any:
-        return command(*args, engine_options=EngineOptions(backend, engines, threads, verbose), **kwargs)
+        return command(*args, engine_options=EngineOptions(backend, engines, threads, tokens, verbose), **kwargs)
 
     return with_engine_options
 
@@ -127,7 +156,9 @@ def load_model(bundle: Path | None, options: EngineOptions, **settings: Any) -> 
 
     from ..bundle import nano_bundle
 
-    model = Model(bundle or nano_bundle(), options.backend, options.threads, options.engines, **settings)
+    model = Model(
+        bundle or nano_bundle(), options.backend, options.threads, options.engines, tokens=options.tokens, **settings
+    )
     report_backend(model.backend, options.verbose)
     return model
 

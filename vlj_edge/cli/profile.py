@@ -76,6 +76,7 @@ def profile(
             "backend": engine_options.backend,
             "engines": engine_options.engines,
             "threads": engine_options.threads,
+            "tokens": engine_options.tokens,
             "overlap": not no_overlap,
         }
         ratios = compare_profiles(directory, against, opened, rounds, gates=settings, **options)

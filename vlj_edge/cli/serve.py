@@ -100,7 +100,8 @@ def serve(
     --config.
     """
     given |= {"backend": engine_options.backend, "engines": engine_options.engines, "threads": engine_options.threads}
-    given = {name: value for name, value in given.items() if value not in (None, ())} | budget.given
+    given |= {"tokens": engine_options.tokens}
+    given = {name: value for name, value in given.items() if value not in (None, (), "all")} | budget.given
     settings = ServeSettings(sources, config, given, part)
     with Hangups() as hangups, suppress(KeyboardInterrupt):  # from before the imports, which take a while
         for module in ("fastapi", "uvicorn", "prometheus_client"):
@@ -121,7 +122,10 @@ def _load_model(options: dict[str, Any]) -> Model:
     if engines is not None and not engines.is_dir():  # of a configuration
         raise VljEdgeError(f"engines = {engines}: there is no such folder: name one that vlj-edge build wrote")
     bundle = Path(options["bundle"]) if "bundle" in options else nano_bundle()
-    return Model(bundle, options.get("backend"), options.get("threads"), engines, gates=options.get("gates"))
+    tokens = options.get("tokens", "all")
+    return Model(
+        bundle, options.get("backend"), options.get("threads"), engines, gates=options.get("gates"), tokens=tokens
+    )
 
 
 def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: str | None, hangups: Hangups) -> None:

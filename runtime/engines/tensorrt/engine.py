@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from vlj_edge.bundle import EngineSpec, TensorSpec
+from vlj_edge.bundle import KEPT, EngineSpec, TensorSpec
 from vlj_edge.bundle.engine_cache import RuntimeId, find_engine, read_engine
 from vlj_edge.bundle.tensor_check import check_tensors
 from vlj_edge.errors import VljEdgeError
@@ -96,7 +97,7 @@ class TrtEngine:
     """A deserialised engine with its buffers on the card and its captured CUDA graph. See Engine."""
 
     def __init__(self, session: Session, path: Path, plan: bytes, request: EngineRequest) -> None:
-        self.spec = spec = request.spec
+        self.spec = spec = request.spec.of_all_tokens
         self._session, self._path = session, path
         self.stream = session.text_stream if request.name in _TEXT_ENGINES else session.stream
         session.enter()
@@ -122,6 +123,8 @@ class TrtEngine:
         kept = set(spec.in_place.values())  # caches, which only the engine itself writes
         own = [t for t in spec.inputs if t.name not in request.inputs_from and t.name not in kept]
         staged = {t.name: device.pinned(t.shape, _host_type(path, t)) for t in own}
+        if KEPT in staged:
+            staged[KEPT][...] = np.arange(staged[KEPT].shape[-1])
         self._constants: dict[str, Array] = {name: staged.pop(name) for name in request.constant_inputs}
         self.inputs: dict[str, Array] = staged
         read = [t for t in spec.outputs if t.name in _outputs_read(request)]
@@ -155,6 +158,10 @@ class TrtEngine:
         """See Engine.wait."""
         self._session.enter()
         self._session.device.wait(self._end_event)
+
+    def keep_tokens(self, kept: npt.NDArray[np.int64]) -> None:
+        """See Engine.keep_tokens: plans are built for all tokens alone."""
+        raise VljEdgeError(f"{self._path} takes all tokens of a clip: leave --tokens out, or run on the CPU")
 
     def interrupt(self) -> None:
         """See Engine.interrupt: a launch on the card cannot be cancelled, and takes milliseconds."""
