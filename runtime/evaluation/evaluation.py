@@ -170,7 +170,7 @@ def _classes(labels: tuple[str, ...], scores: Scores, right: Right, videos: Sequ
 
 
 def _share_of(chosen: npt.NDArray[np.bool_], hits: npt.NDArray[np.bool_], videos: Sequence[Path]) -> Measure:
-    return mean(hits[chosen].astype(np.float64), [videos[number] for number in np.flatnonzero(chosen)])
+    return mean(hits[chosen].astype(np.float64), [videos[int(number)] for number in np.flatnonzero(chosen)])
 
 
 def _mistaken(data: Data, clips: list[Clip], scores: Scores, right: Right) -> list[Mistake]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from html import escape
@@ -94,7 +95,7 @@ def _curve(evaluations: Named) -> str:
     most_y = max(*(_high(each.cider) for each in points), 1e-6) * 1.05
 
     def x(value: float) -> float:
-        return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * (value / most_x) ** 0.5, 1)
+        return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * math.sqrt(value / most_x), 1)
 
     def y(value: float) -> float:
         return round(_HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * value / most_y, 1)

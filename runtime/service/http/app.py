@@ -21,7 +21,7 @@ import vlj_edge
 from vlj_edge.errors import VljEdgeError
 
 from ..station import Station
-from . import clip_routes, gate_routes, live_routes
+from . import clip_routes, gate_routes, live_routes, text_routes
 from .auth import AuthMiddleware
 from .broadcast import Broadcaster
 from .redact import safe_line
@@ -70,6 +70,7 @@ def build_app(station: Station, broadcaster: Broadcaster, options: ServerOptions
         gate_routes.gates,
         live_routes.events,
         live_routes.settings,
+        text_routes.texts,
         clip_routes.clips,
         clip_routes.library,
     ):

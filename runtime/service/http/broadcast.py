@@ -22,6 +22,7 @@ from .places import Places
 from .redact import safe_line
 
 MAX_CLIENTS = 32
+MAX_TEXTS = 2000  # of a source that can be saved as a file
 _POLL_INTERVAL = 0.25  # seconds between two checks of the channels
 _KEEP_ALIVE = 15.0  # seconds of silence after which a comment is sent, since proxies close silent connections
 
@@ -78,6 +79,7 @@ class Broadcaster:
         self.places = Places(MAX_CLIENTS, f"{MAX_CLIENTS} pages are listening")
         self._capacity = capacity
         self._kept: deque[tuple[int, bytes]] = deque(maxlen=kept)
+        self._texts: dict[str, deque[Event]] = {}  # by shown name
         self._clients: set[Client] = set()
         self._lock = threading.Lock()
         # The epoch marks this run of the server: event ids of an earlier one mean nothing.
@@ -97,7 +99,13 @@ class Broadcaster:
             self._number += 1
             message = _format_message("narration", data, f"{self._epoch}-{self._number}")
             self._kept.append((self._number, message))
+            self._texts.setdefault(shown, deque(maxlen=MAX_TEXTS)).append(event)
             self._send(message)
+
+    def texts_of(self, shown: str) -> list[Event]:
+        """Return the latest texts of a source, by its shown name; the oldest first."""
+        with self._lock:
+            return list(self._texts.get(shown, ()))
 
     def publish(self, kind: str, data: dict[str, Any]) -> None:
         """Send a message that later clients do not need."""

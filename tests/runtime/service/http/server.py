@@ -35,20 +35,31 @@ class Camera(Source):
 
     def __init__(self, colours: Sequence[Colour] = COLOURS, seconds: float = 3.0, speed: float = 4) -> None:
         self._colours, self._frames, self._speed = colours, round(seconds / self.period), speed
-        self._stop = threading.Event()
+        self._stop, self._running = threading.Event(), threading.Event()
+        self._running.set()
         self.set_state: Callable[[str], None] = lambda state: None
 
     def frames(self) -> Iterator[Frame]:
         number = 0
         while not self._stop.wait(self.period / self._speed):
+            self._running.wait()
             image = np.full((60, 80, 3), self._colours[number // self._frames % len(self._colours)], np.uint8)
             image[50:, : 1 + number % 79] ^= 48  # a bar that grows: little to the model, plain to the eye
             self.set_state("live")
             yield Frame(number * self.period, image)
             number += 1
 
+    def hold(self) -> None:
+        """Give no frame until go_on()."""
+        self._running.clear()
+
+    def go_on(self) -> None:
+        """Undo hold()."""
+        self._running.set()
+
     def close(self) -> None:
         self._stop.set()
+        self._running.set()
 
 
 class Served:

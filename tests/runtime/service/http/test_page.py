@@ -136,6 +136,36 @@ def test_each_source_has_its_own_narrations(serve: Serve, cameras: dict[str, Sou
     assert "/api/sources/blue/video.mjpg" in (page.locator("#video").get_attribute("src") or "")
 
 
+def test_four_cameras_of_which_one_dies_and_comes_back(serve: Serve, cameras: dict[str, Source], page: Page) -> None:
+    colours = {"hall": [RED], "door": [BLUE], "yard": [GREEN], "shed": [RED, BLUE]}
+    cameras.update({name: Camera(colour) for name, colour in colours.items()})
+    served = serve(*(SourceSettings(name, name) for name in colours))
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.goto(served.url)
+    cards = page.locator("#sources button")
+    expect(cards).to_have_count(4, timeout=PATIENCE)
+    hall, door, yard = (cards.nth(number) for number in range(3))
+    for card, words in ((hall, "a red screen"), (door, "blue"), (yard, "green light glows")):
+        expect(card.locator(".words")).to_have_text(words, timeout=PATIENCE)
+        expect(card.locator(".dot")).to_have_text("live", timeout=PATIENCE)
+        wait_for(lambda card=card: card.locator("img").evaluate("image => image.naturalWidth > 0"))
+    wait_for(lambda: page.locator("#timeline li img").count() > 0)
+    expect(page.locator("#timeline")).to_contain_text("shed")
+    camera = cameras["yard"]
+    assert isinstance(camera, Camera)
+    camera.set_state("reconnecting")
+    camera.hold()
+    expect(yard.locator(".dot")).to_have_text("reconnecting", timeout=PATIENCE)
+    expect(door.locator(".dot")).to_have_text("live")
+    camera.go_on()
+    expect(yard.locator(".dot")).to_have_text("live", timeout=PATIENCE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.get_by_role("button", name="door").click()
+    with page.expect_download() as saved:
+        page.locator("#export a", has_text="SRT").click()
+    assert "blue" in saved.value.path().read_text()
+
+
 def test_another_query_changes_the_texts_and_is_saved(serve: Serve, cameras: dict[str, Source], page: Page) -> None:
     cameras["cam"] = Camera([RED])
     saved: list[list[SourceSettings]] = []
