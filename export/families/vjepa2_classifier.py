@@ -35,18 +35,18 @@ def read_shape(checkpoint: Checkpoint, frames: int | None) -> ModelShape:
     if frames % tubelet:
         raise VljEdgeError(f"{frames} frames do not fill tubelets: name a multiple of {tubelet}")
     processor = {
-        "size": {"shortest_edge": side * 256 // 224},
         "crop_size": side,
         "do_center_crop": True,
         "resample": 2,
         "image_mean": IMAGENET_MEAN,
         "image_std": IMAGENET_STD,
     }
+    fixed = {"size": {"shortest_edge": side * 256 // 224}}  # VJEPA2VideoProcessor replaces that of its file
     return ModelShape(
         name="vjepa2-classifier",
         family="vjepa2-classifier",
         embedding=checkpoint.number(config, "hidden_size", 1024) + 1,  # the label head divides by the last component
-        preprocess=read_preprocess(checkpoint, side, processor),
+        preprocess=read_preprocess(checkpoint, side, processor, fixed),
         clip=Clip(frames, _FRAMES_PER_SECOND, max(frames // _LOOKS, 1)),
         text=None,
         labels=_labels(checkpoint),

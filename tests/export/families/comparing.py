@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from transformers.image_transforms import get_resize_output_image_size
 
 from vlj_edge.bundle import read_manifest
 from vlj_edge.runtime.engines.base import open_engine
@@ -37,6 +38,27 @@ def processed(bundle: Path, frames: Sequence[np.ndarray]) -> np.ndarray:
     cropped = [crop_and_resize(np.ascontiguousarray(frame[:, :, ::-1]), preprocess) for frame in frames]
     CpuPreprocessor(pixels, preprocess).fill(cropped)
     return pixels
+
+
+def video_processor(picture: np.ndarray, size: int | tuple[int, int], crop: int, filter: str) -> np.ndarray:
+    """What transformers' video processors (BaseVideoProcessor) make of a frame, before they normalise it.
+
+    They need torchvision, which does not load beside the CPU build of torch. Its resize of uint8 is torch's own.
+
+    Args:
+        picture: uint8 (height, width, 3), RGB.
+        size: of the short side, or (height, width).
+        filter: of torch.nn.functional.interpolate.
+
+    Returns:
+        float32 (3, crop, crop), 0..1.
+    """
+    frame = torch.from_numpy(picture).permute(2, 0, 1)
+    if isinstance(size, int):
+        size = get_resize_output_image_size(picture, size, default_to_square=False, input_data_format="channels_last")
+    resized = torch.nn.functional.interpolate(frame[None], size, mode=filter, antialias=True)[0]
+    top, left = (int((length - crop) / 2.0) for length in resized.shape[1:])
+    return resized[:, top : top + crop, left : left + crop].numpy().astype(np.float32) / 255
 
 
 def run(bundle: Path, name: str, **inputs: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ import transformers
 
 from tests.cli.command import run_here
 from tests.export.families import comparing
-from tests.export.families.checkpoints import TEXTS, write_videoprism
+from tests.export.families.checkpoints import SIDE, TEXTS, write_videoprism
 from vlj_edge.bundle import read_manifest
 from vlj_edge.export.bundle import export_bundle
 from vlj_edge.export.families.find import read_shape
@@ -44,6 +44,13 @@ def test_pixels_are_0_to_1_in_a_square(bundle: Path) -> None:
     assert not preprocess.keep_aspect and preprocess.mean == (0, 0, 0) and preprocess.std == (1, 1, 1)
     pixels = comparing.processed(bundle, [np.full((30, 50, 3), 255, np.uint8)] * 4)
     assert pixels.min() == pixels.max() == pytest.approx(1)
+
+
+def test_pictures_are_those_of_its_own_processor(bundle: Path) -> None:
+    for picture in comparing.pictures():
+        expected = comparing.video_processor(picture, (SIDE, SIDE), SIDE, "bicubic")
+        found = comparing.processed(bundle, [picture])[0, 0]
+        assert np.abs(found - expected).max() < 1.001 / 255, picture.shape
 
 
 @pytest.mark.parametrize("seed", range(2))

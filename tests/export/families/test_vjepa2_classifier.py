@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.cli.command import error_of, run_here
 from tests.export.families import comparing
-from tests.export.families.checkpoints import ACTIONS, write_vjepa2
+from tests.export.families.checkpoints import ACTIONS, SIDE, write_vjepa2
 from vlj_edge.bundle import LabelHead, read_manifest
 from vlj_edge.export.bundle import export_bundle
 from vlj_edge.export.families.find import read_shape
@@ -49,6 +49,23 @@ def test_what_is_in_it(bundle: Path) -> None:
     assert not manifest.takes_query and not manifest.embeds_texts and not manifest.tokenizers
     assert (bundle / "labels.txt").read_text(encoding="utf-8").splitlines() == list(ACTIONS)
     assert (manifest.embedding, manifest.clip.frames) == (65, 4)
+
+
+def test_pictures_are_those_of_its_own_processor(bundle: Path) -> None:
+    mean, std = (np.array(each)[:, None, None] for each in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    for picture in comparing.pictures([*comparing.ODD_SIZES, (37, 90), (38, 53)]):
+        expected = comparing.video_processor(picture, SIDE * 256 // 224, SIDE, "bilinear")
+        found = comparing.processed(bundle, [picture])[0, 0]
+        assert np.abs(found * std + mean - expected).max() < 1.001 / 255, picture.shape
+
+
+def test_the_size_follows_from_the_crop_whatever_the_file_says(tmp_path: Path) -> None:
+    """VJEPA2VideoProcessor replaces the size that it reads."""
+    write_vjepa2(tmp_path / "vjepa2")
+    path = tmp_path / "vjepa2" / "video_preprocessor_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(settings | {"size": {"shortest_edge": 50}}), encoding="utf-8")
+    assert read_shape(tmp_path / "vjepa2").preprocess.short_side == SIDE * 256 // 224
 
 
 @pytest.mark.parametrize("seed", range(3))
