@@ -25,6 +25,7 @@ from vlj_edge.text_list import names_a_file, repeated
 from ..alerts.settings import Alert, read_alerts
 from ..video.decoding.picture_decoder import DecoderChoice
 from ..video.part import ImageTimes, Part
+from ..words.settings import WordsSettings, read_prompt
 from .settings import SourceSettings
 
 _TABLES = ("source", "alert")  # [[source]] and [[alert]]
@@ -41,6 +42,7 @@ class SourceConfig:
         gates_file: a file of vlj-edge calibrate.
         gates: all are checked; only the settings that the file names are used, in place of those of `gates_file`.
         texts_per_hour, encodes_per_minute: short for those of [source.gates.budget].
+        prompt, calls_per_hour: in place of the file's own, where there are words from an endpoint.
     """
 
     name: str
@@ -59,6 +61,8 @@ class SourceConfig:
     gates: GateSettings = field(default_factory=GateSettings)
     texts_per_hour: Limit | None = None
     encodes_per_minute: Limit | None = None
+    prompt: str | None = None
+    calls_per_hour: Limit | None = None
 
     @property
     def limits(self) -> dict[str, float]:
@@ -96,6 +100,17 @@ class FileOptions:
     loop: bool | None = None
     texts_per_hour: Limit | None = None
     encodes_per_minute: Limit | None = None
+    words: str | None = None
+    words_model: str | None = None
+    prompt: str | None = None
+    frames: Annotated[int, Range(1, 64)] | None = None
+    frame_size: Annotated[int, Range(16, 4096)] | None = None
+    calls_per_hour: Limit | None = None
+    words_tokens_per_day: Annotated[int, Range(0, 1 << 40)] | None = None
+    words_timeout: str | None = None
+    words_max_tokens: Annotated[int, Range(1, 100_000)] | None = None
+    words_key_file: str | None = None
+    words_schema: str | None = None
     log: str | None = None
     log_bytes: Bytes | None = None
     mqtt: str | None = None
@@ -174,6 +189,20 @@ class Config:
                 )
             )
         return found
+
+    def with_words(self, settings: SourceSettings, words: WordsSettings | None) -> SourceSettings:
+        """Return the settings of a source with the words of an endpoint, as its [[source]] has them.
+
+        Raises:
+            VljEdgeError: the file of a prompt cannot be read.
+        """
+        source = next((each for each in self._parsed.source if each.name == settings.name), None)
+        if words is not None and source is not None:
+            if source.prompt is not None:
+                words = replace(words, prompt=read_prompt(source.prompt))
+            if source.calls_per_hour is not None:
+                words = replace(words, calls_per_hour=source.calls_per_hour)
+        return replace(settings, words=words)
 
 
 def read_config(path: Path) -> Config:

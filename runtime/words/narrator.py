@@ -91,6 +91,7 @@ class Narrator:
         self._refused = False  # whether the budget had no call for what waits
         self._now = 0.0  # seconds, of the latest window
         self._shown = self._said = self._stood_in = ""  # last texts: of both kinds, answers, those that stand in
+        self._shown_stands_in = False
         self._said_about: Embedding | None = None  # what the last call was about
         self._decision = Decision("memory", "decoded")
 
@@ -197,13 +198,14 @@ class Narrator:
         self, task: _Task, text: str, origin: Literal["decoder", "memory", "words"], stand_in: bool = False
     ) -> Iterator[Narration]:
         """Yield the text of a change, unless it is the one that is shown already."""
-        told = text != "" and (self._every_window or text != self._shown)
+        confirms = self._shown_stands_in and not stand_in
+        told = text != "" and (self._every_window or text != self._shown or confirms)
         data = self._data_of(text, origin)
         narration = replace(task.narration, text=text, origin=origin, stand_in=stand_in, data=data)
         self._said = self._said if stand_in or not text else text
         self._report(narration, text, origin, told)
         if told:
-            self._shown = text
+            self._shown, self._shown_stands_in = text, stand_in
             self._totals.narrations += 1
             yield narration
 

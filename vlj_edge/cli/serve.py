@@ -30,6 +30,7 @@ from .say import JsonLogLines, LogLines
 from .serve_http import listen, names_and_proxies, read_token, serve_until_stopped
 from .serve_settings import ServeSettings, apply_again
 from .sink_options import opened_sinks, sink_options
+from .words_options import words_options
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.engines.select import SelectedBackend
@@ -84,12 +85,14 @@ _KEEP_DAYS, _KEEP_GB = 30.0, 10.0
 @sink_options
 @part_options
 @budget_options
+@words_options
 @engine_options
 def serve(
     sources: tuple[str, ...],
     config: Path | None,
     part: PartOptions,
     budget: BudgetOptions,
+    words: dict[str, Any],
     engine_options: EngineOptions,
     **given: Any,
 ) -> None:
@@ -101,7 +104,8 @@ def serve(
     """
     given |= {"backend": engine_options.backend, "engines": engine_options.engines, "threads": engine_options.threads}
     given |= {"tokens": engine_options.tokens}
-    given = {name: value for name, value in given.items() if value not in (None, (), "all")} | budget.given
+    given = {name: value for name, value in given.items() if value not in (None, (), "all")}
+    given |= budget.given | words
     settings = ServeSettings(sources, config, given, part)
     with Hangups() as hangups, suppress(KeyboardInterrupt):  # from before the imports, which take a while
         for module in ("fastapi", "uvicorn", "prometheus_client"):

@@ -14,6 +14,8 @@ from .budget_options import BudgetOptions
 from .outputs import all_written, refuse_overwriting_inputs
 from .part_options import PartOptions
 from .source_names import parse_sources
+from .words_options import NAMES as WORDS
+from .words_options import words_settings
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.model import Model
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.service.settings import SourceSettings
     from vlj_edge.runtime.service.station import Station
 
-_APPLIED_AGAIN = ("query", "loop", "texts_per_hour", "encodes_per_minute")  # options that are settings of the sources
+# Options that are settings of the sources.
+_APPLIED_AGAIN = ("query", "loop", "texts_per_hour", "encodes_per_minute", *WORDS)
+
+_INPUTS = ("bundle", "gates", "token_file", "store", "words_key_file", "words_schema")
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class ServeSettings:
             raise VljEdgeError(f"{self.config} names no source: give it a [[source]], then send SIGHUP again")
         if budget.given:
             found = [replace(settings, gates=settings.gates or gates) for settings in found]
+        found = [file.with_words(settings, words_settings(options)) for settings in found]
         self._refuse_overwriting(started_with, found)
         without_saved = {settings.name: settings for settings in found}
         saved = read_profile(Path(started_with["profile"])) if "profile" in started_with else {}
@@ -105,7 +111,7 @@ class ServeSettings:
         read = (
             self.arguments,
             self.config,
-            *(options.get(name) for name in ("bundle", "gates", "token_file", "store")),
+            *(options.get(name) for name in _INPUTS),
         )
         outputs = [(name, Path(options[name])) for name in ("log", "profile", "learned") if name in options]
         written = [(f"--{name}", each) for name, path in outputs for each in all_written(name, path, options)]

@@ -106,6 +106,8 @@ def words_settings(given: dict[str, Any]) -> WordsSettings | None:
         "calls_per_hour": "calls_per_hour",
     }
     values = {field: asked[name] for field, name in named.items() if name in asked}
+    if isinstance(values.get("timeout"), str):  # of a file
+        values["timeout"] = Seconds().convert(values["timeout"], None, None)
     if "prompt" in asked:
         values["prompt"] = read_prompt(asked["prompt"])
     if "words_schema" in asked:

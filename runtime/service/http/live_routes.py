@@ -20,7 +20,18 @@ from .images import BOUNDARY
 from .metrics import make_registry
 from .readings import channel_problem, memory_megabytes
 from .redact import safe_line
-from .schemas import Health, LastNarration, PowerReading, Problem, Saved, SettingsChange, SinkState, SourceState, State
+from .schemas import (
+    Health,
+    LastNarration,
+    PowerReading,
+    Problem,
+    Saved,
+    SettingsChange,
+    SinkState,
+    SourceState,
+    State,
+    WordsState,
+)
 from .state import ServerState, user_errors_as_422
 from .streaming import StreamingResponse
 
@@ -123,13 +134,17 @@ def settings(server: ServerState) -> APIRouter:
         if not given and change.labels is None:
             raise HTTPException(422, "there is nothing to change: give a query, labels, a threshold or a budget")
         plain = {key: given.pop(key) for key in ("query", "labels") if key in given}
+        limit = given.pop("calls_per_hour", None)
+        if limit is not None and channel.settings.words is None:
+            raise HTTPException(422, "there are no words from an endpoint to limit: start the server with --words URL")
         if "labels" in plain:
             plain["labels"] = tuple(plain["labels"])
         first = server.first_gates_of(channel)
 
         def changed(now: SourceSettings) -> SourceSettings:
             gates = change_thresholds(server.gates_of(now), first, given) if given else now.gates
-            return replace(now, gates=gates, **plain)
+            words = now.words if limit is None or now.words is None else replace(now.words, calls_per_hour=limit)
+            return replace(now, gates=gates, words=words, **plain)
 
         with user_errors_as_422():
             channel.edit(changed)
@@ -189,6 +204,13 @@ def change_thresholds(now: GateSettings, first: GateSettings, given: dict[str, A
     return replace(now, meaning=meaning, budget=replace(now.budget, **limits))
 
 
+def _words_state(channel: Channel) -> WordsState | None:
+    settings, words = channel.settings.words, channel.words
+    if settings is None or words is None:
+        return None
+    return WordsState(endpoint=safe_line(settings.endpoint.shown), **words.state())
+
+
 def _sink_state(state: dict[str, Any]) -> SinkState:
     error = state["last_error"]
     return SinkState(**state | {"last_error": None if error is None else safe_line(error)})
@@ -207,5 +229,6 @@ def _source_state(server: ServerState, name: str, channel: Channel) -> SourceSta
         threshold=gates.meaning.speak_below,
         gates=asdict(gates),
         counts=channel.counts(),
+        words=_words_state(channel),
         last=None if last is None else LastNarration(**vars(last.narration), number=last.number, clock=last.clock),
     )

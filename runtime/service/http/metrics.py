@@ -21,6 +21,12 @@ _COUNTED = {
     "predictor_runs": ("predictor_runs", "Runs of the predictor."),
     "decoder_runs": ("decoder_runs", "Texts that the decoder made."),
     "memory_hits": ("memory_hits", "Texts taken from the caption memory."),
+    "calls": ("calls", "Requests for words from an endpoint."),
+    "calls_failed": ("calls_failed", "Requests for words without an answer that could be used."),
+    "calls_passed_over": ("calls_passed_over", "Changes that a newer one replaced while a request was made."),
+    "calls_left_out": ("calls_left_out", "Changes without a request because of calls_per_hour or the tokens of a day."),
+    "call_tokens": ("call_tokens", "Tokens of requests for words."),
+    "call_seconds": ("call_seconds", "Duration of requests for words."),
     "changes_left_out": ("changes_left_out", "Changes without a text because of texts_per_hour."),
     "looks_left_out": ("looks_left_out", "Looks put off because of encodes_per_minute."),
     "frames_dropped": ("frames_dropped", "Frames replaced by newer ones before they were read."),
@@ -28,6 +34,10 @@ _COUNTED = {
     "bad_frames": ("bad_frames", "Frames that could not be decoded."),
     "events": ("events", "Narrations."),
     "video_seconds": ("video_seconds", "Seconds of video processed."),
+}
+_LEFT = {
+    "calls_saved_up": ("calls_saved_up", "Requests for words that calls_per_hour allows now."),
+    "tokens_left": ("tokens_left", "Tokens that are left of those of 24 hours."),
 }
 _SINKS = {"delivered": "Narrations that a sink delivered.", "missed": "Narrations that a sink lost."}
 _STATES = ("connecting", "waiting for a key frame", "live", "lost", "waiting", "ended")
@@ -56,6 +66,7 @@ class _StationCollector(Collector):
             for source, found in counts.items():
                 counter.add_metric([source], found.get(key, 0))
             yield counter
+        yield from self._collect_words()
         delay = GaugeMetricFamily(
             "vlj_edge_delay_seconds",
             "Age of a window's newest frame once it is processed, over the last 512 windows.",
@@ -67,6 +78,16 @@ class _StationCollector(Collector):
                     delay.add_metric([source, f"{share / 100:g}"], found[f"delay_p{share}"])
         yield delay
         yield self._collect_states()
+
+    def _collect_words(self) -> Iterator[Metric]:
+        """Yield what is left of the limits of words from an endpoint, where there are any."""
+        states = {name: each.words.state() for name, each in self._server.channels.items() if each.words is not None}
+        for key, (name, what) in _LEFT.items():
+            gauge = GaugeMetricFamily(f"vlj_edge_{name}", what, labels=["source"])
+            for source, state in states.items():
+                if state[key] is not None:
+                    gauge.add_metric([source], state[key])
+            yield gauge
 
     def _collect_states(self) -> Metric:
         states = GaugeMetricFamily("vlj_edge_source_state", "1 for the present state.", labels=["source", "state"])

@@ -31,6 +31,7 @@ class SettingsChange(BaseModel):
     longest_wait: Seconds | None = None
     texts_per_hour: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = None
     encodes_per_minute: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = None
+    calls_per_hour: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = None
     labels: Annotated[list[Label], Field(max_length=100)] | None = None
 
 
@@ -40,6 +41,16 @@ class LastNarration(Narration):
 
     number: int
     clock: float
+
+
+class WordsState(BaseModel):
+    """Words from an endpoint: where they come from, the limits, and what is left of them; null: no limit."""
+
+    endpoint: str
+    calls_per_hour: float | None
+    calls_saved_up: float | None
+    tokens_per_day: int | None
+    tokens_left: int | None
 
 
 class SourceState(BaseModel):
@@ -55,6 +66,7 @@ class SourceState(BaseModel):
     gates: dict[str, dict[str, Any]]
     counts: dict[str, float | int | None]
     last: LastNarration | None
+    words: WordsState | None = None
 
 
 class PowerReading(BaseModel):

@@ -1,0 +1,39 @@
+"""The state, settings and metrics of words from an endpoint."""
+
+from __future__ import annotations
+
+import itertools
+
+from tests.runtime.colours import NO_MEMORY
+from tests.runtime.service.http.server import Camera, Serve, metric
+from tests.runtime.tiny_bundle import BLUE, RED
+from tests.runtime.words.endpoints import Answer, completion, endpoint
+from tests.waiting import wait_for
+from vlj_edge.runtime.service.settings import SourceSettings
+from vlj_edge.runtime.video.source import Source
+from vlj_edge.runtime.words.settings import WordsSettings
+
+
+def test_words_have_state_settings_and_metrics(serve: Serve, cameras: dict[str, Source]) -> None:
+    cameras |= {"cam": Camera([RED, BLUE]), "plain": Camera([RED])}
+    numbers = itertools.count(1)
+    with endpoint(lambda request: Answer(completion(f"text {next(numbers)}", {"total_tokens": 50}))) as server:
+        url = server.url.replace("http://", "http://me:secret@")
+        words = WordsSettings(url, "tiny", calls_per_hour=3600, tokens_per_day=10_000, key=None)
+        served = serve(SourceSettings("cam", "cam", gates=NO_MEMORY, words=words), SourceSettings("plain", "plain"))
+        channel = served.station.channels["cam"]
+        wait_for(lambda: channel.counts()["calls"] >= 2)
+        with served.client() as client:
+            cam, plain = client.get("/api/state").json()["sources"]
+            assert plain["words"] is None and cam["counts"]["calls"] >= 2
+            assert cam["words"]["endpoint"] == f"tiny at http://127.0.0.1:{server.server_port}"
+            assert cam["words"]["calls_per_hour"] == 3600 and cam["words"]["tokens_left"] <= 9_900
+            changed = client.put("/api/sources/cam/settings", json={"calls_per_hour": 60})
+            assert changed.status_code == 200
+            wait_for(lambda: channel.words is not None and channel.words.state()["calls_per_hour"] == 60)
+            assert client.put("/api/sources/plain/settings", json={"calls_per_hour": 60}).status_code == 422
+            assert client.put("/api/sources/cam/settings", json={"calls_per_hour": -1}).status_code == 422
+            assert "secret" not in client.get("/api/state").text + client.get("/metrics").text
+        assert metric(served.url, "vlj_edge_calls_total", source="cam") >= 2
+        assert metric(served.url, "vlj_edge_call_tokens_total", source="cam") >= 100
+        assert metric(served.url, "vlj_edge_tokens_left", source="cam") <= 9_900
