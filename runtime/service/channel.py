@@ -171,8 +171,9 @@ class Channel:
             return
         # Both of these may block for as long as the source does, so each runs in a thread that can be left behind.
         for close in (source.source.close, run.close):
-            if frames.finished.wait(_SOURCE_GRACE):
-                self.join(_TEXT_GRACE)
+            # An answer of an endpoint is not waited for; close() interrupts the request.
+            grace = _TEXT_GRACE if self.words is None else _SOURCE_GRACE
+            if frames.finished.wait(_SOURCE_GRACE) and self.join(grace):
                 return
             try:
                 threading.Thread(target=close, name="close source", daemon=True).start()
@@ -351,6 +352,8 @@ class Channel:
             self.words = settings.words.words(settings.name)
         else:
             settings.words.apply_to(self.words)
+        if self.words is not None:
+            self.words.waits_at_end = lambda: self.settings is settings and not self._stopping.is_set()
         return self.words
 
     def _emit(self, narration: Narration) -> None:

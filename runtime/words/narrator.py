@@ -113,7 +113,7 @@ class Narrator:
                 yield from self._take(item)
                 while self._asked is not None and not self._live:
                     yield from self._finished(self._next_answer())
-        while self._asked is not None:
+        while self._asked is not None and self._words.waits_at_end():
             yield from self._finished(self._next_answer())
         yield from self._give_up_waiting()
 

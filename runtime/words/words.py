@@ -40,6 +40,9 @@ class Words:
         tokens_per_day: in any 24 hours by the clock; 0: no limit. A call that could go beyond it is not made.
         camera: the name of the source.
 
+    Attributes:
+        waits_at_end: returns whether the end of a run waits for the answer that is being made.
+
     Raises:
         VljEdgeError: an argument cannot be used.
 
@@ -60,6 +63,7 @@ class Words:
         camera: str = "",
     ) -> None:
         self.camera = camera
+        self.waits_at_end: Callable[[], bool] = lambda: True
         self.budget = Budget(BudgetSettings())
         self._tokens = _DailyTokens()
         self.configure(speak, frames, frame_size, calls_per_hour, tokens_per_day)

@@ -66,5 +66,5 @@ uri = "rtsp://yard/1"
 def test_a_wrong_line_of_a_configuration_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "serve.toml"
     path.write_text(f"port = 1\n{line}\n")
-    with pytest.raises(VljEdgeError, match="line [12]"):
+    with pytest.raises(VljEdgeError, match=r"line [12]"):
         read_config(path)

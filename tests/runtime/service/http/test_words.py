@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 from tests.runtime.colours import NO_MEMORY
 from tests.runtime.service.http.server import Camera, Serve, metric
@@ -37,3 +38,20 @@ def test_words_have_state_settings_and_metrics(serve: Serve, cameras: dict[str, 
         assert metric(served.url, "vlj_edge_calls_total", source="cam") >= 2
         assert metric(served.url, "vlj_edge_call_tokens_total", source="cam") >= 100
         assert metric(served.url, "vlj_edge_tokens_left", source="cam") <= 9_900
+
+
+def test_stopping_and_new_settings_wait_for_no_answer(serve: Serve, cameras: dict[str, Source]) -> None:
+    cameras["cam"] = Camera([RED, BLUE])
+    with endpoint(lambda request: Answer(completion("late"), wait=200)) as server:
+        served = serve(SourceSettings("cam", "cam", gates=NO_MEMORY, words=WordsSettings(server.url, timeout=200)))
+        channel = served.station.channels["cam"]
+        wait_for(lambda: server.got)
+        first = channel.counts()["windows"]
+        with served.client() as client:
+            assert client.put("/api/sources/cam/settings", json={"calls_per_hour": 100}).status_code == 200
+        wait_for(lambda: len(server.got) == 2)  # of the next run
+        assert channel.counts()["windows"] > first
+        begun = time.monotonic()
+        served.station.stop()
+        assert time.monotonic() - begun < 100  # the answer would take 200 s
+        assert channel.state == "ended"
