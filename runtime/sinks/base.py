@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration
+
+from .alert_event import AlertEvent
 
 
 class EventRefused(VljEdgeError):
@@ -59,6 +61,9 @@ class Event:
         return fields | {"event_start": self.narration.begins, "event_end": self.end}
 
 
+AnyEvent: TypeAlias = Event | AlertEvent
+
+
 class Sink(Protocol):
     """Takes events one at a time. All calls but interrupt() come from one thread.
 
@@ -67,7 +72,7 @@ class Sink(Protocol):
     from any thread, that makes a write() in progress, or a close() to come, end soon.
     """
 
-    def write(self, event: Event) -> None:
+    def write(self, event: AnyEvent) -> None:
         """Deliver an event; may block.
 
         Raises:

@@ -16,7 +16,7 @@ from vlj_edge.atomic_write import is_no_file
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.json_text import json_text
 
-from .base import Event
+from .base import AnyEvent
 
 
 class JsonLinesFile:
@@ -34,7 +34,7 @@ class JsonLinesFile:
         self._file = AppendFile(Path(path))
         self._most, self._keep = None if is_no_file(Path(path)) else most_bytes, keep  # /dev/stdout stays in its place
 
-    def write(self, event: Event) -> None:
+    def write(self, event: AnyEvent) -> None:
         """See Sink.
 
         Raises:

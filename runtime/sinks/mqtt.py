@@ -15,6 +15,7 @@ import time
 import unicodedata
 import zlib
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -24,7 +25,9 @@ from vlj_edge.results import Narration
 from vlj_edge.variables import with_variables
 
 from ..http_post import split_address
-from .base import Event
+from .alert_event import AlertEvent
+from .base import AnyEvent
+from .mqtt_alerts import AlertTopics
 
 CLOSING_SECONDS = 3.0  # to wait for acknowledgements
 CONNECTING_SECONDS = 3.0
@@ -41,6 +44,8 @@ class Mqtt:
     BASE/SOURCE/state: the last text, retained.
     BASE/status: "online" or "offline", retained; the broker publishes "offline" when the connection is lost.
     DISCOVERY/sensor/BASE_SOURCE/config: Home Assistant's discovery message, retained.
+    BASE/SOURCE/alert/ALERT/event: each message of an alert, as AlertEvent.as_dict() in JSON, with QoS 1; and what
+        AlertTopics publishes.
 
     It connects in the background, and again whenever the connection is lost. Retained topics are published with each
     connection.
@@ -73,6 +78,7 @@ class Mqtt:
         self._lock = threading.Lock()
         self._slugs: dict[str, str] = {}  # by source name
         self._shown: dict[str, Narration] = {}  # the last text, by slug
+        self._alerts = AlertTopics(broker.base, self._discovery, _slug)
         self._waiting: set[int] = set()  # message ids of events without an acknowledgement
         self._acknowledged: deque[int] = deque()
         self._closing_seconds = CLOSING_SECONDS
@@ -84,7 +90,13 @@ class Mqtt:
         self._client.connect_async(broker.host, broker.port, keepalive=30)
         self._client.loop_start()
 
-    def write(self, event: Event) -> None:
+    def announce_alerts(self, watched: Iterable[tuple[str, str]]) -> None:
+        """Publish alerts, given as (alert, source), that may tell something later."""
+        with self._lock:
+            for alert, source in watched:
+                self._alerts.announce(self._source_slug(source), alert, self._publish_retained)
+
+    def write(self, event: AnyEvent) -> None:
         """See Sink. Returns before the broker has acknowledged it.
 
         Raises:
@@ -94,13 +106,9 @@ class Mqtt:
         if self.last_error is not None and not self._logged:  # it accepts connections and answers nothing
             self._fail("away", self.last_error)
         with self._lock:
-            slug, new = self._source_slug(event.source)
-            if event.narration.replaces(self._shown.get(slug)):
-                self._shown[slug] = event.narration
-            if new:
-                self._publish_discovery(event.source, slug)
-            self._publish_state(slug)
-            sent = self._client.publish(f"{self._broker.base}/{slug}/narration", data, qos=1)
+            slug = self._source_slug(event.source)
+            topic = self._publish_latest(event, slug)
+            sent = self._client.publish(topic, data, qos=1)
             if sent.rc == self._full:
                 why = self.last_error or "the broker does not keep up"
                 raise VljEdgeError(f"{self._most} events wait for {self._broker.shown} ({why}): check the broker")
@@ -167,8 +175,10 @@ class Mqtt:
             self.last_error = None
             client.publish(f"{self._broker.base}/status", "online", qos=1, retain=True)
             for source, slug in self._slugs.items():
-                self._publish_discovery(source, slug)
-                self._publish_state(slug)
+                if slug in self._shown:
+                    self._publish_discovery(source, slug)
+                    self._publish_state(slug)
+            self._alerts.publish_all(self._publish_retained)
 
     def _on_connect_fail(self, client: Any, userdata: Any) -> None:
         error = sys.exc_info()[1]  # paho calls this while it handles the error, without passing it
@@ -188,11 +198,27 @@ class Mqtt:
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         self._acknowledged.append(mid)
 
+    def _publish_latest(self, event: AnyEvent, slug: str) -> str:
+        """Publish the retained topics that an event changes, and return the topic of the event itself."""
+        if isinstance(event, AlertEvent):
+            self._alerts.add(slug, event, self._publish_retained)
+            return f"{self._alerts.topic(slug, event.alert)}/event"
+        before = self._shown.get(slug)
+        if event.narration.replaces(before):
+            self._shown[slug] = event.narration
+        if before is None:
+            self._publish_discovery(event.source, slug)
+        self._publish_state(slug)
+        return f"{self._broker.base}/{slug}/narration"
+
     def _publish_state(self, slug: str) -> None:
         # QoS 0: with QoS 1, paho would queue an old text while there is no connection, and the broker would retain it
         # over the newer one that is published on reconnection.
         data = self._shown[slug].text.encode("utf-8", "replace")
         self._client.publish(f"{self._broker.base}/{slug}/state", data, qos=0, retain=True)
+
+    def _publish_retained(self, topic: str, data: bytes | str, retain: bool) -> None:
+        self._client.publish(topic, data, qos=0, retain=retain)  # QoS 0: see _publish_state()
 
     def _publish_discovery(self, source: str, slug: str) -> None:
         base = self._broker.base
@@ -210,15 +236,15 @@ class Mqtt:
         data = json.dumps(sensor, ensure_ascii=False).encode("utf-8", "replace")
         self._client.publish(f"{self._discovery}/sensor/{name}/config", data, qos=0, retain=True)
 
-    def _source_slug(self, source: str) -> tuple[str, bool]:
-        """Return the source's slug, and whether the source is new."""
+    def _source_slug(self, source: str) -> str:
+        """Return the source's slug."""
         if source in self._slugs:
-            return self._slugs[source], False
+            return self._slugs[source]
         slug = _slug(source)
         if slug in self._slugs.values():  # "Door 1" and "door-1"
             slug += f"-{zlib.crc32(source.encode('utf-8', 'replace')):08x}"
         self._slugs[source] = slug
-        return slug, True
+        return slug
 
     def _await_acknowledgements(self, end: float) -> None:
         """Wait until every event is acknowledged, up to that time.monotonic()."""

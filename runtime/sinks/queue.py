@@ -13,7 +13,7 @@ from typing import Any
 
 from vlj_edge.errors import VljEdgeError, without_secrets
 
-from .base import Event, EventRefused, Sink
+from .base import AnyEvent, EventRefused, Sink
 
 _LOG = logging.getLogger(__name__)
 CLOSING_SECONDS = 10.0  # for the sink's own close(), which may finish a file, after the time for its queue
@@ -50,8 +50,8 @@ class SinkQueue:
         self.name, self.failed = name, 0
         self._sink, self._capacity, self._retry, self._pauses = sink, capacity, retry, pauses
         self._changed = threading.Condition()  # guards what follows
-        self._queue: deque[Event] = deque()
-        self._current: Event | None = None  # being delivered, and no longer in the queue
+        self._queue: deque[AnyEvent] = deque()
+        self._current: AnyEvent | None = None  # being delivered, and no longer in the queue
         self._delivered = self._missed = self._failures_in_a_row = 0
         self._error: str | None = None
         self._failing = False
@@ -61,7 +61,7 @@ class SinkQueue:
         self._thread = threading.Thread(target=self._work, name=f"sink {name}", daemon=True)
         self._thread.start()
 
-    def put(self, event: Event) -> None:
+    def put(self, event: AnyEvent) -> None:
         """Queue an event, without waiting for the sink. After close() it is counted as missed."""
         with self._changed:
             if self._deadline is not None:
@@ -114,7 +114,7 @@ class SinkQueue:
         except Exception as error:  # there may be no caller left
             self._record_failure(error)
 
-    def _next(self) -> Event | None:
+    def _next(self) -> AnyEvent | None:
         """Wait for the next event and its retry time; None if the queue is closed and empty, or past its deadline."""
         with self._changed:
             while True:
@@ -127,14 +127,14 @@ class SinkQueue:
                 until = min(self._not_before, self._deadline or self._not_before)
                 self._changed.wait(until - now if self._queue else None)
 
-    def _deliver(self, event: Event) -> Exception | None:
+    def _deliver(self, event: AnyEvent) -> Exception | None:
         try:
             self._sink.write(event)
         except Exception as error:  # any: the thread must go on
             return error
         return None
 
-    def _record(self, event: Event, error: Exception | None) -> None:
+    def _record(self, event: AnyEvent, error: Exception | None) -> None:
         """Count the outcome of an attempt, and put the event back if it is retried."""
         passing = isinstance(error, (VljEdgeError, OSError, MemoryError)) and not isinstance(error, EventRefused)
         again = self._retry and passing

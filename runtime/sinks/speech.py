@@ -11,7 +11,8 @@ from contextlib import suppress
 
 from vlj_edge.errors import VljEdgeError
 
-from .base import Event
+from .alert_event import AlertEvent
+from .base import AnyEvent
 from .console import one_line
 
 SPEAKING_SECONDS = 30.0
@@ -42,13 +43,17 @@ class Speech:
         self._running: subprocess.Popen[bytes] | None = None
         self._interrupted = False
 
-    def write(self, event: Event) -> None:
+    def write(self, event: AnyEvent) -> None:
         """See Sink.
 
         Raises:
             VljEdgeError: the command cannot be run, failed, or took too long.
         """
-        text = one_line(event.narration.text.replace("\0", " "))
+        if isinstance(event, AlertEvent):
+            said = event.sentence if event.kind == "start" else ""
+        else:
+            said = event.narration.text
+        text = one_line(said.replace("\0", " "))
         if not text:
             return
         argument = f" {text}" if text.startswith("-") else text  # so that it is not taken for an option

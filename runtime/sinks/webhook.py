@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
 import threading
 import urllib.error
 import urllib.request
@@ -12,13 +13,15 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.variables import with_variables
 
 from ..http_post import Connections, Redirected, SameServer, web_address
-from .base import Event, EventRefused
+from .alert_event import AlertEvent
+from .base import AnyEvent, EventRefused
 
 _TRY_LATER = (408, 429)  # Request Timeout, Too Many Requests
 
 
 class Webhook:
-    """POSTs each event, as Event.as_dict(), in JSON.
+    """POSTs each event, as Event.as_dict(), in JSON; an alert with a picture as multipart/form-data, with the parts
+    event (that JSON) and picture (a JPEG).
 
     A user and password in the address are sent as Basic authentication. Errors name only the server, because the path
     of a webhook is often a secret.
@@ -27,15 +30,16 @@ class Webhook:
         url: http:// or https://; ${NAME} in it stands for the environment's NAME, see with_variables().
         timeout: seconds to wait for the server at each step.
         deadline: seconds for a delivery in all, redirects included.
+        option: that the address was given by, for errors.
 
     Raises:
         VljEdgeError: the address cannot be used.
     """
 
-    def __init__(self, url: str, timeout: float = 5.0, deadline: float = 15.0) -> None:
+    def __init__(self, url: str, timeout: float = 5.0, deadline: float = 15.0, option: str = "--webhook") -> None:
         self._address = address = web_address(with_variables(url))
         self._server = address.server
-        self._headers = {"Content-Type": "application/json", "User-Agent": "vlj-edge"}
+        self._option, self._headers = option, {"User-Agent": "vlj-edge"}
         if address.authorization is not None:
             self._headers["Authorization"] = address.authorization
         self._timeout, self._deadline = timeout, deadline
@@ -43,15 +47,23 @@ class Webhook:
         proxies = urllib.request.ProxyHandler(address.proxies)
         self._opener = urllib.request.build_opener(proxies, SameServer, self._connections)
 
-    def write(self, event: Event) -> None:
-        """See Sink.
+    def write(self, event: AnyEvent) -> None:
+        """See Sink. Raises as send()."""
+        data = json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+        if isinstance(event, AlertEvent) and event.picture is not None:
+            self.send(*_multipart(data, event.picture))
+        else:
+            self.send(data, "application/json")
+
+    def send(self, data: bytes, content_type: str, headers: dict[str, str] | None = None) -> None:
+        """POST data.
 
         Raises:
             VljEdgeError: no connection, no answer (2xx) in time, or an error of the server (5xx).
             EventRefused: the server refuses the event (4xx), or redirects to another server.
         """
-        data = json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
-        request = urllib.request.Request(self._address.url, data, self._headers, method="POST")
+        sent_headers = self._headers | {"Content-Type": content_type} | (headers or {})
+        request = urllib.request.Request(self._address.url, data, sent_headers, method="POST")
         self._connections.allow()
         timer = threading.Timer(self._deadline, self._connections.cut, [f"no answer within {self._deadline:g} s"])
         try:
@@ -85,7 +97,7 @@ class Webhook:
         except urllib.error.URLError as error:
             raise self._connection_error(error.reason) from None
         except Redirected as error:
-            raise EventRefused(f"{error} to --webhook") from None
+            raise EventRefused(f"{error} to {self._option}") from None
         except ValueError:  # urllib raises it for a malformed response
             raise EventRefused(f"{self._server} redirects to an address that is none: look at the server") from None
         except (OSError, http.client.HTTPException) as error:
@@ -101,3 +113,17 @@ class Webhook:
     def _connection_error(self, reason: object) -> VljEdgeError:
         why = str(getattr(reason, "strerror", None) or reason) or type(reason).__name__
         return VljEdgeError(f"no delivery ({why}) to {self._server}: check that it is up and can be reached")
+
+
+def _multipart(event: bytes, picture: bytes) -> tuple[bytes, str]:
+    """Return a body of multipart/form-data, and its content type."""
+    boundary = secrets.token_hex(16)
+    parts = (
+        (b'name="event"\r\nContent-Type: application/json', event),
+        (b'name="picture"; filename="alert.jpg"\r\nContent-Type: image/jpeg', picture),
+    )
+    body = b"".join(
+        b"--%s\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n" % (boundary.encode(), head, data)
+        for head, data in parts
+    )
+    return body + b"--%s--\r\n" % boundary.encode(), f"multipart/form-data; boundary={boundary}"

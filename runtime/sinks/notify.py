@@ -1,0 +1,49 @@
+"""Alerts as plain POST requests, as ntfy takes them: a title, a line of text, and the picture."""
+
+from __future__ import annotations
+
+from .alert_event import AlertEvent
+from .base import AnyEvent
+from .webhook import Webhook
+
+
+class Notify:
+    """A sink that POSTs the beginning of each alert's event. Narrations and ends are not sent.
+
+    The body is the picture, and the line of text the header Message; without a picture the body is the line.
+
+    Args:
+        url: as for Webhook, such as https://ntfy.sh/TOPIC.
+
+    Raises:
+        VljEdgeError: the address cannot be used.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._post = Webhook(url, option="--notify")
+
+    def write(self, event: AnyEvent) -> None:
+        """See Sink. Raises as Webhook.write()."""
+        if not isinstance(event, AlertEvent) or event.kind != "start":
+            return
+        line = f"{event.sentence} ({event.score:.0%})"
+        title = {"Title": _header(event.alert), "Tags": "bell"}
+        if event.picture is None:
+            self._post.send(line.encode("utf-8", "replace"), "text/plain; charset=utf-8", title)
+        else:
+            self._post.send(event.picture, "image/jpeg", title | {"Message": _header(line), "Filename": "alert.jpg"})
+
+    def interrupt(self) -> None:
+        """Cut a delivery. Callable from any thread."""
+        self._post.interrupt()
+
+    def close(self) -> None:
+        """See Sink."""
+
+
+def _header(text: str) -> str:
+    """Return a text as a header may hold it: on one line, and beyond ASCII as RFC 2047 encodes it."""
+    from email.header import Header
+
+    line = " ".join(text.split())
+    return line if line.isascii() else Header(line, "utf-8", maxlinelen=10_000).encode()
