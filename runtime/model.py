@@ -143,23 +143,22 @@ class Model:
         budget: Budget | None = None,
         noise: StreamNoise | None = None,
         words: Words | Speak | None = None,
+        wants: Callable[[Window], bool] | None = None,
     ) -> Run[Narration]:
         """Describe what happens in a source, with a text whenever its meaning changes.
 
         Args:
             source: what open_source() takes; a Source, which the run closes; frames, uint8 [frames, height, width, 3],
                 BGR, at the model's own rate (`manifest.clip.frames_per_second`); or an iterable of (seconds, image).
-            query: the query to the predictor; None: the bundle's default. One that it was not trained on
-                (`manifest.queries`, where they are known) is logged as a warning.
-            every_window: decode every window with all gates off, and report a text even if it is the same as the one
-                before.
+            query: to the predictor; None: the bundle's default. One that it was not trained on is logged as a warning.
+            every_window: decode every window with all gates off, and report texts that are the same as before.
             gates: settings in place of the bundle's.
             watch: called with the WindowReport of every window, in the thread that encodes.
             watch_texts: called with the TextReport of every text, in the thread that iterates.
             budget: of earlier runs over the same source, begun with the settings of this one; None: a new budget.
             noise: what the gates learned of this camera in an earlier run, and go on learning; None: nothing yet.
-            words: a function (pictures, context) -> text, or Words: says it in place of the bundle's decoder, whose
-                text stands in, of a live source, until the answer comes (docs/words.md).
+            words: a function (pictures, context) -> text, or Words: says it in place of the decoder (docs/words.md).
+            wants: returns whether `watch` needs the embedding of a window that no gate has encoded.
 
         Raises:
             VljEdgeError: at the call, for a source, query or bundle that cannot be used.
@@ -176,7 +175,7 @@ class Model:
         on_device = gates.meaning.smoothing == 1  # otherwise the text is that of a mean, which the host computes
         self.chain.known.load()
         run = self._prepare(source, [query], gates, budget, on_device, noise.picture)
-        run.resemblance = self.chain.known.resemblance(query)
+        run.resemblance, run.wants = self.chain.known.resemblance(query), wants
         if words is not None:
             run.pictures = KeptPictures(words.frame_size)
             narrator = Narrator(words, memory, run, self.manifest.clip, every_window, watch_texts)
@@ -311,6 +310,7 @@ class Model:
                 window = ClipWindow(times, frames, rest, encode, cut, in_part, pictures)
                 last_embedding = meaning.last_embedding
                 change = gate_decision(window)
+                run.encode_wanted(window)
                 run.count_left_out()
                 if probe is not None:
                     probe.record_decision(change.embedding if change is not None else None)

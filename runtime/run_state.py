@@ -12,7 +12,7 @@ from vlj_edge.results import Totals, Window
 from .chain import Chain, KeptTokens
 from .gating.budget import Budget
 from .gating.checks import Checks
-from .gating.clip_window import Encoded
+from .gating.clip_window import ClipWindow, Encoded
 from .gating.kept_tokens import Choice, TokenSelector
 from .gating.known import Resemblance
 from .gating.meaning import Change
@@ -57,6 +57,7 @@ class RunState:
         self._latest: list[Encoded] = []
         self.pictures: KeptPictures | None = None  # where a model elsewhere is shown them
         self.resemblance: Resemblance | None = None  # to what the model knows, where that is judged
+        self.wants: Callable[[Window], bool] | None = None  # whether somebody needs the embedding of a window
         self._warned = False
 
     def encode(self, frames: Sequence[SampledFrame]) -> tuple[list[Encoded], bool]:
@@ -99,6 +100,13 @@ class RunState:
         self.totals.decoder_runs += 1
         self.totals.decoder_tokens += runs
         return text
+
+    def encode_wanted(self, window: ClipWindow) -> None:
+        """Encode a window that no gate needs, if somebody else does and the budget allows it."""
+        if self.wants is None or window.is_encoded or not self.wants(window.times):
+            return
+        if self.budget.allows_encode(window.time, Checks()):
+            _ = window.encoded
 
     def count_left_out(self) -> None:
         """Set the totals to what the budget has left out so far."""

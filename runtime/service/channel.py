@@ -208,6 +208,8 @@ class Channel:
             if self._source is not None:
                 self._source.close()
             self.state = "ended"
+            if not self._stopping.is_set():
+                self._context.on_end(self.settings.name)
             if self.error is None and not self._stopping.is_set():
                 self._state_log.end()
             self._report_error()
@@ -325,6 +327,7 @@ class Channel:
             budget=self._budget_of(settings),
             noise=self._context.noise_of(settings),
             words=self._words_of(settings),
+            wants=lambda window: self._context.wants(settings.name, window.centre + frames.offset),
         )
         self._frames, self._run = frames, run
         self.statistics.start_run(run)

@@ -58,6 +58,8 @@ class ChannelContext:
         keep_trying: wait for sources that cannot be opened yet.
         real_time: play recordings at the pace of their times.
         noise_of: returns what the gates have learned of a source.
+        wants: returns whether on_report needs the embedding of a window of a source, at that time of the source.
+        on_end: called with the name of a source that has ended by itself.
     """
 
     model: Model
@@ -68,6 +70,8 @@ class ChannelContext:
     keep_trying: bool
     real_time: bool = False
     noise_of: Callable[[SourceSettings], StreamNoise] = lambda settings: StreamNoise()
+    wants: Callable[[str, float], bool] = lambda source, at: False
+    on_end: Callable[[str], None] = lambda source: None
 
     def check(self, settings: SourceSettings) -> None:
         """Raises VljEdgeError: the model cannot be used with these settings, or gives two labels the same embedding."""

@@ -115,6 +115,7 @@ class FileOptions:
     log_bytes: Bytes | None = None
     mqtt: str | None = None
     webhook: str | None = None
+    notify: str | None = None
     say: str | None = None
     log_format: Literal["text", "json"] | None = None
     source: tuple[SourceConfig, ...] = ()

@@ -9,13 +9,16 @@ from functools import lru_cache
 
 from vlj_edge.errors import VljEdgeError
 
+from ..alerts.settings import Alert
+from ..alerts.watch import AlertStatus, AlertWatch
 from ..embedding.labels import LabelBank
 from ..embedding.own_labels import OwnLabels, offered_labels
 from ..model import Model
+from ..sinks.alert_event import AlertEvent
 from ..sinks.base import Event
 from ..sinks.queue import SinkQueue, close_all
 from .channel import Channel
-from .channel_context import ChannelContext, OnError, OnReport
+from .channel_context import ChannelContext, OnError, OnReport, ReportedWindow
 from .learned import LearnedNoise
 from .settings import SourceSettings, by_name
 
@@ -31,8 +34,12 @@ class Station:
         keep_trying: wait for sources that cannot be opened yet.
         real_time: play recordings at the pace of their times, and skip windows when they come too fast.
         learned: what the gates have learned of each source; None: nothing yet.
+        alerts: what to watch for.
+        on_alert: called with what is to be told of an alert, before the sinks get it, by the thread that encodes.
+        known_alerts: what was known of alerts when the service last ended.
 
     Attributes:
+        alerts: the AlertWatch.
         channels: by name; replaced as a whole when the configuration changes.
 
     Raises:
@@ -62,18 +69,33 @@ class Station:
         on_error: OnError = lambda name, error: None,
         real_time: bool = False,
         learned: LearnedNoise | None = None,
+        alerts: Sequence[Alert] = (),
+        on_alert: Callable[[AlertEvent], None] = lambda event: None,
+        known_alerts: Sequence[AlertStatus] = (),
     ) -> None:
         self.model, self.sinks, self._on_event = model, list(sinks), on_event
+        self._on_alert, self._on_report = on_alert, on_report
 
         @lru_cache(maxsize=16)
         def label_bank(labels: tuple[str, ...]) -> LabelBank | OwnLabels:
             return offered_labels(model, labels)
 
         self.learned = learned or LearnedNoise(model.manifest)
+        self.alerts = AlertWatch(model, self._emit_alert, known_alerts)
         self._context = ChannelContext(
-            model, label_bank, self._emit, on_report, on_error, keep_trying, real_time, self.learned.of
+            model,
+            label_bank,
+            self._emit,
+            self._report,
+            on_error,
+            keep_trying,
+            real_time,
+            self.learned.of,
+            self.alerts.wants,
+            self.alerts.end,
         )
         self.check(sources)
+        self.alerts.apply(alerts, _queries(sources))
         self.channels = {name: Channel(each, self._context) for name, each in by_name(sources).items()}
         self._changing, self._stopped = threading.Lock(), False
 
@@ -91,6 +113,7 @@ class Station:
 
     def start(self) -> None:
         """Start all channels."""
+        self._announce_alerts()
         for channel in self.channels.values():
             channel.start()
 
@@ -99,7 +122,7 @@ class Station:
         while not all(channel.join(pause) for channel in self.channels.values()):
             pass
 
-    def reconfigure(self, sources: Sequence[SourceSettings]) -> None:
+    def reconfigure(self, sources: Sequence[SourceSettings], alerts: Sequence[Alert] = ()) -> None:
         """Apply a new configuration: stop sources that it does not name, start new ones, change settings that differ.
 
         A source of which something else is read (another address, part or rotation) is stopped and started.
@@ -113,6 +136,8 @@ class Station:
         with self._changing:
             if self._stopped:
                 return
+            self.alerts.apply(alerts, _queries(sources))
+            self._announce_alerts()
             kept = {
                 name: channel
                 for name, channel in self.channels.items()
@@ -137,10 +162,30 @@ class Station:
             _stop_all(self.channels.values())
         close_all(self.sinks)
 
+    def _report(self, window: ReportedWindow) -> None:
+        settings, report = window.settings, window.report
+        at = report.window.centre + window.offset
+        self.alerts.add(settings.name, settings.query, at, report.embedding, window.image)
+        self._on_report(window)
+
+    def _emit_alert(self, event: AlertEvent) -> None:
+        self._on_alert(event)
+        for sink in self.sinks:
+            sink.put(event)
+
+    def _announce_alerts(self) -> None:
+        watched = [(each.alert, each.source) for each in self.alerts.statuses()]
+        for sink in self.sinks:
+            sink.announce_alerts(watched)
+
     def _emit(self, event: Event) -> None:
         self._on_event(event)
         for sink in self.sinks:
             sink.put(event)
+
+
+def _queries(sources: Iterable[SourceSettings]) -> dict[str, str | None]:
+    return {source.name: source.query for source in sources}
 
 
 def _stop_all(channels: Iterable[Channel]) -> None:

@@ -67,9 +67,10 @@ AnyEvent: TypeAlias = Event | AlertEvent
 class Sink(Protocol):
     """Takes events one at a time. All calls but interrupt() come from one thread.
 
-    A sink may also have `pending`, the number of events that it accepted and that are not acknowledged yet; `missed`,
-    the number of those that it accepted but did not deliver; `last_error`, one line; and a method interrupt(), callable
-    from any thread, that makes a write() in progress, or a close() to come, end soon.
+    A sink may also have `takes`, the class of the events that it is given, if not all; `pending`, the number of events
+    that it accepted and that are not acknowledged yet; `missed`, the number of those that it accepted but did not
+    deliver; `last_error`, one line; and a method interrupt(), callable from any thread, that makes a write() in
+    progress, or a close() to come, end soon.
     """
 
     def write(self, event: AnyEvent) -> None:

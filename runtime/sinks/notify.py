@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from .alert_event import AlertEvent
-from .base import AnyEvent
 from .webhook import Webhook
 
 
 class Notify:
-    """A sink that POSTs the beginning of each alert's event. Narrations and ends are not sent.
+    """A sink that POSTs the beginning of each alert's event. Ends are not sent.
 
     The body is the picture, and the line of text the header Message; without a picture the body is the line.
 
@@ -19,12 +18,14 @@ class Notify:
         VljEdgeError: the address cannot be used.
     """
 
+    takes = AlertEvent
+
     def __init__(self, url: str) -> None:
         self._post = Webhook(url, option="--notify")
 
-    def write(self, event: AnyEvent) -> None:
+    def write(self, event: AlertEvent) -> None:
         """See Sink. Raises as Webhook.write()."""
-        if not isinstance(event, AlertEvent) or event.kind != "start":
+        if event.kind != "start":
             return
         line = f"{event.sentence} ({event.score:.0%})"
         title = {"Title": _header(event.alert), "Tags": "bell"}

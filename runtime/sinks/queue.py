@@ -13,6 +13,7 @@ from typing import Any
 
 from vlj_edge.errors import VljEdgeError, without_secrets
 
+from .alert_event import AlertEvent
 from .base import AnyEvent, EventRefused, Sink
 
 _LOG = logging.getLogger(__name__)
@@ -25,7 +26,8 @@ class SinkQueue:
 
     Args:
         name: name of the sink in state().
-        capacity: maximum number of waiting events. When the queue is full, the oldest is dropped and counted as missed.
+        capacity: maximum number of waiting events. When the queue is full, the oldest is dropped, alerts after all
+            others, and counted as missed.
         retry: retry an event that failed, after pauses that double, with jitter; later events wait behind it. Without
             it, a failed event is counted as missed.
         pauses: the first and the longest pause, seconds.
@@ -62,7 +64,9 @@ class SinkQueue:
         self._thread.start()
 
     def put(self, event: AnyEvent) -> None:
-        """Queue an event, without waiting for the sink. After close() it is counted as missed."""
+        """Queue an event, if the sink takes such, without waiting for it. After close() it is counted as missed."""
+        if not isinstance(event, getattr(self._sink, "takes", object)):
+            return
         with self._changed:
             if self._deadline is not None:
                 self._miss(1)
@@ -70,6 +74,12 @@ class SinkQueue:
             self._queue.append(event)
             self._drop_oldest()
             self._changed.notify_all()
+
+    def announce_alerts(self, watched: Sequence[tuple[str, str]]) -> None:
+        """Tell the sink, if it wants to know, of alerts that may come, given as (alert, source)."""
+        announce = getattr(self._sink, "announce_alerts", None)
+        if announce is not None and watched:
+            announce(watched)
 
     def close(self, timeout: float = 5.0) -> None:
         """Deliver the queue for at most `timeout` seconds, count the rest as missed, and close the sink.
@@ -176,7 +186,8 @@ class SinkQueue:
 
     def _drop_oldest(self) -> None:
         while len(self._queue) > self._capacity:
-            self._queue.popleft()
+            texts = (place for place, event in enumerate(self._queue) if not isinstance(event, AlertEvent))
+            del self._queue[next(texts, 0)]  # alerts stay longest
             self._miss(1)
 
     def _miss(self, count: int) -> None:

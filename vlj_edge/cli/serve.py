@@ -82,6 +82,9 @@ _KEEP_DAYS, _KEEP_GB = 30.0, 10.0
 @click.option("--profile", type=output_file, help="File in which the page saves settings; read at the start.")
 @click.option("--learned", type=output_file, help="File that keeps what the gates learn of each camera over a restart.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log on stderr.  [default: text]")
+@click.option(
+    "--notify", envvar="VLJ_EDGE_NOTIFY", help="POST each alert there as ntfy takes it: https://ntfy.sh/TOPIC."
+)
 @sink_options
 @part_options
 @budget_options
@@ -155,6 +158,8 @@ def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: 
             on_report=on_report,
             on_error=log_error,
             learned=learned,
+            alerts=settings.alerts(),
+            on_alert=broadcaster.publish_alert,
         )
         listening = cleanup.enter_context(listen(host, options.get("port", 8765)))
         cleanup.enter_context(learned)
@@ -165,13 +170,13 @@ def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: 
 
         def ready() -> None:
             _log_backend(model.backend)
-            hangups.answer(partial(apply_again, station, partial(settings.sources, model, options)))
+            hangups.answer(partial(apply_again, station, partial(settings.sources, model, options), settings.alerts))
 
         serve_until_stopped(app, host, listening, station, broadcaster, ready)
 
 
 def _opened_sinks(options: dict[str, Any]) -> AbstractContextManager[list[SinkQueue]]:
-    given = {name: options.get(name) for name in ("log_bytes", "mqtt", "webhook", "say")}
+    given = {name: options.get(name) for name in ("log_bytes", "mqtt", "webhook", "notify", "say")}
     log = Path(options["log"]) if "log" in options else None
     return opened_sinks(partial(logging.warning, "%s"), log=log, **given)
 

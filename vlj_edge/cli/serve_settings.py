@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from .words_options import NAMES as WORDS
 from .words_options import words_settings
 
 if TYPE_CHECKING:
+    from vlj_edge.runtime.alerts.settings import Alert
     from vlj_edge.runtime.model import Model
     from vlj_edge.runtime.service.config import Config
     from vlj_edge.runtime.service.settings import SourceSettings
@@ -107,6 +108,10 @@ class ServeSettings:
             logging.warning("%s: %s changes with the next start", self.config, name)
         return found
 
+    def alerts(self) -> tuple[Alert, ...]:
+        """Return the alerts of the file as it is now. Raises VljEdgeError: see read_config()."""
+        return self.read_file().alerts
+
     def _refuse_overwriting(self, options: dict[str, Any], sources: list[SourceSettings]) -> None:
         read = (
             self.arguments,
@@ -118,13 +123,15 @@ class ServeSettings:
         refuse_overwriting_inputs(written, [*read, *(settings.uri for settings in sources)])
 
 
-def apply_again(station: Station, read_sources: Callable[[], list[SourceSettings]]) -> None:
+def apply_again(
+    station: Station, read_sources: Callable[[], list[SourceSettings]], read_alerts: Callable[[], Sequence[Alert]]
+) -> None:
     """Apply the current sources and settings to a station; if anything in them is wrong, nothing changes. Either way
     the log gets one line."""
     from ..errors import VljEdgeError
 
     try:
-        station.reconfigure(read_sources())
+        station.reconfigure(read_sources(), read_alerts())
         logging.info("settings were read again: %s", ", ".join(station.channels))
     except (VljEdgeError, click.ClickException) as error:
         logging.error("settings were not read again: %s", error)

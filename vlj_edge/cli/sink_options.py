@@ -40,7 +40,12 @@ def sink_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def open_sinks(
-    log: Path | None, log_bytes: int | None, mqtt: str | None, webhook: str | None, say: str | None
+    log: Path | None,
+    log_bytes: int | None,
+    mqtt: str | None,
+    webhook: str | None,
+    say: str | None,
+    notify: str | None = None,
 ) -> list[SinkQueue]:
     """Open a sink for each option that was given, in a queue of its own.
 
@@ -65,6 +70,10 @@ def open_sinks(
             from vlj_edge.runtime.sinks.webhook import Webhook
 
             queues.append(SinkQueue("webhook", Webhook(webhook), retry=True))
+        if notify is not None:
+            from vlj_edge.runtime.sinks.notify import Notify
+
+            queues.append(SinkQueue("notify", Notify(notify), retry=True))
         if say is not None:
             from vlj_edge.runtime.sinks.speech import Speech
 

@@ -15,7 +15,8 @@ from vlj_edge.errors import without_credentials
 from vlj_edge.json_text import json_text
 from vlj_edge.results import WindowReport
 
-from ...sinks.base import Event
+from ...sinks.alert_event import AlertEvent
+from ...sinks.base import AnyEvent, Event
 from ..channel import Channel
 from ..station import Station
 from .places import Places
@@ -93,14 +94,11 @@ class Broadcaster:
 
     def publish_event(self, event: Event) -> None:
         """Send a narration. For Station(on_event=...): callable from any thread, and never waits for a client."""
-        shown = self.shown_names().get(event.source, without_credentials(event.source))
-        data = event.as_dict() | {"source": shown}
-        with self._lock:
-            self._number += 1
-            message = _format_message("narration", data, f"{self._epoch}-{self._number}")
-            self._kept.append((self._number, message))
-            self._texts.setdefault(shown, deque(maxlen=MAX_TEXTS)).append(event)
-            self._send(message)
+        self._publish_kept("narration", event)
+
+    def publish_alert(self, event: AlertEvent) -> None:
+        """Send what is told of an alert. For Station(on_alert=...): as publish_event()."""
+        self._publish_kept("alert", event)
 
     def texts_of(self, shown: str) -> list[Event]:
         """Return the latest texts of a source, by its shown name; the oldest first."""
@@ -162,6 +160,17 @@ class Broadcaster:
             for gone in seen.keys() - set(channels.values()):
                 del seen[gone], states[gone]
             await asyncio.sleep(_POLL_INTERVAL)
+
+    def _publish_kept(self, kind: str, event: AnyEvent) -> None:
+        shown = self.shown_names().get(event.source, without_credentials(event.source))
+        data = event.as_dict() | {"source": shown}
+        with self._lock:
+            self._number += 1
+            message = _format_message(kind, data, f"{self._epoch}-{self._number}")
+            self._kept.append((self._number, message))
+            if isinstance(event, Event):
+                self._texts.setdefault(shown, deque(maxlen=MAX_TEXTS)).append(event)
+            self._send(message)
 
     def _send(self, message: bytes) -> None:
         for client in self._clients:

@@ -16,11 +16,13 @@ from vlj_edge.bundle import GateSettings
 
 from ..channel import Channel
 from ..settings import SourceSettings
+from .alert_states import alert_states
 from .images import BOUNDARY
 from .metrics import make_registry
 from .readings import channel_problem, memory_megabytes
 from .redact import safe_line
 from .schemas import (
+    AlertState,
     Health,
     LastNarration,
     PowerReading,
@@ -82,7 +84,7 @@ def events(server: ServerState) -> APIRouter:
 
     @router.get("/api/events", response_class=Response, responses=_content("text/event-stream") | _TOO_MANY)
     async def stream(last_event_id: Annotated[str | None, Header()] = None) -> Response:
-        """Server-sent events: narration (with an id), window (what the gates decided about one), state (of a source).
+        """Server-sent events: narration, alert (with an id), window (what the gates decided), state (of a source).
 
         The last narrations come first.
         """
@@ -113,6 +115,11 @@ def state(server: ServerState) -> APIRouter:
             sources=[_source_state(server, name, channel) for name, channel in server.channels.items()],
             sinks=[_sink_state(sink.state()) for sink in server.station.sinks],
         )
+
+    @router.get("/api/alerts")
+    def alerts() -> list[AlertState]:
+        """Every alert on every source that it watches."""
+        return alert_states(server)
 
     @router.get("/metrics", response_class=Response, responses=_content("text/plain"))
     def metrics() -> Response:

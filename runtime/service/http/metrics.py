@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from .alert_states import alert_states
 from .readings import memory_megabytes
 from .state import ServerState
 
@@ -56,6 +57,7 @@ class _StationCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._collect_sources()
+        yield from self._collect_alerts()
         yield from self._collect_sinks()
         yield from self._collect_process()
 
@@ -95,6 +97,19 @@ class _StationCollector(Collector):
             for state in _STATES:
                 states.add_metric([source, state], float(channel.state == state))
         return states
+
+    def _collect_alerts(self) -> Iterator[Metric]:
+        labels = ["alert", "source"]
+        events = CounterMetricFamily("vlj_edge_alert_events", "Events that an alert told of.", labels=labels)
+        firing = GaugeMetricFamily("vlj_edge_alert_firing", "1 while such an event goes on.", labels=labels)
+        score = GaugeMetricFamily("vlj_edge_alert_score", "Probability in the last window.", labels=labels)
+        for each in alert_states(self._server):
+            names = [each.alert, each.source]
+            events.add_metric(names, each.events)
+            firing.add_metric(names, float(each.state == "firing"))
+            if each.score is not None:
+                score.add_metric(names, each.score)
+        yield from (events, firing, score)
 
     def _collect_sinks(self) -> Iterator[Metric]:
         states = _with_unique_names([sink.state() for sink in self._server.station.sinks])

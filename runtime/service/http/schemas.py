@@ -87,6 +87,20 @@ class SinkState(BaseModel):
     last_error: str | None
 
 
+class AlertState(BaseModel):
+    """An alert on a source: whether its condition holds (idle, pending, firing, cooling), the score of the last window,
+    and the event that goes on or was the last."""
+
+    alert: str
+    source: str
+    state: str
+    score: float | None
+    above: float
+    events: int
+    event: str | None
+    since: float | None
+
+
 class State(BaseModel):
     """The state of the server and of all its sources."""
 

@@ -59,7 +59,9 @@ def test_a_webhook_gets_the_event_and_the_picture(server: tuple[str, list[tuple[
     (head, body), (plain_head, plain) = got
     message = email.message_from_bytes(b"Content-Type: " + head["Content-Type"].encode() + b"\r\n\r\n" + body)
     event, picture = message.get_payload()
-    assert json.loads(event.get_payload(decode=True)) == EVENT.as_dict() and event.get_param("name", header="Content-Disposition")
+    assert json.loads(event.get_payload(decode=True)) == EVENT.as_dict() and event.get_param(
+        "name", header="Content-Disposition"
+    )
     assert picture.get_payload(decode=True) == JPEG and picture.get_content_type() == "image/jpeg"
     assert plain_head["Content-Type"] == "application/json" and json.loads(plain)["kind"] == "end"
 
