@@ -73,8 +73,8 @@ class Sink(Protocol):
     progress, or a close() to come, end soon.
     """
 
-    def write(self, event: AnyEvent) -> None:
-        """Deliver an event; may block.
+    def write(self, event: Any) -> None:
+        """Deliver an event of the class that it takes, or an AnyEvent; may block.
 
         Raises:
             VljEdgeError, OSError: it was not delivered, and may be retried.

@@ -13,6 +13,7 @@ from tests.runtime import tiny_bundle as by_hand
 from tests.runtime.service.stations import Camera, run
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from vlj_edge import VljEdgeError
+from vlj_edge.bundle import GateSettings, MeaningGateSettings, RestSettings
 from vlj_edge.runtime.alerts.decision import Rule
 from vlj_edge.runtime.alerts.settings import Alert
 from vlj_edge.runtime.service.settings import SourceSettings
@@ -106,11 +107,14 @@ def test_an_alert_that_is_taken_away_ends_its_event(tiny_bundle: Path) -> None:
 
 def test_every_moving_window_is_encoded_for_alerts_alone(tiny_bundle: Path, make_video: Callable[..., Path]) -> None:
     path = make_video([(RED, 2), (GREEN, 2), (BLUE, 2)] * 2)
+    seldom = GateSettings(
+        meaning=MeaningGateSettings(look_every=6.0, longest_look=6.0), rest=RestSettings(enabled=False)
+    )
     seen: dict[bool, int] = {}
     with vlj_edge.load(tiny_bundle) as model:
         for wanted in (False, True):
             reports: list[Any] = []
-            list(model.narrate(path, watch=reports.append, wants=lambda window, wanted=wanted: wanted))
+            list(model.narrate(path, gates=seldom, watch=reports.append, wants=lambda window, wanted=wanted: wanted))
             seen[wanted] = sum(report.embedding is not None for report in reports)
             assert not wanted or seen[wanted] == len(reports)
     assert seen[True] > seen[False]
