@@ -16,7 +16,6 @@ from .decision import Rule
 
 # What else may be seen, where the model has no cosine below which nothing fits.
 OPPOSITES = ("nothing happens", "something else happens", "the scene is empty")
-MOST_KEPT = 120.0  # seconds of pictures
 MOST_ALERTS = 100
 _SHARE = Annotated[float, Range(0, 1)]
 _Texts = tuple[str, ...]
@@ -57,7 +56,6 @@ class Alert:
         like: moments that show it.
         cameras: names of sources; empty: all.
         quiet: when nothing begins; None: never.
-        keep: seconds of pictures before and after its beginning that a clip shows; 0: no clip.
     """
 
     name: str
@@ -68,7 +66,6 @@ class Alert:
     rule: Rule = field(default_factory=Rule)
     cameras: _Texts = ()
     quiet: QuietHours | None = None
-    keep: float = 0.0
 
     def watches(self, camera: str) -> bool:
         """Return whether it is for a source."""
@@ -89,7 +86,6 @@ class _Written:
     again_after: Any = "1m"
     cameras: tuple[str, ...] = ()
     quiet: str | None = None
-    keep: Any = 0
 
 
 def read_alerts(raw: object) -> tuple[Alert, ...]:
@@ -135,8 +131,7 @@ def _read_alert(table: object, path: FieldPath) -> Alert:
         written.above, below, _seconds(lasts, (*path, "for")), _seconds(written.again_after, (*path, "again_after"))
     )
     quiet = None if written.quiet is None else _quiet(written.quiet, (*path, "quiet"))
-    keep = _seconds(written.keep, (*path, "keep"), MOST_KEPT)
-    return Alert(written.name, texts, unless, written.label, like, rule, written.cameras, quiet, keep)
+    return Alert(written.name, texts, unless, written.label, like, rule, written.cameras, quiet)
 
 
 def _check_kind(written: _Written, texts: _Texts, unless: _Texts, like: Sequence[Example], path: FieldPath) -> None:
@@ -170,7 +165,7 @@ def _texts(raw: Any, path: FieldPath) -> _Texts:
     return found
 
 
-def _seconds(raw: Any, path: FieldPath, most: float = 1e9) -> float:
+def _seconds(raw: Any, path: FieldPath) -> float:
     found = (
         seconds_of(raw)
         if isinstance(raw, str)
@@ -178,9 +173,8 @@ def _seconds(raw: Any, path: FieldPath, most: float = 1e9) -> float:
         if type(raw) in (int, float) and abs(raw) < 1e12
         else None
     )
-    if found is None or not 0 <= found <= most:
-        limit = f"at most {most:g} s" if most < 1e9 else HOW
-        raise SchemaError(path, f"is {shown(raw)}, no time: {limit}")
+    if found is None or not 0 <= found <= 1e9:
+        raise SchemaError(path, f"is {shown(raw)}, no time: {HOW}")
     return found
 
 
