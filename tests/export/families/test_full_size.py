@@ -40,10 +40,11 @@ def siglip2(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def naflex(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    """google/siglip2-base-patch16-naflex, but for its vocabulary."""
+    """google/siglip2-base-patch16-naflex, but for its vocabulary and the depth of its text tower."""
     checkpoints.write_naflex(directory)
     (directory / "preprocessor_config.json").unlink()
-    model = _save(transformers.Siglip2Model(transformers.Siglip2Config()), directory)
+    config = transformers.Siglip2Config(text_config={"vocab_size": 1000, "num_hidden_layers": 2})
+    model = _save(transformers.Siglip2Model(config), directory)
 
     def pooled(pixels: torch.Tensor) -> torch.Tensor:
         patches = pixels[0].unflatten(-1, (16, 16)).unflatten(-3, (16, 16)).permute(0, 2, 4, 3, 5, 1)
