@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.runtime.words.endpoints import endpoint
 from vlj_edge.bundle import nano_bundle
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -28,6 +29,13 @@ def test_narrate_video() -> None:
     *said, totals = run("narrate_video.py", DEMO)
     assert any("the robot arm" in line for line in said)
     assert "windows" in totals
+
+
+def test_narrate_in_words() -> None:
+    with endpoint() as server:
+        *said, totals = run("narrate_in_words.py", DEMO, server.url, "tiny")
+    assert any("a cat sleeps" in line for line in said)
+    assert f"{len(server.got)} calls" in totals
 
 
 def test_feed_frames() -> None:
