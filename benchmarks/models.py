@@ -1,0 +1,119 @@
+"""Public models at full size with random weights: parameters, size and export time by precision, CPU time by backend.
+
+python benchmarks/models.py [clip siglip2 videoprism vjepa2]      one after the other; up to 12 GB of memory
+
+Sizes are those of the published models, but for the vocabulary of SigLIP 2's text tower, which is small here. The time
+of a window is that of the vision encoder alone, the backends in turn; cosines are the lowest of all engines to torch in
+fp32, as the export measures them, and of OpenVINO's embedding to that of ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from common import RESULTS, ROOT, in_turn, milliseconds, write
+
+sys.path.insert(0, str(ROOT))
+from tests.export.families import test_full_size as full_size
+from vlj_edge.bundle import Manifest, read_manifest
+from vlj_edge.bundle.graph_files import graph_files
+from vlj_edge.export.bundle import export_bundle
+from vlj_edge.export.families.find import read_shape
+from vlj_edge.export.request import COMPARED_CLIPS, ExportRequest
+from vlj_edge.export.weights.locations import WeightSources
+from vlj_edge.runtime.engines.base import Engine, open_engine
+from vlj_edge.runtime.video.clips import spread_clips
+
+MAKE: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "clip": ("openai/clip-vit-base-patch32", full_size.clip),
+    "siglip2": ("google/siglip2-base-patch16-224", full_size.siglip2),
+    "videoprism": ("google/videoprism-lvt-base-f16r288", full_size.videoprism),
+    "vjepa2": ("facebook/vjepa2-vitl-fpc16-256-ssv2", full_size.vjepa2),
+}
+BACKENDS = ("onnxruntime", "openvino")
+DEMO = ROOT / "examples" / "media" / "demo.mp4"
+ROUNDS = 5
+
+
+def measure(make: Callable[[Path], Any]) -> dict[str, Any]:
+    """Export one model in every precision and time each."""
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        checkpoint = Path(scratch) / "checkpoint"
+        make(checkpoint)
+        gc.collect()
+        files = checkpoint.glob("*.safetensors")
+        found: dict[str, Any] = {"million_parameters": round(sum(path.stat().st_size for path in files) / 4e6, 1)}
+        for precision in ("fp32", "fp16", "int8"):
+            found[precision] = of_precision(checkpoint, Path(scratch) / precision, precision)
+            click.echo(f"  {precision}: {json.dumps(found[precision])}")
+    return found
+
+
+def of_precision(checkpoint: Path, out: Path, precision: str) -> dict[str, Any]:
+    shape = read_shape(checkpoint)
+    clips = spread_clips(DEMO, shape.clip, shape.preprocess, COMPARED_CLIPS + 4) if precision == "int8" else ()
+    started = time.perf_counter()
+    done = export_bundle(ExportRequest(WeightSources(checkpoint), shape, out, precision, clips=clips))
+    seconds = time.perf_counter() - started
+    gc.collect()
+    manifest = read_manifest(out)
+    return {
+        "export_seconds": round(seconds, 1),
+        "megabytes": {name: megabytes(out, name, manifest) for name in manifest.engines},
+        "cosine": round(min(row.cosine for row in done.parity), 6),
+        **time_of_window(out, manifest),
+    }
+
+
+def megabytes(directory: Path, name: str, manifest: Manifest) -> float:
+    file = manifest.engines[name].file
+    files = {file, *graph_files(directory, file, manifest)}
+    return round(sum(manifest.files[each].bytes for each in files) / 1e6, 1)
+
+
+def time_of_window(directory: Path, manifest: Manifest) -> dict[str, Any]:
+    """Return the milliseconds of the vision encoder on each backend, and how alike their embeddings are."""
+    pixels = np.random.default_rng(0).normal(size=manifest.engines["vision_encoder"].inputs[0].shape)
+    engines = {backend: open_engine(directory, manifest, "vision_encoder", backend=backend) for backend in BACKENDS}
+
+    def run(engine: Engine) -> None:
+        engine.inputs["pixels"][...] = pixels
+        engine.run()
+        engine.wait()
+
+    seconds = in_turn(ROUNDS, **{backend: lambda engine=engine: run(engine) for backend, engine in engines.items()})
+    ours, theirs = (engine.outputs["embedding"].astype(np.float64).ravel() for engine in engines.values())
+    cosine = float(ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs))
+    return {
+        "ms_a_window": {backend: milliseconds(each) for backend, each in seconds.items()},
+        "openvino_to_onnxruntime": round(cosine, 6),
+    }
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(MAKE)))
+def main(names: tuple[str, ...]) -> None:
+    for name in names or MAKE:
+        repository, make = MAKE[name]
+        click.echo(repository)
+        started = os.getloadavg()[0]
+        found = measure(make) | {"load_of_the_machine": [round(started, 1), round(os.getloadavg()[0], 1)]}
+        path = RESULTS / "models.json"
+        before = json.loads(path.read_text(encoding="utf-8")).get("models", {}) if path.exists() else {}
+        write("models.json", {"models": before | {repository: found}}, "python benchmarks/models.py")
+
+
+if __name__ == "__main__":
+    main()
