@@ -30,7 +30,7 @@ from .families.model import FamilyModel
 from .models.vl_jepa import visual_tokens
 from .onnx import graph as onnx_graph
 from .parity_cases import ParityCases, make_cases, run_torch
-from .precisions import select_precision
+from .precisions import PRECISIONS, select_precision
 from .request import ExportRequest, check_clips, check_out, check_request
 from .weights.tokenizers import write_tokenizers
 
@@ -106,6 +106,8 @@ def _export_engines(
 ) -> tuple[dict[str, EngineSpec], list[ExportedEngine], list[parity.ParityRow]]:
     """Export each engine, and compare it with torch before the next."""
     precisions = select_precision(model.shape, request.precision, request.flavour)
+    if model.captions is not None and not request.preset.own_captions:  # one product, and no layer that is recorded
+        precisions["decoder"] = PRECISIONS[precisions["decoder"]].compute
     clips, tokens = [torch.from_numpy(clip) for clip in request.clips], tokens_of(request)
     cases = make_cases(model.shape, model.tokenizers, clips, tokens)
     runs_torch = request.check_parity or bool(request.int8_engines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tokenizers import Tokenizer
 from tests.cli.command import run_here
 from tests.export.families import comparing
 from tests.export.families.checkpoints import TEXTS, write_siglip
-from vlj_edge.bundle import LabelSettings
+from vlj_edge.bundle import LabelSettings, read_manifest
 from vlj_edge.export.bundle import export_bundle
 from vlj_edge.export.families.find import read_shape
 from vlj_edge.export.request import ExportRequest
@@ -108,6 +109,18 @@ def test_attention_is_one_node_a_layer(bundle: Path, name: str) -> None:
     assert sum(node.op_type == "Attention" for node in graph.node) >= 2
     softmaxes = sum(node.op_type == "Softmax" for node in graph.node)
     assert softmaxes == (1 if name == "vision_encoder" else 0), "only the pooling head, with one query, is spelled out"
+
+
+def test_int8_keeps_the_caption_bank_as_it_computes(
+    checkpoint: tuple[Path, Any], tmp_path: Path, make_video: Callable[..., Path]
+) -> None:
+    video = make_video([((0, 0, 255), 3), ((255, 0, 0), 3)])
+    (tmp_path / "captions.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    options = ("--precision", "int8", "--calibrate-on", video, "--captions", tmp_path / "captions.txt")
+    done = run_here("export", checkpoint[0], *options, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    engines = read_manifest(tmp_path / "out").engines
+    assert (engines["vision_encoder"].precision, engines["decoder"].precision) == ("int8", "fp32")
 
 
 def test_padding_in_front_is_refused(tmp_path: Path) -> None:
