@@ -83,6 +83,7 @@ class FileOptions:
 
     bundle: str | None = None
     gates: str | None = None
+    tokens: Literal["all", "auto"] | None = None
     backend: Literal["onnxruntime", "openvino", "tensorrt"] | None = None
     engines: str | None = None
     threads: Annotated[int, Range(1, 1024)] | None = None

@@ -142,7 +142,7 @@ def test_evaluate_model(tmp_path: Path) -> None:
     asked = "Is the drawer open or closed?,the drawer is open|the drawer is closed,the drawer is open"
     table.write_text(f"video,start,end,text,question,choices,answer\n{DEMO},14,18,opens the drawer,{asked}\n")
     lines = run("evaluate_model.py", table)
-    assert "multiple_choice accuracy: 1.00 of 1 cases, guessing 0.50" in lines and len(lines) == 10
+    assert "multiple_choice accuracy: 1.00 of 1 cases, guessing 0.50" in lines and len(lines) == 13
 
 
 def test_every_example_is_run_here() -> None:

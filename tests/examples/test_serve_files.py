@@ -23,7 +23,8 @@ def test_the_config_is_right_and_so_is_what_it_comments_out(tmp_path: Path) -> N
     (tmp_path / "all.toml").write_text(text)
     whole = read_config(tmp_path / "all.toml")
     assert whole.source_names == ["bench", "door"]
-    assert {*whole.options, "source"} == {each.name for each in dataclasses.fields(FileOptions)}, (
+    assert [alert.name for alert in whole.alerts] == ["door open"]
+    assert {*whole.options, "source", "alert"} == {each.name for each in dataclasses.fields(FileOptions)}, (
         "every option is there"
     )
     gates = whole.sources(GateSettings())[1].gates
