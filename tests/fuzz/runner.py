@@ -104,5 +104,6 @@ def _limits() -> Any:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
+        # A signal that is on its way to another thread would end the process under the default.
+        signal.signal(signal.SIGPROF, signal.SIG_IGN if before == signal.SIG_DFL else before)
         resource.setrlimit(resource.RLIMIT_DATA, limit)

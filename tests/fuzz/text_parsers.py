@@ -100,7 +100,7 @@ def kinetics(folder: Path) -> Fuzzer:
 def alerts(folder: Path) -> Fuzzer:
     sample = [
         {"name": "fall", "text": ["a person falls"], "unless": "a dog", "above": 0.3, "below": 0.2, "for": "2s",
-         "again_after": "5m", "cameras": ["door"], "quiet": "22:00-06:00", "keep": 9},
+         "again_after": "5m", "cameras": ["door"], "quiet": "22:00-06:00"},
         {"name": "like", "like": "clip.mp4@1:02", "above": 0.5},
     ]  # fmt: skip
 
