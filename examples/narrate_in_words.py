@@ -6,8 +6,6 @@ python examples/narrate_in_words.py examples/media/demo.mp4 http://localhost:114
 import sys
 
 import vlj_edge
-from vlj_edge.runtime.words.endpoint import Endpoint
-from vlj_edge.runtime.words.words import Words
 
 if len(sys.argv) != 4:
     print("usage: narrate_in_words.py VIDEO URL MODEL (prints what the model there says, on change)", file=sys.stderr)
@@ -15,7 +13,7 @@ if len(sys.argv) != 4:
 
 video, url, name = sys.argv[1:]
 try:
-    words = Words(Endpoint(url, name), calls_per_hour=60)
+    words = vlj_edge.Words(vlj_edge.Endpoint(url, name), calls_per_hour=60)
     with vlj_edge.load() as model:
         narration = model.narrate(video, words=words)
         for event in narration:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.stream.run import Run
     from vlj_edge.runtime.video.source import Frame, Source
     from vlj_edge.runtime.video.uri import open_source
+    from vlj_edge.runtime.words.endpoint import Endpoint
+    from vlj_edge.runtime.words.words import Words
 
     from .bundle.embedding_space import embedding_space
     from .bundle.gate_settings import (
@@ -79,6 +81,7 @@ __all__ = [
     "Check",
     "Classification",
     "Decision",
+    "Endpoint",
     "ExportRequest",
     "Frame",
     "GateSettings",
@@ -108,6 +111,7 @@ __all__ = [
     "WindowAnswers",
     "WindowEmbedding",
     "WindowReport",
+    "Words",
     "__version__",
     "answer_questions",
     "build_engines",
@@ -175,6 +179,8 @@ _LAZY = {
     ".runtime.stream.run": ("Run",),
     ".runtime.video.source": ("Frame", "Source"),
     ".runtime.video.uri": ("open_source",),
+    ".runtime.words.endpoint": ("Endpoint",),
+    ".runtime.words.words": ("Words",),
 }
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 

@@ -53,8 +53,8 @@ class Endpoint:
         VljEdgeError: an argument cannot be used.
 
     Example:
-        >>> from vlj_edge.runtime.words.endpoint import Endpoint
-        >>> Endpoint("http://localhost:11434/v1", "qwen3-vl:4b").shown
+        >>> import vlj_edge
+        >>> vlj_edge.Endpoint("http://localhost:11434/v1", "qwen3-vl:4b").shown
         'qwen3-vl:4b at http://localhost:11434'
     """
 

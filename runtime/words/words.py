@@ -47,8 +47,8 @@ class Words:
         VljEdgeError: an argument cannot be used.
 
     Example:
-        >>> from vlj_edge.runtime.words.words import Words
-        >>> words = Words(lambda pictures, context: f"{len(pictures)} pictures", calls_per_hour=30)
+        >>> import vlj_edge
+        >>> words = vlj_edge.Words(lambda pictures, context: f"{len(pictures)} pictures", calls_per_hour=30)
         >>> words.frames, words.frame_size
         (4, 512)
     """
