@@ -51,7 +51,6 @@ class AlertWatch:
 
     Args:
         on_event: called with each event, by the thread that brought the window.
-        restored: what was known of alerts when the service last ended.
         now, clock: the time that durations are measured by, and unix time.
     """
 
@@ -59,14 +58,13 @@ class AlertWatch:
         self,
         model: Model,
         on_event: Callable[[AlertEvent], None],
-        restored: Sequence[AlertStatus] = (),
         now: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._model, self._on_event, self._now, self._clock = model, on_event, now, clock
         self.alerts: tuple[Alert, ...] = ()
         self._scorers: Mapping[tuple[str, str | None], Scorer] = {}
-        self._known = {(each.alert, each.source): each for each in restored}
+        self._known: dict[tuple[str, str], AlertStatus] = {}
         self._looked: dict[str, float] = {}  # by source: the time in it of the last window with an embedding
         self._told: set[tuple[str, str | None]] = set()
         self._lock = threading.RLock()

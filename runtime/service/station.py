@@ -10,7 +10,7 @@ from functools import lru_cache
 from vlj_edge.errors import VljEdgeError
 
 from ..alerts.settings import Alert
-from ..alerts.watch import AlertStatus, AlertWatch
+from ..alerts.watch import AlertWatch
 from ..embedding.labels import LabelBank
 from ..embedding.own_labels import OwnLabels, offered_labels
 from ..model import Model
@@ -36,7 +36,6 @@ class Station:
         learned: what the gates have learned of each source; None: nothing yet.
         alerts: what to watch for.
         on_alert: called with what is to be told of an alert, before the sinks get it, by the thread that encodes.
-        known_alerts: what was known of alerts when the service last ended.
 
     Attributes:
         alerts: the AlertWatch.
@@ -71,7 +70,6 @@ class Station:
         learned: LearnedNoise | None = None,
         alerts: Sequence[Alert] = (),
         on_alert: Callable[[AlertEvent], None] = lambda event: None,
-        known_alerts: Sequence[AlertStatus] = (),
     ) -> None:
         self.model, self.sinks, self._on_event = model, list(sinks), on_event
         self._on_alert, self._on_report = on_alert, on_report
@@ -81,7 +79,7 @@ class Station:
             return offered_labels(model, labels)
 
         self.learned = learned or LearnedNoise(model.manifest)
-        self.alerts = AlertWatch(model, self._emit_alert, known_alerts)
+        self.alerts = AlertWatch(model, self._emit_alert)
         self._context = ChannelContext(
             model,
             label_bank,

@@ -1,4 +1,4 @@
-"""What is told of an alert: that an event begins, that it ends, that its clip is there."""
+"""What is told of an alert: that an event begins, and that it ends."""
 
 from __future__ import annotations
 
@@ -9,27 +9,25 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class AlertEvent:
-    """The beginning or the end of an event that an alert tells of, or its clip.
+    """The beginning or the end of an event that an alert tells of.
 
     Attributes:
         source: name of the source.
-        event: identifies the event: the same for its beginning, its clip and its end, also after a restart.
+        event: identifies the event: the same for its beginning and its end.
         clock: unix time at which it was certain, seconds.
         since: unix time at which it began, or, of its end, ceased.
         score: probability, 0..1; at the end the highest that was seen.
         picture: a JPEG of the moment; None if there was none.
-        clip: name of the file of its clip; None without one.
     """
 
     alert: str
     source: str
-    kind: Literal["start", "end", "clip"]
+    kind: Literal["start", "end"]
     event: str
     clock: float
     since: float
     score: float
     picture: bytes | None = field(default=None, repr=False)
-    clip: str | None = None
 
     @property
     def id(self) -> str:
@@ -39,8 +37,7 @@ class AlertEvent:
     @property
     def sentence(self) -> str:
         """A line for people."""
-        verb = {"start": "", "end": " is over", "clip": ": its clip is there"}[self.kind]
-        return f"{self.source}: {self.alert}{verb}"
+        return f"{self.source}: {self.alert}{' is over' if self.kind == 'end' else ''}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types, without the picture."""
@@ -53,7 +50,6 @@ class AlertEvent:
             "clock": self.clock,
             "since": self.since,
             "score": round(self.score, 4),
-            "clip": self.clip,
         }
 
 

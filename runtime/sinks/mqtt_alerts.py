@@ -37,9 +37,9 @@ class AlertTopics:
 
     def add(self, source: str, event: AlertEvent, publish: Publish) -> None:
         """Publish what has become of an alert."""
-        on, picture = self._latest.get((source, event.alert), (False, None))
-        on = event.kind == "start" if event.kind != "clip" else on
-        self._latest[source, event.alert] = (on, event.picture if event.kind == "start" else picture)
+        _, picture = self._latest.get((source, event.alert), (False, None))
+        begins = event.kind == "start"
+        self._latest[source, event.alert] = (begins, event.picture if begins else picture)
         self._publish(source, event.alert, publish)
 
     def publish_all(self, publish: Publish) -> None:
