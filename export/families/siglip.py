@@ -7,6 +7,7 @@ independent of each other: sigmoid(cosine * exp(logit_scale) + logit_bias), so n
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,14 @@ from .checkpoint import Checkpoint, read_preprocess
 from .images import image_clip
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vlj_edge.bundle import LabelSettings
 
     from .model import FamilyModel
 
 ARCHITECTURES = ("SiglipModel",)
+_SINCE = "5.0"  # of transformers
 # The score below which a search finds nothing. A right text often has less than 0.5, below which classify says "none of
 # these": "a photo of 2 cats" has 0.32 in transformers' own example.
 _SEARCHED = 0.02
@@ -59,21 +63,39 @@ def open_model(sources: WeightSources, shape: ModelShape) -> FamilyModel:
     Raises:
         VljEdgeError: a file is missing or broken.
     """
-    from . import dual_encoder, loading
+    from .dual_encoder import ImageTower
+
+    return open_siglip(sources, shape, "SiglipVisionModel", lambda tower: ImageTower(tower, "pooler_output"))
+
+
+def open_siglip(
+    sources: WeightSources, shape: ModelShape, vision_class: str, as_tower: Callable[[nn.Module], nn.Module]
+) -> FamilyModel:
+    """Open both towers of any kind of SigLIP.
+
+    Args:
+        vision_class: transformers' class of the vision tower; the text tower's has Text in place of Vision.
+        as_tower: makes the vision engine's module of it.
+
+    Raises:
+        VljEdgeError: a file is missing or broken.
+    """
+    from .dual_encoder import TextTower, open_towers
+    from .loading import load_module, transformers_class
     from .siglip_tokenizer import load_canonical_tokenizer
 
     assert sources.weights is not None
     directory = sources.weights
-    return dual_encoder.open_towers(
+
+    def load(name: str) -> nn.Module:
+        return load_module(directory, transformers_class(name, _SINCE))
+
+    return open_towers(
         sources,
         shape,
         label_settings(directory),
-        lambda: dual_encoder.ImageTower(
-            loading.load_module(directory, loading.transformers_class("SiglipVisionModel", "5.0")), "pooler_output"
-        ),
-        lambda: dual_encoder.TextTower(
-            loading.load_module(directory, loading.transformers_class("SiglipTextModel", "5.0")), "pooler_output"
-        ),
+        lambda: as_tower(load(vision_class)),
+        lambda: TextTower(load(vision_class.replace("Vision", "Text")), "pooler_output"),
         load_canonical_tokenizer,
     )
 

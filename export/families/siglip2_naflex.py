@@ -7,7 +7,6 @@ square of so many patches, to which the whole frame is squashed, as for SigLIP. 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlj_edge.presets import ModelShape
@@ -15,7 +14,7 @@ from vlj_edge.presets import ModelShape
 from ..weights.locations import WeightSources
 from .checkpoint import Checkpoint, read_preprocess, read_processor
 from .images import image_clip
-from .siglip import label_settings, text_encoder
+from .siglip import open_siglip, text_encoder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from .model import FamilyModel
 
 ARCHITECTURES = ("Siglip2Model",)
-_SINCE = "5.0"  # of transformers
 
 
 def read_shape(checkpoint: Checkpoint, frames: int | None) -> ModelShape:
@@ -50,26 +48,9 @@ def open_model(sources: WeightSources, shape: ModelShape) -> FamilyModel:
     Raises:
         VljEdgeError: a file is missing or broken.
     """
-    from . import dual_encoder, loading
-    from .siglip_tokenizer import load_canonical_tokenizer
-
-    assert sources.weights is not None
-    directory = sources.weights
-    return dual_encoder.open_towers(
-        sources,
-        shape,
-        label_settings(directory),
-        lambda: _load_vision_tower(directory, shape),
-        lambda: dual_encoder.TextTower(
-            loading.load_module(directory, loading.transformers_class("Siglip2TextModel", _SINCE)), "pooler_output"
-        ),
-        load_canonical_tokenizer,
-    )
-
-
-def _load_vision_tower(directory: Path, shape: ModelShape) -> nn.Module:
-    from . import loading
     from .naflex_tower import NaflexTower
 
-    tower = loading.load_module(directory, loading.transformers_class("Siglip2VisionModel", _SINCE))
-    return NaflexTower(tower, shape.preprocess.crop).eval().requires_grad_(False)
+    def as_tower(tower: nn.Module) -> nn.Module:
+        return NaflexTower(tower, shape.preprocess.crop).eval().requires_grad_(False)
+
+    return open_siglip(sources, shape, "Siglip2VisionModel", as_tower)
