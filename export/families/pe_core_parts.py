@@ -45,11 +45,8 @@ class AttentionPool(nn.Module):
         return y
 
 
-class VisionTower(nn.Module):
+class VisionTower(ops.TablesStayFp32):
     """The encoder of single images, applied to the frames of a clip at once. Names of parameters are timm's, almost."""
-
-    cos: Tensor
-    sin: Tensor
 
     def __init__(self, trunk: Trunk, side: int, embedding: int) -> None:
         super().__init__()
@@ -84,12 +81,6 @@ class VisionTower(nn.Module):
         """See models.vision_encoder.VisionEncoder.pair_by_halves: to be called once, with the checkpoint's weights."""
         for block in self.blocks:
             block.attention.pair_by_halves()  # type: ignore[operator, union-attr]
-
-    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
-        # half() and bfloat16() must not reach the tables; a move to another device must.
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.cos, self.sin = self.cos.float(), self.sin.float()
-        return self
 
 
 def load_vision_tower(directory: Path, trunk: Trunk, shape: ModelShape) -> nn.Module:

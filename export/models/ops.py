@@ -128,6 +128,19 @@ class StaysFp32:
         return self
 
 
+class TablesStayFp32(nn.Module):
+    """A module whose rotary tables stay fp32 under half() and bfloat16(); they still move between devices."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        tables = self.cos, self.sin
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.cos, self.sin = (table.to(fn(table).device) for table in tables)
+        return self
+
+
 class LayerNorm(StaysFp32, nn.LayerNorm):
     """LayerNorm in fp32, whatever the module around it is cast to."""
 

@@ -64,15 +64,13 @@ class Block(nn.Module):
         return y
 
 
-class VisionEncoder(nn.Module):
+class VisionEncoder(ops.TablesStayFp32):
     """Clips to visual tokens.
 
     `forward` takes pixels (batch, frames, 3, crop, crop), normalised as the preset says, and returns visual tokens
     (batch, frames / tubelet * rows * columns, width), or those that `kept` names.
     """
 
-    cos: Tensor
-    sin: Tensor
     swap: Tensor | None
 
     def __init__(self, config: Config, clip: Clip, preprocess: Preprocess) -> None:
@@ -130,9 +128,3 @@ class VisionEncoder(nn.Module):
         self.cos, self.sin, self.swap = self.cos[..., order], self.sin[..., order], None
         for block in self.blocks:
             block.attention.pair_by_halves()  # type: ignore[operator, union-attr]
-
-    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
-        # half() and bfloat16() must not reach the tables; a move to another device must.
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.cos, self.sin = self.cos.float(), self.sin.float()
-        return self

@@ -88,6 +88,15 @@ def test_the_frequencies_are_tiled_although_neighbours_are_paired() -> None:
     assert torch.equal(cos[:, 60:], torch.ones(60, 4)), "what 3 axes do not fill is not rotated"
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_cast_of_the_weights_leaves_every_angle_as_it_was(dtype: torch.dtype) -> None:
+    encoder = VisionEncoder(TINY.vision, TINY.clip, TINY.preprocess)
+    tables = encoder.cos.clone(), encoder.sin.clone()
+    encoder.to(dtype)
+    assert encoder.patch_embed.weight.dtype == dtype
+    assert torch.equal(encoder.cos, tables[0]) and torch.equal(encoder.sin, tables[1])
+
+
 def test_dropped_tokens_leave_the_others_at_their_positions() -> None:
     encoder = VisionEncoder(TINY.vision, TINY.clip, TINY.preprocess).eval()
     clip = torch.randn(2, 4, 3, 32, 32)
