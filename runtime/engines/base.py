@@ -227,9 +227,14 @@ def allocate(path: Path, spec: EngineSpec, shared: Mapping[str, Array]) -> tuple
     outputs = {
         tensor.name: _array_for(path, tensor, inputs.get(spec.in_place.get(tensor.name, ""))) for tensor in spec.outputs
     }
+    keep_all_tokens(inputs)
+    return inputs, outputs
+
+
+def keep_all_tokens(inputs: Mapping[str, Array]) -> None:
+    """Fill the input "kept", if there is one, with all tokens."""
     if KEPT in inputs:
         inputs[KEPT][...] = np.arange(inputs[KEPT].shape[-1])
-    return inputs, outputs
 
 
 def first_tokens(array: Array, tensor: TensorSpec, tokens: int | None) -> Array:

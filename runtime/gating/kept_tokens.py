@@ -1,8 +1,8 @@
 """Which visual tokens of a clip carry news: the first tubelet of every place, and later ones where the picture changed.
 
 A visual token is a tubelet: one place of the picture over a few frames. Before a fixed camera most tubelets repeat the
-one before them, and V-JEPA encoders are trained on clips from which most tubelets were dropped (arXiv 2506.09985,
-section 2.1). So an engine may be given those alone that differ from what was last kept at their place, each with the
+one before them, and V-JEPA encoders are trained on clips from which most tubelets were dropped (arXiv 2506.09985).
+So an engine may be given those alone that differ from what was last kept at their place, each with the
 position that it has in the whole clip.
 """
 
@@ -79,7 +79,7 @@ class TokenSelector:
         cells = [smoothed(frame.luminance) for frame in frames]
         tubelet, side = self._tokens.tubelet, self._tokens.side
         slots = [np.stack(cells[first : first + tubelet]) for first in range(0, len(cells), tubelet)]
-        limit = np.maximum(self._settings.times_noise * self._noise.median, self._settings.changed)
+        limit = self._noise.limit(self._settings.changed, self._settings.times_noise)
         kept, found = slots[0], [np.full((side, side), np.inf, np.float32)]
         for slot in slots[1:]:
             differences = [difference(now, last, shaking=None).cells for now, last in zip(slot, kept, strict=True)]

@@ -133,10 +133,14 @@ class PictureNoise:
         left = np.where(difference.cells > times * self.median, difference.cells - difference.tolerance, 0)
         return max(0.0, float(np.partition(left, -cells, axis=None)[-cells]))
 
+    def limit(self, least: float, times: float) -> Cells:
+        """Return the difference of each cell that is none yet: `least`, or so many times its noise."""
+        limit: Cells = np.maximum(times * self.median, least)
+        return limit
+
     def moved(self, difference: Difference, least: float, times: float) -> npt.NDArray[np.bool_]:
         """Return which cells, bool [side, side], differ by more than `least` and by more than `times` their noise."""
-        limit = np.maximum(times * self.median, least) + difference.tolerance
-        return difference.cells > limit  # type: ignore[no-any-return]
+        return difference.cells > self.limit(least, times) + difference.tolerance
 
     def changed(self, difference: Difference, least: float, times: float, but_restless: bool = False) -> int:
         """Return the number of cells that differ by more than `least` and by more than `times` their noise; if some

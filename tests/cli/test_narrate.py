@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from tests.cli.command import COMMAND, after_backend_warning, error_of, json_lin
 from tests.cli.conftest import write_video
 from tests.cli.srt import Cue, read_srt
 from tests.runtime.tiny_bundle import BLACK, BLUE, RED
+from vlj_edge import BudgetSettings, Totals, open_source
+from vlj_edge.cli.narrate_output import format_totals
 from vlj_edge.runtime.video.cameras.opencv import import_opencv
 
 TEXTS = ["a red screen", "blue", "green light glows"]  # of the video, in order
@@ -27,6 +30,14 @@ def test_narrate_says_what_changes_and_ends_with_totals(video: Path, tiny_bundle
     assert totals.startswith("17 windows, ")
     for part in ("encoder runs", "3 decoder runs", "fewer than decoding every window", "9.0 s of video", "real time"):
         assert part in totals
+
+
+@pytest.mark.parametrize(("tokens", "kept", "said"), [(0, 0, ""), (400, 400, ""), (400, 180, " on 45% of the tokens")])
+def test_the_totals_say_which_share_of_the_tokens_was_computed(tokens: int, kept: int, said: str) -> None:
+    totals = Totals(windows=9, encoder_runs=4, tokens=tokens, tokens_kept=kept, wall_seconds=1.0)
+    with closing(open_source("examples/media/demo.mp4")) as source:
+        line = format_totals("demo", totals, source, False, BudgetSettings())
+    assert f"4 encoder runs{said}, 0 decoder runs" in line
 
 
 def test_verbose_prints_the_backend_and_the_reason(video: Path, tiny_bundle: Path) -> None:

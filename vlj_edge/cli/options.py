@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import wraps
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,7 @@ from .say import tell
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.engines.select import SelectedBackend
+    from vlj_edge.runtime.gating.kept_tokens import Choice
     from vlj_edge.runtime.model import Model
 
 
@@ -116,7 +117,7 @@ class EngineOptions:
     backend: str | None
     engines: Path | None
     threads: int | None
-    tokens: float | Literal["all", "auto"]
+    tokens: Choice
     verbose: bool
 
 
@@ -134,7 +135,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         backend: str | None,
         engines: Path | None,
         threads: int | None,
-        tokens: float | Literal["all", "auto"],
+        tokens: Choice,
         verbose: bool,
         **kwargs: Any,
     ) -> Any:

@@ -106,7 +106,7 @@ def serve(
     --config.
     """
     given |= {"backend": engine_options.backend, "engines": engine_options.engines, "threads": engine_options.threads}
-    given |= {"tokens": engine_options.tokens}
+    given["tokens"] = engine_options.tokens
     given = {name: value for name, value in given.items() if value not in (None, (), "all")}
     given |= budget.given | words
     settings = ServeSettings(sources, config, given, part)

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vlj_edge.bundle import KEPT, EngineSpec, TensorSpec
+from vlj_edge.bundle import EngineSpec, TensorSpec
 from vlj_edge.bundle.engine_cache import RuntimeId, find_engine, read_engine
 from vlj_edge.bundle.tensor_check import check_tensors
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.tensorrt_package import NUMPY_NAMES, import_tensorrt
 
-from ..base import Array, EngineRequest
+from ..base import Array, EngineRequest, keep_all_tokens
 from .device import Buffer, Device, open_device
 
 _TEXT_ENGINES = ("decoder", "text_encoder")
@@ -123,8 +123,7 @@ class TrtEngine:
         kept = set(spec.in_place.values())  # caches, which only the engine itself writes
         own = [t for t in spec.inputs if t.name not in request.inputs_from and t.name not in kept]
         staged = {t.name: device.pinned(t.shape, _host_type(path, t)) for t in own}
-        if KEPT in staged:
-            staged[KEPT][...] = np.arange(staged[KEPT].shape[-1])
+        keep_all_tokens(staged)
         self._constants: dict[str, Array] = {name: staged.pop(name) for name in request.constant_inputs}
         self.inputs: dict[str, Array] = staged
         read = [t for t in spec.outputs if t.name in _outputs_read(request)]
