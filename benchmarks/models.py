@@ -84,9 +84,11 @@ def megabytes(directory: Path, name: str, manifest: Manifest) -> float:
 
 
 def time_of_window(directory: Path, manifest: Manifest) -> dict[str, Any]:
-    """Return the milliseconds of the vision encoder on each backend, and how alike their embeddings are."""
+    """Return the milliseconds of the vision encoder on each backend that runs it, and how alike the embeddings are."""
     pixels = np.random.default_rng(0).normal(size=manifest.engines["vision_encoder"].inputs[0].shape)
-    engines = {backend: open_engine(directory, manifest, "vision_encoder", backend=backend) for backend in BACKENDS}
+    # OpenVINO would compute fp16 in fp32, and refuses it (runtime/engines/openvino.py).
+    backends = BACKENDS[:1] if "fp16" in manifest.engines["vision_encoder"].precision else BACKENDS
+    engines = {backend: open_engine(directory, manifest, "vision_encoder", backend=backend) for backend in backends}
 
     def run(engine: Engine) -> None:
         engine.inputs["pixels"][...] = pixels
@@ -94,12 +96,12 @@ def time_of_window(directory: Path, manifest: Manifest) -> dict[str, Any]:
         engine.wait()
 
     seconds = in_turn(ROUNDS, **{backend: lambda engine=engine: run(engine) for backend, engine in engines.items()})
-    ours, theirs = (engine.outputs["embedding"].astype(np.float64).ravel() for engine in engines.values())
-    cosine = float(ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs))
-    return {
-        "ms_a_window": {backend: milliseconds(each) for backend, each in seconds.items()},
-        "openvino_to_onnxruntime": round(cosine, 6),
-    }
+    found: dict[str, Any] = {"ms_a_window": {backend: milliseconds(each) for backend, each in seconds.items()}}
+    if len(engines) == 2:
+        ours, theirs = (engine.outputs["embedding"].astype(np.float64).ravel() for engine in engines.values())
+        cosine = float(ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs))
+        found["openvino_to_onnxruntime"] = round(cosine, 6)
+    return found
 
 
 @click.command()
