@@ -10,13 +10,12 @@ from typing import Any
 
 NOTHING_NEW = "nothing new"
 
-_BEGIN = (
+DEFAULT_PROMPT = (
     "These pictures were taken by a camera one after the other, within {seconds} seconds. Say in one short sentence, in"
     " the present tense, what happens in them: who or what does what. Do not mention pictures or the camera."
 )
-DEFAULT_PROMPT = _BEGIN
 DEFAULT_PROMPT_AGAIN = (
-    _BEGIN + ' The last thing that was said is: "{last}". If that is still all there is to say, answer only: '
+    DEFAULT_PROMPT + ' The last thing that was said is: "{last}". If that is still all there is to say, answer only: '
     f"{NOTHING_NEW}."
 )
 _DEFAULT_JSON_PROMPT = (

@@ -52,13 +52,15 @@ class WordsSettings:
         Raises:
             VljEdgeError: a setting cannot be used.
         """
-        limits = (self.frames, self.frame_size, self.calls_per_hour, self.tokens_per_day)
-        return Words(self.endpoint, *limits, camera)
+        return Words(self.endpoint, *self._limits, camera)
 
     def apply_to(self, words: Words) -> None:
         """Make words of a source as these settings say. What its budget has saved up stays."""
-        limits = (self.frames, self.frame_size, self.calls_per_hour, self.tokens_per_day)
-        words.configure(self.endpoint, *limits)
+        words.configure(self.endpoint, *self._limits)
+
+    @property
+    def _limits(self) -> tuple[int, int, float, int]:
+        return self.frames, self.frame_size, self.calls_per_hour, self.tokens_per_day
 
 
 @lru_cache(maxsize=64)
