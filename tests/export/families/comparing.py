@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,24 @@ from PIL import Image
 from transformers.image_transforms import get_resize_output_image_size
 
 from vlj_edge.bundle import read_manifest
+from vlj_edge.export.bundle import export_bundle
+from vlj_edge.export.families.find import read_shape
+from vlj_edge.export.request import ExportRequest
+from vlj_edge.export.weights.locations import WeightSources
+from vlj_edge.runtime.embedding.classify import label_scores
 from vlj_edge.runtime.engines.base import open_engine
+from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.video.preprocess import CpuPreprocessor, crop_and_resize
 from vlj_edge.runtime.words.tokenizer import FixedLengthTokenizer
 
 ODD_SIZES = [(41, 67), (75, 33), (97, 96), (64, 64), (480, 271)]  # height, width
+
+
+def export(directory: Path) -> Path:
+    """Export a checkpoint in fp32, beside it. Returns the bundle."""
+    out = directory.with_name(f"{directory.name}-bundle")
+    export_bundle(ExportRequest(WeightSources(directory), read_shape(directory), out))
+    return out
 
 
 def pictures(sizes: Sequence[tuple[int, int]] = ODD_SIZES, seed: int = 0) -> list[np.ndarray]:
@@ -83,3 +96,25 @@ def assert_close(found: np.ndarray, expected: np.ndarray, largest: float = 1e-4,
     """The bars of a fp32 export, for rows of unit length."""
     assert np.abs(found - expected).max() < largest
     assert (found * expected).sum(-1).min() > cosine
+
+
+def assert_mean_of_pictures(bundle: Path, pixels: np.ndarray, own: torch.Tensor) -> None:
+    """The embedding of a clip is the mean of the unit embeddings, (frames, embedding), of its frames."""
+    mean = torch.nn.functional.normalize(own, dim=-1).mean(0, keepdim=True)
+    assert_close(run(bundle, "vision_encoder", pixels=pixels), unit(mean))
+
+
+def assert_text_embedding(bundle: Path, text: str, embed: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """The embedding of a text is what the model makes of the same tokens, int64 (1, length)."""
+    ids, mask = tokens(bundle, text)
+    with torch.no_grad():
+        expected = embed(torch.from_numpy(ids))
+    assert_close(run(bundle, "text_encoder", text_ids=ids, text_mask=mask), unit(expected))
+
+
+def scores_of(bundle: Path, pixels: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, float]:
+    """The scores of texts as labels of a clip, and of none of them."""
+    embedding = run(bundle, "vision_encoder", pixels=pixels)[0]
+    with Model(bundle) as model:
+        cosines = np.stack([model.embed_text(text) for text in texts]) @ embedding
+        return label_scores(cosines, model.manifest.labels)

@@ -18,12 +18,6 @@ from tests.cli.command import run_here
 from tests.export.families import comparing
 from tests.export.families.checkpoints import SIDE, TEXTS, write_naflex
 from vlj_edge.bundle import read_manifest
-from vlj_edge.export.bundle import export_bundle
-from vlj_edge.export.families.find import read_shape
-from vlj_edge.export.request import ExportRequest
-from vlj_edge.export.weights.locations import WeightSources
-from vlj_edge.runtime.embedding.classify import label_scores
-from vlj_edge.runtime.model import Model
 
 _GRID = 4  # the largest square of 18 patches; the position embeddings are 6 x 6
 
@@ -36,9 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 @pytest.fixture(scope="module")
 def bundle(checkpoint: tuple[Path, Any]) -> Path:
-    out = checkpoint[0].parent / "bundle"
-    export_bundle(ExportRequest(WeightSources(checkpoint[0]), read_shape(checkpoint[0]), out))
-    return out
+    return comparing.export(checkpoint[0])
 
 
 def as_patches(pixels: np.ndarray) -> dict[str, torch.Tensor]:
@@ -56,8 +48,7 @@ def test_a_clip_is_the_mean_of_its_pictures(checkpoint: tuple[Path, Any], bundle
     pixels = comparing.processed(bundle, comparing.pictures([(50, 60)] * 4))
     with torch.no_grad():
         own = checkpoint[1].get_image_features(**as_patches(pixels[0])).pooler_output
-    mean = torch.nn.functional.normalize(own, dim=-1).mean(0, keepdim=True)
-    comparing.assert_close(comparing.run(bundle, "vision_encoder", pixels=pixels), comparing.unit(mean))
+    comparing.assert_mean_of_pictures(bundle, pixels, own)
 
 
 def test_pictures_are_those_of_its_own_processor(checkpoint: tuple[Path, Any], bundle: Path) -> None:
@@ -78,12 +69,10 @@ def test_pictures_are_those_of_its_own_processor(checkpoint: tuple[Path, Any], b
 @pytest.mark.parametrize("text", [TEXTS[0], "A  Person OPENS the door!"])
 def test_texts_have_its_tokens_and_embeddings(checkpoint: tuple[Path, Any], bundle: Path, text: str) -> None:
     own = transformers.Siglip2Tokenizer.from_pretrained(checkpoint[0])(text, padding="max_length", max_length=64)
-    ids, mask = comparing.tokens(bundle, text)
-    assert ids[0].tolist() == own["input_ids"]
-    with torch.no_grad():
-        expected = checkpoint[1].get_text_features(input_ids=torch.from_numpy(ids)).pooler_output
-    found = comparing.run(bundle, "text_encoder", text_ids=ids, text_mask=mask)
-    comparing.assert_close(found, comparing.unit(expected))
+    assert comparing.tokens(bundle, text)[0][0].tolist() == own["input_ids"]
+    comparing.assert_text_embedding(
+        bundle, text, lambda ids: checkpoint[1].get_text_features(input_ids=ids).pooler_output
+    )
 
 
 def test_scores_are_its_sigmoids(checkpoint: tuple[Path, Any], bundle: Path) -> None:
@@ -91,10 +80,7 @@ def test_scores_are_its_sigmoids(checkpoint: tuple[Path, Any], bundle: Path) -> 
     ids = torch.from_numpy(np.concatenate([comparing.tokens(bundle, text)[0] for text in TEXTS]))
     with torch.no_grad():
         logits = checkpoint[1](**as_patches(pixels[0, :1]), input_ids=ids).logits_per_image
-    embedding = comparing.run(bundle, "vision_encoder", pixels=pixels)[0]
-    with Model(bundle) as model:
-        cosines = np.stack([model.embed_text(text) for text in TEXTS]) @ embedding
-        scores, _ = label_scores(cosines, model.manifest.labels)
+    scores, _ = comparing.scores_of(bundle, pixels, TEXTS)
     assert np.abs(scores - logits.sigmoid()[0].numpy()).max() < 1e-4
 
 

@@ -19,11 +19,7 @@ from tests.cli.command import run_here
 from tests.export.families import comparing, perception_encoder
 from tests.export.families.checkpoints import PE_TRUNK, SIDE, TEXTS, write_pe_core
 from vlj_edge.bundle import read_manifest
-from vlj_edge.export.bundle import export_bundle
 from vlj_edge.export.families import pe_core
-from vlj_edge.export.families.find import read_shape
-from vlj_edge.export.request import ExportRequest
-from vlj_edge.export.weights.locations import WeightSources
 from vlj_edge.runtime.embedding.classify import label_scores
 from vlj_edge.runtime.model import Model
 
@@ -53,9 +49,7 @@ def checkpoint(
 
 @pytest.fixture(scope="module")
 def bundle(checkpoint: tuple[Path, Any]) -> Path:
-    out = checkpoint[0].parent / "bundle"
-    export_bundle(ExportRequest(WeightSources(checkpoint[0]), read_shape(checkpoint[0]), out))
-    return out
+    return comparing.export(checkpoint[0])
 
 
 def edit(directory: Path, change: Callable[[Any], object]) -> None:
@@ -68,8 +62,7 @@ def edit(directory: Path, change: Callable[[Any], object]) -> None:
 def test_a_clip_is_the_mean_of_its_pictures(checkpoint: tuple[Path, Any], bundle: Path) -> None:
     pixels = comparing.processed(bundle, comparing.pictures([(50, 60)] * 4))
     own = perception_encoder.encode_images(checkpoint[1], torch.from_numpy(pixels[0]), _HEADS)
-    mean = torch.nn.functional.normalize(own, dim=-1).mean(0, keepdim=True)
-    comparing.assert_close(comparing.run(bundle, "vision_encoder", pixels=pixels), comparing.unit(mean))
+    comparing.assert_mean_of_pictures(bundle, pixels, own)
 
 
 @pytest.mark.parametrize("text", [*TEXTS[:2], "A  Person\tOPENS it!", "what's 12, naïve?"])

@@ -19,12 +19,7 @@ from tests.cli.command import run_here
 from tests.export.families import comparing
 from tests.export.families.checkpoints import TEXTS, write_siglip
 from vlj_edge.bundle import LabelSettings, read_manifest
-from vlj_edge.export.bundle import export_bundle
-from vlj_edge.export.families.find import read_shape
-from vlj_edge.export.request import ExportRequest
-from vlj_edge.export.weights.locations import WeightSources
 from vlj_edge.runtime.embedding.classify import label_scores
-from vlj_edge.runtime.model import Model
 
 SPELLINGS = [*TEXTS, "A  Person OPENS\tthe door!", "what's this? (a dog)", "Ärger 12"]
 
@@ -37,10 +32,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def bundle(checkpoint: tuple[Path, Any]) -> Path:
-    directory = checkpoint[0]
-    out = directory.parent / f"{directory.name}-bundle"
-    export_bundle(ExportRequest(WeightSources(directory), read_shape(directory), out))
-    return out
+    return comparing.export(checkpoint[0])
 
 
 def test_pictures_are_those_of_its_own_processor(checkpoint: tuple[Path, Any], bundle: Path) -> None:
@@ -55,8 +47,7 @@ def test_a_clip_is_the_mean_of_its_pictures(checkpoint: tuple[Path, Any], bundle
     pixels = comparing.processed(bundle, comparing.pictures([(50, 60)] * 4))
     with torch.no_grad():
         own = checkpoint[1].get_image_features(pixel_values=torch.from_numpy(pixels[0])).pooler_output
-    mean = torch.nn.functional.normalize(own, dim=-1).mean(0, keepdim=True)
-    comparing.assert_close(comparing.run(bundle, "vision_encoder", pixels=pixels), comparing.unit(mean))
+    comparing.assert_mean_of_pictures(bundle, pixels, own)
 
 
 @pytest.mark.parametrize("text", SPELLINGS)
@@ -75,11 +66,9 @@ def test_tokens_are_its_own(checkpoint: tuple[Path, Any], bundle: Path, text: st
 
 @pytest.mark.parametrize("text", [TEXTS[0], "a dog"])
 def test_texts_are_read_with_their_padding(checkpoint: tuple[Path, Any], bundle: Path, text: str) -> None:
-    ids, mask = comparing.tokens(bundle, text)
-    with torch.no_grad():
-        expected = checkpoint[1].get_text_features(input_ids=torch.from_numpy(ids)).pooler_output
-    found = comparing.run(bundle, "text_encoder", text_ids=ids, text_mask=mask)
-    comparing.assert_close(found, comparing.unit(expected))
+    comparing.assert_text_embedding(
+        bundle, text, lambda ids: checkpoint[1].get_text_features(input_ids=ids).pooler_output
+    )
 
 
 def test_scores_are_its_sigmoids(checkpoint: tuple[Path, Any], bundle: Path) -> None:
@@ -87,10 +76,7 @@ def test_scores_are_its_sigmoids(checkpoint: tuple[Path, Any], bundle: Path) -> 
     ids = torch.from_numpy(np.concatenate([comparing.tokens(bundle, text)[0] for text in TEXTS]))
     with torch.no_grad():
         logits = checkpoint[1](pixel_values=torch.from_numpy(pixels[0, :1]), input_ids=ids).logits_per_image
-    embedding = comparing.run(bundle, "vision_encoder", pixels=pixels)[0]
-    with Model(bundle) as model:
-        cosines = np.stack([model.embed_text(text) for text in TEXTS]) @ embedding
-        scores, none = label_scores(cosines, model.manifest.labels)
+    scores, none = comparing.scores_of(bundle, pixels, TEXTS)
     assert np.abs(scores - logits.sigmoid()[0].numpy()).max() < 1e-4
     assert none == pytest.approx(1 - scores.max(), abs=1e-4)
 

@@ -16,10 +16,6 @@ from tests.cli.command import run_here
 from tests.export.families import comparing
 from tests.export.families.checkpoints import SIDE, TEXTS, write_videoprism
 from vlj_edge.bundle import read_manifest
-from vlj_edge.export.bundle import export_bundle
-from vlj_edge.export.families.find import read_shape
-from vlj_edge.export.request import ExportRequest
-from vlj_edge.export.weights.locations import WeightSources
 
 pytestmark = pytest.mark.skipif(
     not hasattr(transformers, "VideoPrismClipModel"), reason="transformers has VideoPrism from 5.13 on"
@@ -34,9 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 @pytest.fixture(scope="module")
 def bundle(checkpoint: tuple[Path, Any]) -> Path:
-    out = checkpoint[0].parent / "bundle"
-    export_bundle(ExportRequest(WeightSources(checkpoint[0]), read_shape(checkpoint[0]), out))
-    return out
+    return comparing.export(checkpoint[0])
 
 
 def test_pixels_are_0_to_1_in_a_square(bundle: Path) -> None:

@@ -19,10 +19,7 @@ from tests.cli.command import error_of, run_here
 from tests.export.families import comparing
 from tests.export.families.checkpoints import ACTIONS, SIDE, write_vjepa2
 from vlj_edge.bundle import LabelHead, read_manifest
-from vlj_edge.export.bundle import export_bundle
 from vlj_edge.export.families.find import read_shape
-from vlj_edge.export.request import ExportRequest
-from vlj_edge.export.weights.locations import WeightSources
 from vlj_edge.runtime.embedding.classify import classify, classify_source
 from vlj_edge.runtime.embedding.own_labels import OwnLabels, offered_labels
 from vlj_edge.runtime.model import Model
@@ -38,9 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 @pytest.fixture(scope="module")
 def bundle(checkpoint: tuple[Path, Any]) -> Path:
-    out = checkpoint[0].parent / "bundle"
-    export_bundle(ExportRequest(WeightSources(checkpoint[0]), read_shape(checkpoint[0]), out))
-    return out
+    return comparing.export(checkpoint[0])
 
 
 def test_what_is_in_it(bundle: Path) -> None:
