@@ -90,20 +90,27 @@ def run(fuzzer: Fuzzer, seed: int, keep: Path, *, inputs: float = inf, seconds: 
 
 @contextmanager
 def _limits() -> Any:
-    """Make an input that takes too long or too much memory fail, however busy the machine is."""
+    """Make an input that takes too long or too much memory fail, however busy the machine is.
 
-    def late(*_: object) -> None:
-        raise TimeoutError(f"more than {SLOWEST} s")
+    The time is the process's CPU time, read at each ring of an ordinary alarm: a timer of CPU time (ITIMER_PROF) ended the
+    process on a system that emulates it.
+    """
+    end = time.process_time() + SLOWEST
 
-    before, limit = signal.signal(signal.SIGPROF, late), resource.getrlimit(resource.RLIMIT_DATA)
+    def ring(*_: object) -> None:
+        left = end - time.process_time()
+        if left <= 0:
+            raise TimeoutError(f"more than {SLOWEST} s")
+        signal.setitimer(signal.ITIMER_REAL, max(left, 0.01))
+
+    before, limit = signal.signal(signal.SIGALRM, ring), resource.getrlimit(resource.RLIMIT_DATA)
     status = Path("/proc/self/status").read_text().splitlines()
     used = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData"))
-    signal.setitimer(signal.ITIMER_PROF, SLOWEST)
     resource.setrlimit(resource.RLIMIT_DATA, (used + MOST_MEMORY, limit[1]))
+    signal.setitimer(signal.ITIMER_REAL, SLOWEST)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        # A signal that is on its way to another thread would end the process under the default.
-        signal.signal(signal.SIGPROF, signal.SIG_IGN if before == signal.SIG_DFL else before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
         resource.setrlimit(resource.RLIMIT_DATA, limit)
