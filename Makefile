@@ -13,13 +13,15 @@ demo: $(VENV)/.demo
 
 # Tests run in this many processes, each with engines on one thread (tests/conftest.py).
 WORKERS ?= 2
+# A run that lost one of them ends, unless so many may be started anew.
+RESTARTS ?= 0
 
 test:
 	$(MAKE) test-parallel
 	$(MAKE) test-signals
 
 test-parallel: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart 0 -m "not slow and not signals"
+	$(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart $(RESTARTS) -m "not slow and not signals"
 
 # Tests that send signals to their own process run one by one.
 test-signals: $(VENV)/.dev
@@ -28,7 +30,7 @@ test-signals: $(VENV)/.dev
 # What `make test` leaves out: models at full depth, the long soak, engines for every card, the lowest versions of what
 # pyproject.toml allows, other Python versions, the sdist. Run it after `make test`.
 test-all: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart 0 -m slow --durations=20
+	$(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart $(RESTARTS) -m slow --durations=20
 
 # mypy follows directories, not setuptools' package-dir map: show it the tree as it is installed.
 lint: $(VENV)/.dev

@@ -92,8 +92,8 @@ def run(fuzzer: Fuzzer, seed: int, keep: Path, *, inputs: float = inf, seconds: 
 def _limits() -> Any:
     """Make an input that takes too long or too much memory fail, however busy the machine is.
 
-    The time is the process's CPU time, read at each ring of an ordinary alarm: a timer of CPU time (ITIMER_PROF) ended the
-    process on a system that emulates it.
+    The time is the CPU time of the process, read at each ring of an ordinary alarm: a timer of CPU time (ITIMER_PROF)
+    ended the process on another system.
     """
     end = time.process_time() + SLOWEST
 
