@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -17,9 +17,11 @@ from vlj_edge.errors import VljEdgeError
 from ..model import Model
 from ..sinks.alert_event import AlertEvent, event_id
 from ..video.recordings.image import encode_jpeg
-from .decision import AlertState, Rule, Turn, advance, finish
+from .decision import Rule, Turn, advance, finish
+from .journal import AlertJournal
 from .score import Scorer, make_scorer
 from .settings import Alert
+from .status import AlertStatus, as_kept, restored
 
 _LOG = logging.getLogger(__name__)
 LOOK_EVERY = 0.5  # seconds of a moving picture after which alerts need another embedding
@@ -27,30 +29,12 @@ _PICTURE_WIDTH, _PICTURE_QUALITY = 640, 80
 Picture = Callable[[], "npt.NDArray[np.uint8] | None"]
 
 
-@dataclass(frozen=True)
-class AlertStatus:
-    """An alert on a source.
-
-    Attributes:
-        state: what is known of it.
-        event: of AlertEvent, of the event that goes on, or was the last; None before the first.
-        since: unix time at which that began; None before the first.
-        events: number of events so far.
-    """
-
-    alert: str
-    source: str
-    state: AlertState = field(default_factory=AlertState)
-    event: str | None = None
-    since: float | None = None
-    events: int = 0
-
-
 class AlertWatch:
     """Decides for every window of every source which alerts begin and end. Callable from any thread.
 
     Args:
         on_event: called with each event, by the thread that brought the window.
+        journal: keeps what is told and known; None: one in memory.
         now, clock: the time that durations are measured by, and unix time.
     """
 
@@ -58,20 +42,22 @@ class AlertWatch:
         self,
         model: Model,
         on_event: Callable[[AlertEvent], None],
+        journal: AlertJournal | None = None,
         now: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._model, self._on_event, self._now, self._clock = model, on_event, now, clock
+        self.journal = journal or AlertJournal()
         self.alerts: tuple[Alert, ...] = ()
         self._scorers: Mapping[tuple[str, str | None], Scorer] = {}
         self._known: dict[tuple[str, str], AlertStatus] = {}
         self._looked: dict[str, float] = {}  # by source: the time in it of the last window with an embedding
         self._told: set[tuple[str, str | None]] = set()
-        self._lock = threading.RLock()
+        self._lock, self._restored = threading.RLock(), False
 
-    def apply(self, alerts: Sequence[Alert], queries: Mapping[str, str | None]) -> None:
+    def apply(self, alerts: Sequence[Alert], queries: Mapping[str, str | None]) -> list[tuple[str, str]]:
         """Watch for these alerts from now on. What is known of one of the same name stays; events of those that are no
-        longer watched for are over.
+        longer watched for are over. Returns these, as (alert, source).
 
         Args:
             queries: of the sources, by name; None: the bundle's default.
@@ -84,13 +70,44 @@ class AlertWatch:
         with self._lock:
             self.alerts, self._scorers = tuple(alerts), scorers
             wanted = {(alert.name, name) for alert in alerts for name in queries if alert.watches(name)}
-            events = []
-            for key in self._known.keys() - wanted:
-                gone = self._known[key]
-                events += self._turned(*_finished(gone, Rule()))
+            events, gone = [], sorted(self._known.keys() - wanted)
+            for key in gone:
+                events += self._turned(*_finished(self._known[key], Rule()))
             self._known = {key: self._known.get(key) or AlertStatus(*key) for key in sorted(wanted)}
             self._told.clear()
         self._tell(events, lambda: None)
+        if self._restored:
+            self._keep_all()
+        return gone
+
+    def restore(self) -> list[tuple[str, str]]:
+        """Take up what the journal knows of an earlier run of the program. To be called once, before the first window.
+
+        Returns alerts that were watched for then and no longer are, as (alert, source). Their events are over.
+        """
+        rules, events, gone = {alert.name: alert.rule for alert in self.alerts}, [], []
+        with self._lock:
+            for key, text in self.journal.states().items():
+                try:
+                    status = restored(*key, text, rules.get(key[0], Rule()), self._now(), self._clock())
+                except ValueError as error:
+                    _LOG.warning("what was kept of the alert '%s' is damaged (%s): it begins anew", key[0], error)
+                    continue
+                if key in self._known:
+                    self._known[key] = status
+                else:
+                    gone.append(key)
+                    events += self._turned(*_finished(status, Rule()))
+                    self._known.pop(key, None)
+            self._restored = True
+        self._tell(events, lambda: None)
+        self._keep_all()
+        return gone
+
+    def _keep_all(self) -> None:
+        with self._lock:
+            clock = self._clock()
+            self.journal.watch({key: as_kept(status, clock) for key, status in self._known.items()})
 
     def statuses(self) -> list[AlertStatus]:
         """Return every alert on every source that it watches."""
@@ -176,7 +193,14 @@ class AlertWatch:
         for event in events:
             about = {"source": event.source, "state": event.kind}
             _LOG.info("alert: %s (%.2f)", event.sentence, event.score, extra=about)
-            self._on_event(replace(event, picture=jpeg))
+            event = replace(event, picture=jpeg)
+            kept = self.journal.add(event, as_kept(self._known_of(event), self._clock()))
+            self._on_event(replace(event, kept=kept and self.journal.lasts))
+
+    def _known_of(self, event: AlertEvent) -> AlertStatus:
+        with self._lock:
+            key = event.alert, event.source
+            return self._known.get(key) or AlertStatus(*key)
 
 
 def make_scorers(

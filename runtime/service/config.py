@@ -117,6 +117,7 @@ class FileOptions:
     mqtt: str | None = None
     webhook: str | None = None
     notify: str | None = None
+    alert_folder: str | None = None
     say: str | None = None
     log_format: Literal["text", "json"] | None = None
     source: tuple[SourceConfig, ...] = ()

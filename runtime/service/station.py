@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 from vlj_edge.errors import VljEdgeError
 
+from ..alerts.journal import AlertJournal
 from ..alerts.settings import Alert
 from ..alerts.watch import AlertWatch
 from ..embedding.labels import LabelBank
@@ -36,6 +38,7 @@ class Station:
         learned: what the gates have learned of each source; None: nothing yet.
         alerts: what to watch for.
         on_alert: called with what is to be told of an alert, before the sinks get it, by the thread that encodes.
+        journal: keeps alerts, over a restart; None: in memory.
 
     Attributes:
         alerts: the AlertWatch.
@@ -70,6 +73,7 @@ class Station:
         learned: LearnedNoise | None = None,
         alerts: Sequence[Alert] = (),
         on_alert: Callable[[AlertEvent], None] = lambda event: None,
+        journal: AlertJournal | None = None,
     ) -> None:
         self.model, self.sinks, self._on_event = model, list(sinks), on_event
         self._on_alert, self._on_report = on_alert, on_report
@@ -79,7 +83,7 @@ class Station:
             return offered_labels(model, labels)
 
         self.learned = learned or LearnedNoise(model.manifest)
-        self.alerts = AlertWatch(model, self._emit_alert)
+        self.alerts = AlertWatch(model, self._emit_alert, journal)
         self._context = ChannelContext(
             model,
             label_bank,
@@ -111,7 +115,9 @@ class Station:
 
     def start(self) -> None:
         """Start all channels."""
-        self._announce_alerts()
+        for sink in self.sinks:
+            self.alerts.journal.attach(sink, time.time())
+        self._announce_alerts(self.alerts.restore())
         for channel in self.channels.values():
             channel.start()
 
@@ -134,8 +140,7 @@ class Station:
         with self._changing:
             if self._stopped:
                 return
-            self.alerts.apply(alerts, _queries(sources))
-            self._announce_alerts()
+            self._announce_alerts(self.alerts.apply(alerts, _queries(sources)))
             kept = {
                 name: channel
                 for name, channel in self.channels.items()
@@ -171,10 +176,10 @@ class Station:
         for sink in self.sinks:
             sink.put(event)
 
-    def _announce_alerts(self) -> None:
-        watched = [(each.alert, each.source) for each in self.alerts.statuses()]
+    def _announce_alerts(self, gone: Sequence[tuple[str, str]]) -> None:
+        watched = [(each.alert, each.source, each.state.phase == "firing") for each in self.alerts.statuses()]
         for sink in self.sinks:
-            sink.announce_alerts(watched)
+            sink.announce_alerts(watched, gone)
 
     def _emit(self, event: Event) -> None:
         self._on_event(event)

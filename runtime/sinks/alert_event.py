@@ -18,6 +18,8 @@ class AlertEvent:
         since: unix time at which it began, or, of its end, ceased.
         score: probability, 0..1; at the end the highest that was seen.
         picture: a JPEG of the moment; None if there was none.
+        clip: an MP4; None if there is none.
+        kept: it is in an AlertJournal, from which sinks take it.
     """
 
     alert: str
@@ -28,6 +30,8 @@ class AlertEvent:
     since: float
     score: float
     picture: bytes | None = field(default=None, repr=False)
+    clip: bytes | None = field(default=None, repr=False)
+    kept: bool = field(default=False, repr=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -51,6 +55,12 @@ class AlertEvent:
             "since": self.since,
             "score": round(self.score, 4),
         }
+
+
+def from_dict(data: dict[str, Any], picture: bytes | None = None, clip: bytes | None = None) -> AlertEvent:
+    """Return the event of as_dict(), one that is kept."""
+    fields = {name: data[name] for name in ("alert", "source", "kind", "event", "clock", "since", "score")}
+    return AlertEvent(**fields, picture=picture, clip=clip, kept=True)
 
 
 def event_id(alert: str, source: str, clock: float) -> str:

@@ -15,7 +15,7 @@ import time
 import unicodedata
 import zlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -60,6 +60,8 @@ class Mqtt:
     Attributes:
         missed: events that were not acknowledged when this was closed.
         last_error: why there is no connection, or no acknowledgement, one line; None if there is.
+        on_acknowledged: called with each alert that the broker has acknowledged; alerts that are kept elsewhere until
+            then are not missed.
 
     Raises:
         VljEdgeError: paho-mqtt is not installed, or the address or the certificates cannot be used.
@@ -79,7 +81,8 @@ class Mqtt:
         self._slugs: dict[str, str] = {}  # by source name
         self._shown: dict[str, Narration] = {}  # the last text, by slug
         self._alerts = AlertTopics(broker.base, self._discovery, _slug)
-        self._waiting: set[int] = set()  # message ids of events without an acknowledgement
+        self._waiting: dict[int, AnyEvent | None] = {}  # events without an acknowledgement, by message id
+        self.on_acknowledged: Callable[[AlertEvent], None] = lambda event: None
         self._acknowledged: deque[int] = deque()
         self._closing_seconds = CLOSING_SECONDS
         self._closed, self._logged = False, ""  # what was logged since it was connected: "away" or "refused"
@@ -90,11 +93,14 @@ class Mqtt:
         self._client.connect_async(broker.host, broker.port, keepalive=30)
         self._client.loop_start()
 
-    def announce_alerts(self, watched: Iterable[tuple[str, str]]) -> None:
-        """Publish alerts, given as (alert, source), that may tell something later."""
+    def announce_alerts(self, watched: Iterable[tuple[str, str, bool]], gone: Iterable[tuple[str, str]] = ()) -> None:
+        """Publish alerts, given as (alert, source, whether it is firing), that may tell something later, and remove
+        those that no longer do, given as (alert, source)."""
         with self._lock:
-            for alert, source in watched:
-                self._alerts.announce(self._source_slug(source), alert, self._publish_retained)
+            for alert, source in gone:
+                self._alerts.remove(self._source_slug(source), alert, self._publish_retained)
+            for alert, source, firing in watched:
+                self._alerts.announce(self._source_slug(source), alert, firing, self._publish_retained)
 
     def write(self, event: AnyEvent) -> None:
         """See Sink. Returns before the broker has acknowledged it.
@@ -112,7 +118,7 @@ class Mqtt:
             if sent.rc == self._full:
                 why = self.last_error or "the broker does not keep up"
                 raise VljEdgeError(f"{self._most} events wait for {self._broker.shown} ({why}): check the broker")
-            self._waiting.add(sent.mid)
+            self._waiting[sent.mid] = event
             self._remove_acknowledged()
 
     @property
@@ -134,14 +140,14 @@ class Mqtt:
         end = time.monotonic() + self._closing_seconds
         self._await_acknowledgements(end)
         with self._lock:
-            self.missed = len(self._waiting)
+            self.missed = sum(not (isinstance(event, AlertEvent) and event.kept) for event in self._waiting.values())
             self._waiting.clear()
         if self.missed and self.last_error is None:
             self.last_error = f"{self._broker.shown} has not acknowledged them within {CLOSING_SECONDS:g} s"
         if self._client.is_connected():
             sent = self._client.publish(f"{self._broker.base}/status", "offline", qos=1, retain=True)
             with self._lock:
-                self._waiting = {sent.mid}
+                self._waiting = {sent.mid: None}
             self._await_acknowledgements(end)
             with self._lock:
                 self._waiting.clear()
@@ -197,6 +203,11 @@ class Mqtt:
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         self._acknowledged.append(mid)
+        if self._lock.acquire(blocking=False):  # else who holds it, write() or pending, does this soon
+            try:
+                self._remove_acknowledged()
+            finally:
+                self._lock.release()
 
     def _publish_latest(self, event: AnyEvent, slug: str) -> str:
         """Publish the retained topics that an event changes, and return the topic of the event itself."""
@@ -257,7 +268,9 @@ class Mqtt:
 
     def _remove_acknowledged(self) -> None:
         while self._acknowledged:
-            self._waiting.discard(self._acknowledged.popleft())
+            event = self._waiting.pop(self._acknowledged.popleft(), None)
+            if isinstance(event, AlertEvent) and event.kept:
+                self.on_acknowledged(event)
 
 
 @dataclass(frozen=True)

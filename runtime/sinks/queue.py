@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from vlj_edge.errors import VljEdgeError, without_secrets
 
@@ -19,6 +19,20 @@ from .base import AnyEvent, EventRefused, Sink
 _LOG = logging.getLogger(__name__)
 CLOSING_SECONDS = 10.0  # for the sink's own close(), which may finish a file, after the time for its queue
 _HANGING_SECONDS = 0.5  # for a sink that hangs in write(), once it is given up
+_TAKEN = 16  # of kept alerts that are in memory
+
+
+class Outbox(Protocol):
+    """Keeps alerts for one sink, also over a restart."""
+
+    def take(self, count: int) -> Sequence[AlertEvent]:
+        """Return the next ones, the oldest first. Each is returned once."""
+
+    def done(self, event: AlertEvent) -> None:
+        """Forget one: it is delivered, or never will be."""
+
+    def left(self) -> int:
+        """Return how many are still to be taken."""
 
 
 class SinkQueue:
@@ -53,6 +67,8 @@ class SinkQueue:
         self._sink, self._capacity, self._retry, self._pauses = sink, capacity, retry, pauses
         self._changed = threading.Condition()  # guards what follows
         self._queue: deque[AnyEvent] = deque()
+        self._outbox: Outbox | None = None
+        self._more_kept = False  # there may be more in the outbox than was taken
         self._current: AnyEvent | None = None  # being delivered, and no longer in the queue
         self._delivered = self._missed = self._failures_in_a_row = 0
         self._error: str | None = None
@@ -68,6 +84,10 @@ class SinkQueue:
         if not isinstance(event, getattr(self._sink, "takes", object)):
             return
         with self._changed:
+            if self._outbox is not None and _is_kept(event):
+                self._more_kept = True
+                self._changed.notify_all()
+                return
             if self._deadline is not None:
                 self._miss(1)
                 return
@@ -75,11 +95,25 @@ class SinkQueue:
             self._drop_oldest()
             self._changed.notify_all()
 
-    def announce_alerts(self, watched: Sequence[tuple[str, str]]) -> None:
-        """Tell the sink, if it wants to know, of alerts that may come, given as (alert, source)."""
+    @property
+    def takes_kept_alerts(self) -> bool:
+        """Whether alerts that it cannot deliver are worth keeping for it."""
+        return self._retry and issubclass(AlertEvent, getattr(self._sink, "takes", object))
+
+    def use_outbox(self, outbox: Outbox) -> None:
+        """Take alerts that are kept from there: those that are in it now, and then one for each that is put."""
+        if hasattr(self._sink, "on_acknowledged"):
+            self._sink.on_acknowledged = outbox.done
+        with self._changed:
+            self._outbox, self._more_kept = outbox, True
+            self._changed.notify_all()
+
+    def announce_alerts(self, watched: Sequence[tuple[str, str, bool]], gone: Sequence[tuple[str, str]] = ()) -> None:
+        """Tell the sink, if it wants to know, of alerts that may come, given as (alert, source, whether it is firing),
+        and of those that no longer do, as (alert, source)."""
         announce = getattr(self._sink, "announce_alerts", None)
-        if announce is not None and watched:
-            announce(watched)
+        if announce is not None and (watched or gone):
+            announce(watched, gone)
 
     def close(self, timeout: float = 5.0) -> None:
         """Deliver the queue for at most `timeout` seconds, count the rest as missed, and close the sink.
@@ -101,9 +135,13 @@ class SinkQueue:
         """Return plain JSON types: name, queued (with those in delivery), delivered, missed, last_error."""
         with self._changed:
             lost, pending = int(getattr(self._sink, "missed", 0)), int(getattr(self._sink, "pending", 0))
+            kept = 0 if self._outbox is None or self._deadline is not None else self._outbox.left()
             return {
                 "name": self.name,
-                "queued": len(self._queue) + (self._current is not None and not self._drained.is_set()) + pending,
+                "queued": len(self._queue)
+                + (self._current is not None and not self._drained.is_set())
+                + pending
+                + kept,
                 "delivered": max(self._delivered - lost - pending, 0),
                 "missed": self._missed + lost,
                 "last_error": _safe_line(getattr(self._sink, "last_error", None)) or self._error,
@@ -117,7 +155,10 @@ class SinkQueue:
 
     def _work(self) -> None:
         while (event := self._next()) is not None:
-            self._record(event, self._deliver(event))
+            error = self._deliver(event)
+            if self._outbox is not None and isinstance(event, AlertEvent) and event.kept and self._is_done(error):
+                self._outbox.done(event)
+            self._record(event, error)
         self._give_up()
         try:
             self._sink.close()
@@ -128,6 +169,7 @@ class SinkQueue:
         """Wait for the next event and its retry time; None if the queue is closed and empty, or past its deadline."""
         with self._changed:
             while True:
+                self._take_kept()
                 now = time.monotonic()
                 if self._deadline is not None and (not self._queue or now >= self._deadline):
                     return None
@@ -136,6 +178,25 @@ class SinkQueue:
                     return self._current
                 until = min(self._not_before, self._deadline or self._not_before)
                 self._changed.wait(until - now if self._queue else None)
+
+    def _take_kept(self) -> None:
+        """Take from the outbox what comes next, once all that was taken before is delivered."""
+        if self._outbox is None or not self._more_kept or self._drained.is_set() or any(map(_is_kept, self._queue)):
+            return
+        taken = self._outbox.take(_TAKEN)
+        self._queue.extend(taken)
+        self._more_kept = len(taken) == _TAKEN
+
+    def _is_done(self, error: Exception | None) -> bool:
+        """Return whether a kept alert need not be kept any longer, after an attempt; some sinks tell that later."""
+        if error is None:
+            return not hasattr(self._sink, "on_acknowledged")
+        return not self._passes(error)
+
+    def _passes(self, error: Exception | None) -> bool:
+        """Return whether an attempt failed and another may not."""
+        passing = isinstance(error, (VljEdgeError, OSError, MemoryError)) and not isinstance(error, EventRefused)
+        return self._retry and passing
 
     def _deliver(self, event: AnyEvent) -> Exception | None:
         try:
@@ -146,8 +207,7 @@ class SinkQueue:
 
     def _record(self, event: AnyEvent, error: Exception | None) -> None:
         """Count the outcome of an attempt, and put the event back if it is retried."""
-        passing = isinstance(error, (VljEdgeError, OSError, MemoryError)) and not isinstance(error, EventRefused)
-        again = self._retry and passing
+        again = self._passes(error)
         if error is not None:
             self._record_failure(error)
         with self._changed:
@@ -187,7 +247,11 @@ class SinkQueue:
     def _drop_oldest(self) -> None:
         while len(self._queue) > self._capacity:
             texts = (place for place, event in enumerate(self._queue) if not isinstance(event, AlertEvent))
-            del self._queue[next(texts, 0)]  # alerts stay longest
+            alerts = (place for place, event in enumerate(self._queue) if not _is_kept(event))
+            place = next(texts, next(alerts, None))  # alerts stay longest
+            if place is None:
+                return
+            del self._queue[place]
             self._miss(1)
 
     def _miss(self, count: int) -> None:
@@ -202,8 +266,9 @@ class SinkQueue:
         with self._changed:
             if self._drained.is_set():
                 return
-            left = len(self._queue) + (self._current is not None)
-            self._missed += left
+            events = [*self._queue, *([] if self._current is None else [self._current])]
+            left, kept = len(events), sum(map(_is_kept, events)) if self._outbox is not None else 0
+            self._missed += left - kept
             self._queue.clear()
             self._drained.set()
         interrupt = getattr(self._sink, "interrupt", None)
@@ -223,6 +288,10 @@ def close_all(queues: Sequence[SinkQueue]) -> None:
     for thread in closing:
         if thread.ident is not None:
             thread.join()
+
+
+def _is_kept(event: AnyEvent) -> bool:
+    return isinstance(event, AlertEvent) and event.kept
 
 
 def _safe_line(text: str | None) -> str | None:

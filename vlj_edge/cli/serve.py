@@ -85,6 +85,9 @@ _KEEP_DAYS, _KEEP_GB = 30.0, 10.0
 @click.option(
     "--notify", envvar="VLJ_EDGE_NOTIFY", help="POST each alert there as ntfy takes it: https://ntfy.sh/TOPIC."
 )
+@click.option(
+    "--alert-folder", help="Keep alerts in this folder: their state, pictures, and what is not delivered at the end."
+)
 @sink_options
 @part_options
 @budget_options
@@ -137,6 +140,7 @@ def _load_model(options: dict[str, Any]) -> Model:
 
 def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: str | None, hangups: Hangups) -> None:
     """Check everything, then listen, open what gets texts, start the sources, and serve until stopped."""
+    from vlj_edge.runtime.alerts.journal import AlertJournal
     from vlj_edge.runtime.service.http.app import Broadcaster, ServerOptions, build_app
     from vlj_edge.runtime.service.learned import LearnedNoise
     from vlj_edge.runtime.service.state_log import log_error
@@ -148,6 +152,8 @@ def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: 
     with ExitStack() as cleanup:
         on_report = _open_recorder(model, options, cleanup)
         broadcaster = Broadcaster()
+        journal = AlertJournal(Path(options["alert_folder"]) if "alert_folder" in options else None)
+        cleanup.callback(journal.close)
         learned = LearnedNoise(model.manifest, Path(options["learned"]) if "learned" in options else None)
         station = Station(
             model,
@@ -160,6 +166,7 @@ def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: 
             learned=learned,
             alerts=settings.alerts(),
             on_alert=broadcaster.publish_alert,
+            journal=journal,
         )
         listening = cleanup.enter_context(listen(host, options.get("port", 8765)))
         cleanup.enter_context(learned)

@@ -33,10 +33,11 @@ class Kept:
 
     def __init__(self) -> None:
         self.events: list[Any] = []
-        self.announced: list[tuple[str, str]] = []
+        self.announced: list[tuple[str, str, bool]] = []
+        self.gone: list[tuple[str, str]] = []
 
-    def announce_alerts(self, watched: list[tuple[str, str]]) -> None:
-        self.announced = list(watched)
+    def announce_alerts(self, watched: list[tuple[str, str, bool]], gone: list[tuple[str, str]]) -> None:
+        self.announced, self.gone = list(watched), list(gone)
 
     def write(self, event: Any) -> None:
         self.events.append(event)
@@ -57,7 +58,7 @@ def test_an_event_begins_once_and_ends_once(tiny_bundle: Path, make_video: Calla
     start, end = sink.events
     assert start.event == end.event and start.id != end.id and start.source == "hall" and start.score > 0.6
     assert start.picture is not None and start.picture.startswith(b"\xff\xd8")
-    assert sink.announced == [("green light", "hall")] and status.events == 1 and status.state.phase == "idle"
+    assert sink.announced == [("green light", "hall", False)] and status.events == 1 and status.state.phase == "idle"
 
 
 def test_the_end_of_a_recording_ends_its_event(tiny_bundle: Path, make_video: Callable[..., Path]) -> None:

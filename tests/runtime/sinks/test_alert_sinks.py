@@ -95,7 +95,7 @@ def test_home_assistant_finds_a_binary_sensor_and_an_image() -> None:
         assert retain
         published[topic] = data
 
-    topics.announce("hall", "door öffnet", publish)
+    topics.announce("hall", "door öffnet", False, publish)
     state = next(topic for topic in published if topic.endswith("/state"))
     assert published[state] == "OFF" and len(published) == 3
     topics.add("hall", EVENT, publish)
@@ -104,7 +104,7 @@ def test_home_assistant_finds_a_binary_sensor_and_an_image() -> None:
         for kind in ("binary_sensor", "image")
     )
     assert sensor["state_topic"] == state and published[state] == "ON" and published[image["image_topic"]] == JPEG
-    topics.announce("hall", "door öffnet", publish)
+    topics.announce("hall", "door öffnet", False, publish)
     assert published[state] == "ON"
     topics.add("hall", replace(EVENT, kind="end", picture=None), publish)
     assert published[state] == "OFF" and sensor["unique_id"] != image["unique_id"]
