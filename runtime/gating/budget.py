@@ -44,10 +44,13 @@ class TokenBucket:
 
     def fill(self, time: float) -> float:
         """Add the tokens that have come since the call before; return how many there are."""
-        if time > self._time:
-            passed = time - self._time if self._time > -np.inf else 0.0
-            self.level, self._time = min(self.capacity, self.level + passed * self.per_second), time
+        self.level, self._time = self.level_at(time), max(time, self._time)
         return self.level
+
+    def level_at(self, time: float) -> float:
+        """Return how many there are at a time. Callable from any thread."""
+        passed = max(0.0, time - self._time) if self._time > -np.inf else 0.0
+        return min(self.capacity, self.level + passed * self.per_second)
 
 
 class TextBudget:
@@ -101,10 +104,9 @@ class TextBudget:
             self._said_at = time
         return allowed
 
-    @property
-    def saved_up(self) -> float:
-        """Texts that were saved up when a change last asked for one."""
-        return self._bucket.level
+    def saved_up(self, time: float) -> float:
+        """Return how many texts are saved up at a time. Callable from any thread."""
+        return self._bucket.level_at(time)
 
     def over(self) -> None:
         """Record that a change that got no text, if there is one, does not last."""
@@ -240,10 +242,14 @@ class Budget:
         if self._encodes is not None:
             self._encodes.take()
 
-    @property
-    def texts_saved_up(self) -> float | None:
-        """Texts that could be made now; None: there is no limit."""
-        return None if self._texts is None else round(self._texts.saved_up, 2)
+    def texts_saved_up(self, clock: float) -> float | None:
+        """Return how many texts could be made now; None: there is no limit. Callable from any thread.
+
+        Args:
+            clock: the present time on the clock of begin(), seconds.
+        """
+        texts = self._texts
+        return None if texts is None else round(texts.saved_up(max(self._latest, clock)), 2)
 
     @property
     def changes_left_out(self) -> int:

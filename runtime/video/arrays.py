@@ -43,7 +43,8 @@ def to_source(source: AnySource, frames_per_second: float) -> Source:
         array = _on_host(source)
         if array.ndim != 4:
             raise TypeError(f"an array {list(array.shape)} is no video: give [frames, height, width, 3], uint8, BGR")
-        return _PairSource(((index / frames_per_second, image) for index, image in enumerate(array)), frames_per_second)
+        pairs = ((index / frames_per_second, image) for index, image in enumerate(array))
+        return _PairSource(pairs, frames_per_second, len(array) / frames_per_second)
     if isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | dict | set):
         return _PairSource(source, frames_per_second)
     raise TypeError(
@@ -59,9 +60,9 @@ class _PairSource(Source):
         TypeError: an item is no such pair.
     """
 
-    def __init__(self, pairs: Iterable[Any], frames_per_second: float) -> None:
+    def __init__(self, pairs: Iterable[Any], frames_per_second: float, duration: float | None = None) -> None:
         self._pairs, self._stop = pairs, threading.Event()
-        self.period = 1 / frames_per_second
+        self.period, self.duration = 1 / frames_per_second, duration
 
     def frames(self) -> Iterator[Frame]:
         """See Source."""

@@ -102,7 +102,8 @@ class Narrator:
             changes: as they come, and the time of each window without one, seconds.
             overlap: whether they are made in a thread of their own; those of a live source always are.
         """
-        self._words.begin(self._live)
+        source = self._run.source
+        self._words.begin(self._live, self._live or (source.duration is None and not source.rereadable))
         made: Generator[Any, None, None] = (each for each in changes)
         if self._live:
             made = prefetch(changes, _ROOM, self._cancellation, also=self._inbox)
@@ -167,7 +168,7 @@ class Narrator:
             return
         if self._refused:
             self._totals.calls_left_out += 1
-            self._words.budget.change_is_over()
+            self._words.leave_out()
             self._refused = False
         else:
             self._totals.calls_passed_over += 1

@@ -36,7 +36,7 @@ class WordsSettings:
     most_tokens: int = MOST_TOKENS
     frames: int = FRAMES
     frame_size: int = FRAME_SIZE
-    calls_per_hour: float = 0.0
+    calls_per_hour: float | None = None
     tokens_per_day: int = 0
     key: str | None = field(default=None, repr=False)
 
@@ -59,7 +59,7 @@ class WordsSettings:
         words.configure(self.endpoint, *self._limits)
 
     @property
-    def _limits(self) -> tuple[int, int, float, int]:
+    def _limits(self) -> tuple[int, int, float | None, int]:
         return self.frames, self.frame_size, self.calls_per_hour, self.tokens_per_day
 
 

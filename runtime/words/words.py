@@ -22,6 +22,7 @@ from .reply import Reply
 
 Speak = Callable[[Sequence[Image], WordsContext], "str | Reply"]
 FRAMES, FRAME_SIZE = 4, 512
+CALLS_PER_HOUR = 30.0  # of an endpoint by a source that may never end
 _DAY = 86_400.0
 _TOKENS_OF_A_PICTURE, _CHARACTERS_OF_A_TOKEN = 256, 4  # where a server does not count: a guess
 _PROMPT_TOKENS = 100
@@ -36,7 +37,8 @@ class Words:
             order of time. It is called in a thread of its own, one call at a time. An exception is logged as one line.
         frames: the most pictures of a clip that it is shown.
         frame_size: the most pixels of their longer side.
-        calls_per_hour: in the long run, by the times of the stream, for the largest changes; 0: no limit.
+        calls_per_hour: in the long run, by the times of the stream, for the largest changes; 0: no limit. None: 30 of
+            an Endpoint by a source that may never end, such as a camera; no limit of a function, or by a recording.
         tokens_per_day: in any 24 hours by the clock; 0: no limit. A call that could go beyond it is not made.
         camera: the name of the source.
 
@@ -58,37 +60,57 @@ class Words:
         speak: Speak,
         frames: int = FRAMES,
         frame_size: int = FRAME_SIZE,
-        calls_per_hour: float = 0.0,
+        calls_per_hour: float | None = None,
         tokens_per_day: int = 0,
         camera: str = "",
     ) -> None:
         self.camera = camera
         self.waits_at_end: Callable[[], bool] = lambda: True
         self.budget = Budget(BudgetSettings())
+        self._live = self._told_of_limit = False
         self._tokens = _DailyTokens()
         self.configure(speak, frames, frame_size, calls_per_hour, tokens_per_day)
 
-    def configure(self, speak: Speak, frames: int, frame_size: int, calls_per_hour: float, tokens_per_day: int) -> None:
+    def configure(
+        self, speak: Speak, frames: int, frame_size: int, calls_per_hour: float | None, tokens_per_day: int
+    ) -> None:
         """Change all but the camera, from the next run on. What the budget has saved up stays."""
         if not callable(speak):
             raise VljEdgeError(f"words are {type(speak).__name__}: give a function (pictures, context) -> text")
-        if frames < 1 or frame_size < 16 or not 0 <= calls_per_hour <= 1e6 or tokens_per_day < 0:
+        calls = 0.0 if calls_per_hour is None else calls_per_hour
+        if frames < 1 or frame_size < 16 or not 0 <= calls <= 1e6 or tokens_per_day < 0:
             raise VljEdgeError(
-                f"words of {frames} pictures of {frame_size} pixels, {calls_per_hour:g} calls an hour and"
+                f"words of {frames} pictures of {frame_size} pixels, {calls:g} calls an hour and"
                 f" {tokens_per_day} tokens a day cannot be made: give 1, 16, 0 and 0 or more"
             )
         self._speak, self.frames, self.frame_size = speak, frames, frame_size
         self.in_json = isinstance(speak, Endpoint) and speak.in_json
-        self._limits = BudgetSettings(texts_per_hour=calls_per_hour)
-        self._tokens.limit = tokens_per_day
+        self._given = CALLS_PER_HOUR if calls_per_hour is None and isinstance(speak, Endpoint) else calls
+        self._only_if_endless = calls_per_hour is None
+        self._limit, self._tokens.limit = self._given, tokens_per_day
 
-    def begin(self, live: bool) -> None:
-        """Begin a run; its times begin at 0."""
-        self.budget.begin(self._limits, time.monotonic() if live else 0.0)
+    def begin(self, live: bool, endless: bool) -> None:
+        """Begin a run; its times begin at 0.
+
+        Args:
+            live: they are those of the clock.
+            endless: its source may never end.
+        """
+        self._live, self._limit = live, 0.0 if self._only_if_endless and not endless else self._given
+        self.budget.begin(BudgetSettings(texts_per_hour=self._limit), time.monotonic() if live else 0.0)
 
     def has_tokens(self) -> bool:
         """Return whether another call stays within the tokens of a day."""
         return self._tokens.allow()
+
+    def leave_out(self) -> None:
+        """Record that a change got no call because of a limit. If nobody set one, the first is told."""
+        self.budget.change_is_over()
+        if self._only_if_endless and self._limit and not self._told_of_limit:
+            self._told_of_limit = True
+            of = f"{self.camera}: " if self.camera else ""
+            line = "%sa change got no words: %s is asked %g times an hour at most; set calls_per_hour to change that"
+            _LOG.warning(line, of, self._speak.shown if isinstance(self._speak, Endpoint) else "", self._limit)
 
     def choose(self, pictures: Sequence[Image]) -> list[int]:
         """Return the positions of the pictures that are shown."""
@@ -113,8 +135,8 @@ class Words:
     def state(self) -> dict[str, Any]:
         """Return the limits and what is left of them, as plain JSON types; None: no limit."""
         return {
-            "calls_per_hour": self._limits.texts_per_hour or None,
-            "calls_saved_up": self.budget.texts_saved_up,
+            "calls_per_hour": self._limit or None,
+            "calls_saved_up": self.budget.texts_saved_up(time.monotonic() if self._live else 0.0),
             "tokens_per_day": self._tokens.limit or None,
             "tokens_left": self._tokens.left(),
         }

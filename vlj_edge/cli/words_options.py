@@ -31,7 +31,8 @@ _OPTIONS = (
     click.option(
         "--calls-per-hour",
         type=LIMIT,
-        help="Ask it at most so often in the long run, about the largest changes; 0: no limit.  [default: 0]",
+        help="Ask it at most so often in the long run, about the largest changes of each source; 0: no limit."
+        "  [default: 30 of a camera or a pipe, which may never end; no limit of a recording]",
     ),
     click.option(
         "--words-tokens-per-day",

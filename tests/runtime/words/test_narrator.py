@@ -263,6 +263,10 @@ def test_tokens_of_a_day_are_kept() -> None:
         assert words.state()["tokens_left"] == 200
 
 
+class Recording(Pictures):
+    duration = 16.0  # of Pictures it is not known
+
+
 def test_a_model_narrates_a_recording_in_the_words_of_a_function(model: Model) -> None:
     run = model.narrate(Pictures(SCENES), gates=GATES, words=colour_of)
     assert said(list(run)) == [
@@ -357,7 +361,7 @@ def test_an_answer_in_json_is_passed_on(model: Model) -> None:
     numbers = iter(range(9))
     with endpoint(lambda request: Answer(completion(json.dumps({"people": next(numbers)})))) as server:
         words = Words(Endpoint(server.url, schema=schema))
-        found = list(model.narrate(Pictures(SCENES), gates=GATES, words=words))
+        found = list(model.narrate(Recording(SCENES), gates=GATES, words=words))
     assert [each.data for each in found] == [{"people": 0}, {"people": 1}, {"people": 0}, {"people": 2}]
     assert [json.loads(each.text) for each in found] == [each.data for each in found]
 
@@ -380,3 +384,26 @@ def test_limits_that_make_no_sense_are_refused(limits: dict[str, Any]) -> None:
 def test_what_is_no_function_is_refused(model: Model) -> None:
     with pytest.raises(VljEdgeError, match="function"):
         model.narrate(Pictures(SCENES), words="a cat")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("source", "limit", "calls"), [(Pictures, None, 1), (Pictures, 0, 4), (Recording, None, 4), (Recording, 1, 1)]
+)
+def test_an_endpoint_is_asked_about_what_may_never_end_so_often_and_not_more(
+    model: Model, source: type[Pictures], limit: float | None, calls: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    numbers = iter(range(9))
+    with endpoint(lambda request: Answer(completion(f"text {next(numbers)}"))) as server:
+        words = Words(Endpoint(server.url), calls_per_hour=limit, camera="hall")
+        run = model.narrate(source(SCENES), gates=NO_MEMORY, words=words)
+        list(run)
+    assert run.totals.calls == len(server.got) == calls and run.totals.calls_left_out == 4 - calls
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == (limit is None and calls == 1) and all("calls_per_hour" in line for line in lines)
+    assert words.state()["calls_per_hour"] == (30 if limit is None and source is Pictures else limit or None)
+
+
+def test_a_function_is_asked_about_every_change(model: Model) -> None:
+    run = model.narrate(Pictures(SCENES), gates=NO_MEMORY, words=colour_of)
+    list(run)
+    assert run.totals.calls == 4 and run.totals.calls_left_out == 0

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
+from tests.runtime.colours import NO_MEMORY
 from tests.runtime.service.http.server import Camera, Serve
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
+from tests.runtime.words.endpoints import Answer, completion, endpoint
 from tests.waiting import wait_for
 from vlj_edge.bundle import GateSettings, MeaningGateSettings
 from vlj_edge.runtime.library import Store, index, local_encoder
@@ -20,6 +22,7 @@ from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.http.app import Broadcaster
 from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.video.source import Source
+from vlj_edge.runtime.words.settings import WordsSettings
 
 pytestmark = pytest.mark.slow
 
@@ -134,6 +137,30 @@ def test_each_source_has_its_own_narrations(serve: Serve, cameras: dict[str, Sou
     expect(page.locator("#narrations li")).to_have_count(1)
     assert page.get_by_role("button", name="blue").get_attribute("aria-pressed") == "true"
     assert "/api/sources/blue/video.mjpg" in (page.locator("#video").get_attribute("src") or "")
+
+
+def test_calls_for_words_and_what_is_left_of_their_limits_are_shown(
+    serve: Serve, cameras: dict[str, Source], page: Page
+) -> None:
+    cameras.update({"hall": Camera([RED, BLUE]), "plain": Camera([RED])})
+    with endpoint(lambda request: Answer(completion("a cat", {"total_tokens": 40}))) as server:
+        words = WordsSettings(server.url, "tiny", calls_per_hour=6, tokens_per_day=5000)
+        served = serve(SourceSettings("hall", "hall", gates=NO_MEMORY, words=words), SourceSettings("plain", "plain"))
+        page.goto(served.url)
+        facts, calls = page.locator("#facts"), page.locator("#settings input[name=calls_per_hour]")
+        expect(facts).to_contain_text(f"1 to tiny at http://127.0.0.1:{server.server_port}", timeout=PATIENCE)
+        expect(facts).to_contain_text("0, 6 an hour", timeout=PATIENCE)
+        expect(facts).to_contain_text("4960 of 5000", timeout=PATIENCE)
+        wait_for(lambda: "changes without a call0" not in (facts.text_content() or ""))
+        expect(calls).to_have_value("6", timeout=PATIENCE)
+        calls.fill("3600")
+        page.get_by_role("button", name="Apply").click()
+        expect(page.locator("#settings-message")).to_have_text("applied", timeout=PATIENCE)
+        expect(facts).to_contain_text("3600 an hour", timeout=PATIENCE)
+        wait_for(lambda: len(server.got) >= 2)
+        page.get_by_role("button", name="plain").click()
+        expect(facts).not_to_contain_text("calls for words", timeout=PATIENCE)
+        expect(calls).to_be_hidden(timeout=PATIENCE)
 
 
 def test_four_cameras_of_which_one_dies_and_comes_back(serve: Serve, cameras: dict[str, Source], page: Page) -> None:

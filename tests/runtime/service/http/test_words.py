@@ -43,7 +43,8 @@ def test_words_have_state_settings_and_metrics(serve: Serve, cameras: dict[str, 
 def test_stopping_and_new_settings_wait_for_no_answer(serve: Serve, cameras: dict[str, Source]) -> None:
     cameras["cam"] = Camera([RED, BLUE])
     with endpoint(lambda request: Answer(completion("late"), wait=200)) as server:
-        served = serve(SourceSettings("cam", "cam", gates=NO_MEMORY, words=WordsSettings(server.url, timeout=200)))
+        words = WordsSettings(server.url, timeout=200, calls_per_hour=0)
+        served = serve(SourceSettings("cam", "cam", gates=NO_MEMORY, words=words))
         channel = served.station.channels["cam"]
         wait_for(lambda: server.got)
         first = channel.counts()["windows"]
