@@ -18,8 +18,10 @@ from .budget import Budget
 from .checks import Checks
 from .clip_window import ClipWindow, Embedding, Encoded
 from .embedding_noise import EmbeddingNoise, cosine
+from .parts import TurnsOfParts
 
 _GROWTH = 0.5  # of the time between two comparisons, with every text since the last turn
+_AMONG_PARTS = 2 / 3  # of look_every where several things move at a time
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,12 @@ class MeaningGate:
       being compared with the last text. While the budget allows no run of the encoder, what needs one waits.
 
     Windows are encoded only where a decision depends on their embedding: those that get a text, and those that are
-    compared with the last text, every `look_every` to `longest_look` seconds, and every `look_at_rest` while the
-    picture is at rest; also `settle_moving` after something begins or stops moving while something else goes on, but
-    not within `least_hold` of the last comparison. Turns only make the gate quicker: whatever came before, a lasting
-    change is noticed within the longer of these times. The gate holds the latest window (with earlier ones that
-    smoothing and `calm_windows` need) and at most two older ones that may still get a text.
+    compared with the last text, every `look_every` to `longest_look` seconds (two thirds of `look_every` where several
+    things move at a time), and every `look_at_rest` while the picture is at rest; also `settle_moving` after something
+    begins or stops moving while something else goes on, but not within `least_hold` of the last comparison. Turns only
+    make the gate quicker: whatever came before, a lasting change is noticed within the longer of these times. The gate
+    holds the latest window (with earlier ones that smoothing and `calm_windows` need) and at most two older ones that
+    may still get a text.
 
     Args:
         budget: None: no limit.
@@ -141,7 +144,7 @@ class MeaningGate:
         self._resting: bool | None = None
         self._turned = False  # the picture came to rest or began to move, and no text followed yet
         self._turned_at = -np.inf
-        self._turned_in_part_at: float | None = None  # and it has not been looked at since
+        self._parts = TurnsOfParts()
         self._again_at = -np.inf  # when a turn that the budget refused a text is looked at again
         self._look_left_out = -np.inf  # when a look was last put off
         self._texts_since_turn = 0  # texts after the one that followed the last turn
@@ -178,7 +181,7 @@ class MeaningGate:
         if window.cut:
             self.noise.cut()
         if window.turned_in_part:
-            self._turned_in_part_at = window.time
+            self._parts.note(window.time)
         self._update_pending(candidate)
         change = None
         if self._pending_since is not None:
@@ -274,14 +277,15 @@ class MeaningGate:
                 self._look_left_out = candidate.time
                 self._budget.leave_out_look()
             return False
-        self._compared_at, self._turned_in_part_at = candidate.time, None
+        self._compared_at = candidate.time
+        self._parts.looked()
         return True
 
     def _part_is_due(self, now: float, waited: float) -> bool:
         """Return whether something began or stopped moving in a part of the picture, long enough ago to look at."""
-        if self._turned_in_part_at is None or self._resting or waited < self._settings.least_hold:
+        if self._parts.since is None or self._resting or waited < self._settings.least_hold:
             return False
-        since = now - self._turned_in_part_at
+        since = now - self._parts.since
         return self._check("settle_moving", since, ">=", self._settings.settle_moving)
 
     def _pause(self) -> tuple[str, float]:
@@ -289,6 +293,8 @@ class MeaningGate:
         settings = self._settings
         if self._resting:
             return "look_at_rest", settings.look_at_rest
+        if self._parts.often(self._recent[-1].time):
+            return "look_every", settings.look_every * _AMONG_PARTS
         growing = settings.look_every * (1 + _GROWTH * self._texts_since_turn)
         return "look_every", min(growing, max(settings.longest_look, settings.look_every))
 
@@ -354,7 +360,8 @@ class MeaningGate:
         since = candidate.time if self._pending_since is None else min(self._pending_since, candidate.time)
         self._last_embedding, self._text_at, self._compared_at = encoded.embedding, now, now
         self._texts_since_turn = 0 if self._turned else self._texts_since_turn + 1
-        self._pending_since, self._ready, self._turned, self._turned_in_part_at = None, None, False, None
+        self._pending_since, self._ready, self._turned = None, None, False
+        self._parts.looked()
         first, last = windows[0], windows[-1]
         times = since, first.time, last.time
         return Change(encoded.embedding, similarity, *times, last.at_rest, encoded.on_device, last.pictures)

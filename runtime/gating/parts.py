@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,33 @@ Mask = npt.NDArray[np.bool_]
 _AROUND = 3  # differences before and after one that a movement must be missing from
 _REACH = 5  # cells that a movement may have come from, in that time
 _LARGEST = 0.5  # share of the picture: where more of it moves, it has no parts
+_OFTEN, _LATELY = 4, 30.0  # turns of parts, and seconds in which so many show that several things move at a time
+
+
+class TurnsOfParts:
+    """When things began or stopped moving while something else went on.
+
+    Attributes:
+        since: the time (s) of the latest turn that no look followed; None without one.
+    """
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=_OFTEN)
+        self.since: float | None = None
+
+    def note(self, now: float) -> None:
+        """Take the time (s) of a turn."""
+        self._times.append(now)
+        self.since = now
+
+    def looked(self) -> None:
+        """Note that the picture is looked at."""
+        self.since = None
+
+    def often(self, now: float) -> bool:
+        """Return whether they are frequent. Then little comes to rest as a whole, and few turns of the picture say when
+        something new begins."""
+        return len(self._times) == _OFTEN and now - self._times[0] <= _LATELY
 
 
 def turned_in_part(moved: Sequence[Mask], cells: int) -> bool:

@@ -86,7 +86,8 @@ class MeaningGateSettings:
         look_every: time between two windows that are compared with the last text while nothing is pending; the windows
             between them are not encoded. 0 compares every window.
         longest_look: the same at most. Between two turns from movement to rest or back, look_every grows by half with
-            every further text, up to this: the longer one state lasts, the less there is to add.
+            every further text, up to this: the longer one state lasts, the less there is to add. Where things in the
+            picture often begin or stop moving while others go on, look_every shrinks by a third instead.
         look_at_rest: the same while the picture is at rest. The gate is never blind for longer than the longer of both.
         least_hold: the shortest time between two texts.
         longest_wait: time after which a pending change is ready even if the embeddings are not calm.

@@ -80,3 +80,12 @@ def test_many_turns_of_parts_bring_no_more_looks_than_texts_may_follow() -> None
     every = [number / 2 for number in range(200)]
     assert np.diff(looks(every)).min() >= 1.0
     assert looks(every, resting=True) == looks([], resting=True), "a picture at rest has no parts that move"
+
+
+def test_where_parts_often_turn_it_looks_more_often_and_later_as_before() -> None:
+    turned_at = [10.0, 16.0, 22.0, 28.0]
+    found = np.array(looks(turned_at, seconds=90.0))
+    without = looks([], seconds=90.0)
+    steps = np.diff(found)
+    assert steps[(found[1:] > 29) & (found[1:] < 40)].max() <= 3.5, "two thirds of 5 s, in windows of half a second"
+    assert np.all(steps[found[1:] > 48] == np.diff(without)[0]), "half a minute after the first of four turns"
