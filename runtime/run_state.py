@@ -76,9 +76,12 @@ class RunState:
         tokens = self._chain.manifest.tokens
         if tokens is None:
             return None
-        kept = None if self._choose_tokens is None else self._choose_tokens(frames)
-        self.totals.tokens += tokens.counts[-1]
-        self.totals.tokens_kept += tokens.counts[-1] if kept is None else len(kept)
+        kept, whole = None if self._choose_tokens is None else self._choose_tokens(frames), tokens.counts[-1]
+        count = whole if kept is None else len(kept)
+        self.totals.tokens += whole
+        self.totals.tokens_kept += count
+        if self._choose_tokens is not None and self._chain.probe is not None:
+            self._chain.probe.kept_tokens.append(count / whole)
         return kept
 
     def encode_within_budget(self, window: Window, frames: Sequence[SampledFrame]) -> tuple[list[Encoded], bool]:

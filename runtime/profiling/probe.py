@@ -39,6 +39,9 @@ class Probe:
         similarities: (centre in seconds, cosine of its embedding to that of the last text) of every window
             that was encoded, in that order.
         ages: seconds from the frame that completed a window to the gate's decision about it.
+        text_ages: seconds from the frame that completed a window to its text.
+        kept_tokens: fraction (0 to 1) of the visual tokens that the engines were given, of every encoded window, where
+            a choice is made.
     """
 
     def __init__(self) -> None:
@@ -52,11 +55,14 @@ class Probe:
         self.windows: list[tuple[bool, float]] = []
         self.similarities: list[tuple[float, float]] = []
         self.ages: list[float] = []
+        self.text_ages: list[float] = []
+        self.kept_tokens: list[float] = []
         self._captured_at = 0.0
         self._completed_at: dict[float, float] = {}
         self._window_completed_at: float | None = None
         self._work_started_at = 0.0
-        self._seconds_before_text: deque[float] = deque()
+        # of each window that waits for its text: seconds of work, and when it was complete
+        self._before_text: deque[tuple[float, float | None]] = deque()
         self._last_text_embedding: Array | None = None
 
     def record_completion(self, windows: Iterable[tuple[Window, Item]]) -> Iterator[tuple[Window, Item]]:
@@ -87,12 +93,14 @@ class Probe:
             self.windows.append((False, seconds))
         else:
             self._last_text_embedding = embedding
-            self._seconds_before_text.append(seconds)
+            self._before_text.append((seconds, self._window_completed_at))
 
     def record_text(self, seconds: float) -> None:
         """Record the seconds that the text of the oldest such embedding took."""
-        queued = self._seconds_before_text  # empty if the change comes from flushing the gate
-        before = queued.popleft() if queued else 0.0
+        queued = self._before_text  # empty if the change comes from flushing the gate
+        before, completed_at = queued.popleft() if queued else (0.0, None)
+        if completed_at is not None:
+            self.text_ages.append(time.perf_counter() - completed_at)
         self.windows.append((True, before + seconds))
 
     def record(self, stage: str, start: float) -> None:

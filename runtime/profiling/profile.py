@@ -1,135 +1,155 @@
-"""Profile a run: a table of stages, totals, power, clocks and warnings."""
+"""Measure passes over a source: the time of each stage, energy, clocks and counts."""
 
 from __future__ import annotations
 
 import resource
 import sys
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from vlj_edge.bundle import GateSettings
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.results import Totals
+from vlj_edge.results import Narration, Totals, WindowReport
 
 from ..model import Model
-from ..video.arrays import AnySource
+from ..stream.run import Run
+from ..video.arrays import AnySource, to_source
 from ..video.source import Source
+from .capacity import capacity
 from .clocks import Clocks, read_clocks, throttle_count
 from .power import EnergyMeter, Power
 from .probe import Probe
+from .result import Profile
+from .stages import DECODER_STAGES, StageRow, Values, distribution, stage_rows
 
-Values: TypeAlias = npt.NDArray[np.float64]
-
-# In the order in which a frame passes them; the decoder's stages come after these.
-STAGES = ("capture", "preprocess", "scene gate", "normalise", "vision_encoder", "predictor", "meaning gate")
-_DECODER = ("decoder, first", "decoder, token")
 _UNSTABLE = 0.2  # coefficient of variation above which a median does not describe a stage
 _ENQUEUE_BOUND = 0.5  # host share of a run's device time above which the device waits for the host
 
+Watch = Callable[[Run[Narration], Source], AbstractContextManager[None]]
 
-@dataclass(frozen=True)
-class StageRow:
-    """One stage: number of calls, and times in milliseconds; None where not measured.
 
-    Attributes:
-        enqueue_p50: host time to queue a run, where the backend returns before the run is done.
-        device_p50: device time of a run, by the device's own clock.
-        share: fraction (0 to 1) of the time of all stages; stages overlap, so these are not fractions of wall time.
-        variation: standard deviation divided by mean.
+class Measurement:
+    """A profile in the making: profile() returns what was measured so far, also after Ctrl-C or an error.
+
+    Args:
+        model: a Model made with this probe.
+        gates: gate settings in place of the bundle's.
     """
 
-    stage: str
-    calls: int
-    min: float
-    mean: float
-    p50: float
-    p90: float
-    p95: float
-    p99: float
-    max: float
-    enqueue_p50: float | None
-    device_p50: float | None
-    share: float
-    variation: float
-
-
-@dataclass
-class Profile:
-    """Measurements of one run.
-
-    Attributes:
-        rows: one a stage; then the end-to-end time of windows without and with a text.
-        totals: counts of the run.
-        cpu_seconds: CPU time of all threads of this process, without the warm-up.
-        peak_megabytes: highest resident memory of this process.
-        clocks: at the end of the run.
-        frames: number of captured frames.
-        ages: median and 95th percentile of the milliseconds from a window's last frame to the gate's decision; None
-            unless the source is live.
-        warnings: one line each.
-        how: settings of the measurement.
-        texts: (centre in seconds, text).
-    """
-
-    bundle: str
-    backend: str
-    rows: list[StageRow]
-    totals: Totals
-    cpu_seconds: float
-    peak_megabytes: float
-    power: Power
-    clocks: Clocks
-    frames: int
-    ages: tuple[float, float] | None
-    warnings: list[str]
-    how: dict[str, Any]
-    texts: list[tuple[float, str]] = field(default_factory=list)
+    def __init__(self, model: Model, probe: Probe, query: str | None = None, gates: GateSettings | None = None) -> None:
+        self._model, self._probe, self._query, self._gates = model, probe, query, gates
+        self._runs: list[Run[Narration]] = []
+        self._powers: list[tuple[float, Power]] = []  # seconds of each pass, and what it took
+        self._clocks: Clocks | None = None
+        self._cpu_seconds, self._warm_up, self._ended = 0.0, 0, "nothing"
+        self.texts: list[tuple[float, str]] = []
 
     @property
-    def windows_a_second(self) -> float:
-        """Windows per second of wall time."""
-        return self.totals.windows / self.totals.wall_seconds if self.totals.wall_seconds else 0.0
+    def windows(self) -> int:
+        """Number of windows that were measured so far."""
+        return sum(run.totals.windows for run in self._runs)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the profile in plain JSON types."""
-        totals = self.totals
-        minutes = totals.video_seconds / 60 or None
-        joules = self.power.joules
-        wall = totals.wall_seconds or None
-        summary = {
-            "frames_a_second": self.frames / wall if wall else None,
-            "windows_a_second": self.windows_a_second,
-            "frame_age_p50": self.ages[0] if self.ages else None,
-            "frame_age_p95": self.ages[1] if self.ages else None,
-            "windows_dropped": totals.windows_dropped,
-            "encoder_skipped": 1 - totals.encoder_runs / totals.windows if totals.windows else None,
-            "decoder_skipped": 1 - totals.decoder_runs / totals.windows if totals.windows else None,
-            "texts_a_minute": totals.narrations / minutes if minutes else None,
-            "decodes_a_minute": totals.decoder_runs / minutes if minutes else None,
-            "cpu_seconds_a_minute": self.cpu_seconds / minutes if minutes else None,
-            "peak_megabytes": self.peak_megabytes,
-            "watts": self.power.watts,
-            "joules_a_window": joules / totals.windows if joules is not None and totals.windows else None,
-            "joules_a_text": joules / totals.narrations if joules is not None and totals.narrations else None,
-            "power_from": self.power.source,
-            "celsius": self.power.celsius,
-            **asdict(self.clocks),
-        }
+    @property
+    def complete(self) -> bool:
+        """Whether the last pass came to its end or limit."""
+        return self._ended not in ("nothing", "interrupted")
+
+    def warm_up(self, runs: int) -> None:
+        """Run the engines before measuring: the first runs allocate memory and choose algorithms.
+
+        Raises:
+            VljEdgeError: an engine cannot be loaded, or the backend failed.
+        """
+        _warm_up(self._model, runs)
+        self._warm_up = runs
+        self._probe.clear()
+
+    def read(
+        self,
+        source: AnySource,
+        seconds: float | None = None,
+        windows: int | None = None,
+        watch: Watch = lambda run, source: nullcontext(),
+    ) -> None:
+        """Narrate a source, to its end or up to a limit, and measure every stage. Each call adds a pass.
+
+        Args:
+            seconds: of wall time after which the pass is closed, within a second.
+            windows: after as many, the pass ends; those before are decoded.
+            watch: entered with the run and its source while the pass goes on, to show its progress.
+
+        Raises:
+            VljEdgeError: as Model.narrate; what was measured until then stays.
+        """
+        opened = to_source(source, self._model.manifest.clip.frames_per_second)
+        throttles, self._ended = throttle_count(), "interrupted"
+        limit = _WindowLimit(windows)
+        run = self._model.narrate(
+            opened, query=self._query, gates=self._gates, watch=None if windows is None else limit.count
+        )
+        self._runs.append(run)
+        cpu, meter = time.process_time(), EnergyMeter()
+        try:
+            with run, meter, watch(run, opened), _closed_after(run, seconds) as timer, suppress(_Enough):
+                for event in run:
+                    self.texts.append((event.centre, event.text))
+            self._ended = f"{windows} windows" if limit.reached else timer() or "the end of the source"
+        finally:
+            self._clocks = read_clocks(throttles)
+            self._cpu_seconds += time.process_time() - cpu
+            self._powers.append((run.totals.wall_seconds, meter.power))
+
+    def profile(self) -> Profile:
+        """Return what was measured so far."""
+        model, probe = self._model, self._probe
+        rows, totals = stage_rows(probe), _sum([run.totals for run in self._runs])
+        live = any(run.live for run in self._runs)
+        clocks = self._clocks or read_clocks()
+        to_text = _milliseconds(
+            probe.text_ages if live else [seconds for has_text, seconds in probe.windows if has_text]
+        )
+        passes = [run.totals for run in self._runs if run.totals.wall_seconds]
+        return Profile(
+            bundle=str(model.directory),
+            backend=model.backend.description,
+            rows=rows,
+            totals=totals,
+            capacity=capacity(list(probe.spans), totals, model.manifest.clip, live, model.overlap),
+            rates=[each.windows / each.wall_seconds for each in passes],
+            cpu_seconds=self._cpu_seconds,
+            peak_megabytes=_peak_megabytes(),
+            power=_together(self._powers),
+            clocks=clocks,
+            frames=next((row.calls for row in rows if row.stage == "capture"), 0),
+            ages=_milliseconds(probe.ages) if live else None,
+            to_text=to_text,
+            kept_tokens=distribution(np.array(probe.kept_tokens)) if probe.kept_tokens else None,
+            ended=self._ended,
+            warnings=_warnings(rows, totals, clocks),
+            how=self._how(totals),
+            texts=list(self.texts),
+        )
+
+    def _how(self, totals: Totals) -> dict[str, Any]:
+        model = self._model
+        gates = asdict(self._gates or model.manifest.gates)
         return {
-            "bundle": self.bundle,
-            "backend": self.backend,
-            "stages": [asdict(row) for row in self.rows],
-            "summary": summary,
-            "totals": totals.as_dict(),
-            "warnings": self.warnings,
-            "how": self.how,
+            "overlap": model.overlap,
+            "warm_up_runs": self._warm_up,
+            "passes": len(self._runs),
+            "windows": totals.windows,
+            "tokens": model.tokens,
+            "precision": {name: spec.precision for name, spec in model.manifest.engines.items()},
+            "cuda_graph": model.backend.name == "tensorrt",
+            "gates": {name: gate["enabled"] for name, gate in gates.items() if "enabled" in gate},
         }
 
 
@@ -151,41 +171,71 @@ def profile(
     Raises:
         VljEdgeError: as Model.narrate.
     """
-    _warm_up(model, warm_up)
-    probe.clear()
-    throttles, cpu = throttle_count(), time.process_time()
-    with EnergyMeter() as meter:
-        run = model.narrate(source, query=query, gates=gates)
-        texts = [(event.centre, event.text) for event in run]
-        clocks = read_clocks(throttles)
-    cpu = time.process_time() - cpu
-    rows = _rows(probe)
-    return Profile(
-        bundle=str(model.directory),
-        backend=model.backend.description,
-        rows=rows,
-        totals=run.totals,
-        cpu_seconds=cpu,
-        peak_megabytes=_peak_megabytes(),
-        power=meter.power,
-        clocks=clocks,
-        frames=next((row.calls for row in rows if row.stage == "capture"), 0),
-        ages=_ages(probe) if run.live else None,
-        warnings=_warnings(rows, run.totals, clocks),
-        how={
-            "overlap": model.overlap,
-            "warm_up_runs": warm_up,
-            "windows": run.totals.windows,
-            "precision": {name: spec.precision for name, spec in model.manifest.engines.items()},
-            "cuda_graph": model.backend.name == "tensorrt",
-            "gates": {
-                name: gate["enabled"]
-                for name, gate in asdict(gates or model.manifest.gates).items()
-                if "enabled" in gate
-            },
-        },
-        texts=texts,
-    )
+    measurement = Measurement(model, probe, query, gates)
+    measurement.warm_up(warm_up)
+    measurement.read(source)
+    return measurement.profile()
+
+
+class _Enough(Exception):
+    """As many windows as were asked for."""
+
+
+class _WindowLimit:
+    """Ends a run after a number of windows."""
+
+    def __init__(self, windows: int | None) -> None:
+        self._windows, self._counted, self.reached = windows, 0, False
+
+    def count(self, report: WindowReport) -> None:
+        self._counted += 1
+        if self._counted == self._windows:
+            self.reached = True
+            raise _Enough
+
+
+@contextmanager
+def _closed_after(run: Run[Any], seconds: float | None) -> Iterator[Callable[[], str | None]]:
+    """Close the run after these seconds; yield a function that says so afterwards, or returns None."""
+    if seconds is None:
+        yield lambda: None
+        return
+    over = threading.Event()
+
+    def close() -> None:
+        over.set()
+        run.close()
+
+    timer = threading.Timer(seconds, close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield lambda: f"{seconds:g} seconds" if over.is_set() else None
+    finally:
+        timer.cancel()
+
+
+def _sum(passes: list[Totals]) -> Totals:
+    """Return the counts of all passes."""
+    counts = {each.name: sum(getattr(totals, each.name) for totals in passes) for each in fields(Totals)}
+    return replace(Totals(**counts), video_end=max((totals.video_end for totals in passes), default=0.0))
+
+
+def _together(passes: list[tuple[float, Power]]) -> Power:
+    """Return the power of all passes."""
+    if not passes:
+        return Power(None, None, "unknown", None)
+    last, joules, seconds = passes[-1][1], 0.0, 0.0
+    for wall, power in passes:
+        if power.joules is None:
+            return Power(None, None, "unknown", last.celsius)
+        joules, seconds = joules + power.joules, seconds + wall
+    watts = last.watts if len(passes) == 1 else joules / seconds if seconds else None
+    return Power(joules, watts, last.source, last.celsius)
+
+
+def _milliseconds(seconds: list[float]) -> dict[str, float] | None:
+    return distribution(1e3 * np.array(seconds)) if seconds else None
 
 
 def compare_profiles(
@@ -253,56 +303,15 @@ def _warm_up(model: Model, runs: int) -> None:
             model.chain.decode(np.full(model.manifest.embedding, model.manifest.embedding**-0.5, np.float32))
 
 
-def _rows(probe: Probe) -> list[StageRow]:
-    times: dict[str, list[float]] = {}
-    for span in probe.spans:
-        times.setdefault(span.stage, []).append((span.end - span.start) * 1e3)
-    whole = sum(sum(values) for values in times.values())
-    for has_text, seconds in probe.windows:  # two rows: decoding would dominate a common median
-        times.setdefault(_WINDOWS[has_text], []).append(seconds * 1e3)
-    rows = []
-    for stage in (*STAGES, *_DECODER, *_WINDOWS):
-        if stage in times:
-            rows.append(_row(stage, np.array(times[stage]), whole, probe))
-    return rows
-
-
-_WINDOWS = ("window without text", "window with text")
-
-
-def _row(stage: str, values: Values, whole: float, probe: Probe) -> StageRow:
-    p50, p90, p95, p99 = (float(x) for x in np.percentile(values, (50, 90, 95, 99)))
-    engine = "decoder" if stage in _DECODER else stage
-    queued, device = probe.enqueued.get(engine), probe.on_device.get(engine)
-    return StageRow(
-        stage=stage,
-        calls=len(values),
-        min=float(values.min()),
-        mean=float(values.mean()),
-        p50=p50,
-        p90=p90,
-        p95=p95,
-        p99=p99,
-        max=float(values.max()),
-        enqueue_p50=float(np.median(queued)) * 1e3 if queued and device else None,
-        device_p50=float(np.median(device)) if device else None,
-        share=float(values.sum()) / whole if whole and stage not in _WINDOWS else 0.0,
-        variation=float(values.std() / values.mean()) if values.mean() else 0.0,
-    )
-
-
-def _ages(probe: Probe) -> tuple[float, float] | None:
-    if not probe.ages:
-        return None
-    p50, p95 = (1e3 * float(x) for x in np.percentile(probe.ages, (50, 95)))
-    return p50, p95
-
-
 def _warnings(rows: list[StageRow], totals: Totals, clocks: Clocks) -> list[str]:
     """Return what makes the measurements unreliable, one line each."""
     found = []
     for row in rows:
-        if row.stage in ("vision_encoder", "predictor", *_DECODER) and row.variation > _UNSTABLE and row.calls > 1:
+        if (
+            row.stage in ("vision_encoder", "predictor", *DECODER_STAGES)
+            and row.variation > _UNSTABLE
+            and row.calls > 1
+        ):
             found.append(f"{row.stage} is unstable: its time varies by {row.variation:.0%}; close other programs")
         if row.enqueue_p50 and row.device_p50 and row.enqueue_p50 > _ENQUEUE_BOUND * row.device_p50:
             found.append(f"{row.stage} is enqueue-bound: {row.enqueue_p50:.2f} of {row.device_p50:.2f} ms")

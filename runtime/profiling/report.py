@@ -7,10 +7,12 @@ from importlib.resources import files
 from typing import Any
 
 from .probe import Probe, Span
-from .profile import Profile
+from .result import Profile
 
 _DOTS = 400  # per stage; more make the page slow and no clearer
 _TIMELINE_SPANS = 160
+_IN_HEADLINE = ("sustained_", "camera", "limit", "frame_to_text_")
+_OF_SOME = ("frame_age_", "tokens_kept", "windows_a_second_sd")  # of live sources, token shares and several passes
 
 
 def page(profile: Profile, probe: Probe, threshold: float) -> str:
@@ -49,8 +51,9 @@ def trace(probe: Probe) -> str:
 
 def markdown(profile: Profile) -> str:
     """Return the table of stages and the summary as Markdown."""
-    columns = ("calls", "min", "mean", "p50", "p90", "p95", "p99", "max", "enqueue_p50", "device_p50", "share")
-    lines = [f"| stage | {' | '.join(c.replace('_', ' ') for c in columns)} |", "|---" * (len(columns) + 1) + "|"]
+    columns = ("calls", "min", "mean", "sd", "p50", "p90", "p95", "p99", "max", "enqueue_p50", "device_p50", "share")
+    lines = [profile.headline, ""]
+    lines += [f"| stage | {' | '.join(c.replace('_', ' ') for c in columns)} |", "|---" * (len(columns) + 1) + "|"]
     for row in profile.as_dict()["stages"]:
         lines.append(f"| {row['stage']} | {' | '.join(_cell(name, row[name]) for name in columns)} |")
     lines.append("")
@@ -63,6 +66,8 @@ def summary_lines(profile: Profile) -> list[str]:
     lines, unknown = [], []
     for key, value in profile.as_dict()["summary"].items():
         name = key.replace("_", " ")
+        if key.startswith(_IN_HEADLINE) or (value is None and key.startswith(_OF_SOME)):
+            continue
         if value in (None, "unknown"):
             unknown.append(name)
         else:

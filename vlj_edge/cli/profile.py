@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..json_text import json_text
-from .options import SOURCE, EngineOptions, engine_options, gates_option, load_model
-from .outputs import output_file, write_whole
+from .options import SOURCE, EngineOptions, NumberRange, engine_options, gates_option, load_model
+from .outputs import output_file
 from .part_options import PartOptions, part_options
-from .say import say, stdout_console
+from .profile_output import ProfileOutput, print_ratios
+from .say import tell
 
 if TYPE_CHECKING:
-    from vlj_edge.runtime.profiling.profile import Profile
+    from vlj_edge.runtime.stream.run import Run
     from vlj_edge.runtime.video.source import Source
 
     from ..bundle import GateSettings
+
+_ENDLESS = 1e6  # seconds of the synthetic stream, where something else ends it
 
 
 @click.command(short_help="Measure time, energy and memory of each stage.", epilog=SOURCE)
 @click.argument("bundle", required=False)
 @click.argument("source", required=False)
+@click.option(
+    "--bundle", "bundle_option", type=click.Path(path_type=Path), help="Bundle directory, as in other commands."
+)
+@click.option("--seconds", type=NumberRange(0.1, 1e6), help="Measure no longer than this, in seconds of wall time.")
+@click.option("--windows", type=click.IntRange(1), help="Measure no more windows than this.")
+@click.option("--warmup", default=3, show_default=True, type=click.IntRange(0), help="Runs of the engines before it.")
+@click.option("--repeat", default=1, show_default=True, type=click.IntRange(1), help="Passes over SOURCE.")
 @click.option(
     "--against", type=click.Path(path_type=Path), help="Another bundle: run both alternately and print ratios."
 )
@@ -40,6 +51,11 @@ if TYPE_CHECKING:
 def profile(
     bundle: str | None,
     source: str | None,
+    bundle_option: Path | None,
+    seconds: float | None,
+    windows: int | None,
+    warmup: int,
+    repeat: int,
     against: Path | None,
     rounds: int,
     every_window: bool,
@@ -54,126 +70,176 @@ def profile(
 ) -> None:
     """Narrate SOURCE with BUNDLE and show the time of each stage, energy where it can be measured, and warnings.
 
-    Without SOURCE, a synthetic minute with alternating 4 s of movement and rest is used; without BUNDLE, nano. A
-    single argument is BUNDLE if it is a folder without images, otherwise SOURCE.
+    Without SOURCE, a synthetic minute with alternating 4 s of movement and rest is used, longer with --seconds or
+    --windows; without BUNDLE, nano. A single argument is BUNDLE if it is a folder without images, otherwise SOURCE.
+
+    A camera is measured until --seconds, --windows or Ctrl-C, after which all that was measured is printed.
     """
-    from vlj_edge.runtime.profiling import report
-    from vlj_edge.runtime.profiling.probe import Probe
-    from vlj_edge.runtime.profiling.profile import compare_profiles, profile
-
-    from ..bundle import NO_GATES
-    from ..errors import VljEdgeError
-
-    directory, source = _bundle_and_source(bundle, source, part)
-    opened = partial(_open, source, part, directory)
+    if as_json and as_md:
+        raise click.UsageError("--json and --md are two forms of one answer: give one of them")
     if gates is not None and every_window:
         raise click.UsageError("--every-window turns all gates off, which --gates sets: give one of them")
-    settings = NO_GATES if every_window else _read_gates(gates, directory)
+    limits = Limits(seconds, windows, warmup, repeat)
+    directory, source = _bundle_and_source(bundle_option, bundle, source, part)
+    settings = _gates(gates, directory, every_window)
+    output = ProfileOutput("json" if as_json else "md" if as_md else "table", html, trace_to)
     if against is not None:
-        if html or trace_to or as_md:
-            raise VljEdgeError("--against prints ratios: leave --html, --trace and --md out, or profile one bundle")
-        options: dict[str, Any] = {
-            "backend": engine_options.backend,
-            "engines": engine_options.engines,
-            "threads": engine_options.threads,
-            "tokens": engine_options.tokens,
-            "overlap": not no_overlap,
-        }
-        ratios = compare_profiles(directory, against, opened, rounds, gates=settings, **options)
-        _print_ratios(ratios, as_json)
-        return
-    probe = Probe()
-    with load_model(directory, engine_options, probe=probe, overlap=not no_overlap) as model:
-        found = profile(model, opened(), probe, gates=settings)
-    if html is not None:
-        write_whole(html, report.page(found, probe, (settings or model.manifest.gates).meaning.speak_below))
-    if trace_to is not None:
-        write_whole(trace_to, report.trace(probe))
-    if as_json:
-        say(json_text(found.as_dict()))
-    elif as_md:
-        for line in report.markdown(found).splitlines():
-            say(line)
+        _compare(directory, against, source, part, rounds, settings, engine_options, not no_overlap, limits, output)
     else:
-        _print(found)
+        _measure(directory, source, part, settings, engine_options, not no_overlap, limits, output)
 
 
-def _read_gates(path: Path | None, bundle: Path) -> GateSettings | None:
-    """Return the gates of a file; None for those of each bundle."""
-    from ..bundle import read_manifest
+@dataclass(frozen=True)
+class Limits:
+    """The values of --seconds, --windows, --warmup and --repeat."""
+
+    seconds: float | None
+    windows: int | None
+    warmup: int
+    repeat: int
+
+    @property
+    def ends(self) -> bool:
+        """Whether an endless source is read only in part."""
+        return self.seconds is not None or self.windows is not None
+
+
+def _measure(
+    directory: Path,
+    source: str | None,
+    part: PartOptions,
+    gates: GateSettings | None,
+    engine_options: EngineOptions,
+    overlap: bool,
+    limits: Limits,
+    output: ProfileOutput,
+) -> None:
+    """Measure one bundle and write what was measured, also after Ctrl-C or where the source breaks off."""
+    from vlj_edge.runtime.profiling.probe import Probe
+    from vlj_edge.runtime.profiling.profile import Measurement
+
+    from .interrupts import finishing
+
+    probe = Probe()
+    with load_model(directory, engine_options, probe=probe, overlap=overlap) as model:
+        measurement = Measurement(model, probe, gates=gates)
+        threshold = (gates or model.manifest.gates).meaning.speak_below
+
+        def write() -> None:
+            if measurement.windows or measurement.complete:
+                output.write(measurement.profile(), probe, threshold)
+
+        with _open(source, part, directory, limits) as opened, finishing(write):
+            measurement.warm_up(limits.warmup)
+            measurement.read(opened, limits.seconds, limits.windows, _progress(limits))
+            for _ in range(limits.repeat - 1):
+                again = _open(source, part, directory, limits)
+                measurement.read(again, limits.seconds, limits.windows, _progress(limits))
+
+
+def _progress(limits: Limits) -> Callable[[Run[Any], Source], AbstractContextManager[None]]:
+    """Return what shows how far a pass is."""
+    from .progress import counting, progress
+
+    def shown(run: Run[Any], source: Source) -> AbstractContextManager[None]:
+        if source.live and not limits.ends and not isinstance(source, LiveUntil):
+            tell(f"measuring {source.shown} until Ctrl-C: --seconds or --windows end it")
+        return counting(run) if source.live or not source.duration or limits.ends else progress(run, source)
+
+    from vlj_edge.runtime.video.part import LiveUntil
+
+    return shown
+
+
+def _gates(path: Path | None, bundle: Path, every_window: bool) -> GateSettings | None:
+    """Return the gates of a file, or none at all; None for those of each bundle."""
+    from ..bundle import NO_GATES, read_manifest
     from ..bundle.gate_profile import gates_of_file
 
+    if every_window:
+        return NO_GATES
     if path is None:
         return None
     manifest = read_manifest(bundle)
     return gates_of_file(path, manifest.gates, manifest)
 
 
-def _open(source: str | None, part: PartOptions, bundle: Path) -> Source:
-    """Open a source that ends; None: the synthetic one."""
-    from vlj_edge.runtime.video.part import check_ends
+def _open(source: str | None, part: PartOptions, bundle: Path, limits: Limits) -> Source:
+    """Open a source; None: the synthetic one, which is as long as the limits say."""
     from vlj_edge.runtime.video.synthetic import SyntheticSource
 
     from ..bundle import read_manifest
 
     if source is None:
-        return SyntheticSource()
+        return SyntheticSource(_ENDLESS if limits.ends else 60.0)
     opened = part.open(source, read_manifest(bundle).clip)
-    try:
-        check_ends(opened)
-    except BaseException:
+    if limits.repeat > 1 and not opened.rereadable and not opened.live:
         opened.close()
-        raise
+        raise click.UsageError(f"--repeat reads a source several times, and {opened.shown} can be read once")
     return opened
 
 
-def _bundle_and_source(first: str | None, second: str | None, part: PartOptions) -> tuple[Path, str | None]:
-    """Return the bundle and the source that the arguments name.
+def _bundle_and_source(
+    bundle: Path | None, first: str | None, second: str | None, part: PartOptions
+) -> tuple[Path, str | None]:
+    """Return the bundle and the source that --bundle and the arguments name.
 
     Raises:
-        click.UsageError: options for a part of a source were given without a source.
+        click.UsageError: options for a part of a source were given without a source, or two bundles were named.
     """
     from vlj_edge.runtime.video.recordings.folders import has_images
 
     from ..bundle import nano_bundle
 
-    folder = Path(first or nano_bundle())
-    if second is None and (not folder.is_dir() or has_images(folder)):
-        return nano_bundle(), first
-    if second is None and part != PartOptions():
+    if bundle is not None:
+        if second is not None:
+            raise click.UsageError(f"--bundle {bundle} is the bundle: give it or the first argument")
+        directory, source = bundle, first
+    elif second is None and first is not None and (not Path(first).is_dir() or has_images(Path(first))):
+        directory, source = nano_bundle(), first
+    else:
+        directory, source = Path(first) if first is not None else nano_bundle(), second
+    if source is None and part != PartOptions():
         raise click.UsageError("options of a source, such as --duration, need a SOURCE")
-    return folder, second
+    return directory, source
 
 
-def _print(found: Profile) -> None:
-    from rich.table import Table
+def _compare(
+    directory: Path,
+    against: Path,
+    source: str | None,
+    part: PartOptions,
+    rounds: int,
+    gates: GateSettings | None,
+    engine_options: EngineOptions,
+    overlap: bool,
+    limits: Limits,
+    output: ProfileOutput,
+) -> None:
+    """Run two bundles alternately and print the ratios of their times."""
+    from vlj_edge.runtime.profiling.profile import compare_profiles
+    from vlj_edge.runtime.video.part import check_ends
 
-    from vlj_edge.runtime.profiling.report import summary_lines
+    from ..errors import VljEdgeError
 
-    console = stdout_console(160)
-    columns = ("min", "mean", "p50", "p90", "p95", "p99", "max")
-    table = Table("stage, ms", "calls", *columns, "enqueue p50", "device p50", "share", title_justify="left")
-    for row in found.rows:
-        times = [f"{getattr(row, name):.2f}" for name in columns]
-        device = [f"{x:.2f}" if x is not None else "" for x in (row.enqueue_p50, row.device_p50)]
-        table.add_row(row.stage, str(row.calls), *times, *device, f"{100 * row.share:.1f} %" if row.share else "")
-    console.print(table)
-    for line in summary_lines(found):
-        console.print(line)
-    for line in found.warnings:
-        console.print(f"warning: {line}")
-    console.print("measured: " + ", ".join(f"{name} {value}" for name, value in found.how.items()))
+    if output.html or output.trace or output.form == "md":
+        raise VljEdgeError("--against prints ratios: leave --html, --trace and --md out, or profile one bundle")
 
+    def opened() -> Source:
+        found = _open(source, part, directory, limits)
+        try:
+            check_ends(found)
+        except BaseException:
+            found.close()
+            raise
+        return found
 
-def _print_ratios(ratios: dict[str, dict[str, float]], as_json: bool) -> None:
-    if as_json:
-        say(json_text(ratios))
-        return
-    from rich.table import Table
-
-    console = stdout_console()
-    table = Table("", "this bundle", "against", "ratio", "95 % interval")
-    for name, row in ratios.items():
-        interval = f"{row['low']:.3f} to {row['high']:.3f}"
-        table.add_row(name, f"{row['ours']:.3f}", f"{row['theirs']:.3f}", f"{row['ratio']:.3f}", interval)
-    console.print(table)
+    options: dict[str, Any] = {
+        "backend": engine_options.backend,
+        "engines": engine_options.engines,
+        "threads": engine_options.threads,
+        "tokens": engine_options.tokens,
+        "overlap": overlap,
+    }
+    ratios = compare_profiles(directory, against, opened, rounds, gates=gates, **options)
+    print_ratios(ratios, output.form == "json")

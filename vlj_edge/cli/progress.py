@@ -56,6 +56,27 @@ def progress(run: Run[Any], source: Source) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def counting(run: Run[Any]) -> Iterator[None]:
+    """Show how many windows the run has passed, and how fast, while it is iterated over, where stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.live import Live
+    from rich.text import Text
+
+    def line() -> Text:
+        totals = run.totals
+        rate = totals.windows / totals.wall_seconds if totals.wall_seconds else 0.0
+        dropped = f", {totals.windows_dropped} dropped" if run.live else ""
+        return Text(
+            f"{totals.windows} windows, {rate:.3g} a second{dropped}, {_clock(totals.wall_seconds)}; Ctrl-C ends"
+        )
+
+    with Live(get_renderable=line, console=stderr_console(), transient=True, redirect_stdout=sys.stdout.isatty()):
+        yield
+
+
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
