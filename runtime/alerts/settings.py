@@ -16,7 +16,7 @@ from .decision import Rule
 
 # What else may be seen, where the model has no cosine below which nothing fits.
 OPPOSITES = ("nothing happens", "something else happens", "the scene is empty")
-MOST_ALERTS = 100
+MOST_ALERTS, LONGEST_CLIP = 100, 60.0  # seconds on either side of the beginning
 _SHARE = Annotated[float, Range(0, 1)]
 _Texts = tuple[str, ...]
 
@@ -56,6 +56,7 @@ class Alert:
         like: moments that show it.
         cameras: names of sources; empty: all.
         quiet: when nothing begins; None: never.
+        keep: seconds before and after its beginning that a clip shows; 0: there is no clip.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Alert:
     rule: Rule = field(default_factory=Rule)
     cameras: _Texts = ()
     quiet: QuietHours | None = None
+    keep: float = 0.0
 
     def watches(self, camera: str) -> bool:
         """Return whether it is for a source."""
@@ -86,6 +88,7 @@ class _Written:
     again_after: Any = "1m"
     cameras: tuple[str, ...] = ()
     quiet: str | None = None
+    keep: Any = 0
 
 
 def read_alerts(raw: object) -> tuple[Alert, ...]:
@@ -131,7 +134,12 @@ def _read_alert(table: object, path: FieldPath) -> Alert:
         written.above, below, _seconds(lasts, (*path, "for")), _seconds(written.again_after, (*path, "again_after"))
     )
     quiet = None if written.quiet is None else _quiet(written.quiet, (*path, "quiet"))
-    return Alert(written.name, texts, unless, written.label, like, rule, written.cameras, quiet)
+    keep = _seconds(written.keep, (*path, "keep"))
+    if keep > LONGEST_CLIP:
+        raise SchemaError(
+            (*path, "keep"), f"is {shown(written.keep)}, more than {LONGEST_CLIP:g}s, all of it in memory"
+        )
+    return Alert(written.name, texts, unless, written.label, like, rule, written.cameras, quiet, keep)
 
 
 def _check_kind(written: _Written, texts: _Texts, unless: _Texts, like: Sequence[Example], path: FieldPath) -> None:

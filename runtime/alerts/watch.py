@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from vlj_edge.errors import VljEdgeError
 from ..model import Model
 from ..sinks.alert_event import AlertEvent, event_id
 from ..video.recordings.image import encode_jpeg
+from .clips import ClipKeeper
 from .decision import Rule, Turn, advance, finish
 from .journal import AlertJournal
 from .score import Scorer, make_scorer
@@ -25,6 +27,8 @@ from .status import AlertStatus, as_kept, restored
 
 _LOG = logging.getLogger(__name__)
 LOOK_EVERY = 0.5  # seconds of a moving picture after which alerts need another embedding
+_LONGEST_HOLD = 60.0  # seconds of `for` that a clip shows
+_SPARE = 5.0  # seconds that are kept more than asked for, since what is certain is known a little later
 _PICTURE_WIDTH, _PICTURE_QUALITY = 640, 80
 Picture = Callable[[], "npt.NDArray[np.uint8] | None"]
 
@@ -35,6 +39,7 @@ class AlertWatch:
     Args:
         on_event: called with each event, by the thread that brought the window.
         journal: keeps what is told and known; None: one in memory.
+        latest: returns the newest frame of a source, for clips.
         now, clock: the time that durations are measured by, and unix time.
     """
 
@@ -43,14 +48,16 @@ class AlertWatch:
         model: Model,
         on_event: Callable[[AlertEvent], None],
         journal: AlertJournal | None = None,
+        latest: Callable[[str], npt.NDArray[np.uint8] | None] = lambda source: None,
         now: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._model, self._on_event, self._now, self._clock = model, on_event, now, clock
-        self.journal = journal or AlertJournal()
+        self.journal, self._clips = journal or AlertJournal(), ClipKeeper(latest)
         self.alerts: tuple[Alert, ...] = ()
         self._scorers: Mapping[tuple[str, str | None], Scorer] = {}
         self._known: dict[tuple[str, str], AlertStatus] = {}
+        self._sources: tuple[str, ...] = ()
         self._looked: dict[str, float] = {}  # by source: the time in it of the last window with an embedding
         self._told: set[tuple[str, str | None]] = set()
         self._lock, self._restored = threading.RLock(), False
@@ -76,6 +83,7 @@ class AlertWatch:
             self._known = {key: self._known.get(key) or AlertStatus(*key) for key in sorted(wanted)}
             self._told.clear()
         self._tell(events, lambda: None)
+        self._sources = tuple(queries)
         if self._restored:
             self._keep_all()
         return gone
@@ -99,12 +107,13 @@ class AlertWatch:
                     gone.append(key)
                     events += self._turned(*_finished(status, Rule()))
                     self._known.pop(key, None)
-            self._restored = True
+            self._restored = True  # from now on there are threads, and what is known is kept
         self._tell(events, lambda: None)
         self._keep_all()
         return gone
 
     def _keep_all(self) -> None:
+        self._clips.keep(_kept_seconds(self.alerts, self._sources))
         with self._lock:
             clock = self._clock()
             self.journal.watch({key: as_kept(status, clock) for key, status in self._known.items()})
@@ -164,6 +173,10 @@ class AlertWatch:
                     events += self._turned(*_finished(known, alert.rule))
         self._tell(events, lambda: None)
 
+    def close(self) -> None:
+        """Make the clips that are not over yet of what there is, and keep nothing any more."""
+        self._clips.close()
+
     def _score(self, alert: Alert, query: str | None, embedding: npt.NDArray[np.float32]) -> float | None:
         scorer = self._scorers.get((alert.name, query if alert.like else None))
         if scorer is None:
@@ -187,15 +200,22 @@ class AlertWatch:
         return [AlertEvent(known.alert, known.source, turn.kind, known.event or "", clock, since, turn.score)]
 
     def _tell(self, events: Sequence[AlertEvent], picture: Picture) -> None:
-        if not events:
-            return
-        jpeg = _jpeg(picture)
         for event in events:
             about = {"source": event.source, "state": event.kind}
             _LOG.info("alert: %s (%.2f)", event.sentence, event.score, extra=about)
-            event = replace(event, picture=jpeg)
-            kept = self.journal.add(event, as_kept(self._known_of(event), self._clock()))
-            self._on_event(replace(event, kept=kept and self.journal.lasts))
+            self._send(replace(event, picture=_jpeg(picture) if event.kind == "start" else None))
+            keep = next((alert.keep for alert in self.alerts if alert.name == event.alert), 0.0)
+            if event.kind == "start" and keep > 0:
+                now = time.monotonic()
+                begin = now - (event.clock - event.since) - keep
+                self._clips.cut(event.source, begin, now + keep, partial(self._send_clip, event))
+
+    def _send_clip(self, event: AlertEvent, clip: bytes) -> None:
+        self._send(replace(event, kind="clip", clock=self._clock(), clip=clip))
+
+    def _send(self, event: AlertEvent) -> None:
+        kept = self.journal.add(event, as_kept(self._known_of(event), self._clock()))
+        self._on_event(replace(event, kept=kept and self.journal.lasts))
 
     def _known_of(self, event: AlertEvent) -> AlertStatus:
         with self._lock:
@@ -218,6 +238,16 @@ def make_scorers(
         asked = {queries[name] for name in queries if alert.watches(name)} if alert.like else {None}
         for query in asked:
             found[alert.name, query] = make_scorer(model, alert, query)
+    return found
+
+
+def _kept_seconds(alerts: Sequence[Alert], sources: Iterable[str]) -> dict[str, float]:
+    """Return how many seconds of each source its clips need."""
+    found: dict[str, float] = {}
+    for alert in alerts:
+        if alert.keep > 0:
+            needed = 2 * alert.keep + min(alert.rule.hold, _LONGEST_HOLD) + _SPARE
+            found |= {name: max(needed, found.get(name, 0.0)) for name in sources if alert.watches(name)}
     return found
 
 

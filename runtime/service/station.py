@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
+
 from vlj_edge.errors import VljEdgeError
 
 from ..alerts.journal import AlertJournal
@@ -83,7 +86,8 @@ class Station:
             return offered_labels(model, labels)
 
         self.learned = learned or LearnedNoise(model.manifest)
-        self.alerts = AlertWatch(model, self._emit_alert, journal)
+        self.alerts = AlertWatch(model, self._emit_alert, journal, self._latest_image)
+        self.channels: dict[str, Channel] = {}
         self._context = ChannelContext(
             model,
             label_bank,
@@ -163,6 +167,7 @@ class Station:
         with self._changing:
             self._stopped = True
             _stop_all(self.channels.values())
+        self.alerts.close()
         close_all(self.sinks)
 
     def _report(self, window: ReportedWindow) -> None:
@@ -170,6 +175,10 @@ class Station:
         at = report.window.centre + window.offset
         self.alerts.add(settings.name, settings.query, at, report.embedding, window.image)
         self._on_report(window)
+
+    def _latest_image(self, name: str) -> npt.NDArray[np.uint8] | None:
+        channel = self.channels.get(name)
+        return None if channel is None else channel.latest_image()
 
     def _emit_alert(self, event: AlertEvent) -> None:
         self._on_alert(event)

@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Literal
 
+_WHAT = {"start": "", "end": " is over", "clip": ", the clip"}
+
 
 @dataclass(frozen=True)
 class AlertEvent:
-    """The beginning or the end of an event that an alert tells of.
+    """The beginning or the end of an event that an alert tells of, or the clip of it, which comes after the beginning.
 
     Attributes:
         source: name of the source.
-        event: identifies the event: the same for its beginning and its end.
-        clock: unix time at which it was certain, seconds.
+        event: identifies the event: the same for its beginning, its end and its clip.
+        clock: unix time at which it was certain, or the clip was ready, seconds.
         since: unix time at which it began, or, of its end, ceased.
         score: probability, 0..1; at the end the highest that was seen.
         picture: a JPEG of the moment; None if there was none.
@@ -24,7 +26,7 @@ class AlertEvent:
 
     alert: str
     source: str
-    kind: Literal["start", "end"]
+    kind: Literal["start", "end", "clip"]
     event: str
     clock: float
     since: float
@@ -41,10 +43,10 @@ class AlertEvent:
     @property
     def sentence(self) -> str:
         """A line for people."""
-        return f"{self.source}: {self.alert}{' is over' if self.kind == 'end' else ''}"
+        return f"{self.source}: {self.alert}{_WHAT[self.kind]}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, without the picture."""
+        """Return plain JSON types, without the picture and the clip."""
         return {
             "id": self.id,
             "alert": self.alert,

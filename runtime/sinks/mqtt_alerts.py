@@ -47,7 +47,7 @@ class AlertTopics:
 
     def add(self, source: str, event: AlertEvent, publish: Publish) -> None:
         """Publish what has become of an alert."""
-        if (source, event.alert) in self._gone:
+        if (source, event.alert) in self._gone or event.kind == "clip":
             return
         _, picture = self._latest.get((source, event.alert), (False, None))
         begins = event.kind == "start"

@@ -19,7 +19,8 @@ from .base import AnyEvent, EventRefused, Sink
 _LOG = logging.getLogger(__name__)
 CLOSING_SECONDS = 10.0  # for the sink's own close(), which may finish a file, after the time for its queue
 _HANGING_SECONDS = 0.5  # for a sink that hangs in write(), once it is given up
-_TAKEN = 16  # of kept alerts that are in memory
+_TAKEN = 4  # of kept alerts that are in memory
+_MOST_CLIPS = 32_000_000  # bytes of clips that wait in memory
 
 
 class Outbox(Protocol):
@@ -245,6 +246,10 @@ class SinkQueue:
         return float(min(first * 2 ** min(self._failures_in_a_row, 30), longest) * random.uniform(0.5, 1.0))
 
     def _drop_oldest(self) -> None:
+        clips = [event for event in self._queue if isinstance(event, AlertEvent) and event.clip and not event.kept]
+        while clips and sum(len(event.clip or b"") for event in clips) > _MOST_CLIPS:
+            self._queue.remove(clips.pop(0))
+            self._miss(1)
         while len(self._queue) > self._capacity:
             texts = (place for place, event in enumerate(self._queue) if not isinstance(event, AlertEvent))
             alerts = (place for place, event in enumerate(self._queue) if not _is_kept(event))

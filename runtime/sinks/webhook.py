@@ -20,8 +20,8 @@ _TRY_LATER = (408, 429)  # Request Timeout, Too Many Requests
 
 
 class Webhook:
-    """POSTs each event, as Event.as_dict(), in JSON; an alert with a picture as multipart/form-data, with the parts
-    event (that JSON) and picture (a JPEG).
+    """POSTs each event, as Event.as_dict(), in JSON; an alert with a picture or clip as multipart/form-data, with
+    the parts event (that JSON), picture (a JPEG) and clip (an MP4).
 
     A user and password in the address are sent as Basic authentication. Errors name only the server, because the path
     of a webhook is often a secret.
@@ -50,8 +50,8 @@ class Webhook:
     def write(self, event: AnyEvent) -> None:
         """See Sink. Raises as send()."""
         data = json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
-        if isinstance(event, AlertEvent) and event.picture is not None:
-            self.send(*_multipart(data, event.picture))
+        if isinstance(event, AlertEvent) and (event.picture is not None or event.clip is not None):
+            self.send(*_multipart(data, event.picture, event.clip))
         else:
             self.send(data, "application/json")
 
@@ -115,15 +115,17 @@ class Webhook:
         return VljEdgeError(f"no delivery ({why}) to {self._server}: check that it is up and can be reached")
 
 
-def _multipart(event: bytes, picture: bytes) -> tuple[bytes, str]:
+def _multipart(event: bytes, picture: bytes | None, clip: bytes | None) -> tuple[bytes, str]:
     """Return a body of multipart/form-data, and its content type."""
     boundary = secrets.token_hex(16)
-    parts = (
+    parts = [
         (b'name="event"\r\nContent-Type: application/json', event),
         (b'name="picture"; filename="alert.jpg"\r\nContent-Type: image/jpeg', picture),
-    )
+        (b'name="clip"; filename="alert.mp4"\r\nContent-Type: video/mp4', clip),
+    ]
     body = b"".join(
         b"--%s\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n" % (boundary.encode(), head, data)
         for head, data in parts
+        if data is not None
     )
     return body + b"--%s--\r\n" % boundary.encode(), f"multipart/form-data; boundary={boundary}"

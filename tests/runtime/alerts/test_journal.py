@@ -105,7 +105,7 @@ def test_many_that_wait_come_in_order_and_few_are_in_memory(journal: AlertJourna
     events = [replace(EVENT, event=f"{number:032}") for number in range(50)]
     queue = tell(journal, sink, *events)
     wait_for(lambda: sink.tries > 1)
-    assert queue.state()["queued"] == 50 and len(queue._queue) <= 16
+    assert queue.state()["queued"] == 50 and len(queue._queue) <= 4
     sink.error = None
     wait_for(lambda: len(sink.got) == 50)
     assert sink.got == events
@@ -233,7 +233,7 @@ class Time:
 
 def watch(model: Model, folder: Path, told: list[AlertEvent], at: Time, *names: str, rule: Rule = RULE) -> AlertWatch:
     """A watch as a new start of the program makes it."""
-    made = AlertWatch(model, told.append, AlertJournal(folder), lambda: at.now, lambda: at.clock)
+    made = AlertWatch(model, told.append, AlertJournal(folder), now=lambda: at.now, clock=lambda: at.clock)
     made.apply([Alert(name, ("green",), ("red", "blue"), rule=rule) for name in names], {"hall": None})
     return made
 

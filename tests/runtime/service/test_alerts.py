@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from tests.runtime.service.stations import Camera, run
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from vlj_edge import VljEdgeError
 from vlj_edge.bundle import GateSettings, MeaningGateSettings, RestSettings
+from vlj_edge.runtime.alerts import clips
 from vlj_edge.runtime.alerts.decision import Rule
+from vlj_edge.runtime.alerts.journal import AlertJournal
 from vlj_edge.runtime.alerts.settings import Alert
 from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.service.station import Station
@@ -119,3 +122,28 @@ def test_every_moving_window_is_encoded_for_alerts_alone(tiny_bundle: Path, make
             seen[wanted] = sum(report.embedding is not None for report in reports)
             assert not wanted or seen[wanted] == len(reports)
     assert seen[True] > seen[False]
+
+
+def test_an_alert_that_asks_for_it_brings_a_clip_to_every_sink_and_the_journal(
+    tiny_bundle: Path, cameras: dict[str, Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clips, "_GRACE", 60.0)
+    cameras["cam"] = Camera([RED, GREEN, BLUE])
+    sink, journal = Kept(), AlertJournal(tmp_path / "alerts")
+    alert = replace(GREEN_LIGHT, keep=1.0)
+    with vlj_edge.load(tiny_bundle) as model:
+        station = Station(
+            model,
+            [SourceSettings("hall", "cam"), SourceSettings("plain", "cam2")],
+            [SinkQueue("kept", sink, retry=True)],
+            alerts=[replace(alert, cameras=("hall",))],
+            journal=journal,
+        )
+        cameras["cam2"] = Camera([RED])
+        run(station)
+    kinds = [event.kind for event in sink.events]
+    assert sorted(kinds) == ["clip", "end", "start"] and kinds[0] == "start"
+    clip = sink.events[kinds.index("clip")]
+    assert len({event.event for event in sink.events}) == 1 and b"ftyp" in clip.clip[:16] and clip.picture is None
+    assert journal.clip(clip.event) == clip.clip and journal.picture(clip.event) == sink.events[0].picture
+    journal.close()

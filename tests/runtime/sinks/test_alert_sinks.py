@@ -18,6 +18,7 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.sinks.alert_event import AlertEvent, event_id
 from vlj_edge.runtime.sinks.mqtt_alerts import AlertTopics
 from vlj_edge.runtime.sinks.notify import Notify
+from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.sinks.webhook import Webhook
 
 JPEG = b"\xff\xd8\r\n--\x00picture\xff\xd9"
@@ -66,10 +67,27 @@ def test_a_webhook_gets_the_event_and_the_picture(server: tuple[str, list[tuple[
     assert plain_head["Content-Type"] == "application/json" and json.loads(plain)["kind"] == "end"
 
 
+def test_a_webhook_gets_the_clip(server: tuple[str, list[tuple[Any, bytes]]]) -> None:
+    url, got = server
+    clip = replace(EVENT, kind="clip", picture=None, clip=b"\r\n--MP4")
+    Webhook(url).write(clip)
+    [(head, body)] = got
+    message = email.message_from_bytes(b"Content-Type: " + head["Content-Type"].encode() + b"\r\n\r\n" + body)
+    event, film = message.get_payload()
+    assert json.loads(event.get_payload(decode=True)) == clip.as_dict() and clip.as_dict()["event"] == EVENT.event
+    assert film.get_payload(decode=True) == clip.clip and film.get_content_type() == "video/mp4"
+    assert len({replace(EVENT, kind=kind).id for kind in ("start", "end", "clip")}) == 3
+
+
 def test_a_plain_post_has_a_title_a_line_and_the_picture(server: tuple[str, list[tuple[Any, bytes]]]) -> None:
     url, got = server
     notify = Notify(url)
-    for event in (EVENT, replace(EVENT, kind="end"), replace(EVENT, alert="door\r\nX-Evil: 1", picture=None)):
+    for event in (
+        EVENT,
+        replace(EVENT, kind="end"),
+        replace(EVENT, kind="clip"),
+        replace(EVENT, alert="door\r\nX-Evil: 1", picture=None),
+    ):
         notify.write(event)
     (head, body), (plain_head, plain) = got  # ends are not told
     [(title, coding)] = decode_header(head["Title"])
@@ -105,9 +123,28 @@ def test_home_assistant_finds_a_binary_sensor_and_an_image() -> None:
     )
     assert sensor["state_topic"] == state and published[state] == "ON" and published[image["image_topic"]] == JPEG
     topics.announce("hall", "door öffnet", False, publish)
+    topics.add("hall", replace(EVENT, kind="clip"), publish)
     assert published[state] == "ON"
     topics.add("hall", replace(EVENT, kind="end", picture=None), publish)
     assert published[state] == "OFF" and sensor["unique_id"] != image["unique_id"]
     published.clear()
     topics.publish_all(publish)
     assert published[state] == "OFF" and published[image["image_topic"]] == JPEG
+
+
+def test_clips_that_wait_in_memory_are_bounded() -> None:
+    class Down:
+        def write(self, event: AlertEvent) -> None:
+            raise OSError("it is down")
+
+        def close(self) -> None:
+            pass
+
+    queue = SinkQueue("down", Down(), retry=True, pauses=(60.0, 60.0))
+    for number in range(12):
+        queue.put(replace(EVENT, event=f"{number}"))
+        queue.put(replace(EVENT, event=f"{number}", kind="clip", clip=bytes(4_000_000)))
+    waiting = [event for event in queue._queue if event.clip is not None]
+    assert 0 < len(waiting) <= 8 and waiting[-1].event == "11" and queue.state()["missed"] >= 3
+    assert len([event for event in queue._queue if event.kind == "start"]) >= 11
+    queue.close(0.0)
