@@ -103,6 +103,11 @@ class ClipKeeper:
             if source in self._rings and not self._closed.is_set():
                 self._cuts.append(_Cut(source, begin, end, on_clip))
 
+    def pictures(self, source: str, begin: float, end: float) -> list[_Image]:
+        """Return what is kept of a time, uint8 [height, width, 3] BGR, in order."""
+        ring = self._rings.get(source)
+        return [] if ring is None else [_decoded(jpeg) for _, jpeg in ring.between(begin, end)]
+
     def close(self) -> None:
         """Stop. Clips that are not over yet are made of what there is, if that takes less than a second."""
         self._closed.set()
@@ -170,9 +175,13 @@ def make_clip(pictures: Sequence[tuple[float, bytes]]) -> bytes:
         path = Path(folder, "clip.mp4")
         with film(path, PERIOD) as writer:
             for at, jpeg in pictures:
-                with PIL.Image.open(io.BytesIO(jpeg)) as picture:
-                    writer.write(at - first, np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1]))
+                writer.write(at - first, _decoded(jpeg))
         return path.read_bytes()
+
+
+def _decoded(jpeg: bytes) -> _Image:
+    with PIL.Image.open(io.BytesIO(jpeg)) as picture:
+        return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[..., ::-1])
 
 
 def _start(thread: threading.Thread) -> None:

@@ -57,6 +57,7 @@ class Alert:
         cameras: names of sources; empty: all.
         quiet: when nothing begins; None: never.
         keep: seconds before and after its beginning that a clip shows; 0: there is no clip.
+        confirm: a question to a vision-language model, which is asked before it fires; None: none is asked.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Alert:
     cameras: _Texts = ()
     quiet: QuietHours | None = None
     keep: float = 0.0
+    confirm: str | None = None
 
     def watches(self, camera: str) -> bool:
         """Return whether it is for a source."""
@@ -89,6 +91,7 @@ class _Written:
     cameras: tuple[str, ...] = ()
     quiet: str | None = None
     keep: Any = 0
+    confirm: str | None = None
 
 
 def read_alerts(raw: object) -> tuple[Alert, ...]:
@@ -135,11 +138,14 @@ def _read_alert(table: object, path: FieldPath) -> Alert:
     )
     quiet = None if written.quiet is None else _quiet(written.quiet, (*path, "quiet"))
     keep = _seconds(written.keep, (*path, "keep"))
+    confirm = None if written.confirm is None else " ".join(written.confirm.split())
+    if confirm is not None and not 0 < len(confirm) <= 2000:
+        raise SchemaError((*path, "confirm"), "is empty or longer than 2000 letters: write a question of yes or no")
     if keep > LONGEST_CLIP:
         raise SchemaError(
             (*path, "keep"), f"is {shown(written.keep)}, more than {LONGEST_CLIP:g}s, all of it in memory"
         )
-    return Alert(written.name, texts, unless, written.label, like, rule, written.cameras, quiet, keep)
+    return Alert(written.name, texts, unless, written.label, like, rule, written.cameras, quiet, keep, confirm)
 
 
 def _check_kind(written: _Written, texts: _Texts, unless: _Texts, like: Sequence[Example], path: FieldPath) -> None:

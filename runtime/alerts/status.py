@@ -22,6 +22,7 @@ class AlertStatus:
         event: of AlertEvent, of the event that goes on, or was the last; None before the first.
         since: unix time at which that began; None before the first.
         events: number of events so far.
+        asking: the event waits for an answer before it is told.
     """
 
     alert: str
@@ -30,6 +31,7 @@ class AlertStatus:
     event: str | None = None
     since: float | None = None
     events: int = 0
+    asking: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ class _Kept:
 
 
 def as_kept(status: AlertStatus, clock: float) -> str:
-    """Return a status as JSON; `clock` is the unix time."""
+    """Return a status as JSON; `clock` is the unix time. An event that waits for an answer is none yet."""
     state = status.state
-    phase: Literal["firing", "waiting"] = "firing" if state.phase == "firing" else "waiting"
+    phase: Literal["firing", "waiting"] = "firing" if state.phase == "firing" and not status.asking else "waiting"
     kept = _Kept(phase, state.score, state.best, clock + state.rest, status.event, status.since, status.events)
     return json.dumps(vars(kept))
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,20 +16,16 @@ from vlj_edge.errors import VljEdgeError
 
 from ..model import Model
 from ..sinks.alert_event import AlertEvent, event_id
-from ..video.recordings.image import encode_jpeg
-from .clips import ClipKeeper
 from .decision import Rule, Turn, advance, finish
 from .journal import AlertJournal
 from .score import Scorer, make_scorer
 from .settings import Alert
 from .status import AlertStatus, as_kept, restored
+from .tell import Around, Picture, Teller
 
 _LOG = logging.getLogger(__name__)
 LOOK_EVERY = 0.5  # seconds of a moving picture after which alerts need another embedding
-_LONGEST_HOLD = 60.0  # seconds of `for` that a clip shows
-_SPARE = 5.0  # seconds that are kept more than asked for, since what is certain is known a little later
-_PICTURE_WIDTH, _PICTURE_QUALITY = 640, 80
-Picture = Callable[[], "npt.NDArray[np.uint8] | None"]
+ASK_AGAIN = 60.0  # seconds after the answer no before which nothing is asked again
 
 
 class AlertWatch:
@@ -39,7 +34,7 @@ class AlertWatch:
     Args:
         on_event: called with each event, by the thread that brought the window.
         journal: keeps what is told and known; None: one in memory.
-        latest: returns the newest frame of a source, for clips.
+        around: what clips and confirmations need of the sources.
         now, clock: the time that durations are measured by, and unix time.
     """
 
@@ -48,15 +43,18 @@ class AlertWatch:
         model: Model,
         on_event: Callable[[AlertEvent], None],
         journal: AlertJournal | None = None,
-        latest: Callable[[str], npt.NDArray[np.uint8] | None] = lambda source: None,
+        around: Around | None = None,
         now: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._model, self._on_event, self._now, self._clock = model, on_event, now, clock
-        self.journal, self._clips = journal or AlertJournal(), ClipKeeper(latest)
+        self._model, self._now, self._clock = model, now, clock
+        self.journal = journal or AlertJournal()
+        self._teller = Teller(on_event, self.journal, around or Around(), self._state_of, self._answered, clock)
         self.alerts: tuple[Alert, ...] = ()
         self._scorers: Mapping[tuple[str, str | None], Scorer] = {}
         self._known: dict[tuple[str, str], AlertStatus] = {}
+        self._before: dict[tuple[str, str], tuple[str | None, float | None]] = {}  # event and since of the one before
+        self._asking: set[str] = set()  # alerts that are confirmed first
         self._sources: tuple[str, ...] = ()
         self._looked: dict[str, float] = {}  # by source: the time in it of the last window with an embedding
         self._told: set[tuple[str, str | None]] = set()
@@ -76,13 +74,14 @@ class AlertWatch:
         scorers = make_scorers(self._model, alerts, queries)
         with self._lock:
             self.alerts, self._scorers = tuple(alerts), scorers
+            self._asking = {alert.name for alert in alerts if alert.confirm is not None}
             wanted = {(alert.name, name) for alert in alerts for name in queries if alert.watches(name)}
             events, gone = [], sorted(self._known.keys() - wanted)
             for key in gone:
                 events += self._turned(*_finished(self._known[key], Rule()))
             self._known = {key: self._known.get(key) or AlertStatus(*key) for key in sorted(wanted)}
             self._told.clear()
-        self._tell(events, lambda: None)
+        self._tell(events)
         self._sources = tuple(queries)
         if self._restored:
             self._keep_all()
@@ -108,12 +107,12 @@ class AlertWatch:
                     events += self._turned(*_finished(status, Rule()))
                     self._known.pop(key, None)
             self._restored = True  # from now on there are threads, and what is known is kept
-        self._tell(events, lambda: None)
+        self._tell(events)
         self._keep_all()
         return gone
 
     def _keep_all(self) -> None:
-        self._clips.keep(_kept_seconds(self.alerts, self._sources))
+        self._teller.keep(self.alerts, self._sources)
         with self._lock:
             clock = self._clock()
             self.journal.watch({key: as_kept(status, clock) for key, status in self._known.items()})
@@ -171,11 +170,11 @@ class AlertWatch:
                 known = self._known.get((alert.name, source))
                 if known is not None:
                     events += self._turned(*_finished(known, alert.rule))
-        self._tell(events, lambda: None)
+        self._tell(events)
 
     def close(self) -> None:
-        """Make the clips that are not over yet of what there is, and keep nothing any more."""
-        self._clips.close()
+        """End what goes on: see Teller.close()."""
+        self._teller.close()
 
     def _score(self, alert: Alert, query: str | None, embedding: npt.NDArray[np.float32]) -> float | None:
         scorer = self._scorers.get((alert.name, query if alert.like else None))
@@ -194,33 +193,39 @@ class AlertWatch:
         clock = self._clock()
         since = clock - (turn.at - turn.since)
         if turn.kind == "start":
-            event = event_id(known.alert, known.source, clock)
-            known = replace(known, event=event, since=since, events=known.events + 1)
+            event, asking = event_id(known.alert, known.source, clock), known.alert in self._asking
+            self._before[known.alert, known.source] = known.event, known.since
+            known = replace(known, event=event, since=since, events=known.events + 1, asking=asking)
         self._known[known.alert, known.source] = known
         return [AlertEvent(known.alert, known.source, turn.kind, known.event or "", clock, since, turn.score)]
 
-    def _tell(self, events: Sequence[AlertEvent], picture: Picture) -> None:
+    def _tell(self, events: Sequence[AlertEvent], picture: Picture = lambda: None) -> None:
+        by_name = {alert.name: alert for alert in self.alerts}
         for event in events:
-            about = {"source": event.source, "state": event.kind}
-            _LOG.info("alert: %s (%.2f)", event.sentence, event.score, extra=about)
-            self._send(replace(event, picture=_jpeg(picture) if event.kind == "start" else None))
-            keep = next((alert.keep for alert in self.alerts if alert.name == event.alert), 0.0)
-            if event.kind == "start" and keep > 0:
-                now = time.monotonic()
-                begin = now - (event.clock - event.since) - keep
-                self._clips.cut(event.source, begin, now + keep, partial(self._send_clip, event))
+            self._teller.tell(event, by_name.get(event.alert), picture)
 
-    def _send_clip(self, event: AlertEvent, clip: bytes) -> None:
-        self._send(replace(event, kind="clip", clock=self._clock(), clip=clip))
-
-    def _send(self, event: AlertEvent) -> None:
-        kept = self.journal.add(event, as_kept(self._known_of(event), self._clock()))
-        self._on_event(replace(event, kept=kept and self.journal.lasts))
-
-    def _known_of(self, event: AlertEvent) -> AlertStatus:
+    def _answered(self, event: AlertEvent, is_so: bool) -> None:
+        """Take an answer about an event that was to be confirmed. If it is not so, there was no event."""
         with self._lock:
             key = event.alert, event.source
-            return self._known.get(key) or AlertStatus(*key)
+            known = self._known.get(key)
+            if known is None or known.event != event.event:
+                return
+            known = replace(known, asking=False)
+            if not is_so:
+                rest = max(self._rule_of(event.alert).again_after, ASK_AGAIN)
+                state = replace(known.state, phase="cooling", rest=max(rest, known.state.rest), best=0.0)
+                before = self._before.get(key, (None, None))
+                known = replace(known, state=state, event=before[0], since=before[1], events=known.events - 1)
+            self._known[key] = known
+
+    def _rule_of(self, alert: str) -> Rule:
+        return next((each.rule for each in self.alerts if each.name == alert), Rule())
+
+    def _state_of(self, event: AlertEvent) -> str:
+        with self._lock:
+            key = event.alert, event.source
+            return as_kept(self._known.get(key) or AlertStatus(*key), self._clock())
 
 
 def make_scorers(
@@ -241,24 +246,6 @@ def make_scorers(
     return found
 
 
-def _kept_seconds(alerts: Sequence[Alert], sources: Iterable[str]) -> dict[str, float]:
-    """Return how many seconds of each source its clips need."""
-    found: dict[str, float] = {}
-    for alert in alerts:
-        if alert.keep > 0:
-            needed = 2 * alert.keep + min(alert.rule.hold, _LONGEST_HOLD) + _SPARE
-            found |= {name: max(needed, found.get(name, 0.0)) for name in sources if alert.watches(name)}
-    return found
-
-
 def _finished(known: AlertStatus, rule: Rule) -> tuple[AlertStatus, Turn | None]:
     state, turn = finish(known.state, rule)
     return replace(known, state=state), turn
-
-
-def _jpeg(picture: Picture) -> bytes | None:
-    try:
-        image = picture()
-        return None if image is None else encode_jpeg(image, _PICTURE_WIDTH, _PICTURE_QUALITY)
-    except VljEdgeError:  # a damaged picture
-        return None

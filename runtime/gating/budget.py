@@ -104,6 +104,12 @@ class TextBudget:
             self._said_at = time
         return allowed
 
+    def take(self, time: float) -> bool:
+        """Take a text for what is no change, if one is saved up; return whether it was."""
+        saved = self._bucket.fill(time) >= 1
+        self._bucket.level -= saved
+        return saved
+
     def saved_up(self, time: float) -> float:
         """Return how many texts are saved up at a time. Callable from any thread."""
         return self._bucket.level_at(time)
@@ -218,6 +224,16 @@ class Budget:
             check: makes the comparisons.
         """
         return self._texts is None or self._texts.allows(self._now(time), similarity, embedding, check)
+
+    def take_text(self, at: float | None) -> bool:
+        """Take a text for what is no change, if one is saved up; return whether it was.
+
+        Args:
+            at: on the clock of begin(); None if that is not known.
+        """
+        if at is not None:
+            self._latest = max(self._latest, at)
+        return self._texts is None or self._texts.take(self._latest)
 
     def change_is_over(self) -> None:
         """Record that a change that got no text, if there is one, does not last."""

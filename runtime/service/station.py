@@ -15,6 +15,7 @@ from vlj_edge.errors import VljEdgeError
 
 from ..alerts.journal import AlertJournal
 from ..alerts.settings import Alert
+from ..alerts.tell import Around
 from ..alerts.watch import AlertWatch
 from ..embedding.labels import LabelBank
 from ..embedding.own_labels import OwnLabels, offered_labels
@@ -22,6 +23,7 @@ from ..model import Model
 from ..sinks.alert_event import AlertEvent
 from ..sinks.base import Event
 from ..sinks.queue import SinkQueue, close_all
+from ..words.words import Words
 from .channel import Channel
 from .channel_context import ChannelContext, OnError, OnReport, ReportedWindow
 from .learned import LearnedNoise
@@ -86,7 +88,7 @@ class Station:
             return offered_labels(model, labels)
 
         self.learned = learned or LearnedNoise(model.manifest)
-        self.alerts = AlertWatch(model, self._emit_alert, journal, self._latest_image)
+        self.alerts = AlertWatch(model, self._emit_alert, journal, Around(self._latest_image, self._words_of))
         self.channels: dict[str, Channel] = {}
         self._context = ChannelContext(
             model,
@@ -101,6 +103,7 @@ class Station:
             self.alerts.end,
         )
         self.check(sources)
+        _check_confirm(alerts, sources)
         self.alerts.apply(alerts, _queries(sources))
         self.channels = {name: Channel(each, self._context) for name, each in by_name(sources).items()}
         self._changing, self._stopped = threading.Lock(), False
@@ -140,6 +143,7 @@ class Station:
                 left for a source, and the next call starts it.
         """
         self.check(sources)
+        _check_confirm(alerts, sources)
         settings = by_name(sources)
         with self._changing:
             if self._stopped:
@@ -180,6 +184,10 @@ class Station:
         channel = self.channels.get(name)
         return None if channel is None else channel.latest_image()
 
+    def _words_of(self, name: str) -> Words | None:
+        channel = self.channels.get(name)
+        return None if channel is None else channel.words
+
     def _emit_alert(self, event: AlertEvent) -> None:
         self._on_alert(event)
         for sink in self.sinks:
@@ -194,6 +202,16 @@ class Station:
         self._on_event(event)
         for sink in self.sinks:
             sink.put(event)
+
+
+def _check_confirm(alerts: Sequence[Alert], sources: Iterable[SourceSettings]) -> None:
+    silent = [source.name for source in sources if source.words is None]
+    for alert in alerts:
+        nobody = [name for name in silent if alert.watches(name)] if alert.confirm is not None else []
+        if nobody:
+            raise VljEdgeError(
+                f"alert '{alert.name}' has a question, and {nobody[0]} has no words to ask: add --words URL"
+            )
 
 
 def _queries(sources: Iterable[SourceSettings]) -> dict[str, str | None]:

@@ -21,6 +21,8 @@ class AlertEvent:
         score: probability, 0..1; at the end the highest that was seen.
         picture: a JPEG of the moment; None if there was none.
         clip: an MP4; None if there is none.
+        confirmed: of a beginning and its clip, whether a model that was asked has said yes; False: it gave no
+            answer. None: none was asked.
         kept: it is in an AlertJournal, from which sinks take it.
     """
 
@@ -33,6 +35,7 @@ class AlertEvent:
     score: float
     picture: bytes | None = field(default=None, repr=False)
     clip: bytes | None = field(default=None, repr=False)
+    confirmed: bool | None = None
     kept: bool = field(default=False, repr=False, compare=False)
 
     @property
@@ -43,11 +46,12 @@ class AlertEvent:
     @property
     def sentence(self) -> str:
         """A line for people."""
-        return f"{self.source}: {self.alert}{_WHAT[self.kind]}"
+        unsure = ", not confirmed" if self.confirmed is False and self.kind == "start" else ""
+        return f"{self.source}: {self.alert}{_WHAT[self.kind]}{unsure}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types, without the picture and the clip."""
-        return {
+        found = {
             "id": self.id,
             "alert": self.alert,
             "source": self.source,
@@ -57,12 +61,13 @@ class AlertEvent:
             "since": self.since,
             "score": round(self.score, 4),
         }
+        return found if self.confirmed is None else found | {"confirmed": self.confirmed}
 
 
 def from_dict(data: dict[str, Any], picture: bytes | None = None, clip: bytes | None = None) -> AlertEvent:
     """Return the event of as_dict(), one that is kept."""
     fields = {name: data[name] for name in ("alert", "source", "kind", "event", "clock", "since", "score")}
-    return AlertEvent(**fields, picture=picture, clip=clip, kept=True)
+    return AlertEvent(**fields, picture=picture, clip=clip, confirmed=data.get("confirmed"), kept=True)
 
 
 def event_id(alert: str, source: str, clock: float) -> str:

@@ -8,6 +8,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -106,6 +107,12 @@ class Endpoint:
             raise
         self._state.works(self.shown)
         return reply
+
+    def asking(self, question: str) -> Endpoint:
+        """Return the same endpoint with another prompt, for an answer in words."""
+        other = copy(self)
+        other._prompt, other._schema, other.in_json = question, None, False
+        return other
 
     def _body(self, frames: Sequence[Image], context: WordsContext) -> dict[str, Any]:
         text = prompt_for(self._prompt, context, self._schema)

@@ -116,14 +116,27 @@ class Words:
         """Return the positions of the pictures that are shown."""
         return choose_pictures(pictures, self.frames)
 
-    def ask(self, pictures: Sequence[Image], context: WordsContext, interrupting: Interrupting) -> Reply:
+    def take_call(self) -> bool:
+        """Take a call from the budget for what is no change; return whether there was one."""
+        return self.has_tokens() and self.budget.take_text(time.monotonic() if self._live else None)
+
+    def ask(
+        self,
+        pictures: Sequence[Image],
+        context: WordsContext,
+        interrupting: Interrupting,
+        question: str | None = None,
+    ) -> Reply:
         """Return the words for pictures, and count their tokens.
+
+        Args:
+            question: in place of an Endpoint's own prompt.
 
         Raises:
             NoReply: there are none.
         """
         try:
-            reply = self._ask(pictures, context, interrupting)
+            reply = self._ask(pictures, context, interrupting, question)
         except NoReply as error:
             if error.tokens is not None:
                 self._tokens.add(error.tokens)
@@ -141,9 +154,12 @@ class Words:
             "tokens_left": self._tokens.left(),
         }
 
-    def _ask(self, pictures: Sequence[Image], context: WordsContext, interrupting: Interrupting) -> Reply:
+    def _ask(
+        self, pictures: Sequence[Image], context: WordsContext, interrupting: Interrupting, question: str | None
+    ) -> Reply:
         if isinstance(self._speak, Endpoint):
-            return self._speak.ask(pictures, context, interrupting)
+            endpoint = self._speak if question is None else self._speak.asking(question)
+            return endpoint.ask(pictures, context, interrupting)
         with interrupting(lambda: None):
             try:
                 found = self._speak(pictures, context)

@@ -16,7 +16,7 @@ def alert_states(server: ServerState) -> list[AlertState]:
         AlertState(
             alert=each.alert,
             source=shown.get(each.source, each.source),
-            state=each.state.phase,
+            state="asking" if each.asking else each.state.phase,
             score=None if each.state.score is None else round(each.state.score, 4),
             above=above.get(each.alert, 0.0),
             events=each.events,

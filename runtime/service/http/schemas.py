@@ -88,8 +88,8 @@ class SinkState(BaseModel):
 
 
 class AlertState(BaseModel):
-    """An alert on a source: whether its condition holds (idle, pending, firing, cooling), the score of the last window,
-    and the event that goes on or was the last."""
+    """An alert on a source: whether its condition holds (idle, pending, asking, firing, cooling), the score of the last
+    window, and the event that goes on or was the last."""
 
     alert: str
     source: str

@@ -21,12 +21,12 @@ def test_every_field_is_read() -> None:
         [
             DOOR
             | {"unless": ["the door is closed"], "for": "5s", "again_after": "10m", "above": 0.8, "below": 0.5}
-            | {"cameras": ["hall"], "quiet": "22:00-06:00", "keep": "10s"}
+            | {"cameras": ["hall"], "quiet": "22:00-06:00", "keep": "10s", "confirm": "Is  it?"}
         ]
     )
     rule, quiet = Rule(0.8, 0.5, 5.0, 600.0), QuietHours(22 * 60, 6 * 60)
     texts = ("the door is open",), ("the door is closed",)
-    assert alert == Alert("door open", *texts, rule=rule, cameras=("hall",), quiet=quiet, keep=10.0)
+    assert alert == Alert("door open", *texts, rule=rule, cameras=("hall",), quiet=quiet, keep=10.0, confirm="Is it?")
     assert alert.watches("hall") and not alert.watches("door")
 
 
@@ -65,6 +65,10 @@ def test_examples_and_labels_are_read() -> None:
         ({"keep": "long"}, "keep"),
         ({"keep": -1}, "keep"),
         ({"keep": True}, "keep"),
+        ({"confirm": ""}, "confirm"),
+        ({"confirm": " \n"}, "confirm"),
+        ({"confirm": True}, "confirm"),
+        ({"confirm": "x" * 3000}, "confirm"),
         ({"hold": "5s"}, "hold"),
         ({"cameras": "hall"}, "cameras"),
     ],
