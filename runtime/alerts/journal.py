@@ -48,7 +48,9 @@ class AlertJournal:
         self.lasts = folder is not None
         self._lock, self._sinks, self._complained = threading.RLock(), list[str](), False
         self._most = (_MOST_MESSAGES, _MOST_BYTES) if self.lasts else (_MOST_IN_MEMORY, _MOST_BYTES_IN_MEMORY)
-        self._database = _open(folder)
+        # What is in memory is only made when there is something to keep.
+        self._opened = None if folder is None else _open(folder)
+        self._closed = False
 
     def attach(self, sink: SinkQueue, clock: float) -> None:
         """Let a sink take its alerts from here, with those that an earlier run of the program could not deliver.
@@ -95,6 +97,10 @@ class AlertJournal:
         rows = self._read("SELECT data FROM messages ORDER BY number DESC LIMIT ?", count)
         return [from_dict(json.loads(data)) for (data,) in rows]
 
+    def pictured(self) -> set[str]:
+        """Return the events that have a picture."""
+        return {event for (event,) in self._read("SELECT event FROM messages WHERE picture IS NOT NULL")}
+
     def picture(self, event: str) -> bytes | None:
         """Return the JPEG of an event."""
         return self._blob("picture", event)
@@ -106,8 +112,9 @@ class AlertJournal:
     def close(self) -> None:
         """Release the file. What is added or asked after that has no effect."""
         with self._lock:
-            self._complained = True  # its end is no failure
-            self._database.close()
+            self._closed = self._complained = True  # its end is no failure
+            if self._opened is not None:
+                self._opened.close()
 
     def after(self, sink: str, number: int, count: int) -> list[tuple[int, AlertEvent]]:
         """Return the oldest messages that wait for a sink, with their numbers, of those beyond a number."""
@@ -145,8 +152,18 @@ class AlertJournal:
             _LOG.warning("%d messages of alerts were never delivered, and are too old to be kept", lost)
 
     def _blob(self, column: str, event: str) -> bytes | None:
-        rows = self._read(f"SELECT {column} FROM messages WHERE event = ? AND {column} IS NOT NULL LIMIT 1", event)
+        rows = self._read(
+            f"SELECT {column} FROM messages WHERE event = ? AND {column} IS NOT NULL ORDER BY number LIMIT 1", event
+        )
         return rows[0][0] if rows else None
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        if self._opened is None and not self._closed:
+            self._opened = _connected(":memory:")
+        if self._opened is None or self._closed:
+            raise sqlite3.ProgrammingError("it is closed")
+        return self._opened
 
     def _read(self, query: str, *values: object) -> list[Any]:
         with self._lock:
@@ -161,8 +178,9 @@ class AlertJournal:
         """All that is written in the block is kept, or nothing of it."""
         with self._lock:
             try:
-                with self._database:
-                    yield self._database
+                database = self._database
+                with database:
+                    yield database
                 self._complained = False
             except sqlite3.Error as error:
                 self._complain(error)
@@ -194,9 +212,7 @@ class Outbox:
         return self._journal.count_after(self._sink, self._last)
 
 
-def _open(folder: Path | None) -> sqlite3.Connection:
-    if folder is None:
-        return _connected(":memory:")
+def _open(folder: Path) -> sqlite3.Connection:
     path = folder / _NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)

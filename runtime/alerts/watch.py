@@ -33,7 +33,7 @@ class AlertWatch:
 
     Args:
         on_event: called with each event, by the thread that brought the window.
-        journal: keeps what is told and known; None: one in memory.
+        journal: keeps what is told and known; None: one in memory, until close().
         around: what clips and confirmations need of the sources.
         now, clock: the time that durations are measured by, and unix time.
     """
@@ -48,7 +48,7 @@ class AlertWatch:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._model, self._now, self._clock = model, now, clock
-        self.journal = journal or AlertJournal()
+        self.journal, self._own_journal = journal or AlertJournal(), journal is None
         self._teller = Teller(on_event, self.journal, around or Around(), self._state_of, self._answered, clock)
         self.alerts: tuple[Alert, ...] = ()
         self._scorers: Mapping[tuple[str, str | None], Scorer] = {}
@@ -175,6 +175,8 @@ class AlertWatch:
     def close(self) -> None:
         """End what goes on: see Teller.close()."""
         self._teller.close()
+        if self._own_journal:
+            self.journal.close()
 
     def _score(self, alert: Alert, query: str | None, embedding: npt.NDArray[np.float32]) -> float | None:
         scorer = self._scorers.get((alert.name, query if alert.like else None))

@@ -88,7 +88,7 @@ class Station:
             return offered_labels(model, labels)
 
         self.learned = learned or LearnedNoise(model.manifest)
-        self.alerts = AlertWatch(model, self._emit_alert, journal, Around(self._latest_image, self._words_of))
+        self.alerts = AlertWatch(model, self._emit_alert, journal, Around(self.latest_image, self._words_of))
         self.channels: dict[str, Channel] = {}
         self._context = ChannelContext(
             model,
@@ -180,7 +180,8 @@ class Station:
         self.alerts.add(settings.name, settings.query, at, report.embedding, window.image)
         self._on_report(window)
 
-    def _latest_image(self, name: str) -> npt.NDArray[np.uint8] | None:
+    def latest_image(self, name: str) -> npt.NDArray[np.uint8] | None:
+        """Return the newest frame of a source, uint8 [height, width, 3] BGR; None: it is not there, or has none yet."""
         channel = self.channels.get(name)
         return None if channel is None else channel.latest_image()
 

@@ -21,7 +21,7 @@ import vlj_edge
 from vlj_edge.errors import VljEdgeError
 
 from ..station import Station
-from . import clip_routes, gate_routes, live_routes, text_routes
+from . import alert_routes, clip_routes, gate_routes, live_routes, text_routes
 from .auth import AuthMiddleware
 from .broadcast import Broadcaster
 from .redact import safe_line
@@ -69,6 +69,7 @@ def build_app(station: Station, broadcaster: Broadcaster, options: ServerOptions
         live_routes.images,
         gate_routes.gates,
         live_routes.events,
+        alert_routes.alerts,
         live_routes.settings,
         text_routes.texts,
         clip_routes.clips,
@@ -122,7 +123,7 @@ async def _read_power(server: ServerState) -> None:
 def _content_security_policy(nonce: str) -> str:
     return (
         f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self' data:;"
-        " connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+        " media-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
     )
 
 

@@ -10,13 +10,16 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import anyio
+import numpy as np
+import numpy.typing as npt
 
-from vlj_edge.errors import without_credentials
+from vlj_edge.errors import VljEdgeError, without_credentials
 from vlj_edge.json_text import json_text
 from vlj_edge.results import WindowReport
 
 from ...sinks.alert_event import AlertEvent
 from ...sinks.base import AnyEvent, Event
+from ...video.recordings.image import encode_jpeg
 from ..channel import Channel
 from ..station import Station
 from .places import Places
@@ -24,6 +27,7 @@ from .redact import safe_line
 
 MAX_CLIENTS = 32
 MAX_TEXTS = 2000  # of a source that can be saved as a file
+_PICTURE_WIDTH = 240
 _POLL_INTERVAL = 0.25  # seconds between two checks of the channels
 _KEEP_ALIVE = 15.0  # seconds of silence after which a comment is sent, since proxies close silent connections
 
@@ -70,12 +74,15 @@ class Broadcaster:
 
     Attributes:
         shown_names: returns the sources' names as they may be shown, by name.
+        latest: returns the newest frame of a source, uint8 [height, width, 3] BGR, or None.
         dropped: number of messages dropped because clients were too slow, over all clients.
         places: one for each client.
     """
 
     def __init__(self, kept: int = 50, capacity: int = 256) -> None:
         self.shown_names: Callable[[], dict[str, str]] = dict
+        self.latest: Callable[[str], npt.NDArray[np.uint8] | None] = lambda source: None
+        self._pictures: dict[str, bytes] = {}  # small JPEGs by the event's id, of those that are kept
         self.dropped = 0
         self.places = Places(MAX_CLIENTS, f"{MAX_CLIENTS} pages are listening")
         self._capacity = capacity
@@ -99,6 +106,10 @@ class Broadcaster:
     def publish_alert(self, event: AlertEvent) -> None:
         """Send what is told of an alert. For Station(on_alert=...): as publish_event()."""
         self._publish_kept("alert", event)
+
+    def picture_of(self, event: str) -> bytes | None:
+        """Return the JPEG of a narration that is kept, by its id."""
+        return self._pictures.get(event)
 
     def texts_of(self, shown: str) -> list[Event]:
         """Return the latest texts of a source, by its shown name; the oldest first."""
@@ -164,6 +175,8 @@ class Broadcaster:
     def _publish_kept(self, kind: str, event: AnyEvent) -> None:
         shown = self.shown_names().get(event.source, without_credentials(event.source))
         data = event.as_dict() | {"source": shown}
+        if isinstance(event, Event):
+            data["picture"] = f"/api/events/{event.id}/picture.jpg" if self._keep_picture(event) else None
         with self._lock:
             self._number += 1
             message = _format_message(kind, data, f"{self._epoch}-{self._number}")
@@ -171,6 +184,20 @@ class Broadcaster:
             if isinstance(event, Event):
                 self._texts.setdefault(shown, deque(maxlen=MAX_TEXTS)).append(event)
             self._send(message)
+
+    def _keep_picture(self, event: Event) -> bool:
+        try:
+            image = self.latest(event.source)
+        except VljEdgeError:  # it is damaged
+            image = None
+        if image is None:
+            return False
+        jpeg = encode_jpeg(image, _PICTURE_WIDTH)
+        with self._lock:
+            self._pictures[event.id] = jpeg
+            while len(self._pictures) > (self._kept.maxlen or 0):
+                del self._pictures[next(iter(self._pictures))]
+        return True
 
     def _send(self, message: bytes) -> None:
         for client in self._clients:

@@ -16,13 +16,11 @@ from vlj_edge.bundle import GateSettings
 
 from ..channel import Channel
 from ..settings import SourceSettings
-from .alert_states import alert_states
 from .images import BOUNDARY
 from .metrics import make_registry
 from .readings import channel_problem, memory_megabytes
 from .redact import safe_line
 from .schemas import (
-    AlertState,
     Health,
     LastNarration,
     PowerReading,
@@ -79,14 +77,26 @@ def images(server: ServerState) -> APIRouter:
 
 
 def events(server: ServerState) -> APIRouter:
-    """Return the route for server-sent events."""
+    """Return the routes for server-sent events, and for the pictures of those that are kept."""
     router = APIRouter()
+
+    @router.get(
+        "/api/events/{event}/picture.jpg",
+        response_class=Response,
+        responses=_content("image/jpeg", format="binary") | _NOT_FOUND,
+    )
+    def picture(event: str) -> Response:
+        """A small picture of the moment at which one of the latest texts was made, by its id."""
+        found = server.broadcaster.picture_of(event)
+        if found is None:
+            raise HTTPException(404, "there is no picture of it any more: the event stream lists those that are kept")
+        return Response(found, media_type="image/jpeg")
 
     @router.get("/api/events", response_class=Response, responses=_content("text/event-stream") | _TOO_MANY)
     async def stream(last_event_id: Annotated[str | None, Header()] = None) -> Response:
         """Server-sent events: narration, alert (with an id), window (what the gates decided), state (of a source).
 
-        The last narrations come first.
+        The last narrations and alerts come first. `picture` is where that of a narration is, or null.
         """
         messages, places = partial(server.broadcaster.stream, last_event_id), server.broadcaster.places
         return StreamingResponse(messages, "text/event-stream", server.options.patience, places)
@@ -115,11 +125,6 @@ def state(server: ServerState) -> APIRouter:
             sources=[_source_state(server, name, channel) for name, channel in server.channels.items()],
             sinks=[_sink_state(sink.state()) for sink in server.station.sinks],
         )
-
-    @router.get("/api/alerts")
-    def alerts() -> list[AlertState]:
-        """Every alert on every source that it watches."""
-        return alert_states(server)
 
     @router.get("/metrics", response_class=Response, responses=_content("text/plain"))
     def metrics() -> Response:

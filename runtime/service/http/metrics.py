@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from .alert_states import alert_states
+from .alert_routes import alert_states
 from .readings import memory_megabytes
 from .state import ServerState
 

@@ -101,6 +101,22 @@ class AlertState(BaseModel):
     since: float | None
 
 
+class AlertRecord(BaseModel):
+    """An event of an alert: when it was told, began and ended (unix times), its highest score so far, whether a model
+    has confirmed it (null: none was asked), and whether there are a picture and a clip of it."""
+
+    event: str
+    alert: str
+    source: str
+    clock: float
+    since: float
+    ended: float | None
+    score: float
+    confirmed: bool | None
+    picture: bool
+    clip: bool
+
+
 class State(BaseModel):
     """The state of the server and of all its sources."""
 

@@ -119,8 +119,9 @@ class ServerState:
 
 
 def make_state(station: Station, broadcaster: Broadcaster, options: ServerOptions) -> ServerState:
-    """Return the state of a new server, and make the broadcaster show sources by the same names."""
+    """Return the state of a new server; the broadcaster shows sources by the same names, and their pictures."""
     broadcaster.shown_names = lambda: safe_names(station.channels)
+    broadcaster.latest = station.latest_image
     return ServerState(station, broadcaster, options, station.model)
 
 

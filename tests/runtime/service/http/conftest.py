@@ -53,7 +53,8 @@ def serve(model: Model, cameras: dict[str, Source]) -> Iterator[Serve]:
         if not sources:
             cameras["cam"] = Camera()
             sources = (SourceSettings("cam", "cam"),)
-        running.append(Served(model, list(sources), ServerOptions(**options), list(sinks), port))
+        alerts = {name: options.pop(name) for name in ("alerts", "journal") if name in options}
+        running.append(Served(model, list(sources), ServerOptions(**options), list(sinks), port, **alerts))
         return running[-1].start()
 
     yield start

@@ -66,10 +66,17 @@ class Served:
     """A station behind a server in a thread."""
 
     def __init__(
-        self, model: Model, sources: list[SourceSettings], options: ServerOptions, sinks: list[SinkQueue], port: int
+        self,
+        model: Model,
+        sources: list[SourceSettings],
+        options: ServerOptions,
+        sinks: list[SinkQueue],
+        port: int,
+        **alerts: Any,
     ) -> None:
         self.broadcaster, self.options = Broadcaster(), options
-        self.station = Station(model, sources, sinks, on_event=self.broadcaster.publish_event)
+        told = {"on_event": self.broadcaster.publish_event, "on_alert": self.broadcaster.publish_alert}
+        self.station = Station(model, sources, sinks, **told, **alerts)
         self.app = build_app(self.station, self.broadcaster, options)
         config = server_config(self.app, port=port, log_level="error", timeout_graceful_shutdown=5)
         self.server = uvicorn.Server(config)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +19,11 @@ from tests.runtime.colours import NO_MEMORY
 from tests.runtime.service.http.server import Camera, Serve
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from tests.runtime.words.endpoints import Answer, completion, endpoint
-from tests.waiting import wait_for
+from tests.waiting import free_port, wait_for
 from vlj_edge.bundle import GateSettings, MeaningGateSettings
+from vlj_edge.runtime.alerts.decision import Rule
+from vlj_edge.runtime.alerts.journal import AlertJournal
+from vlj_edge.runtime.alerts.settings import Alert
 from vlj_edge.runtime.library import Store, index, local_encoder
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.http.app import Broadcaster
@@ -191,6 +198,68 @@ def test_four_cameras_of_which_one_dies_and_comes_back(serve: Serve, cameras: di
     with page.expect_download() as saved:
         page.locator("#export a", has_text="SRT").click()
     assert "blue" in saved.value.path().read_text()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[AlertJournal]:
+    made = AlertJournal(tmp_path / "alerts")
+    yield made
+    made.close()
+
+
+@contextmanager
+def network_camera(port: int) -> Iterator[None]:
+    """A camera in a process of its own, which is killed at the end."""
+    command = [sys.executable, "-m", "tests.soak.camera", str(port)]
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[4], stdout=quiet, stderr=quiet)
+
+    def listens() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_for(listens)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_alerts_of_four_sources_of_which_one_really_dies_and_comes_back(
+    journal: AlertJournal, serve: Serve, cameras: dict[str, Source], page: Page
+) -> None:
+    port = free_port()
+    cameras.update({"hall": Camera([RED]), "door": Camera([RED, GREEN]), "shed": Camera([BLUE])})
+    light = Alert("green light", ("green",), ("red", "blue"), rule=Rule(0.6, 0.4, 0.0, 0.0), keep=1.0)
+    yard = SourceSettings("yard", f"http://127.0.0.1:{port}/video.mjpg")
+    with network_camera(port):
+        names = ("hall", "door", "shed")
+        served = serve(*(SourceSettings(name, name) for name in names), yard, alerts=[light], journal=journal)
+        page.goto(served.url)
+        state = page.locator("#sources button").nth(3).locator(".dot")
+        expect(state).to_have_text("live", timeout=PATIENCE)
+        rows = page.locator("#alerts tbody tr")
+        expect(rows).to_have_count(4, timeout=PATIENCE)
+        expect(rows.filter(has_text="hall")).to_contain_text("never")
+        expect(page.locator("#timeline .alert").first).to_contain_text("green light", timeout=PATIENCE)
+        expect(page.locator("#alarm")).to_contain_text("green light", timeout=PATIENCE)
+        page.get_by_label("Sound").check()
+        expect(rows.filter(has_text="door")).to_contain_text("of 0.60", timeout=PATIENCE)
+    expect(state).not_to_have_text("live", timeout=PATIENCE)
+    clip = page.locator("#timeline .alert", has_text="door").locator("video").last
+    expect(clip).to_be_visible(timeout=PATIENCE)
+    clip.evaluate("video => { video.muted = true; video.play(); }")
+    wait_for(lambda: clip.evaluate("video => video.currentTime > 0 && video.videoWidth === 80"))
+    with network_camera(port):
+        expect(state).to_have_text("live", timeout=PATIENCE)
+        page.reload()
+        expect(page.locator("#timeline .alert video").first).to_be_visible(timeout=PATIENCE)
+        wait_for(lambda: page.locator("#timeline img").count() > 0)
+        wait_for(lambda: page.locator("#timeline img").first.evaluate("image => image.naturalWidth > 0"))
+        assert page.evaluate("document.documentElement.scrollWidth") <= DESKTOP["width"]
+        page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
 def test_another_query_changes_the_texts_and_is_saved(serve: Serve, cameras: dict[str, Source], page: Page) -> None:
