@@ -1,13 +1,19 @@
 """Calls of a model elsewhere, and the quality of its words, for several ways to decide when to ask it.
 
-python benchmarks/words.py --streams FOLDER     (streams: examples/train_nano/make_stream.py --world own --world idle)
+python benchmarks/words.py --streams FOLDER --recordings FOLDER
+
+Streams are made by examples/train_nano/make_stream.py --world own --world idle; the recordings are vtest.avi and
+bikes.mp4, of which benchmarks/real_recordings.py says whence.
 
 The model is a stand-in that answers with an annotated caption of what the middle window shows, after a delay in
 simulated time. It is asked about every window, at regular times, when the picture differs from that of the last call
 (by luminance, then by the colours of 16 x 16 cells, over several thresholds), and by narrate(words=...) as of a live
 source: one call at a time, with and without caption memory, and with budgets. For the regular times any number of calls
 may be made at once. The figures are those of benchmarks/budgets.py, of answers alone: the bundle's own texts, which
-stand in meanwhile, do not count.
+stand in meanwhile, do not count. "in a row" is one run over all streams of a world, one after the other, so that what
+recurs in another stream is remembered.
+
+Recordings without annotation, and pictures that nothing was chosen by, are about calls a minute alone, without a limit.
 """
 
 from __future__ import annotations
@@ -29,6 +35,7 @@ from other_worlds import Text
 import vlj_edge.runtime.model as model_module
 from vlj_edge import GateSettings, Model, Narration
 from vlj_edge.bundle import nano_bundle, read_manifest
+from vlj_edge.runtime.calibration.events import read_events
 from vlj_edge.runtime.video.source import Frame, Source, WrappedSource
 from vlj_edge.runtime.video.uri import open_source
 from vlj_edge.runtime.words.narrator import Narrator
@@ -40,6 +47,9 @@ EVERY = (1.0, 2.0, 3.0, 5.0, 10.0)  # seconds between calls at regular times
 PICTURES = (0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16)  # differences of pictures, 0..1
 BUDGETS = (600, 300)  # calls an hour
 FOLDERS = {"own": "test", "idle": "test-idle"}
+REPEATED = {"vtest.avi": 2, "bikes.mp4": 6}  # times in a row, without annotation
+RATE, RANDOM_SECONDS = 8.0, 180  # frames a second of random pictures, and how many seconds of them
+NOTHING = {"start": 0.0, "end": 1e9, "captions": ["something"]}  # an annotation
 
 Policies = dict[str, tuple[int, list[Text]]]  # calls, texts
 
@@ -134,11 +144,29 @@ class Paced(Model):
         return self.simulated.paced(super()._changes(*arguments, **named), half)
 
 
-def narrated(model: Paced, video: Path, annotation: dict[str, Any], gates: GateSettings, limit: float) -> Any:
-    """Return the calls and texts of narrate(words=...)."""
-    simulated = Simulated(annotation["events"])
+class Played(Source):
+    """Videos one after the other; each begins at one of `starts`."""
+
+    def __init__(self, videos: Sequence[Path]) -> None:
+        self._videos, self.starts = videos, list[float]()
+        with open_source(str(videos[0])) as first:
+            self.period = first.period
+
+    def frames(self) -> Iterator[Frame]:
+        start = 0.0
+        for video in self._videos:
+            self.starts.append(start)
+            with open_source(str(video)) as source:
+                for frame in source:
+                    yield Frame(start + frame.time, frame.image)
+                start += source.end
+
+
+def narrated(model: Paced, source: Source, events: Sequence[dict[str, Any]], gates: GateSettings, limit: float) -> Any:
+    """Return the calls and texts of narrate(words=...), as of a live source."""
+    simulated = Simulated(events)
     model.simulated = Stepwise.simulated = simulated
-    source = Live(open_source(str(video)))
+    source = Live(source)
     run = model.narrate(source, gates=gates, words=Words(simulated, calls_per_hour=limit))
     texts = []
     for each in run:
@@ -151,8 +179,7 @@ def narrated(model: Paced, video: Path, annotation: dict[str, Any], gates: GateS
 def record(video: Path) -> tuple[dict[str, Any], Policies]:
     """Return a stream's annotation, and what each way to decide asks and says."""
     annotation = json.loads(video.with_suffix(".json").read_text(encoding="utf-8"))
-    model_module.Narrator = Stepwise  # type: ignore[misc]
-    model = Paced(nano_bundle(), threads=1, overlap=False)
+    model = paced_model()
     clip, gates = model.manifest.clip, read_manifest(nano_bundle()).gates
     half, step = clip.frames / clip.frames_per_second / 2, clip.stride / clip.frames_per_second
     centres = np.arange(half, annotation["seconds"] - half + 1e-6, step)
@@ -168,11 +195,76 @@ def record(video: Path) -> tuple[dict[str, Any], Policies]:
     for least in PICTURES:
         found[f"pictures, {least:g}"] = asked(differing(cells, centres, least))
     no_memory = replace(gates, memory=replace(gates.memory, enabled=False))
-    found["meaning"] = narrated(model, video, annotation, no_memory, 0)
-    found["meaning, memory"] = narrated(model, video, annotation, gates, 0)
-    for limit in BUDGETS:
-        found[f"meaning, memory, {limit} an hour"] = narrated(model, video, annotation, gates, limit)
+    for name, used, limit in (
+        ("meaning", no_memory, 0),
+        ("meaning, memory", gates, 0),
+        *((f"meaning, memory, {limit} an hour", gates, limit) for limit in BUDGETS),
+    ):
+        found[name] = narrated(model, open_source(str(video)), annotation["events"], used, limit)
+    annotation["events"] = read_events(video.with_suffix(".json"))
     return annotation, found
+
+
+def in_a_row(videos: Sequence[Path]) -> dict[str, Any]:
+    """Return the figures of one run over all videos, with memory."""
+    model, source = paced_model(), Played(videos)
+    annotations = [json.loads(video.with_suffix(".json").read_text(encoding="utf-8")) for video in videos]
+    starts = np.cumsum([0.0, *(annotation["seconds"] for annotation in annotations)])
+    events = [
+        event | {"start": start + event["start"], "end": start + event["end"]}
+        for start, annotation in zip(starts[:-1], annotations, strict=True)
+        for event in annotation["events"]
+    ]
+    calls, texts = narrated(model, source, events, read_manifest(nano_bundle()).gates, 0)
+    if not np.allclose(source.starts, starts[:-1], atol=0.2):
+        raise click.ClickException("the videos are not as long as their annotations say")
+    streams = []
+    for video, annotation, start, end in zip(videos, annotations, starts[:-1], starts[1:], strict=True):
+        annotation["events"] = read_events(video.with_suffix(".json"))
+        own = [(begin - start, known - start, text) for begin, known, text in texts if start <= begin < end]
+        streams.append((annotation, own))
+    return {"calls": calls, "calls_per_hour": round(calls / starts[-1] * 3600, 1)} | judged(streams)
+
+
+def paced_model() -> Paced:
+    """Return nano at the pace of a simulation."""
+    model_module.Narrator = Stepwise  # type: ignore[misc]
+    return Paced(nano_bundle(), threads=1, overlap=False)
+
+
+def without_annotation(folder: Path) -> dict[str, Any]:
+    """Return the calls a minute of recordings, and of pictures that nothing was chosen by."""
+    sources = {name: lambda name=name: Played([folder / name] * REPEATED[name]) for name in REPEATED}
+    sources |= {"noise": lambda: Random(1 / RATE), "another scene every 3 s": lambda: Random(3.0)}
+    gates = read_manifest(nano_bundle()).gates
+    no_memory = replace(gates, memory=replace(gates.memory, enabled=False))
+    found = {}
+    for name, source in sources.items():
+        found[name] = {}
+        for way, used in (("meaning", no_memory), ("meaning, memory", gates)):
+            model, opened = paced_model(), source()
+            calls, _ = narrated(model, opened, [NOTHING], used, 0)
+            seconds = opened.end
+            found[name] |= {"seconds": round(seconds, 1), way: round(calls / seconds * 60, 1)}
+        print(name, found[name], flush=True)
+    return found
+
+
+class Random(Source):
+    """Random coarse pictures, seeded, each of which stays for so many seconds."""
+
+    period = 1 / RATE
+
+    def __init__(self, stays: float) -> None:
+        self._stays = stays
+
+    def frames(self) -> Iterator[Frame]:
+        random, until = np.random.default_rng(1), 0.0
+        for number in range(int(RANDOM_SECONDS * RATE)):
+            if number / RATE >= until:
+                cells, until = random.integers(0, 256, (9, 12, 3), dtype=np.uint8), until + self._stays
+                image = np.kron(cells, np.ones((20, 20, 1), np.uint8))
+            yield Frame(number / RATE, image)
 
 
 def pictures_at(model: Model, video: Path, centres: np.ndarray) -> list[np.ndarray]:
@@ -217,8 +309,9 @@ def table(streams: list[tuple[dict[str, Any], Policies]]) -> dict[str, Any]:
 @click.command()
 @click.option("--count", default=8, show_default=True, help="Streams of each world.")
 @click.option("--streams", type=click.Path(path_type=Path), default=TRAIN_NANO / "data/streams")
+@click.option("--recordings", type=click.Path(path_type=Path, exists=True), help="Measure those, too.")
 @click.option("--workers", default=1, show_default=True)
-def main(count: int, streams: Path, workers: int) -> None:
+def main(count: int, streams: Path, recordings: Path | None, workers: int) -> None:
     """Measure, and write results/words.json."""
     found = {}
     for world, folder in FOLDERS.items():
@@ -227,8 +320,12 @@ def main(count: int, streams: Path, workers: int) -> None:
             raise click.ClickException(f"{streams / folder} holds no streams: make_stream.py renders them")
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
             found[world] = table(pool.map(record, videos, 1))
+        found[world]["meaning, memory, in a row"] = in_a_row(videos)
         print(world, json.dumps(found[world], indent=1), flush=True)
-    write("words.json", {"delay_seconds": DELAY, "worlds": found}, f"python benchmarks/words.py --count {count}")
+    command, others = f"python benchmarks/words.py --count {count}", {}
+    if recordings is not None:
+        command, others = f"{command} --recordings FOLDER", {"calls_a_minute": without_annotation(recordings)}
+    write("words.json", {"delay_seconds": DELAY, "worlds": found} | others, command)
 
 
 if __name__ == "__main__":

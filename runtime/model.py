@@ -47,6 +47,7 @@ from .video.arrays import AnySource, to_source
 from .video.preprocess import SampledFrame
 from .video.sampling import samples, windows
 from .video.source import Frame
+from .words.answer_memory import AnswerMemory
 from .words.narrator import Narrator
 from .words.pictures import KeptPictures
 from .words.words import Speak, Words
@@ -166,10 +167,8 @@ class Model:
         """
         gates = NO_GATES if every_window else gates or self.manifest.gates
         check_gates(gates)  # before memory is made for a capacity
-        budget = Budget(gates.budget) if budget is None else budget
-        noise = noise or StreamNoise()
+        budget, noise = budget or Budget(gates.budget), noise or StreamNoise()
         meaning = MeaningGate(gates.meaning, budget, noise.embedding)
-        memory = CaptionMemory(gates.memory, self.manifest.embedding)
         words = Words(words) if words is not None and not isinstance(words, Words) else words
         self.chain.load(words=words is None or self.chain.makes_texts)
         on_device = gates.meaning.smoothing == 1  # otherwise the text is that of a mean, which the host computes
@@ -178,11 +177,13 @@ class Model:
         run.resemblance, run.wants = self.chain.known.resemblance(query), wants
         if words is not None:
             run.pictures = KeptPictures(words.frame_size)
-            narrator = Narrator(words, memory, run, self.manifest.clip, every_window, watch_texts)
+            answers = AnswerMemory(gates.memory, self.chain.known)
+            narrator = Narrator(words, answers, run, self.manifest.clip, every_window, watch_texts)
             return self._started(run, narrator.narrations(self._changes(run, meaning, watch, True), self.overlap))
         changes = self._changes(run, meaning, watch)
         if self.overlap:  # texts are decoded in the caller's thread while the next windows are encoded
             changes = prefetch(changes, _CHANGES_AHEAD, run.cancellation)
+        memory = CaptionMemory(gates.memory, self.manifest.embedding)
         return self._started(run, self._narrations(changes, memory, every_window, run, watch_texts))
 
     def embed(
@@ -305,9 +306,8 @@ class Model:
                     run.resemblance.add_window()
                 run.encodings.clear()
                 rest, cut, in_part = run.at_rest(frames)
-                pictures = () if run.pictures is None else run.pictures.of(frames)
                 encode = partial(self._encode_window, run, times)
-                window = ClipWindow(times, frames, rest, encode, cut, in_part, pictures)
+                window = ClipWindow(times, frames, rest, encode, cut, in_part, run.pictures_of(frames))
                 last_embedding = meaning.last_embedding
                 change = gate_decision(window)
                 run.encode_wanted(window)

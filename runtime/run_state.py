@@ -21,7 +21,7 @@ from .gating.rest import RestDetector
 from .gating.scene import SceneGate
 from .stream.cancellation import Cancellation
 from .video.preprocess import SampledFrame
-from .video.source import Source
+from .video.source import Image, Source
 from .vision import Query
 from .words.pictures import KeptPictures
 
@@ -71,6 +71,10 @@ class RunState:
             self.totals.encoder_runs += 1
             self.totals.predictor_runs += len(self._queries) if self._chain.manifest.takes_query else 0
         return self._latest, is_new
+
+    def pictures_of(self, frames: Sequence[SampledFrame]) -> tuple[Image, ...]:
+        """Return what a model elsewhere is shown of a window, uint8 [height, width, 3] BGR; nothing without one."""
+        return () if self.pictures is None else self.pictures.of(frames)
 
     def _kept_tokens(self, frames: Sequence[SampledFrame]) -> KeptTokens | None:
         tokens = self._chain.manifest.tokens

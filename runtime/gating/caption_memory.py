@@ -21,9 +21,14 @@ class CaptionMemory:
     Captions of a picture at rest and of one that moves are kept apart. A picture at rest gets the caption that most of
     the near embeddings have, if at least three have it and no other caption is as frequent. Recall is one matrix-vector
     product.
+
+    Args:
+        size: of the embeddings.
+        agree: False takes the nearest caption at rest, too: for captions that are seldom the same word by word.
     """
 
-    def __init__(self, settings: bundle.CaptionMemorySettings, size: int) -> None:
+    def __init__(self, settings: bundle.CaptionMemorySettings, size: int, agree: bool = True) -> None:
+        self._agree = agree
         self._capacity = settings.capacity if settings.enabled else 0
         # A unit vector times itself is 1 only up to rounding.
         self._same, self._same_at_rest = (min(same, 1 - 1e-6) for same in (settings.same, settings.same_at_rest))
@@ -57,7 +62,7 @@ class CaptionMemory:
         name, same = ("same_at_rest", self._same_at_rest) if resting else ("same", self._same)
         if similarities[nearest] == -np.inf or not self._check(name, float(similarities[nearest]), ">=", same):
             return None
-        if resting:
+        if resting and self._agree:
             return self._agreed(np.flatnonzero(similarities >= same).tolist())
         self._touch(nearest)
         return self._texts[nearest]

@@ -34,6 +34,11 @@ class KnownData:
         self._saying = threading.Lock()
         self._said = False
 
+    @property
+    def said(self) -> bool:
+        """Whether it was said."""
+        return self._said
+
     def load(self) -> None:
         """Read the axes, if there are any.
 

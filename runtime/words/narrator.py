@@ -20,7 +20,6 @@ from vlj_edge.decisions import Decision, TextReport
 from vlj_edge.presets import Clip
 from vlj_edge.results import Narration
 
-from ..gating.caption_memory import CaptionMemory
 from ..gating.checks import Checks
 from ..gating.clip_window import Embedding
 from ..gating.embedding_noise import cosine
@@ -29,6 +28,7 @@ from ..run_state import RunState
 from ..stream.cancellation import WAKE, Cancelled
 from ..stream.prefetch import Aside, prefetch
 from ..video.source import Image
+from .answer_memory import AnswerMemory
 from .chat_call import NoReply
 from .prompt import WordsContext, is_nothing_new
 from .reply import Reply
@@ -73,7 +73,7 @@ class Narrator:
     def __init__(
         self,
         words: Words,
-        memory: CaptionMemory,
+        memory: AnswerMemory,
         run: RunState,
         clip: Clip,
         every_window: bool = False,

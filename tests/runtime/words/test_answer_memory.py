@@ -1,0 +1,61 @@
+"""The memory of answers: near meanings are answered again, and none of a stream that the model knows nothing like."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.runtime.colours import GATES, Pictures, scenes
+from tests.runtime.gating.windows import SIZE, at_angle
+from tests.runtime.tiny_bundle import BLUE, RED
+from vlj_edge.bundle import CaptionMemorySettings
+from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.words.answer_memory import AnswerMemory
+
+SETTINGS = CaptionMemorySettings(same=0.96, same_at_rest=0.0)
+
+
+def known(said: bool = False) -> Any:
+    return SimpleNamespace(said=said, manifest=SimpleNamespace(embedding=SIZE))
+
+
+def test_an_answer_is_used_again_farther_off_than_a_text_of_the_bundle() -> None:
+    memory = AnswerMemory(SETTINGS, known())
+    memory.put(at_angle(0), "it moves", False)
+    assert memory.recall(at_angle(20), False) == "it moves"  # cosine 0.94
+    assert memory.recall(at_angle(23), False) is None  # 0.92
+
+
+def test_at_rest_one_answer_is_enough_and_the_nearest_counts() -> None:
+    memory = AnswerMemory(SETTINGS, known())
+    memory.put(at_angle(0), "an empty room", True)
+    memory.put(at_angle(60), "a cat on the sofa", True)
+    assert memory.recall(at_angle(25), True) == "an empty room"
+    assert memory.recall(at_angle(35), True) == "a cat on the sofa"
+    assert memory.recall(at_angle(110), True) is None  # cosine 0.64: however often it was empty
+    assert memory.recall(at_angle(25), False) is None
+    strict = AnswerMemory(CaptionMemorySettings(same_at_rest=0.97), known())
+    strict.put(at_angle(0), "an empty room", True)
+    assert strict.recall(at_angle(25), True) is None
+
+
+def test_nothing_is_recalled_of_what_the_model_knows_nothing_like() -> None:
+    knows = known()
+    memory = AnswerMemory(SETTINGS, knows)
+    memory.put(at_angle(0), "a cat", False)
+    knows.said = True
+    assert memory.recall(at_angle(0), False) is None
+    assert memory.decision.cause == "off"
+    assert AnswerMemory(CaptionMemorySettings(enabled=False), known()).recall(at_angle(0)) is None
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_run_asks_anew_about_what_the_model_knows_nothing_like(model: Model, foreign: bool) -> None:
+    if foreign:
+        model.chain.known.say()
+    pictures = Pictures(scenes((RED, 16), (BLUE, 16), (RED, 16)))
+    run = model.narrate(pictures, gates=GATES, words=lambda pictures, context: f"at {context.begins}")
+    list(run)
+    assert (run.totals.calls, run.totals.memory_hits) == ((3, 0) if foreign else (2, 1))
