@@ -143,10 +143,22 @@ class Connections(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         connection.connect = connect_and_watch  # type: ignore[method-assign]
         return connection
 
-    def _create(self, *where: Any, **how: Any) -> socket.socket:
-        created = socket.create_connection(*where, **how)
-        self._add(created)
-        return created
+    def _create(self, where: tuple[str, int], timeout: float | None = None, *_: Any) -> socket.socket:
+        """Connect as socket.create_connection() does, but so that cut() ends it."""
+        first: OSError | None = None
+        for family, kind, protocol, _, address in socket.getaddrinfo(*where, 0, socket.SOCK_STREAM):
+            made = socket.socket(family, kind, protocol)
+            try:
+                made.settimeout(timeout)
+                self._add(made)
+                made.connect(address)
+                return made
+            except OSError as error:
+                first = first or error
+                made.close()
+            if self.cut_because is not None:
+                break
+        raise first or OSError("no address is known of it")
 
     def _add(self, opened: socket.socket) -> None:
         with self._lock:

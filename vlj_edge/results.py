@@ -304,7 +304,7 @@ class Totals:
         calls: requests of narrate(words=...) for the words of a change.
         calls_failed: those without an answer that could be used.
         calls_passed_over: changes of a live source that a newer one replaced while a call was made.
-        calls_left_out: changes for which the limits of the words allowed no call.
+        calls_left_out: changes for which the limits of the words, or those of the server, allowed no call.
         call_tokens: of all calls, as far as the server counted them.
         call_seconds: duration of all calls.
         changes_left_out: changes that got no text because of `texts_per_hour`, and are over.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import random
 import socket
@@ -23,6 +24,10 @@ _PAUSES = (0.25, 4.0)  # the first and the longest pause between two attempts, s
 _TRY_LATER = (408, 425, 429, 502, 503, 504)  # until the time is over: busy, or the model is still being loaded
 _MOST_WAIT = 3600.0  # seconds that a server may ask to be left alone
 _REMEDIES = {401: "; check the key", 403: "; check the key", 404: "; check the address and the name of the model"}
+_REMEDIES |= dict.fromkeys((301, 302, 303, 307, 308), ", a redirect that leads nowhere; check the address")
+_GONE = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
+_CLOSED = "the run was closed"
+_SHORTEST_SECRET = 8  # letters: a shorter key is one that a server wants and ignores, and may be an ordinary word
 _TRIES_OF_ERRORS = 2  # of other errors of the server: some answer 500 to a picture that they cannot read
 
 
@@ -38,17 +43,22 @@ class NoReply(VljEdgeError):
         self.tokens = tokens
 
 
+class Closed(NoReply):
+    """The call was interrupted, which says nothing about the server."""
+
+
 class _TryAgain(Exception):
     """An attempt failed; the next may not.
 
     Args:
         after: seconds that the server asks to wait.
         tries: attempts in all; None: as many as there is time for.
+        is_gone: no server was found.
     """
 
-    def __init__(self, why: str, after: float | None = None, tries: int | None = None) -> None:
+    def __init__(self, why: str, after: float | None = None, tries: int | None = None, is_gone: bool = False) -> None:
         super().__init__(why)
-        self.after, self.tries = after, tries
+        self.after, self.tries, self.is_gone = after, tries, is_gone
 
 
 @dataclass
@@ -58,11 +68,18 @@ class Server:
     Attributes:
         key: a bearer token, or None.
         quiet_until: time.monotonic() until which the server asks to be left alone.
+        is_gone: the last request found no server, for as long as it may take.
     """
 
     address: WebAddress
     key: str | None = field(default=None, repr=False)
     quiet_until: float = 0.0
+    is_gone: bool = False
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the server asks to be left alone."""
+        return time.monotonic() < self.quiet_until
 
     @property
     def headers(self) -> dict[str, str]:
@@ -74,8 +91,9 @@ class Server:
     def without_key(self, text: str) -> str:
         """Return what a server said without the key and the password that it was sent."""
         secrets = [self.key, *(self.address.authorization or "").split()[1:]]
-        for secret in filter(None, secrets):
-            text = text.replace(secret, "***")
+        for secret in secrets:
+            if secret is not None and len(secret) >= _SHORTEST_SECRET:
+                text = text.replace(secret, "***")
         return text
 
 
@@ -97,7 +115,7 @@ class ChatCall:
 
     def interrupt(self) -> None:
         """End the request, whatever it waits for. Callable from any thread."""
-        self._cut("the run was closed")
+        self._cut(_CLOSED)
 
     def post(self, body: bytes) -> bytes:
         """Return the body of the response.
@@ -105,9 +123,9 @@ class ChatCall:
         Raises:
             NoReply: there is none.
         """
-        quiet = self._server.quiet_until - time.monotonic()
-        if quiet > 0:
-            raise self._no_reply(f"it asked to be left alone for {quiet:.0f} s more")
+        if self._server.is_quiet:
+            until = time.time() + self._server.quiet_until - time.monotonic()
+            raise self._no_reply(f"it asked to be left alone until {time.strftime('%H:%M', time.localtime(until))}")
         timer = threading.Timer(self._end - time.monotonic(), self._cut, [self._too_late])
         try:
             timer.start()
@@ -132,8 +150,9 @@ class ChatCall:
                 pause = pause if failure.after is None else failure.after
                 if self._connections.cut_because is None:  # what is met after that says nothing about the server
                     self._met = str(failure)
-                is_last = failure.tries == attempt or time.monotonic() + pause > self._end
-                if is_last or self._over.wait(pause):
+                tries = 1 if failure.is_gone and self._server.is_gone else failure.tries
+                if tries == attempt or time.monotonic() + pause > self._end or self._over.wait(pause):
+                    self._server.is_gone = failure.is_gone and self._connections.cut_because in (None, self._too_late)
                     raise self._no_reply(self._reason()) from None
 
     def _attempt(self, body: bytes) -> bytes:
@@ -147,6 +166,7 @@ class ChatCall:
         try:
             with self._opener.open(request, timeout=self._timeout) as response:
                 found: bytes = response.read(MOST_BYTES + 1)
+                self._server.is_gone = False
                 missing = len(found) <= MOST_BYTES and bool(response.length)
         except urllib.error.HTTPError as error:
             raise self._refused(error) from None
@@ -166,6 +186,7 @@ class ChatCall:
 
     def _refused(self, error: urllib.error.HTTPError) -> Exception:
         """Return the failure that a status other than 2xx is."""
+        self._server.is_gone = False
         try:
             reason = reason_in(error.read(65_536))
         except (OSError, http.client.HTTPException, ValueError):
@@ -192,7 +213,8 @@ class ChatCall:
             return _TryAgain(self._too_late)
         why = str(getattr(reason, "strerror", None) or reason) or type(reason).__name__
         why = "no machine is known by that name" if isinstance(reason, socket.gaierror) else why
-        return _TryAgain(f"{why}; check that it runs and can be reached")
+        is_gone = isinstance(reason, socket.gaierror) or getattr(reason, "errno", None) in _GONE
+        return _TryAgain(f"{why}; check that it runs and can be reached", is_gone=is_gone)
 
     def _reason(self) -> str:
         """Return why there is no answer: that the call was cut, and what the last attempt before met."""
@@ -201,7 +223,8 @@ class ChatCall:
 
     def _no_reply(self, why: str) -> NoReply:
         line = f"no words from {self._server.address.server}: {self._server.without_key(why)}"
-        return NoReply(without_secrets(line))
+        kind = Closed if self._connections.cut_because == _CLOSED else NoReply
+        return kind(without_secrets(line))
 
     def _cut(self, why: str) -> None:
         self._connections.cut(why)

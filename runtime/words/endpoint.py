@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Sequence
@@ -20,8 +21,9 @@ from vlj_edge.variables import with_variables
 from ..http_post import web_address
 from ..video.recordings.image import encode_jpeg
 from ..video.source import Image
-from .chat_call import ChatCall, NoReply, Server
+from .chat_call import ChatCall, Closed, NoReply, Server
 from .json_schema import NotAsAsked, check_schema, parse_answer
+from .numbers import check_number, check_whole
 from .prompt import WordsContext, prompt_for
 from .reply import Reply, Unreadable, read_reply
 
@@ -69,6 +71,7 @@ class Endpoint:
         most_tokens: int = MOST_TOKENS,
         schema: dict[str, Any] | None = None,
     ) -> None:
+        _check_types(url, model, key, prompt, timeout, most_tokens)
         address = web_address(with_variables(url))
         self._server = Server(replace(address, url=_completions(address.url)), checked_key(key))
         self._model, self._prompt, self._timeout, self._schema = model, prompt, timeout, schema
@@ -84,6 +87,11 @@ class Endpoint:
                 check_schema(schema)
             except ValueError as error:
                 raise VljEdgeError(str(error)) from None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the server asks to be left alone."""
+        return self._server.is_quiet
 
     def __call__(self, frames: Sequence[Image], context: WordsContext) -> Reply:
         """Return what the model says about pictures, uint8 [height, width, 3] BGR, in order of time.
@@ -102,6 +110,8 @@ class Endpoint:
         """As a call; inside `interrupting(function)`, the function ends the request from any thread."""
         try:
             reply = self._read(self._post(self._body(frames, context), interrupting))
+        except Closed:
+            raise
         except NoReply as error:
             self._state.fails(str(error))
             raise
@@ -161,23 +171,25 @@ class Endpoint:
 
 
 class _State:
-    """Logs that an endpoint fails, with each new reason, and that it works again: once each, not at every call."""
+    """Logs that an endpoint fails, with each new reason, and that it works again: once each, not at every call. Reasons
+    that differ in numbers and the names of requests alone are the same."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._failed, self._line = 0, ""
+        self._failed, self._reason = 0, ""
 
     def fails(self, line: str) -> None:
         with self._lock:
-            if line != self._line:
+            reason = re.sub(r"(?<!HTTP )(?<!\S)\S*\d\S*", "#", line)
+            if reason != self._reason:
                 _LOG.warning("%s", line, extra={"words": "fails", "reason": line})
-            self._failed, self._line = self._failed + 1, line
+            self._failed, self._reason = self._failed + 1, reason
 
     def works(self, shown: str) -> None:
         with self._lock:
             if self._failed:
                 _LOG.info("%s answers again, after %d calls without an answer", shown, self._failed)
-            self._failed, self._line = 0, ""
+            self._failed, self._reason = 0, ""
 
 
 def _completions(url: str) -> str:
@@ -187,6 +199,16 @@ def _completions(url: str) -> str:
     if not path.endswith("/chat/completions"):
         path = f"{path or '/v1'}/chat/completions"
     return urlunsplit(parts._replace(path=path))
+
+
+def _check_types(url: Any, model: Any, key: Any, prompt: Any, timeout: Any, most_tokens: Any) -> None:
+    texts = {"url": url, "model": "" if model is None else model, "key": "" if key is None else key}
+    texts["prompt"] = "" if prompt is None else prompt
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise VljEdgeError(f"the {name} of an endpoint is a {type(value).__name__}: give a text")
+    check_number("timeout", timeout)
+    check_whole("most_tokens", most_tokens)
 
 
 def checked_key(key: str | None) -> str | None:

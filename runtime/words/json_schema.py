@@ -48,7 +48,7 @@ def read_schema(path: Path) -> dict[str, Any]:
     """
     check_regular_file(path, "name a file with a JSON schema", MOST_TEXT)
     try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
+        schema = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_refuse)
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be read ({error.strerror}): check the path") from error
     except (ValueError, RecursionError) as error:

@@ -155,7 +155,7 @@ class Narrator:
             self._refused = True
 
     def _may_ask(self, task: _Task) -> bool:
-        if not self._words.has_tokens():
+        if not self._words.may_ask():
             return False
         embedding = task.change.embedding
         similarity = None if self._said_about is None else cosine(embedding, self._said_about)

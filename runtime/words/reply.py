@@ -7,9 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from .thoughts import without_thoughts
+
 MOST_TEXT = 2000  # characters of an answer that are kept
 _MOST_REASON = 200  # characters of a server's reason that are shown
-_THOUGHT = re.compile(r"<(/?)(?:think|thinking|reasoning)>", re.IGNORECASE)
+_NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Unreadable(ValueError):
@@ -54,27 +56,20 @@ def read_reply(body: bytes, most: int = MOST_TEXT) -> Reply:
     message = choices[0].get("message")
     if not isinstance(message, dict):
         raise Unreadable("its answer has no message")
-    text = without_thoughts(_text_of(message.get("content")))
+    text = clean(without_thoughts(_text_of(message.get("content")))).strip()
+    if not text and isinstance(message.get("refusal"), str):
+        raise Unreadable(f"the model refuses: {' '.join(message['refusal'].split())[:_MOST_REASON]}")
     kept = _shortened(text, most)
     return Reply(kept, _tokens(response), None, choices[0].get("finish_reason") == "length", len(kept) == len(text))
 
 
-def without_thoughts(text: str) -> str:
-    """Return a text without what stands in tags for thinking, one of which may be missing.
+def clean(text: str) -> str:
+    """Return a text without what no text has: control characters but for line breaks and tabs, half characters.
 
-    >>> without_thoughts("<think>Is it a cat?</think> A cat sleeps.")
-    'A cat sleeps.'
+    >>> clean("a\x1b[2J cat\r\nsleeps")
+    'a[2J cat\nsleeps'
     """
-    said: list[str] = []
-    begin, thinking = 0, False
-    for tag in _THOUGHT.finditer(text):
-        if not tag[1]:
-            said += [] if thinking else [text[begin : tag.start()]]
-            thinking = True
-        else:
-            said = said if thinking else []  # the template of the model began the thought
-            begin, thinking = tag.end(), False
-    return "".join(said if thinking else [*said, text[begin:]]).strip()
+    return _NO_TEXT.sub("", text.replace("\r\n", "\n"))
 
 
 def reason_in(body: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -84,15 +85,29 @@ def read_prompt(text: str) -> str:
         VljEdgeError: there is no text, or the file cannot be read.
     """
     found = text
-    if len(text) <= LONGEST_NAME and "\0" not in text and Path(text).exists():
+    if _names_a_file(text):
         check_regular_file(text, "name a file with a prompt, or write the prompt itself", _MOST_PROMPT)
         try:
-            found = Path(text).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise VljEdgeError(f"{text} cannot be read ({error}): check the file of the prompt") from None
+            found = Path(text).read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise VljEdgeError(f"{text} cannot be read ({error.strerror}): check the file of the prompt") from None
+        except ValueError:
+            raise VljEdgeError(f"{text} is not text in UTF-8: name a file with a prompt") from None
     if not found.strip():
         raise VljEdgeError("the prompt is empty: write what the model is to say about the pictures")
     return found.strip()
+
+
+def _names_a_file(text: str) -> bool:
+    """Return whether a text names what exists, or can hardly be meant as anything but a file: cat.txt, ./cat."""
+    if len(text) > LONGEST_NAME or "\0" in text:
+        return False
+    if re.fullmatch(r"\S+\.(?:txt|md|prompt|text)|[.~]{0,2}/\S+", text):
+        return True
+    try:
+        return Path(text).exists()
+    except OSError:
+        return False
 
 
 def read_key(file: str | Path | None) -> str | None:
@@ -105,7 +120,7 @@ def read_key(file: str | Path | None) -> str | None:
         return checked_key(os.environ.get(KEY_VARIABLE))
     check_regular_file(file, "name a file with the key in it", _MOST_PROMPT)
     try:
-        key = checked_key(Path(file).read_text(encoding="utf-8"))
+        key = checked_key(Path(file).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise VljEdgeError(f"{file} holds no key: it is not text; name a file with the key in it") from None
     except OSError as error:

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from vlj_edge.bundle import BudgetSettings
 from vlj_edge.errors import VljEdgeError, without_secrets
 
@@ -16,9 +18,10 @@ from ..gating.budget import Budget
 from ..video.source import Image
 from .chat_call import NoReply
 from .endpoint import Endpoint, Interrupting
+from .numbers import check_number, check_whole
 from .pictures import choose_pictures
 from .prompt import WordsContext
-from .reply import Reply
+from .reply import Reply, clean
 
 Speak = Callable[[Sequence[Image], WordsContext], "str | Reply"]
 FRAMES, FRAME_SIZE = 4, 512
@@ -78,6 +81,9 @@ class Words:
         if not callable(speak):
             raise VljEdgeError(f"words are {type(speak).__name__}: give a function (pictures, context) -> text")
         calls = 0.0 if calls_per_hour is None else calls_per_hour
+        check_number("calls_per_hour", calls)
+        for name, whole in (("frames", frames), ("frame_size", frame_size), ("tokens_per_day", tokens_per_day)):
+            check_whole(name, whole)
         if frames < 1 or frame_size < 16 or not 0 <= calls <= 1e6 or tokens_per_day < 0:
             raise VljEdgeError(
                 f"words of {frames} pictures of {frame_size} pixels, {calls:g} calls an hour and"
@@ -99,9 +105,9 @@ class Words:
         self._live, self._limit = live, 0.0 if self._only_if_endless and not endless else self._given
         self.budget.begin(BudgetSettings(texts_per_hour=self._limit), time.monotonic() if live else 0.0)
 
-    def has_tokens(self) -> bool:
-        """Return whether another call stays within the tokens of a day."""
-        return self._tokens.allow()
+    def may_ask(self) -> bool:
+        """Return whether another call stays within the tokens of a day, and the server does not ask for a pause."""
+        return self._tokens.allow() and not (isinstance(self._speak, Endpoint) and self._speak.is_quiet)
 
     def leave_out(self) -> None:
         """Record that a change got no call because of a limit. If nobody set one, the first is told."""
@@ -162,19 +168,19 @@ class Words:
             return endpoint.ask(pictures, context, interrupting)
         with interrupting(lambda: None):
             try:
-                found = self._speak(pictures, context)
+                found = self._speak([np.array(picture) for picture in pictures], context)  # it may draw on them
             except NoReply:
                 raise
-            except Exception as error:  # a caller's own function may raise anything, and the stream goes on
+            except BaseException as error:  # a caller's own function may raise anything, and the stream goes on
                 why = str(error) if isinstance(error, VljEdgeError) else f"{type(error).__name__}: {error}"
                 line = without_secrets(str(VljEdgeError(f"no words from {_name(self._speak)}: {why}")))
                 _LOG.warning("%s", line)
                 raise NoReply(line) from None
-        if not isinstance(found, (str, Reply)):
+        if not isinstance(found, str) and not (isinstance(found, Reply) and isinstance(found.text, str)):
             line = f"no words from {_name(self._speak)}: it returned {type(found).__name__}, and a text is needed"
             _LOG.warning("%s", line)
             raise NoReply(line)
-        return Reply(found.strip()) if isinstance(found, str) else found
+        return Reply(clean(found).strip()) if isinstance(found, str) else found
 
 
 class _DailyTokens:

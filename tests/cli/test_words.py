@@ -84,6 +84,9 @@ def test_a_prompt_may_be_a_file(server: FakeEndpoint, tmp_path: Path) -> None:
     file.write_text("Who is at {camera}?\n")
     run_here("narrate", f"door={DEMO}", "--duration", "4", "--words", server.url, "--prompt", str(file))
     assert server.got[0].text == "Who is at door?"
+    file.write_bytes(b"\xef\xbb\xbfWer ist es?\r\n")  # as an editor of Windows writes it
+    run_here("narrate", DEMO, "--duration", "4", "--words", server.url, "--prompt", str(file))
+    assert server.got[-1].text == "Wer ist es?"
     narrate("--words", server.url, "--prompt", "Count the cats.")
     assert server.got[-1].text == "Count the cats."
 
@@ -130,6 +133,15 @@ def test_several_recordings_are_narrated_so(server: FakeEndpoint, tmp_path: Path
         (("--words", "http://h/v1", "--words-key-file", "/dev/zero"), 1, "/dev/zero"),
         (("--words", "http://h/v1", "--words-schema", "missing.json"), 1, "missing.json"),
         (("--words", "http://h/v1", "--prompt", " "), 1, "prompt"),
+        (("--words", "http://h/v1", "--prompt", "prompts/missing.txt"), 1, "missing.txt"),
+        (("--words", "http://h/v1", "--prompt", "./missing"), 1, "missing"),
+        (("--words", "http://h/v1", "--prompt", "/dev/zero"), 1, "/dev/zero"),
+        (("--words", "http://h/v1", "--prompt", str(DEMO.parent)), 1, "folder"),
+        (("--words", "http://h/v1", "--prompt", str(DEMO)), 1, DEMO.name),
+        (("--words", "http://h/v1", "--words-schema", str(DEMO)), 1, DEMO.name),
+        (("--words", "http://h/v1", "--words-schema", str(DEMO.parent)), 2, "director"),
+        (("--words", "http://h/v1", "--words-key-file", str(DEMO.parent)), 2, "director"),
+        (("--words", "http://h/v1", "--words-key-file", str(DEMO)), 1, DEMO.name),
     ],
 )
 def test_what_cannot_be_used_is_one_line(arguments: tuple[str, ...], code: int, why: str) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
+import socket
 import threading
 import time
 from base64 import b64decode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
@@ -119,6 +121,9 @@ def test_the_prompt_is_filled_in(server: FakeEndpoint) -> None:
         (completion("Is it a dog? No.</think> a cat"), "a cat", None),
         (completion("<think>a</think>a <THINK>b</THINK>cat"), "a cat", None),
         (completion("a cat <think>or is it"), "a cat", None),
+        (completion("\x1b[2Ja\x00 ca\x07t\x85"), "[2Ja cat", None),
+        (b'{"choices": [{"message": {"content": "a \\ud83dcat"}}]}', "a cat", None),
+        (b'\xef\xbb\xbf{"choices": [{"message": {"content": "a cat"}}]}', "a cat", None),
         (completion("a cat") | {"system_fingerprint": "fp_ollama", "timings": {"prompt_ms": 3.5}}, "a cat", None),
     ],
 )
@@ -146,6 +151,12 @@ def test_answers_of_many_servers_are_read(server: FakeEndpoint, body: Any, text:
         (completion("<think>"), "empty"),
         (completion("<think>what is", finish="length"), "limit of tokens"),
         (completion({"a": 1}), "empty"),
+        (
+            {"choices": [{"message": {"content": None, "refusal": "I do not\nlook at people"}}]},
+            "I do not look at people",
+        ),
+        (b'data: {"choices": []}\n\ndata: [DONE]\n\n', "not JSON"),
+        (completion("a cat", {"total_tokens": 10}) | {"usage": [1]} | {"choices": "a cat"}, "choices"),
         (b" " * (chat_call.MOST_BYTES + 1), "longer"),
     ],
 )
@@ -228,6 +239,50 @@ def test_a_server_that_is_not_there_is_waited_for_until_the_time_is_over() -> No
     assert "refused" in str(found.value) and "check that it runs" in str(found.value)
 
 
+def test_a_server_that_was_not_there_is_asked_once_until_it_is(server: FakeEndpoint) -> None:
+    found, port = Endpoint(f"http://127.0.0.1:{free_port()}/v1", timeout=0.6), server.server_port
+    sent = list[str]()
+    with pytest.raises(NoReply):
+        found(FRAMES, CONTEXT)
+    attempt = chat_call.ChatCall._attempt
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(chat_call.ChatCall, "_attempt", lambda self, body: sent.append("") or attempt(self, body))
+        with pytest.raises(NoReply, match="refused"):
+            found(FRAMES, CONTEXT)
+    assert len(sent) == 1
+    found._server.address = replace(found._server.address, url=f"http://127.0.0.1:{port}/v1/chat/completions")
+    assert found(FRAMES, CONTEXT).text == "a cat sleeps" and not found._server.is_gone
+
+
+def test_a_connection_that_hangs_is_cut() -> None:
+    """The listener's queue is full: the system neither accepts nor refuses."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
+        for _ in range(3):
+            filling = stack.enter_context(socket.socket())
+            filling.setblocking(False)
+            with suppress(BlockingIOError):
+                filling.connect(full.getsockname())
+        interrupts, ended = list[Any](), threading.Event()
+
+        @contextmanager
+        def interrupting(interrupt: Any) -> Iterator[None]:
+            interrupts.append(interrupt)
+            yield
+
+        def call() -> None:
+            with pytest.raises(NoReply, match="closed"):
+                Endpoint(f"http://127.0.0.1:{full.getsockname()[1]}", timeout=300).ask(FRAMES, CONTEXT, interrupting)
+            ended.set()
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        wait_for(lambda: interrupts)
+        time.sleep(0.2)
+        interrupts[0]()
+        assert ended.wait(100)
+        thread.join(60)
+
+
 def test_a_server_that_comes_later_is_asked_then() -> None:
     port, found = free_port(), list[str]()
     asking = Endpoint(f"http://127.0.0.1:{port}/v1", timeout=LONG)
@@ -260,6 +315,7 @@ def test_it_leaves_a_server_alone_that_asks_for_longer_than_there_is_time(server
             found(FRAMES, CONTEXT)
         lines.append(str(failed.value))
     assert "Rate limit" in lines[0] and "left alone" in lines[1] and len(server.got) == 1
+    assert found.is_quiet and lines[1] == lines[2]
 
 
 @pytest.mark.parametrize("after", ["soon", "-5", "nan", "", "Fri, 99 Foo", "0"])
@@ -283,6 +339,13 @@ def test_a_server_that_drips_or_says_nothing_is_left_at_the_end_of_the_time(
     begun = time.monotonic()
     line = failure(server, timeout=0.4)
     assert "within 0.4 s" in line and 0.4 <= time.monotonic() - begun < 30
+
+
+@pytest.mark.parametrize("where", ["/v1/chat/completions", "file:///etc/passwd", "http://[", "", None])
+def test_a_redirect_that_leads_nowhere_is_followed_no_further(server: FakeEndpoint, where: str | None) -> None:
+    server.then = lambda request: Answer(b"", 302, {} if where is None else {"Location": where})
+    line = failure(server, key=KEY)
+    assert "redirect" in line and "passwd" not in line and len(server.got) <= 12
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -341,6 +404,30 @@ def test_the_key_is_sent_and_appears_nowhere(
     assert "***" in lines[0]
 
 
+@pytest.mark.parametrize("key", ["none", "EMPTY", "x", "ollama"])
+def test_a_key_that_is_a_word_is_not_taken_out_of_answers(server: FakeEndpoint, key: str) -> None:
+    server.answers = [Answer(completion(f"{key} of the boxes is open"))]
+    assert ask(server, key=key) == f"{key} of the boxes is open"
+
+
+def test_a_proxy_is_used_for_other_machines_and_its_password_is_not_shown(
+    server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://me:proxy-secret@127.0.0.1:{server.server_port}")
+    assert Endpoint("http://far.invalid/v1")(FRAMES, CONTEXT).text == "a cat sleeps"
+    assert server.got[0].path == "http://far.invalid/v1/chat/completions"
+    server.answers = [Answer(b"no", 407)]
+    with pytest.raises(NoReply) as refused:
+        Endpoint("http://far.invalid/v1")(FRAMES, CONTEXT)
+    monkeypatch.setenv("http_proxy", f"http://me:proxy-secret@127.0.0.1:{free_port()}")
+    with pytest.raises(NoReply) as gone:
+        Endpoint("http://far.invalid/v1", timeout=0.2)(FRAMES, CONTEXT)
+    assert "secret" not in f"{refused.value} {gone.value}"
+    assert ask(server) == "a cat sleeps"  # what listens on this machine needs none
+
+
 def test_credentials_of_the_address_are_sent_and_appear_nowhere(server: FakeEndpoint) -> None:
     url = f"http://me:pass%20word@127.0.0.1:{server.server_port}/v1"
     server.answers = [Answer({"error": {"message": "no"}}, 400)]
@@ -377,6 +464,44 @@ def test_a_failure_is_logged_once_and_so_is_its_end(server: FakeEndpoint, caplog
     found(FRAMES, CONTEXT)
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 3 and "other" in lines[1] and "4" in lines[2] and "again" in lines[2]
+
+
+def test_reasons_that_differ_in_numbers_alone_are_logged_once(
+    server: FakeEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = Endpoint(server.url, "tiny")
+    for status, reason in (
+        (400, "request a81f: try in 1.2 s"),
+        (400, "request 9c: try in 3 s"),
+        (422, "request 1: no"),
+    ):
+        server.answers.append(Answer({"error": reason}, status))
+        with pytest.raises(NoReply):
+            found(FRAMES, CONTEXT)
+    assert [record.getMessage().count("a81f") for record in caplog.records] == [1, 0]
+    assert "422" in caplog.records[1].getMessage()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"url": 5},
+        {"url": b"http://h"},
+        {"model": 5},
+        {"key": b"abc"},
+        {"prompt": ["a"]},
+        {"timeout": "20"},
+        {"timeout": None},
+        {"timeout": float("nan")},
+        {"timeout": 0},
+        {"most_tokens": 2.5},
+        {"most_tokens": True},
+        {"schema": "{}"},
+    ],
+)
+def test_what_an_endpoint_cannot_be_made_of_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(VljEdgeError):
+        Endpoint(**({"url": "http://h/v1"} | wrong))
 
 
 def test_a_server_that_calls_the_limit_otherwise_gets_it_so(server: FakeEndpoint) -> None:

@@ -123,7 +123,7 @@ class Narrated:
         with self._more:
             assert self._more.wait_for(lambda: self._answers, 60)
             answer = self._answers.pop(0)
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 
@@ -196,7 +196,9 @@ def test_what_is_nothing_new_is_not_said() -> None:
     assert narrated.run.totals.calls == 3
 
 
-@pytest.mark.parametrize("answer", [ValueError("the model\nburns"), 7, None, "", "  "])
+@pytest.mark.parametrize(
+    "answer", [ValueError("the model\nburns"), SystemExit(3), KeyboardInterrupt(), 7, None, b"a", "", "  "]
+)
 def test_without_an_answer_the_text_that_stands_in_stays(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
     narrated = Narrated()
     narrated.tell(change(2, 1))
@@ -296,6 +298,24 @@ def test_a_function_gets_pictures_of_the_source_in_order(model: Model) -> None:
         assert all(context.start <= time < context.end for time in context.times)
 
 
+def test_a_function_may_draw_on_its_pictures(model: Model) -> None:
+    def look(pictures: Sequence[np.ndarray], context: WordsContext) -> str:
+        text = colour_of(pictures, context)
+        for picture in pictures:
+            picture[:] = 0
+        return text
+
+    run = model.narrate(Pictures(SCENES), gates=NO_MEMORY, every_window=True, words=look)
+    assert {each.text for each in run} == {"it is red", "it is blue", "it is green"}
+
+
+def test_a_server_that_asks_for_a_pause_is_not_called(model: Model) -> None:
+    with endpoint(lambda request: Answer(b"", 429, {"Retry-After": "3600"})) as server:
+        run = model.narrate(Recording(SCENES), gates=NO_MEMORY, words=Endpoint(server.url))
+        assert all(each.stand_in for each in run)
+        assert len(server.got) == run.totals.calls == 1 and run.totals.calls_left_out == 3
+
+
 def test_a_live_source_gets_texts_that_stand_in(model: Model) -> None:
     answering = threading.Event()
 
@@ -374,6 +394,11 @@ def test_an_answer_in_json_is_passed_on(model: Model) -> None:
         {"calls_per_hour": -1},
         {"calls_per_hour": float("nan")},
         {"tokens_per_day": -1},
+        {"frames": "4"},
+        {"frames": 2.5},
+        {"frame_size": 99.5},
+        {"calls_per_hour": "30"},
+        {"tokens_per_day": None},
     ],
 )
 def test_limits_that_make_no_sense_are_refused(limits: dict[str, Any]) -> None:
