@@ -143,7 +143,7 @@ class Connections(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         connection.connect = connect_and_watch  # type: ignore[method-assign]
         return connection
 
-    def _create(self, where: tuple[str, int], timeout: float | None = None, *_: Any) -> socket.socket:
+    def _create(self, where: tuple[str, int], timeout: float | None = None, *_unused: Any) -> socket.socket:
         """Connect as socket.create_connection() does, but so that cut() ends it."""
         first: OSError | None = None
         for family, kind, protocol, _, address in socket.getaddrinfo(*where, 0, socket.SOCK_STREAM):
