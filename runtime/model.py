@@ -31,6 +31,7 @@ from vlj_edge.results import Narration, Window, WindowAnswers, WindowEmbedding, 
 
 from .chain import Chain
 from .engines.select import select_backend
+from .gating.answer_memory import AnswerMemory
 from .gating.budget import Budget
 from .gating.caption_memory import CaptionMemory
 from .gating.clip_window import ClipWindow, Embedding, Encoded, RecordedWindow
@@ -47,7 +48,6 @@ from .video.arrays import AnySource, to_source
 from .video.preprocess import SampledFrame
 from .video.sampling import samples, windows
 from .video.source import Frame
-from .words.answer_memory import AnswerMemory
 from .words.narrator import Narrator
 from .words.pictures import KeptPictures
 from .words.words import Speak, Words

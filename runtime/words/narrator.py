@@ -20,6 +20,7 @@ from vlj_edge.decisions import Decision, TextReport
 from vlj_edge.presets import Clip
 from vlj_edge.results import Narration
 
+from ..gating.answer_memory import AnswerMemory
 from ..gating.checks import Checks
 from ..gating.clip_window import Embedding
 from ..gating.embedding_noise import cosine
@@ -28,7 +29,6 @@ from ..run_state import RunState
 from ..stream.cancellation import WAKE, Cancelled
 from ..stream.prefetch import Aside, prefetch
 from ..video.source import Image
-from .answer_memory import AnswerMemory
 from .chat_call import NoReply
 from .prompt import WordsContext, is_nothing_new
 from .reply import Reply

@@ -11,8 +11,8 @@ from tests.runtime.colours import GATES, Pictures, scenes
 from tests.runtime.gating.windows import SIZE, at_angle
 from tests.runtime.tiny_bundle import BLUE, RED
 from vlj_edge.bundle import CaptionMemorySettings
+from vlj_edge.runtime.gating.answer_memory import AnswerMemory
 from vlj_edge.runtime.model import Model
-from vlj_edge.runtime.words.answer_memory import AnswerMemory
 
 SETTINGS = CaptionMemorySettings(same=0.96, same_at_rest=0.0)
 
