@@ -86,6 +86,7 @@ class FileOptions:
     tokens: Literal["all", "auto"] | None = None
     backend: Literal["onnxruntime", "openvino", "tensorrt"] | None = None
     engines: str | None = None
+    key_file: str | None = None
     threads: Annotated[int, Range(1, 1024)] | None = None
     host: str | None = None
     port: Port | None = None

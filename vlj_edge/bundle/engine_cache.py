@@ -6,8 +6,11 @@ it was built from this bundle for this device, and is signed by this machine or 
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
+import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +22,9 @@ from ..atomic_write import atomic_write
 from ..errors import VljEdgeError
 from ..schema import parse
 from .manifest import BUILT_ENGINES, FileSeal, Manifest, seal
-from .signature import is_signed, sign
+from .signature import sign, signing_key
+
+_SIGNER = "signer"  # in a receipt's report: who built it
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Receipt:
         sealed: the file's size and sha256.
         sources: file of the bundle -> sha256, for the ONNX file and its external weights.
         options: what the builder was asked for.
-        report: seconds, layers, attention and so on; shown to users, never compared.
+        report: seconds, layers, attention and so on, and under "signer" who built it; shown to users, never compared.
         signature: HMAC-SHA256 of all other fields, hex.
     """
 
@@ -84,6 +89,24 @@ class BuiltEngine:
     sealed: FileSeal
 
 
+@dataclass(frozen=True)
+class Signature:
+    """Who signed an engine in a bundle.
+
+    Attributes:
+        receipt: the engine's receipt.
+        key: file of the key under which it is signed; None: under none of this user or machine, so that it is not
+            loaded unless its folder is named.
+        signer: user and machine that signed it; empty without a valid signature.
+        whole: whether the engine's file is there and is the one that was built.
+    """
+
+    receipt: Path
+    key: Path | None
+    signer: str
+    whole: bool
+
+
 def engine_sources(manifest: Manifest, name: str) -> dict[str, str]:
     """Return the files of the bundle that an engine may be built from, and their sha256.
 
@@ -106,7 +129,7 @@ def store_engine(directory: Path, receipt: Receipt, plan: memoryview | bytes) ->
 
     Args:
         directory: the bundle.
-        receipt: its `file`, `sealed` and `signature` are filled in here.
+        receipt: its `file`, `sealed`, signer and `signature` are filled in here.
         plan: the serialised engine.
 
     Returns:
@@ -119,6 +142,7 @@ def store_engine(directory: Path, receipt: Receipt, plan: memoryview | bytes) ->
     sha256 = hashlib.sha256(plan).hexdigest()
     path = folder / f"{receipt.engine}-{sha256[:16]}.engine"  # named by content: never overwritten
     receipt = replace(receipt, file=path.name, sealed=FileSeal(len(plan), sha256))
+    receipt = replace(receipt, report={**receipt.report, _SIGNER: _this_user()})
     receipt = replace(receipt, signature=sign(receipt.signed_content()))
     text = json.dumps(asdict(receipt), indent=1, ensure_ascii=False) + "\n"
     try:
@@ -172,10 +196,11 @@ def find_engine(
         raise VljEdgeError(
             f"{path}: built for {receipt.runtime.folder}, and this is {runtime.folder}: run vlj-edge build {directory}"
         )
-    if engines is None and not is_signed(receipt.signed_content(), receipt.signature):
+    if engines is None and signing_key(receipt.signed_content(), receipt.signature) is None:
         raise VljEdgeError(
-            f"{path}: this engine was not built on this machine, and engines are code: run vlj-edge build {directory},"
-            f" or if you trust whoever built it, name it with --engines {path.parent}"
+            f"{path}: this engine is not signed with a key of this user or machine, and engines are code: run vlj-edge"
+            f" build {directory} (users of one machine share a key with --key-file), or if you trust whoever built it,"
+            f" name it with --engines {path.parent}"
         )
     return BuiltEngine(path.parent / receipt.file, receipt.sealed)
 
@@ -214,7 +239,35 @@ def read_report(directory: Path, name: str, runtime: RuntimeId) -> dict[str, Any
     Raises:
         VljEdgeError: the receipt is missing or damaged.
     """
-    return _read_receipt(directory / BUILT_ENGINES / runtime.folder / f"{name}.json").report
+    report = _read_receipt(directory / BUILT_ENGINES / runtime.folder / f"{name}.json").report
+    return {key: value for key, value in report.items() if key != _SIGNER}
+
+
+def find_signatures(directory: Path, manifest: Manifest) -> list[Signature]:
+    """Return who signed each engine in a bundle's engines/ folder, and whether it is the one that was signed.
+
+    Raises:
+        VljEdgeError: a receipt is damaged, or a key cannot be used.
+    """
+    found = []
+    for path in sorted((directory / BUILT_ENGINES).glob("*/*.json")):
+        if path.stem not in manifest.engines:
+            continue
+        receipt = _read_receipt(path)
+        key = signing_key(receipt.signed_content(), receipt.signature)
+        signer = str(receipt.report.get(_SIGNER, "an earlier version of vlj-edge")) if key is not None else ""
+        engine = path.parent / receipt.file
+        whole = not engine.is_symlink() and engine.is_file() and seal(engine) == receipt.sealed
+        found.append(Signature(path, key, signer, whole))
+    return found
+
+
+def _this_user() -> str:
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user without a name
+        name = f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
+    return f"{name} on {platform.node()}"
 
 
 def _read_receipt(path: Path) -> Receipt:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import bundle_argument
+from .options import bundle_argument, key_file_option
 from .progress import steps
 from .say import stdout_console
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--engine", "names", multiple=True, help="Build this engine only; may be repeated.")
 @click.option("--workspace", type=int, metavar="MB", help="Limit of an engine's scratch memory.")
 @click.option("--force", is_flag=True, help="Build engines that are up to date too.")
+@key_file_option
 def build(
     bundle: Path | None, target_name: str | None, names: tuple[str, ...], workspace: int | None, force: bool
 ) -> None:

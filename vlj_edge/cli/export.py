@@ -12,6 +12,7 @@ import click
 
 from ..errors import VljEdgeError, printable, without_credentials
 from ..text_list import EVERYDAY
+from .options import key_file_option
 from .outputs import OutputPath
 from .part_options import PartOptions, part_options_but_decoder
 from .public_weights import with_public_weights
@@ -99,6 +100,7 @@ class _Arguments:
     show_default=True,
     help="tensorrt: also build engines, for this machine's card or for --target.",
 )
+@key_file_option
 @click.option("--fp16", is_flag=True, help="The same as --precision fp16.")
 @click.option("--precision", help="Number format of the engines; the export fails if parity does not hold.")
 @click.option(

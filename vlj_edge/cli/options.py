@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -50,6 +51,25 @@ engines_option = click.option(
     "--engines",
     type=_FOLDER,
     help="Folder of TensorRT engines that were built elsewhere; only use engines that you trust.",
+)
+
+
+def use_key_file(context: click.Context, path: Path) -> None:
+    """Set the variable that names the key of built engines, for this command and the processes that it starts."""
+    from ..bundle.signature import KEY_FILE
+
+    before = os.environ.get(KEY_FILE)
+    os.environ[KEY_FILE] = str(path.absolute())
+    context.call_on_close(lambda: os.environ.pop(KEY_FILE) if before is None else os.environ.update({KEY_FILE: before}))
+
+
+key_file_option = click.option(
+    "--key-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    expose_value=False,
+    callback=lambda context, parameter, value: None if value is None else use_key_file(context, value),
+    help="Key with which built engines are signed; VLJ_EDGE_KEY_FILE, else /etc/vlj-edge/engines.key or the user's own,"
+    " if not given.",
 )
 verbose_option = click.option(
     "-v", "--verbose", is_flag=True, help="Also print the backend, why it was chosen, and the decoder of each video."
@@ -122,10 +142,12 @@ class EngineOptions:
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --backend, --engines, --threads, --tokens and -v to a command, which gets them as one `engine_options`."""
+    """Add --backend, --engines, --key-file, --threads, --tokens and -v to a command, which gets the values of all but
+    --key-file as one `engine_options`."""
 
     @click.option("--backend", help=_BACKENDS)
     @engines_option
+    @key_file_option
     @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the engines; all cores if not given.")
     @click.option("--tokens", type=_TokenChoice(), default="all", help=_TOKENS)
     @verbose_option

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Options that are settings of the sources.
 _APPLIED_AGAIN = ("query", "loop", "texts_per_hour", "encodes_per_minute", *WORDS)
 
-_INPUTS = ("bundle", "gates", "token_file", "store", "words_key_file", "words_schema")
+_INPUTS = ("bundle", "gates", "token_file", "key_file", "store", "words_key_file", "words_schema")
 
 
 @dataclass(frozen=True)

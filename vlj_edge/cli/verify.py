@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import bundle_argument, engines_option
+from ..errors import VljEdgeError
+from .options import bundle_argument, engines_option, key_file_option
 from .part_options import PartOptions, part_options
 from .progress import steps
 from .say import say, stdout_console
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.profiling.backends_diff import Comparison
+
+    from ..bundle import Manifest
 
 
 @click.command(short_help="Check a bundle's files, and a backend against ONNX Runtime.")
@@ -22,16 +25,16 @@ if TYPE_CHECKING:
 @click.option("--source", type=click.Path(path_type=Path), help="Video file for the comparison with --backend.")
 @part_options
 @engines_option
+@key_file_option
 def verify(
     bundle: Path | None, backend: str | None, source: Path | None, part: PartOptions, engines: Path | None
 ) -> None:
-    """Hash every file of BUNDLE (nano if not given) and compare with its manifest.
+    """Hash every file of BUNDLE (nano if not given) and compare with its manifest; say who signed its built engines.
 
     With --backend, also run every engine on clips of a video with that backend and with ONNX Runtime, and compare
     the outputs, the final embedding and the texts.
     """
     from ..bundle import nano_bundle, verify_bundle
-    from ..errors import VljEdgeError
 
     if (backend is None) != (source is None):
         raise click.UsageError("a comparison needs both --backend and --source VIDEO")
@@ -41,6 +44,7 @@ def verify(
     manifest = verify_bundle(directory)
     size = sum(file.bytes for file in manifest.files.values()) / 1e6
     say(f"{directory}: {len(manifest.files)} files, {size:.1f} MB, all as exported")
+    _print_signatures(directory, manifest)
     if backend is None or source is None:
         return
 
@@ -54,6 +58,24 @@ def verify(
             f"{backend} differs from ONNX Runtime: run vlj-edge build {directory} --force, and if that does not help,"
             " export the bundle in another precision"
         )
+
+
+def _print_signatures(directory: Path, manifest: Manifest) -> None:
+    """Say who signed each built engine. Raises VljEdgeError if one is not the engine that was built."""
+    from ..bundle.engine_cache import find_signatures
+
+    found = find_signatures(directory, manifest)
+    for each in found:
+        path = each.receipt.relative_to(directory).with_suffix("")
+        if each.key is not None:
+            say(f"{path}: signed by {each.signer}, with {each.key}")
+        else:
+            say(
+                f"{path}: not signed with a key of this user or machine; runs only with --engines {each.receipt.parent}"
+            )
+    damaged = [str(each.receipt.with_suffix("")) for each in found if not each.whole]
+    if damaged:
+        raise VljEdgeError(f"{', '.join(damaged)}: not the engine that was built: run vlj-edge build {directory}")
 
 
 def _print(found: Comparison, backend: str) -> None:
