@@ -180,8 +180,11 @@ def _compare_texts(decoder: _Engine, cases: ParityCases) -> ParityRow:
     )
 
 
-def require_parity(rows: list[ParityRow], precisions: dict[str, str]) -> None:
+def require_parity(rows: list[ParityRow], precisions: dict[str, str], synthetic: bool = False) -> None:
     """Check that every engine reaches the cosine of its precision; `precisions` is by engine name.
+
+    Args:
+        synthetic: whether the vision engines were compared on synthetic clips.
 
     Raises:
         VljEdgeError: an engine does not; the message has its name and its cosine.
@@ -190,9 +193,14 @@ def require_parity(rows: list[ParityRow], precisions: dict[str, str]) -> None:
         engines = ("vision_encoder", "predictor") if row.engine == "chain" else (row.engine,)
         bar = min(LOWEST_COSINE[precisions[name]] for name in engines)
         if not row.cosine >= bar:  # also refuses NaN
+            remedy = "choose another --precision for it, or check the weights"
+            if synthetic and engines[0] in ("vision_encoder", "predictor"):
+                remedy = (
+                    f"add --calibrate-on VIDEO, since weights may know nothing like synthetic pictures, or {remedy}"
+                )
             raise VljEdgeError(
                 f"{row.engine} in {row.precision} reaches cosine {row.cosine:.6f} to torch, below {bar}:"
-                " the bundle was not written; choose another --precision for it, or check the weights"
+                f" the bundle was not written; {remedy}"
             )
         if row.precision == "fp32" and row.worst_token is not None and not row.worst_token >= bar:
             raise VljEdgeError(

@@ -86,6 +86,13 @@ def select_precision(preset: ModelShape, requested: str | None, flavour: str = "
     return precisions
 
 
+def vision_is_scaled(requested: str | None) -> bool:
+    """Return whether a precision gives the vision encoder int8 activations, whatever the model is."""
+    items = [item.strip().rpartition("=") for item in requested.split(",")] if requested else []
+    chosen = [name for engine, _, name in items if engine in ("", "vision_encoder")]
+    return bool(chosen) and chosen[-1] in PRECISIONS and PRECISIONS[chosen[-1]].int8_activations
+
+
 def check_family(preset: ModelShape, flavour: str) -> None:
     """Refuse the fused flavour for models whose attention our kernel does not compute.
 

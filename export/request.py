@@ -146,6 +146,15 @@ def _check_weights(sources: WeightSources, preset: ModelShape) -> None:
         )
 
 
+def is_judged_on_video(request: ExportRequest) -> bool:
+    """Return whether synthetic clips are too far from what weights know to set the scales of int8 activations, or to
+    judge vision engines in bf16."""
+    precisions = select_precision(request.preset, request.precision, request.flavour)
+    vision = [precisions[name] for name in request.engines if name in ("vision_encoder", PREDICTOR)]
+    in_bf16 = request.check_parity and any(PRECISIONS[name].compute == "bf16" for name in vision)
+    return in_bf16 or bool(request.int8_engines)
+
+
 def check_clips(request: ExportRequest) -> None:
     """Check that int8 activations have clips to take their scales from.
 
@@ -153,10 +162,15 @@ def check_clips(request: ExportRequest) -> None:
         VljEdgeError: there are too few.
     """
     if request.int8_engines and len(request.clips) <= COMPARED_CLIPS:
-        raise VljEdgeError(
-            f"int8 activations ({', '.join(sorted(request.int8_engines))}) take their scales from real video: name one"
-            f" with --calibrate-on that has more than {COMPARED_CLIPS} windows, or choose int8w"
-        )
+        raise clips_missing(request.int8_engines)
+
+
+def clips_missing(engines: Sequence[str]) -> VljEdgeError:
+    """Return the error of an export in int8 without clips."""
+    return VljEdgeError(
+        f"int8 activations ({', '.join(sorted(engines))}) take their scales from real video: name one"
+        f" with --calibrate-on that has more than {COMPARED_CLIPS} windows, or choose --precision int8w"
+    )
 
 
 def check_out(out: Path, overwrite: bool) -> None:

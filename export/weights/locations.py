@@ -79,6 +79,18 @@ def shipped_weights() -> Path:
     return Path(__file__).parents[1] / "nano"
 
 
+def shipped_clip() -> Path:
+    """Return a video of what nano knows, 80 s at 4 frames a second: examples/media/demo.mp4, made smaller by
+    ffmpeg -i demo.mp4 -vf fps=4,scale=128:128:flags=area -crf 20.
+    """
+    return shipped_weights() / "clip.mp4"
+
+
+def has_shipped_vision(sources: WeightSources) -> bool:
+    """Return whether vision encoder and predictor are nano's from the package."""
+    return sources.weights == shipped_weights() and sources.vision_encoder is None and sources.predictor is None
+
+
 def check_sources(sources: WeightSources) -> None:
     """Check that every part has weights and that each path has the kind of file it should. Tensors are not read.
 

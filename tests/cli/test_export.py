@@ -12,6 +12,8 @@ import pytest
 
 from tests.cli.command import Done, error_of, python, run_here, start, vlj_edge
 from tests.needs import needs
+from vlj_edge.bundle import read_manifest
+from vlj_edge.export.request import ExportRequest
 from vlj_edge.export.weights.locations import shipped_weights
 from vlj_edge.presets import PRESETS
 
@@ -93,7 +95,9 @@ def test_a_wrong_argument_is_reported_before_torch_is_imported(tmp_path: Path) -
         (["--no-decoder", "--captions", "x.txt"], "--captions"),
         (["--flavour", "fused"], "--precision fp16"),
         (["--flavour", "portable", "--precision", "int8w"], "portable"),
-        (["--precision", "int8"], "--calibrate-on"),
+        (["--random-weights", "0", "--precision", "int8"], "--calibrate-on"),
+        (["--random-weights", "0", "--target", "cpu"], "--calibrate-on"),
+        (["--random-weights", "0", "--target", "wearable"], "--calibrate-on"),
         (["--precision", "int8", "--calibrate-on", missing], missing),
         (["--precision", "int8", "--calibrate-on", str(tmp_path / "text")], "text"),
         (["--vision-encoder", missing], missing),
@@ -231,3 +235,36 @@ def test_ctrl_c_leaves_nothing(tiny_weights: Path, tmp_path: Path) -> None:
     out, errors = running.communicate(timeout=60)
     assert (running.returncode, out, errors.strip()) == (130, "", "")
     assert list(tmp_path.iterdir()) == []
+
+
+class _Asked(Exception):
+    pass
+
+
+@pytest.mark.parametrize("call", [["--target", "cpu"], ["--target", "wearable"], ["--precision", "bf16"], ["--fp16"]])
+def test_nano_has_a_clip_for_what_needs_one(call: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    import vlj_edge.export.bundle as made
+
+    asked: list[ExportRequest] = []
+
+    def note(request: ExportRequest, progress: object) -> None:
+        asked.append(request)
+        raise _Asked
+
+    monkeypatch.setattr(made, "export_bundle", note)
+    with pytest.raises(_Asked):
+        run_here("export", *call, "--out", tmp_path / "out")
+    [request] = asked
+    assert len(request.clips) == (0 if call == ["--fp16"] else 36)
+    assert all(clip.shape == (1, 8, 3, 96, 96) for clip in request.clips)
+
+
+@needs("torch")
+@pytest.mark.slow
+def test_nano_for_a_wearable_is_exported_without_any_video(tmp_path: Path) -> None:
+    done = vlj_edge("export", "--target", "wearable", "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "") and "--calibrate-on" in done.stdout
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.engines["vision_encoder"].precision == "int8"
+    assert all(row["cosine"] > 0.999 for row in manifest.parity["rows"])

@@ -111,6 +111,20 @@ def test_parity_covers_every_engine_and_the_chain(each: Exported) -> None:
     assert read_manifest(each.bundle).parity["rows"][0]["engine"] == "vision_encoder"
 
 
+def test_what_fails_on_synthetic_pictures_says_what_to_add() -> None:
+    def row(engine: str) -> parity.ParityRow:
+        return parity.ParityRow(engine, "bf16", 4, 0.9, None, 0.1)
+
+    bf16 = dict.fromkeys(ENGINE_NAMES, "bf16")
+    for engine in ("vision_encoder", "predictor", "chain"):
+        with pytest.raises(VljEdgeError, match=f"^{engine} .*--calibrate-on"):
+            parity.require_parity([row(engine)], bf16, synthetic=True)
+    for engine, synthetic in (("chain", False), ("text_encoder", True)):
+        with pytest.raises(VljEdgeError) as error:
+            parity.require_parity([row(engine)], bf16, synthetic=synthetic)
+        assert "--calibrate-on" not in str(error.value), "it would change nothing"
+
+
 def test_fp16_is_fp16(exported: Exports) -> None:
     for engine in ENGINE_NAMES:
         weights = graph(exported("fp16").bundle, engine).initializer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import click
 
 from ..errors import VljEdgeError, printable, without_credentials
 from ..text_list import EVERYDAY
+from .export_clips import find_video, with_clips
 from .options import key_file_option
 from .outputs import OutputPath
 from .part_options import PartOptions, part_options_but_decoder
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 
 _FILE = click.Path(path_type=Path)
-_CALIBRATION_CLIPS = 36  # 4 are compared with torch, 32 set the scales of int8 activations
 _EPILOG = """
 Precisions: fp32, fp16, bf16 (TensorRT only), int8 (weights and activations), int8w and int4w (weights alone), and
 int8-fp16, int8w-fp16, int4w-fp16. One for all engines, or --precision predictor=int4w,decoder=int8w.
@@ -115,7 +115,12 @@ class _Arguments:
     callback=lambda context, parameter, value: _shares(value),
     help="Also take parts of a clip's visual tokens, such as 25,37,50,75 percent of them: see --tokens of narrate.",
 )
-@click.option("--calibrate-on", type=_FILE, help="A video that sets the scales of int8 activations.")
+@click.option(
+    "--calibrate-on",
+    type=_FILE,
+    help="A video of what it will see, which sets the scales of int8 and on which engines are compared with torch; nano"
+    " has one of its own.",
+)
 @part_options_but_decoder
 @click.option("--skip-parity", is_flag=True, help="Do not compare the engines with torch.")
 @click.option(
@@ -140,7 +145,7 @@ def export(**options: Any) -> None:
     if arguments.fp16 and arguments.precision is not None:
         raise VljEdgeError("--fp16 and --precision exclude each other: --fp16 means --precision fp16")
     goal = target(arguments.target_name) if arguments.target_name is not None else None
-    request = _checked_request(arguments, goal)
+    request, video = _checked_request(arguments, goal)
 
     from rich.markup import escape
 
@@ -156,6 +161,8 @@ def export(**options: Any) -> None:
 
         exported = export_bundle(request, progress)
     _print_summary(exported)
+    if video is not None and arguments.calibrate_on is None:
+        say(f"compared on nano's own clip, {video}: for another camera, name a video of it with --calibrate-on")
     for repository in request.repositories:
         say(f"weights: {repository.name.repository} at commit {repository.commit}, licence {repository.licence}")
     if arguments.engine == "tensorrt":
@@ -164,38 +171,21 @@ def export(**options: Any) -> None:
         build_for(exported.bundle, arguments.target_name)
 
 
-def _checked_request(arguments: _Arguments, goal: Target | None) -> ExportRequest:
-    """Return the request, checked without importing torch."""
-    from vlj_edge.export.request import check_clips, check_request
+def _checked_request(arguments: _Arguments, goal: Target | None) -> tuple[ExportRequest, Path | None]:
+    """Return the request, checked without importing torch, and the video that its clips are from."""
+    from vlj_edge.export.request import check_request
 
     from .build import runtime_for
 
     if arguments.engine == "tensorrt" and goal is not None and goal.backend != "tensorrt":
         raise VljEdgeError(f"{goal.name} runs on ONNX Runtime: leave --engine tensorrt out")
     request = _make_request(arguments, goal)
-    calibrate_on = arguments.calibrate_on
-    if calibrate_on is None and arguments.part != PartOptions():
-        raise click.UsageError("--start and the like say which part of --calibrate-on is used: give that, too")
-    if calibrate_on is not None and not calibrate_on.exists():
-        raise VljEdgeError(f"{calibrate_on} does not exist: name a video with --calibrate-on")
     check_request(request)
-    if calibrate_on is None:
-        check_clips(request)
+    video = find_video(request, arguments.calibrate_on, arguments.part)
     if arguments.engine == "tensorrt":
         # Fail before the export, which takes minutes, if no TensorRT can build for the target.
         runtime_for(goal.sm if goal is not None else None)
-    if calibrate_on is not None:
-        from vlj_edge.runtime.video.clips import spread_clips
-
-        from ..outputs import refuse_replacing
-
-        refuse_replacing("--out", request.out, [calibrate_on])
-        clip, part = request.preset.clip, arguments.part
-        with part.open(str(calibrate_on), clip) as source:
-            clips = spread_clips(source, clip, request.preset.preprocess, _CALIBRATION_CLIPS)
-        request = replace(request, clips=clips)
-        check_clips(request)
-    return request
+    return request if video is None else with_clips(request, video, arguments.part), video
 
 
 def _make_request(arguments: _Arguments, goal: Target | None) -> ExportRequest:

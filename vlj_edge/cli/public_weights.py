@@ -104,8 +104,8 @@ def _default_out(options: dict[str, Any], names: dict[str, Name]) -> Path | None
 
 def _check(options: dict[str, Any]) -> None:
     """Check what makes an export fail whatever the weights are."""
-    from vlj_edge.export.precisions import select_precision
-    from vlj_edge.export.request import check_out, check_packages
+    from vlj_edge.export.precisions import select_precision, vision_is_scaled
+    from vlj_edge.export.request import check_out, check_packages, clips_missing
 
     from ..presets import preset
     from ..targets import target
@@ -119,6 +119,9 @@ def _check(options: dict[str, Any]) -> None:
     if options["out"] is not None:
         check_out(options["out"], options["overwrite"])
     precision, flavour = options["precision"], options["flavour"] or "native"
+    chosen = "fp16" if options["fp16"] else precision or (goal.precision if goal is not None else None)
+    if options["calibrate_on"] is None and vision_is_scaled(chosen):
+        raise clips_missing(["vision_encoder"])
     select_precision(preset(options["preset_name"]), precision, flavour)  # whether there are such
     check_packages()
     require("huggingface_hub", "export")

@@ -129,6 +129,10 @@ def test_what_is_wrong_with_the_call_is_said_before_anything_is_fetched(hub: Hub
         (["--precision", "fp17"], "fp17"),
         (["--fp16", "--precision", "int8"], "exclude each other"),
         (["--target", "toaster"], "toaster"),
+        (["--target", "cpu"], "--calibrate-on"),
+        (["--target", "wearable"], "--calibrate-on"),
+        (["--precision", "int8-fp16"], "--calibrate-on"),
+        (["--precision", "fp16,vision_encoder=int8"], "--calibrate-on"),
         (["--calibrate-on", tmp_path / "none.mp4"], "none.mp4"),
         (["--predictor", "meta-llama//Llama"], "meta-llama//Llama"),
     ]:
