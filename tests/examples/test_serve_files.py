@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.cli.command import run_here
 from vlj_edge.bundle import GateSettings
-from vlj_edge.runtime.service.config import FileOptions, read_config
+from vlj_edge.runtime.service.config import Config, FileOptions, read_config
 
 SERVE = Path(__file__).parents[2] / "examples" / "serve"
 
@@ -29,6 +32,26 @@ def test_the_config_is_right_and_so_is_what_it_comments_out(tmp_path: Path) -> N
     )
     gates = whole.sources(GateSettings())[1].gates
     assert gates is not None and gates.meaning.speak_below == 0.9
+
+
+@pytest.mark.slow
+def test_the_example_of_alerts_tells_of_the_drawer_in_the_demo_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SERVE.parents[1])
+    text = (SERVE / "alerts.toml").read_text()
+    done = run_here("alerts", "test", "--config", "examples/serve/alerts.toml", "examples/media/demo.mp4", "--json")
+    found = json.loads(done.stdout)
+    begins = [event["since"] for event in found["events"] if event["kind"] == "start"]
+    assert len(begins) == 1 and 9 <= begins[0] <= 15  # of the 80 seconds
+    whole = re.sub(r"^# (?=\w+ = )", "", text, flags=re.M)
+    (alert,) = read_config_text(whole).alerts
+    assert alert.keep > 0 and alert.quiet is not None and alert.confirm is not None and alert.cameras == ("bench",)
+
+
+def read_config_text(text: str) -> Config:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "all.toml")
+        path.write_text(text)
+        return read_config(path)
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")

@@ -14,6 +14,7 @@ import pytest
 from tests.runtime.sinks.broker import MOSQUITTO, Broker
 from tests.waiting import wait_for
 from vlj_edge.runtime.alerts.journal import AlertJournal
+from vlj_edge.runtime.sinks import mqtt
 from vlj_edge.runtime.sinks.alert_event import AlertEvent, event_id
 from vlj_edge.runtime.sinks.mqtt import Mqtt
 from vlj_edge.runtime.sinks.queue import SinkQueue
@@ -112,8 +113,9 @@ def test_two_alerts_of_similar_names_do_not_share_a_topic(broker: Broker, listen
 
 
 def test_what_no_broker_has_acknowledged_arrives_after_a_restart(
-    broker: Broker, listener: Listener, tmp_path: Path
+    broker: Broker, listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(mqtt, "CLOSING_SECONDS", 0.1)
     journal, queue = AlertJournal(tmp_path / "alerts"), opened(broker)
     journal.attach(queue, time.time())
     wait_for(lambda: listener.last("home/status") == b"online")

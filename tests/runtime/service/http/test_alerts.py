@@ -26,7 +26,7 @@ CLIP = bytes(range(100))
 
 
 def test_events_of_alerts_have_pictures(serve: Serve, cameras: dict[str, Source]) -> None:
-    cameras["cam"] = Camera([RED, GREEN], seconds=2.0)
+    cameras["cam"] = Camera([RED, GREEN], seconds=3.0, speed=20)
     served = serve(alerts=[LIGHT])
     with served.client() as client:
         wait_for(lambda: any(each["ended"] for each in client.get("/api/alerts/events").json()))
