@@ -2,48 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from vlj_edge.bundle import CaptionMemorySettings
-from vlj_edge.decisions import Decision
 
 from .caption_memory import CaptionMemory
 from .clip_window import Embedding
 from .known import KnownData
 
-# Chosen on nano's validation streams: with these, 3 times fewer calls than every 2 s tell as much (CIDEr).
-_FARTHER = 1.75  # times the distance of `same`: a call costs far more than a run of the decoder
-_AT_REST = 0.7  # cosine; at rest answers hold for longer, and are hardly ever the same word by word
+# Chosen on nano's validation streams (benchmarks/words.py). A call costs far more than a run of the decoder, and its
+# answer is seldom wrong: it is used again at more than the distance of `same`. That of the answer which stands less
+# far: where the meaning has just changed, it is likely to have changed.
+_FARTHER, _FARTHER_STANDING = 1.75, 1.25  # times 1 - same
+_AT_REST = 0.8  # cosine, at least: one answer is enough, since answers are hardly ever the same word by word
 
 
-class AnswerMemory:
+class AnswerMemory(CaptionMemory):
     """A caption memory of answers. Of a stream that the model knows nothing like, it recalls none.
 
     Args:
-        settings: of the memory of the bundle's own texts.
-        known: says what the model knows, and how long its embeddings are.
+        settings: those of the bundle's own texts.
+        known: what the model knows.
     """
 
     def __init__(self, settings: CaptionMemorySettings, known: KnownData) -> None:
-        size = known.manifest.embedding
-        same, at_rest = 1 - _FARTHER * (1 - settings.same), max(_AT_REST, settings.same_at_rest)
-        self._memory = CaptionMemory(replace(settings, same=same, same_at_rest=at_rest), size, agree=False)
-        self._off = CaptionMemory(replace(settings, enabled=False), size)
-        self._known = known
+        super().__init__(settings, known.manifest.embedding)
+        self._known, self._standing = known, ""
 
-    @property
-    def decision(self) -> Decision:
-        """What was decided at the latest recall."""
-        return self._in_use.decision
+    def recall_unless(self, embedding: Embedding, resting: bool | None, standing: str) -> str | None:
+        """As recall(), which is less likely to return the answer that stands."""
+        if self._known.said:
+            self.turn_off()
+        self._standing = standing
+        return self.recall(embedding, resting)
 
-    def recall(self, embedding: Embedding, resting: bool | None = None) -> str | None:
-        """Return the answer of the nearest embedding if that is near enough, else None."""
-        return self._in_use.recall(embedding, resting)
-
-    def put(self, embedding: Embedding, text: str, resting: bool | None = None) -> None:
-        """Remember an answer, in place of the least recently used one when the memory is full."""
-        self._in_use.put(embedding, text, resting)
-
-    @property
-    def _in_use(self) -> CaptionMemory:
-        return self._off if self._known.said else self._memory
+    def _recalled(self, embedding: Embedding, resting: bool | None) -> str | None:
+        similarities = self._similarities(embedding, resting)
+        nearest = int(similarities.argmax())
+        farther = _FARTHER_STANDING if self._texts[nearest] == self._standing else _FARTHER
+        name, same = "same", 1 - farther * (1 - self._same)
+        if resting:
+            name, same = "same_at_rest", max(_AT_REST, self._same_at_rest)
+        if self._check(name, float(similarities[nearest]), ">=", same):
+            self._touch(nearest)
+            return self._texts[nearest]
+        return super()._recalled(embedding, resting) if resting else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import numpy.typing as npt
 
 from vlj_edge import bundle
 from vlj_edge.decisions import Decision
@@ -21,14 +22,9 @@ class CaptionMemory:
     Captions of a picture at rest and of one that moves are kept apart. A picture at rest gets the caption that most of
     the near embeddings have, if at least three have it and no other caption is as frequent. Recall is one matrix-vector
     product.
-
-    Args:
-        size: of the embeddings.
-        agree: False takes the nearest caption at rest, too: for captions that are seldom the same word by word.
     """
 
-    def __init__(self, settings: bundle.CaptionMemorySettings, size: int, agree: bool = True) -> None:
-        self._agree = agree
+    def __init__(self, settings: bundle.CaptionMemorySettings, size: int) -> None:
         self._capacity = settings.capacity if settings.enabled else 0
         # A unit vector times itself is 1 only up to rounding.
         self._same, self._same_at_rest = (min(same, 1 - 1e-6) for same in (settings.same, settings.same_at_rest))
@@ -55,14 +51,24 @@ class CaptionMemory:
         self._verdict = "decoded" if text is None else "recalled"
         return text
 
-    def _recalled(self, embedding: Embedding, resting: bool | None) -> str | None:
-        similarities = self._embeddings[: len(self)] @ embedding
+    def turn_off(self) -> None:
+        """Forget everything, and remember nothing more."""
+        self._capacity = 0
+        self._texts.clear()
+
+    def _similarities(self, embedding: Embedding, resting: bool | None) -> npt.NDArray[np.float32]:
+        """Return the cosine of each embedding that may be recalled; -inf of others."""
+        similarities: npt.NDArray[np.float32] = self._embeddings[: len(self)] @ embedding
         similarities[self._at_rest[: len(self)] != bool(resting)] = -np.inf
+        return similarities
+
+    def _recalled(self, embedding: Embedding, resting: bool | None) -> str | None:
+        similarities = self._similarities(embedding, resting)
         nearest = int(similarities.argmax())
         name, same = ("same_at_rest", self._same_at_rest) if resting else ("same", self._same)
         if similarities[nearest] == -np.inf or not self._check(name, float(similarities[nearest]), ">=", same):
             return None
-        if resting and self._agree:
+        if resting:
             return self._agreed(np.flatnonzero(similarities >= same).tolist())
         self._touch(nearest)
         return self._texts[nearest]

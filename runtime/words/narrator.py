@@ -141,7 +141,7 @@ class Narrator:
         task = self._waiting
         if task is None or self._asked is not None:
             return
-        recalled = self._memory.recall(task.change.embedding, task.change.resting)
+        recalled = self._memory.recall_unless(task.change.embedding, task.change.resting, self._said)
         self._decision = self._memory.decision
         if recalled is not None:
             self._totals.memory_hits += 1

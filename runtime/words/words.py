@@ -124,7 +124,7 @@ class Words:
 
     def take_call(self) -> bool:
         """Take a call from the budget for what is no change; return whether there was one."""
-        return self.has_tokens() and self.budget.take_text(time.monotonic() if self._live else None)
+        return self.may_ask() and self.budget.take_text(time.monotonic() if self._live else None)
 
     def ask(
         self,

@@ -28,17 +28,31 @@ def test_an_answer_is_used_again_farther_off_than_a_text_of_the_bundle() -> None
     assert memory.recall(at_angle(23), False) is None  # 0.92
 
 
-def test_at_rest_one_answer_is_enough_and_the_nearest_counts() -> None:
+def test_the_answer_that_stands_is_used_again_only_if_it_is_nearer() -> None:
     memory = AnswerMemory(SETTINGS, known())
+    memory.put(at_angle(0), "it moves", False)
+    assert memory.recall_unless(at_angle(20), False, "it moves") is None
+    assert memory.recall_unless(at_angle(20), False, "it is still") == "it moves"
+    assert memory.recall_unless(at_angle(17), False, "it moves") == "it moves"  # 0.956
+
+
+def test_at_rest_one_answer_is_enough_and_the_nearest_counts() -> None:
+    memory = AnswerMemory(CaptionMemorySettings(), known())
     memory.put(at_angle(0), "an empty room", True)
-    memory.put(at_angle(60), "a cat on the sofa", True)
-    assert memory.recall(at_angle(25), True) == "an empty room"
-    assert memory.recall(at_angle(35), True) == "a cat on the sofa"
-    assert memory.recall(at_angle(110), True) is None  # cosine 0.64: however often it was empty
-    assert memory.recall(at_angle(25), False) is None
-    strict = AnswerMemory(CaptionMemorySettings(same_at_rest=0.97), known())
-    strict.put(at_angle(0), "an empty room", True)
-    assert strict.recall(at_angle(25), True) is None
+    memory.put(at_angle(20), "a cat on the sofa", True)
+    assert memory.recall(at_angle(9), True) == "an empty room"
+    assert memory.recall(at_angle(11), True) == "a cat on the sofa"
+    assert memory.recall(at_angle(40), True) is None
+    assert memory.recall(at_angle(0), False) is None
+
+
+def test_three_that_agree_at_rest_hold_as_far_as_the_bundle_says() -> None:
+    memory = AnswerMemory(SETTINGS, known())
+    for angle in (-5, 95):
+        memory.put(at_angle(angle), "nothing moves", True)
+        assert memory.recall(at_angle(45), True) is None
+    memory.put(at_angle(130), "nothing moves", True)
+    assert memory.recall(at_angle(45), True) == "nothing moves"
 
 
 def test_nothing_is_recalled_of_what_the_model_knows_nothing_like() -> None:
@@ -46,9 +60,10 @@ def test_nothing_is_recalled_of_what_the_model_knows_nothing_like() -> None:
     memory = AnswerMemory(SETTINGS, knows)
     memory.put(at_angle(0), "a cat", False)
     knows.said = True
-    assert memory.recall(at_angle(0), False) is None
-    assert memory.decision.cause == "off"
-    assert AnswerMemory(CaptionMemorySettings(enabled=False), known()).recall(at_angle(0)) is None
+    assert memory.recall_unless(at_angle(0), False, "") is None
+    memory.put(at_angle(0), "a cat", False)
+    assert memory.recall(at_angle(0), False) is None and memory.decision.cause == "off"
+    assert AnswerMemory(CaptionMemorySettings(enabled=False), known()).recall_unless(at_angle(0), None, "") is None
 
 
 @pytest.mark.parametrize("foreign", [False, True])

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from vlj_edge.bundle import CaptionMemorySettings
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Clip
 from vlj_edge.results import Narration, Totals
-from vlj_edge.runtime.gating.caption_memory import CaptionMemory
+from vlj_edge.runtime.gating.answer_memory import AnswerMemory
 from vlj_edge.runtime.gating.meaning import Change
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.stream.cancellation import Cancellation
@@ -30,6 +31,7 @@ from vlj_edge.runtime.words.prompt import WordsContext
 from vlj_edge.runtime.words.words import Words
 
 SCENES = scenes((RED, 16), (BLUE, 16), (RED, 16), (GREEN, 16))
+KNOWN: Any = SimpleNamespace(said=False, manifest=SimpleNamespace(embedding=8))
 SHADES = {RED: "red", BLUE: "blue", GREEN: "green"}
 
 
@@ -75,7 +77,7 @@ class Narrated:
         self._more = threading.Condition()
         self._ended = False
         words = Words(self._speak, **limits)
-        memory = CaptionMemory(CaptionMemorySettings(same=0.9), 8)
+        memory = AnswerMemory(CaptionMemorySettings(same=0.9), KNOWN)
         clip = Clip(frames=4, frames_per_second=2, stride=1)
         self.narrator = Narrator(words, memory, self.run, clip)  # type: ignore[arg-type]
         self._thread = threading.Thread(target=self._narrate, daemon=True)
