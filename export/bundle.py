@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from math import ceil, isqrt
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from vlj_edge.bundle import EngineSpec, LabelHead, Manifest, Tokens, seal, write_manifest
+from vlj_edge.bundle import TEXT_ENCODER, EngineSpec, LabelHead, Manifest, Tokens, seal, write_manifest
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.memory import require_memory
 from vlj_edge.presets import Preset
@@ -30,11 +30,12 @@ from .families.model import FamilyModel
 from .models.vl_jepa import visual_tokens
 from .onnx import graph as onnx_graph
 from .parity_cases import ParityCases, make_cases, run_torch
-from .precisions import PRECISIONS, select_precision
+from .precisions import PRECISIONS, select_precision, text_form_for_cpu
 from .request import ExportRequest, check_clips, check_out, check_request
 from .weights.tokenizers import write_tokenizers
 
 CAPTIONS, LABELS = "captions.txt", "labels.txt"
+_TEXT_FORM, _TEXT_FORM_NAME = "text_encoder_cpu.onnx", "text_encoder on a CPU"
 _ORDER = (
     "vision_encoder",
     "predictor",
@@ -92,12 +93,13 @@ def export_bundle(request: ExportRequest, progress: Progress = lambda step: None
         require_memory(_BASE_MEMORY + _COPIES * model.largest, f"exporting {model.shape.name}", remedy)
         write_tokenizers(model.tokenizers, directory)
         specs, engines, rows = _export_engines(request, model, directory, progress)
+        on_cpu = _export_text_form(request, model, directory, engines, rows, progress)
         if model.captions is not None:
             (directory / CAPTIONS).write_text("\n".join(model.captions) + "\n", encoding="utf-8")
         if model.shape.labels and "decoder" in specs:
             (directory / LABELS).write_text("\n".join(model.shape.labels) + "\n", encoding="utf-8")
         progress("sealing")
-        write_manifest(directory, _manifest(request, model, specs, rows, directory))
+        write_manifest(directory, _manifest(request, model, specs, on_cpu, rows, directory))
     return Exported(request.out, engines, rows, _compared_as_native(request, specs))
 
 
@@ -126,10 +128,38 @@ def _export_engines(
     return specs, engines, rows
 
 
+def _export_text_form(
+    request: ExportRequest,
+    model: FamilyModel,
+    directory: Path,
+    engines: list[ExportedEngine],
+    rows: list[parity.ParityRow],
+    progress: Progress,
+) -> dict[str, EngineSpec]:
+    """Export a bf16 text encoder once more in a form for CPUs, compare it, and add it to `engines` and `rows`."""
+    precision = text_form_for_cpu(model.shape, select_precision(model.shape, request.precision, request.flavour))
+    if precision is None:
+        return {}
+    progress(f"exporting {_TEXT_FORM_NAME}")
+    graph = export_engine(TEXT_ENCODER, model.loaders[TEXT_ENCODER](), model.shape, precision)
+    spec = replace(graph.spec, file=_TEXT_FORM)
+    size = sum((directory / file).stat().st_size for file in onnx_graph.save(graph.model, directory / spec.file)) / 1e6
+    engines.append(ExportedEngine(_TEXT_FORM_NAME, precision, spec.opset, graph.nodes_a_layer, size, spec.kept_fp32))
+    if request.check_parity:
+        progress(f"comparing {_TEXT_FORM_NAME} with torch")
+        cases = make_cases(model.shape, model.tokenizers, [])
+        run_torch(TEXT_ENCODER, model.loaders[TEXT_ENCODER](), cases)
+        found = parity.compare_with_torch(TEXT_ENCODER, directory, spec, cases)
+        parity.require_parity(found, {TEXT_ENCODER: precision})
+        rows += [replace(row, engine=_TEXT_FORM_NAME) for row in found]
+    return {TEXT_ENCODER: spec}
+
+
 def _manifest(
     request: ExportRequest,
     model: FamilyModel,
     specs: dict[str, EngineSpec],
+    on_cpu: dict[str, EngineSpec],
     rows: list[parity.ParityRow],
     directory: Path,
 ) -> Manifest:
@@ -143,6 +173,7 @@ def _manifest(
         clip=shape.clip,
         default_query=shape.default_query,
         engines=specs,
+        on_cpu=on_cpu,
         tokenizers={name: each.spec for name, each in model.tokenizers.items()},
         labels=model.labels,
         prefix=prefix,

@@ -86,6 +86,14 @@ def select_precision(preset: ModelShape, requested: str | None, flavour: str = "
     return precisions
 
 
+def text_form_for_cpu(preset: ModelShape, precisions: dict[str, str]) -> str | None:
+    """Return the precision of a second form of the text encoder, for a CPU that embeds labels and searches for a bundle
+    that a card runs; None: it needs none. It is no larger than the first."""
+    if preset.text is None or PRECISIONS[precisions["text_encoder"]].compute != "bf16":
+        return None
+    return "int8w" if preset.text.int8_storage or preset.text.backbone in _OVERFLOWS_FP16 else "fp16"
+
+
 def vision_is_scaled(requested: str | None) -> bool:
     """Return whether a precision gives the vision encoder int8 activations, whatever the model is."""
     items = [item.strip().rpartition("=") for item in requested.split(",")] if requested else []

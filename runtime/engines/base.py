@@ -30,6 +30,7 @@ BACKENDS = {
     "openvino": ".openvino",
     "tensorrt": ".tensorrt.engine",
 }
+_ON_CPU = ("onnxruntime", "openvino")  # they run an engine's form for a CPU where it has one, and no bf16
 
 
 class Engine(Protocol):
@@ -160,10 +161,17 @@ def open_engine(
 
     Raises:
         VljEdgeError: a file does not match the manifest or changes while it is loaded, its weights do not fit into
-            memory, the backend is unknown or not installed, it cannot load the file, or the file has other inputs and
-            outputs than the manifest.
+            memory, the backend is unknown, not installed, or has not the precision, it cannot load the file, or the
+            file has other inputs and outputs than the manifest.
     """
     load = importlib.import_module(backend_module(backend), __package__).load
+    if backend in _ON_CPU:
+        manifest = manifest.for_cpu()
+        if manifest.engines[name].precision == "bf16":
+            raise VljEdgeError(
+                f"the {name} of {directory} is in bf16, which no CPU backend runs: export it for this machine with"
+                " --precision fp32, or use the bundle on the card that it is for (vlj-edge build)"
+            )
     with unchanged(directory, engine_sources(manifest, name)):
         engine: Engine = load(EngineRequest(directory, manifest, name, **request))
     return engine

@@ -21,7 +21,7 @@ from vlj_edge.bundle import (
 # --- fields
 
 
-OPTIONAL = ("captions", "labels", "prefix", "queries", "family", "label_head", "known", "tokens")
+OPTIONAL = ("captions", "labels", "prefix", "queries", "family", "label_head", "known", "tokens", "on_cpu")
 REQUIRED = [part.name for part in fields(Manifest) if part.name not in OPTIONAL]
 
 

@@ -112,3 +112,6 @@ def test_targets_set_precision_flavour_and_gates(
         "decoder": "fp16",
         "text_encoder": "bf16",
     }
+    assert manifest.on_cpu["text_encoder"].precision == "int8w"  # for labels, made on a desk
+    labelled = run_here("labels", "a drawer,a door", "--bundle", out, "--out", tmp_path / "bank.npz")
+    assert labelled.returncode == 0, labelled.stderr

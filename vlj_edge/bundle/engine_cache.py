@@ -114,7 +114,7 @@ def engine_sources(manifest: Manifest, name: str) -> dict[str, str]:
     them hold its weights, only the graph says, and the device that runs the engine need not have it.
     """
     file = manifest.engines[name].file
-    others = {each.file for each in manifest.engines.values()} - {file}
+    others = {each.file for each in (*manifest.engines.values(), *manifest.on_cpu.values())} - {file}
     others |= {f"{other}.data" for other in others} | {each.file for each in manifest.tokenizers.values()}
     others |= {each for each in (manifest.captions, manifest.prefix) if each is not None}
     others |= {manifest.known.file} if manifest.known is not None else set()

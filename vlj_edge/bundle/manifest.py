@@ -139,6 +139,7 @@ class Manifest:
         label_head: the decoder's outputs are logits of labels; None: it is another kind, or there is none.
         known: what embeddings look like on data that the model knows; None: that was not measured.
         tokens: how the vision engines take a part of a clip's tokens; None: they always take all.
+        on_cpu: for an engine that only a card runs, the same engine in a form for ONNX Runtime on a CPU, by name.
         prefix: file of axes on which shortened embeddings keep the most (runtime/embedding/quantize.py).
     """
 
@@ -162,6 +163,12 @@ class Manifest:
     label_head: LabelHead | None = None
     known: KnownSettings | None = None
     tokens: Tokens | None = None
+    on_cpu: dict[str, EngineSpec] = field(default_factory=dict)
+
+    def for_cpu(self) -> Manifest:
+        """Return the manifest with the engines' forms for a CPU in place of those for a card."""
+        for_card = {name: self.engines[name] for name in self.on_cpu}
+        return replace(self, engines=self.engines | self.on_cpu, on_cpu=for_card)
 
     @property
     def takes_query(self) -> bool:

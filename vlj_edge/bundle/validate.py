@@ -111,7 +111,7 @@ def verify_bundle(directory: Path) -> Manifest:
     manifest = read_manifest(directory)
     for name in manifest.files:
         verify_file(directory, name, manifest)
-    for engine in manifest.engines.values():
+    for engine in (*manifest.engines.values(), *manifest.on_cpu.values()):
         graph_files(directory, engine.file, manifest)
     for path in sorted(directory.rglob("*")):
         inner = path.relative_to(directory)
@@ -133,7 +133,7 @@ def _parts_below(directory: Path, name: str) -> Iterator[Path]:
 
 def _check_names(path: Path, manifest: Manifest) -> None:
     """Refuse paths that leave the bundle, files in use that are not listed, and missing engines and tokenizers."""
-    used = [engine.file for engine in manifest.engines.values()]
+    used = [engine.file for engine in (*manifest.engines.values(), *manifest.on_cpu.values())]
     used += [tokenizer.file for tokenizer in manifest.tokenizers.values()]
     used += [name for name in (manifest.captions, manifest.prefix) if name is not None]
     used += [manifest.known.file] if manifest.known is not None else []
@@ -184,7 +184,10 @@ def _check_engines(manifest: Manifest) -> None:
     """Check that the tensors which the runtime uses exist, with the sizes that the rest of the manifest implies."""
     _check_counts(manifest)
     required = _required_tensors(manifest)
-    for engine, spec in manifest.engines.items():
+    unknown = [name for name in manifest.on_cpu if name not in manifest.engines]
+    if unknown:
+        raise ValueError(f"on_cpu.{unknown[0]} is a form of no engine")
+    for engine, spec in (*manifest.engines.items(), *manifest.on_cpu.items()):
         tensors = {tensor.name: tensor for tensor in (*spec.inputs, *spec.outputs)}
         for name, shape in required.get(engine, {}).items():
             found = tensors[name].shape if name in tensors else ()

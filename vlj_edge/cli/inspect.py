@@ -51,6 +51,9 @@ def _print(directory: Path, manifest: Manifest) -> None:
     for name, engine in manifest.engines.items():
         size = manifest.files[engine.file].bytes / 1e6
         table.add_row(name, engine.precision, str(engine.opset), f"{size:.1f}", cosines.get(name, "unknown"))
+    for name, engine in manifest.on_cpu.items():
+        name, size = f"{name} on a CPU", manifest.files[engine.file].bytes / 1e6
+        table.add_row(name, engine.precision, str(engine.opset), f"{size:.1f}", cosines.get(name, "unknown"))
     console.print(table)
     for name, engine in manifest.engines.items():
         if engine.plugins:
