@@ -18,9 +18,9 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Preprocess
 
 from ..engines.base import Array
+from .resize import resize
 
 THUMBNAIL = 32  # pixels a side
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _LUMA_BGR = np.array((0.114, 0.587, 0.299), np.float32) / np.float32(255)  # ITU-R BT.601
 
 
@@ -49,12 +49,10 @@ def crop_and_resize(image: npt.NDArray[np.uint8], preprocess: Preprocess) -> Cro
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise VljEdgeError(f"a frame is {image.dtype}{list(image.shape)}: give uint8 [height, width, 3], BGR")
     height, width = image.shape[:2]
-    size = (preprocess.crop, preprocess.crop)
-    # Pillow takes BGR for RGB: the order does not matter in resizing, and is cheaper to swap in the small crop.
-    whole = Image.fromarray(image)
-    crop = whole.resize(size, _RESAMPLING[preprocess.resample], box=crop_box(width, height, preprocess))
-    cells = np.asarray(crop.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
-    rgb = np.ascontiguousarray(np.asarray(crop)[:, :, ::-1].transpose(2, 0, 1))
+    # BGR taken for RGB: the order does not matter in resizing, and is cheaper to swap in the small crop.
+    crop = resize(image, crop_box(width, height, preprocess), preprocess.crop, preprocess.resample)
+    cells = np.asarray(Image.fromarray(crop).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
+    rgb = np.ascontiguousarray(crop[:, :, ::-1].transpose(2, 0, 1))
     return CroppedFrame(rgb, cells.astype(np.float32) @ _LUMA_BGR)
 
 

@@ -25,7 +25,9 @@ from vlj_edge.cuda.launch import Launch
 from vlj_edge.cuda.pixels import luminance_launch, pixels_launch, resize_weights
 from vlj_edge.runtime.engines.tensorrt.device import Buffer, Device
 from vlj_edge.runtime.engines.tensorrt.kernels import Kernels
+from vlj_edge.runtime.video import preprocess as cpu
 from vlj_edge.runtime.video.preprocess import THUMBNAIL, crop_and_resize, crop_box, normalisation
+from vlj_edge.runtime.video.resize import resize_with_pillow
 
 POISON = 0xFF  # NaN in every type
 
@@ -115,9 +117,10 @@ def test_attention_in_a_graph_gives_the_same_bits_every_time(bench: Bench) -> No
 
 @pytest.mark.parametrize("size", [(640, 360), (1920, 1080), (321, 243), (96, 96)])
 @pytest.mark.parametrize("preprocess, dtype", [(NANO, "float32"), (LARGE, "float16")])
-def test_pixels_equal_the_cpu_path_bit_for_bit(
-    bench: Bench, size: tuple[int, int], preprocess: Any, dtype: str
+def test_pixels_equal_pillows_bit_for_bit(
+    bench: Bench, size: tuple[int, int], preprocess: Any, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cpu, "resize", resize_with_pillow)
     width, height = size
     frame = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
     left, top, right, bottom = crop_box(width, height, preprocess)

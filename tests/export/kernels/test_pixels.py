@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from tests.export.kernels import host
 from vlj_edge.cuda import pixels
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Preprocess, preset
+from vlj_edge.runtime.video import preprocess as cpu
 from vlj_edge.runtime.video.preprocess import (
     THUMBNAIL,
     CpuPreprocessor,
@@ -23,8 +25,17 @@ from vlj_edge.runtime.video.preprocess import (
     crop_box,
     normalisation,
 )
+from vlj_edge.runtime.video.resize import resize_with_pillow
 
 NANO, LARGE = preset("nano").preprocess, preset("vl-jepa-1.6b").preprocess
+
+
+@pytest.fixture(autouse=True, scope="module")
+def pillow_resizes() -> Iterator[None]:
+    """The kernels compute with Pillow's own arithmetic, which is not always what resizes on a CPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "resize", resize_with_pillow)
+        yield
 
 
 def run(

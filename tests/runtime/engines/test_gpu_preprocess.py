@@ -12,7 +12,9 @@ from tests.runtime.engines.board import Board
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.engines.tensorrt.preprocess import GpuPreprocessor, gpu_preprocessor
 from vlj_edge.runtime.model import Model
+from vlj_edge.runtime.video import preprocess
 from vlj_edge.runtime.video.preprocess import CpuPreprocessor
+from vlj_edge.runtime.video.resize import resize_with_pillow
 from vlj_edge.runtime.video.source import Source
 from vlj_edge.runtime.video.uri import open_source
 
@@ -65,7 +67,8 @@ def test_memory_of_frames_is_reused(board: Make, video: Path) -> None:
     assert here.card.counted["allocate"] == allocated
 
 
-def test_frames_of_several_sizes(board: Make) -> None:
+def test_frames_of_several_sizes(board: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preprocess, "resize", resize_with_pillow)  # whose arithmetic is the kernels'
     here = board()
     model = Model(here.bundle, backend="tensorrt", pixels_on_card=True)
     host = here.model().chain.vision[1]
