@@ -1,11 +1,11 @@
 """What is saved, and what is lost, by computing the tokens of a clip that carry news (runtime/gating/kept_tokens.py).
 
-python benchmarks/tokens.py VIDEO ...               (nano; annotated streams of examples/train_nano/make_stream.py)
+python benchmarks/tokens.py VIDEO ...               (nano; such as streams of examples/train_nano/make_stream.py)
 python benchmarks/tokens.py --random VIDEO ...      (ViT-L, 16 frames, and the 1.6 B predictor at random weights; 12 GB)
 
 Windows of the VIDEOs are encoded with all tokens and with those of `auto`, in both orders in turn: milliseconds of
 encoder and predictor, share of the tokens, cosine of the two embeddings, and of nano, whether both give the same text.
-nano also narrates the streams live, both ways.
+nano also narrates annotated streams (events in VIDEO's name with .json) live, both ways.
 """
 
 from __future__ import annotations
@@ -102,12 +102,13 @@ def main(random: bool, every: int, most: int, videos: tuple[Path, ...]) -> None:
             for video in videos:
                 name = f"{video.parent.name}/{video.name}"
                 found[name] = compare(model, video, every, most)
-                if not random:
+                if not random and video.with_suffix(".json").exists():
                     found[name]["live"] = narrate(bundle, video)
                 print(name, found[name], flush=True)
     name = "vit-l and 1.6b predictor, random weights" if random else "nano"
     options = f"{'--random ' if random else ''}--every {every} --most {most}"
-    write("tokens.json", {name: found}, f"python benchmarks/tokens.py {options} VIDEO ...")
+    command = f"python benchmarks/tokens.py {options} VIDEO ..."
+    write("tokens.json", {name: {"command": command} | found}, "python benchmarks/tokens.py VIDEO ..., as below")
 
 
 if __name__ == "__main__":
