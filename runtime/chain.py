@@ -20,7 +20,7 @@ import numpy.typing as npt
 from vlj_edge.bundle import DECODER, PREDICTOR, TEXT_ENCODER, Manifest
 from vlj_edge.errors import VljEdgeError
 
-from .engines.base import Engine, open_engine
+from .engines.base import Engine, open_engine, usable_cores
 from .engines.tensorrt.preprocess import gpu_preprocessor
 from .gating.clip_window import Embedding, Encoded
 from .gating.known import KnownData
@@ -59,7 +59,7 @@ class Chain:
     ) -> None:
         self.directory, self.manifest, self.probe = directory, manifest, probe
         self.trained_queries, self.known = TrainedQueries(manifest), KnownData(directory, manifest)
-        self._engine_options, self._gpu_pixels = engine_options, gpu_pixels
+        self.engine_options, self._gpu_pixels = engine_options, gpu_pixels
         self._vision_lock = FairLock()  # encoder and predictor
         self._text_lock = FairLock()  # decoder and text encoder, which share a stream on a card
         self._loading = threading.RLock()  # so that no engine is loaded twice
@@ -67,6 +67,11 @@ class Chain:
         self._loaded: dict[str, Any] = {}
         self._closed = self._has_part = False  # _has_part: the engines are given a part of the tokens
         _chains.add(self)
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of an engine."""
+        return self.engine_options.get("threads") or usable_cores()
 
     @property
     def vision(self) -> Vision:
@@ -326,9 +331,7 @@ class Chain:
 
     def _open(self, name: str, inputs_from: dict[str, Engine] | None = None, **request: Any) -> Engine:
         sources = {key: getattr(engine, "engine", engine) for key, engine in (inputs_from or {}).items()}
-        engine = open_engine(
-            self.directory, self.manifest, name, inputs_from=sources, **self._engine_options, **request
-        )
+        engine = open_engine(self.directory, self.manifest, name, inputs_from=sources, **self.engine_options, **request)
         if self.probe is None:
             return engine
         return TimedEngine(engine, name, self.probe, waited_for=request.get("outputs_read") != ())

@@ -205,7 +205,7 @@ def _write(directory: Path, manifest: Manifest, best: TuningResult) -> None:
 
 
 def _path(directory: Path) -> Path:
-    name = re.sub(r"[^a-z0-9]+", "-", (_processor() or platform.machine()).lower()).strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", (processor() or platform.machine()).lower()).strip("-")
     return directory / BUILT_ENGINES / f"{name}-onnxruntime-{_version()}" / "tuning.json"
 
 
@@ -225,7 +225,8 @@ def _openvino_version() -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the CPU; "" if the system does not say it."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

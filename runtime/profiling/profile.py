@@ -25,6 +25,7 @@ from ..video.arrays import AnySource, to_source
 from ..video.source import Source
 from .capacity import capacity
 from .clocks import Clocks, read_clocks, throttle_count
+from .conditions import Conditions, conditions
 from .power import EnergyMeter, Power
 from .probe import Probe
 from .result import Profile
@@ -42,9 +43,18 @@ class Measurement:
     Args:
         model: a Model made with this probe.
         gates: gate settings in place of the bundle's.
+        command: the command line that began it.
     """
 
-    def __init__(self, model: Model, probe: Probe, query: str | None = None, gates: GateSettings | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        probe: Probe,
+        query: str | None = None,
+        gates: GateSettings | None = None,
+        command: str = "",
+    ) -> None:
+        self._command, self._conditions = command, Conditions()
         self._model, self._probe, self._query, self._gates = model, probe, query, gates
         self._runs: list[Run[Narration]] = []
         self._powers: list[tuple[float, Power]] = []  # seconds of each pass, and what it took
@@ -91,6 +101,7 @@ class Measurement:
         """
         opened = to_source(source, self._model.manifest.clip.frames_per_second)
         throttles, self._ended = throttle_count(), "interrupted"
+        self._conditions = self._conditions or conditions(self._model, opened.shown, self._command)
         limit = _WindowLimit(windows)
         run = self._model.narrate(
             opened, query=self._query, gates=self._gates, watch=None if windows is None else limit.count
@@ -133,6 +144,7 @@ class Measurement:
             to_text=to_text,
             kept_tokens=distribution(np.array(probe.kept_tokens)) if probe.kept_tokens else None,
             ended=self._ended,
+            conditions=self._conditions,
             warnings=_warnings(rows, totals, clocks),
             how=self._how(totals),
             texts=list(self.texts),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from .conditions import condition_texts
 from .probe import Probe, Span
 from .result import Profile
 
@@ -25,6 +29,7 @@ def page(profile: Profile, probe: Probe, threshold: float) -> str:
         "samples": _samples(probe),
         "spans": [[span.stage, span.start, span.end] for span in _timeline(probe.spans)],
         "similarities": [[round(t, 3), round(c, 4)] for t, c in sorted(probe.similarities)],
+        "shown_conditions": condition_texts(profile.conditions),
         "texts": [[round(t, 3), text] for t, text in profile.texts],
         "threshold": threshold,
     }
@@ -33,7 +38,7 @@ def page(profile: Profile, probe: Probe, threshold: float) -> str:
     return template.replace("{{DATA}}", json.dumps(data).replace("<", "\\u003c"))
 
 
-def trace(probe: Probe) -> str:
+def trace(profile: Profile, probe: Probe) -> str:
     """Return the spans in the Trace Event Format (complete events, microseconds) of Perfetto and chrome://tracing."""
     first = min((span.start for span in probe.spans), default=0.0)
     threads = {thread: number for number, thread in enumerate(dict.fromkeys(span.thread for span in probe.spans))}
@@ -46,28 +51,65 @@ def trace(probe: Probe) -> str:
         {"name": "thread_name", "ph": "M", "pid": 1, "tid": number, "args": {"name": _lane(thread, probe.spans)}}
         for thread, number in threads.items()
     ]
-    return json.dumps({"traceEvents": [*named, *events], "displayTimeUnit": "ms"})
+    return json.dumps(
+        {
+            "traceEvents": [*named, *events],
+            "displayTimeUnit": "ms",
+            "otherData": condition_texts(profile.conditions) | {"headline": profile.headline},
+        }
+    )
 
 
 def markdown(profile: Profile) -> str:
     """Return the table of stages and the summary as Markdown."""
     columns = ("calls", "min", "mean", "sd", "p50", "p90", "p95", "p99", "max", "enqueue_p50", "device_p50", "share")
-    lines = [profile.headline, ""]
-    lines += [f"| stage | {' | '.join(c.replace('_', ' ') for c in columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for row in profile.as_dict()["stages"]:
-        lines.append(f"| {row['stage']} | {' | '.join(_cell(name, row[name]) for name in columns)} |")
-    lines.append("")
+    rows = [
+        {"stage": row["stage"]} | {name.replace("_", " "): _cell(name, row[name]) for name in columns}
+        for row in profile.as_dict()["stages"]
+    ]
+    lines = [profile.headline, "", *markdown_table(rows), ""]
     lines += [f"- {line}" for line in summary_lines(profile)]
     return "\n".join([*lines, *(f"- warning: {line}" for line in profile.warnings)]) + "\n"
 
 
+def markdown_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the lines of a table, whose columns are the keys of the first row."""
+    names = list(rows[0]) if rows else []
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    return lines + [f"| {' | '.join(row.values())} |" for row in rows]
+
+
+def csv_text(profile: Profile) -> str:
+    """Return a line a stage, each with the conditions and the summary, so that files of many machines can be joined."""
+    about = condition_texts(profile.conditions) | {f"summary_{k}": v for k, v in profile.as_dict()["summary"].items()}
+    return csv_lines([row | about for row in profile.as_dict()["stages"]])
+
+
+def csv_lines(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV with a header; None is an empty cell."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
 def summary_lines(profile: Profile) -> list[str]:
-    """Return one line for each quantity of the summary; what could not be measured is named in one line at the end."""
+    """Return one line for each quantity of the summary and each condition; what could not be found out is named in one
+    line at the end."""
+    values = {
+        key: value
+        for key, value in profile.as_dict()["summary"].items()
+        if not key.startswith(_IN_HEADLINE) and not (value is None and key.startswith(_OF_SOME))
+    }
+    return value_lines(values | condition_texts(profile.conditions))
+
+
+def value_lines(values: Mapping[str, Any]) -> list[str]:
+    """Return a line for each value, and a last one that names those that are unknown."""
     lines, unknown = [], []
-    for key, value in profile.as_dict()["summary"].items():
+    for key, value in values.items():
         name = key.replace("_", " ")
-        if key.startswith(_IN_HEADLINE) or (value is None and key.startswith(_OF_SOME)):
-            continue
         if value in (None, "unknown"):
             unknown.append(name)
         else:

@@ -12,6 +12,7 @@ from vlj_edge.results import Totals
 
 from .capacity import Capacity
 from .clocks import Clocks
+from .conditions import Conditions
 from .power import Power
 from .stages import StageRow
 
@@ -35,6 +36,7 @@ class Profile:
         kept_tokens: fraction (0 to 1) of the visual tokens that the engines were given, over the encoded windows;
             None where all are taken.
         ended: what ended the measurement.
+        conditions: machine, versions, bundle, source and command.
         warnings: one line each.
         how: settings of the measurement.
         texts: (centre in seconds, text).
@@ -55,6 +57,7 @@ class Profile:
     to_text: dict[str, float] | None
     kept_tokens: dict[str, float] | None
     ended: str
+    conditions: Conditions
     warnings: list[str]
     how: dict[str, Any]
     texts: list[tuple[float, str]] = field(default_factory=list)
@@ -120,6 +123,7 @@ class Profile:
             "bundle": self.bundle,
             "backend": self.backend,
             "headline": self.headline,
+            "conditions": self.conditions,
             "stages": [asdict(row) for row in self.rows],
             "summary": summary,
             "totals": totals.as_dict(),

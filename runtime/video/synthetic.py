@@ -15,7 +15,7 @@ _PHASE = 4.0  # seconds of movement, then of rest
 class SyntheticSource(Source):
     """Frames of 640x480 at 30 a second; the same ones every time."""
 
-    period = 1 / 30
+    period, shown = 1 / 30, "a generated video"
 
     def __init__(self, seconds: float = 60.0) -> None:
         self._count, self._stop = round(seconds / self.period), threading.Event()

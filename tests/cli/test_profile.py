@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
 import json
 import os
+import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +22,12 @@ import pytest
 from tests.cli.command import run_here
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from tests.waiting import wait_for
+from vlj_edge import __version__
+from vlj_edge.bundle import read_manifest
 from vlj_edge.cli.part_options import PartOptions
 from vlj_edge.cli.profile import Limits, _open
 from vlj_edge.errors import VljEdgeError
+from vlj_edge.runtime.profiling import engines_alone
 from vlj_edge.runtime.profiling.profile import Measurement
 from vlj_edge.runtime.video.source import Frame, Source
 
@@ -161,3 +169,75 @@ def test_a_video_alone_is_a_video_whatever_names_the_bundle(tiny_bundle: Path, m
 def test_options_that_exclude_each_other_are_refused(tiny_bundle: Path) -> None:
     for options in (("--json", "--md"), ("--seconds", "0"), ("--windows", "0"), ("--warmup", "-1"), ("--repeat", "0")):
         assert run_here("profile", tiny_bundle, *options).returncode == 2, options
+
+
+CONDITIONS = ("date", "system", "cpu", "cores", "versions", "bundle_sha256", "backend", "threads", "source", "command")
+
+
+@pytest.mark.usefixtures("camera")
+def test_every_form_says_where_its_numbers_come_from_and_no_secret(tiny_bundle: Path, tmp_path: Path) -> None:
+    address = "rtsp://me:hunter2@127.0.0.1:1/live?token=hunter2"
+    page, trace = tmp_path / "page.html", tmp_path / "trace.json"
+    call = ("profile", address, "--bundle", tiny_bundle, "--windows", "6", "--html", page, "--trace", trace)
+    table, made, markdown, lines = (run_here(*call, *form).stdout for form in ((), ("--json",), ("--md",), ("--csv",)))
+    digest = hashlib.sha256((tiny_bundle / "manifest.json").read_bytes()).hexdigest()
+    found = json.loads(made)["conditions"]
+    assert found["bundle_sha256"] == digest and found["versions"]["vlj-edge"] == __version__
+    assert datetime.fromisoformat(found["date"]).tzinfo is not None and found["threads"] >= 1
+    shown = json.loads(re.findall(r'<script id="data" type="application/json">(.*?)</script>', page.read_text())[0])
+    other = json.loads(trace.read_text())["otherData"]
+    rows = list(csv.DictReader(io.StringIO(lines)))
+    assert {row["stage"] for row in rows} >= {"vision_encoder", "meaning gate"}
+    assert all(float(row["sd"]) >= 0 and float(row["p50"]) <= float(row["p99"]) for row in rows)
+    for about in (found, shown["conditions"], other, *rows):
+        assert set(CONDITIONS) <= set(about), about
+        assert "rtsp://***@127.0.0.1:1/live?token=***" in about["command"] and "--windows 6" in about["command"]
+    for text in (table, markdown):
+        assert digest[:16] in text and "--windows 6" in text and text.count("unknown: ") == 1
+        assert re.match(r"sustains [\d.e+]+ windows/s = \d+ cameras at 2/s; frame to text p50/p95/p99 ", text)
+    assert not any("hunter2" in text for text in (table, made, markdown, lines, page.read_text(), trace.read_text()))
+
+
+def test_engines_alone_are_measured_without_a_source(tiny_bundle: Path) -> None:
+    call = ("profile", "--bundle", tiny_bundle, "--engines-only", "--windows", "12", "--warmup", "1", "--repeat", "2")
+    found = json.loads(run_here(*call, "--json").stdout)
+    manifest = read_manifest(tiny_bundle)
+    assert {row["engine"]: row["precision"] for row in found["engines"]} == {
+        name: spec.precision for name, spec in manifest.engines.items()
+    }
+    for row in found["engines"]:
+        assert row["runs"] == 24 and row["batch"] == 1 and row["tokens"] is None
+        assert 0 < row["min"] <= row["p50"] <= row["p99"] <= row["max"]
+        assert row["runs_a_second"] == pytest.approx(1e3 / row["mean"])
+    assert set(CONDITIONS) <= set(found["conditions"])
+    assert "windows/s" in found["headline"]
+    rows = list(csv.DictReader(io.StringIO(run_here(*call, "--csv").stdout)))
+    assert len(rows) == len(manifest.engines) and set(CONDITIONS) <= set(rows[0])
+    for form in ((), ("--md",)):
+        done = run_here(*call, *form)
+        assert done.returncode == 0 and done.stdout.startswith("the engines alone allow") and done.stderr == ""
+        assert all(name in done.stdout for name in manifest.engines)
+
+
+@pytest.mark.parametrize("option", [("--html", "x.html"), ("--every-window",), ("--against", "x"), ("SOURCE",)])
+def test_engines_alone_have_no_source(option: tuple[str, ...], tiny_bundle: Path, tmp_path: Path) -> None:
+    words = [str(tmp_path / word) if word[0] in "xS" else word for word in option]
+    done = run_here("profile", *words, "--bundle", tiny_bundle, "--engines-only")
+    assert done.returncode == 2 and "--engines-only" in done.stderr
+
+
+@pytest.mark.signals
+def test_ctrl_c_prints_the_engines_that_were_measured(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    opening = engines_alone.open_engine
+
+    def opened(directory: Path, manifest: Any, name: str, **options: Any) -> Any:
+        begun.append(name)
+        if len(begun) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return opening(directory, manifest, name, **options)
+
+    monkeypatch.setattr(engines_alone, "open_engine", opened)
+    done = run_here("profile", "--bundle", tiny_bundle, "--engines-only", "--windows", "3", "--json")
+    assert done.returncode == 130
+    assert [row["engine"] for row in json.loads(done.stdout)["engines"]] == begun[:2]

@@ -28,6 +28,7 @@ from .interrupts import was_interrupted
 from .labels import labels
 from .models import models
 from .narrate import narrate
+from .options import COMMAND_LINE
 from .outputs import with_outputs_checked
 from .profile import profile
 from .say import tell
@@ -46,6 +47,7 @@ class _Group(click.Group):
         spelled = [
             (f"./{arg}" if os.path.exists(arg) else f"pipe:{arg[1:]}") if arg[:2] == "-?" else arg for arg in args
         ]
+        ctx.meta[COMMAND_LINE] = ["vlj-edge", *args]
         return super().parse_args(ctx, spelled)
 
 

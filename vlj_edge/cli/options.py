@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import without_credentials, without_secrets
 from .say import tell
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class NumberRange(click.FloatRange):
         return number
 
 
+COMMAND_LINE = "vlj_edge.command_line"  # key of the words that were typed, in the context's meta
 REPEAT_AFTER = 60.0  # seconds after which an answer about a camera is printed even if it has not changed
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _BACKENDS = "onnxruntime, openvino or tensorrt; the fastest that works here if not given."
@@ -164,6 +167,12 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, engine_options=EngineOptions(backend, engines, threads, tokens, verbose), **kwargs)
 
     return with_engine_options
+
+
+def command_line() -> str:
+    """Return the command line as it was typed, without the secrets of addresses."""
+    words = click.get_current_context().meta.get(COMMAND_LINE, [])
+    return without_secrets(shlex.join(without_credentials(word) for word in words))
 
 
 def load_model(bundle: Path | None, options: EngineOptions, **settings: Any) -> Model:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import SOURCE, EngineOptions, NumberRange, engine_options, gates_option, load_model
+from .options import SOURCE, EngineOptions, NumberRange, command_line, engine_options, gates_option, load_model
 from .outputs import output_file
 from .part_options import PartOptions, part_options
+from .profile_engines import measure_engines
 from .profile_output import ProfileOutput, print_ratios
 from .say import tell
 
@@ -39,6 +40,7 @@ _ENDLESS = 1e6  # seconds of the synthetic stream, where something else ends it
     "--against", type=click.Path(path_type=Path), help="Another bundle: run both alternately and print ratios."
 )
 @click.option("--rounds", default=5, show_default=True, help="Runs of each bundle with --against.")
+@click.option("--engines-only", is_flag=True, help="No source: time each engine by itself, 3 s if not --seconds.")
 @click.option("--every-window", is_flag=True, help="Turn all gates off: encode and decode every window.")
 @click.option("--no-overlap", is_flag=True, help="Run all steps in one thread, one after another.")
 @gates_option
@@ -46,6 +48,7 @@ _ENDLESS = 1e6  # seconds of the synthetic stream, where something else ends it
 @engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--md", "as_md", is_flag=True, help="Print a Markdown table.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: a line a stage, each with all conditions.")
 @click.option("--html", "html", type=output_file, help="Write a page with distributions, a timeline and similarities.")
 @click.option("--trace", "trace_to", type=output_file, help="Write a trace for ui.perfetto.dev.")
 def profile(
@@ -58,6 +61,7 @@ def profile(
     repeat: int,
     against: Path | None,
     rounds: int,
+    engines_only: bool,
     every_window: bool,
     no_overlap: bool,
     gates: Path | None,
@@ -65,6 +69,7 @@ def profile(
     engine_options: EngineOptions,
     as_json: bool,
     as_md: bool,
+    as_csv: bool,
     html: Path | None,
     trace_to: Path | None,
 ) -> None:
@@ -75,16 +80,21 @@ def profile(
 
     A camera is measured until --seconds, --windows or Ctrl-C, after which all that was measured is printed.
     """
-    if as_json and as_md:
-        raise click.UsageError("--json and --md are two forms of one answer: give one of them")
+    forms = [name for name, given in (("json", as_json), ("md", as_md), ("csv", as_csv)) if given] or ["table"]
+    if len(forms) > 1:
+        raise click.UsageError(f"--{' and --'.join(forms)} are forms of one answer: give one of them")
     if gates is not None and every_window:
         raise click.UsageError("--every-window turns all gates off, which --gates sets: give one of them")
     limits = Limits(seconds, windows, warmup, repeat)
     directory, source = _bundle_and_source(bundle_option, bundle, source, part)
     settings = _gates(gates, directory, every_window)
-    output = ProfileOutput("json" if as_json else "md" if as_md else "table", html, trace_to)
-    if against is not None:
-        _compare(directory, against, source, part, rounds, settings, engine_options, not no_overlap, limits, output)
+    output = ProfileOutput(forms[0], html, trace_to)
+    if engines_only:
+        if source is not None or against is not None or html is not None or trace_to is not None or every_window:
+            raise click.UsageError("--engines-only has no source, gates, page or trace: leave them out")
+        measure_engines(directory, engine_options, limits, output.form)
+    elif against is not None:
+        compare(directory, against, source, part, rounds, settings, engine_options, not no_overlap, limits, output)
     else:
         _measure(directory, source, part, settings, engine_options, not no_overlap, limits, output)
 
@@ -122,7 +132,7 @@ def _measure(
 
     probe = Probe()
     with load_model(directory, engine_options, probe=probe, overlap=overlap) as model:
-        measurement = Measurement(model, probe, gates=gates)
+        measurement = Measurement(model, probe, gates=gates, command=command_line())
         threshold = (gates or model.manifest.gates).meaning.speak_below
 
         def write() -> None:
@@ -204,7 +214,7 @@ def _bundle_and_source(
     return directory, source
 
 
-def _compare(
+def compare(
     directory: Path,
     against: Path,
     source: str | None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class ProfileOutput:
     """Where a profile goes: stdout in one form, and files."""
 
-    form: str  # "table", "json" or "md"
+    form: str  # "table", "json", "md" or "csv"
     html: Path | None
     trace: Path | None
 
@@ -34,11 +34,12 @@ class ProfileOutput:
         if self.html is not None:
             write_whole(self.html, report.page(found, probe, threshold))
         if self.trace is not None:
-            write_whole(self.trace, report.trace(probe))
+            write_whole(self.trace, report.trace(found, probe))
         if self.form == "json":
             say(json_text(found.as_dict()))
-        elif self.form == "md":
-            for line in report.markdown(found).splitlines():
+        elif self.form in ("md", "csv"):
+            text = report.markdown(found) if self.form == "md" else report.csv_text(found)
+            for line in text.splitlines():
                 say(line)
         else:
             _print(found)

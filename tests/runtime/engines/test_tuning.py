@@ -126,7 +126,7 @@ def test_another_version_or_processor_has_its_own(own: Path, monkeypatch: pytest
     monkeypatch.setattr(tuning, "_version", lambda: "9.9")
     assert read_tuning(own, read_manifest(own)) is None
     monkeypatch.undo()
-    monkeypatch.setattr(tuning, "_processor", lambda: "A Faster One (TM)")
+    monkeypatch.setattr(tuning, "processor", lambda: "A Faster One (TM)")
     assert read_tuning(own, read_manifest(own)) is None
 
 

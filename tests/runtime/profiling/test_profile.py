@@ -234,8 +234,8 @@ def test_the_page_holds_everything_itself(tiny_bundle: Path, video: Path) -> Non
 
 
 def test_the_trace_is_one_that_perfetto_reads(tiny_bundle: Path, video: Path) -> None:
-    _, probe = measured(tiny_bundle, video)
-    events = json.loads(views.trace(probe))["traceEvents"]
+    found, probe = measured(tiny_bundle, video)
+    events = json.loads(views.trace(found, probe))["traceEvents"]
     whole = [event for event in events if event["ph"] == "X"]
     assert len(whole) == len(probe.spans) and min(event["ts"] for event in whole) == 0
     assert {"vision_encoder", "capture", "decoder, token"} <= {event["name"] for event in whole}
