@@ -21,6 +21,7 @@ _NAME, _VERSION = "alerts.sqlite", 1
 _MOST_MESSAGES, _MOST_BYTES = 3000, 500_000_000  # of pictures and clips; the oldest go first
 _MOST_IN_MEMORY, _MOST_BYTES_IN_MEMORY = 200, 32_000_000
 _REDELIVERED_FOR = 7 * 86_400.0  # seconds: what nobody has taken by then is not sent at a later start
+_CLOCK_IS_SET = 1_577_836_800.0  # 2020: a device without a battery tells earlier times until it has found a server
 _TABLES = """
 CREATE TABLE IF NOT EXISTS messages (number INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL, kind TEXT NOT NULL,
     clock REAL NOT NULL, data TEXT NOT NULL, bytes INTEGER NOT NULL, picture BLOB, clip BLOB, UNIQUE (event, kind));
@@ -61,9 +62,12 @@ class AlertJournal:
         if not self.lasts or not sink.takes_kept_alerts:
             return
         self._sinks.append(sink.name)
-        old = "SELECT number FROM messages WHERE clock < ?"
+        old = "SELECT number FROM messages WHERE clock BETWEEN ? AND ?"
         with self._writing() as database:
-            database.execute(f"DELETE FROM waiting WHERE number IN ({old})", [clock - _REDELIVERED_FOR])
+            times = (_CLOCK_IS_SET, clock - _REDELIVERED_FOR)
+            lost = database.execute(f"DELETE FROM waiting WHERE sink = ? AND number IN ({old})", [sink.name, *times])
+            if lost.rowcount:
+                _LOG.warning("%d messages of alerts are too old to be sent to %s now", lost.rowcount, sink.name)
         sink.use_outbox(Outbox(self, sink.name))
 
     def add(self, event: AlertEvent, state: str) -> bool:
@@ -243,8 +247,8 @@ def _connected(path: str) -> sqlite3.Connection:
         if version not in (0, _VERSION):
             raise sqlite3.DatabaseError(f"it is of version {version}, and this program knows {_VERSION}")
         database.executescript(_TABLES)
-        database.execute(f"PRAGMA user_version = {_VERSION}")
-        database.execute("DELETE FROM waiting WHERE number NOT IN (SELECT number FROM messages)")
+        if version == 0:  # a full disk keeps no service from starting that has started before
+            database.execute(f"PRAGMA user_version = {_VERSION}")
         database.commit()
     except BaseException:
         database.close()

@@ -25,6 +25,8 @@ from .tell import Around, Picture, Teller
 
 _LOG = logging.getLogger(__name__)
 LOOK_EVERY = 0.5  # seconds of a moving picture after which alerts need another embedding
+AWAY = 60.0  # seconds without a window after which an event is over: its camera is away
+_LOOK_FOR_AWAY = 5.0  # seconds between two looks for such
 ASK_AGAIN = 60.0  # seconds after the answer no before which nothing is asked again
 
 
@@ -58,7 +60,8 @@ class AlertWatch:
         self._sources: tuple[str, ...] = ()
         self._looked: dict[str, float] = {}  # by source: the time in it of the last window with an embedding
         self._told: set[tuple[str, str | None]] = set()
-        self._lock, self._restored = threading.RLock(), False
+        self._lock, self._restored, self._closed = threading.RLock(), False, threading.Event()
+        self._away = threading.Thread(target=self._look_for_away, name="alerts", daemon=True)
 
     def apply(self, alerts: Sequence[Alert], queries: Mapping[str, str | None]) -> list[tuple[str, str]]:
         """Watch for these alerts from now on. What is known of one of the same name stays; events of those that are no
@@ -107,6 +110,7 @@ class AlertWatch:
                     events += self._turned(*_finished(status, Rule()))
                     self._known.pop(key, None)
             self._restored = True  # from now on there are threads, and what is known is kept
+            self._away.start()
         self._tell(events)
         self._keep_all()
         return gone
@@ -172,8 +176,26 @@ class AlertWatch:
                     events += self._turned(*_finished(known, alert.rule))
         self._tell(events)
 
+    def end_of_away(self) -> None:
+        """End the events of sources that have given no window for AWAY seconds; they ended with the last one."""
+        with self._lock:
+            events, now = [], self._now()
+            for known in list(self._known.values()):
+                at = known.state.at
+                if known.state.phase == "firing" and at is not None and now - at >= AWAY:
+                    known, turn = _finished(known, self._rule_of(known.alert))
+                    events += self._turned(known, turn and replace(turn, at=now))
+        self._tell(events)
+
+    def _look_for_away(self) -> None:
+        while not self._closed.wait(_LOOK_FOR_AWAY):
+            self.end_of_away()
+
     def close(self) -> None:
         """End what goes on: see Teller.close()."""
+        self._closed.set()
+        if self._away.ident is not None:
+            self._away.join()
         self._teller.close()
         if self._own_journal:
             self.journal.close()

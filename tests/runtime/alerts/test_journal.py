@@ -146,6 +146,15 @@ def test_what_is_a_week_old_is_not_sent_any_more(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_what_was_told_before_the_clock_was_set_is_sent_all_the_same(tmp_path: Path) -> None:
+    journal = AlertJournal(tmp_path / "alerts")
+    tell(journal, Sink(OSError("no network yet")), replace(EVENT, clock=40.0)).close(0.0)
+    journal, sink = again(journal, tmp_path), Sink()
+    tell(journal, sink, clock=EVENT.clock).close()
+    assert [event.clock for event in sink.got] == [40.0]
+    journal.close()
+
+
 def test_the_oldest_are_forgotten_beyond_a_count_and_a_size(
     journal: AlertJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +257,7 @@ def test_an_event_goes_on_over_a_restart(model: Model, tmp_path: Path) -> None:
     assert before.restore() == []
     look(before, GREEN)
     before.journal.close()  # the program is killed
+    before.close()
     after = watch(model, tmp_path, told, Time(), "door")
     assert after.restore() == [] and [status.state.phase for status in after.statuses()] == ["firing"]
     look(after, GREEN)
@@ -255,6 +265,7 @@ def test_an_event_goes_on_over_a_restart(model: Model, tmp_path: Path) -> None:
     look(after, BLUE)
     assert [event.kind for event in told] == ["start", "end"] and told[0].event == told[1].event
     after.journal.close()
+    after.close()
 
 
 def test_the_time_until_it_may_fire_again_goes_on_over_a_restart(model: Model, tmp_path: Path) -> None:
@@ -265,6 +276,7 @@ def test_the_time_until_it_may_fire_again_goes_on_over_a_restart(model: Model, t
     look(before, RED)
     assert [event.kind for event in told] == ["start", "end"]
     before.journal.close()
+    before.close()
     at.now, at.clock = 0.0, at.clock + 400  # 400 of the 600 seconds pass while it is off
     after = watch(model, tmp_path, told, at, "door")
     after.restore()
@@ -275,6 +287,7 @@ def test_the_time_until_it_may_fire_again_goes_on_over_a_restart(model: Model, t
     look(after, GREEN)
     assert [event.kind for event in told] == ["start", "end", "start"] and told[2].event != told[0].event
     after.journal.close()
+    after.close()
 
 
 def test_an_alert_that_is_gone_after_a_restart_is_over(model: Model, tmp_path: Path) -> None:
@@ -283,13 +296,32 @@ def test_an_alert_that_is_gone_after_a_restart_is_over(model: Model, tmp_path: P
     before.restore()
     look(before, GREEN)
     before.journal.close()
+    before.close()
     after = watch(model, tmp_path, told, Time(), "gate")
     assert after.restore() == [("door", "hall")]
     assert [(event.alert, event.kind) for event in told] == [("door", "start"), ("gate", "start"), ("door", "end")]
     after.journal.close()
+    after.close()
     last = watch(model, tmp_path, told, Time(), "gate")
     assert last.restore() == [] and len(told) == 3
     last.journal.close()
+    last.close()
+
+
+def test_an_event_of_a_camera_that_stays_away_is_over(model: Model, tmp_path: Path) -> None:
+    told, at = list[AlertEvent](), Time()
+    made = watch(model, tmp_path, told, at, "door")
+    made.restore()
+    look(made, GREEN)
+    for later, kinds in ((59.0, ["start"]), (61.0, ["start", "end"]), (200.0, ["start", "end"])):
+        at.now, at.clock = 100.0 + later, 1e9 + later
+        made.end_of_away()
+        assert [event.kind for event in told] == kinds
+    assert told[1].clock == 1e9 + 61 and told[1].since == 1e9  # with the last that was seen
+    look(made, GREEN)
+    assert len(told) == 2  # again_after counts from the end
+    made.journal.close()
+    made.close()
 
 
 def test_damaged_states_begin_anew(model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -298,6 +330,7 @@ def test_damaged_states_begin_anew(model: Model, tmp_path: Path, caplog: pytest.
     assert first.restore() == [] and "door" in caplog.text
     assert [status.state.phase for status in first.statuses()] == ["idle"]
     first.journal.close()
+    first.close()
 
 
 def test_without_a_folder_nothing_is_kept_and_little_is_in_memory() -> None:

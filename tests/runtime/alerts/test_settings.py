@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from typing import Any
 
@@ -93,6 +94,22 @@ def test_quiet_hours_may_pass_midnight(start: int, end: int, minute: int) -> Non
     day = [(start + i) % 1440 for i in range((end - start) % 1440)]
     inside = QuietHours(start, end).include(datetime(2026, 3, 29, minute // 60, minute % 60, 59))
     assert start == end or inside == (minute in day)
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="no time zones to set")
+@pytest.mark.parametrize(("evening", "hours"), [((2026, 3, 28), 7), ((2026, 10, 24), 9), ((2026, 6, 1), 8)])
+def test_quiet_hours_follow_the_clock_on_the_wall(
+    evening: tuple[int, int, int], hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        first = datetime(*evening, 20).timestamp()
+        minutes = [datetime.fromtimestamp(first + 60 * i) for i in range(14 * 60)]
+        assert sum(map(QuietHours(22 * 60, 6 * 60).include, minutes)) == 60 * hours
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 plain = st.recursive(
