@@ -39,6 +39,11 @@ class Target:
     workspace_mb: int | None = None
     gates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    @property
+    def on_board(self) -> bool:
+        """Whether its engines can only be built on the board itself, as TensorRT's on a Jetson."""
+        return self.name.startswith("jetson")
+
 
 # bf16 for the text encoder: EmbeddingGemma's activations exceed fp16's range, and every card from sm80 has bf16.
 # JetPack 6 has TensorRT 10.3, which knows no operator of opset 23, hence the portable flavour.

@@ -63,6 +63,7 @@ def compare_backends(
     video: Path | Source,
     backend: str,
     engines: Path | None = None,
+    threads: int | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Comparison:
     """Compare `backend` with ONNX Runtime on clips of a video, or of a source that ends.
@@ -72,13 +73,16 @@ def compare_backends(
     """
     require("polygraphy", "export")
     clips = spread_clips(video, manifest.clip, manifest.preprocess, CLIPS)
-    with Model(directory, "onnxruntime") as reference, Model(directory, backend, engines=engines) as other:
+    with (
+        Model(directory, backend, threads, engines) as other,
+        Model(directory, "onnxruntime", threads) as reference,
+    ):
         recorded = _record(reference, clips)
         rows = []
         for name, inputs in recorded.items():
             progress(f"comparing {name}")
             pair = [
-                open_engine(directory, manifest, name, backend=b, engines=e)
+                open_engine(directory, manifest, name, backend=b, engines=e, threads=threads)
                 for b, e in (("onnxruntime", None), (backend, engines))
             ]
             rows.append(_engine_row(manifest, name, inputs, *pair))

@@ -33,7 +33,9 @@ def test_build_ahead_says_what_it_built_and_what_is_current(nano: Path) -> None:
     assert (first.returncode, first.stderr) == (0, "")
     assert "predictor: TensorRT has no fused attention for fp32" in first.stdout
     [folder] = (nano / "engines").iterdir()
-    assert folder.name.startswith("sm86-tensorrt_rtx-") and first.stdout.rstrip().endswith(str(folder))
+    *_, made, following = first.stdout.splitlines()
+    assert folder.name.startswith("sm86-tensorrt_rtx-") and made == str(folder)
+    assert f"scp -r {nano} " in following and f"--bundle nano --engines nano/engines/{folder.name}" in following
     kept = {path.name for path in folder.iterdir()}
     second = vlj_edge("build", nano, "--target", "sm86", "--engine", "decoder")
     assert "current" in second.stdout and {path.name for path in folder.iterdir()} == kept
@@ -70,10 +72,10 @@ def test_what_cannot_be_built_is_one_line(nano: Path) -> None:
     assert "is no bundle" in error_of(run_here("build", nano.parent, "--target", "sm86"))
 
 
-@needs_rtx
 @without_card
 def test_a_jetson_s_engines_are_built_on_the_jetson(nano: Path) -> None:
-    assert "on a Jetson run vlj-edge build there" in error_of(run_here("build", nano, "--target", "jetson-orin"))
+    line = error_of(run_here("build", nano, "--target", "jetson-orin"))
+    assert f"scp -r {nano} " in line and "vlj-edge build nano --target jetson-orin" in line
 
 
 def test_a_missing_tensorrt_names_the_extra(nano: Path) -> None:
@@ -104,6 +106,7 @@ def test_targets_set_precision_flavour_and_gates(
     target = ("--target", "jetson-orin-nano", "--skip-parity")
     done = run_here("export", tiny_weights, "--preset", "tiny", *target, "--out", out)
     assert done.returncode == 0, done.stderr
+    assert "vlj-edge build orin --target jetson-orin-nano" in done.stdout.splitlines()[-1]
     manifest = read_manifest(out)
     assert manifest.gates.memory.capacity == 128 and manifest.engines["decoder"].opset <= 20
     assert {name: spec.precision for name, spec in manifest.engines.items()} == {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,16 @@ import click
 from ..errors import SourceBrokeOff, VljEdgeError
 from ..time_text import HOW, seconds_of
 from .alerts_output import print_trial
-from .options import SOURCE, EngineOptions, bundle_option, engine_options, file_type, load_model, query_option
+from .options import (
+    SOURCE,
+    EngineOptions,
+    bundle_option,
+    engine_options,
+    file_type,
+    load_model,
+    query_option,
+    use_key_file,
+)
 from .part_options import PartOptions, part_options
 from .say import tell
 
@@ -70,7 +81,7 @@ def test(
     marked = _marks(chosen, right, wrong, marks)
     query = query or file.options.get("query")
     broken = None
-    with load_model(bundle or _bundle(file), engine_options) as model:
+    with load_model(bundle or _bundle(file), _as_served(engine_options, file)) as model:
         scorers = [make_scorer(model, alert, query) for alert in chosen]
         with part.open(source, model.manifest.clip) as opened:
             if opened.live:
@@ -88,6 +99,19 @@ def test(
         raise broken
     if not items:
         raise VljEdgeError(f"{source} has no window to look at: give a longer video")
+
+
+def _as_served(given: EngineOptions, file: Config) -> EngineOptions:
+    """Return the options of the command line, or where they are not given those of the configuration."""
+    from ..bundle.signature import KEY_FILE
+
+    options = file.options
+    if "key_file" in options and KEY_FILE not in os.environ:
+        use_key_file(click.get_current_context(), Path(options["key_file"]))
+    engines = Path(options["engines"]) if "engines" in options else None
+    if given.chooses:  # --backend on a desk, in place of the engines of a board
+        return given
+    return replace(given, backend=options.get("backend"), engines=engines, threads=options.get("threads"))
 
 
 def _bundle(file: Config) -> Path | None:

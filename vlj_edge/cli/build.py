@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
 
 from .options import bundle_argument, key_file_option
 from .progress import steps
-from .say import stdout_console
+from .say import say, stdout_console
 
 if TYPE_CHECKING:
     from vlj_edge.export.tensorrt.build import BuildResult
 
     from ..bundle.engine_cache import RuntimeId
+    from ..targets import Target
     from ..tensorrt_package import TensorRtPackage
 
 
@@ -51,6 +53,7 @@ def build_for(
     """
 
     from vlj_edge.export.tensorrt.build import build_engines
+    from vlj_edge.runtime.engines.tensorrt.device import driver_found
 
     from ..bundle import read_manifest
     from ..errors import VljEdgeError
@@ -65,6 +68,11 @@ def build_for(
     unknown = [name for name in names if name not in manifest.engines]
     if unknown:
         raise VljEdgeError(f"{directory} has no {', '.join(unknown)}: it has {', '.join(manifest.engines)}")
+    if goal is not None and goal.on_board and not driver_found():
+        raise VljEdgeError(
+            f"engines for {goal.name} are built on the board, so on a Jetson run vlj-edge build there:"
+            f" {on_board(directory, goal)}"
+        )
     trt, runtime = runtime_for(goal.sm if goal is not None else None)
     with steps() as step:
         built = build_engines(
@@ -78,6 +86,27 @@ def build_for(
             progress=step,
         )
     _print(directory, runtime, built)
+    say(_next(directory, runtime))
+
+
+def on_board(directory: Path, goal: Target) -> str:
+    """Return what to type to bring a bundle to a board and build its engines there."""
+    name = quote(directory.resolve().name)
+    return f"scp -r {quote(str(directory))} BOARD: and there vlj-edge build {name} --target {goal.name}"
+
+
+def _next(directory: Path, runtime: RuntimeId) -> str:
+    """Return what to type once the engines are built."""
+    from ..bundle import BUILT_ENGINES
+
+    if runtime.device is not None:
+        return f"next, vlj-edge verify {quote(str(directory))} --backend tensorrt --source VIDEO"
+    name = directory.resolve().name
+    engines = f"{name}/{BUILT_ENGINES}/{runtime.folder}"
+    return (
+        f"next, on a machine with such a card: scp -r {quote(str(directory))} MACHINE: and there"
+        f" vlj-edge narrate VIDEO --bundle {quote(name)} --engines {quote(engines)}"
+    )
 
 
 def runtime_for(sm: str | None) -> tuple[TensorRtPackage, RuntimeId]:

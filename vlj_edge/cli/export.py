@@ -160,7 +160,7 @@ def export(**options: Any) -> None:
                 status.update(escape(printable(step)))
 
         exported = export_bundle(request, progress)
-    _print_summary(exported)
+    _print_summary(exported, goal if arguments.engine == "onnx" else None)
     if video is not None and arguments.calibrate_on is None:
         say(f"compared on nano's own clip, {video}: for another camera, name a video of it with --calibrate-on")
     for repository in request.repositories:
@@ -305,8 +305,11 @@ def _sources(arguments: _Arguments, goal: Target | None) -> WeightSources:
     )
 
 
-def _print_summary(exported: Exported) -> None:
+def _print_summary(exported: Exported, goal: Target | None) -> None:
+    """Print tables of the engines and their parity, and what to type next; `goal`: whose engines are to be built."""
     from rich.table import Column, Table
+
+    from .build import on_board
 
     # In a pipe, rich would cut the tables at 80 columns.
     console = stdout_console()
@@ -332,7 +335,11 @@ def _print_summary(exported: Exported) -> None:
     for engine in exported.engines:
         for kept in engine.kept_fp32:
             console.print(f"kept in fp32 in {engine.name}: {kept}")
-    if any(engine.name == "decoder" for engine in exported.engines):
+    if goal is not None and goal.on_board:
+        console.print(f"{exported.bundle}: next, {on_board(exported.bundle, goal)}")
+    elif goal is not None and goal.backend == "tensorrt":
+        console.print(f"{exported.bundle}: next, where the card is, vlj-edge build {exported.bundle}")
+    elif any(engine.name == "decoder" for engine in exported.engines):
         console.print(f"{exported.bundle}: next, vlj-edge narrate VIDEO --bundle {exported.bundle}")
     else:
         console.print(f"{exported.bundle}: without a decoder it gives embeddings, not texts")

@@ -64,6 +64,8 @@ def index(
 
     if gates is not None and cluster is not None:
         raise click.UsageError("--gates is for this machine: for a --cluster, give a --bundle that has these gates")
+    if cluster is not None and engine_options.chooses:
+        raise click.UsageError("--backend, --engines and --threads are for this machine: a --cluster's workers choose")
     empty = [path for path in paths if not find_recordings([path])]  # fails on a missing one before there is a store
     with (
         load_model(bundle, engine_options, gates=gates) as model,

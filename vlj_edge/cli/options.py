@@ -74,6 +74,9 @@ key_file_option = click.option(
     help="Key with which built engines are signed; VLJ_EDGE_KEY_FILE, else /etc/vlj-edge/engines.key or the user's own,"
     " if not given.",
 )
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, 1024), help="CPU threads of the engines; all cores if not given."
+)
 verbose_option = click.option(
     "-v", "--verbose", is_flag=True, help="Also print the backend, why it was chosen, and the decoder of each video."
 )
@@ -143,6 +146,11 @@ class EngineOptions:
     tokens: Choice
     verbose: bool
 
+    @property
+    def chooses(self) -> bool:
+        """Whether backend, engines or threads were given."""
+        return any(given is not None for given in (self.backend, self.engines, self.threads))
+
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --backend, --engines, --key-file, --threads, --tokens and -v to a command, which gets the values of all but
@@ -151,7 +159,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--backend", help=_BACKENDS)
     @engines_option
     @key_file_option
-    @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of the engines; all cores if not given.")
+    @threads_option
     @click.option("--tokens", type=_TokenChoice(), default="all", help=_TOKENS)
     @verbose_option
     @wraps(command)

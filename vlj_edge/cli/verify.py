@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import VljEdgeError
-from .options import bundle_argument, engines_option, key_file_option
+from .options import bundle_argument, engines_option, key_file_option, threads_option
 from .part_options import PartOptions, part_options
 from .progress import steps
 from .say import say, stdout_console
@@ -26,8 +26,14 @@ if TYPE_CHECKING:
 @part_options
 @engines_option
 @key_file_option
+@threads_option
 def verify(
-    bundle: Path | None, backend: str | None, source: Path | None, part: PartOptions, engines: Path | None
+    bundle: Path | None,
+    backend: str | None,
+    source: Path | None,
+    part: PartOptions,
+    engines: Path | None,
+    threads: int | None,
 ) -> None:
     """Hash every file of BUNDLE (nano if not given) and compare with its manifest; say who signed its built engines.
 
@@ -51,7 +57,7 @@ def verify(
     from vlj_edge.runtime.profiling.backends_diff import compare_backends
 
     with steps() as step, part.open(str(source), manifest.clip) as video:
-        found = compare_backends(directory, manifest, video, backend, engines, progress=step)
+        found = compare_backends(directory, manifest, video, backend, engines, threads, progress=step)
     _print(found, backend)
     if not found.agrees:
         raise VljEdgeError(
