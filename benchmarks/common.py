@@ -17,16 +17,22 @@ sys.path.insert(0, str(TRAIN_NANO))
 from provenance import add_to, provenance  # noqa: E402
 
 
-def in_turn(rounds: int, **actions: Callable[[], Any]) -> dict[str, list[float]]:
-    """Return the seconds of each action in each round. Every other round runs them in reverse order."""
+def in_turn(
+    rounds: int, *, clock: Callable[[], float] = time.perf_counter, **actions: Callable[[], Any]
+) -> dict[str, list[float]]:
+    """Return the seconds of each action in each round. Every other round runs them in reverse order.
+
+    Args:
+        clock: time.process_time on a machine that others use too.
+    """
     for action in actions.values():
         action()  # warm-up: the first run allocates buffers and selects kernels
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for number in range(rounds):
         for name in list(actions)[:: 1 if number % 2 == 0 else -1]:
-            started = time.perf_counter()
+            started = clock()
             actions[name]()
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     return seconds
 
 
