@@ -54,7 +54,7 @@ def web_address(url: str) -> WebAddress:
     Raises:
         VljEdgeError: it cannot be used. The message contains no credentials.
     """
-    shown = without_credentials(url)
+    shown = _shown(url)
     parts, host, port = split_address(url)
     if parts.scheme not in ("http", "https") or not host:
         raise VljEdgeError(f"no address of a web server ({shown}): give http://HOST/PATH or https://HOST/PATH")
@@ -85,8 +85,14 @@ def split_address(url: str) -> tuple[SplitResult, str | None, int | None]:
         parts = urlsplit(url)
         return parts, parts.hostname, parts.port
     except ValueError:  # its message may quote a password
-        shown = without_credentials(url)
+        shown = _shown(url)
         raise VljEdgeError(f"no address ({shown}): check host and port, and write %40 for @ in a password") from None
+
+
+def _shown(url: str) -> str:
+    """Return an address without what is secret in it, also where its scheme is missing."""
+    scheme = "" if "://" in url else "http://"
+    return without_credentials(scheme + url).removeprefix(scheme)
 
 
 class Connections(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):

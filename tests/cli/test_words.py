@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.command import run_here
+from tests.cli.command import run_here, start
 from tests.runtime.words.endpoints import Answer, FakeEndpoint, completion, endpoint
-from tests.waiting import free_port
+from tests.waiting import free_port, wait_for
 
 DEMO = Path(__file__).parents[2] / "examples" / "media" / "demo.mp4"
 KEY = "sk-never-shown-42"
@@ -160,3 +161,14 @@ def test_a_silent_endpoint_costs_its_time_and_no_more() -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         done = run_here("narrate", DEMO, "--duration", "4", "--words", url, "--words-timeout", "100ms")
     assert done.returncode == 0 and "within 0.1 s" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answer", [Answer(wait=200), Answer(status=503), Answer(b"x", drip=0.1)])
+def test_ctrl_c_ends_a_call(answer: Answer) -> None:
+    with endpoint(lambda request: answer) as server:
+        child = start("narrate", DEMO, "--words", server.url, "--words-timeout", "200s")
+        wait_for(lambda: server.got)
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=100)
+    assert child.returncode == 130 and "Traceback" not in errors and "no words" not in errors

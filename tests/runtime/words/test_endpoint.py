@@ -446,7 +446,23 @@ def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(key: str) -> No
     assert key not in str(found.value) and "key" in str(found.value)
 
 
-@pytest.mark.parametrize("url", ["localhost:11434", "ftp://a/v1", "http://", "http://a b/v1", "http://me:pw@[/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost:11434",
+        "ftp://a/v1",
+        "http://",
+        "http://a b/v1",
+        "http://me:pw@[/v1",
+        "//me:pw@host/v1",
+        "host/v1?key=pw",
+        "host:80/v1?a=1&key=pw",
+        "ftp://host/v1?key=pw",
+        "http://host:x/v1?key=pw",
+        "http://me:${VLJ_EDGE_NOT_SET}@host/v1?key=pw",
+    ],
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(VljEdgeError) as found:
         Endpoint(url)

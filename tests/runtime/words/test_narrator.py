@@ -16,7 +16,7 @@ from tests.runtime.colours import GATES, NO_MEMORY, Pictures, scenes
 from tests.runtime.lifetimes import Colours, nothing_runs, workers
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from tests.runtime.words.endpoints import Answer, completion, endpoint
-from tests.waiting import wait_for
+from tests.waiting import free_port, wait_for
 from vlj_edge.bundle import CaptionMemorySettings
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import Clip
@@ -253,6 +253,24 @@ def test_a_change_that_lasts_is_asked_about_when_a_call_is_saved_up() -> None:
     narrated.tell(change(1, 1), change(2, 2), *map(float, range(3, 1300)))
     found = narrated.end()
     assert found == [(1, "first", False), (2, "second", False)]  # with the time of the change
+
+
+def test_an_endpoint_may_go_away_and_come_back(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    port = free_port()
+    narrated = Narrated()
+    narrated.narrator._words = Words(Endpoint(f"http://127.0.0.1:{port}/v1", timeout=0.5), calls_per_hour=0)
+    for number in range(4):
+        narrated.tell(change(2 + number, number))
+        wait_for(lambda: narrated.run.totals.calls_failed == number + 1)  # noqa: B023
+    with endpoint(port=port):
+        narrated.tell(change(9, 5))
+        assert narrated.texts(6)[4:] == [(9, "MEANING 5", True), (9, "a cat sleeps", False)]
+    narrated.tell(change(12, 6))
+    wait_for(lambda: narrated.run.totals.calls_failed == 5)
+    narrated.end()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 3 and "refused" in lines[0] and "again, after 4" in lines[1] and "refused" in lines[2]
 
 
 def test_tokens_of_a_day_are_kept() -> None:
