@@ -42,8 +42,10 @@ MAKE: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "vjepa2": ("facebook/vjepa2-vitl-fpc16-256-ssv2", full_size.vjepa2),
 }
 BACKENDS = ("onnxruntime", "openvino")
+PRECISIONS = ("fp32", "fp16", "int8")
 DEMO = ROOT / "examples" / "media" / "demo.mp4"
 ROUNDS = 5
+SHIPPED = ROOT / "vlj_edge" / "models_measured.json"  # what `vlj-edge models` shows of results/models.json
 
 
 def measure(make: Callable[[Path], Any]) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def measure(make: Callable[[Path], Any]) -> dict[str, Any]:
         gc.collect()
         files = checkpoint.glob("*.safetensors")
         found: dict[str, Any] = {"million_parameters": round(sum(path.stat().st_size for path in files) / 4e6, 1)}
-        for precision in ("fp32", "fp16", "int8"):
+        for precision in PRECISIONS:
             found[precision] = of_precision(checkpoint, Path(scratch) / precision, precision)
             click.echo(f"  {precision}: {json.dumps(found[precision])}")
     return found
@@ -104,6 +106,21 @@ def time_of_window(directory: Path, manifest: Manifest) -> dict[str, Any]:
     return found
 
 
+def shipped(models: dict[str, Any]) -> dict[str, Any]:
+    """Return of each model and precision what `vlj-edge models` shows: all engines, the faster backend."""
+    return {
+        repository: {
+            precision: {
+                "megabytes": round(sum(found[precision]["megabytes"].values())),
+                "milliseconds": round(min(found[precision]["ms_a_window"].values())),
+                "cosine": found[precision]["cosine"],
+            }
+            for precision in PRECISIONS
+        }
+        for repository, found in models.items()
+    }
+
+
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(MAKE)))
 def main(names: tuple[str, ...]) -> None:
@@ -115,6 +132,7 @@ def main(names: tuple[str, ...]) -> None:
         path = RESULTS / "models.json"
         before = json.loads(path.read_text(encoding="utf-8")).get("models", {}) if path.exists() else {}
         write("models.json", {"models": before | {repository: found}}, "python benchmarks/models.py")
+        SHIPPED.write_text(json.dumps(shipped(before | {repository: found}), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

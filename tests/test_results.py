@@ -255,3 +255,11 @@ def test_the_docs_show_what_the_soak_has_seen() -> None:
 
 
 SOAK_UNITS = {"memory": "MB", "descriptors": "descriptors", "threads": "threads", "children": "processes"}
+
+
+def test_the_docs_show_size_and_time_of_public_models_as_they_were_measured() -> None:
+    shown = page("docs/your-camera.md")
+    for name, row in result("models.json")["models"].items():
+        sizes = [f"{round(sum(row[each]['megabytes'].values())):,}" for each in ("fp32", "fp16", "int8")]
+        times = [f"{round(min(row[each]['ms_a_window'].values())):,}" for each in ("fp32", "int8")]
+        assert " | ".join([f"| `{name}`", *sizes, *times]) + " |" in shown, name

@@ -54,6 +54,20 @@ def test_the_table_shows_each_row_whole() -> None:
         assert row["million_parameters"] is None or f"{row['million_parameters']:,} M" in line
 
 
+def test_what_was_measured_is_what_the_benchmark_found() -> None:
+    results = json.loads((Path(__file__).parents[2] / "results" / "models.json").read_text(encoding="utf-8"))["models"]
+    listed = {row["repository"]: row["measured"] for row in json.loads(run_here("models", "--json").stdout)}
+    assert {name for name, found in listed.items() if found} == set(results)
+    out = run_here("models").stdout
+    for name, found in results.items():
+        [line] = [line for line in out.splitlines() if f" {name} " in line]
+        for precision, row in listed[name].items():
+            assert row["megabytes"] == round(sum(found[precision]["megabytes"].values()))
+            assert row["milliseconds"] == round(min(found[precision]["ms_a_window"].values()))
+            assert row["cosine"] == found[precision]["cosine"]
+        assert f" {listed[name]['fp16']['megabytes']:,} " in line
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row["repository"]))
 def test_architectures_are_classes_of_transformers(row: dict[str, Any]) -> None:
     transformers = pytest.importorskip("transformers")

@@ -11,6 +11,7 @@ import click
 from .say import say, stdout_console
 
 _MODELS = Path(__file__).parents[1] / "models.json"
+_MEASURED = _MODELS.with_name("models_measured.json")  # by benchmarks/models.py
 _GATED = {False: "no", True: "yes", None: "not known"}
 
 
@@ -27,6 +28,12 @@ def models(as_json: bool) -> None:
     labels  classify among any words, or those that it was trained on
     search  for words, or for moments like an example
     ask     a question with --choices
+    MB      of all engines in fp16, where it was measured
+    ms      of the vision encoder for a window on two cores of a server, in
+            the precision and on the CPU backend that took least
+
+    --json has what was measured in fp32, fp16 and int8, with the lowest
+    cosine to fp32.
     """
     from ..json_text import json_text
 
@@ -36,31 +43,51 @@ def models(as_json: bool) -> None:
         return
     from rich.table import Table
 
-    headings = ("licence", "gated", "parameters", "input", "texts", "labels", "search", "ask", "compared with")
+    headings = (
+        "licence",
+        "gated",
+        "parameters",
+        "input",
+        "texts",
+        "labels",
+        "search",
+        "ask",
+        "MB",
+        "ms",
+        "compared with",
+    )
     table = Table("repository", *headings)
     for row in rows:
         does = [row[use] or "no" for use in ("texts", "labels", "search", "ask")]
         facts = (row["licence"] or "none named", _gated(row), _size(row), row["input"])
-        table.add_row(row["repository"], *facts, *does, row["architecture"])
-    stdout_console(180).print(table)
+        table.add_row(row["repository"], *facts, *does, *_measured(row["measured"]), row["architecture"])
+    stdout_console(200).print(table)
     say("compared with: the class of transformers, at random weights; PE-Core with code of ours, VL-JEPA part by part")
     say("things: made of packages on this machine, no download: pip install 'vlj-edge[things]'")
     say("gated: accept the licence at https://huggingface.co/OWNER/NAME, then set HF_TOKEN or run: hf auth login")
 
 
 def known_models() -> list[dict[str, Any]]:
-    """Return the rows of models.json whose architecture this version exports."""
+    """Return the rows of models.json whose architecture this version exports, with what was measured or None."""
     from vlj_edge.export.families import things
     from vlj_edge.export.families.find import architectures
     from vlj_edge.export.hub import open_vljepa
 
     rows: list[dict[str, Any]] = json.loads(_MODELS.read_text(encoding="utf-8"))
+    measured = json.loads(_MEASURED.read_text(encoding="utf-8"))
     known, others = architectures(), (open_vljepa.REPOSITORY, things.NAME)
-    return [row for row in rows if row["architecture"] in known or row["repository"] in others]
+    listed = [row for row in rows if row["architecture"] in known or row["repository"] in others]
+    return [row | {"measured": measured.get(row["repository"])} for row in listed]
 
 
 def _gated(row: dict[str, Any]) -> str:
     return row["gated"] if isinstance(row["gated"], str) else _GATED[row["gated"]]
+
+
+def _measured(found: dict[str, Any] | None) -> tuple[str, str]:
+    if found is None:
+        return "", ""
+    return f"{found['fp16']['megabytes']:,}", f"{min(each['milliseconds'] for each in found.values()):,}"
 
 
 def _size(row: dict[str, Any]) -> str:
