@@ -29,5 +29,7 @@ def check_regular_file(path: str | Path, remedy: str, most_bytes: int | None = N
     if not stat.S_ISREG(mode):
         raise VljEdgeError(f"{path} is a {kinds.get(stat.S_IFMT(mode), 'device')} and no file: {remedy}")
     if most_bytes is not None and found.st_size > most_bytes:
-        sizes = (f"{size / 1e6:.0f} MB" for size in (found.st_size, most_bytes))
+        sizes = (
+            f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB" for size in (found.st_size, most_bytes)
+        )
         raise VljEdgeError(f"{path} has {next(sizes)}, and at most {next(sizes)} are read: {remedy}")

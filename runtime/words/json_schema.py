@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.regular_file import MOST_TEXT, check_regular_file
+from vlj_edge.regular_file import check_regular_file
 
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, dict),
@@ -33,6 +33,7 @@ _BOUNDS: dict[str, tuple[type | tuple[type, ...], Callable[[Any, Any], bool]]] =
 _CHECKED = {"type", "properties", "required", "additionalProperties", "items", "enum", "const", *_BOUNDS}
 _NOTES = {"$schema", "$id", "title", "description", "default", "examples", "$comment"}
 _DEEPEST = 30
+_MOST_SCHEMA = 100_000  # bytes of a file: it goes with each request
 _FENCED = re.compile(r"\A```\w*\s*(.*?)\s*```\Z", re.DOTALL)
 
 
@@ -46,7 +47,7 @@ def read_schema(path: Path) -> dict[str, Any]:
     Raises:
         VljEdgeError: it cannot be read, is no JSON, or uses what is not checked here.
     """
-    check_regular_file(path, "name a file with a JSON schema", MOST_TEXT)
+    check_regular_file(path, "name a file with a JSON schema", _MOST_SCHEMA)
     try:
         schema = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_refuse)
     except OSError as error:

@@ -8,6 +8,7 @@ answer. Either way answers come in the order of the changes, with their times.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -35,6 +36,7 @@ from .reply import Reply
 from .words import Words
 
 Watch: TypeAlias = Callable[[TextReport], None]
+_LOG = logging.getLogger(__name__)
 _ROOM = 64  # changes and windows without one that may wait
 
 
@@ -257,4 +259,6 @@ class Narrator:
                 tokens = error.tokens
             except Cancelled:
                 return
+            except Exception as error:  # whoever waits for the answer must hear that there is none
+                _LOG.warning("no words: it failed inside vlj-edge (%s): please report it", type(error).__name__)
             self._inbox.put(_Done(task, reply, tokens or 0, time.monotonic() - begun))

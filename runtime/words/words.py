@@ -29,6 +29,7 @@ CALLS_PER_HOUR = 30.0  # of an endpoint by a source that may never end
 _DAY = 86_400.0
 _TOKENS_OF_A_PICTURE, _CHARACTERS_OF_A_TOKEN = 256, 4  # where a server does not count: a guess
 _PROMPT_TOKENS = 100
+_MOST_REASON = 300  # characters of a function's error that are shown
 _LOG = logging.getLogger(__name__)
 
 
@@ -172,7 +173,7 @@ class Words:
             except NoReply:
                 raise
             except BaseException as error:  # a caller's own function may raise anything, and the stream goes on
-                why = str(error) if isinstance(error, VljEdgeError) else f"{type(error).__name__}: {error}"
+                why = str(error) if isinstance(error, VljEdgeError) else _described(error)
                 line = without_secrets(str(VljEdgeError(f"no words from {_name(self._speak)}: {why}")))
                 _LOG.warning("%s", line)
                 raise NoReply(line) from None
@@ -213,6 +214,13 @@ class _DailyTokens:
     def _forget(self) -> None:
         while self._taken and self._taken[0][0] < time.monotonic() - _DAY:
             self._taken.popleft()
+
+
+def _described(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:_MOST_REASON]
+    except Exception:  # its text fails, too
+        return type(error).__name__
 
 
 def _name(function: object) -> str:

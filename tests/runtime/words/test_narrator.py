@@ -198,8 +198,14 @@ def test_what_is_nothing_new_is_not_said() -> None:
     assert narrated.run.totals.calls == 3
 
 
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
 @pytest.mark.parametrize(
-    "answer", [ValueError("the model\nburns"), SystemExit(3), KeyboardInterrupt(), 7, None, b"a", "", "  "]
+    "answer",
+    [ValueError("the model\nburns" * 9999), SystemExit(3), KeyboardInterrupt(), Unprintable(), 7, None, b"a", "", "  "],
 )
 def test_without_an_answer_the_text_that_stands_in_stays(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
     narrated = Narrated()
@@ -211,7 +217,17 @@ def test_without_an_answer_the_text_that_stands_in_stays(answer: Any, caplog: py
     assert narrated.texts(3) == [(2, "MEANING 1", True), (3, "MEANING 2", True), (3, "a dog", False)]
     narrated.end()
     lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == (not isinstance(answer, str)) and not any("\n" in line for line in lines)
+    assert len(lines) == (not isinstance(answer, str)) and not any("\n" in line or len(line) > 400 for line in lines)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_fault_of_ours_in_a_call_keeps_nobody_waiting(live: bool, caplog: pytest.LogCaptureFixture) -> None:
+    narrated = Narrated(live)
+    narrated.narrator._words.ask = lambda *_: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    narrated.tell(change(2, 1))
+    assert narrated.texts(1) == [(2, "MEANING 1", True)]
+    narrated.end()
+    assert narrated.run.totals.calls_failed == 1 and "report it" in caplog.records[0].getMessage()
 
 
 def test_a_recording_waits_for_every_answer() -> None:
