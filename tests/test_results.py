@@ -131,9 +131,11 @@ def _times(encoders: dict[str, Any], name: str) -> str:
 def test_the_docs_show_what_the_runtime_costs_and_saves() -> None:
     found, gates = result("runtime.json"), result("gates.json")["settings"]
     text = page("docs/evidence.md")
-    encoder, over = found["vision encoder"], found["overhead, nano"]
+    encoder, over, cpu = found["vision encoder"], found["overhead, nano"], found["overhead in CPU time, nano"]
     for figure in (
-        f"| nano {over['chain_over_bare']['ratio']:.2f}x (",
+        f"nano in CPU time of one thread {cpu['chain_over_bare']['ratio']:.2f}x (",
+        f"resized by Pillow {cpu['chain_with_pillow_over_bare']['ratio']:.2f}x (",
+        f": nano {over['chain_over_bare']['ratio']:.2f}x (",
         f", {over['chain_over_the_time_in_its_own_engines']['ratio']:.2f}x the time in its engines' calls",
         f"`vl-jepa-1.6b` {found['overhead, vl-jepa-1.6b']['chain_over_bare']['ratio']:.3f}x (",
         f"by the OpenVINO backend int8 with bf16 {_times(encoder, 'int8, openvino backend, bf16')}, fp32 with",
@@ -148,6 +150,25 @@ def test_the_docs_show_what_the_runtime_costs_and_saves() -> None:
         f"({gates['all_against_none']['cpu_ratio']:.2f}x less); {gates['all']['cider']:.2f} against",
     ):
         assert figure in text, figure
+
+
+def test_the_docs_show_what_fewer_tokens_and_a_shared_stem_save() -> None:
+    stem, text = result("stem.json"), page("docs/tokens.md")
+    gates, ways = stem["through the gates"], ("onnxruntime", "openvino")
+    less = [stem[f"windows that follow each other, {way}"]["encoder_and_predictor_times_less"] for way in ways]
+    assert f"{less[0]:.2f}x less | 8.8 ms: {less[1]:.2f}x less |" in text
+    assert f"| {100 * gates['narrate']['share_of_frames_seen_before']:.0f} % | |" in text
+    assert f"| {100 * gates['narrate']['saved_share']:.1f} % | |" in text
+    embed = gates["embed"]
+    assert f"| {100 * embed['share_of_frames_seen_before']:.0f} %, {100 * embed['saved_share']:.0f} % | |" in text
+    videos = result("tokens.json")["nano"]
+    for name, row in (
+        ("test-idle/stream0.mp4", "mostly rests"),
+        ("real/vtest.avi", "street"),
+        ("data/bikes.mp4", "mov"),
+    ):
+        [line] = [line for line in text.splitlines() if line.startswith("|") and row in line and "windows" not in line]
+        assert f"| {100 * videos[name]['share']:.0f} % | {videos[name]['times_less']:.2f}x" in line
 
 
 def test_the_docs_show_what_reading_costs() -> None:
