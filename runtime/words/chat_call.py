@@ -147,7 +147,7 @@ class ChatCall:
                 first, longest = _PAUSES
                 # Jitter keeps several cameras from asking at the same moment.
                 pause = min(first * 2 ** min(attempt - 1, 10), longest) * random.uniform(0.5, 1.0)
-                pause = pause if failure.after is None else failure.after
+                pause = max(pause, failure.after or 0.0)
                 if self._connections.cut_because is None:  # what is met after that says nothing about the server
                     self._met = str(failure)
                 tries = 1 if failure.is_gone and self._server.is_gone else failure.tries

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from ..http_post import web_address
 from ..video.recordings.image import encode_jpeg
 from ..video.source import Image
 from .chat_call import ChatCall, Closed, NoReply, Server
+from .failures import Failures
 from .json_schema import NotAsAsked, check_schema, parse_answer
 from .numbers import check_number, check_whole
 from .prompt import WordsContext, prompt_for
@@ -78,7 +78,7 @@ class Endpoint:
         self.in_json = schema is not None
         self._limit = {"max_tokens": most_tokens}
         self._most_tokens = most_tokens
-        self._state = _State()
+        self._failures = Failures(_LOG)
         self.shown = address.server if model is None else f"{model} at {address.server}"
         if not 0 < timeout < threading.TIMEOUT_MAX or most_tokens < 1:
             raise VljEdgeError(f"{timeout:g} s and {most_tokens} tokens leave no room for an answer: give more")
@@ -113,9 +113,9 @@ class Endpoint:
         except Closed:
             raise
         except NoReply as error:
-            self._state.fails(str(error))
+            self._failures.add(str(error))
             raise
-        self._state.works(self.shown)
+        self._failures.end(self.shown)
         return reply
 
     def asking(self, question: str) -> Endpoint:
@@ -168,28 +168,6 @@ class Endpoint:
 
     def _no_reply(self, why: str, tokens: int | None = None) -> NoReply:
         return NoReply(f"no words from {self.shown}: {self._server.without_key(why)}", tokens)
-
-
-class _State:
-    """Logs that an endpoint fails, with each new reason, and that it works again: once each, not at every call. Reasons
-    that differ in numbers and the names of requests alone are the same."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._failed, self._reason = 0, ""
-
-    def fails(self, line: str) -> None:
-        with self._lock:
-            reason = re.sub(r"(?<!HTTP )(?<!\S)\S*\d\S*", "#", line)
-            if reason != self._reason:
-                _LOG.warning("%s", line, extra={"words": "fails", "reason": line})
-            self._failed, self._reason = self._failed + 1, reason
-
-    def works(self, shown: str) -> None:
-        with self._lock:
-            if self._failed:
-                _LOG.info("%s answers again, after %d calls without an answer", shown, self._failed)
-            self._failed, self._reason = 0, ""
 
 
 def _completions(url: str) -> str:

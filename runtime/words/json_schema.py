@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.regular_file import check_regular_file
@@ -76,9 +77,10 @@ def parse_answer(text: str, schema: dict[str, Any]) -> Any:
     """
     fenced = _FENCED.match(text)
     try:
-        value = json.loads(fenced[1] if fenced else text, parse_constant=_refuse)
+        value = json.loads(fenced[1] if fenced else text, parse_constant=_refuse, parse_float=_finite)
+        _check_depth(value, _DEEPEST)
     except (ValueError, RecursionError):
-        raise NotAsAsked("the answer is not JSON") from None
+        raise NotAsAsked("the answer is not JSON, has too large a number, or is nested too deep") from None
     _check(value, schema, "the answer")
     return value
 
@@ -153,5 +155,19 @@ def _same(one: Any, other: Any) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
-def _refuse(constant: str) -> None:
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse(digits)
+
+
+def _check_depth(value: Any, left: int) -> None:
+    """Raises ValueError: lists and objects are nested deeper."""
+    if isinstance(value, (list, dict)):
+        if left == 0:
+            raise ValueError
+        for each in value.values() if isinstance(value, dict) else value:
+            _check_depth(each, left - 1)
+
+
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")

@@ -21,6 +21,10 @@ DEFAULT_PROMPT_AGAIN = (
 _DEFAULT_JSON_PROMPT = (
     "These pictures were taken by a camera one after the other, within {seconds} seconds. Describe what they show."
 )
+_NOTHING_NEW = re.compile(  # and how models put it in their own words
+    rf"(?:there is )?{NOTHING_NEW}"
+    r"(?: to (?:say|tell|report|add|see|describe|note)| (?:happens|happened|has happened|is happening|here|yet))?"
+)
 _PLACEHOLDER = re.compile(r"\{(camera|last|nearest|seconds)\}")
 
 
@@ -77,4 +81,4 @@ def is_nothing_new(text: str) -> bool:
     >>> is_nothing_new('"Nothing new."')
     True
     """
-    return " ".join(re.sub(r"[\W_]+", " ", text).split()).casefold() == NOTHING_NEW
+    return _NOTHING_NEW.fullmatch(" ".join(re.sub(r"[\W_]+", " ", text).split()).casefold()) is not None

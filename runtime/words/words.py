@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import time
@@ -18,6 +19,7 @@ from ..gating.budget import Budget
 from ..video.source import Image
 from .chat_call import NoReply
 from .endpoint import Endpoint, Interrupting
+from .failures import Failures
 from .numbers import check_number, check_whole
 from .pictures import choose_pictures
 from .prompt import WordsContext
@@ -72,7 +74,7 @@ class Words:
         self.waits_at_end: Callable[[], bool] = lambda: True
         self.budget = Budget(BudgetSettings())
         self._live = self._told_of_limit = False
-        self._tokens = _DailyTokens()
+        self._tokens, self._failures = _DailyTokens(), Failures(_LOG)
         self.configure(speak, frames, frame_size, calls_per_hour, tokens_per_day)
 
     def configure(
@@ -174,14 +176,20 @@ class Words:
                 raise
             except BaseException as error:  # a caller's own function may raise anything, and the stream goes on
                 why = str(error) if isinstance(error, VljEdgeError) else _described(error)
-                line = without_secrets(str(VljEdgeError(f"no words from {_name(self._speak)}: {why}")))
-                _LOG.warning("%s", line)
-                raise NoReply(line) from None
+                raise self._failed(why) from None
+        if inspect.iscoroutine(found):
+            found.close()
+            raise self._failed("it is async: give a function that is not")
         if not isinstance(found, str) and not (isinstance(found, Reply) and isinstance(found.text, str)):
-            line = f"no words from {_name(self._speak)}: it returned {type(found).__name__}, and a text is needed"
-            _LOG.warning("%s", line)
-            raise NoReply(line)
+            raise self._failed(f"it returned {type(found).__name__}, and a text is needed")
+        self._failures.end(_name(self._speak))
         return Reply(clean(found).strip()) if isinstance(found, str) else found
+
+    def _failed(self, why: str) -> NoReply:
+        """Return the failure of a function."""
+        line = without_secrets(str(VljEdgeError(f"no words from {_name(self._speak)}: {why}")))
+        self._failures.add(line)
+        return NoReply(line)
 
 
 class _DailyTokens:

@@ -239,6 +239,13 @@ def test_a_server_that_is_not_there_is_waited_for_until_the_time_is_over() -> No
     assert "refused" in str(found.value) and "check that it runs" in str(found.value)
 
 
+def test_a_server_that_asks_for_no_pause_gets_one(server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_call, "_PAUSES", (0.05, 0.1))
+    server.then = lambda request: Answer(b"", 429, {"Retry-After": "0"})
+    assert "429" in failure(server, timeout=0.5)
+    assert 1 <= len(server.got) <= 20
+
+
 def test_a_server_that_was_not_there_is_asked_once_until_it_is(server: FakeEndpoint) -> None:
     found, port = Endpoint(f"http://127.0.0.1:{free_port()}/v1", timeout=0.6), server.server_port
     sent = list[str]()
@@ -554,6 +561,8 @@ def test_an_answer_in_json_is_asked_for_and_passed_on(server: FakeEndpoint) -> N
         ("two people", "not JSON"),
         ('{"people": 2', "not JSON"),
         ('{"people": NaN}', "not JSON"),
+        ('{"people": 1e999}', "number"),
+        (f'{{"people": {"[" * 200}{"]" * 200}}}', "deep"),
         ("[]", "no object"),
         ('{"open": true}', "people"),
         ('{"people": true}', "people"),

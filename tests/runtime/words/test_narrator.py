@@ -334,6 +334,15 @@ def test_a_function_gets_pictures_of_the_source_in_order(model: Model) -> None:
         assert all(context.start <= time < context.end for time in context.times)
 
 
+def test_a_function_that_fails_is_told_once(model: Model, caplog: pytest.LogCaptureFixture) -> None:
+    async def later(pictures: Sequence[np.ndarray], context: WordsContext) -> str:
+        return "too late"
+
+    run = model.narrate(Pictures(SCENES), gates=NO_MEMORY, words=later)  # type: ignore[arg-type]
+    assert all(each.stand_in for each in run)
+    assert run.totals.calls_failed == 4 and ["async" in each.getMessage() for each in caplog.records] == [True]
+
+
 def test_a_function_may_draw_on_its_pictures(model: Model) -> None:
     def look(pictures: Sequence[np.ndarray], context: WordsContext) -> str:
         text = colour_of(pictures, context)

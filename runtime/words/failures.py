@@ -1,0 +1,31 @@
+"""Lines in the log about something that is asked again and again."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+
+
+class Failures:
+    """Logs that something fails, with each new reason, and that it works again: once each, not at every call. Reasons
+    that differ in numbers and the names of requests alone are the same."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log, self._lock = log, threading.Lock()
+        self._failed, self._reason = 0, ""
+
+    def add(self, line: str) -> None:
+        """Count a failure, and log its line unless it is that of the last one."""
+        with self._lock:
+            reason = re.sub(r"(?<!HTTP )(?<!\S)\S*\d\S*", "#", line)
+            if reason != self._reason:
+                self._log.warning("%s", line, extra={"words": "fails", "reason": line})
+            self._failed, self._reason = self._failed + 1, reason
+
+    def end(self, shown: str) -> None:
+        """Log that it works again, if it did not."""
+        with self._lock:
+            if self._failed:
+                self._log.info("%s answers again, after %d calls without an answer", shown, self._failed)
+            self._failed, self._reason = 0, ""
