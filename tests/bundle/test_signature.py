@@ -136,6 +136,21 @@ def test_members_of_the_keys_group_run_what_root_built_and_nobody_else(monkeypat
             assert (done.stdout.strip(), done.returncode) == (found, 0), done.stderr
 
 
+def test_a_user_without_a_home_has_the_machines_key_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setattr(signature.Path, "home", nowhere)
+    (tmp_path / "etc").write_text("not a folder")
+    assert signature.signing_key(b"x", "") is None
+    with pytest.raises(VljEdgeError, match=r"engines\.key .*--key-file"):
+        signature.sign(b"x")
+    (tmp_path / "etc").unlink()
+    key(tmp_path / "etc" / "engines.key")
+    assert signature.signing_key(b"x", signature.sign(b"x")) == tmp_path / "etc" / "engines.key"
+
+
 @pytest.mark.parametrize("harm", ["empty", "short", "long", "pipe", "folder", "another user's"])
 def test_what_is_no_key_of_ours_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str) -> None:
     path = tmp_path / "any.key"

@@ -61,7 +61,10 @@ def _paths() -> tuple[Path, ...]:
     named = os.environ.get(KEY_FILE)
     if named:
         return (Path(named),)
-    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    try:
+        data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    except RuntimeError:  # a container's user without a home
+        return (MACHINE_KEY,)
     return (MACHINE_KEY, data / "vlj-edge" / "machine.key")
 
 
