@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from math import ceil, isqrt
 from pathlib import Path
@@ -30,12 +30,13 @@ from .families.model import FamilyModel
 from .models.vl_jepa import visual_tokens
 from .onnx import graph as onnx_graph
 from .parity_cases import ParityCases, make_cases, run_torch
-from .precisions import PRECISIONS, select_precision, text_form_for_cpu
+from .precisions import PRECISIONS, select_precision
 from .request import ExportRequest, check_clips, check_out, check_request
+from .text_form import NAME as TEXT_FORM
+from .text_form import export_text_form
 from .weights.tokenizers import write_tokenizers
 
 CAPTIONS, LABELS = "captions.txt", "labels.txt"
-_TEXT_FORM, _TEXT_FORM_NAME = "text_encoder_cpu.onnx", "text_encoder on a CPU"
 _ORDER = (
     "vision_encoder",
     "predictor",
@@ -93,7 +94,13 @@ def export_bundle(request: ExportRequest, progress: Progress = lambda step: None
         require_memory(_BASE_MEMORY + _COPIES * model.largest, f"exporting {model.shape.name}", remedy)
         write_tokenizers(model.tokenizers, directory)
         specs, engines, rows = _export_engines(request, model, directory, progress)
-        on_cpu = _export_text_form(request, model, directory, engines, rows, progress)
+        text_form = export_text_form(request, model, directory, progress)
+        if text_form is not None:
+            spec, size = text_form.spec, text_form.megabytes
+            nodes = text_form.nodes_a_layer
+            engines.append(ExportedEngine(TEXT_FORM, spec.precision, spec.opset, nodes, size, spec.kept_fp32))
+            rows += text_form.parity
+        on_cpu = {TEXT_ENCODER: text_form.spec} if text_form is not None else {}
         if model.captions is not None:
             (directory / CAPTIONS).write_text("\n".join(model.captions) + "\n", encoding="utf-8")
         if model.shape.labels and "decoder" in specs:
@@ -126,33 +133,6 @@ def _export_engines(
             rows += _compare_engine(name, model, precisions[name], directory, specs[name], cases)
             parity.require_parity(rows, precisions, synthetic=not request.clips)
     return specs, engines, rows
-
-
-def _export_text_form(
-    request: ExportRequest,
-    model: FamilyModel,
-    directory: Path,
-    engines: list[ExportedEngine],
-    rows: list[parity.ParityRow],
-    progress: Progress,
-) -> dict[str, EngineSpec]:
-    """Export a bf16 text encoder once more in a form for CPUs, compare it, and add it to `engines` and `rows`."""
-    precision = text_form_for_cpu(model.shape, select_precision(model.shape, request.precision, request.flavour))
-    if precision is None:
-        return {}
-    progress(f"exporting {_TEXT_FORM_NAME}")
-    graph = export_engine(TEXT_ENCODER, model.loaders[TEXT_ENCODER](), model.shape, precision)
-    spec = replace(graph.spec, file=_TEXT_FORM)
-    size = sum((directory / file).stat().st_size for file in onnx_graph.save(graph.model, directory / spec.file)) / 1e6
-    engines.append(ExportedEngine(_TEXT_FORM_NAME, precision, spec.opset, graph.nodes_a_layer, size, spec.kept_fp32))
-    if request.check_parity:
-        progress(f"comparing {_TEXT_FORM_NAME} with torch")
-        cases = make_cases(model.shape, model.tokenizers, [])
-        run_torch(TEXT_ENCODER, model.loaders[TEXT_ENCODER](), cases)
-        found = parity.compare_with_torch(TEXT_ENCODER, directory, spec, cases)
-        parity.require_parity(found, {TEXT_ENCODER: precision})
-        rows += [replace(row, engine=_TEXT_FORM_NAME) for row in found]
-    return {TEXT_ENCODER: spec}
 
 
 def _manifest(

@@ -30,7 +30,7 @@ BACKENDS = {
     "openvino": ".openvino",
     "tensorrt": ".tensorrt.engine",
 }
-_ON_CPU = ("onnxruntime", "openvino")  # they run an engine's form for a CPU where it has one, and no bf16
+ON_CPU = ("onnxruntime", "openvino")  # they run an engine's form for a CPU where it has one, and no bf16
 
 
 class Engine(Protocol):
@@ -165,7 +165,7 @@ def open_engine(
             file has other inputs and outputs than the manifest.
     """
     load = importlib.import_module(backend_module(backend), __package__).load
-    if backend in _ON_CPU:
+    if backend in ON_CPU:
         manifest = manifest.for_cpu()
         if manifest.engines[name].precision == "bf16":
             raise VljEdgeError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,3 +106,18 @@ def test_the_command(tiny_bundle: Path, video: Path) -> None:
         alone = vlj_edge("verify", tiny_bundle, *half)
         assert alone.returncode == 2 and "--backend and --source" in alone.stderr and not alone.stdout
     assert "abacus" in error_of(vlj_edge("verify", tiny_bundle, "--backend", "abacus", "--source", video))
+
+
+@pytest.mark.parametrize(("add", "agrees"), [(0.0, True), (0.05, True), (-2.0, False)])
+def test_an_engine_with_another_form_for_cpus_may_be_as_far_as_both_are_from_torch(
+    tiny_bundle: Path, video: Path, other: Any, tmp_path: Path, add: float, agrees: bool
+) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    raw = json.loads((bundle / "manifest.json").read_text())
+    spec = raw["engines"]["text_encoder"]
+    raw["on_cpu"] = {"text_encoder": spec | {"precision": "int8w"}}
+    raw["parity"]["lowest_cosine"] = {"fp32": 0.99, "int8w": 0.99}
+    (bundle / "manifest.json").write_text(json.dumps(raw))
+    other("text_encoder", "embedding", add)
+    [row] = [row for row in run(bundle, video).rows if row.engine == "text_encoder"]
+    assert row.agrees == agrees and row.precision == f"{spec['precision']} and int8w"
