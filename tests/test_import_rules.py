@@ -80,6 +80,7 @@ LAYERS: list[set[str]] = [
     {"vlj_edge.export.weights", "vlj_edge.export.families.checkpoint"},
     {"vlj_edge.export.families"},
     {"vlj_edge.export.engines", "vlj_edge.export.parity", "vlj_edge.export.parity_cases"},
+    {"vlj_edge.export.text_form"},
     {"vlj_edge.export.bundle"},
     # The front door:
     {"vlj_edge.cli", "vlj_edge.__main__"},
