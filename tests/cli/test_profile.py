@@ -241,3 +241,9 @@ def test_ctrl_c_prints_the_engines_that_were_measured(tiny_bundle: Path, monkeyp
     done = run_here("profile", "--bundle", tiny_bundle, "--engines-only", "--windows", "3", "--json")
     assert done.returncode == 130
     assert [row["engine"] for row in json.loads(done.stdout)["engines"]] == begun[:2]
+
+
+@pytest.mark.parametrize("option", [("--seconds", "5"), ("--windows", "5"), ("--repeat", "2"), ("--csv",)])
+def test_a_comparison_refuses_what_it_would_ignore(option: tuple[str, ...], tiny_bundle: Path) -> None:
+    done = run_here("profile", tiny_bundle, "--against", tiny_bundle, *option)
+    assert done.returncode in (1, 2) and option[0] in done.stderr and done.stdout == ""

@@ -232,8 +232,10 @@ def compare(
 
     from ..errors import VljEdgeError
 
-    if output.html or output.trace or output.form == "md":
-        raise VljEdgeError("--against prints ratios: leave --html, --trace and --md out, or profile one bundle")
+    if output.html or output.trace or output.form in ("md", "csv"):
+        raise VljEdgeError("--against prints ratios: leave --html, --trace, --md and --csv out, or profile one bundle")
+    if limits.ends or limits.repeat > 1:
+        raise click.UsageError("--against takes --rounds and --duration: leave --seconds, --windows and --repeat out")
 
     def opened() -> Source:
         found = _open(source, part, directory, limits)
