@@ -40,6 +40,9 @@ _ENDLESS = 1e6  # seconds of the synthetic stream, where something else ends it
     "--against", type=click.Path(path_type=Path), help="Another bundle: run both alternately and print ratios."
 )
 @click.option("--rounds", default=5, show_default=True, help="Runs of each bundle with --against.")
+@click.option(
+    "--fail-over", type=NumberRange(0), help="With --against: exit with 1 if a window takes more times as long."
+)
 @click.option("--engines-only", is_flag=True, help="No source: time each engine by itself, 3 s if not --seconds.")
 @click.option("--every-window", is_flag=True, help="Turn all gates off: encode and decode every window.")
 @click.option("--no-overlap", is_flag=True, help="Run all steps in one thread, one after another.")
@@ -61,6 +64,7 @@ def profile(
     repeat: int,
     against: Path | None,
     rounds: int,
+    fail_over: float | None,
     engines_only: bool,
     every_window: bool,
     no_overlap: bool,
@@ -88,7 +92,9 @@ def profile(
     limits = Limits(seconds, windows, warmup, repeat)
     directory, source = _bundle_and_source(bundle_option, bundle, source, part)
     settings = _gates(gates, directory, every_window)
-    output = ProfileOutput(forms[0], html, trace_to)
+    output = ProfileOutput(forms[0], html, trace_to, fail_over)
+    if fail_over is not None and against is None:
+        raise click.UsageError("--fail-over judges a comparison: give --against")
     if engines_only:
         if source is not None or against is not None or html is not None or trace_to is not None or every_window:
             raise click.UsageError("--engines-only has no source, gates, page or trace: leave them out")
@@ -255,3 +261,9 @@ def compare(
     }
     ratios = compare_profiles(directory, against, opened, rounds, gates=gates, **options)
     print_ratios(ratios, output.form == "json")
+    ratio = ratios["milliseconds a window"]["ratio"]
+    if output.fail_over is not None and not ratio <= output.fail_over:
+        raise VljEdgeError(
+            f"{directory} takes {ratio:.3f} times as long for a window as {against}, over --fail-over"
+            f" {output.fail_over:g}: see the stages above"
+        )

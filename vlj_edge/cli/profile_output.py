@@ -22,6 +22,7 @@ class ProfileOutput:
     form: str  # "table", "json", "md" or "csv"
     html: Path | None
     trace: Path | None
+    fail_over: float | None = None  # ratio to another bundle above which a comparison fails
 
     def write(self, found: Profile, probe: Probe, threshold: float) -> None:
         """Write a profile.
