@@ -83,7 +83,7 @@ def shipped_clip() -> Path:
     """Return a video of what nano knows, 80 s at 4 frames a second: examples/media/demo.mp4, made smaller by
     ffmpeg -i demo.mp4 -vf fps=4,scale=128:128:flags=area -crf 20.
     """
-    return shipped_weights() / "clip.mp4"
+    return Path(__file__).parents[1] / "clips" / "nano.mp4"
 
 
 def has_shipped_vision(sources: WeightSources) -> bool:

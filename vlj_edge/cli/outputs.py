@@ -135,9 +135,10 @@ def write_whole(path: Path, text: str) -> None:
 
 def _check(command: click.Command, values: dict[str, Any]) -> None:
     from ..bundle import nano_bundle
+    from ..bundle.signature import KEY_FILE
 
     outputs: list[tuple[str, Path]] = []
-    inputs: list[object] = [nano_bundle()]  # the default input
+    inputs: list[object] = [nano_bundle(), os.environ.get(KEY_FILE)]  # the default input, and what --key-file sets
     for parameter in command.params:
         value = values.get(parameter.name or "")
         kind = parameter.type
