@@ -13,6 +13,8 @@ import vlj_edge
 from tests.runtime import tiny_bundle as by_hand
 from tests.runtime.service.stations import Camera, run
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
+from tests.runtime.words.endpoints import Answer, Request, completion, endpoint
+from tests.waiting import wait_for
 from vlj_edge import VljEdgeError
 from vlj_edge.bundle import GateSettings, MeaningGateSettings, RestSettings
 from vlj_edge.runtime.alerts import clips
@@ -24,6 +26,7 @@ from vlj_edge.runtime.service.station import Station
 from vlj_edge.runtime.sinks.alert_event import AlertEvent
 from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.video.source import Source
+from vlj_edge.runtime.words.settings import WordsSettings
 
 AT_ONCE = Rule(0.6, 0.4, 0.0, 0.0)
 GREEN_LIGHT = Alert("green light", ("green",), ("red", "blue"), rule=AT_ONCE)
@@ -147,3 +150,30 @@ def test_an_alert_that_asks_for_it_brings_a_clip_to_every_sink_and_the_journal(
     assert len({event.event for event in sink.events}) == 1 and b"ftyp" in clip.clip[:16] and clip.picture is None
     assert journal.clip(clip.event) == clip.clip and journal.picture(clip.event) == sink.events[0].picture
     journal.close()
+
+
+def test_a_camera_is_asked_about_by_its_own_words_before_an_alert_fires(
+    tiny_bundle: Path, cameras: dict[str, Source]
+) -> None:
+    cameras |= {"one": Camera([RED, GREEN, BLUE], seconds=3.0), "two": Camera([RED, GREEN, BLUE], seconds=3.0)}
+    told: list[AlertEvent] = []
+    alert = replace(GREEN_LIGHT, confirm="Is {camera} green?")
+
+    def answer(request: Request) -> Answer:
+        asked = request.text
+        return Answer(completion("no" if "hall" in asked else "yes" if "green?" in asked else "a colour"))
+
+    with endpoint(answer) as server, vlj_edge.load(tiny_bundle) as model:
+        words = WordsSettings(server.url, calls_per_hour=0)
+        sources = [SourceSettings("hall", "one", words=words), SourceSettings("yard", "two", words=words)]
+        station = Station(model, sources, alerts=[alert], on_alert=told.append)
+        station.start()
+        station.wait(0.01)
+        wait_for(lambda: len(told) == 2 and not any(each.asking for each in station.alerts.statuses()))
+        station.stop()
+        asked = [request.text for request in server.got if "green?" in request.text]
+    assert sorted(text.splitlines()[0] for text in asked) == ["Is hall green?", "Is yard green?"]
+    assert [(event.source, event.kind, event.confirmed) for event in told] == [
+        ("yard", "start", True),
+        ("yard", "end", None),
+    ]
