@@ -70,8 +70,10 @@ def _appears(now: Mask, others: Sequence[Mask], cells: int) -> bool:
 
 def _widened(mask: Mask) -> Mask:
     """Return the cells that have one of these within reach, along rows and columns."""
-    for axis in (0, 1):
-        width = [(_REACH, _REACH) if each == axis else (0, 0) for each in (0, 1)]
-        around = np.lib.stride_tricks.sliding_window_view(np.pad(mask, width), 2 * _REACH + 1, axis)
-        mask = np.asarray(around.any(axis=-1))
+    side = len(mask)
+    first, last = np.maximum(np.arange(side) - _REACH, 0), np.minimum(np.arange(side) + _REACH + 1, side)
+    for _ in range(2):  # along columns, then transposed along rows
+        count = np.zeros((side + 1, side), np.int16)
+        np.cumsum(mask, axis=0, out=count[1:])
+        mask = (count[last] > count[first]).T
     return mask

@@ -7,6 +7,7 @@ import pytest
 
 from tests.runtime.gating.windows import at_angle, picture
 from vlj_edge import Window, bundle
+from vlj_edge.runtime.gating import parts
 from vlj_edge.runtime.gating.clip_window import ClipWindow, Encoded
 from vlj_edge.runtime.gating.meaning import MeaningGate
 from vlj_edge.runtime.gating.rest import RestDetector
@@ -89,3 +90,14 @@ def test_where_parts_often_turn_it_looks_more_often_and_later_as_before() -> Non
     steps = np.diff(found)
     assert steps[(found[1:] > 29) & (found[1:] < 40)].max() <= 3.5, "two thirds of 5 s, in windows of half a second"
     assert np.all(steps[found[1:] > 48] == np.diff(without)[0]), "half a minute after the first of four turns"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.05])
+def test_what_is_within_reach_is_found_as_a_wide_maximum_finds_it(share: float) -> None:
+    mask = np.random.default_rng(1).random((32, 32)) < share
+    rows, columns = np.nonzero(mask)
+    at = np.indices((32, 32))
+    near = np.zeros((32, 32), bool)
+    for row, column in zip(rows, columns, strict=True):
+        near |= (np.abs(at[0] - row) <= 5) & (np.abs(at[1] - column) <= 5)
+    assert np.array_equal(parts._widened(mask), near)

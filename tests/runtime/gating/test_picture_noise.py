@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.runtime.gating.windows import picture
 from vlj_edge import bundle
-from vlj_edge.runtime.gating.picture_noise import PictureNoise, difference, find_shift, smoothed
+from vlj_edge.runtime.gating.picture_noise import PictureNoise, difference, find_shift, halfway, smoothed
 from vlj_edge.runtime.gating.rest import RestDetector
 from vlj_edge.runtime.video.preprocess import THUMBNAIL, CroppedFrame
 
@@ -175,3 +175,16 @@ def test_noise_is_learned_within_a_minute_and_forgotten_within_two() -> None:
     assert noise.median.shape == (THUMBNAIL, THUMBNAIL) and noise.median.nbytes == 4 * THUMBNAIL**2, (
         "its state is bounded"
     )
+
+
+def test_a_thumbnail_is_smoothed_and_moved_as_padding_with_its_edges_would() -> None:
+    cells = np.random.default_rng(2).random((THUMBNAIL, THUMBNAIL)).astype(np.float32)
+    padded = np.pad(cells, 1, mode="edge")
+    kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
+    assert np.allclose(smoothed(cells), (around * kernel).sum(axis=(2, 3)), atol=1e-6)
+    first, second = halfway(cells, cells, (0.5, -1.0))
+    across = 0.75 * padded[:, 1:-1] + 0.25 * padded[:, :-2]
+    assert np.allclose(first, 0.5 * across[1:-1] + 0.5 * across[2:], atol=1e-6)
+    across = 0.75 * padded[:, 1:-1] + 0.25 * padded[:, 2:]
+    assert np.allclose(second, 0.5 * across[1:-1] + 0.5 * across[:-2], atol=1e-6)
