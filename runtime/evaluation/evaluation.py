@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .data import Clip, Data
 from .embed import TextEmbeddings, Vectors
-from .figures import Measure, Right, Scores, mean, median_rank, predicted, ranks, share, share_within
+from .figures import Measure, Right, Scores, difference, mean, median_rank, predicted, ranks, share, share_within
 from .narration import RateFigures, Said, narration_figures
 
 TOPS = (1, 5)
@@ -97,6 +97,18 @@ class Evaluation:
         classes = {"classes": [each.as_dict() for each in self.classes]} if self.classes else {}
         rates = {"rates": [each.as_dict() for each in self.rates]} if self.rates else {}
         return {"clips": self.clips, **measures, **classes, **rates}
+
+    def minus(self, other: Evaluation) -> dict[str, dict[str, Measure]]:
+        """Return how much higher its measures are than another model's, of those that both have of the same clips."""
+        found = {
+            task: {
+                name: above
+                for name, each in measures.items()
+                if (below := other.measures.get(task, {}).get(name)) and (above := difference(each, below))
+            }
+            for task, measures in self.measures.items()
+        }
+        return {task: measures for task, measures in found.items() if measures}
 
 
 def evaluate(

@@ -7,7 +7,7 @@ same embedding gets nothing right.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ class Measure:
     Attributes:
         low, high: its bootstrap interval of 95 %; None with fewer than two groups of cases.
         chance: what guessing gives; None where that is not told.
+        drawn: the figure in each resample, of which the interval is made. Of the same groups of cases they are the same
+            resamples, so that figures of two models can be compared in pairs.
     """
 
     value: float
@@ -36,10 +38,12 @@ class Measure:
     high: float | None
     cases: int
     chance: float | None = None
+    drawn: Values = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the attributes, rounded."""
-        return {name: round(each, 4) if type(each) is float else each for name, each in asdict(self).items()}
+        """Return the attributes but `drawn`, rounded."""
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "drawn"}
+        return {name: round(each, 4) if type(each) is float else each for name, each in values.items()}
 
 
 def ranks(scores: Scores, right: Right) -> Ranks:
@@ -73,8 +77,8 @@ def share_within(found: Ranks, most: int, right: Right, groups: Sequence[object]
 def median_rank(found: Ranks, groups: Sequence[object]) -> Measure:
     """Return the median of ranks."""
     member = _members(groups)
-    drawn = [np.median(np.repeat(found, each[member])) for each in _weights(member)]
-    return Measure(float(np.median(found)), *_interval(drawn), len(found))
+    drawn = np.array([np.median(np.repeat(found, each[member])) for each in _weights(member)], np.float64)
+    return Measure(float(np.median(found)), *_interval(drawn), len(found), drawn=drawn)
 
 
 def share(correct: Sequence[bool], chances: Sequence[float], groups: Sequence[object]) -> Measure:
@@ -95,7 +99,17 @@ def ratio(values: Values, by: Values, groups: Sequence[object]) -> Measure:
     ours, theirs = np.bincount(member, values), np.bincount(member, by)
     weights = _weights(member)
     above, below = weights @ ours, weights @ theirs
-    return Measure(float(values.sum() / by.sum()), *_interval(above[below != 0] / below[below != 0]), len(values))
+    drawn = above[below != 0] / below[below != 0]
+    return Measure(float(values.sum() / by.sum()), *_interval(drawn), len(values), drawn=drawn)
+
+
+def difference(one: Measure, other: Measure) -> Measure | None:
+    """Return how much higher a figure is than another model's over the same cases, with its interval in pairs; None if
+    they have no interval, or not the same cases."""
+    if one.cases != other.cases or not len(one.drawn) or len(one.drawn) != len(other.drawn):
+        return None
+    drawn = one.drawn - other.drawn
+    return Measure(one.value - other.value, *_interval(drawn), one.cases, drawn=drawn)
 
 
 def chance_within(right: Right, most: int) -> float:
@@ -119,7 +133,7 @@ def _weights(member: Ranks) -> Ranks:
     return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES if count > 1 else 0)
 
 
-def _interval(drawn: Sequence[float] | Values) -> tuple[float | None, float | None]:
+def _interval(drawn: Values) -> tuple[float | None, float | None]:
     if not len(drawn):
         return None, None
     low, high = np.quantile(drawn, QUANTILES)

@@ -114,7 +114,7 @@ def test_the_page_holds_its_pictures_and_obeys_nothing(classes: Path, tiny_bundl
     assert len(pictures) == 2, "the green clip that is blue, for each of two bundles"
     red, green, blue = np.asarray(PIL.Image.open(io.BytesIO(pictures[0]))).mean((0, 1))
     assert blue > 200 and red < 60 and green < 60
-    assert text.count("<table>") == 3 and str(bundle) in text and "0.833 (" in text
+    assert text.count("<table>") == 4 and str(bundle) in text and "0.833 (" in text
 
 
 def test_the_page_has_the_curve(tiny_bundle: Path, video: Path, tmp_path: Path) -> None:
@@ -208,12 +208,17 @@ def test_ctrl_c_prints_what_was_measured(classes: Path, tiny_bundle: Path, monke
 def test_bundles_side_by_side_are_judged_on_the_same_clips(classes: Path, tiny_bundle: Path, bundle: Path) -> None:
     (classes / "red" / "1.avi").write_bytes(b"")
     done = run_here("eval", classes, "--bundle", tiny_bundle, "--against", bundle, "--json")
-    first, second = json.loads(done.stdout)["models"]
+    found = json.loads(done.stdout)
+    first, second = found["models"]
+    [difference] = found["differences"]
+    assert difference["bundle"] == str(bundle)
+    assert [difference["classification"]["top1"][name] for name in ("value", "low", "high")] == [0, 0, 0]
     assert (first.pop("bundle"), second.pop("bundle")) == (str(tiny_bundle), str(bundle))
     assert first == second and first["clips"] == 5
     assert done.stderr.count("warning") == 1, "a broken video is named once"
     table = run_here("eval", classes, "--bundle", tiny_bundle, "--against", bundle).stdout
     assert sum("top-1" in line and line.count("0.800") == 2 for line in table.splitlines()) == 1
+    assert sum("top-1" in line and "+0.000 (+0.000 to +0.000)" in line for line in table.splitlines()) == 1
 
 
 def test_a_wrong_bundle_is_refused_before_the_work(classes: Path, tiny_bundle: Path) -> None:

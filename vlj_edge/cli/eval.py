@@ -188,6 +188,8 @@ class _Work:
             write_whole(html, page(str(self.path), len(self.data.clips), evaluations, picture))
 
     def _as_dict(self, evaluations: Sequence[tuple[str, Evaluation]]) -> dict[str, Any]:
+        from .eval_output import differences_as_dicts
+
         return {
             "data": str(self.path),
             "clips": len(self.data.clips),
@@ -200,4 +202,5 @@ class _Work:
             ],
             "not_narrated": [{"video": str(video), "reason": reason} for video, reason in self.unheard.items()],
             "models": [{"bundle": name, **found.as_dict()} for name, found in evaluations],
+            "differences": differences_as_dicts(evaluations),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import printable
 
@@ -81,6 +81,8 @@ def markdown_of(evaluations: Named, clips: int) -> str:
 def tables(evaluations: Named, clips: int, most: int | None) -> Iterator[Table]:
     titles = [name if each.clips == clips else f"{name} ({each.clips} of {clips} clips)" for name, each in evaluations]
     yield _figures(titles, [each for _, each in evaluations])
+    if len(evaluations) > 1:
+        yield _differences(evaluations)
     for title, (_, each) in zip(titles, evaluations, strict=True):
         if each.classes:
             yield _classes(title, each, most)
@@ -97,6 +99,28 @@ def _figures(titles: Sequence[str], evaluations: Sequence[Evaluation]) -> Table:
             chance = "" if one.chance is None else f"{one.chance:.3f}"
             rows.append((f"{shown} {_NAMES.get(name, name)}", *map(_value, found), chance, str(one.cases)))
     return Table(("", *titles, "guessing", "cases"), tuple(rows))
+
+
+def _differences(evaluations: Named) -> Table:
+    (first, to), *others = evaluations
+    found = [each.minus(to) for _, each in others]
+    rows = [
+        (f"{shown} {_NAMES.get(name, name)}", *(_value(each.get(task, {}).get(name), signed=True) for each in found))
+        for task, shown in _TASKS.items()
+        for name in {name: None for each in found for name in each.get(task, {})}
+    ]
+    below = "" if rows else "too few videos that all have read for an interval of the difference"
+    return Table((f"difference to {first}", *(name for name, _ in others)), tuple(rows), below)
+
+
+def differences_as_dicts(evaluations: Named) -> list[dict[str, Any]]:
+    """Return for each further model how much higher its figures are than those of the first."""
+    (_, first), *others = evaluations
+    return [
+        {"bundle": name}
+        | {task: {name: one.as_dict() for name, one in found.items()} for task, found in each.minus(first).items()}
+        for name, each in others
+    ]
 
 
 def _classes(title: str, evaluation: Evaluation, most: int | None) -> Table:
@@ -118,12 +142,13 @@ def _rates(title: str, evaluation: Evaluation) -> Table:
     return Table((f"decoded, {title}", "decodes a minute", "CIDEr", "time true"), tuple(rows))
 
 
-def _value(measure: Measure | None, digits: int = 3) -> str:
+def _value(measure: Measure | None, digits: int = 3, signed: bool = False) -> str:
     if measure is None:
         return ""
+    form = f"{'+' if signed else ''}.{digits}f"
     if measure.low is None or measure.high is None:
-        return f"{measure.value:.{digits}f}"
-    return f"{measure.value:.{digits}f} ({measure.low:.{digits}f} to {measure.high:.{digits}f})"
+        return f"{measure.value:{form}}"
+    return f"{measure.value:{form}} ({measure.low:{form}} to {measure.high:{form}})"
 
 
 def _cell(text: str) -> str:

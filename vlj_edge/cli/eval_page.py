@@ -37,6 +37,8 @@ def page(data: str, clips: int, evaluations: Named, picture: Callable[[Clip], by
              "bootstrap intervals of 95 % over videos</div>"]  # fmt: skip
     first, *others = tables(evaluations, clips, None)
     parts.append(_section("Figures", _table(first)))
+    if len(evaluations) > 1:
+        parts.append(_section("Differences", _table(others.pop(0))))
     if any(each.rates for _, each in evaluations):
         parts.append(_section("Quality of the narration against the rate of decoding", _curve(evaluations)))
     for name, each in evaluations:

@@ -17,6 +17,8 @@ from vlj_edge.runtime.evaluation.evaluation import evaluate
 from vlj_edge.runtime.evaluation.figures import (
     RESAMPLES,
     chance_within,
+    difference,
+    mean,
     median_rank,
     predicted,
     ranks,
@@ -122,3 +124,20 @@ def test_the_median_is_that_of_ranks_and_is_the_same_every_time() -> None:
     assert first.value == np.median(found) and first == median_rank(found, range(51))
     assert first.low is not None and first.high is not None and first.low <= first.value <= first.high
     assert RESAMPLES >= 1000
+
+
+@given(some.integers(0, 1000), some.integers(2, 30), some.integers(1, 8))
+def test_a_difference_is_that_of_each_case_and_cases_are_drawn_in_pairs(seed: int, count: int, videos: int) -> None:
+    random = np.random.default_rng(seed)
+    one, other = random.normal(size=(2, count))
+    groups = random.integers(0, videos, count).tolist()
+    found, each = difference(mean(one, groups), mean(other, groups)), mean(one - other, groups)
+    if len(set(groups)) < 2:
+        assert found is None and each.low is None
+        return
+    assert found is not None and each.low is not None and found.cases == count
+    assert (found.value, found.low, found.high) == pytest.approx((each.value, each.low, each.high))
+
+
+def test_figures_of_other_cases_have_no_difference() -> None:
+    assert difference(mean(np.ones(4), range(4)), mean(np.ones(3), range(3))) is None
