@@ -121,7 +121,11 @@ def read_preprocess(
 
 
 def read_processor(checkpoint: Checkpoint) -> tuple[Path, Mapping[str, Any]]:
-    """Return the file with the processor's settings and these; an empty mapping where there is none."""
+    """Return the file with the processor's settings, and these.
+
+    Raises:
+        VljEdgeError: there is none, so that nobody knows how the model's pictures are resized.
+    """
     directory = checkpoint.directory
     for name in _PROCESSOR_FILES:
         path = directory / name
@@ -131,7 +135,9 @@ def read_processor(checkpoint: Checkpoint) -> tuple[Path, Mapping[str, Any]]:
                 if isinstance(found.get(part), Mapping):
                     return path, found[part]
             return path, found
-    return checkpoint.path, {}
+    raise VljEdgeError(
+        f"{directory} has no {_PROCESSOR_FILES[0]}, which says how pictures are made for the model: download it, too"
+    )
 
 
 def _short_side(size: Any) -> tuple[int | None, bool]:

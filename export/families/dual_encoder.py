@@ -72,14 +72,15 @@ def open_towers(
         load_tokenizer: returns the tokenizer of a directory and the id with which it pads.
 
     Raises:
-        VljEdgeError: a file is missing or broken.
+        VljEdgeError: a file is missing or broken, or a caption is too long for the text tower.
     """
     assert sources.weights is not None and shape.text is not None
     tokenizer, pad = load_tokenizer(sources.weights)
     text = FixedLengthTokenizer(TokenizerSpec(TEXT_TOKENIZER, shape.text.tokens, pad), tokenizer)
     loaders = {"vision_encoder": load_image, "text_encoder": load_text}
     captions = None if sources.captions is None else read_captions(sources.captions)
-    if captions is not None:
+    if captions is not None and sources.captions is not None:
+        text.check(captions, sources.captions)
         loaders["decoder"] = partial(caption_bank, captions, load_text, text)
     files = weight_files(sources.weights)
     return FamilyModel(

@@ -102,7 +102,9 @@ def open_model(sources: WeightSources, shape: ModelShape) -> FamilyModel:
     }
     captions = None
     if not sources.without_decoder:
-        captions = read_captions(sources.captions or THINGS)
+        file_of_captions = sources.captions or THINGS
+        captions = read_captions(file_of_captions)
+        tokenizer.check(captions, file_of_captions)
         loaders["decoder"] = partial(caption_bank, captions, load_text, tokenizer)
     files = (file, backbone.tokenizer.with_name("model.safetensors"))
     return FamilyModel(

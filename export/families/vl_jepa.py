@@ -28,10 +28,13 @@ def open_model(sources: WeightSources, shape: ModelShape) -> FamilyModel:
     with torch.device("meta"):
         parts = VLJepa(weights.preset).children()
         largest = max(sum(p.numel() for p in part.parameters()) for part in parts)
+    found = bundle_tokenizers(weights)
+    if weights.captions is not None and sources.captions is not None:
+        found["text_encoder"].check(weights.captions, sources.captions)
     return FamilyModel(
         shape=weights.preset,
         loaders=weights.loaders,
-        tokenizers=bundle_tokenizers(weights),
+        tokenizers=found,
         files=weights.files,
         largest=4 * largest,
         captions=weights.captions,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import tokenizers
 
 from vlj_edge.bundle import TokenizerSpec
+from vlj_edge.errors import VljEdgeError, printable
 
 from .files import read_tokenizer
 from .locations import DECODER_TOKENIZER, QUERY_TOKENIZER
@@ -33,6 +35,16 @@ class FixedLengthTokenizer:
         row = np.full((1, self.spec.length), self.spec.pad, np.int64)
         row[0, : len(ids)] = ids
         return row, np.arange(self.spec.length)[None] < len(ids)
+
+    def check(self, texts: Iterable[str], file: Path) -> None:
+        """Raise VljEdgeError if encode() would cut one of the texts of a file."""
+        self.tokenizer.enable_truncation(self.spec.length)
+        for text in texts:
+            if self.tokenizer.encode(self.spec.text_prefix + text).overflowing:
+                raise VljEdgeError(
+                    f"{file}: '{printable(text[:60])}...' has more than the {self.spec.length} tokens that the model"
+                    " takes: shorten it"
+                )
 
 
 BundleTokenizers: TypeAlias = dict[str, FixedLengthTokenizer]  # by the names of vlj_edge.bundle.TOKENIZER_NAMES

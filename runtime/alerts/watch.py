@@ -84,6 +84,8 @@ class AlertWatch:
                 events += self._turned(*_finished(self._known[key], Rule()))
             self._known = {key: self._known.get(key) or AlertStatus(*key) for key in sorted(wanted)}
             self._told.clear()
+            if self._restored:
+                self._look_for_away_if_needed()
         self._tell(events)
         self._sources = tuple(queries)
         if self._restored:
@@ -110,7 +112,7 @@ class AlertWatch:
                     events += self._turned(*_finished(status, Rule()))
                     self._known.pop(key, None)
             self._restored = True  # from now on there are threads, and what is known is kept
-            self._away.start()
+            self._look_for_away_if_needed()
         self._tell(events)
         self._keep_all()
         return gone
@@ -186,6 +188,10 @@ class AlertWatch:
                     known, turn = _finished(known, self._rule_of(known.alert))
                     events += self._turned(known, turn and replace(turn, at=now))
         self._tell(events)
+
+    def _look_for_away_if_needed(self) -> None:
+        if self.alerts and self._away.ident is None and not self._closed.is_set():
+            self._away.start()
 
     def _look_for_away(self) -> None:
         while not self._closed.wait(_LOOK_FOR_AWAY):

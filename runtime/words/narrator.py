@@ -105,7 +105,7 @@ class Narrator:
             overlap: whether they are made in a thread of their own; those of a live source always are.
         """
         source = self._run.source
-        self._words.begin(self._live, self._live or (source.duration is None and not source.rereadable))
+        self._words.begin(self._live, not source.rereadable and (self._live or source.duration is None))
         made: Generator[Any, None, None] = (each for each in changes)
         if self._live:
             made = prefetch(changes, _ROOM, self._cancellation, also=self._inbox)

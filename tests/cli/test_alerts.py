@@ -91,3 +91,8 @@ def test_a_line_of_marks_that_says_nothing_is_named(config: Path, video: Path, t
 def test_marks_need_one_alert_and_something_right(config: Path, video: Path) -> None:
     for options in (("--right", "4-8"), ("--alert", "green light", "--wrong", "4-8")):
         assert run_here("alerts", "test", "--config", config, video, *options).returncode == 2
+
+
+def test_a_recording_of_one_window_is_plotted_too(config: Path, video: Path) -> None:
+    done = run_here("alerts", "test", "--config", config, video, "--duration", "2")
+    assert (done.returncode, done.stderr) == (0, "") and "0 s 2 s" in done.stdout

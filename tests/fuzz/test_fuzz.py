@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,15 @@ from vlj_edge.runtime.embedding.record_file import read_records
 from vlj_edge.runtime.service.config import read_config, read_profile
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures memory as Linux counts it")
+
+
+@pytest.fixture(autouse=True)
+def loggers_stay_as_they_are() -> Iterator[None]:
+    """Some fuzzers silence what logs every damaged input."""
+    before = {name: logging.getLogger(name).level for name in list(logging.root.manager.loggerDict)}
+    yield
+    for name in list(logging.root.manager.loggerDict):
+        logging.getLogger(name).setLevel(before.get(name, logging.NOTSET))
 
 
 @pytest.mark.parametrize("name", FUZZERS)
@@ -33,6 +44,7 @@ def test_no_parser_breaks_for_long(name: str, tmp_path: Path) -> None:
 # In a process of its own, which nothing that other tests have left behind can end.
 CHILD = """
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.fuzz import runner

@@ -43,7 +43,7 @@ def print_trial(alert: Alert, windows: Sequence[ScoredWindow], marks: Sequence[M
     if windows:
         say(f"  |{plot(windows)}|")
         ends = f"{windows[0].start:.0f} s", f"{windows[-1].end:.0f} s"
-        say(f"   {ends[0]}{ends[1]:>{min(_WIDTH, len(windows)) - len(ends[0])}}")
+        say(f"   {ends[0]} {ends[1]:>{max(0, min(_WIDTH, len(windows)) - len(ends[0]) - 1)}}")
     if now is not None and best is not None:
         say(f"  above = {now.above:g}: {_in_words(now)}")
         say(f"  above = {best.above:g}: {_in_words(best)}  (suggested)")

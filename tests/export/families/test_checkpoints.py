@@ -91,6 +91,11 @@ def other_filter(directory: Path) -> str:
     return "preprocessor_config.json"
 
 
+def no_processor(directory: Path) -> str:
+    (directory / "preprocessor_config.json").unlink()
+    return "preprocessor_config.json"
+
+
 def no_tokenizer(directory: Path) -> str:
     for path in directory.glob("tokenizer*"):
         path.unlink()
@@ -122,6 +127,7 @@ def another_width(directory: Path) -> str:
         oblong,
         other_size,
         other_filter,
+        no_processor,
         no_tokenizer,
         too_few_layers,
         another_width,
@@ -146,3 +152,11 @@ def test_frames(directory: Path, tmp_path: Path) -> None:
     done = run_here("export", directory, "--frames", "3", "--out", tmp_path / "out", "--skip-parity")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))["clip"]["frames"] == 3
+
+
+def test_captions_that_the_model_would_cut_are_refused(directory: Path, tmp_path: Path) -> None:
+    captions = tmp_path / "captions.txt"
+    captions.write_text("a red square\n" + "a very long way " * 100 + "\n", encoding="utf-8")
+    done = run_here("export", directory, "--captions", captions, "--out", tmp_path / "out")
+    assert (done.returncode, done.stdout) == (1, "") and not (tmp_path / "out").exists()
+    assert done.stderr.count("\n") == 1 and str(captions) in done.stderr and "tokens" in done.stderr

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 def clip(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     """openai/clip-vit-base-patch32."""
     checkpoints.write_clip(directory)  # for the tokenizer
-    (directory / "preprocessor_config.json").unlink()
+    (directory / "preprocessor_config.json").write_text("{}", encoding="utf-8")
     config = transformers.CLIPConfig()
     model = _save(transformers.CLIPModel(config), directory)
     return lambda pixels: _mean(model.get_image_features(pixel_values=pixels[0]).pooler_output)
@@ -34,7 +34,7 @@ def clip(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
 def siglip2(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     """google/siglip2-base-patch16-224, but for its vocabulary."""
     checkpoints.write_siglip(directory)
-    (directory / "preprocessor_config.json").unlink()
+    (directory / "preprocessor_config.json").write_text("{}", encoding="utf-8")
     model = _save(transformers.SiglipModel(transformers.SiglipConfig()), directory)
     return lambda pixels: _mean(model.get_image_features(pixel_values=pixels[0]).pooler_output)
 
@@ -42,7 +42,7 @@ def siglip2(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
 def naflex(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     """google/siglip2-base-patch16-naflex, but for its vocabulary and the depth of its text tower."""
     checkpoints.write_naflex(directory)
-    (directory / "preprocessor_config.json").unlink()
+    (directory / "preprocessor_config.json").write_text("{}", encoding="utf-8")
     config = transformers.Siglip2Config(text_config={"vocab_size": 1000, "num_hidden_layers": 2})
     model = _save(transformers.Siglip2Model(config), directory)
 
