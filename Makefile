@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 
-.PHONY: demo test test-parallel test-signals test-all lint dist wheel-demo results kernels gpu clean
+.PHONY: demo test test-parallel test-signals test-all lint dist wheel-demo results kernels gpu arm64 clean
 
 demo: $(VENV)/.demo
 	$(BIN)/vlj-edge narrate examples/media/demo.mp4
@@ -74,6 +74,10 @@ gpu:
 	  $(SANITIZE) racecheck $(GPU_PYTHON) -m pytest tests/gpu/test_kernels.py; \
 	fi
 	$(GPU_PYTHON) benchmarks/cuda_kernels.py
+
+# The wheel on an emulated aarch64 machine, compared with this one: debootstrap, qemu-user-static and Linux 6.7.
+arm64: $(VENV)/.dev
+	nice -n 15 $(BIN)/python -m tests.environments.arm64 build/arm64
 
 clean:
 	rm -rf build dist *.egg-info $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

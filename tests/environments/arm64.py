@@ -1,0 +1,291 @@
+"""Run the wheel on an emulated aarch64 machine and compare it with this one: `make arm64` writes results/aarch64.json.
+
+    python -m tests.environments.arm64 [FOLDER] [--out FILE]
+
+The machine is Debian's arm64 userland with its Python 3.11, in which qemu-user runs every program as on a Cortex-A76.
+It needs x86-64 Linux 6.7 or newer, debootstrap and qemu-user-static, uv, and vlj-edge[cpu] in the Python that runs it.
+All that it makes is in FOLDER (build/arm64), which a second run reuses; mounts are in a namespace that ends with it.
+
+JetPack 6 has Python 3.10, which Debian 12 has not, and there is no build for aarch64 on PyPI. So Python 3.10 does not
+run here: all wheels that it would have are installed beside, for glibc 2.35 as on JetPack 6. The tests on Python 3.10
+are those of test_pythons.py, on x86-64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tests.environments.environment import TOOLS
+from vlj_edge import VljEdgeError, read_records
+
+REPOSITORY = Path(__file__).parents[2]
+MIRROR, RELEASE = "http://deb.debian.org/debian", "bookworm"
+PROGRAMS = ("debootstrap", "qemu-aarch64-static", "dpkg-deb", "unshare", "chroot", "tar")
+EXTRAS = "cpu,openvino,serve,mqtt,store"
+CPUINFO = """processor\t: 0
+Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x4
+CPU part\t: 0xd0b
+CPU revision\t: 1
+"""
+SITE = "/vlj-edge/site"
+ENVIRONMENT = {
+    "QEMU_CPU": "cortex-a76", "PATH": f"{SITE}/bin:/usr/bin", "HOME": "/root", "LANG": "C.UTF-8", "PYTHONPATH": SITE,
+    "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
+}  # fmt: skip
+
+# Each is run on both machines, in a folder with the demo video in it.
+COMMANDS = {
+    "verify": "verify",
+    "narrate": "narrate demo.mp4 --end 10 --json --threads 1",
+    "embed": "embed demo.mp4 --end 10 --ring ring.bin --keep 8 --threads 1 --out embeddings.json",
+    "labels": "labels drawer,door,button --out bank.npz --threads 1",
+    "classify": "classify demo.mp4 --end 10 --bank bank.npz --json --threads 1",
+}
+# Of those that need neither torch nor a program beside Python, some for every part of the runtime that computes.
+TESTS = (
+    "tests/bundle/test_manifest.py",
+    "tests/bundle/test_signature.py",
+    "tests/bundle/test_verify.py",
+    "tests/runtime/embedding/test_labels.py",
+    "tests/runtime/embedding/test_novelty.py",
+    "tests/runtime/embedding/test_running_mean.py",
+    "tests/runtime/gating/test_caption_memory.py",
+    "tests/runtime/gating/test_decisions.py",
+    "tests/runtime/gating/test_rest.py",
+    "tests/runtime/video/test_files.py",
+    "tests/runtime/video/test_resize.py",
+    "tests/runtime/words/test_tokenizer.py",
+    "tests/runtime/test_embed.py",
+    "tests/runtime/test_narrate.py",
+)
+STAND_IN = ("tests/runtime/engines/test_tensorrt_engine.py", "tests/runtime/engines/test_tensorrt_errors.py")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Run vlj-edge on an emulated aarch64 machine.")
+    parser.add_argument("folder", nargs="?", type=Path, default=REPOSITORY / "build" / "arm64")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "results" / "aarch64.json")
+    asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the emulated program too
+    try:
+        found = measure(asked.folder.resolve())
+    except VljEdgeError as error:
+        sys.exit(f"Error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    asked.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(f"{asked.out}: written", file=sys.stderr)
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Return what results/aarch64.json holds; raise VljEdgeError if a program fails or an answer differs."""
+    begun = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    userland, wheel = make_userland(folder), build(folder)
+    install(folder, wheel, userland / SITE[1:], "3.11", "2.36", (EXTRAS, *TOOLS))
+    jetpack = folder / "packages-3.10"
+    install(folder, wheel, jetpack, "3.10", "2.35", (EXTRAS.replace("openvino,", ""),))
+    compared = compare(folder, userland)
+    tests = {"unit tests": run_tests(userland, TESTS), "TensorRT on the stand-in": run_tests(userland, STAND_IN)}
+    return {
+        "command": "make arm64",
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "minutes": round((time.monotonic() - begun) / 60, 1),
+        "machine": describe(userland),
+        "versions": versions(userland / SITE[1:]),
+        "commit": told(["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]).strip(),
+        "compared with x86-64": compared,
+        "tests": tests,
+        "Python 3.10, glibc 2.35": {"installed": versions(jetpack), "run": False},
+    }
+
+
+def make_userland(folder: Path) -> Path:
+    """Debian's packages for arm64, unpacked: their scripts are not needed, so that nothing is emulated for them."""
+    for program in PROGRAMS:
+        if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
+            raise VljEdgeError(f"{program} is not installed: apt install debootstrap qemu-user-static")
+    userland, packages = folder / "userland", folder / "debian"
+    if not (folder / "userland.done").exists():
+        say(f"Debian {RELEASE}'s packages for arm64")
+        download = ["debootstrap", "--download-only", "--arch", "arm64", "--variant", "minbase", "--include", "python3"]
+        told([*unshared(), *download, RELEASE, str(packages), MIRROR])
+        shutil.rmtree(userland, ignore_errors=True)
+        for name in ("bin", "sbin", "lib"):
+            (userland / "usr" / name).mkdir(parents=True)
+            (userland / name).symlink_to(f"usr/{name}")
+        for package in sorted(packages.glob("var/cache/apt/archives/*.deb")):
+            told(["sh", "-c", 'dpkg-deb --fsys-tarfile "$1" | tar -xkf - -C "$2"', "sh", str(package), str(userland)])
+        (userland / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+        (userland / "etc" / "hosts").write_text("127.0.0.1 localhost\n")
+        (folder / "userland.done").touch()
+    (userland / "cpuinfo").write_text(CPUINFO)
+    return userland
+
+
+def build(folder: Path) -> Path:
+    """Return the wheel; the tests lie in the userland, without the sources that the wheel holds."""
+    say("the wheel")
+    dist, project = folder / "dist", folder / "userland" / "vlj-edge"
+    for old in (dist, project):
+        shutil.rmtree(old, ignore_errors=True)
+    told([uv(), "build", "-q", "-o", str(dist), str(REPOSITORY)])
+    project.mkdir()
+    [sdist] = dist.glob("*.tar.gz")
+    told(["tar", "-xzf", str(sdist), "-C", str(project), "--strip-components", "1"])
+    for sources in ("vlj_edge", "runtime", "export"):
+        shutil.rmtree(project / sources)
+    [wheel] = dist.glob("*.whl")
+    return wheel
+
+
+def install(folder: Path, wheel: Path, target: Path, python: str, glibc: str, what: tuple[str, ...]) -> None:
+    """Unpack the wheel and all that it needs there; every package must have a wheel for aarch64."""
+    say(f"packages for aarch64, Python {python}, glibc {glibc}")
+    shutil.rmtree(target, ignore_errors=True)
+    extras, *tools = what
+    platform = f"aarch64-manylinux_{glibc.replace('.', '_')}"
+    how = ["--cache-dir", str(folder / "uv-cache"), "--python-version", python, "--python-platform", platform]
+    requirements = [f"vlj-edge[{extras}] @ {wheel.as_uri()}", *tools]
+    told([uv(), "pip", "install", "-q", "--only-binary", ":all:", "--target", str(target), *how, *requirements])
+
+
+def compare(folder: Path, userland: Path) -> dict[str, Any]:
+    """Run COMMANDS on both machines; raise VljEdgeError where an answer differs."""
+    here, there = folder / "x86-64", userland / "vlj-edge" / "work"
+    for place in (here, there):
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        shutil.copy(REPOSITORY / "examples" / "media" / "demo.mp4", place)
+    said, seconds = {}, {}
+    for name, arguments in COMMANDS.items():
+        say(f"vlj-edge {arguments}")
+        ours = told([sys.executable, "-m", "vlj_edge", *arguments.split()], cwd=here)
+        begun = time.monotonic()
+        theirs = emulated(userland, "sh", "-c", f"cd work && exec python3 -m vlj_edge {arguments}")
+        seconds[name] = round(time.monotonic() - begun, 1)
+        said[name] = ours, theirs
+    texts, expected = texts_in(said["narrate"][1]), texts_in(said["narrate"][0])
+    ranked, right = (ranked_labels(text) for text in reversed(said["classify"]))
+    cosines = compare_rings(here / "ring.bin", there / "ring.bin")
+    if texts != expected or ranked != right or min(cosines) < 0.999:
+        raise VljEdgeError(f"aarch64 differs: {texts}, {ranked}, cosine {min(cosines)}; x86-64: {expected}, {right}")
+    return {
+        "commands": {name: f"vlj-edge {arguments}" for name, arguments in COMMANDS.items()},
+        "seconds": seconds,
+        "texts": [text for _, text in texts],
+        "texts equal": True,
+        "embeddings in the ring": len(cosines),
+        "lowest cosine": round(min(cosines), 6),
+        "labels, likeliest first": ranked,
+    }
+
+
+def texts_in(narrated: str) -> list[tuple[float, str]]:
+    """(seconds, text) of each text that `narrate --json` printed."""
+    lines = [json.loads(line) for line in narrated.splitlines()]
+    return [(line["start"], line["text"]) for line in lines if "text" in line]
+
+
+def ranked_labels(classified: str) -> list[str]:
+    return [guess["label"] for guess in json.loads(classified)["guesses"]]
+
+
+def compare_rings(ours: Path, theirs: Path) -> list[float]:
+    """The cosine of each pair of embeddings; both rings hold the same windows."""
+    pairs = list(zip(read_records(ours), read_records(theirs), strict=True))
+    if [a.time for a, _ in pairs] != [b.time for _, b in pairs]:
+        raise VljEdgeError(f"{theirs} holds other windows than {ours}")
+    return [cosine(a.embedding, b.embedding) for a, b in pairs]
+
+
+def cosine(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def run_tests(userland: Path, tests: tuple[str, ...]) -> dict[str, Any]:
+    say(f"pytest {' '.join(tests)}")
+    begun = time.monotonic()
+    how = ("-q", "-p", "no:cacheprovider", "-m", "not slow and not signals", "-o", "addopts=--strict-markers")
+    last = emulated(userland, "python3", "-m", "pytest", *how, *tests).splitlines()[-1]
+    counted = {word: int(number) for number, word in re.findall(r"(\d+) (passed|skipped)", last)}
+    return {"tests": list(tests), **counted, "minutes": round((time.monotonic() - begun) / 60, 1)}
+
+
+def describe(userland: Path) -> dict[str, Any]:
+    emulator = told(["qemu-aarch64-static", "--version"]).split()[2]
+    python = emulated(
+        userland, "python3", "-c", "import platform; print(platform.machine(), platform.python_version())"
+    )
+    machine, python = python.split()
+    return {
+        "processor": f"Cortex-A76 ({machine}), emulated by qemu-user {emulator}",
+        "cores": os.cpu_count(),
+        "python": python,
+        "system": f"Debian {RELEASE} {(userland / 'etc' / 'debian_version').read_text().strip()}",
+    }
+
+
+def versions(packages: Path) -> dict[str, str]:
+    found = ((package.metadata["Name"], package.version) for package in distributions(path=[str(packages)]))
+    return dict(sorted(found, key=lambda item: item[0].lower()))
+
+
+def emulated(userland: Path, *command: str) -> str:
+    enter = ["sh", str(Path(__file__).with_name("enter_arm64.sh")), str(userland)]
+    return told([*unshared("--pid", "--fork", "--kill-child"), *enter, "/usr/bin/env", "-i", *settings(), *command])
+
+
+def settings() -> list[str]:
+    return [f"{name}={value}" for name, value in ENVIRONMENT.items()]
+
+
+def unshared(*more: str) -> list[str]:
+    """Root in namespaces of its own, which ends when this process does."""
+    return ["setpriv", "--pdeathsig", "KILL", "unshare", "--user", "--map-root-user", "--mount", *more]
+
+
+def told(command: list[str], cwd: Path | None = None) -> str:
+    """Return stdout; raise VljEdgeError, with the end of what it wrote, if the command fails."""
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    done = subprocess.run(
+        command, cwd=cwd, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        print((done.stdout + done.stderr)[-6000:], file=sys.stderr)
+        raise VljEdgeError(f"{' '.join(command[-6:])} ended with {done.returncode}: see above")
+    return done.stdout
+
+
+def uv() -> str:
+    beside = Path(sys.executable).with_name("uv")
+    found = str(beside) if beside.exists() else shutil.which("uv")
+    if found is None:
+        raise VljEdgeError("uv is not installed: pip install uv")
+    return found
+
+
+def say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
