@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from vlj_edge.bundle import GateSettings
+from vlj_edge.bundle import GateSettings, LabelHead
 from vlj_edge.errors import VljEdgeError
 
+from ..embedding.own_labels import embed_label, has_own_labels
 from ..model import Model
+from ..words.label_head import choose_label
 from .events import AnnotatedEvent
 from .figures import Blocks, Figures, cut, figures, total
 from .knobs import Knobs
+from .label_head import find_head
 from .novelty import OWN_NOVEL_BELOW, NoveltyCandidates, NoveltyTrial, gated
 from .record import Recording
-from .reference import AnnotatedReference, OwnTextReference, captions_at
+from .reference import AnnotatedReference, EmbedText, OwnTextReference, captions_at
 from .replay import SceneDecisions, Words, replay
 from .search import EFFORT, ByBlock, Effort, Found, folds, held_out_choice, search
 from .target import Target
@@ -43,6 +47,7 @@ class Proposal:
         curve: held-out figures at several rates of texts, lowest first.
         seconds: of the recording.
         annotated: whether the reference is annotations, and not the model's own texts.
+        head: with annotations, the two numbers of a label head, proposed or in use; None: it has none.
     """
 
     gates: GateSettings
@@ -52,6 +57,7 @@ class Proposal:
     curve: tuple[ByBlock, ...]
     seconds: float
     annotated: bool
+    head: Found[LabelHead] | None = None
 
     def missed(self) -> dict[str, float]:
         """Return the figures of the proposed gates that miss their limits on time they were not chosen on, by name."""
@@ -65,7 +71,7 @@ class Proposal:
 
     def as_dict(self) -> dict[str, Any]:
         """Return targets and figures in plain JSON types."""
-        rejected = self.found.rejected
+        rejected, head = self.found.rejected, self.head
         return {
             "improved": self.found.improved,
             "reference": "annotations" if self.annotated else "the model's own text of every window",
@@ -77,7 +83,7 @@ class Proposal:
             "own": summary(self.found.own),
             "rejected": None if rejected is None else summary(rejected),
             "curve": [summary(point) for point in self.curve],
-        }
+        } | ({} if head is None else {"label_head": _head_as_dict(head)})
 
 
 def propose(
@@ -117,11 +123,16 @@ def propose(
     clip = model.manifest.clip
     blocks = cut(recording.centres, count, clip.frames / clip.frames_per_second)
     scene = SceneDecisions(recording, model.manifest.gates.scene)
+    head = None
+    if events is not None and has_own_labels(model):
+        head = find_head(model, recording, events, blocks, seed, effort, progress)
     measure: Any
     own: Any
     candidates: Any
     if makes_texts:
-        measure = _measure_texts(model, recording, events, blocks, scene, progress)
+        measure = _measure_texts(
+            model, recording, events, blocks, scene, progress, None if head is None else head.settings
+        )
         own, candidates = model.manifest.gates, _knobs(model.manifest.gates, target)
     else:
         captions = None if events is None else [captions_at(events, time) for time in recording.centres.tolist()]
@@ -134,7 +145,17 @@ def propose(
     )
     gates = found.settings if makes_texts else model.manifest.gates
     novel_below = None if makes_texts else found.settings
-    return Proposal(gates, novel_below, found, wanted, curve(found), recording.seconds, events is not None)
+    return Proposal(gates, novel_below, found, wanted, curve(found), recording.seconds, events is not None, head)
+
+
+def _head_as_dict(head: Found[LabelHead]) -> dict[str, Any]:
+    return {
+        "improved": head.improved,
+        "none_below": head.settings.none_below,
+        "lead": head.settings.lead,
+        "held_out": summary(head.held_out),
+        "own": summary(head.own),
+    }
 
 
 def curve(found: Found[Any]) -> tuple[ByBlock, ...]:
@@ -169,17 +190,22 @@ def _measure_texts(
     blocks: Blocks,
     scene: SceneDecisions,
     progress: Progress,
+    head: LabelHead | None,
 ) -> Callable[[GateSettings], tuple[Figures, ...]]:
     words = Words(lambda embedding: model.chain.decode(embedding)[0])
+    if head is not None:
+        labels = model.chain.label_head[1]
+        words = Words(lambda embedding: choose_label(model.chain.label_logits(embedding), labels, head))
+    embed_text: EmbedText = partial(embed_label, model) if has_own_labels(model) else model.embed_text
     reference: Any
     if events is not None:
-        reference = AnnotatedReference(events, recording.centres, model.embed_text)
+        reference = AnnotatedReference(events, recording.centres, embed_text)
     else:
         texts = []
         for number, window in enumerate(recording.windows, 1):
             progress(f"the model's text of window {number} of {len(recording.windows)}")
             texts.append(words.of(window.embedding))
-        reference = OwnTextReference(texts, model.embed_text)
+        reference = OwnTextReference(texts, embed_text)
     return lambda gates: figures(replay(recording, gates, scene, words), reference, blocks)
 
 

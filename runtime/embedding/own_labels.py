@@ -83,6 +83,24 @@ def offered_labels(
     return OwnLabels(tuple(known[n] for n in numbers), head.none_below, tuple(numbers), model.chain.label_logits)
 
 
+def embed_label(model: Model, label: str) -> Vectors:
+    """Return what the probabilities of all the model's own labels are where one of them is certain, float32 [all].
+
+    Its product with probabilities is that of the label: among them it stands for the text, as an embedding does in a
+    space that texts and windows share.
+
+    Args:
+        label: in any case.
+
+    Raises:
+        VljEdgeError: the model has no such label, or none of its own.
+    """
+    _, known = model.chain.label_head
+    certain = np.zeros(len(known), np.float32)
+    certain[_number(label, known, model.directory)] = 1
+    return certain
+
+
 def _number(label: str, known: Sequence[str], directory: Path) -> int:
     """Return the number of a label, in any case."""
     folded = [each.casefold() for each in known]

@@ -1,8 +1,13 @@
-"""Embed what is evaluated: each text once, and each clip once for all its texts and questions."""
+"""Embed what is evaluated: each text once, and each clip once for all its texts and questions.
+
+A model that knows labels of its own alone has no embeddings of texts. Its clips are the probabilities of these labels,
+and a text is the label of that name, whose product with them is its probability.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +20,7 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.regular_file import check_regular_file
 
 from ..embedding.labels import make_bank
+from ..embedding.own_labels import embed_label, has_own_labels, offered_labels
 from ..embedding.running_mean import RunningMean
 from ..model import Model
 from ..stream.run import Run
@@ -26,7 +32,7 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class TextEmbeddings:
-    """The embeddings of all texts of the data, unit length.
+    """The embeddings of all texts of the data, unit length; of a model with labels of its own, see embed_label().
 
     Attributes:
         texts: float32 [texts, embedding], in the order of Data.texts; None if there are none. Those of labels are, as
@@ -43,7 +49,7 @@ def embed_texts(model: Model, data: Data) -> TextEmbeddings:
 
     Raises:
         VljEdgeError: a text or a question is too long for the model, two labels are the same to it, or it has no text
-            encoder.
+            encoder and, of its own, no such label.
     """
     if model.manifest.takes_query:
         for asked in {question.question for clip in data.clips for question in clip.questions}:
@@ -52,9 +58,12 @@ def embed_texts(model: Model, data: Data) -> TextEmbeddings:
     embedded = {text: _embedded(model, text) for text in sorted(choices)}
     if not data.texts:
         return TextEmbeddings(None, embedded)
-    if data.labels:
+    if data.labels and not has_own_labels(model):
         return TextEmbeddings(make_bank(model, data.texts).embeddings, embedded)
-    return TextEmbeddings(np.stack([_embedded(model, text) for text in data.texts]), embedded)
+    rows = np.stack([_embedded(model, text) for text in data.texts])
+    if has_own_labels(model):
+        _check_labels_differ(data.texts, rows.argmax(1).tolist())
+    return TextEmbeddings(rows, embedded)
 
 
 def embed_clip(model: Model, clip: Clip) -> Vectors:
@@ -74,7 +83,8 @@ def embed_clip(model: Model, clip: Clip) -> Vectors:
         raise VljEdgeError(f"{clip.name} has no window to look at: give a longer part")
     if model.manifest.takes_query:
         return span.mean
-    return np.repeat(span.mean[None], 1 + len(clip.questions), axis=0)
+    seen = offered_labels(model, None).similarities(span.mean) if has_own_labels(model) else span.mean
+    return np.repeat(seen[None], 1 + len(clip.questions), axis=0)
 
 
 def check_recording(video: Path) -> None:
@@ -95,7 +105,16 @@ def _windows(model: Model, clip: Clip, opened: ExitStack) -> Run[Any]:
     return model.ask(source, [query, *(each.question for each in clip.questions)])
 
 
+def _check_labels_differ(texts: Sequence[str], numbers: Sequence[int]) -> None:
+    known: dict[int, str] = {}
+    for text, number in zip(texts, numbers, strict=True):
+        if (same := known.setdefault(number, text)) != text:
+            raise VljEdgeError(f"'{text}' and '{same}' are the same label of the model: write it in one way")
+
+
 def _embedded(model: Model, text: str) -> Vectors:
+    if has_own_labels(model):
+        return embed_label(model, text)
     try:
         return model.embed_text(text)
     except VljEdgeError as error:

@@ -58,7 +58,7 @@ class Mistake:
         question: of multiple choice.
         right: its texts, or the answer.
         taken_for: the nearest text.
-        margin: how much nearer that is, as a cosine; 0 for a tie.
+        margin: how much nearer that is, as a cosine, or as a probability of the model's own labels; 0 for a tie.
     """
 
     task: str

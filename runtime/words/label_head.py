@@ -26,15 +26,23 @@ def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def choose_label(logits: npt.NDArray[np.float32], labels: list[str], head: LabelHead, last: str = "") -> str:
-    """Return the label of the largest logit; empty if none of the labels is likely enough.
+    """Return the label of the largest logit; see likeliest().
+
+    Args:
+        logits: float32 [labels].
+    """
+    return likeliest(softmax(logits), labels, head, last)
+
+
+def likeliest(probabilities: npt.NDArray[np.float32], labels: list[str], head: LabelHead, last: str = "") -> str:
+    """Return the most probable label; empty if none of the labels is likely enough.
 
     The last label stays until another is more probable by `head.lead`, so that two near ones do not take turns.
 
     Args:
-        logits: float32 [labels].
+        probabilities: float32 [labels].
         last: the label before, or any other text.
     """
-    probabilities = softmax(logits)
     best = int(probabilities.argmax())
     if last in labels and probabilities[labels.index(last)] > probabilities[best] - head.lead:
         best = labels.index(last)

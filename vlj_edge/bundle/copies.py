@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..errors import VljEdgeError
-from .gate_profile import ProfileReceipt
+from .gate_profile import LabelNumbers, ProfileReceipt, with_label_head
 from .gate_settings import GateSettings
 from .manifest import write_manifest
 from .validate import read_manifest, verify_file
@@ -24,10 +24,15 @@ def check_new(out: Path) -> None:
         raise VljEdgeError(f"{out} is there already: remove it, or name another folder for the bundle")
 
 
-def copy_with_gates(bundle: Path, out: Path, gates: GateSettings, made: ProfileReceipt) -> None:
+def copy_with_gates(
+    bundle: Path, out: Path, gates: GateSettings, made: ProfileReceipt, numbers: LabelNumbers | None = None
+) -> None:
     """Copy a bundle, without the engines that were built from it, and give the copy other gates.
 
     Every file is checked. The copy's build receipt says under `gates` how they were made.
+
+    Args:
+        numbers: of the label head; None: they stay.
 
     Raises:
         VljEdgeError: `out` exists or cannot be written, or a file of the bundle is not the one that was exported.
@@ -42,7 +47,8 @@ def copy_with_gates(bundle: Path, out: Path, gates: GateSettings, made: ProfileR
             place = scratch / name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(verify_file(bundle, name, manifest), place)
-        write_manifest(scratch, replace(manifest, gates=gates, receipt=manifest.receipt | {"gates": asdict(made)}))
+        changed = replace(manifest, gates=gates, receipt=manifest.receipt | {"gates": asdict(made)})
+        write_manifest(scratch, with_label_head(changed, numbers))
         scratch.chmod(0o755)  # mkdtemp makes it private
         scratch.rename(out)
     except OSError as error:

@@ -1,7 +1,8 @@
 """Gates in a file of their own: what vlj-edge calibrate writes for one camera and --gates reads.
 
 JSON: {"schema_version": 1, "gates": {...}, "novel_below": null, "made": {...}}. The gates have the names and places of
-a manifest's; settings that are not named are the bundle's.
+a manifest's; settings that are not named are the bundle's. "label_head" is there for a model that has one, with the two
+numbers by which it names its labels.
 """
 
 from __future__ import annotations
@@ -72,17 +73,27 @@ class ProfileReceipt:
 
 
 @dataclass(frozen=True)
+class LabelNumbers:
+    """By what a label head names its labels; see LabelHead."""
+
+    none_below: Annotated[float, Range(0, 1)]
+    lead: Annotated[float, Range(0, 1)]
+
+
+@dataclass(frozen=True)
 class GateProfile:
     """The content of a file of gates.
 
     Attributes:
         novel_below: of events of novelty, for bundles without a decoder; see NoveltyDetector.
+        label_head: of a model that names labels of its own; None: the bundle's.
     """
 
     gates: GateSettings
     novel_below: Annotated[float, Range(-1, 1)] | None = None
     made: ProfileReceipt = field(default_factory=ProfileReceipt)
     schema_version: int = PROFILE_VERSION
+    label_head: LabelNumbers | None = None
 
     def warning_for(self, manifest: Manifest) -> str | None:
         """Return what is odd about using these gates with a bundle; None if they were made for it."""
@@ -132,6 +143,8 @@ def write_gate_profile(path: Path, profile: GateProfile) -> None:
     """
     raw = asdict(profile)
     del raw["gates"]["budget"]
+    if profile.label_head is None:
+        del raw["label_head"]  # as it was before there were any
     with atomic_write(path) as stream:
         stream.write((json.dumps(raw, indent=1, ensure_ascii=False) + "\n").encode())
 
@@ -147,22 +160,42 @@ def with_gates(manifest: Manifest, gates: GateSettings | str | Path | None) -> M
     if isinstance(gates, GateSettings):
         check_gates(gates)
         return replace(manifest, gates=gates)
-    return replace(manifest, gates=gates_of_file(gates, manifest.gates, manifest))
+    profile = _profile_of_file(gates, manifest.gates, manifest)
+    return with_label_head(replace(manifest, gates=profile.gates), profile.label_head)
+
+
+def with_label_head(manifest: Manifest, numbers: LabelNumbers | None) -> Manifest:
+    """Return a manifest whose label head names its labels by other numbers; None, or without a head: the same."""
+    if numbers is None or manifest.label_head is None:
+        return manifest
+    return replace(manifest, label_head=replace(manifest.label_head, **asdict(numbers)))
 
 
 def gates_of_file(path: str | Path | None, default: GateSettings, manifest: Manifest | None = None) -> GateSettings:
-    """Return the gates of a file, or `default` without one; log a warning if they were made for another bundle.
+    """Return the gates of a file, or `default` without one; log a warning if they were made for another bundle, or if
+    numbers of a label head are with them, which are not of one source but of the model.
 
     Raises:
         VljEdgeError: see read_gate_profile().
     """
     if path is None:
         return default
+    profile = _profile_of_file(path, default, manifest)
+    if profile.label_head is not None:
+        _LOG.warning(
+            "%s has numbers of the label head, which all sources share, so they are left out: give it as --gates of the"
+            " command, or write them into a bundle with vlj-edge calibrate --bundle-out",
+            path,
+        )
+    return profile.gates
+
+
+def _profile_of_file(path: str | Path, default: GateSettings, manifest: Manifest | None) -> GateProfile:
     profile = read_gate_profile(path, default)
     warning = None if manifest is None else profile.warning_for(manifest)
     if warning is not None:
         _LOG.warning("%s %s", path, warning)
-    return profile.gates
+    return profile
 
 
 def with_named(default: GateSettings, values: GateSettings, named: Mapping[str, Mapping[str, Any]]) -> GateSettings:

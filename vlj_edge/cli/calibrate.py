@@ -69,6 +69,9 @@ def calibrate(
     is shown. All figures are of stretches of the recording that the settings were not chosen on. If nothing is better
     than the gates in use, they stay.
 
+    With --events, a model that has labels of its own also gets the probability from which it names one, and the lead
+    that another needs. Time without an event, between the first and the last, is time in which no label is right.
+
     The limits are targets on this recording, for the settings to be chosen by; they are not enforced later.
     """
     from vlj_edge.runtime.calibration.events import read_events
@@ -129,9 +132,11 @@ def _write(model: Model, proposal: Proposal, source: str, out: Path | None, bund
     from datetime import datetime, timezone
 
     from ..bundle.copies import copy_with_gates
-    from ..bundle.gate_profile import BundleIdentity, GateProfile, ProfileReceipt, write_gate_profile
+    from ..bundle.gate_profile import BundleIdentity, GateProfile, LabelNumbers, ProfileReceipt, write_gate_profile
 
-    figures = proposal.as_dict()
+    figures, numbers = proposal.as_dict(), None
+    if proposal.head is not None:
+        numbers = LabelNumbers(proposal.head.settings.none_below, proposal.head.settings.lead)
     receipt = ProfileReceipt(
         _name(source),
         round(proposal.seconds, 1),
@@ -140,9 +145,9 @@ def _write(model: Model, proposal: Proposal, source: str, out: Path | None, bund
         **{name: figures[name] for name in ("target", "held_out", "fitted", "own")},
     )
     if out is not None:
-        write_gate_profile(out, GateProfile(proposal.gates, proposal.novel_below, receipt))
+        write_gate_profile(out, GateProfile(proposal.gates, proposal.novel_below, receipt, label_head=numbers))
     if bundle_out is not None:
-        copy_with_gates(model.directory, bundle_out, proposal.gates, receipt)
+        copy_with_gates(model.directory, bundle_out, proposal.gates, receipt, numbers)
 
 
 def _name(source: str) -> str:
@@ -171,6 +176,17 @@ def _print(proposal: Proposal, in_use: GateSettings) -> None:
         table.add_row(name, *values, f"{row['encodes_per_minute']:.1f}", bar)
     console.print(table)
     say(_verdict(proposal, in_use))
+    if "label_head" in figures:
+        say(_of_label_head(figures["label_head"]))
+
+
+def _of_label_head(found: dict[str, Any]) -> str:
+    numbers = f"none_below {found['none_below']:g}, lead {found['lead']:g}"
+    if not found["improved"]:
+        return f"label head: nothing was surely better, so {numbers} stay"
+    right, before = found["held_out"]["quality"], found["own"]["quality"]
+    judged = f"what it says of a window is right {right:.3f} of the time in place of {before:.3f}"
+    return f"proposed for the label head: {numbers} ({judged})"
 
 
 def _verdict(proposal: Proposal, in_use: GateSettings) -> str:

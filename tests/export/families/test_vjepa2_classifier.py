@@ -121,10 +121,8 @@ def test_commands(
     ):
         done = run_here(*command)
         assert done.returncode == 0, (command, done.stderr)
-    (tmp_path / "data.jsonl").write_text(json.dumps({"video": video.name, "text": "a"}), encoding="utf-8")
     for command in (
         ["search", "a", "--store", tmp_path / "store", "--bundle", out],
-        ["eval", tmp_path / "data.jsonl", "--bundle", out],
         ["labels", "a,b", "--out", tmp_path / "bank.npz", "--bundle", out],
     ):
         done = run_here(*command)
@@ -252,3 +250,71 @@ def test_a_bundle_without_its_head_has_no_labels(checkpoint: tuple[Path, Any], r
     assert done.returncode == 0, done.stderr
     done = run_here("classify", red, "--bundle", tmp_path / "bare")
     assert done.returncode in (1, 2) and done.stderr.count("Traceback") == 0
+
+
+def test_eval_goes_by_the_probabilities_of_its_labels(
+    bundle: Path, make_video: Callable[..., Path], tmp_path: Path
+) -> None:
+    rng, rows, right = np.random.default_rng(0), [], []
+    with Model(bundle) as model:
+        for number in range(6):
+            video = make_video([(tuple(rng.integers(0, 256, 3).tolist()), 2)], name=f"{number}.avi")
+            likeliest = [guess.label for guess in classify_source(model, video).guesses]
+            true = likeliest[number % 2]  # of every other video, the second likeliest
+            right.append(true == likeliest[0])
+            asked = {"question": "what is it?", "choices": [likeliest[3], likeliest[1].upper()], "answer": likeliest[3]}
+            rows.append({"video": video.name, "text": true.lower()} | asked)
+    classes = {row["text"] for row in rows}
+    data, out = tmp_path / "data.jsonl", ("--bundle", bundle)
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    done = run_here("eval", data, *out, "--json")
+    assert done.returncode == 0, done.stderr
+    [found] = json.loads(done.stdout)["models"]
+    assert found["multiple_choice"]["accuracy"]["value"] == 0, "the fourth is less likely than the second"
+    assert found["video_to_text"]["r1"]["cases"] == 6 and found["video_to_text"]["r5"]["value"] == 1
+    if len(classes) < 5:
+        assert found["video_to_text"]["r1"]["value"] >= sum(right) / 6, "fewer candidates make it easier"
+
+
+@pytest.mark.parametrize("texts", [("Opening a thing", "Waving"), ("waving", "Waving")])
+def test_eval_of_texts_that_are_no_labels_is_one_line(
+    bundle: Path, red: Path, tmp_path: Path, texts: tuple[str, str]
+) -> None:
+    rows = [{"video": red.name, "start": n, "end": n + 1, "text": text} for n, text in enumerate(texts)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    message = error_of(run_here("eval", tmp_path / "data.jsonl", "--bundle", bundle))
+    assert f"'{texts[0]}'" in message and ("'Opening something'" in message or "'Waving'" in message)
+
+
+def test_eval_measures_what_it_narrates(bundle: Path, make_video: Callable[..., Path], tmp_path: Path) -> None:
+    video = make_video([((0, 0, 255), 4), ((255, 0, 0), 4)], name="two.avi")
+    rows = [{"video": video.name, "start": n * 4, "end": n * 4 + 4, "text": ACTIONS[n]} for n in range(2)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    done = run_here("eval", tmp_path / "data.jsonl", "--bundle", bundle, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "narration" in json.loads(done.stdout)["models"][0]
+
+
+@pytest.mark.slow
+def test_calibrate_chooses_when_a_label_is_said(bundle: Path, make_video: Callable[..., Path], tmp_path: Path) -> None:
+    colours, seconds = [(0, 0, 255), (255, 0, 0)], 8
+    film = make_video([(colours[n % 2], seconds) for n in range(8)], rate=8, name="colours.avi")
+    with Model(bundle) as model:
+        label = classify_source(model, make_video([(colours[0], 3)], name="one.avi")).guesses[0].label
+    events = [{"start": n * seconds, "end": (n + 1) * seconds, "captions": [label]} for n in range(0, 8, 2)]
+    (tmp_path / "events.json").write_text(json.dumps({"events": events}), encoding="utf-8")
+    always = tmp_path / "always.json"
+    always.write_text('{"gates": {}, "label_head": {"none_below": 0.0, "lead": 0.0}}', encoding="utf-8")
+    out, copy, given = tmp_path / "gates.json", tmp_path / "copy", ("--bundle", bundle, "--gates", always)
+    options = ("--events", tmp_path / "events.json", "--out", out, "--bundle-out", copy)
+    done = run_here("calibrate", film, *given, *options, "--json")
+    assert done.returncode == 0, done.stderr
+    found, written = json.loads(done.stdout)["label_head"], json.loads(out.read_text())["label_head"]
+    assert written == {name: found[name] for name in ("none_below", "lead")}
+    head = read_manifest(copy).label_head
+    assert head is not None and (head.none_below, head.lead) == (written["none_below"], written["lead"])
+    with Model(bundle, gates=out) as model:
+        assert model.manifest.label_head == head, "what the file holds is what every command uses"
+    assert run_here("verify", copy).returncode == 0
+    done = run_here("calibrate", film, "--bundle", bundle)  # without annotations, its gates alone
+    assert done.returncode == 0 and "label head" not in done.stdout, done.stderr
