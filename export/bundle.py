@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 
-from vlj_edge.bundle import TEXT_ENCODER, EngineSpec, LabelHead, Manifest, Tokens, seal, write_manifest
+from vlj_edge.bundle import DEFAULT_GATES, TEXT_ENCODER, EngineSpec, LabelHead, Manifest, Tokens, seal, write_manifest
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.memory import require_memory
 from vlj_edge.presets import Preset
 from vlj_edge.targets import with_gates
 
 from . import parity
-from .calibrated import copy_known, copy_prefix, read_queries
+from .calibrated import copy_known, copy_prefix, has_gates, read_queries
 from .engines import export_engine
 from .families.find import open_model
 from .families.model import FamilyModel
@@ -162,7 +162,7 @@ def _manifest(
         queries=read_queries(model.directory),
         gates=gates if request.target is None else with_gates(gates, request.target),
         files={path.name: seal(path) for path in sorted(directory.iterdir())},
-        receipt=_receipt(model.files, request),
+        receipt=_receipt(model.files, request) | ({} if has_gates(model.directory) else {"gates": DEFAULT_GATES}),
         label_head=LabelHead(LABELS) if shape.labels and "decoder" in specs else None,
         captions=CAPTIONS if model.captions is not None else None,
         parity={

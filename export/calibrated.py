@@ -21,6 +21,11 @@ PREFIX_FILE = "prefix.npy"  # axes, int8 or float [embedding, axes], on which sh
 T = TypeVar("T")
 
 
+def has_gates(weights: Path | None) -> bool:
+    """Return whether there are calibrated gate settings."""
+    return weights is not None and (weights / GATES_FILE).is_file()
+
+
 def read_gates(weights: Path | None) -> GateSettings:
     """Return the calibrated gate settings, or the defaults where there are none."""
     return _read_settings(weights, GATES_FILE, GateSettings) or GateSettings()

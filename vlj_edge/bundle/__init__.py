@@ -20,6 +20,7 @@ from .gate_settings import (
 from .manifest import (
     BUILT_ENGINES,
     DECODER,
+    DEFAULT_GATES,
     ENGINE_NAMES,
     KEPT,
     MANIFEST,
@@ -42,6 +43,7 @@ from .validate import read_manifest, verify_bundle, verify_file
 __all__ = [
     "BUILT_ENGINES",
     "DECODER",
+    "DEFAULT_GATES",
     "ENGINE_NAMES",
     "KEPT",
     "MANIFEST",

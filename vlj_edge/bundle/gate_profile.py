@@ -159,9 +159,15 @@ def with_gates(manifest: Manifest, gates: GateSettings | str | Path | None) -> M
         return manifest
     if isinstance(gates, GateSettings):
         check_gates(gates)
-        return replace(manifest, gates=gates)
+        return replace(_without_default_gates(manifest), gates=gates)
     profile = _profile_of_file(gates, manifest.gates, manifest)
-    return with_label_head(replace(manifest, gates=profile.gates), profile.label_head)
+    return with_label_head(replace(_without_default_gates(manifest), gates=profile.gates), profile.label_head)
+
+
+def _without_default_gates(manifest: Manifest) -> Manifest:
+    if not manifest.has_default_gates:
+        return manifest
+    return replace(manifest, receipt={name: each for name, each in manifest.receipt.items() if name != "gates"})
 
 
 def with_label_head(manifest: Manifest, numbers: LabelNumbers | None) -> Manifest:

@@ -15,6 +15,7 @@ from ..presets import Clip, Preprocess
 from ..schema import Count
 from .gate_settings import GateSettings, KnownSettings, LabelHead, LabelSettings
 
+DEFAULT_GATES = "defaults, not calibrated"  # in the receipt
 SCHEMA_VERSION = 2
 READABLE_VERSIONS = (1, 2)  # 1: VL-JEPA alone
 MANIFEST = "manifest.json"
@@ -130,7 +131,8 @@ class Manifest:
         tokenizers: by TOKENIZER_NAMES.
         gates: defaults, calibrated with the weights.
         files: path relative to the bundle -> its seal, for every file except the manifest.
-        receipt: how the bundle was made: weights, commit, command, versions.
+        receipt: how the bundle was made: weights, commit, command, versions; `gates`: DEFAULT_GATES, or how they were
+            calibrated for a camera.
         parity: how closely the engines match torch, with figures.
         queries: the queries that the predictor was trained on, all of them; empty: they are not known.
         captions: file of texts, one a line, of which the decoder engine chooses the nearest; None: the decoder is a
@@ -179,6 +181,11 @@ class Manifest:
     def embeds_texts(self) -> bool:
         """Whether texts have embeddings that can be compared with those of a video."""
         return TEXT_ENCODER in self.engines
+
+    @property
+    def has_default_gates(self) -> bool:
+        """Whether its gates are known to be defaults, which nothing was calibrated for."""
+        return bool(self.receipt.get("gates") == DEFAULT_GATES)
 
     @property
     def vision_engines(self) -> tuple[str, ...]:

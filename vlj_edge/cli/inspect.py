@@ -69,6 +69,8 @@ def _print(directory: Path, manifest: Manifest) -> None:
             (name if name == "budget" else f"{name} gate") + ": " + ", ".join(f"{k} {v}" for k, v in vars(gate).items())
         )
     receipt = manifest.receipt
+    if manifest.has_default_gates:
+        console.print("the gates are defaults, not calibrated for this model: see vlj-edge calibrate")
     if receipt.get("random_weights") is not None:
         console.print("some weights are random: this bundle is for measuring size and speed, its outputs mean nothing")
     for line in _repositories(receipt.get("repositories")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Sequence
@@ -181,6 +182,8 @@ def _narrate_one(
             sinks += recorded.sinks
         run = model.narrate(source, **settings)
         cleanup.callback(run.close)
+        if not settings["every_window"]:
+            _say_if_default_gates(model, uri)
         subtitles = [
             writer(cleanup.enter_context(results_file(path, source.live)))
             for path, writer in ((files.srt, SrtWriter), (files.vtt, VttWriter))
@@ -196,6 +199,14 @@ def _narrate_one(
             raise
         if recorded is not None:
             recorded.finish(narrations)
+
+
+def _say_if_default_gates(model: Model, source: str) -> None:
+    if model.manifest.has_default_gates:
+        command = (
+            f"vlj-edge calibrate {shlex.quote(source)} --bundle {shlex.quote(str(model.directory))} --out gates.json"
+        )
+        tell(f"the gates are defaults, which nothing was calibrated for: {command} finds some, for --gates")
 
 
 def _write_narrations(
@@ -259,6 +270,7 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
     station = Station(model, sources, sinks, on_event=print_event, on_error=print_error)
     try:
         station.start()
+        _say_if_default_gates(model, "SOURCE")
         station.wait()
     finally:
         station.stop()

