@@ -33,7 +33,7 @@ class BuildResult:
         layers: number of layers of the TensorRT network.
         attention: number of Attention operators in the graph; 0 in the portable flavour.
         decomposed: those of them for which TensorRT has no fused kernel.
-        unfolded: number of weights stored as int8 in blocks, which TensorRT does not support (int8_blocks.py).
+        unfolded: number of weights stored in 8 bits in a way that TensorRT does not support (int8_blocks.py).
         again: whether the engine was up to date and not built.
         ours: number of attention operators that run this project's kernel (the fused flavour).
     """

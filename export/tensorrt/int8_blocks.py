@@ -1,8 +1,9 @@
-"""Dequantise weights that are int8 in blocks before TensorRT reads a graph.
+"""Dequantise weights that are stored in a way that TensorRT does not read, before it reads a graph.
 
 A bundle stores tables and weight-only matrices as int8 with a scale for every 32 values (export/onnx/quantize.py).
-TensorRT 10.3 to 11 and TensorRT-RTX support int8 by tensor or column alone ("ScaleMode is illegal"), and no Gather from
-an int8 table. With floating-point weights the engine is larger, and its results are those of the bundle's graph.
+TensorRT 10.3 to 11 and TensorRT-RTX support int8 by tensor or column alone ("ScaleMode is illegal"), no Gather from an
+int8 table, and no Cast of weights in 8 bits, with which `things` unpacks its own. With floating-point weights the
+engine is larger, and its results are those of the bundle's graph.
 """
 
 from __future__ import annotations
@@ -17,12 +18,18 @@ from vlj_edge.errors import require
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+_INT8, _EIGHT_BITS = 3, (2, 3)  # TensorProto.INT8; UINT8, too
+_LOOK_UPS = ("Gather", "GatherND")
 _MAX_BYTES = 2**31 - 2**24  # protobuf holds less than 2 GiB
 
 
 def has_int8_blocks(model: Any) -> bool:
-    """Return whether a ModelProto, whose weights need not be loaded, has weights that are int8 in blocks."""
-    return any(_blocked(node) for node in model.graph.node) and bool(_int8_names(model))
+    """Return whether a ModelProto, whose weights need not be loaded, has weights that are int8 in blocks, or cast."""
+    if any(_blocked(node) for node in model.graph.node) and _names(model, _INT8):
+        return True
+    stored = _names(model, *_EIGHT_BITS)
+    looked_up = {node.output[0] for node in model.graph.node if node.op_type in _LOOK_UPS and node.input[0] in stored}
+    return any(node.op_type == "Cast" and node.input[0] in stored | looked_up for node in model.graph.node)
 
 
 def without_int8_blocks(path: Path, scratch: Path) -> tuple[Path, int]:
@@ -35,7 +42,8 @@ def without_int8_blocks(path: Path, scratch: Path) -> tuple[Path, int]:
     if not has_int8_blocks(onnx.load(path, load_external_data=False)):
         return path, 0
     model = onnx.load(path)
-    count = _dequantise_blocks(model, onnx)
+    count = _dequantise_blocks(model, onnx) + _cast_weights(model, onnx)
+    _remove_unused(model.graph)
     copy = scratch / path.name
     large = model.ByteSize() > _MAX_BYTES
     onnx.save(model, copy, save_as_external_data=large, location=f"{path.name}.data" if large else None)
@@ -70,11 +78,42 @@ def _dequantise_blocks(model: Any, onnx: Any) -> int:
         else:
             continue  # int4, which TensorRT supports
         folded += 1
+    return folded
+
+
+def _cast_weights(model: Any, onnx: Any) -> int:
+    """Replace each Cast of 8-bit weights, or of rows that are looked up in them, by its values; return their number."""
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type in _EIGHT_BITS}
+    producers = {output: node for node in graph.node for output in node.output}
+    cast = 0
+    for node in [node for node in graph.node if node.op_type == "Cast"]:
+        look_up = producers.get(node.input[0])
+        stored = node.input[0] if look_up is None or look_up.op_type not in _LOOK_UPS else look_up.input[0]
+        if stored not in weights:
+            continue
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(node.attribute[0].i)
+        name = node.output[0] if look_up is None else f"{node.output[0]}_values"
+        values = onnx.numpy_helper.to_array(weights[stored]).astype(dtype)
+        graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+        if look_up is not None:
+            rows = onnx.helper.make_node(look_up.op_type, [name, look_up.input[1]], [node.output[0]])
+            rows.attribute.extend(look_up.attribute)
+            graph.node.insert(list(graph.node).index(node), rows)
+        graph.node.remove(node)
+        cast += 1
+    return cast
+
+
+def _remove_unused(graph: Any) -> None:
+    """Remove look-ups and weights that nothing reads any more."""
+    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    for node in [node for node in graph.node if node.op_type in _LOOK_UPS and node.output[0] not in used]:
+        graph.node.remove(node)
     used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    return folded
 
 
 def _values(onnx: Any, stored: Any, scale: Any) -> npt.NDArray[Any]:
@@ -90,8 +129,8 @@ def _blocked(node: Any) -> bool:
     return node.op_type == "DequantizeLinear" and any(a.name == "block_size" and a.i > 0 for a in node.attribute)
 
 
-def _int8_names(model: Any) -> set[str]:
-    return {tensor.name for tensor in model.graph.initializer if tensor.data_type == 3}  # TensorProto.INT8
+def _names(model: Any, *types: int) -> set[str]:
+    return {tensor.name for tensor in model.graph.initializer if tensor.data_type in types}
 
 
 def _looks_up_int8(node: Any, weights: dict[str, Any], onnx: Any) -> bool:

@@ -158,7 +158,7 @@ def _print(directory: Path, runtime: RuntimeId, built: list[BuildResult]) -> Non
             )
         if engine.unfolded:
             console.print(
-                f"{engine.name}: {engine.unfolded} weights are int8 in blocks in the bundle, which TensorRT does not"
+                f"{engine.name}: {engine.unfolded} weights have 8 bits in the bundle, in a way that TensorRT does not"
                 " support: the engine stores them in the type it computes in"
             )
     console.print(f"{directory / BUILT_ENGINES / runtime.folder}")
