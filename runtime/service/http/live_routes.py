@@ -14,6 +14,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 import vlj_edge
 from vlj_edge.bundle import GateSettings
 
+from ...embedding.own_labels import has_own_labels
+from ...model import Model
 from ..channel import Channel
 from ..settings import SourceSettings
 from .images import BOUNDARY
@@ -23,6 +25,7 @@ from .redact import safe_line
 from .schemas import (
     Health,
     LastNarration,
+    ModelState,
     PowerReading,
     Problem,
     Saved,
@@ -115,6 +118,7 @@ def state(server: ServerState) -> APIRouter:
         return State(
             version=vlj_edge.__version__,
             preset=server.station.model.manifest.preset,
+            model=_model_state(server.station.model),
             backend=server.station.model.backend.description,
             uptime=round(monotonic() - server.started, 1),
             memory_megabytes=memory_megabytes(),
@@ -226,6 +230,12 @@ def _words_state(channel: Channel) -> WordsState | None:
 def _sink_state(state: dict[str, Any]) -> SinkState:
     error = state["last_error"]
     return SinkState(**state | {"last_error": None if error is None else safe_line(error)})
+
+
+def _model_state(model: Model) -> ModelState:
+    own = model.chain.label_head[1] if has_own_labels(model) else []
+    manifest = model.manifest
+    return ModelState(takes_query=manifest.takes_query, takes_labels=manifest.embeds_texts, own_labels=own)
 
 
 def _source_state(server: ServerState, name: str, channel: Channel) -> SourceState:

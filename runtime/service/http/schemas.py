@@ -117,11 +117,21 @@ class AlertRecord(BaseModel):
     clip: bool
 
 
+class ModelState(BaseModel):
+    """What the model can be asked: whether it takes a query, whether any text can be a label or be searched for, and
+    the labels of its own where those are the only ones."""
+
+    takes_query: bool
+    takes_labels: bool
+    own_labels: list[str]
+
+
 class State(BaseModel):
     """The state of the server and of all its sources."""
 
     version: str
     preset: str
+    model: ModelState
     backend: str
     uptime: float
     memory_megabytes: float

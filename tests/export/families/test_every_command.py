@@ -146,6 +146,12 @@ def test_serve(bundle: Path, film: Path) -> None:
         served = Served(model, [source], ServerOptions(), [], 0).start()
         try:
             with served.client() as client:
+                asked = client.get("/api/state").json()["model"]
+                assert asked == {
+                    "takes_query": False,
+                    "takes_labels": not own,
+                    "own_labels": list(ACTIONS) if own else [],
+                }
                 wait_for(lambda: client.get("/api/state").json()["sources"][0]["label"] in source.labels)
                 for labels in ("" if own else "a dog", ",".join(source.labels)):
                     answer = client.post("/api/classify", data={"labels": labels}, files={"clip": film.read_bytes()})

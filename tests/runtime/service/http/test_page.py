@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
 
 from tests.runtime.colours import NO_MEMORY
 from tests.runtime.service.http.server import Camera, Serve
@@ -352,3 +353,28 @@ def test_the_link_with_the_token_opens_it(serve: Serve, page: Page) -> None:
 def picture_of(page: Page, name: str) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     (IMAGES / name).write_bytes(page.screenshot(full_page=True))
+
+
+@pytest.mark.parametrize("own", [["Opening something", "Waving"], []])
+def test_the_page_offers_what_the_model_can_be_asked(serve: Serve, page: Page, own: list[str]) -> None:
+    served = serve()
+
+    def another_model(route: Route) -> None:
+        answer = route.fetch()
+        state = answer.json() | {"store": True}
+        state["model"] = {"takes_query": False, "takes_labels": False, "own_labels": own}
+        route.fulfill(response=answer, json=state)
+
+    page.goto(served.url)
+    expect(page.locator("#settings [name=query]")).to_be_visible()
+    expect(page.locator("#settings [name=labels]")).to_be_visible()
+    page.route("**/api/state", another_model)
+    page.reload()
+    for hidden in ("#settings [name=query]", "#library", *(() if own else ("#settings [name=labels]", "#clip"))):
+        expect(page.locator(hidden)).to_be_hidden()
+    if own:
+        labels = page.locator("#clip [name=labels]")
+        expect(labels).to_have_attribute("placeholder", re.compile("Opening something"))
+        assert not labels.evaluate("field => field.required"), "left empty, all of its own are ranked"
+        page.locator("#clip [name=what]").select_option("ask")
+        assert labels.evaluate("field => field.required")
