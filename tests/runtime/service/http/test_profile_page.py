@@ -61,8 +61,8 @@ def test_its_table_shows_the_profile(page: Page, measured: Any) -> None:
     assert [row[0] for row in rows] == [stage["stage"] for stage in stages]
     for row, stage in zip(rows, stages, strict=True):
         assert int(row[1]) == stage["calls"]
-        names = ("min", "mean", "p50", "p90", "p95", "p99", "max")
-        assert [float(cell) for cell in row[2:9]] == [round(stage[name], 3) for name in names]
+        names = ("min", "mean", "sd", "p50", "p90", "p95", "p99", "max")
+        assert [float(cell) for cell in row[2:10]] == [round(stage[name], 3) for name in names]
     facts = dict(fact.inner_text().split("\n") for fact in page.locator("#facts > div").all())
     summary = found.as_dict()["summary"]
     assert facts["peak memory, MB"] == f"{summary['peak_megabytes']:.0f}"
