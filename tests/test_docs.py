@@ -70,7 +70,7 @@ def test_every_target_and_extra_of_a_page_exists(path: Path) -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")  # not what was installed: that may be older
     offered = set(re.findall(r"^([\w-]+) = \[", project.partition("[project.optional-dependencies]")[2], re.MULTILINE))
     text = path.read_text(encoding="utf-8")
-    for rule in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE):
+    for rule in re.findall(r"(?:^|`)make ([a-z0-9-]+)", text, re.MULTILINE):
         assert rule in rules, rule
     for extras in re.findall(r"(?:-e \"?\.|vlj-edge|install \"?\.)\[([\w,-]+)\]", text):
         assert set(extras.split(",")) <= offered, extras

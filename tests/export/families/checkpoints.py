@@ -34,7 +34,7 @@ def write_clip(directory: Path, **changes: Any) -> Any:
             "hidden_size": 32,
             "intermediate_size": 64,
             "vocab_size": len(tokenizer),
-            "max_position_embeddings": 20,
+            "max_position_embeddings": 77,
             "bos_token_id": tokenizer.bos_token_id,
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,

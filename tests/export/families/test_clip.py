@@ -42,7 +42,7 @@ def bundle(checkpoint: tuple[Path, Any]) -> Path:
 
 def test_dimensions_come_from_the_files(bundle: Path) -> None:
     manifest = read_manifest(bundle)
-    assert (manifest.family, manifest.embedding, manifest.tokenizers["text_encoder"].length) == ("clip", 24, 20)
+    assert (manifest.family, manifest.embedding, manifest.tokenizers["text_encoder"].length) == ("clip", 24, 77)
     assert set(manifest.engines) == {"vision_encoder", "text_encoder", "decoder"}
     assert not manifest.takes_query and manifest.embeds_texts and manifest.default_query == ""
 
@@ -67,7 +67,7 @@ def test_a_clip_is_the_mean_of_its_pictures(checkpoint: tuple[Path, Any], bundle
 @pytest.mark.parametrize("text", [*TEXTS, "A  Person\tOPENS it!", "what's 12, naïve?", "dog"])
 def test_texts_have_its_own_tokens_and_embeddings(checkpoint: tuple[Path, Any], bundle: Path, text: str) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint[0])
-    own = tokenizer(text, padding="max_length", max_length=20, return_tensors="pt")
+    own = tokenizer(text, padding="max_length", max_length=77, return_tensors="pt")
     ids, mask = comparing.tokens(bundle, text)
     assert ids.tolist() == own["input_ids"].tolist()
     assert mask.astype(int).tolist() == own["attention_mask"].tolist()
