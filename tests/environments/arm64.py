@@ -29,9 +29,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from tests.environments.environment import TOOLS
-from vlj_edge import VljEdgeError, read_records
+from vlj_edge import VljEdgeError, open_source, read_records
 
 REPOSITORY = Path(__file__).parents[2]
 MIRROR, RELEASE = "http://deb.debian.org/debian", "bookworm"
@@ -51,11 +52,12 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
 }  # fmt: skip
 
-# Each is run on both machines, in a folder with the demo video in it.
+# Each is run on both machines, in a folder with the demo video in it, and pictures of its first five seconds.
 COMMANDS = {
     "verify": "verify",
     "narrate": "narrate demo.mp4 --end 10 --json --threads 1",
     "embed": "embed demo.mp4 --end 10 --ring ring.bin --keep 8 --threads 1 --out embeddings.json",
+    "embed pictures": "embed pictures --fps 4 --ring pictures.bin --keep 8 --threads 1 --out pictures.json",
     "labels": "labels drawer,door,button --out bank.npz --threads 1",
     "classify": "classify demo.mp4 --end 10 --bank bank.npz --json --threads 1",
 }
@@ -76,6 +78,8 @@ TESTS = (
     "tests/runtime/test_embed.py",
     "tests/runtime/test_narrate.py",
 )
+# FFmpeg turns YUV into RGB by other code for Arm: pictures of a video are up to 2 of 255 levels apart, PNGs equal.
+LOWEST_COSINE = {"ring.bin": 0.99, "pictures.bin": 0.9999}
 STAND_IN = ("tests/runtime/engines/test_tensorrt_engine.py", "tests/runtime/engines/test_tensorrt_errors.py")
 
 
@@ -93,6 +97,8 @@ def main() -> None:
         sys.exit(130)
     asked.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(f"{asked.out}: written", file=sys.stderr)
+    if failures := [name for tests in found["tests"].values() for name in tests["failures"]]:
+        sys.exit(f"Error: {len(failures)} tests fail on aarch64: {', '.join(failures)}")
 
 
 def measure(folder: Path) -> dict[str, Any]:
@@ -175,6 +181,7 @@ def compare(folder: Path, userland: Path) -> dict[str, Any]:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         shutil.copy(REPOSITORY / "examples" / "media" / "demo.mp4", place)
+        write_pictures(place / "demo.mp4", place / "pictures")
     said, seconds = {}, {}
     for name, arguments in COMMANDS.items():
         say(f"vlj-edge {arguments}")
@@ -185,18 +192,27 @@ def compare(folder: Path, userland: Path) -> dict[str, Any]:
         said[name] = ours, theirs
     texts, expected = texts_in(said["narrate"][1]), texts_in(said["narrate"][0])
     ranked, right = (ranked_labels(text) for text in reversed(said["classify"]))
-    cosines = compare_rings(here / "ring.bin", there / "ring.bin")
-    if texts != expected or ranked != right or min(cosines) < 0.999:
-        raise VljEdgeError(f"aarch64 differs: {texts}, {ranked}, cosine {min(cosines)}; x86-64: {expected}, {right}")
+    lowest = {ring: min(compare_rings(here / ring, there / ring)) for ring in LOWEST_COSINE}
+    if texts != expected or ranked != right or any(lowest[ring] < bar for ring, bar in LOWEST_COSINE.items()):
+        raise VljEdgeError(f"aarch64 differs: {texts}, {ranked}, cosines {lowest}; x86-64: {expected}, {right}")
     return {
         "commands": {name: f"vlj-edge {arguments}" for name, arguments in COMMANDS.items()},
         "seconds": seconds,
         "texts": [text for _, text in texts],
         "texts equal": True,
-        "embeddings in the ring": len(cosines),
-        "lowest cosine": round(min(cosines), 6),
+        "lowest cosine, video": round(lowest["ring.bin"], 6),
+        "lowest cosine, pictures": round(lowest["pictures.bin"], 6),
         "labels, likeliest first": ranked,
     }
+
+
+def write_pictures(video: Path, folder: Path) -> None:
+    """As PNGs, four a second, the first five seconds."""
+    folder.mkdir()
+    with open_source(str(video), end=5, sampled_at=4) as source:
+        for number, frame in enumerate(source.frames()):
+            if number % 2 == 0:  # the demo has 8 frames a second
+                Image.fromarray(frame.image[..., ::-1].copy()).save(folder / f"{number:03}.png")
 
 
 def texts_in(narrated: str) -> list[tuple[float, str]]:
@@ -225,9 +241,12 @@ def run_tests(userland: Path, tests: tuple[str, ...]) -> dict[str, Any]:
     say(f"pytest {' '.join(tests)}")
     begun = time.monotonic()
     how = ("-q", "-p", "no:cacheprovider", "-m", "not slow and not signals", "-o", "addopts=--strict-markers")
-    last = emulated(userland, "python3", "-m", "pytest", *how, *tests).splitlines()[-1]
-    counted = {word: int(number) for number, word in re.findall(r"(\d+) (passed|skipped)", last)}
-    return {"tests": list(tests), **counted, "minutes": round((time.monotonic() - begun) / 60, 1)}
+    said = emulated(userland, "python3", "-m", "pytest", *how, *tests, may_fail=True)
+    counted = {word: int(number) for number, word in re.findall(r"(\d+) (passed|skipped|failed|error)", said[-200:])}
+    if not counted:
+        raise VljEdgeError(f"pytest ran no test in {userland}: {said[-300:]}")
+    failures = re.findall(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
+    return {"tests": list(tests), **counted, "failures": failures, "minutes": round((time.monotonic() - begun) / 60, 1)}
 
 
 def describe(userland: Path) -> dict[str, Any]:
@@ -249,9 +268,10 @@ def versions(packages: Path) -> dict[str, str]:
     return dict(sorted(found, key=lambda item: item[0].lower()))
 
 
-def emulated(userland: Path, *command: str) -> str:
+def emulated(userland: Path, *command: str, may_fail: bool = False) -> str:
     enter = ["sh", str(Path(__file__).with_name("enter_arm64.sh")), str(userland)]
-    return told([*unshared("--pid", "--fork", "--kill-child"), *enter, "/usr/bin/env", "-i", *settings(), *command])
+    inside = ["/usr/bin/env", "-i", *settings(), *command]
+    return told([*unshared("--pid", "--fork", "--kill-child"), *enter, *inside], may_fail=may_fail)
 
 
 def settings() -> list[str]:
@@ -263,13 +283,13 @@ def unshared(*more: str) -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "unshare", "--user", "--map-root-user", "--mount", *more]
 
 
-def told(command: list[str], cwd: Path | None = None) -> str:
+def told(command: list[str], cwd: Path | None = None, may_fail: bool = False) -> str:
     """Return stdout; raise VljEdgeError, with the end of what it wrote, if the command fails."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     done = subprocess.run(
         command, cwd=cwd, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
     )
-    if done.returncode:
+    if done.returncode and not may_fail:
         print((done.stdout + done.stderr)[-6000:], file=sys.stderr)
         raise VljEdgeError(f"{' '.join(command[-6:])} ended with {done.returncode}: see above")
     return done.stdout
