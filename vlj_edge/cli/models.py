@@ -27,7 +27,7 @@ def models(as_json: bool) -> None:
             sentences of export --captions FILE
     labels  classify among any words, or those that it was trained on
     search  for words, or for moments like an example
-    ask     a question with --choices
+    ask     a question with --choices: any, or among its own labels
     MB      of all engines in fp16, where it was measured
     ms      of the vision encoder for a window on two cores of a server, in
             the precision and on the CPU backend that took least
