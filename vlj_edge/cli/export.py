@@ -12,7 +12,7 @@ import click
 
 from ..errors import VljEdgeError, printable, without_credentials
 from ..text_list import EVERYDAY
-from .export_clips import find_video, with_clips
+from .export_clips import check_part, find_video, with_clips
 from .options import key_file_option
 from .outputs import OutputPath
 from .part_options import PartOptions, part_options_but_decoder
@@ -144,6 +144,7 @@ def export(**options: Any) -> None:
     arguments = _Arguments(**with_public_weights(options))
     if arguments.fp16 and arguments.precision is not None:
         raise VljEdgeError("--fp16 and --precision exclude each other: --fp16 means --precision fp16")
+    check_part(arguments.calibrate_on, arguments.part)
     goal = target(arguments.target_name) if arguments.target_name is not None else None
     request, video = _checked_request(arguments, goal)
 

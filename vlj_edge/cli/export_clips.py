@@ -17,19 +17,22 @@ if TYPE_CHECKING:
 _CLIPS = 36  # 4 are compared with torch, 32 set the scales of int8 activations
 
 
+def check_part(calibrate_on: Path | None, part: PartOptions) -> None:
+    """Raise click.UsageError if a part of no video is chosen."""
+    if calibrate_on is None and part != PartOptions():
+        raise click.UsageError("--start and the like say which part of --calibrate-on is used: give that, too")
+
+
 def find_video(request: ExportRequest, calibrate_on: Path | None, part: PartOptions) -> Path | None:
     """Return the video to take clips from: `calibrate_on`, or where it is None and nano needs one, that of the package.
 
     Raises:
         VljEdgeError: it does not exist, or int8 activations need one and other weights than nano's come with none.
-        click.UsageError: a part of no video is chosen.
     """
     from vlj_edge.export.request import check_clips, is_judged_on_video
     from vlj_edge.export.weights.locations import has_shipped_vision, shipped_clip
 
     if calibrate_on is None:
-        if part != PartOptions():
-            raise click.UsageError("--start and the like say which part of --calibrate-on is used: give that, too")
         if is_judged_on_video(request) and has_shipped_vision(request.sources):
             return shipped_clip()
         check_clips(request)

@@ -242,8 +242,8 @@ def test_a_server_that_is_not_there_is_waited_for_until_the_time_is_over() -> No
 def test_a_server_that_asks_for_no_pause_gets_one(server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_call, "_PAUSES", (0.05, 0.1))
     server.then = lambda request: Answer(b"", 429, {"Retry-After": "0"})
-    assert "429" in failure(server, timeout=0.5)
-    assert 1 <= len(server.got) <= 20
+    assert "429" in failure(server, timeout=2.0)
+    assert 1 <= len(server.got) <= 80
 
 
 def test_a_server_that_was_not_there_is_asked_once_until_it_is(server: FakeEndpoint) -> None:
