@@ -24,8 +24,9 @@ from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from tests.waiting import wait_for
 from vlj_edge import __version__
 from vlj_edge.bundle import read_manifest
+from vlj_edge.cli.options import EngineOptions
 from vlj_edge.cli.part_options import PartOptions
-from vlj_edge.cli.profile import Limits, _open
+from vlj_edge.cli.profile import Limits, Subject
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.profiling import engines_alone
 from vlj_edge.runtime.profiling.profile import Measurement
@@ -58,7 +59,7 @@ class Endless(Source):
 
 @pytest.fixture
 def camera(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vlj_edge.cli.profile._open", lambda *_: Endless())
+    monkeypatch.setattr("vlj_edge.cli.profile.Subject.open", lambda *_: Endless())
 
 
 def check_live(found: dict[str, Any]) -> None:
@@ -89,8 +90,9 @@ def test_a_camera_is_measured_for_as_many_seconds(tiny_bundle: Path) -> None:
 def test_without_a_source_the_drawn_stream_is_as_long_as_is_asked_for(tiny_bundle: Path) -> None:
     found = json.loads(run_here("profile", tiny_bundle, "--windows", "5", "--json").stdout)
     assert found["totals"]["windows"] == 5
+    engines = EngineOptions(None, None, None, "all", False)
     lengths = [
-        _open(None, PartOptions(), tiny_bundle, Limits(seconds, windows, 3, 1))._count  # type: ignore[attr-defined]
+        Subject(tiny_bundle, None, PartOptions(), None, engines, True, Limits(seconds, windows, 3, 1)).open()._count  # type: ignore[attr-defined]
         for seconds, windows in ((None, None), (90.0, None), (None, 1000))
     ]
     assert lengths[0] == 60 * 30 and min(lengths[1:]) > 1000 * 30
@@ -131,7 +133,7 @@ def test_ctrl_c_prints_and_writes_what_was_measured(
 def test_what_was_measured_before_a_source_breaks_off_is_printed(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vlj_edge.cli.profile._open", lambda *_: Endless(200))
+    monkeypatch.setattr("vlj_edge.cli.profile.Subject.open", lambda *_: Endless(200))
     done = run_here("profile", tiny_bundle, "0", "--json")
     assert done.returncode == 1 and "error: the camera was unplugged" in done.stderr
     assert json.loads(done.stdout)["totals"]["windows"] > 0

@@ -92,8 +92,7 @@ def run(fuzzer: Fuzzer, seed: int, keep: Path, *, inputs: float = inf, seconds: 
 def _limits() -> Any:
     """Make an input that takes too long or too much memory fail, however busy the machine is.
 
-    The time is the CPU time of the process, read at each ring of an ordinary alarm: a timer of CPU time (ITIMER_PROF)
-    ended the process on another system.
+    The time is the CPU time of the process, read at each ring of an ordinary alarm.
     """
     end = time.process_time() + SLOWEST
 

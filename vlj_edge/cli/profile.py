@@ -92,6 +92,7 @@ def profile(
     limits = Limits(seconds, windows, warmup, repeat)
     directory, source = _bundle_and_source(bundle_option, bundle, source, part)
     settings = _gates(gates, directory, every_window)
+    subject = Subject(directory, source, part, settings, engine_options, not no_overlap, limits)
     output = ProfileOutput(forms[0], html, trace_to, fail_over)
     if fail_over is not None and against is None:
         raise click.UsageError("--fail-over judges a comparison: give --against")
@@ -100,9 +101,9 @@ def profile(
             raise click.UsageError("--engines-only has no source, gates, page or trace: leave them out")
         measure_engines(directory, engine_options, limits, output.form)
     elif against is not None:
-        compare(directory, against, source, part, rounds, settings, engine_options, not no_overlap, limits, output)
+        _compare(subject, against, rounds, output)
     else:
-        _measure(directory, source, part, settings, engine_options, not no_overlap, limits, output)
+        _measure(subject, output)
 
 
 @dataclass(frozen=True)
@@ -120,37 +121,55 @@ class Limits:
         return self.seconds is not None or self.windows is not None
 
 
-def _measure(
-    directory: Path,
-    source: str | None,
-    part: PartOptions,
-    gates: GateSettings | None,
-    engine_options: EngineOptions,
-    overlap: bool,
-    limits: Limits,
-    output: ProfileOutput,
-) -> None:
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a bundle on a source, and how both are used. `source` None is the synthetic one, `gates` None
+    those of the bundle."""
+
+    directory: Path
+    source: str | None
+    part: PartOptions
+    gates: GateSettings | None
+    engine_options: EngineOptions
+    overlap: bool
+    limits: Limits
+
+    def open(self) -> Source:
+        """Open the source; the synthetic one is as long as the limits say."""
+        from vlj_edge.runtime.video.synthetic import SyntheticSource
+
+        from ..bundle import read_manifest
+
+        if self.source is None:
+            return SyntheticSource(_ENDLESS if self.limits.ends else 60.0)
+        opened = self.part.open(self.source, read_manifest(self.directory).clip)
+        if self.limits.repeat > 1 and not opened.rereadable and not opened.live:
+            opened.close()
+            raise click.UsageError(f"--repeat reads a source several times, and {opened.shown} can be read once")
+        return opened
+
+
+def _measure(subject: Subject, output: ProfileOutput) -> None:
     """Measure one bundle and write what was measured, also after Ctrl-C or where the source breaks off."""
     from vlj_edge.runtime.profiling.probe import Probe
     from vlj_edge.runtime.profiling.profile import Measurement
 
     from .interrupts import finishing
 
-    probe = Probe()
-    with load_model(directory, engine_options, probe=probe, overlap=overlap) as model:
-        measurement = Measurement(model, probe, gates=gates, command=command_line())
-        threshold = (gates or model.manifest.gates).meaning.speak_below
+    limits, probe = subject.limits, Probe()
+    with load_model(subject.directory, subject.engine_options, probe=probe, overlap=subject.overlap) as model:
+        measurement = Measurement(model, probe, gates=subject.gates, command=command_line())
+        threshold = (subject.gates or model.manifest.gates).meaning.speak_below
 
         def write() -> None:
             if measurement.windows or measurement.complete:
                 output.write(measurement.profile(), probe, threshold)
 
-        with _open(source, part, directory, limits) as opened, finishing(write):
+        with subject.open() as opened, finishing(write):
             measurement.warm_up(limits.warmup)
             measurement.read(opened, limits.seconds, limits.windows, _progress(limits))
             for _ in range(limits.repeat - 1):
-                again = _open(source, part, directory, limits)
-                measurement.read(again, limits.seconds, limits.windows, _progress(limits))
+                measurement.read(subject.open(), limits.seconds, limits.windows, _progress(limits))
 
 
 def _progress(limits: Limits) -> Callable[[Run[Any], Source], AbstractContextManager[None]]:
@@ -180,21 +199,6 @@ def _gates(path: Path | None, bundle: Path, every_window: bool) -> GateSettings 
     return gates_of_file(path, manifest.gates, manifest)
 
 
-def _open(source: str | None, part: PartOptions, bundle: Path, limits: Limits) -> Source:
-    """Open a source; None: the synthetic one, which is as long as the limits say."""
-    from vlj_edge.runtime.video.synthetic import SyntheticSource
-
-    from ..bundle import read_manifest
-
-    if source is None:
-        return SyntheticSource(_ENDLESS if limits.ends else 60.0)
-    opened = part.open(source, read_manifest(bundle).clip)
-    if limits.repeat > 1 and not opened.rereadable and not opened.live:
-        opened.close()
-        raise click.UsageError(f"--repeat reads a source several times, and {opened.shown} can be read once")
-    return opened
-
-
 def _bundle_and_source(
     bundle: Path | None, first: str | None, second: str | None, part: PartOptions
 ) -> tuple[Path, str | None]:
@@ -220,18 +224,7 @@ def _bundle_and_source(
     return directory, source
 
 
-def compare(
-    directory: Path,
-    against: Path,
-    source: str | None,
-    part: PartOptions,
-    rounds: int,
-    gates: GateSettings | None,
-    engine_options: EngineOptions,
-    overlap: bool,
-    limits: Limits,
-    output: ProfileOutput,
-) -> None:
+def _compare(subject: Subject, against: Path, rounds: int, output: ProfileOutput) -> None:
     """Run two bundles alternately and print the ratios of their times."""
     from vlj_edge.runtime.profiling.profile import compare_profiles
     from vlj_edge.runtime.video.part import check_ends
@@ -240,11 +233,11 @@ def compare(
 
     if output.html or output.trace or output.form in ("md", "csv"):
         raise VljEdgeError("--against prints ratios: leave --html, --trace, --md and --csv out, or profile one bundle")
-    if limits.ends or limits.repeat > 1:
+    if subject.limits.ends or subject.limits.repeat > 1:
         raise click.UsageError("--against takes --rounds and --duration: leave --seconds, --windows and --repeat out")
 
     def opened() -> Source:
-        found = _open(source, part, directory, limits)
+        found = subject.open()
         try:
             check_ends(found)
         except BaseException:
@@ -253,17 +246,17 @@ def compare(
         return found
 
     options: dict[str, Any] = {
-        "backend": engine_options.backend,
-        "engines": engine_options.engines,
-        "threads": engine_options.threads,
-        "tokens": engine_options.tokens,
-        "overlap": overlap,
+        "backend": subject.engine_options.backend,
+        "engines": subject.engine_options.engines,
+        "threads": subject.engine_options.threads,
+        "tokens": subject.engine_options.tokens,
+        "overlap": subject.overlap,
     }
-    ratios = compare_profiles(directory, against, opened, rounds, gates=gates, **options)
+    ratios = compare_profiles(subject.directory, against, opened, rounds, gates=subject.gates, **options)
     print_ratios(ratios, output.form == "json")
     ratio = ratios["milliseconds a window"]["ratio"]
     if output.fail_over is not None and not ratio <= output.fail_over:
         raise VljEdgeError(
-            f"{directory} takes {ratio:.3f} times as long for a window as {against}, over --fail-over"
+            f"{subject.directory} takes {ratio:.3f} times as long for a window as {against}, over --fail-over"
             f" {output.fail_over:g}: see the stages above"
         )

@@ -125,14 +125,22 @@ def test_without_an_answer_it_fires_and_says_so(model: Model, answer: Answer) ->
     assert "not confirmed" in told[0].sentence and told[0].as_dict()["confirmed"] is False
 
 
+def held(gate: threading.Event, text: str) -> Callable[[object], Answer]:
+    """An endpoint's answer that comes once the gate is open."""
+
+    def answer(request: object) -> Answer:
+        gate.wait(120)
+        return Answer(completion(text))
+
+    return answer
+
+
 def test_it_holds_no_stream_up_and_an_end_waits_for_its_beginning(model: Model) -> None:
     told, gate = list[AlertEvent](), threading.Event()
-
-    def wait(request: object) -> Answer:
-        gate.wait(120)
-        return Answer(completion("yes"))
-
-    with endpoint(wait) as server, watching(model, Words(Endpoint(server.url, timeout=200.0)), told) as look:
+    with (
+        endpoint(held(gate, "yes")) as server,
+        watching(model, Words(Endpoint(server.url, timeout=200.0)), told) as look,
+    ):
         look(GREEN)
         wait_for(lambda: server.got)
         assert phase(look) == "asking" and not told
@@ -145,12 +153,10 @@ def test_it_holds_no_stream_up_and_an_end_waits_for_its_beginning(model: Model) 
 
 def test_an_event_that_is_over_and_was_none_is_not_told(model: Model) -> None:
     told, gate = list[AlertEvent](), threading.Event()
-
-    def wait(request: object) -> Answer:
-        gate.wait(120)
-        return Answer(completion("no"))
-
-    with endpoint(wait) as server, watching(model, Words(Endpoint(server.url, timeout=200.0)), told) as look:
+    with (
+        endpoint(held(gate, "no")) as server,
+        watching(model, Words(Endpoint(server.url, timeout=200.0)), told) as look,
+    ):
         look(GREEN)
         look(BLUE)
         gate.set()

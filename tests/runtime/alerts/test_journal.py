@@ -240,6 +240,12 @@ class Time:
     now, clock = 100.0, 1e9
 
 
+def end(made: AlertWatch) -> None:
+    """Close it as if the program were killed: the journal first, so that nothing of the end is kept."""
+    made.journal.close()
+    made.close()
+
+
 def watch(model: Model, folder: Path, told: list[AlertEvent], at: Time, *names: str, rule: Rule = RULE) -> AlertWatch:
     """A watch as a new start of the program makes it."""
     made = AlertWatch(model, told.append, AlertJournal(folder), now=lambda: at.now, clock=lambda: at.clock)
@@ -256,16 +262,14 @@ def test_an_event_goes_on_over_a_restart(model: Model, tmp_path: Path) -> None:
     before = watch(model, tmp_path, told, Time(), "door")
     assert before.restore() == []
     look(before, GREEN)
-    before.journal.close()  # the program is killed
-    before.close()
+    end(before)
     after = watch(model, tmp_path, told, Time(), "door")
     assert after.restore() == [] and [status.state.phase for status in after.statuses()] == ["firing"]
     look(after, GREEN)
     assert [event.kind for event in told] == ["start"]
     look(after, BLUE)
     assert [event.kind for event in told] == ["start", "end"] and told[0].event == told[1].event
-    after.journal.close()
-    after.close()
+    end(after)
 
 
 def test_the_time_until_it_may_fire_again_goes_on_over_a_restart(model: Model, tmp_path: Path) -> None:
@@ -275,8 +279,7 @@ def test_the_time_until_it_may_fire_again_goes_on_over_a_restart(model: Model, t
     look(before, GREEN)
     look(before, RED)
     assert [event.kind for event in told] == ["start", "end"]
-    before.journal.close()
-    before.close()
+    end(before)
     at.now, at.clock = 0.0, at.clock + 400  # 400 of the 600 seconds pass while it is off
     after = watch(model, tmp_path, told, at, "door")
     after.restore()
@@ -286,8 +289,7 @@ def test_the_time_until_it_may_fire_again_goes_on_over_a_restart(model: Model, t
     at.now = 201.0
     look(after, GREEN)
     assert [event.kind for event in told] == ["start", "end", "start"] and told[2].event != told[0].event
-    after.journal.close()
-    after.close()
+    end(after)
 
 
 def test_an_alert_that_is_gone_after_a_restart_is_over(model: Model, tmp_path: Path) -> None:
@@ -295,17 +297,14 @@ def test_an_alert_that_is_gone_after_a_restart_is_over(model: Model, tmp_path: P
     before = watch(model, tmp_path, told, Time(), "door", "gate")
     before.restore()
     look(before, GREEN)
-    before.journal.close()
-    before.close()
+    end(before)
     after = watch(model, tmp_path, told, Time(), "gate")
     assert after.restore() == [("door", "hall")]
     assert [(event.alert, event.kind) for event in told] == [("door", "start"), ("gate", "start"), ("door", "end")]
-    after.journal.close()
-    after.close()
+    end(after)
     last = watch(model, tmp_path, told, Time(), "gate")
     assert last.restore() == [] and len(told) == 3
-    last.journal.close()
-    last.close()
+    end(last)
 
 
 def test_an_event_of_a_camera_that_stays_away_is_over(model: Model, tmp_path: Path) -> None:
@@ -320,8 +319,7 @@ def test_an_event_of_a_camera_that_stays_away_is_over(model: Model, tmp_path: Pa
     assert told[1].clock == 1e9 + 61 and told[1].since == 1e9  # with the last that was seen
     look(made, GREEN)
     assert len(told) == 2  # again_after counts from the end
-    made.journal.close()
-    made.close()
+    end(made)
 
 
 def test_damaged_states_begin_anew(model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -329,8 +327,7 @@ def test_damaged_states_begin_anew(model: Model, tmp_path: Path, caplog: pytest.
     first.journal.watch({("door", "hall"): '{"phase": 5}'})
     assert first.restore() == [] and "door" in caplog.text
     assert [status.state.phase for status in first.statuses()] == ["idle"]
-    first.journal.close()
-    first.close()
+    end(first)
 
 
 def test_without_a_folder_nothing_is_kept_and_little_is_in_memory() -> None:

@@ -473,6 +473,17 @@ def test_an_endpoint_is_asked_about_what_may_never_end_so_often_and_not_more(
     assert words.state()["calls_per_hour"] == (30 if limit is None and source is Pictures else limit or None)
 
 
+class Paced(Recording):
+    live, rereadable = True, True  # one of several recordings, which are played in real time
+
+
+def test_a_recording_that_is_played_in_real_time_ends_too(model: Model) -> None:
+    with endpoint(lambda request: Answer(completion("a text"))) as server:
+        words = Words(Endpoint(server.url))
+        list(model.narrate(Paced(SCENES), gates=NO_MEMORY, words=words))
+    assert words.state()["calls_per_hour"] is None
+
+
 def test_a_function_is_asked_about_every_change(model: Model) -> None:
     run = model.narrate(Pictures(SCENES), gates=NO_MEMORY, words=colour_of)
     list(run)
