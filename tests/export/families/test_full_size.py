@@ -88,6 +88,7 @@ def vjepa2(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     names = {"id2label": {number: f"action {number}" for number in range(174)}}
     config = transformers.VJEPA2Config(frames_per_clip=16, **names)
     directory.mkdir(parents=True)
+    (directory / "video_preprocessor_config.json").write_text("{}", encoding="utf-8")
     model = _save(transformers.VJEPA2ForVideoClassification(config), directory)
 
     def pooled(pixels: torch.Tensor) -> torch.Tensor:
