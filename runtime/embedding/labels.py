@@ -96,22 +96,34 @@ def make_bank(
         VljEdgeError: there is no label, two are the same to the text encoder, one is too long, a template lacks "{}",
             or the bundle cannot be used.
     """
+    rows = []
+    for number, wordings in enumerate(check_wordings(model, labels, templates)):
+        mean = np.stack([model.embed_text(wording) for wording in wordings]).mean(0)
+        rows.append(mean / max(float(np.linalg.norm(mean)), 1e-6))
+        progress(number + 1)
+    return LabelBank(tuple(labels), np.stack(rows).astype(np.float32), embedding_space(model.manifest))
+
+
+def check_wordings(model: Model, labels: Sequence[str], templates: Sequence[str] | None = None) -> list[list[str]]:
+    """Return the wordings of each label. No text is embedded, so that what is wrong with one is said at once.
+
+    Raises:
+        VljEdgeError: see make_bank().
+    """
     check_labels(labels)
     templates = model.manifest.labels.templates if templates is None else tuple(templates)
     for template in templates:
         if "{}" not in template:
             raise VljEdgeError(f"the template '{template}' has no place for a label: put {{}} where it belongs")
-    rows, known = [], dict[bytes, str]()
-    for number, label in enumerate(labels):
+    known, found = dict[bytes, str](), []
+    for label in labels:
         wordings = [template.replace("{}", label) for template in templates]
-        embeddings = np.stack([model.embed_text(wording) for wording in wordings])
-        same = known.setdefault(model.chain.text_ids(wordings[0]), label)
+        ids = [model.chain.text_ids(wording) for wording in wordings]
+        same = known.setdefault(ids[0], label)
         if same != label:
             raise VljEdgeError(f"'{label}' and '{same}' are the same to the text encoder: word one of them differently")
-        mean = embeddings.mean(0)
-        rows.append(mean / max(float(np.linalg.norm(mean)), 1e-6))
-        progress(number + 1)
-    return LabelBank(tuple(labels), np.stack(rows).astype(np.float32), embedding_space(model.manifest))
+        found.append(wordings)
+    return found
 
 
 def save_bank(bank: LabelBank, path: str | Path) -> None:

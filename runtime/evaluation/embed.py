@@ -7,11 +7,11 @@ and a text is the label of that name, whose product with them is its probability
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.regular_file import check_regular_file
 
-from ..embedding.labels import make_bank
+from ..embedding.labels import check_wordings, make_bank
 from ..embedding.own_labels import embed_label, has_own_labels, offered_labels
 from ..embedding.running_mean import RunningMean
 from ..model import Model
@@ -28,6 +28,7 @@ from ..video.uri import open_source
 from .data import Clip, Data
 
 Vectors = npt.NDArray[np.float32]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +45,8 @@ class TextEmbeddings:
     choices: dict[str, Vectors]
 
 
-def embed_texts(model: Model, data: Data) -> TextEmbeddings:
-    """Embed all texts.
+def check_texts(model: Model, data: Data) -> None:
+    """Check that a model takes all texts and questions. None is embedded, which may take minutes.
 
     Raises:
         VljEdgeError: a text or a question is too long for the model, two labels are the same to it, or it has no text
@@ -54,16 +55,28 @@ def embed_texts(model: Model, data: Data) -> TextEmbeddings:
     if model.manifest.takes_query:
         for asked in {question.question for clip in data.clips for question in clip.questions}:
             model.chain.query(asked)
-    choices = {text for clip in data.clips for question in clip.questions for text in question.choices}
-    embedded = {text: _embedded(model, text) for text in sorted(choices)}
+    own = has_own_labels(model)
+    for text in _choices(data):
+        _named(text, embed_label if own else _check_length, model)
+    if own:
+        _check_labels_differ(data.texts, [int(embed_label(model, text).argmax()) for text in data.texts])
+    elif data.texts and data.labels:
+        check_wordings(model, data.texts)
+    else:
+        for text in data.texts:
+            _named(text, _check_length, model)
+
+
+def embed_texts(model: Model, data: Data) -> TextEmbeddings:
+    """Embed all texts. Raises VljEdgeError: see check_texts()."""
+    own = has_own_labels(model)
+    embed = embed_label if own else Model.embed_text
+    choices = {text: _named(text, embed, model) for text in _choices(data)}
     if not data.texts:
-        return TextEmbeddings(None, embedded)
-    if data.labels and not has_own_labels(model):
-        return TextEmbeddings(make_bank(model, data.texts).embeddings, embedded)
-    rows = np.stack([_embedded(model, text) for text in data.texts])
-    if has_own_labels(model):
-        _check_labels_differ(data.texts, rows.argmax(1).tolist())
-    return TextEmbeddings(rows, embedded)
+        return TextEmbeddings(None, choices)
+    if data.labels and not own:
+        return TextEmbeddings(make_bank(model, data.texts).embeddings, choices)
+    return TextEmbeddings(np.stack([_named(text, embed, model) for text in data.texts]), choices)
 
 
 def embed_clip(model: Model, clip: Clip) -> Vectors:
@@ -112,10 +125,19 @@ def _check_labels_differ(texts: Sequence[str], numbers: Sequence[int]) -> None:
             raise VljEdgeError(f"'{text}' and '{same}' are the same label of the model: write it in one way")
 
 
-def _embedded(model: Model, text: str) -> Vectors:
-    if has_own_labels(model):
-        return embed_label(model, text)
+def _choices(data: Data) -> list[str]:
+    return sorted({text for clip in data.clips for question in clip.questions for text in question.choices})
+
+
+def _check_length(model: Model, text: str) -> None:
+    model.chain.text_ids(text)
+
+
+def _named(text: str, use: Callable[[Model, str], Result], model: Model) -> Result:
+    """Return what `use` makes of a text. Raises VljEdgeError: it cannot be used; the text is in the message."""
     try:
-        return model.embed_text(text)
+        return use(model, text)
     except VljEdgeError as error:
+        if text[:60] in str(error):
+            raise
         raise VljEdgeError(f"'{text[:60]}': {error}") from error

@@ -226,6 +226,30 @@ def test_a_wrong_bundle_is_refused_before_the_work(classes: Path, tiny_bundle: P
     assert str(classes) in error_of(done) and done.stdout == ""
 
 
+@pytest.mark.parametrize("broken", ["vision_encoder.onnx", "text_encoder.onnx", "decoder.onnx", "a longer text"])
+def test_whatever_is_wrong_with_a_later_bundle_is_said_before_any_work(
+    broken: str, video: Path, bundle: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for work in ("embed_texts", "embed_clip"):
+        monkeypatch.setattr(embed, work, lambda *given, name=work: pytest.fail(f"{name} came first"))
+    other = Path(shutil.copytree(tiny_bundle, tmp_path / "other"))
+    if broken.endswith(".onnx"):
+        (other / broken).write_bytes((other / broken).read_bytes()[:-40])
+    text = "red " * (30 if broken == "a longer text" else 1)  # nano takes both
+    table = write_table(tmp_path, {"video": str(video), "start": 0, "end": 3, "text": text})
+    done = run_here("eval", table, "--against", bundle, "--against", other)
+    assert ("'red red" if broken == "a longer text" else str(other / broken)) in error_of(done)
+
+
+def test_missing_videos_are_named_before_any_work(
+    video: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed, "embed_texts", lambda *given: pytest.fail("the work came first"))
+    table = write_table(tmp_path, {"video": "gone.mp4", "text": "red"}, {"video": "lost.mp4", "text": "blue"})
+    done = run_here("eval", table, "--bundle", tiny_bundle)
+    assert done.returncode == 1 and "gone.mp4" in done.stderr and "lost.mp4" in done.stderr and done.stdout == ""
+
+
 def test_an_input_is_not_overwritten(video: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copy(video, tmp_path))
     table = write_table(tmp_path, {"video": copy.name, "text": "red"})

@@ -11,7 +11,7 @@ import click
 
 from ..errors import VljEdgeError
 from ..json_text import json_text
-from .options import EngineOptions, bundle_option, engine_options, load_model
+from .options import EngineOptions, bundle_option, engine_options, load_model, open_model
 from .outputs import output_file, write_whole
 from .progress import steps
 from .say import say, tell
@@ -51,7 +51,8 @@ def evaluate(
     texts by video (R@1, 5, 10, median rank), the accuracy of multiple choice and, where texts have times, the quality
     of narration with the bundle's gates and at fixed rates; each with a bootstrap interval of 95 % over videos.
 
-    A video that cannot be read is named and left out. Ctrl-C prints the figures of the clips until then.
+    All bundles, the data and the outputs are checked before the work. A video that cannot be read is named and left
+    out. Ctrl-C prints the figures of the clips until then.
     """
     from vlj_edge.runtime.evaluation.data import read_data
 
@@ -66,16 +67,24 @@ def evaluate(
         )
     if given.ignored:
         tell(f"warning: columns without a meaning here are left out: {', '.join(given.ignored)}")
-    bundles = (bundle or nano_bundle(), *against)
-    for each in bundles:
-        read_manifest(each)  # a wrong path is refused before the first one's long work
     for option, target in (("--md", markdown), ("--html", html)):
         if target is not None:
             refuse_overwriting(option, target, [clip.video for clip in given.clips])
+    bundles = (bundle or nano_bundle(), *against)
+    for each in bundles:
+        read_manifest(each)  # so that a wrong path is refused before another bundle is opened
     work = _Work(data, given)
+    for each in against:
+        with open_model(each, engine_options) as model:
+            work.check(model)
     with finishing(lambda: work.print_all(as_json, markdown, html)):
         for number, each in enumerate(bundles):
             with load_model(each, engine_options) as model:
+                if not number:
+                    work.check(model)
+                    work.leave_out_missing()
+                if len(work.skipped) == len(given.clips):
+                    break
                 work.measure(str(each) if number or bundle else "nano", model)
     if work.skipped:
         raise VljEdgeError(f"{len(work.skipped)} of {len(given.clips)} clips could not be read: see above")
@@ -112,6 +121,28 @@ class _Work:
     models: list[_Measured] = field(default_factory=list)
     skipped: dict[Clip, str] = field(default_factory=dict)
     unheard: dict[Path, str] = field(default_factory=dict)  # videos that could not be narrated
+
+    def check(self, model: Model) -> None:
+        """Check what the work with a model needs: its files, that its backend loads them, and that it takes the texts.
+
+        Raises:
+            VljEdgeError: it could not be measured; the message says why.
+        """
+        from vlj_edge.runtime.evaluation.embed import check_texts
+
+        check_texts(model, self.data)
+        model.chain.load(words=bool(self.data.events) and model.chain.makes_texts)
+        model.chain.known.load()
+
+    def leave_out_missing(self) -> None:
+        """Name the clips whose videos are not there, before the others take their time."""
+        from vlj_edge.runtime.evaluation.embed import check_recording
+
+        for clip in self.data.clips:
+            try:
+                check_recording(clip.video)
+            except VljEdgeError as error:
+                self.skipped[clip] = _left_out(clip.name, error)
 
     def measure(self, name: str, model: Model) -> None:
         """Embed everything with a model. Clips that one model could not read are left out of all figures."""

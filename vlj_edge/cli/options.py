@@ -192,15 +192,20 @@ def load_model(bundle: Path | None, options: EngineOptions, **settings: Any) -> 
     Raises:
         VljEdgeError: the bundle or the backend cannot be used.
     """
+    model = open_model(bundle, options, **settings)
+    report_backend(model.backend, options.verbose)
+    return model
+
+
+def open_model(bundle: Path | None, options: EngineOptions, **settings: Any) -> Model:
+    """The same, and nothing is reported."""
     from vlj_edge.runtime.model import Model
 
     from ..bundle import nano_bundle
 
-    model = Model(
+    return Model(
         bundle or nano_bundle(), options.backend, options.threads, options.engines, tokens=options.tokens, **settings
     )
-    report_backend(model.backend, options.verbose)
-    return model
 
 
 def report_backend(backend: SelectedBackend, verbose: bool) -> None:

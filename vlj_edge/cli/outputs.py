@@ -152,10 +152,14 @@ def _check(command: click.Command, values: dict[str, Any]) -> None:
 
 def _require_folder(option: str, path: Path) -> None:
     """Check that a file can be made where it is wanted, before the work whose result it gets."""
-    if not path.exists() and not path.parent.is_dir():
+    if path.exists():
+        return
+    if not path.parent.is_dir():
         raise VljEdgeError(
             f"{option} {path} cannot be written (No such file or directory): make the folder {path.parent}"
         )
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise VljEdgeError(f"{option} {path} cannot be written (Permission denied): name a file in another folder")
 
 
 def _refuse_twice(outputs: list[tuple[str, Path]]) -> None:
