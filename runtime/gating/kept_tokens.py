@@ -19,7 +19,7 @@ from vlj_edge import bundle
 from vlj_edge.errors import VljEdgeError
 
 from ..video.preprocess import THUMBNAIL, SampledFrame
-from .picture_noise import Cells, PictureNoise, difference, smoothed
+from .picture_noise import Cells, PictureNoise, in_light_of, smoothed
 
 Choice: TypeAlias = float | Literal["all", "auto"]  # a share, 0..1, of the tokens; or as many as carry news
 
@@ -55,7 +55,7 @@ class TokenSelector:
         self, settings: bundle.SceneGateSettings, tokens: bundle.Tokens, noise: PictureNoise, choice: Choice
     ) -> None:
         self._settings, self._tokens, self._noise, self._choice = settings, tokens, noise, choice
-        self._places = _places(tokens.side)
+        self._bounds = _bounds(tokens.side)
 
     def choose(self, frames: Sequence[SampledFrame]) -> npt.NDArray[np.int64] | None:
         """Return the kept tokens of a clip, ascending, as many as one of the counts; None: all.
@@ -76,23 +76,25 @@ class TokenSelector:
     def news(self, frames: Sequence[SampledFrame]) -> npt.NDArray[np.float32]:
         """Return float32 [slots, side, side]: how far each tubelet differs from what was last kept at its place, in
         units of the difference from which on it has changed; infinite in the first slot."""
-        cells = [smoothed(frame.luminance) for frame in frames]
-        tubelet, side = self._tokens.tubelet, self._tokens.side
-        slots = [np.stack(cells[first : first + tubelet]) for first in range(0, len(cells), tubelet)]
+        cells = smoothed(np.stack([frame.luminance for frame in frames]))
+        side = self._tokens.side
+        slots = np.split(cells, range(self._tokens.tubelet, len(cells), self._tokens.tubelet))
         limit = self._noise.limit(self._settings.changed, self._settings.times_noise)
         kept, found = slots[0], [np.full((side, side), np.inf, np.float32)]
         for slot in slots[1:]:
-            differences = [difference(now, last, shaking=None).cells for now, last in zip(slot, kept, strict=True)]
-            by_place = self._largest(np.max(differences, axis=0) / limit)
+            differences = np.abs(slot - in_light_of(slot, kept))
+            by_place = self._largest(differences.max(0) / limit)
             found.append(by_place)
             kept = np.where(self._spread(by_place >= 1), slot, kept)
         return np.stack(found)
 
     def _largest(self, cells: Cells) -> npt.NDArray[np.float32]:
         """Return [side, side]: the largest value among the cells that a place touches."""
-        first, last = self._places
-        rows = np.stack([cells[a:b].max(0) for a, b in zip(first, last, strict=True)])
-        return np.stack([rows[:, a:b].max(1) for a, b in zip(first, last, strict=True)], axis=1)
+        for axis in (0, 1):
+            past_the_end = np.zeros_like(cells.take([0], axis))  # reduceat takes no index behind the last cell
+            cells = np.maximum.reduceat(np.concatenate((cells, past_the_end), axis), self._bounds, axis)
+            cells = cells.take(range(0, len(self._bounds), 2), axis)
+        return cells
 
     def _spread(self, places: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Return [THUMBNAIL, THUMBNAIL]: the cells whose centre lies in one of the places."""
@@ -101,7 +103,7 @@ class TokenSelector:
         return cells
 
 
-def _places(side: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the first cell and the one after the last that each of `side` places touches along one axis."""
+def _bounds(side: int) -> npt.NDArray[np.int64]:
+    """Return the first cell and the one after the last that each of `side` places touches along one axis, in turn."""
     edges = np.arange(side + 1) * THUMBNAIL
-    return edges[:-1] // side, -(-edges[1:] // side)
+    return np.stack((edges[:-1] // side, -(-edges[1:] // side)), axis=1).ravel()

@@ -162,7 +162,8 @@ class PictureNoise:
 
 
 def smoothed(luminance: Cells) -> Cells:
-    """Return a thumbnail smoothed by a binomial filter of 3 x 3 cells: shifts below a cell then follow its gradient."""
+    """Return thumbnails [..., side, side] smoothed by a binomial filter of 3 x 3 cells: shifts below a cell then follow
+    their gradient."""
     above, below = _neighbours(luminance, 0)
     rows = above + 2 * luminance + below
     left, right = _neighbours(rows, 1)
@@ -171,11 +172,13 @@ def smoothed(luminance: Cells) -> Cells:
 
 
 def _neighbours(cells: Cells, axis: int) -> tuple[Cells, Cells]:
-    """Return for each cell the one before and the one after it along an axis, at the edge itself (np.pad takes ten
-    times as long)."""
+    """Return for each cell of [..., rows, columns] the one before and the one after it along rows (0) or columns (1),
+    at the edge itself (np.pad takes ten times as long)."""
     if axis == 0:
-        return np.concatenate((cells[:1], cells[:-1])), np.concatenate((cells[1:], cells[-1:]))
-    return np.concatenate((cells[:, :1], cells[:, :-1]), 1), np.concatenate((cells[:, 1:], cells[:, -1:]), 1)
+        first, last = cells[..., :1, :], cells[..., -1:, :]
+        return np.concatenate((first, cells[..., :-1, :]), -2), np.concatenate((cells[..., 1:, :], last), -2)
+    first, last = cells[..., :1], cells[..., -1:]
+    return np.concatenate((first, cells[..., :-1]), -1), np.concatenate((cells[..., 1:], last), -1)
 
 
 def difference(now: Cells, before: Cells, enough: float = 0.0, shaking: float | None = 0.1) -> Difference:
@@ -186,8 +189,7 @@ def difference(now: Cells, before: Cells, enough: float = 0.0, shaking: float | 
         shaking: of a shift in cells times the local contrast, what may be left after it is compensated; None: no
             shift is looked for.
     """
-    gain = float(np.clip(np.median((now + _BLACK) / (before + _BLACK)), 1 / _LARGEST_GAIN, _LARGEST_GAIN))
-    before = (before + _BLACK) * np.float32(gain) - _BLACK
+    before = in_light_of(now, before)
     plain = now - before
     unshifted = Difference(np.abs(plain), np.zeros_like(plain), (0.0, 0.0))
     if shaking is None or unshifted.cells.max() <= enough:
@@ -203,6 +205,13 @@ def difference(now: Cells, before: Cells, enough: float = 0.0, shaking: float | 
     tolerance = np.full_like(middle, np.inf)
     tolerance[1:-1, 1:-1] = np.float32(shaking * length) * _contrast(middle)[1:-1, 1:-1]
     return Difference(np.abs(first - second), tolerance, shift)
+
+
+def in_light_of(now: Cells, before: Cells) -> Cells:
+    """Return the thumbnails `before`, [..., side, side], each with one gain that brings it to the light of `now`."""
+    gain = np.median((now + _BLACK) / (before + _BLACK), axis=(-2, -1), keepdims=True)
+    lit: Cells = (before + _BLACK) * np.clip(gain, 1 / _LARGEST_GAIN, _LARGEST_GAIN).astype(np.float32) - _BLACK
+    return lit
 
 
 def find_shift(now: Cells, before: Cells) -> tuple[float, float]:
