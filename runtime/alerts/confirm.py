@@ -47,8 +47,10 @@ class Questions:
             pictures: returns what is shown, uint8 [height, width, 3] BGR, in order of time; called in the thread.
         """
         words = self._words_of(source)
-        if words is None or not words.take_call():
-            _LOG.warning("alert of %s: nobody was asked (%s)", source, "no budget" if words else "no words yet")
+        refusal = None if words is None else words.take_question()
+        if words is None or refusal is not None:
+            why = "no words yet" if refusal is None else refusal.why
+            _LOG.warning("alert of %s: nobody was asked (%s)", source, why)
             on_answer(None)
             return
 

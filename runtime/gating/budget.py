@@ -104,11 +104,9 @@ class TextBudget:
             self._said_at = time
         return allowed
 
-    def take(self, time: float) -> bool:
-        """Take a text for what is no change, if one is saved up; return whether it was."""
-        saved = self._bucket.fill(time) >= 1
-        self._bucket.level -= saved
-        return saved
+    def give_back(self) -> None:
+        """Give a text back that was taken and not made."""
+        self._bucket.level = min(self._bucket.level + 1, self.burst)
 
     def saved_up(self, time: float) -> float:
         """Return how many texts are saved up at a time. Callable from any thread."""
@@ -225,15 +223,10 @@ class Budget:
         """
         return self._texts is None or self._texts.allows(self._now(time), similarity, embedding, check)
 
-    def take_text(self, at: float | None) -> bool:
-        """Take a text for what is no change, if one is saved up; return whether it was.
-
-        Args:
-            at: on the clock of begin(); None if that is not known.
-        """
-        if at is not None:
-            self._latest = max(self._latest, at)
-        return self._texts is None or self._texts.take(self._latest)
+    def give_text_back(self) -> None:
+        """Give a text back that was taken and not made."""
+        if self._texts is not None:
+            self._texts.give_back()
 
     def change_is_over(self) -> None:
         """Record that a change that got no text, if there is one, does not last."""

@@ -201,6 +201,9 @@ class Config:
             VljEdgeError: the file of a prompt cannot be read.
         """
         source = next((each for each in self._parsed.source if each.name == settings.name), None)
+        if words is not None:
+            asks = any(each.confirm is not None and each.watches(settings.name) for each in self.alerts)
+            words = replace(words, has_questions=asks)
         if words is not None and source is not None:
             if source.prompt is not None:
                 words = replace(words, prompt=read_prompt(source.prompt))

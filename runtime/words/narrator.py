@@ -22,7 +22,6 @@ from vlj_edge.presets import Clip
 from vlj_edge.results import Narration
 
 from ..gating.answer_memory import AnswerMemory
-from ..gating.checks import Checks
 from ..gating.clip_window import Embedding
 from ..gating.embedding_noise import cosine
 from ..gating.meaning import Change
@@ -33,7 +32,7 @@ from ..video.source import Image
 from .chat_call import NoReply
 from .prompt import WordsContext, is_nothing_new
 from .reply import Reply
-from .words import Words
+from .words import Refusal, Words
 
 Watch: TypeAlias = Callable[[TextReport], None]
 _LOG = logging.getLogger(__name__)
@@ -90,7 +89,7 @@ class Narrator:
         self._worker: Thread | None = None
         self._waiting: _Task | None = None  # for the call in progress to end, or for the budget
         self._asked: _Task | None = None  # in the call in progress
-        self._refused = False  # whether the budget had no call for what waits
+        self._refused: Refusal | None = None  # why there was no call for what waits
         self._now = 0.0  # seconds, of the latest window
         self._shown = self._said = self._stood_in = ""  # last texts: of both kinds, answers, those that stand in
         self._shown_stands_in = False
@@ -147,31 +146,29 @@ class Narrator:
         self._decision = self._memory.decision
         if recalled is not None:
             self._totals.memory_hits += 1
-            self._waiting, self._said_about = None, task.change.embedding
+            self._waiting, self._refused, self._said_about = None, None, task.change.embedding
             yield from self._show(task, recalled, "memory")
-        elif self._may_ask(task):
-            self._waiting, self._asked, self._refused = None, task, False
+            return
+        self._refused = self._take_call(task)
+        if self._refused is None:
+            self._waiting, self._asked = None, task
             self._said_about = task.change.embedding
             self._start(task)
-        else:
-            self._refused = True
 
-    def _may_ask(self, task: _Task) -> bool:
-        if not self._words.may_ask():
-            return False
+    def _take_call(self, task: _Task) -> Refusal | None:
         embedding = task.change.embedding
         similarity = None if self._said_about is None else cosine(embedding, self._said_about)
-        return self._words.budget.allows_text(self._now, similarity, embedding, Checks())
+        return self._words.take_call(self._now, similarity, embedding)
 
     def _give_up_waiting(self) -> Iterator[Narration]:
         """Leave out the change that waits: a newer one has come, or the end."""
         task, self._waiting = self._waiting, None
         if task is None:
             return
-        if self._refused:
+        if self._refused is not None:
             self._totals.calls_left_out += 1
-            self._words.leave_out()
-            self._refused = False
+            self._words.leave_out(self._refused)
+            self._refused = None
         else:
             self._totals.calls_passed_over += 1
         if not self._live:
@@ -184,6 +181,7 @@ class Narrator:
         self._totals.calls += 1
         self._totals.call_seconds += done.seconds
         self._totals.call_tokens += done.tokens
+        self._words.end_call(reply is not None and reply.text != "", self._now)
         if reply is None or not reply.text:
             self._totals.calls_failed += 1
             if not self._live:

@@ -14,9 +14,11 @@ from vlj_edge.regular_file import LONGEST_NAME, check_regular_file
 
 from .endpoint import MOST_TOKENS, TIMEOUT, Endpoint, checked_key
 from .json_schema import read_schema
-from .words import FRAME_SIZE, FRAMES, Words
+from .words import FRAME_SIZE, FRAMES, LimitKeys, Words
 
 KEY_VARIABLE = "VLJ_EDGE_WORDS_KEY"
+IN_A_FILE = LimitKeys("calls_per_hour", "words_tokens_per_day")
+ON_THE_COMMAND_LINE = LimitKeys("--calls-per-hour", "--words-tokens-per-day")
 _MOST_PROMPT = 100_000  # bytes of a file
 
 
@@ -27,6 +29,8 @@ class WordsSettings:
     Attributes:
         schema: JSON, or None.
         key: is never shown.
+        has_questions: of an alert, which some of the tokens of a day are left for.
+        keys: by which the limits are changed.
     """
 
     url: str = field(repr=False)
@@ -40,6 +44,8 @@ class WordsSettings:
     calls_per_hour: float | None = None
     tokens_per_day: int = 0
     key: str | None = field(default=None, repr=False)
+    has_questions: bool = False
+    keys: LimitKeys = IN_A_FILE
 
     @property
     def endpoint(self) -> Endpoint:
@@ -53,11 +59,14 @@ class WordsSettings:
         Raises:
             VljEdgeError: a setting cannot be used.
         """
-        return Words(self.endpoint, *self._limits, camera)
+        words = Words(self.endpoint, *self._limits, camera)
+        words.has_questions, words.keys = self.has_questions, self.keys
+        return words
 
     def apply_to(self, words: Words) -> None:
         """Make words of a source as these settings say. What its budget has saved up stays."""
         words.configure(self.endpoint, *self._limits)
+        words.has_questions, words.keys = self.has_questions, self.keys
 
     @property
     def _limits(self) -> tuple[int, int, float | None, int]:

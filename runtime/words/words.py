@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -16,8 +14,11 @@ from vlj_edge.bundle import BudgetSettings
 from vlj_edge.errors import VljEdgeError, without_secrets
 
 from ..gating.budget import Budget
+from ..gating.call_limits import DailyTokens, Pause, QuestionCalls
+from ..gating.checks import Checks
+from ..gating.clip_window import Embedding
 from ..video.source import Image
-from .chat_call import NoReply
+from .chat_call import Closed, NoReply
 from .endpoint import Endpoint, Interrupting
 from .failures import Failures
 from .numbers import check_number, check_whole
@@ -28,11 +29,24 @@ from .reply import Reply, clean
 Speak = Callable[[Sequence[Image], WordsContext], "str | Reply"]
 FRAMES, FRAME_SIZE = 4, 512
 CALLS_PER_HOUR = 30.0  # of an endpoint by a source that may never end
-_DAY = 86_400.0
 _TOKENS_OF_A_PICTURE, _CHARACTERS_OF_A_TOKEN = 256, 4  # where a server does not count: a guess
 _PROMPT_TOKENS = 100
 _MOST_REASON = 300  # characters of a function's error that are shown
 _LOG = logging.getLogger(__name__)
+
+
+class LimitKeys(NamedTuple):
+    """The names by which a user changes the limits."""
+
+    calls: str = "calls_per_hour"
+    tokens: str = "tokens_per_day"
+
+
+class Refusal(NamedTuple):
+    """Why no call was made: which limit, and one line."""
+
+    kind: Literal["calls", "tokens", "pause"]
+    why: str
 
 
 class Words:
@@ -45,11 +59,15 @@ class Words:
         frame_size: the most pixels of their longer side.
         calls_per_hour: in the long run, by the times of the stream, for the largest changes; 0: no limit. None: 30 of
             an Endpoint by a source that may never end, such as a camera; no limit of a function, or by a recording.
+            Questions have as many of their own. A call without an answer does not count.
         tokens_per_day: in any 24 hours by the clock; 0: no limit. A call that could go beyond it is not made.
         camera: the name of the source.
 
     Attributes:
         waits_at_end: returns whether the end of a run waits for the answer that is being made.
+        has_questions: whether a tenth of the tokens of a day is left for them.
+        keys: by which a user changes the limits.
+        problem: why the latest call got no answer, one line; None: it did.
 
     Raises:
         VljEdgeError: an argument cannot be used.
@@ -72,9 +90,12 @@ class Words:
     ) -> None:
         self.camera = camera
         self.waits_at_end: Callable[[], bool] = lambda: True
+        self.has_questions, self.keys = False, LimitKeys()
+        self.problem: str | None = None
         self.budget = Budget(BudgetSettings())
-        self._live = self._told_of_limit = False
-        self._tokens, self._failures = _DailyTokens(), Failures(_LOG)
+        self._live, self._told_of = False, set[str]()
+        self._tokens, self._questions, self._failures = DailyTokens(), QuestionCalls(), Failures(_LOG)
+        self._pause, self._begun_at = Pause(), 0.0
         self.configure(speak, frames, frame_size, calls_per_hour, tokens_per_day)
 
     def configure(
@@ -97,6 +118,7 @@ class Words:
         self._given = CALLS_PER_HOUR if calls_per_hour is None and isinstance(speak, Endpoint) else calls
         self._only_if_endless = calls_per_hour is None
         self._limit, self._tokens.limit = self._given, tokens_per_day
+        self._questions.set_limit(self._limit)
 
     def begin(self, live: bool, endless: bool) -> None:
         """Begin a run; its times begin at 0.
@@ -106,28 +128,66 @@ class Words:
             endless: its source may never end.
         """
         self._live, self._limit = live, 0.0 if self._only_if_endless and not endless else self._given
-        self.budget.begin(BudgetSettings(texts_per_hour=self._limit), time.monotonic() if live else 0.0)
+        self._begun_at = time.monotonic() if live else 0.0
+        self._questions.set_limit(self._limit)
+        self.budget.begin(BudgetSettings(texts_per_hour=self._limit), self._begun_at)
+        if not live:
+            self._pause.end()
 
-    def may_ask(self) -> bool:
-        """Return whether another call stays within the tokens of a day, and the server does not ask for a pause."""
-        return self._tokens.allow() and not (isinstance(self._speak, Endpoint) and self._speak.is_quiet)
+    def take_call(self, at: float, similarity: float | None, embedding: Embedding) -> Refusal | None:
+        """Take a call for a change, if there is one within all limits; return why there was none.
 
-    def leave_out(self) -> None:
-        """Record that a change got no call because of a limit. If nobody set one, the first is told."""
+        Args:
+            at: seconds, in the run.
+            similarity: cosine of `embedding` to that of the last call, -1..1; None before the first.
+        """
+        if refusal := self._refusal(self.has_questions):
+            return refusal
+        if self._pause.left(self._begun_at + at):
+            return Refusal("pause", "the last calls got no answer")
+        if self.budget.allows_text(at, similarity, embedding, Checks()):
+            return None
+        asked = self._speak.shown if isinstance(self._speak, Endpoint) else _name(self._speak)
+        return Refusal(
+            "calls", f"{asked} is asked {self._limit:g} times an hour at most; {self.keys.calls} changes that"
+        )
+
+    def take_question(self) -> Refusal | None:
+        """Take a call for a question, if there is one within the limits; return why there was none. The calls of
+        changes are others."""
+        if (refusal := self._refusal(False)) or self._questions.take():
+            return refusal
+        return Refusal("calls", f"{self._limit:g} questions an hour at most; {self.keys.calls} changes that")
+
+    def leave_out(self, refusal: Refusal) -> None:
+        """Record that a change got no call. The first time that a limit is the reason, this is logged, but for a limit
+        of calls that was asked for."""
         self.budget.change_is_over()
-        if self._only_if_endless and self._limit and not self._told_of_limit:
-            self._told_of_limit = True
-            of = f"{self.camera}: " if self.camera else ""
-            line = "%sa change got no words: %s is asked %g times an hour at most; set calls_per_hour to change that"
-            _LOG.warning(line, of, self._speak.shown if isinstance(self._speak, Endpoint) else "", self._limit)
+        if refusal.kind == "tokens" or (refusal.kind == "calls" and self._only_if_endless):
+            if refusal.kind not in self._told_of:
+                of = f"{self.camera}: " if self.camera else ""
+                _LOG.warning("%sa change got no words: %s", of, refusal.why)
+            self._told_of.add(refusal.kind)
+
+    def end_call(self, answered: bool, at: float) -> None:
+        """Record how a call for a change ended, at that time of the run, seconds: calls without an answer in a row are
+        followed by pauses. There is none in a recording without a limit, where each change gets a call."""
+        if answered:
+            self._pause.end()
+        elif self._live or self._limit:
+            self._pause.add(self._begun_at + at, self._limit)
+
+    def _refusal(self, for_questions: bool) -> Refusal | None:
+        if not self._tokens.allow(for_questions):
+            why = f"the {self._tokens.limit} tokens of 24 hours are used up, or nearly; {self.keys.tokens} changes that"
+            return Refusal("tokens", why)
+        if isinstance(self._speak, Endpoint) and self._speak.is_quiet:
+            return Refusal("pause", f"{self._speak.shown} asked to be left alone for a while")
+        return None
 
     def choose(self, pictures: Sequence[Image]) -> list[int]:
         """Return the positions of the pictures that are shown."""
         return choose_pictures(pictures, self.frames)
-
-    def take_call(self) -> bool:
-        """Take a call from the budget for what is no change; return whether there was one."""
-        return self.may_ask() and self.budget.take_text(time.monotonic() if self._live else None)
 
     def ask(
         self,
@@ -149,7 +209,13 @@ class Words:
         except NoReply as error:
             if error.tokens is not None:
                 self._tokens.add(error.tokens)
+            if not isinstance(error, Closed):  # which says nothing about the server: it may be answering
+                self.problem = str(error)
+                self._give_back(question)
             raise
+        self.problem = None
+        if not reply.text:
+            self._give_back(question)
         guessed = _PROMPT_TOKENS + len(pictures) * _TOKENS_OF_A_PICTURE + len(reply.text) // _CHARACTERS_OF_A_TOKEN
         self._tokens.add(guessed if reply.tokens is None else reply.tokens)
         return reply
@@ -158,10 +224,25 @@ class Words:
         """Return the limits and what is left of them, as plain JSON types; None: no limit."""
         return {
             "calls_per_hour": self._limit or None,
-            "calls_saved_up": self.budget.texts_saved_up(time.monotonic() if self._live else 0.0),
+            "calls_saved_up": self.budget.texts_saved_up(self._now),
+            "questions_saved_up": self._questions.left(),
             "tokens_per_day": self._tokens.limit or None,
             "tokens_left": self._tokens.left(),
+            "problem": self.problem,
+            "asks_again_in": round(self._pause.left(self._now), 1),
         }
+
+    @property
+    def _now(self) -> float:
+        """The present time on the clock of the budget, as far as it is known."""
+        return time.monotonic() if self._live else 0.0
+
+    def _give_back(self, question: str | None) -> None:
+        """Give a call back that got no answer."""
+        if question is None:
+            self.budget.give_text_back()
+        else:
+            self._questions.give_back()
 
     def _ask(
         self, pictures: Sequence[Image], context: WordsContext, interrupting: Interrupting, question: str | None
@@ -190,38 +271,6 @@ class Words:
         line = without_secrets(str(VljEdgeError(f"no words from {_name(self._speak)}: {why}")))
         self._failures.add(line)
         return NoReply(line)
-
-
-class _DailyTokens:
-    """The tokens of the last 24 hours. As many are kept free as the largest of the latest calls took."""
-
-    def __init__(self) -> None:
-        self.limit = 0
-        self._lock = threading.Lock()
-        self._taken: deque[tuple[float, int]] = deque()  # time.monotonic(), tokens
-        self._largest = 0
-
-    def add(self, tokens: int) -> None:
-        with self._lock:
-            self._taken.append((time.monotonic(), tokens))
-            self._largest = max(tokens, self._largest // 2)
-            self._forget()
-
-    def left(self) -> int | None:
-        """Return how many are left; None without a limit."""
-        if not self.limit:
-            return None
-        with self._lock:
-            self._forget()
-            return max(0, self.limit - sum(tokens for _, tokens in self._taken))
-
-    def allow(self) -> bool:
-        left = self.left()
-        return left is None or (left > 0 and left >= min(self._largest, self.limit))
-
-    def _forget(self) -> None:
-        while self._taken and self._taken[0][0] < time.monotonic() - _DAY:
-            self._taken.popleft()
 
 
 def _described(error: BaseException) -> str:

@@ -224,7 +224,9 @@ def _words_state(channel: Channel) -> WordsState | None:
     settings, words = channel.settings.words, channel.words
     if settings is None or words is None:
         return None
-    return WordsState(endpoint=safe_line(settings.endpoint.shown), **words.state())
+    state = words.state()
+    problem = None if state["problem"] is None else safe_line(state["problem"])
+    return WordsState(**state | {"endpoint": safe_line(settings.endpoint.shown), "problem": problem})
 
 
 def _sink_state(state: dict[str, Any]) -> SinkState:

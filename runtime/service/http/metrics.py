@@ -25,7 +25,7 @@ _COUNTED = {
     "calls": ("calls", "Requests for words from an endpoint."),
     "calls_failed": ("calls_failed", "Requests for words without an answer that could be used."),
     "calls_passed_over": ("calls_passed_over", "Changes that a newer one replaced while a request was made."),
-    "calls_left_out": ("calls_left_out", "Changes without a request because of calls_per_hour or the tokens of a day."),
+    "calls_left_out": ("calls_left_out", "Changes without a request: a limit, or a pause while none is answered."),
     "call_tokens": ("call_tokens", "Tokens of requests for words."),
     "call_seconds": ("call_seconds", "Duration of requests for words."),
     "changes_left_out": ("changes_left_out", "Changes without a text because of texts_per_hour."),
@@ -38,6 +38,7 @@ _COUNTED = {
 }
 _LEFT = {
     "calls_saved_up": ("calls_saved_up", "Requests for words that calls_per_hour allows now."),
+    "questions_saved_up": ("questions_saved_up", "Questions of alerts that calls_per_hour allows now."),
     "tokens_left": ("tokens_left", "Tokens that are left of those of 24 hours."),
 }
 _SINKS = {"delivered": "Narrations that a sink delivered.", "missed": "Narrations that a sink lost."}

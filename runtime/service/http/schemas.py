@@ -44,13 +44,18 @@ class LastNarration(Narration):
 
 
 class WordsState(BaseModel):
-    """Words from an endpoint: where they come from, the limits, and what is left of them; null: no limit."""
+    """Words from an endpoint: where they come from, the limits, and what is left of them (of calls about changes, of
+    questions of alerts, of tokens); null: no limit. `problem` is why the last call got no answer, `asks_again_in` the
+    seconds until the next change may get a call after that."""
 
     endpoint: str
     calls_per_hour: float | None
     calls_saved_up: float | None
+    questions_saved_up: float | None
     tokens_per_day: int | None
     tokens_left: int | None
+    problem: str | None
+    asks_again_in: float
 
 
 class SourceState(BaseModel):

@@ -179,8 +179,22 @@ def test_calls_count_in_the_budget_of_the_words(model: Model) -> None:
     assert [event.confirmed for event in told if event.kind == "start"] == [True, False]
     limited = Words(Endpoint("http://127.0.0.1:9/v1"), calls_per_hour=1)
     limited.begin(live=True, endless=True)
-    taken = [limited.take_call() for _ in range(10)]
-    assert taken[0] and not taken[-1] and Words(lambda pictures, context: "").take_call()
+    refused = [limited.take_question() for _ in range(10)]
+    assert refused[0] is None and refused[-1] is not None and "calls_per_hour" in refused[-1].why
+    assert Words(lambda pictures, context: "").take_question() is None
+
+
+def test_narrations_leave_an_alert_its_questions(model: Model) -> None:
+    told: list[AlertEvent] = []
+    with endpoint(lambda request: Answer(completion("yes"))) as server:
+        words = Words(Endpoint(server.url), calls_per_hour=1)
+        words.begin(live=True, endless=True)
+        while words.take_call(0.0, 0.0, by_hand.embedding_of(BLUE)) is None:
+            pass
+        with watching(model, words, told) as look:
+            look(GREEN)
+            wait_for(lambda: told)
+    assert [event.confirmed for event in told] == [True]
 
 
 def test_the_end_interrupts_the_call_and_tells_it_unconfirmed(model: Model, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from tests.runtime.colours import NO_MEMORY
 from tests.runtime.service.http.server import Camera, Serve, metric
 from tests.runtime.tiny_bundle import BLUE, RED
 from tests.runtime.words.endpoints import Answer, completion, endpoint
-from tests.waiting import wait_for
+from tests.waiting import free_port, wait_for
 from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.video.source import Source
 from vlj_edge.runtime.words.settings import WordsSettings
@@ -38,6 +38,22 @@ def test_words_have_state_settings_and_metrics(serve: Serve, cameras: dict[str, 
         assert metric(served.url, "vlj_edge_calls_total", source="cam") >= 2
         assert metric(served.url, "vlj_edge_call_tokens_total", source="cam") >= 100
         assert metric(served.url, "vlj_edge_tokens_left", source="cam") <= 9_900
+
+
+def test_an_endpoint_that_is_down_costs_no_calls_and_the_state_says_so(
+    serve: Serve, cameras: dict[str, Source]
+) -> None:
+    cameras["cam"] = Camera([RED, BLUE])
+    url = f"http://me:secret@127.0.0.1:{free_port()}/v1"
+    words = WordsSettings(url, timeout=0.05, calls_per_hour=1)
+    served = serve(SourceSettings("cam", "cam", gates=NO_MEMORY, words=words))
+    channel = served.station.channels["cam"]
+    wait_for(lambda: channel.counts()["calls_failed"] >= 2)
+    with served.client() as client:
+        state = client.get("/api/state").json()["sources"][0]["words"]
+        assert state["calls_saved_up"] >= 1 and state["questions_saved_up"] == 3
+        assert "refused" in state["problem"] and "secret" not in state["problem"] and state["asks_again_in"] >= 0
+    assert metric(served.url, "vlj_edge_questions_saved_up", source="cam") == 3
 
 
 def test_stopping_and_new_settings_wait_for_no_answer(serve: Serve, cameras: dict[str, Source]) -> None:
