@@ -47,7 +47,9 @@ def refuse_replacing(option: str, folder: Path, inputs: Iterable[Path]) -> None:
 
 def is_whole(folder: Path) -> bool:
     """Return whether all files of a folder belong together, as in a bundle or a store."""
-    return folder.is_dir() and any(path.name == "manifest.json" or path.suffix == ".lance" for path in folder.iterdir())
+    if not os.path.isdir(folder):  # False for a text that is too long for a name, such as a query
+        return False
+    return any(path.name == "manifest.json" or path.suffix == ".lance" for path in folder.iterdir())
 
 
 def identity(file: Path | int) -> tuple[int, int] | None:

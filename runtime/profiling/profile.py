@@ -9,14 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, fields, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vlj_edge.bundle import GateSettings
-from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Narration, Totals, WindowReport
 
 from ..model import Model
@@ -29,7 +26,7 @@ from .conditions import Conditions, conditions
 from .power import EnergyMeter, Power
 from .probe import Probe
 from .result import Profile
-from .stages import DECODER_STAGES, StageRow, Values, distribution, stage_rows
+from .stages import DECODER_STAGES, StageRow, distribution, stage_rows
 
 _UNSTABLE = 0.2  # coefficient of variation above which a median does not describe a stage
 _ENQUEUE_BOUND = 0.5  # host share of a run's device time above which the device waits for the host
@@ -248,60 +245,6 @@ def _together(passes: list[tuple[float, Power]]) -> Power:
 
 def _milliseconds(seconds: list[float]) -> dict[str, float] | None:
     return distribution(1e3 * np.array(seconds)) if seconds else None
-
-
-def compare_profiles(
-    ours: Path,
-    theirs: Path,
-    source: AnySource | Callable[[], Source],
-    rounds: int,
-    gates: GateSettings | None = None,
-    **options: Any,
-) -> dict[str, dict[str, float]]:
-    """Profile two bundles on the same source, alternately and in both orders, and compare their medians.
-
-    Args:
-        source: one that can be read repeatedly, or a function that returns a new Source.
-
-    Returns:
-        Quantity in milliseconds -> ours, theirs, ratio (ours / theirs), low and high of its 95 % bootstrap interval.
-
-    Raises:
-        VljEdgeError: fewer than two rounds, or as profile().
-    """
-    if rounds < 2:
-        raise VljEdgeError(f"{rounds} rounds give no interval: use --rounds 2 or more")
-    probes = [Probe(), Probe()]
-    found: list[list[Profile]] = [[], []]
-    with Model(ours, probe=probes[0], **options) as one, Model(theirs, probe=probes[1], **options) as other:
-        for number in range(rounds):
-            for which in (0, 1) if number % 2 == 0 else (1, 0):
-                opened = source() if callable(source) else source
-                found[which].append(profile((one, other)[which], opened, probes[which], gates=gates))
-    quantities: dict[str, Callable[[Profile], float]] = {
-        "milliseconds a window": lambda p: 1e3 / p.windows_a_second,
-        "CPU milliseconds a window": lambda p: 1e3 * p.cpu_seconds / p.totals.windows,
-    }
-    common = {row.stage for row in found[0][0].rows} & {row.stage for row in found[1][0].rows}
-    for stage in (row.stage for row in found[0][0].rows if row.stage in common):
-        quantities[f"{stage}, p50"] = partial(_p50, stage)
-    return {
-        name: _ratio(*(np.array([quantity(p) for p in profiles]) for profiles in found))
-        for name, quantity in quantities.items()
-    }
-
-
-def _p50(stage: str, found: Profile) -> float:
-    return next((row.p50 for row in found.rows if row.stage == stage), float("nan"))
-
-
-def _ratio(ours: Values, theirs: Values) -> dict[str, float]:
-    rng = np.random.default_rng(0)
-    drawn = [rng.choice(values, (2000, len(values))) for values in (ours, theirs)]
-    ratios = np.median(drawn[0], axis=1) / np.median(drawn[1], axis=1)
-    low, high = (float(x) for x in np.percentile(ratios, (2.5, 97.5)))
-    middle = float(np.median(ours)), float(np.median(theirs))
-    return {"ours": middle[0], "theirs": middle[1], "ratio": middle[0] / middle[1], "low": low, "high": high}
 
 
 def _warm_up(model: Model, runs: int) -> None:

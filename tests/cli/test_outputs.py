@@ -16,7 +16,8 @@ from tests.cli.conftest import write_video
 from tests.runtime.tiny_bundle import RED
 from vlj_edge.bundle import nano_bundle
 from vlj_edge.cli.group import cli
-from vlj_edge.cli.outputs import OutputPath
+from vlj_edge.cli.outputs import OutputPath, refuse_overwriting_inputs
+from vlj_edge.errors import VljEdgeError
 
 # What may name a file or folder that is read, besides options of the type click.Path: by name of the parameter.
 _TEXTS_THAT_NAME_FILES = ("source", "sources", "label_list", "uri", "store", "similar", "bundle")
@@ -261,3 +262,11 @@ def test_a_folder_that_is_not_there_is_said_before_the_work(call: tuple[str, ...
     missing = tmp_path / "nope" / "x"
     done = run_here(*(str(tmp_path / "no-video.mp4") if word == "VIDEO" else word for word in call), missing)
     assert str(missing.parent) in error_of(done) and "no-video" not in done.stderr and done.stdout == ""
+
+
+@pytest.mark.parametrize("text", ["what happens " * 30, "a," * 200, "what happens? " * 30], ids=["words", "list", "?"])
+def test_a_text_may_be_longer_than_a_file_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "input.npz").touch()
+    refuse_overwriting_inputs([("--out", tmp_path / "input.npz")], [text])
+    with pytest.raises(VljEdgeError, match=r"input\.npz"):
+        refuse_overwriting_inputs([("--out", tmp_path / "input.npz")], [text, str(tmp_path / "input.npz")])

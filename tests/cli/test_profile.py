@@ -243,18 +243,3 @@ def test_ctrl_c_prints_the_engines_that_were_measured(tiny_bundle: Path, monkeyp
     done = run_here("profile", "--bundle", tiny_bundle, "--engines-only", "--windows", "3", "--json")
     assert done.returncode == 130
     assert [row["engine"] for row in json.loads(done.stdout)["engines"]] == begun[:2]
-
-
-@pytest.mark.parametrize("option", [("--seconds", "5"), ("--windows", "5"), ("--repeat", "2"), ("--csv",)])
-def test_a_comparison_refuses_what_it_would_ignore(option: tuple[str, ...], tiny_bundle: Path) -> None:
-    done = run_here("profile", tiny_bundle, "--against", tiny_bundle, *option)
-    assert done.returncode in (1, 2) and option[0] in done.stderr and done.stdout == ""
-
-
-def test_a_comparison_fails_over_a_ratio(tiny_bundle: Path, make_video: Callable[..., Path]) -> None:
-    call = ("profile", tiny_bundle, make_video([(RED, 3)]), "--against", tiny_bundle, "--rounds", "2", "--json")
-    for limit, code in (("1e-6", 1), ("1e6", 0)):
-        done = run_here(*call, "--fail-over", limit)
-        assert done.returncode == code and json.loads(done.stdout)["milliseconds a window"]["ratio"] > 0
-        assert done.stderr.count("error: ") == done.stderr.count("\n") == code
-    assert run_here("profile", tiny_bundle, "--fail-over", "1.1").returncode == 2

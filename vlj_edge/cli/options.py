@@ -118,7 +118,7 @@ json_lines_option = click.option("--json", "as_json", is_flag=True, help="Print 
 _TOKENS = "Visual tokens of a clip to compute: all, auto (where the picture changed), or a share as 0.37."
 
 
-class _TokenChoice(click.ParamType):  # type: ignore[type-arg]
+class TokenChoice(click.ParamType):  # type: ignore[type-arg]
     """all, auto or a share of the tokens."""
 
     name = "all|auto|SHARE"
@@ -160,7 +160,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @engines_option
     @key_file_option
     @threads_option
-    @click.option("--tokens", type=_TokenChoice(), default="all", help=_TOKENS)
+    @click.option("--tokens", type=TokenChoice(), default="all", help=_TOKENS)
     @verbose_option
     @wraps(command)
     def with_engine_options(

@@ -180,6 +180,6 @@ def _with_contents(path: Path) -> Iterator[Path]:
     from ..outputs import is_whole
 
     yield path
-    if path.is_dir() and not is_whole(path):
+    if os.path.isdir(path) and not is_whole(path):
         yield from find_videos([path])
         yield from images_in(path)

@@ -13,8 +13,9 @@ import click
 from .options import SOURCE, EngineOptions, NumberRange, command_line, engine_options, gates_option, load_model
 from .outputs import output_file
 from .part_options import PartOptions, part_options
+from .profile_against import AGAINST, compare
 from .profile_engines import measure_engines
-from .profile_output import ProfileOutput, print_ratios
+from .profile_output import ProfileOutput
 from .say import tell
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ _ENDLESS = 1e6  # seconds of the synthetic stream, where something else ends it
 @click.option("--windows", type=click.IntRange(1), help="Measure no more windows than this.")
 @click.option("--warmup", default=3, show_default=True, type=click.IntRange(0), help="Runs of the engines before it.")
 @click.option("--repeat", default=1, show_default=True, type=click.IntRange(1), help="Passes over SOURCE.")
+@click.option("--against", metavar="BUNDLE|FILE|SETTINGS", help=AGAINST)
+@click.option("--rounds", default=5, show_default=True, help="Runs of each side with --against.")
 @click.option(
-    "--against", type=click.Path(path_type=Path), help="Another bundle: run both alternately and print ratios."
-)
-@click.option("--rounds", default=5, show_default=True, help="Runs of each bundle with --against.")
-@click.option(
-    "--fail-over", type=NumberRange(0), help="With --against: exit with 1 if a window takes more times as long."
+    "--fail-over",
+    type=NumberRange(0),
+    help="With --against: exit with 1 if a window, its CPU time or a stage of 5 % takes more times as long.",
 )
 @click.option("--engines-only", is_flag=True, help="No source: time each engine by itself, 3 s if not --seconds.")
 @click.option("--every-window", is_flag=True, help="Turn all gates off: encode and decode every window.")
@@ -62,7 +63,7 @@ def profile(
     windows: int | None,
     warmup: int,
     repeat: int,
-    against: Path | None,
+    against: str | None,
     rounds: int,
     fail_over: float | None,
     engines_only: bool,
@@ -101,7 +102,7 @@ def profile(
             raise click.UsageError("--engines-only has no source, gates, page or trace: leave them out")
         measure_engines(directory, engine_options, limits, output.form)
     elif against is not None:
-        _compare(subject, against, rounds, output)
+        compare(subject, against, rounds, output)
     else:
         _measure(subject, output)
 
@@ -222,41 +223,3 @@ def _bundle_and_source(
     if source is None and part != PartOptions():
         raise click.UsageError("options of a source, such as --duration, need a SOURCE")
     return directory, source
-
-
-def _compare(subject: Subject, against: Path, rounds: int, output: ProfileOutput) -> None:
-    """Run two bundles alternately and print the ratios of their times."""
-    from vlj_edge.runtime.profiling.profile import compare_profiles
-    from vlj_edge.runtime.video.part import check_ends
-
-    from ..errors import VljEdgeError
-
-    if output.html or output.trace or output.form in ("md", "csv"):
-        raise VljEdgeError("--against prints ratios: leave --html, --trace, --md and --csv out, or profile one bundle")
-    if subject.limits.ends or subject.limits.repeat > 1:
-        raise click.UsageError("--against takes --rounds and --duration: leave --seconds, --windows and --repeat out")
-
-    def opened() -> Source:
-        found = subject.open()
-        try:
-            check_ends(found)
-        except BaseException:
-            found.close()
-            raise
-        return found
-
-    options: dict[str, Any] = {
-        "backend": subject.engine_options.backend,
-        "engines": subject.engine_options.engines,
-        "threads": subject.engine_options.threads,
-        "tokens": subject.engine_options.tokens,
-        "overlap": subject.overlap,
-    }
-    ratios = compare_profiles(subject.directory, against, opened, rounds, gates=subject.gates, **options)
-    print_ratios(ratios, output.form == "json")
-    ratio = ratios["milliseconds a window"]["ratio"]
-    if output.fail_over is not None and not ratio <= output.fail_over:
-        raise VljEdgeError(
-            f"{subject.directory} takes {ratio:.3f} times as long for a window as {against}, over --fail-over"
-            f" {output.fail_over:g}: see the stages above"
-        )

@@ -22,7 +22,7 @@ class ProfileOutput:
     form: str  # "table", "json", "md" or "csv"
     html: Path | None
     trace: Path | None
-    fail_over: float | None = None  # ratio to another bundle above which a comparison fails
+    fail_over: float | None = None  # ratio above which a comparison fails
 
     def write(self, found: Profile, probe: Probe, threshold: float) -> None:
         """Write a profile.
@@ -65,18 +65,3 @@ def _print(found: Profile) -> None:
     for line in found.warnings:
         console.print(f"warning: {line}")
     console.print("measured: " + ", ".join(f"{name} {value}" for name, value in found.how.items()))
-
-
-def print_ratios(ratios: dict[str, dict[str, float]], as_json: bool) -> None:
-    """Print the ratios of a comparison, as a table or as one JSON object."""
-    if as_json:
-        say(json_text(ratios))
-        return
-    from rich.table import Table
-
-    console = stdout_console()
-    table = Table("", "this bundle", "against", "ratio", "95 % interval")
-    for name, row in ratios.items():
-        interval = f"{row['low']:.3f} to {row['high']:.3f}"
-        table.add_row(name, f"{row['ours']:.3f}", f"{row['theirs']:.3f}", f"{row['ratio']:.3f}", interval)
-    console.print(table)

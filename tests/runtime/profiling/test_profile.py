@@ -17,12 +17,11 @@ from tests.cli.command import error_of, vlj_edge
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from tests.waiting import wait_for
 from vlj_edge.bundle import NO_GATES
-from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.profiling import clocks, power
 from vlj_edge.runtime.profiling import report as views
 from vlj_edge.runtime.profiling.probe import Probe
-from vlj_edge.runtime.profiling.profile import Profile, compare_profiles, profile
+from vlj_edge.runtime.profiling.profile import Profile, profile
 from vlj_edge.runtime.video.source import Frame
 from vlj_edge.runtime.video.synthetic import SyntheticSource
 
@@ -247,16 +246,6 @@ def test_the_trace_is_one_that_perfetto_reads(tiny_bundle: Path, video: Path) ->
     for spans in by_lane.values():  # one thread does one thing at a time
         spans.sort()
         assert all(a[1] <= b[0] + 1 for a, b in pairwise(spans))
-
-
-def test_one_bundle_against_another(tiny_bundle: Path, video: Path) -> None:
-    ratios = compare_profiles(tiny_bundle, tiny_bundle, video, rounds=2)
-    assert {"milliseconds a window", "CPU milliseconds a window", "vision_encoder, p50"} <= set(ratios)
-    for row in ratios.values():
-        assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"]) and row["low"] <= row["high"]
-    assert compare_profiles(tiny_bundle, tiny_bundle, lambda: SyntheticSource(2), rounds=2)
-    with pytest.raises(VljEdgeError, match="2 or more"):
-        compare_profiles(tiny_bundle, tiny_bundle, video, rounds=1)
 
 
 def test_the_command(tiny_bundle: Path, video: Path, tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+"""vlj-edge profile --against: what it may name, what is printed, and the limit of --fail-over."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.command import run_here
+from tests.needs import needs
+from tests.runtime.tiny_bundle import GREEN, RED
+
+
+def against(bundle: Path, video: Path, what: object, *options: str) -> dict[str, Any]:
+    done = run_here("profile", bundle, video, "--against", what, "--rounds", "2", "--json", *options)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert found["milliseconds a window"]["ratio"] > 0
+    return found
+
+
+@pytest.fixture
+def short(make_video: Callable[..., Path]) -> Path:
+    return make_video([(RED, 2), (GREEN, 2)])
+
+
+@needs("openvino")
+@pytest.mark.parametrize("words", ["openvino", "backend=openvino", "threads=1,openvino"])
+def test_a_backend(words: str, tiny_bundle: Path, short: Path) -> None:
+    found = against(tiny_bundle, short, words, "--threads", "1")
+    ours, theirs = found["differs"]["backend"]
+    assert ours.startswith("ONNX Runtime") and theirs.startswith("OpenVINO")
+    assert set(found["differs"]) == {"backend"}
+    assert found["conditions"]["theirs"]["backend"] == theirs
+
+
+def test_settings_and_everything_the_same(tiny_bundle: Path, short: Path) -> None:
+    assert against(tiny_bundle, short, "threads=2", "--threads", "1")["differs"] == {"threads": ["1", "2"]}
+    done = run_here("profile", tiny_bundle, short, "--against", "onnxruntime", "--rounds", "2")
+    assert done.returncode == 0 and "the same machine" in done.stdout and "differs" not in done.stdout
+
+
+def test_a_folder_with_the_name_of_a_backend_is_a_folder(
+    tiny_bundle: Path, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_bundle, tmp_path / "openvino")
+    monkeypatch.chdir(tmp_path)
+    assert against(tiny_bundle, short, "openvino")["differs"] == {"bundle": [str(tiny_bundle), "openvino"]}
+
+
+def test_a_saved_profile_of_another_machine(tiny_bundle: Path, short: Path, tmp_path: Path) -> None:
+    saved = json.loads(run_here("profile", tiny_bundle, short, "--json").stdout)
+    saved["conditions"] |= {"cpu": "Cortex-A78AE", "machine": "NVIDIA Jetson Orin"}
+    for row in saved["stages"]:
+        row["p50"] /= 1000 if row["stage"] == "vision_encoder" else 1e-3
+    saved["totals"]["wall_seconds"] *= 1000
+    other = tmp_path / "orin.json"
+    other.write_text(json.dumps(saved))
+    call = ("profile", tiny_bundle, short, "--against", other, "--rounds", "2")
+    done = run_here(*call, "--fail-over", "1.1")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "vision_encoder" in done.stderr and "milliseconds a window" not in done.stderr.replace("CPU mill", "")
+    assert "orin.json" in done.stderr and "--fail-over 1.1" in done.stderr
+    assert "cpu differs: " in done.stdout and "NVIDIA Jetson Orin" in done.stdout
+    assert run_here(*call, "--fail-over", "1e6").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("nothing", "tokens=SHARE"),
+        ("nothing.json", "profile --json"),
+        ("some/where", "a bundle"),
+        ("tokens=2", "share"),
+        ("threads=0", "0"),
+        ("threads", "threads=NUMBER"),
+        ("threads=1,threads=2", "threads=NUMBER"),
+        ("words=loud", "tokens=SHARE"),
+        ("precision=int8", "--precision int8"),
+        ("", "tokens=SHARE"),
+        ("x" * 300, "tokens=SHARE"),
+    ],
+)
+def test_what_is_nothing_to_compare_with_is_a_wrong_call(words: str, said: str, tiny_bundle: Path) -> None:
+    done = run_here("profile", tiny_bundle, "--against", words)
+    assert done.returncode == 2 and said in done.stderr and done.stdout == "", done.stderr
+
+
+def test_a_setting_that_the_bundle_has_not_is_said(tiny_bundle: Path, short: Path) -> None:
+    done = run_here("profile", tiny_bundle, short, "--against", "tokens=0.5")
+    assert done.returncode == 1 and "--token-shares" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", [("--seconds", "5"), ("--windows", "5"), ("--repeat", "2"), ("--csv",)])
+def test_a_comparison_refuses_what_it_would_ignore(option: tuple[str, ...], tiny_bundle: Path) -> None:
+    done = run_here("profile", tiny_bundle, "--against", tiny_bundle, *option)
+    assert done.returncode in (1, 2) and option[0] in done.stderr and done.stdout == ""
+
+
+def test_a_comparison_fails_over_a_ratio(tiny_bundle: Path, make_video: Callable[..., Path]) -> None:
+    call = ("profile", tiny_bundle, make_video([(RED, 3)]), "--against", tiny_bundle, "--rounds", "2", "--json")
+    for limit, code in (("1e-6", 1), ("1e6", 0)):
+        done = run_here(*call, "--fail-over", limit)
+        assert done.returncode == code and json.loads(done.stdout)["milliseconds a window"]["ratio"] > 0
+        assert done.stderr.count("error: ") == done.stderr.count("\n") == code
+    assert run_here("profile", tiny_bundle, "--fail-over", "1.1").returncode == 2
