@@ -8,14 +8,19 @@ import re
 import socket
 import ssl
 import threading
+import time
 import urllib.request
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import IO, Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from vlj_edge.errors import VljEdgeError, without_credentials
 from vlj_edge.loopback import is_loopback
+
+_MOST_WAIT = 3600.0  # seconds that a server may ask to be left alone
 
 
 class Redirected(VljEdgeError):
@@ -199,6 +204,22 @@ class SameServer(urllib.request.HTTPRedirectHandler):
         if code == 303:  # See Other: it was accepted
             return super().redirect_request(req, fp, code, msg, headers, newurl)
         return urllib.request.Request(newurl, req.data, req.headers, req.origin_req_host, True, "POST")
+
+
+def retry_after(headers: Mapping[str, str] | http.client.HTTPMessage) -> float | None:
+    """Return the Retry-After of an answer in seconds, an hour at most: it is a number or a date; None if there is none
+    that can be read."""
+    after = headers.get("Retry-After")
+    if not after:
+        return None
+    try:
+        seconds = float(after)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(after).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), _MOST_WAIT) if seconds == seconds else None
 
 
 def _origin(url: str) -> str:

@@ -13,15 +13,13 @@ from typing import Any
 
 from vlj_edge.errors import VljEdgeError
 
-from ..sinks.alert_event import AlertEvent, from_dict
+from ..sinks.alert_event import CLOCK_IS_SET, SENT_FOR, AlertEvent, from_dict
 from ..sinks.queue import SinkQueue
 
 _LOG = logging.getLogger(__name__)
 _NAME, _VERSION = "alerts.sqlite", 1
 _MOST_MESSAGES, _MOST_BYTES = 3000, 500_000_000  # of pictures and clips; the oldest go first
 _MOST_IN_MEMORY, _MOST_BYTES_IN_MEMORY = 200, 32_000_000
-_REDELIVERED_FOR = 7 * 86_400.0  # seconds: what nobody has taken by then is not sent at a later start
-_CLOCK_IS_SET = 1_577_836_800.0  # 2020: a device without a battery tells earlier times until it has found a server
 _TABLES = """
 CREATE TABLE IF NOT EXISTS messages (number INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL, kind TEXT NOT NULL,
     clock REAL NOT NULL, data TEXT NOT NULL, bytes INTEGER NOT NULL, picture BLOB, clip BLOB, UNIQUE (event, kind));
@@ -64,7 +62,7 @@ class AlertJournal:
         self._sinks.append(sink.name)
         old = "SELECT number FROM messages WHERE clock BETWEEN ? AND ?"
         with self._writing() as database:
-            times = (_CLOCK_IS_SET, clock - _REDELIVERED_FOR)
+            times = (CLOCK_IS_SET, clock - SENT_FOR)
             lost = database.execute(f"DELETE FROM waiting WHERE sink = ? AND number IN ({old})", [sink.name, *times])
             if lost.rowcount:
                 _LOG.warning("%d messages of alerts are too old to be sent to %s now", lost.rowcount, sink.name)
@@ -128,6 +126,15 @@ class AlertJournal:
             *(sink, number, count),
         )
         return [(found, from_dict(json.loads(data), picture, clip)) for found, data, picture, clip in rows]
+
+    def whole(self, sink: str, event: AlertEvent) -> AlertEvent | None:
+        """Return a message with its pictures; None: it is forgotten, or does not wait for the sink."""
+        rows = self._read(
+            "SELECT data, picture, clip FROM waiting JOIN messages USING (number)"
+            " WHERE sink = ? AND event = ? AND kind = ?",
+            *(sink, event.event, event.kind),
+        )
+        return from_dict(json.loads(rows[0][0]), *rows[0][1:]) if rows else None
 
     def count_after(self, sink: str, number: int) -> int:
         """Return how many messages beyond a number wait for a sink."""
@@ -210,6 +217,10 @@ class Outbox:
     def done(self, event: AlertEvent) -> None:
         """Forget a message: it is delivered, or never will be."""
         self._journal.done(self._sink, event)
+
+    def whole(self, event: AlertEvent) -> AlertEvent | None:
+        """Return a message that was taken, with its pictures; None: it is kept no longer."""
+        return self._journal.whole(self._sink, event)
 
     def left(self) -> int:
         """Return how many messages are still to be taken."""

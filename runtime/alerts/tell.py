@@ -132,9 +132,9 @@ class Teller:
         self._deliver(replace(event, kind="clip", clock=self._clock(), picture=None, clip=clip))
 
     def _deliver(self, event: AlertEvent) -> None:
+        kept = self.journal.add(event, self._state_of(event))
         about = {"source": event.source, "state": event.kind}
         _LOG.info("alert: %s (%.2f)", event.sentence, event.score, extra=about)
-        kept = self.journal.add(event, self._state_of(event))
         self._on_event(replace(event, kept=kept and self.journal.lasts))
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Literal
 
+SENT_FOR = 7 * 86_400.0  # seconds after which a message is not sent any more
+CLOCK_IS_SET = 1_577_836_800.0  # 2020: a device without a battery tells earlier times until it has found a server
 _WHAT = {"start": "", "end": " is over", "clip": ", the clip"}
 
 
@@ -62,6 +64,11 @@ class AlertEvent:
             "score": round(self.score, 4),
         }
         return found if self.confirmed is None else found | {"confirmed": self.confirmed}
+
+
+def is_too_old(event: AlertEvent, clock: float) -> bool:
+    """Return whether a message is not sent any more; `clock` is the unix time."""
+    return CLOCK_IS_SET <= event.clock <= clock - SENT_FOR
 
 
 def from_dict(data: dict[str, Any], picture: bytes | None = None, clip: bytes | None = None) -> AlertEvent:

@@ -16,6 +16,18 @@ class EventRefused(VljEdgeError):
     """The sink will never accept this event, so it is not retried."""
 
 
+class AddressRefused(EventRefused):
+    """The sink accepts nothing under this address or with this key, until a person mends that. Alerts wait for it."""
+
+
+class TryLater(VljEdgeError):
+    """The event may be accepted after that many seconds, which the server has asked for."""
+
+    def __init__(self, message: str, after: float) -> None:
+        super().__init__(message)
+        self.after = after
+
+
 @dataclass(frozen=True)
 class Event:
     """One text of one source.
@@ -78,7 +90,7 @@ class Sink(Protocol):
 
         Raises:
             VljEdgeError, OSError: it was not delivered, and may be retried.
-            EventRefused: retrying is useless.
+            EventRefused: retrying is useless; AddressRefused: until a person has mended something.
         """
 
     def close(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from .alert_event import AlertEvent
-from .webhook import Webhook
+from .webhook import Refused, Webhook
 
 
 class Notify:
     """A sink that POSTs the beginning of each alert's event. Ends are not sent.
 
-    The body is the picture, and the line of text the header Message; without a picture the body is the line.
+    The body is the picture, and the line of text the header Message; without a picture, or where the server takes
+    none, the body is the line.
 
     Args:
         url: as for Webhook, such as https://ntfy.sh/TOPIC.
@@ -29,10 +30,13 @@ class Notify:
             return
         line = f"{event.sentence} ({event.score:.0%})"
         title = {"Title": _header(event.alert), "Tags": "bell"}
-        if event.picture is None:
-            self._post.send(line.encode("utf-8", "replace"), "text/plain; charset=utf-8", title)
-        else:
-            self._post.send(event.picture, "image/jpeg", title | {"Message": _header(line), "Filename": "alert.jpg"})
+        if event.picture is not None:
+            headers = title | {"Message": _header(line), "Filename": "alert.jpg"}
+            try:
+                return self._post.send(event.picture, "image/jpeg", headers)
+            except Refused as error:
+                self._post.without_picture(error)
+        self._post.send(line.encode("utf-8", "replace"), "text/plain; charset=utf-8", title)
 
     def interrupt(self) -> None:
         """Cut a delivery. Callable from any thread."""

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 from vlj_edge.errors import VljEdgeError, without_secrets
 
-from .alert_event import AlertEvent
-from .base import AnyEvent, EventRefused, Sink
+from .alert_event import AlertEvent, is_too_old
+from .base import AddressRefused, AnyEvent, EventRefused, Sink, TryLater
+from .refused import PAUSES, RefusedAlerts
 
 _LOG = logging.getLogger(__name__)
 CLOSING_SECONDS = 10.0  # for the sink's own close(), which may finish a file, after the time for its queue
@@ -32,6 +33,9 @@ class Outbox(Protocol):
     def done(self, event: AlertEvent) -> None:
         """Forget one: it is delivered, or never will be."""
 
+    def whole(self, event: AlertEvent) -> AlertEvent | None:
+        """Return one that was taken, with its pictures; None: it is kept no longer."""
+
     def left(self) -> int:
         """Return how many are still to be taken."""
 
@@ -46,6 +50,8 @@ class SinkQueue:
         retry: retry an event that failed, after pauses that double, with jitter; later events wait behind it. Without
             it, a failed event is counted as missed.
         pauses: the first and the longest pause, seconds.
+        refused_pauses: the same for alerts that the sink refuses until a person mends its address or key. Others pass
+            them, and with `retry` they wait up to a week.
 
     Attributes:
         name: as given.
@@ -61,6 +67,7 @@ class SinkQueue:
         capacity: int = 256,
         retry: bool = False,
         pauses: tuple[float, float] = (0.5, 30.0),
+        refused_pauses: tuple[float, float] = PAUSES,
     ) -> None:
         if capacity < 1:
             raise VljEdgeError(f"{name}: a queue of {capacity} events holds nothing: give 1 or more")
@@ -68,6 +75,7 @@ class SinkQueue:
         self._sink, self._capacity, self._retry, self._pauses = sink, capacity, retry, pauses
         self._changed = threading.Condition()  # guards what follows
         self._queue: deque[AnyEvent] = deque()
+        self._refused = RefusedAlerts(refused_pauses)
         self._outbox: Outbox | None = None
         self._more_kept = False  # there may be more in the outbox than was taken
         self._current: AnyEvent | None = None  # being delivered, and no longer in the queue
@@ -133,7 +141,8 @@ class SinkQueue:
         self._thread.join(max(self._deadline + closing - time.monotonic(), 0.0))
 
     def state(self) -> dict[str, Any]:
-        """Return plain JSON types: name, queued (with those in delivery), delivered, missed, last_error."""
+        """Return plain JSON types: name, queued (with those in delivery), delivered, missed, last_error, and refused,
+        the alerts of those queued that wait until a person mends the address or the key."""
         with self._changed:
             lost, pending = int(getattr(self._sink, "missed", 0)), int(getattr(self._sink, "pending", 0))
             kept = 0 if self._outbox is None or self._deadline is not None else self._outbox.left()
@@ -142,22 +151,26 @@ class SinkQueue:
                 "queued": len(self._queue)
                 + (self._current is not None and not self._drained.is_set())
                 + pending
-                + kept,
+                + kept
+                + len(self._refused),
                 "delivered": max(self._delivered - lost - pending, 0),
                 "missed": self._missed + lost,
                 "last_error": _safe_line(getattr(self._sink, "last_error", None)) or self._error,
+                "refused": len(self._refused),
             }
 
     @property
     def problem(self) -> str | None:
-        """Why it delivers nothing at present, one line; None if it does."""
+        """Why it delivers nothing at present, or what it refuses, one line; None if it delivers."""
         with self._changed:
+            if self._refused:
+                return f"alerts wait ({len(self._refused)}): {self._refused.why}"
             return _safe_line(getattr(self._sink, "last_error", None)) or (self._error if self._failing else None)
 
     def _work(self) -> None:
         while (event := self._next()) is not None:
             error = self._deliver(event)
-            if self._outbox is not None and isinstance(event, AlertEvent) and event.kept and self._is_done(error):
+            if self._outbox is not None and isinstance(event, AlertEvent) and self._is_done(event, error):
                 self._outbox.done(event)
             self._record(event, error)
         self._give_up()
@@ -170,15 +183,23 @@ class SinkQueue:
         """Wait for the next event and its retry time; None if the queue is closed and empty, or past its deadline."""
         with self._changed:
             while True:
+                self._take_refused()
                 self._take_kept()
                 now = time.monotonic()
-                if self._deadline is not None and (not self._queue or now >= self._deadline):
+                if self._deadline is not None and (not self._queue or self._deadline <= max(now, self._not_before)):
                     return None
                 if self._queue and now >= self._not_before:
                     self._current = self._queue.popleft()
                     return self._current
-                until = min(self._not_before, self._deadline or self._not_before)
-                self._changed.wait(until - now if self._queue else None)
+                until = self._not_before if self._queue else self._refused.due if self._refused else None
+                self._changed.wait(None if until is None else until - now)
+
+    def _take_refused(self) -> None:
+        """Take the oldest alert that was refused, if it is time to try it again."""
+        if self._deadline is None and self._refused:
+            event = self._refused.take(lambda kept: None if self._outbox is None else self._outbox.whole(kept))
+            if event is not None:
+                self._queue.appendleft(event)
 
     def _take_kept(self) -> None:
         """Take from the outbox what comes next, once all that was taken before is delivered."""
@@ -188,11 +209,16 @@ class SinkQueue:
         self._queue.extend(taken)
         self._more_kept = len(taken) == _TAKEN
 
-    def _is_done(self, error: Exception | None) -> bool:
-        """Return whether a kept alert need not be kept any longer, after an attempt; some sinks tell that later."""
+    def _is_done(self, event: AlertEvent, error: Exception | None) -> bool:
+        """Return whether an alert is kept and need not be any longer, after an attempt; some sinks tell that later."""
+        if not event.kept:
+            return False
         if error is None:
             return not hasattr(self._sink, "on_acknowledged")
-        return not self._passes(error)
+        return not self._passes(error) and not self._waits_for_a_person(event, error)
+
+    def _waits_for_a_person(self, event: AnyEvent, error: Exception) -> bool:
+        return self._retry and isinstance(event, AlertEvent) and isinstance(error, AddressRefused)
 
     def _passes(self, error: Exception | None) -> bool:
         """Return whether an attempt failed and another may not."""
@@ -200,6 +226,8 @@ class SinkQueue:
         return self._retry and passing
 
     def _deliver(self, event: AnyEvent) -> Exception | None:
+        if self._retry and isinstance(event, AlertEvent) and is_too_old(event, time.time()):
+            return EventRefused("an alert of a week ago is not sent any more")
         try:
             self._sink.write(event)
         except Exception as error:  # any: the thread must go on
@@ -217,13 +245,18 @@ class SinkQueue:
                 return
             if error is None:
                 self._delivered += 1
-                if self._failing:
+                self._refused.delivered()
+                if self._failing and not self._refused:
                     _LOG.info("%s works again", self.name, extra={"sink": self.name, "state": "works"})
-                self._failing = False
+                    self._failing = False
             elif again:
                 self._queue.appendleft(event)
                 self._drop_oldest()  # which is this one if the queue is full by now
-                self._not_before = time.monotonic() + self._pause()
+                asked = error.after if isinstance(error, TryLater) else 0.0
+                self._not_before = time.monotonic() + max(self._pause(), asked)
+            elif isinstance(event, AlertEvent) and self._waits_for_a_person(event, error):
+                self._not_before = self._refused.add(event, self._error or "")
+                self._drop_oldest()
             else:
                 self._miss(1)
             self._failures_in_a_row = self._failures_in_a_row + 1 if again else 0
@@ -246,9 +279,16 @@ class SinkQueue:
         return float(min(first * 2 ** min(self._failures_in_a_row, 30), longest) * random.uniform(0.5, 1.0))
 
     def _drop_oldest(self) -> None:
-        clips = [event for event in self._queue if isinstance(event, AlertEvent) and event.clip and not event.kept]
+        """Keep to the bounds of what waits in memory."""
+        ours = [event for event in self._refused if not event.kept]
+        for event in ours[: max(len(ours) - self._capacity, 0)]:
+            self._refused.remove(event)
+            self._miss(1)
+        waiting = (*self._refused, *self._queue)
+        clips = [event for event in waiting if isinstance(event, AlertEvent) and event.clip and not event.kept]
         while clips and sum(len(event.clip or b"") for event in clips) > _MOST_CLIPS:
-            self._queue.remove(clips.pop(0))
+            event = clips.pop(0)
+            (self._refused if event in self._refused else self._queue).remove(event)
             self._miss(1)
         while len(self._queue) > self._capacity:
             texts = (place for place, event in enumerate(self._queue) if not isinstance(event, AlertEvent))
@@ -271,10 +311,11 @@ class SinkQueue:
         with self._changed:
             if self._drained.is_set():
                 return
-            events = [*self._queue, *([] if self._current is None else [self._current])]
+            events = [*self._queue, *self._refused, *([] if self._current is None else [self._current])]
             left, kept = len(events), sum(map(_is_kept, events)) if self._outbox is not None else 0
             self._missed += left - kept
             self._queue.clear()
+            self._refused.clear()
             self._drained.set()
         interrupt = getattr(self._sink, "interrupt", None)
         if left and interrupt is not None:

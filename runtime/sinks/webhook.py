@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import secrets
 import threading
 import urllib.error
@@ -12,11 +13,26 @@ import urllib.request
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.variables import with_variables
 
-from ..http_post import Connections, Redirected, SameServer, web_address
+from ..http_post import Connections, Redirected, SameServer, retry_after, web_address
 from .alert_event import AlertEvent
-from .base import AnyEvent, EventRefused
+from .base import AddressRefused, AnyEvent, EventRefused, TryLater
 
-_TRY_LATER = (408, 429)  # Request Timeout, Too Many Requests
+_LOG = logging.getLogger(__name__)
+_TRY_LATER = (408, 425, 429)  # Request Timeout, Too Early, Too Many Requests
+_MENDABLE = (401, 402, 403, 404, 405, 407, 410)  # the address, the key or the account: nothing about the event
+_NO_PICTURES = (400, 413, 415, 422)  # what servers answer to a form or a picture that they take none of
+
+
+class Refused(EventRefused):
+    """The server will never accept what was sent.
+
+    Attributes:
+        may_be_the_picture: it may be because of the picture or the clip.
+    """
+
+    def __init__(self, message: str, may_be_the_picture: bool) -> None:
+        super().__init__(message)
+        self.may_be_the_picture = may_be_the_picture
 
 
 class Webhook:
@@ -42,25 +58,36 @@ class Webhook:
         self._option, self._headers = option, {"User-Agent": "vlj-edge"}
         if address.authorization is not None:
             self._headers["Authorization"] = address.authorization
-        self._timeout, self._deadline = timeout, deadline
+        self._timeout, self._deadline, self._logged = timeout, deadline, False
         self._connections = Connections()
         proxies = urllib.request.ProxyHandler(address.proxies)
         self._opener = urllib.request.build_opener(proxies, SameServer, self._connections)
 
     def write(self, event: AnyEvent) -> None:
-        """See Sink. Raises as send()."""
+        """See Sink. An alert whose picture or clip is refused is sent without it. Raises as send()."""
         data = json.dumps(event.as_dict(), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
         if isinstance(event, AlertEvent) and (event.picture is not None or event.clip is not None):
-            self.send(*_multipart(data, event.picture, event.clip))
-        else:
-            self.send(data, "application/json")
+            try:
+                return self.send(*_multipart(data, event.picture, event.clip))
+            except Refused as error:
+                self.without_picture(error)
+        self.send(data, "application/json")
+
+    def without_picture(self, error: Refused) -> None:
+        """Log, once, that alerts go without their pictures; raise the error if it is not because of them."""
+        if not error.may_be_the_picture:
+            raise error
+        if not self._logged:
+            _LOG.warning("%s: alerts that it refuses are sent again without picture or clip", error)
+        self._logged = True
 
     def send(self, data: bytes, content_type: str, headers: dict[str, str] | None = None) -> None:
         """POST data.
 
         Raises:
-            VljEdgeError: no connection, no answer (2xx) in time, or an error of the server (5xx).
-            EventRefused: the server refuses the event (4xx), or redirects to another server.
+            VljEdgeError: no connection, no answer (2xx) in time, or an error that passes (5xx, 408, 425, 429).
+            AddressRefused: the address or the key is refused (401 to 405, 407, 410), or redirected to another server.
+            Refused: the server refuses what was sent (any other 4xx).
         """
         sent_headers = self._headers | {"Content-Type": content_type} | (headers or {})
         request = urllib.request.Request(self._address.url, data, sent_headers, method="POST")
@@ -93,22 +120,24 @@ class Webhook:
             self._opener.open(request, timeout=self._timeout).close()
         except urllib.error.HTTPError as error:
             error.close()
-            raise self._status_error(error.code) from None
+            raise self._status_error(error.code, retry_after(error.headers)) from None
         except urllib.error.URLError as error:
             raise self._connection_error(error.reason) from None
         except Redirected as error:
-            raise EventRefused(f"{error} to {self._option}") from None
+            raise AddressRefused(f"{error} to {self._option}") from None
         except ValueError:  # urllib raises it for a malformed response
-            raise EventRefused(f"{self._server} redirects to an address that is none: look at the server") from None
+            raise AddressRefused(f"{self._server} redirects to an address that is none: look at the server") from None
         except (OSError, http.client.HTTPException) as error:
             raise self._connection_error(error) from None
 
-    def _status_error(self, code: int) -> VljEdgeError:
+    def _status_error(self, code: int, after: float | None) -> VljEdgeError:
         if code >= 500 or code in _TRY_LATER:
-            return VljEdgeError(f"HTTP {code} from {self._server}: look at the server's log")
-        return EventRefused(
-            f"HTTP {code}, the event is refused by {self._server}: check the address and its credentials"
-        )
+            line = f"HTTP {code} from {self._server}: look at the server's log"
+            return VljEdgeError(line) if after is None else TryLater(line, after)
+        if code < 400 or code in _MENDABLE:
+            return AddressRefused(f"HTTP {code} from {self._server}: check the address of {self._option} and its key")
+        line = f"HTTP {code}, the event is refused by {self._server}: look at the server's log"
+        return Refused(line, code in _NO_PICTURES)
 
     def _connection_error(self, reason: object) -> VljEdgeError:
         why = str(getattr(reason, "strerror", None) or reason) or type(reason).__name__

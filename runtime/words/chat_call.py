@@ -12,17 +12,15 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 
 from vlj_edge.errors import VljEdgeError, without_secrets
 
-from ..http_post import Connections, Redirected, SameServer, WebAddress
+from ..http_post import Connections, Redirected, SameServer, WebAddress, retry_after
 from .reply import reason_in
 
 MOST_BYTES = 1 << 20  # of a response
 _PAUSES = (0.25, 4.0)  # the first and the longest pause between two attempts, seconds
 _TRY_LATER = (408, 425, 429, 502, 503, 504)  # until the time is over: busy, or the model is still being loaded
-_MOST_WAIT = 3600.0  # seconds that a server may ask to be left alone
 _REMEDIES = {401: "; check the key", 403: "; check the key", 404: "; check the address and the name of the model"}
 _REMEDIES |= dict.fromkeys((301, 302, 303, 307, 308), ", a redirect that leads nowhere; check the address")
 _GONE = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
@@ -195,7 +193,7 @@ class ChatCall:
             error.close()
         line = f"HTTP {error.code}{reason and ': '}{reason}{_REMEDIES.get(error.code, '')}"
         if error.code in _TRY_LATER:
-            after = _seconds(error.headers.get("Retry-After"))
+            after = retry_after(error.headers)
             if after is not None and time.monotonic() + after > self._end:
                 self._server.quiet_until = time.monotonic() + after
             return _TryAgain(line, after)
@@ -229,17 +227,3 @@ class ChatCall:
     def _cut(self, why: str) -> None:
         self._connections.cut(why)
         self._over.set()
-
-
-def _seconds(after: str | None) -> float | None:
-    """Return a Retry-After in seconds: a number or a date; None if there is none that can be read."""
-    if not after:
-        return None
-    try:
-        seconds = float(after)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(after).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return min(max(seconds, 0.0), _MOST_WAIT) if seconds == seconds else None

@@ -42,6 +42,10 @@ _LEFT = {
     "tokens_left": ("tokens_left", "Tokens that are left of those of 24 hours."),
 }
 _SINKS = {"delivered": "Narrations that a sink delivered.", "missed": "Narrations that a sink lost."}
+_WAITING = {
+    "queued": "Narrations that wait for a sink.",
+    "refused": "Alerts that wait until the address or the key of a sink is mended.",
+}
 _STATES = ("connecting", "waiting for a key frame", "live", "lost", "waiting", "ended")
 
 
@@ -119,10 +123,11 @@ class _StationCollector(Collector):
             for state in states:
                 counter.add_metric([state["name"]], state[key])
             yield counter
-        queued = GaugeMetricFamily("vlj_edge_sink_queued", "Narrations that wait for a sink.", labels=["sink"])
-        for state in states:
-            queued.add_metric([state["name"]], state["queued"])
-        yield queued
+        for key, what in _WAITING.items():
+            gauge = GaugeMetricFamily(f"vlj_edge_sink_{key}", what, labels=["sink"])
+            for state in states:
+                gauge.add_metric([state["name"]], state[key])
+            yield gauge
 
     def _collect_process(self) -> Iterator[Metric]:
         server = self._server

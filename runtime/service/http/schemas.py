@@ -83,13 +83,15 @@ class PowerReading(BaseModel):
 
 
 class SinkState(BaseModel):
-    """A destination of texts: how many wait for it, were delivered, and were lost."""
+    """A destination of texts: how many wait for it, were delivered, and were lost; `refused` are the alerts of those
+    queued that wait until somebody mends its address or key."""
 
     name: str
     queued: int
     delivered: int
     missed: int
     last_error: str | None
+    refused: int
 
 
 class AlertState(BaseModel):

@@ -1,4 +1,4 @@
-"""Events for the tests of sinks, and a full disk."""
+"""Events for the tests of sinks, a sink with a wrong key, and a full disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vlj_edge.results import Narration
-from vlj_edge.runtime.sinks.base import Event
+from vlj_edge.runtime.sinks.alert_event import AlertEvent
+from vlj_edge.runtime.sinks.base import AddressRefused, Event
 
 
 def event(number: int, text: str | None = None, centre: float | None = None, source: str = "door") -> Event:
@@ -25,3 +26,15 @@ def file_size_limit(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class Refuses:
+    """A sink whose key is wrong."""
+
+    takes = AlertEvent
+
+    def write(self, event: AlertEvent) -> None:
+        raise AddressRefused("HTTP 401 from http://home: check the address of --webhook and its key")
+
+    def close(self) -> None:
+        pass

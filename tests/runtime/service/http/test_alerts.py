@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.runtime.service.http.server import Camera, Serve, messages
+from tests.runtime.service.http.server import Camera, Serve, messages, metric
+from tests.runtime.sinks.events import Refuses
 from tests.runtime.tiny_bundle import GREEN, RED
 from tests.waiting import wait_for
 from vlj_edge.runtime.alerts.decision import Rule
@@ -18,6 +19,7 @@ from vlj_edge.runtime.alerts.journal import AlertJournal
 from vlj_edge.runtime.alerts.settings import Alert
 from vlj_edge.runtime.service.http.byte_range import byte_range
 from vlj_edge.runtime.sinks.alert_event import AlertEvent, event_id
+from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.video.source import Source
 
 LIGHT = Alert("green light", ("green",), ("red", "blue"), rule=Rule(0.6, 0.4, 0.0, 0.0))
@@ -89,3 +91,16 @@ def test_a_range_is_what_a_slice_gives(first: int, last: int, size: int) -> None
 @pytest.mark.parametrize("header", [None, "", "bytes=-", "bytes=a-b", "bytes=1-2,4-5", "items=0-1", "bytes=9-1"])
 def test_what_is_no_range_is_ignored(header: str | None) -> None:
     assert byte_range(header, 10) is None
+
+
+def test_alerts_that_wait_for_a_key_are_shown(serve: Serve) -> None:
+    served = serve(sinks=[SinkQueue("webhook", Refuses(), retry=True)])
+    [sink] = served.station.sinks
+    sink.put(EVENT)
+    wait_for(lambda: sink.state()["refused"] == 1)
+    with served.client() as client:
+        [state] = client.get("/api/state").json()["sinks"]
+        assert (state["refused"], state["queued"], state["missed"]) == (1, 1, 0) and "401" in state["last_error"]
+        health = client.get("/healthz")
+        assert health.status_code == 200 and "401" in health.json()["waits"]["webhook"]
+    assert metric(served.url, "vlj_edge_sink_refused", sink="webhook") == 1

@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sy
 
 from tests.runtime.colours import NO_MEMORY
 from tests.runtime.service.http.server import Camera, Serve
+from tests.runtime.sinks.events import Refuses
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from tests.runtime.words.endpoints import Answer, completion, endpoint
 from tests.waiting import free_port, wait_for
@@ -29,6 +30,8 @@ from vlj_edge.runtime.library import Store, index, local_encoder
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.http.app import Broadcaster
 from vlj_edge.runtime.service.settings import SourceSettings
+from vlj_edge.runtime.sinks.alert_event import AlertEvent
+from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.video.source import Source
 from vlj_edge.runtime.words.settings import WordsSettings
 
@@ -261,6 +264,13 @@ def test_alerts_of_four_sources_of_which_one_really_dies_and_comes_back(
         assert page.evaluate("document.documentElement.scrollWidth") <= DESKTOP["width"]
         page.set_viewport_size(PHONE)  # type: ignore[arg-type]
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_alerts_that_wait_for_a_key_are_shown_on_the_page(serve: Serve, page: Page) -> None:
+    served = serve(sinks=[SinkQueue("webhook", Refuses(), retry=True)])
+    served.station.sinks[0].put(AlertEvent("door", "cam", "start", "e" * 32, 5.0, 1.0, 0.9))
+    page.goto(served.url)
+    expect(page.locator("#refused")).to_contain_text("webhook: 1, HTTP 401", timeout=PATIENCE)
 
 
 def test_another_query_changes_the_texts_and_is_saved(serve: Serve, cameras: dict[str, Source], page: Page) -> None:
