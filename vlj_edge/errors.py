@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -77,6 +78,15 @@ def require(module: str, extra: str) -> ModuleType:
         raise VljEdgeError(
             f"{module.split('.')[0]} is needed here and cannot be imported ({error}): pip install 'vlj-edge[{extra}]'"
         ) from error
+
+
+@contextmanager
+def errors_at(place: str) -> Iterator[None]:
+    """Name the place of what is wrong, such as an option or a line of a file, before the message of a VljEdgeError."""
+    try:
+        yield
+    except VljEdgeError as error:
+        raise VljEdgeError(f"{place}: {error}") from None
 
 
 def without_credentials(uri: str) -> str:

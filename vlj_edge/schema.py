@@ -15,7 +15,8 @@
     Traceback (most recent call last):
     vlj_edge.schema.SchemaError: door.url is unknown; known are uri, port, labels, mode
 
-Nothing is converted, except a whole number where a float is declared and a list where a tuple is. Fields with a default
+Nothing is converted, except a whole number where a float is declared, a list where a tuple is, and a text where
+Written reads one. Fields with a default
 may be absent. To report a line of the source file, use `SchemaError.path`. Checks that concern several fields at once
 stay with the caller.
 """
@@ -23,6 +24,7 @@ stay with the caller.
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from math import isfinite
 from types import NoneType, UnionType
@@ -54,6 +56,19 @@ class Range:
         return " and ".join(f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None)
 
 
+@dataclass(frozen=True)
+class Written:
+    """How an annotated float may be written as a text, too: "20s" for 20.0.
+
+    Attributes:
+        read: returns the number that a text means, or None.
+        problem: of a value that is neither a number nor such a text: "no time: write 20s".
+    """
+
+    read: Callable[[str], float | None]
+    problem: str
+
+
 _LARGEST = 2**63 - 1  # math takes no larger ones everywhere
 
 Count = Annotated[int, Range(at_least=1)]
@@ -73,8 +88,12 @@ class SchemaError(ValueError):
 
     def __init__(self, path: FieldPath, problem: str) -> None:
         self.path, self.problem = path, problem
-        steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-        super().__init__(f"{steps.removeprefix('.') or 'it'} {problem}")
+        super().__init__(f"{steps_of(path) or 'it'} {problem}")
+
+
+def steps_of(path: FieldPath) -> str:
+    """Return a path as it is written: "engines.decoder.inputs[0].shape"."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
 def parse(kind: type[T], raw: object, *, ignore_unknown: bool = False) -> T:
@@ -109,6 +128,8 @@ def _parse(kind: Any, raw: Any, path: FieldPath, ignore_unknown: bool) -> Any:
     if type(raw) is int and abs(raw) > _LARGEST:
         raise SchemaError(path, "is a whole number of more than 64 bits")
     if origin is Annotated:
+        for written in inner[1:]:
+            raw = _read(written, raw, path) if isinstance(written, Written) else raw
         value = _parse(inner[0], raw, path, ignore_unknown)
         for limits in inner[1:]:
             if isinstance(limits, Range) and value not in limits:
@@ -134,6 +155,13 @@ def _parse(kind: Any, raw: Any, path: FieldPath, ignore_unknown: bool) -> Any:
     if type(raw) is not kind or (kind is float and not isfinite(raw)):
         raise SchemaError(path, f"is {shown(raw)}, not {_IN_WORDS[kind]}")
     return raw
+
+
+def _read(written: Written, raw: Any, path: FieldPath) -> Any:
+    found = written.read(raw) if isinstance(raw, str) else raw
+    if type(found) not in (int, float):
+        raise SchemaError(path, f"is {shown(raw)}, {written.problem}")
+    return found
 
 
 def _parse_list(kinds: tuple[Any, ...], raw: Any, path: FieldPath, ignore_unknown: bool) -> tuple[Any, ...]:

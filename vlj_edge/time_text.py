@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from .schema import Written
+
 HOW = "write 90, 90s, 500ms, 1.5min, 1:30 or 0:01:30"
 _LONGEST = 1e9  # seconds
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -20,3 +22,6 @@ def seconds_of(text: str) -> float | None:
     elif clock is not None:
         seconds = float(clock[1] or 0) * 3600 + float(clock[2]) * 60 + float(clock[3])
     return seconds if seconds <= _LONGEST else None
+
+
+SECONDS = Written(seconds_of, f"no time: {HOW}")  # of a field of seconds, which may be a number, too

@@ -17,10 +17,11 @@ from typing import Annotated, Any, Literal
 from vlj_edge.atomic_write import atomic_write
 from vlj_edge.bundle import GateSettings, Manifest
 from vlj_edge.bundle.gate_profile import gates_of_file, with_named
-from vlj_edge.errors import VljEdgeError, require, without_secrets
+from vlj_edge.errors import VljEdgeError, errors_at, require, without_secrets
 from vlj_edge.regular_file import MOST_TEXT, check_regular_file
-from vlj_edge.schema import Bytes, FieldPath, Port, Positive, Range, SchemaError, parse
+from vlj_edge.schema import Bytes, FieldPath, Port, Range, SchemaError, parse, steps_of
 from vlj_edge.text_list import names_a_file, repeated
+from vlj_edge.time_text import SECONDS
 
 from ..alerts.settings import Alert, read_alerts
 from ..video.decoding.picture_decoder import DecoderChoice
@@ -30,6 +31,8 @@ from .settings import SourceSettings
 
 _TABLES = ("source", "alert")  # [[source]] and [[alert]]
 Limit = Annotated[float, Range(0, 1e6)]
+_Seconds = Annotated[float, SECONDS, Range(at_least=0, at_most=1e9)]
+_LongerThan0 = Annotated[float, SECONDS, Range(above=0, at_most=1e9)]
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class SourceConfig:
     """One [[source]].
 
     Attributes:
-        start, end, duration: seconds; the part of a recording that is played. A camera may have an end, too.
+        start, end, duration: the part of a recording that is played. A camera may have an end, too.
         fps: of a recording, in place of its own times.
         gates_file: a file of vlj-edge calibrate.
         gates: all are checked; only the settings that the file names are used, in place of those of `gates_file`.
@@ -50,9 +53,9 @@ class SourceConfig:
     query: str | None = None
     labels: tuple[str, ...] = ()
     loop: bool | None = None
-    start: Annotated[float, Range(at_least=0)] = 0.0
-    end: Positive | None = None
-    duration: Positive | None = None
+    start: _Seconds = 0.0
+    end: _LongerThan0 | None = None
+    duration: _LongerThan0 | None = None
     fps: Annotated[float, Range(0.001, 1000)] | None = None
     image_times: ImageTimes = "rate"
     rotate: Literal[0, 90, 180, 270] = 0
@@ -109,7 +112,7 @@ class FileOptions:
     frame_size: Annotated[int, Range(16, 4096)] | None = None
     calls_per_hour: Limit | None = None
     words_tokens_per_day: Annotated[int, Range(0, 1 << 40)] | None = None
-    words_timeout: str | None = None
+    words_timeout: _LongerThan0 | None = None
     words_max_tokens: Annotated[int, Range(1, 100_000)] | None = None
     words_key_file: str | None = None
     words_schema: str | None = None
@@ -137,18 +140,32 @@ class SavedSettings:
 class Config:
     """A configuration file's content.
 
+    Args:
+        path, text: of the file, for errors.
+
     Attributes:
         options: values by name, only those that the file has.
         alerts: in the file's order.
     """
 
-    def __init__(self, raw: Mapping[str, Any] | None = None, parsed: FileOptions | None = None) -> None:
+    def __init__(
+        self,
+        raw: Mapping[str, Any] | None = None,
+        parsed: FileOptions | None = None,
+        path: Path = Path(),
+        text: str = "",
+    ) -> None:
         raw, self._parsed = raw or {}, parsed or FileOptions()
+        self._path, self._lines = path, text.splitlines()
         self.options = {
             name: value for name, value in vars(self._parsed).items() if name in raw and name not in _TABLES
         }
         self._raw_sources: list[dict[str, Any]] = raw.get("source", [])
         self.alerts: tuple[Alert, ...] = read_alerts(raw.get("alert", []))
+
+    def place(self, *field: str | int) -> str:
+        """Return where a field stands, for an error: file, line and dotted name."""
+        return f"{self._path}, line {_line_of(self._lines, field)}: {steps_of(field)}"
 
     @property
     def source_names(self) -> list[str]:
@@ -198,16 +215,17 @@ class Config:
         """Return the settings of a source with the words of an endpoint, as its [[source]] has them.
 
         Raises:
-            VljEdgeError: the file of a prompt cannot be read.
+            VljEdgeError: a prompt cannot be used.
         """
-        source = next((each for each in self._parsed.source if each.name == settings.name), None)
-        if words is not None:
-            asks = any(each.confirm is not None and each.watches(settings.name) for each in self.alerts)
-            words = replace(words, has_questions=asks)
-        if words is not None and source is not None:
-            if source.prompt is not None:
-                words = replace(words, prompt=read_prompt(source.prompt))
-            if source.calls_per_hour is not None:
+        if words is None:
+            return replace(settings, words=None)
+        asks = any(each.confirm is not None and each.watches(settings.name) for each in self.alerts)
+        words = replace(words, has_questions=asks)
+        for index, source in enumerate(self._parsed.source):
+            if source.name == settings.name and source.prompt is not None:
+                with errors_at(self.place("source", index, "prompt")):
+                    words = replace(words, prompt=read_prompt(source.prompt))
+            if source.name == settings.name and source.calls_per_hour is not None:
                 words = replace(words, calls_per_hour=source.calls_per_hour)
         return replace(settings, words=words)
 
@@ -230,7 +248,7 @@ def read_config(path: Path) -> Config:
     try:
         parsed = parse(FileOptions, raw)
         _check_sources(parsed.source)
-        return Config(raw, parsed)
+        return Config(raw, parsed, path, text)
     except SchemaError as error:
         line = _line_of(text.splitlines(), error.path)
         raise VljEdgeError(f"{path}, line {line}: {without_secrets(str(error))}: correct it") from error

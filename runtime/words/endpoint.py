@@ -24,7 +24,7 @@ from .chat_call import ChatCall, Closed, NoReply, Server
 from .failures import Failures
 from .json_schema import NotAsAsked, check_schema, parse_answer
 from .numbers import check_number, check_whole
-from .prompt import WordsContext, prompt_for
+from .prompt import WordsContext, check_prompt, prompt_for
 from .reply import Reply, Unreadable, read_reply
 
 TIMEOUT, MOST_TOKENS = 20.0, 200
@@ -72,6 +72,8 @@ class Endpoint:
         schema: dict[str, Any] | None = None,
     ) -> None:
         _check_types(url, model, key, prompt, timeout, most_tokens)
+        if prompt is not None:
+            check_prompt(prompt)
         address = web_address(with_variables(url))
         self._server = Server(replace(address, url=_completions(address.url)), checked_key(key))
         self._model, self._prompt, self._timeout, self._schema = model, prompt, timeout, schema

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vlj_edge.errors import VljEdgeError
+
 NOTHING_NEW = "nothing new"
 
 DEFAULT_PROMPT = (
@@ -25,7 +27,9 @@ _NOTHING_NEW = re.compile(  # and how models put it in their own words
     rf"(?:there is )?{NOTHING_NEW}"
     r"(?: to (?:say|tell|report|add|see|describe|note)| (?:happens|happened|has happened|is happening|here|yet))?"
 )
-_PLACEHOLDER = re.compile(r"\{(camera|last|nearest|seconds)\}")
+_NAME = r"(\s*[^\W\d][\w.-]*\s*)"
+_FIELD = re.compile(rf"\{{\{{{_NAME}\}}\}}|\{{{_NAME}\}}")  # the first is a word in braces that is meant so
+FIELDS = ("camera", "last", "nearest", "seconds")
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ def prompt_for(prompt: str | None, context: WordsContext, schema: Any = None) ->
     """Return the text of a request.
 
     Args:
-        prompt: None for a default one. {camera}, {last}, {nearest} and {seconds} in it are replaced.
+        prompt: None for a default one. {camera}, {last}, {nearest} and {seconds} in it are replaced; {{word}} becomes
+            {word}.
         schema: of the JSON that is asked for; it is told in the text, too, since many servers ignore it elsewhere.
     """
     if prompt is None and schema is not None:
@@ -69,10 +74,22 @@ def prompt_for(prompt: str | None, context: WordsContext, schema: Any = None) ->
         "nearest": context.nearest,
         "seconds": f"{max(context.end - context.start, 0.1):.2g}",
     }
-    text = _PLACEHOLDER.sub(lambda found: values[found[1]], prompt)
+    text = _FIELD.sub(lambda found: f"{{{found[1]}}}" if found[1] else values.get(found[2], found[0]), prompt)
     if schema is None:
         return text
     return f"{text}\nAnswer with JSON alone, of this schema: {json.dumps(schema, ensure_ascii=False)}"
+
+
+def check_prompt(prompt: str) -> None:
+    """Raises VljEdgeError: a prompt is empty, or has a field that there is none of."""
+    if not prompt.strip():
+        raise VljEdgeError("the prompt is empty: write what the model is to say, or leave it out for the default")
+    for found in _FIELD.finditer(prompt):
+        if found[2] and found[2] not in FIELDS:
+            known = ", ".join(f"{{{name}}}" for name in FIELDS)
+            raise VljEdgeError(
+                f"the prompt has {found[0]}, and there are {known}: write {{{found[0]}}} for a word in braces"
+            )
 
 
 def is_nothing_new(text: str) -> bool:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, errors_at
 from vlj_edge.regular_file import LONGEST_NAME, check_regular_file
 
 from .endpoint import MOST_TOKENS, TIMEOUT, Endpoint, checked_key
 from .json_schema import read_schema
+from .prompt import check_prompt
 from .words import FRAME_SIZE, FRAMES, LimitKeys, Words
 
 KEY_VARIABLE = "VLJ_EDGE_WORDS_KEY"
-IN_A_FILE = LimitKeys("calls_per_hour", "words_tokens_per_day")
-ON_THE_COMMAND_LINE = LimitKeys("--calls-per-hour", "--words-tokens-per-day")
 _MOST_PROMPT = 100_000  # bytes of a file
 
 
@@ -45,7 +45,7 @@ class WordsSettings:
     tokens_per_day: int = 0
     key: str | None = field(default=None, repr=False)
     has_questions: bool = False
-    keys: LimitKeys = IN_A_FILE
+    keys: LimitKeys = field(default_factory=LimitKeys)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -91,7 +91,7 @@ def read_prompt(text: str) -> str:
     """Return a prompt: the content of the file that the text names, or the text.
 
     Raises:
-        VljEdgeError: there is no text, or the file cannot be read.
+        VljEdgeError: it is empty, has a field that there is none of, or the file cannot be read.
     """
     found = text
     if _names_a_file(text):
@@ -102,16 +102,21 @@ def read_prompt(text: str) -> str:
             raise VljEdgeError(f"{text} cannot be read ({error.strerror}): check the file of the prompt") from None
         except ValueError:
             raise VljEdgeError(f"{text} is not text in UTF-8: name a file with a prompt") from None
-    if not found.strip():
-        raise VljEdgeError("the prompt is empty: write what the model is to say about the pictures")
+        if re.search(r"[\0-\x08\x0e-\x1f]", found):
+            raise VljEdgeError(f"{text} is no text: name a file with a prompt")
+    with errors_at(text) if found is not text else nullcontext():
+        check_prompt(found)
     return found.strip()
 
 
 def _names_a_file(text: str) -> bool:
-    """Return whether a text names what exists, or can hardly be meant as anything but a file: cat.txt, ./cat."""
-    if len(text) > LONGEST_NAME or "\0" in text:
+    """Return whether a text names what exists, or can hardly be meant as anything but a file: a cat.txt, ./cat, a/cat,
+    cat.tmpl."""
+    if not text.strip() or len(text) > LONGEST_NAME or "\0" in text:
         return False
-    if re.fullmatch(r"\S+\.(?:txt|md|prompt|text)|[.~]{0,2}/\S+", text):
+    if re.fullmatch(
+        r".+\.(?:txt|md|prompt|text)|[.~]{0,2}/\S+|[\w.~@+-]+(?:/[\w.~@+-]+)+|[\w@+-]+\.[a-z]\w{1,7}", text
+    ):
         return True
     try:
         return Path(text).exists()

@@ -6,14 +6,17 @@ import itertools
 import json
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cli.command import run_here, start
 from tests.runtime.words.endpoints import Answer, FakeEndpoint, completion, endpoint
 from tests.waiting import free_port, wait_for
+from vlj_edge.cli.words_options import words_settings
 
 DEMO = Path(__file__).parents[2] / "examples" / "media" / "demo.mp4"
 KEY = "sk-never-shown-42"
@@ -62,8 +65,9 @@ def test_a_limit_leaves_the_smallest_changes_to_the_bundle(server: FakeEndpoint)
 def test_without_the_endpoint_the_bundles_own_texts_stand_in() -> None:
     url = f"http://me:secret@127.0.0.1:{free_port()}/v1"
     code, lines, errors = narrate("--words", url, "--words-timeout", "50ms")
-    assert code == 0 and all(line.endswith("(stands in)") for line in lines[:-1]) and "failed" in lines[-1]
+    assert code == 1 and all(line.endswith("(stands in)") for line in lines[:-1]) and "failed" in lines[-1]
     assert errors.count("no words from") == 1 and "secret" not in errors + "".join(lines)
+    assert "none got an answer" in errors.splitlines()[-1] and len(lines) > 2
 
 
 def test_the_key_comes_from_a_file_or_the_environment(
@@ -73,7 +77,7 @@ def test_the_key_comes_from_a_file_or_the_environment(
     file.write_text(f"{KEY}\n")
     server.answers = [Answer({"error": {"message": f"wrong key {KEY}"}}, 401)] * 50
     code, lines, errors = narrate("--words", server.url, "--words-key-file", str(file))
-    assert code == 0 and "401" in errors and KEY not in errors + "".join(lines)
+    assert code == 1 and "401" in errors and KEY not in errors + "".join(lines)
     assert server.got[0].headers["Authorization"] == f"Bearer {KEY}"
     monkeypatch.setenv("VLJ_EDGE_WORDS_KEY", "another-key")
     narrate("--words", server.url)
@@ -133,7 +137,14 @@ def test_several_recordings_are_narrated_so(server: FakeEndpoint, tmp_path: Path
         (("--words", "http://h/v1", "--words-key-file", "missing"), 1, "missing"),
         (("--words", "http://h/v1", "--words-key-file", "/dev/zero"), 1, "/dev/zero"),
         (("--words", "http://h/v1", "--words-schema", "missing.json"), 1, "missing.json"),
-        (("--words", "http://h/v1", "--prompt", " "), 1, "prompt"),
+        (("--words", "http://h/v1", "--prompt", " "), 1, "--prompt: the prompt is empty"),
+        (("--words", "http://h/v1", "--prompt", ""), 1, "--prompt: the prompt is empty"),
+        (("--words", "http://h/v1", "--prompt", "Who is at {door}?"), 1, "{camera}, {last}, {nearest}, {seconds}"),
+        (("--words", "http://h/v1", "--prompt", "At { camera }"), 1, "{ camera }"),
+        (("--words", "http://h/v1", "--prompt", "prompts/hall"), 1, "--prompt: prompts/hall"),
+        (("--words", "http://h/v1", "--prompt", "hall.tmpl"), 1, "hall.tmpl"),
+        (("--words", "http://h/v1", "--prompt", "my prompt.txt"), 1, "my prompt.txt"),
+        (("--words", "http://h/v1", "--prompt", sys.executable), 1, "--prompt: "),
         (("--words", "http://h/v1", "--prompt", "prompts/missing.txt"), 1, "missing.txt"),
         (("--words", "http://h/v1", "--prompt", "./missing"), 1, "missing"),
         (("--words", "http://h/v1", "--prompt", "/dev/zero"), 1, "/dev/zero"),
@@ -160,7 +171,35 @@ def test_a_silent_endpoint_costs_its_time_and_no_more() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         done = run_here("narrate", DEMO, "--duration", "4", "--words", url, "--words-timeout", "100ms")
-    assert done.returncode == 0 and "within 0.1 s" in done.stderr
+    assert done.returncode == 1 and "within 0.1 s" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["--out", "several"])
+def test_the_exit_code_says_that_no_call_of_several_sources_was_answered(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a.mp4").symlink_to(DEMO)
+    (tmp_path / "b.mp4").symlink_to(DEMO)
+    out = tmp_path / "out"
+    a, b = (tmp_path / "a.mp4", tmp_path / "b.mp4") if kind == "--out" else (f"a={DEMO}", f"b={DEMO}")
+    options = ("--duration", "6", *(("--out", out) if kind == "--out" else ()))
+    with endpoint(lambda request: Answer(b"no", 400)) as server:
+        done = run_here("narrate", a, b, "--words", server.url, *options)
+        assert done.returncode == 1 and "none got an answer" in done.stderr.splitlines()[-1]
+        assert "-->" in (out / "b.srt").read_text() if kind == "--out" else "(stands in)" in done.stdout
+        server.answers = [Answer(completion("a cat"))]
+        again = "--overwrite" if kind == "--out" else "--json"
+        assert run_here("narrate", a, b, "--words", server.url, *options, again).returncode == 0
+
+
+def test_a_limit_that_nobody_set_names_the_option_and_the_source(caplog: pytest.LogCaptureFixture) -> None:
+    asked = words_settings({"words": "http://127.0.0.1:9/v1"})
+    assert asked is not None
+    words = asked.words("hall.mp4")
+    words.begin(live=True, endless=True)
+    refusals = [words.take_call(0.0, 0.0, np.eye(8, dtype=np.float32)[number]) for number in range(8)]
+    assert refusals[-1] is not None
+    words.leave_out(refusals[-1])
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.startswith("hall.mp4: ") and "30 times" in line and "--calls-per-hour" in line
 
 
 @pytest.mark.slow

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from ..schema import Positive, Range
+from ..time_text import SECONDS
+
+_Seconds = Annotated[float, SECONDS]
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class RestSettings:
     enabled: bool = True
     changed: float = 0.006
     cells: float = 0.004
-    seconds: float = 1.0
+    seconds: _Seconds = 1.0
     times_noise: float = 6.0
     shaking: float = 0.1
 
@@ -111,14 +114,14 @@ class MeaningGateSettings:
     speak_below_at_rest: float = 0.85
     forget_above: float = 0.92
     same_above: float = 1.0
-    look_every: float = 0.0
-    longest_look: float = 0.0
-    look_at_rest: float = 0.0
-    least_hold: float = 0.5
-    longest_wait: float = 3.0
-    settle: float = 0.0
-    settle_moving: float = 0.0
-    settle_resting: float = 0.0
+    look_every: _Seconds = 0.0
+    longest_look: _Seconds = 0.0
+    look_at_rest: _Seconds = 0.0
+    least_hold: _Seconds = 0.5
+    longest_wait: _Seconds = 3.0
+    settle: _Seconds = 0.0
+    settle_moving: _Seconds = 0.0
+    settle_resting: _Seconds = 0.0
 
 
 @dataclass(frozen=True)

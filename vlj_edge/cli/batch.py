@@ -12,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .narrate_output import require_answers
 from .outputs import write_whole
 from .part_options import PartOptions
 from .progress import progress
@@ -118,7 +119,7 @@ def narrate_videos(
         settings: of Model.narrate().
 
     Raises:
-        VljEdgeError: see videos_of() and each_video().
+        VljEdgeError: see videos_of(), each_video() and require_answers().
     """
     from vlj_edge.runtime.sinks.base import Event
 
@@ -127,6 +128,7 @@ def narrate_videos(
 
     videos = videos_of(sources)
     paths = output_paths(videos, out.folder, out.kind)
+    calls: list[tuple[int, int]] = []
 
     def narrate_video(video: Path) -> None:
         path = paths[video]
@@ -135,6 +137,8 @@ def narrate_videos(
             return
         events: list[Event] = []
         broken: VljEdgeError | None = None
+        if "words" in settings:
+            settings["words"].camera = valid_unicode(str(video))
         with part.open(str(video), model.manifest.clip) as source:
             run = model.narrate(source, **settings)
             with run, progress(run, source):
@@ -145,6 +149,7 @@ def narrate_videos(
                             sink.put(events[-1])
                 except VljEdgeError as error:  # texts of the part that was read are still written
                     broken = error
+        calls.append((run.totals.calls, run.totals.calls_failed))
         path.parent.mkdir(parents=True, exist_ok=True)
         refuse_overwriting("--out", path, [*videos, model.directory])
         write_whole(path, format_events(out.kind, events, run.totals.video_end))
@@ -153,6 +158,7 @@ def narrate_videos(
             raise broken
 
     each_video(videos, narrate_video)
+    require_answers(calls)
 
 
 def format_events(kind: str, events: Sequence[Event], end: float) -> str:

@@ -16,7 +16,7 @@ import click
 
 from .batch import FORMATS, Output, narrate_videos, stands_for_videos
 from .budget_options import BudgetOptions, budget_options
-from .narrate_output import format_counts, format_totals, print_state
+from .narrate_output import format_counts, format_totals, print_state, require_answers
 from .options import SOURCE, EngineOptions, bundle_option, engine_options, gates_option, load_model, query_option
 from .outputs import output_file, output_folder, results_file
 from .part_options import PartOptions, part_options
@@ -123,8 +123,9 @@ def narrate(
         raise click.UsageError(f"{sources[0]} stands for several videos: give --out, a folder for their texts")
     if record is not None and record.suffix.lower() not in ("", ".mp4"):
         raise click.UsageError(f"--record writes MP4: call the file {record.with_suffix('.mp4')}")
+    asked = words_settings(words)
     with load_model(bundle, engine_options, gates=gates) as model, opened_sinks(**sink_options) as sinks:
-        in_use, asked = budget.applied_to(model.manifest.gates), words_settings(words)
+        in_use = budget.applied_to(model.manifest.gates)
         settings: dict[str, Any] = {"query": query, "every_window": every_window, "gates": in_use}
         if out is not None:
             settings |= {} if asked is None else {"words": asked.words()}
@@ -199,6 +200,7 @@ def _narrate_one(
             raise
         if recorded is not None:
             recorded.finish(narrations)
+        require_answers([(run.totals.calls, run.totals.calls_failed)])
 
 
 def _say_if_default_gates(model: Model, source: str) -> None:
@@ -268,6 +270,7 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
         tell(f"warning: {name}: {error}")
 
     station = Station(model, sources, sinks, on_event=print_event, on_error=print_error)
+    calls: list[tuple[int, int]] = []
     try:
         station.start()
         _say_if_default_gates(model, "SOURCE")
@@ -276,8 +279,10 @@ def _narrate_several(model: Model, sources: list[SourceSettings], as_json: bool,
         station.stop()
         for name, channel in station.channels.items():
             counts = channel.counts()
+            calls.append((counts["calls"], counts["calls_failed"]))
             lines.finish(name, counts["video_end"])
             say(format_counts(name, counts, as_json, (channel.settings.gates or model.manifest.gates).budget))
     failed = sum(channel.error is not None for channel in station.channels.values())
     if failed:
         raise VljEdgeError(f"{failed} of {len(sources)} sources could not be narrated completely: see above")
+    require_answers(calls)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ..errors import VljEdgeError
 from ..json_text import json_text
 from .say import tell
 
@@ -53,6 +55,17 @@ def format_counts(name: str, counts: dict[str, Any], as_json: bool, budget: Budg
         f" {counts['encoder_runs']} encoder runs, {counts['decoder_runs']} decoder runs,"
         f" {counts['video_seconds']:.1f} s of video{_left_out(counts, budget)}{_calls(counts)}"
     )
+
+
+def require_answers(of_sources: Iterable[tuple[int, int]]) -> None:
+    """Check the calls for words, given as (calls, those that failed) of each source.
+
+    Raises:
+        VljEdgeError: there were some, and not one got an answer.
+    """
+    calls, failed = map(sum, zip((0, 0), *of_sources, strict=True))
+    if calls and failed == calls:
+        raise VljEdgeError(f"of {calls} calls for words, none got an answer: see above")
 
 
 def _calls(counts: dict[str, Any]) -> str:

@@ -22,9 +22,16 @@ if TYPE_CHECKING:
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
-    """A time: 90, 90.5, 500ms, 90s, 1.5min, 1h, or in clock notation, 1:30, 0:01:30.5."""
+    """A time: 90, 90.5, 500ms, 90s, 1.5min, 1h, or in clock notation, 1:30, 0:01:30.5.
+
+    Args:
+        at_least: seconds.
+    """
 
     name = "time"
+
+    def __init__(self, at_least: float = 0.0) -> None:
+        self._at_least = at_least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return seconds."""
@@ -32,6 +39,8 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 
             return value
         text = str(value).strip()
         seconds = seconds_of(text)
+        if seconds is not None and seconds < self._at_least:
+            self.fail(f"{text} is less than {self._at_least:g} s.", param, ctx)
         if seconds is not None:
             return seconds
         shown = f"'{text}'" if re.fullmatch(r"[\w:.,+-]{1,16}", text) else "that"  # what is longer may hold a secret

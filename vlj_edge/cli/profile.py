@@ -12,7 +12,7 @@ import click
 
 from .options import SOURCE, EngineOptions, NumberRange, command_line, engine_options, gates_option, load_model
 from .outputs import output_file
-from .part_options import PartOptions, part_options
+from .part_options import PartOptions, Seconds, part_options
 from .profile_against import AGAINST, compare
 from .profile_engines import measure_engines
 from .profile_output import ProfileOutput
@@ -33,7 +33,7 @@ _ENDLESS = 1e6  # seconds of the synthetic stream, where something else ends it
 @click.option(
     "--bundle", "bundle_option", type=click.Path(path_type=Path), help="Bundle directory, as in other commands."
 )
-@click.option("--seconds", type=NumberRange(0.1, 1e6), help="Measure no longer than this, in seconds of wall time.")
+@click.option("--seconds", type=Seconds(0.1), help="Measure no longer than this, in wall time.")
 @click.option("--windows", type=click.IntRange(1), help="Measure no more windows than this.")
 @click.option("--warmup", default=3, show_default=True, type=click.IntRange(0), help="Runs of the engines before it.")
 @click.option("--repeat", default=1, show_default=True, type=click.IntRange(1), help="Passes over SOURCE.")

@@ -14,8 +14,8 @@ from .budget_options import BudgetOptions
 from .outputs import all_written, refuse_overwriting_inputs
 from .part_options import PartOptions
 from .source_names import parse_sources
-from .words_options import NAMES as WORDS
-from .words_options import words_settings
+from .words_options import FIELDS as WORDS
+from .words_options import option_of, words_settings
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.alerts.settings import Alert
@@ -90,7 +90,12 @@ class ServeSettings:
             raise VljEdgeError(f"{self.config} names no source: give it a [[source]], then send SIGHUP again")
         if budget.given:
             found = [replace(settings, gates=settings.gates or gates) for settings in found]
-        found = [file.with_words(settings, words_settings(options)) for settings in found]
+        words = words_settings(
+            options,
+            lambda name: option_of(name) if name in self.given else file.place(name),
+            lambda name: option_of(name) if self.config is None else f"{name} in {self.config}",
+        )
+        found = [file.with_words(settings, words) for settings in found]
         self._refuse_overwriting(started_with, found)
         without_saved = {settings.name: settings for settings in found}
         saved = read_profile(Path(started_with["profile"])) if "profile" in started_with else {}

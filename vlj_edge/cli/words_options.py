@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -48,22 +49,19 @@ _OPTIONS = (
         "--words-schema", type=file_type, help="Ask for JSON as this JSON schema says, check it, and pass it on."
     ),
 )
-NAMES = tuple(
-    name.replace("-", "_")
-    for name in (
-        "words",
-        "words-model",
-        "prompt",
-        "frames",
-        "frame-size",
-        "calls-per-hour",
-        "words-tokens-per-day",
-        "words-timeout",
-        "words-max-tokens",
-        "words-key-file",
-        "words-schema",
-    )
-)
+FIELDS = {  # of WordsSettings, by the option that sets them
+    "words": "url",
+    "words_model": "model",
+    "prompt": "prompt",
+    "frames": "frames",
+    "frame_size": "frame_size",
+    "calls_per_hour": "calls_per_hour",
+    "words_tokens_per_day": "tokens_per_day",
+    "words_timeout": "timeout",
+    "words_max_tokens": "most_tokens",
+    "words_key_file": "key",
+    "words_schema": "schema",
+}
 
 
 def words_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,7 +69,7 @@ def words_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def with_words(*args: Any, **kwargs: Any) -> Any:
-        given = {name: kwargs.pop(name) for name in NAMES}
+        given = {name: kwargs.pop(name) for name in FIELDS}
         return command(*args, words={name: value for name, value in given.items() if value is not None}, **kwargs)
 
     wrapped: Callable[..., Any] = with_words
@@ -80,39 +78,43 @@ def words_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def words_settings(given: dict[str, Any]) -> WordsSettings | None:
+def option_of(name: str) -> str:
+    """Return the option of a name: "--words-model"."""
+    return f"--{name.replace('_', '-')}"
+
+
+def words_settings(
+    given: dict[str, Any], place: Callable[[str], str] = option_of, key_of: Callable[[str], str] = option_of
+) -> WordsSettings | None:
     """Return what the options say, those of the command line or of a file; None without --words.
 
     Args:
         given: values by name; names of other options are ignored.
+        place: returns where the value of a name stands, for errors.
+        key_of: returns how the value of a name is changed.
 
     Raises:
-        VljEdgeError: one of them cannot be used.
+        VljEdgeError: one of them cannot be used; with its place.
     """
     from vlj_edge.runtime.words.settings import WordsSettings, read_key, read_prompt, read_schema_text
+    from vlj_edge.runtime.words.words import LimitKeys
 
-    asked = {name: given[name] for name in NAMES if name in given}
+    from ..errors import errors_at
+
+    asked = {name: given[name] for name in FIELDS if name in given}
     if "words" not in asked:
         if asked:
-            option = next(iter(asked)).replace("_", "-")
-            raise click.UsageError(f"--{option} is for --words: give the address of the model, or leave it out")
+            raise click.UsageError(f"{place(next(iter(asked)))} is for --words: give the address, or leave it out")
         return None
-    named = {
-        "model": "words_model",
-        "timeout": "words_timeout",
-        "most_tokens": "words_max_tokens",
-        "tokens_per_day": "words_tokens_per_day",
-        "frames": "frames",
-        "frame_size": "frame_size",
-        "calls_per_hour": "calls_per_hour",
-    }
-    values = {field: asked[name] for field, name in named.items() if name in asked}
-    if isinstance(values.get("timeout"), str):  # of a file
-        values["timeout"] = Seconds().convert(values["timeout"], None, None)
-    if "prompt" in asked:
-        values["prompt"] = read_prompt(asked["prompt"])
-    if "words_schema" in asked:
-        values["schema"] = read_schema_text(asked["words_schema"])
-    settings = WordsSettings(asked["words"], key=read_key(asked.get("words_key_file")), **values)
-    settings.words()  # refuses what cannot be used
+    read = {"prompt": read_prompt, "words_key_file": read_key, "words_schema": read_schema_text}
+    keys = LimitKeys(*map(key_of, ("calls_per_hour", "words_tokens_per_day")))
+    settings = WordsSettings(asked["words"], keys=keys, key=None if "words_key_file" in asked else read_key(None))
+    for name, value in asked.items():
+        with errors_at(place(name)):
+            settings = replace(settings, **{FIELDS[name]: read.get(name, _as_it_is)(value)})
+            settings.words()  # refuses what cannot be used
     return settings
+
+
+def _as_it_is(value: Any) -> Any:
+    return value

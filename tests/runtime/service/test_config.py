@@ -230,7 +230,7 @@ def test_a_source_is_a_part(tmp_path: Path) -> None:
     assert settings.part == Part(0, 5, None, "exif")
     for wrong, line in (
         ("start = -1", 4),
-        ('start = "1:30"', 4),
+        ('start = "1:90"', 4),
         ("fps = 0", 4),
         ("start = 5\nend = 4", 5),
         ("end = 4\nduration = 4", 5),

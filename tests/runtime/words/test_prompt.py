@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from vlj_edge.runtime.words.prompt import is_nothing_new
+from vlj_edge.errors import VljEdgeError
+from vlj_edge.runtime.words.endpoint import Endpoint
+from vlj_edge.runtime.words.prompt import WordsContext, is_nothing_new, prompt_for
+from vlj_edge.runtime.words.settings import WordsSettings, read_prompt
 
 
 @pytest.mark.parametrize(
@@ -25,3 +30,48 @@ def test_what_models_make_of_nothing_new(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "nothing", "Nothing new: a man walks in", "nothing new but a cat", "a new thing"])
 def test_what_says_something_is_said(text: str) -> None:
     assert not is_nothing_new(text)
+
+
+@pytest.mark.parametrize("field", ["{door}", "{Camera}", "{ camera }", "{camera_name}", "{time.now}", "{straße}"])
+def test_a_field_that_there_is_none_of_is_refused(field: str, tmp_path: Path) -> None:
+    prompt = f"What happens at {field}?"
+    file = tmp_path / "prompt.txt"
+    file.write_text(prompt)
+    for use in (
+        lambda: Endpoint("http://h/v1", prompt=prompt),
+        lambda: WordsSettings("http://h/v1", prompt=prompt).words(),
+        lambda: read_prompt(prompt),
+        lambda: read_prompt(str(file)),
+    ):
+        with pytest.raises(VljEdgeError) as found:
+            use()
+        assert field in str(found.value) and all(f"{{{name}}}" in str(found.value) for name in ("camera", "last"))
+    assert "prompt.txt" in str(found.value)
+
+
+def test_braces_that_are_no_field_stay() -> None:
+    context = WordsContext(0.0, 2.0, 1.0, camera="hall")
+    prompt = '{camera} {{door}} {"open": {}} {} x{3} {a: 1} {{camera}}'
+    assert Endpoint("http://h/v1", prompt=prompt)
+    assert prompt_for(prompt, context) == 'hall {door} {"open": {}} {} x{3} {a: 1} {camera}'
+
+
+@pytest.mark.parametrize("prompt", ["", " ", "\n\t"])
+def test_an_empty_prompt_is_refused(prompt: str) -> None:
+    for use in (read_prompt, lambda text: Endpoint("http://h/v1", prompt=text)):
+        with pytest.raises(VljEdgeError, match="prompt is empty"):
+            use(prompt)
+
+
+@pytest.mark.parametrize(
+    "text", ["Describe.", "Why?", "yes/no?", "Who is at the door/gate?", "描述发生了什么。", "Say it.\nEnd with .txt"]
+)
+def test_a_prompt_that_looks_a_little_like_a_file_is_none(text: str) -> None:
+    assert read_prompt(text) == text
+
+
+@pytest.mark.parametrize("data", [b"\xff\xd8\xff\xe0", b"\0\0\0\1", b"Say it\x00", b"\x7fELF\x02\x01", b"", b" \n"])
+def test_a_file_that_holds_no_prompt_is_named(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "hall.prompt").write_bytes(data)
+    with pytest.raises(VljEdgeError, match=r"hall\.prompt"):
+        read_prompt(str(tmp_path / "hall.prompt"))
