@@ -17,9 +17,9 @@ from typing import Annotated, Any, Literal
 from vlj_edge.atomic_write import atomic_write
 from vlj_edge.bundle import GateSettings, Manifest
 from vlj_edge.bundle.gate_profile import gates_of_file, with_named
-from vlj_edge.errors import VljEdgeError, errors_at, require, without_secrets
+from vlj_edge.errors import VljEdgeError, errors_at, printable, require, without_secrets
 from vlj_edge.regular_file import MOST_TEXT, check_regular_file
-from vlj_edge.schema import Bytes, FieldPath, Port, Range, SchemaError, parse, steps_of
+from vlj_edge.schema import Bytes, FieldPath, Port, Range, SchemaError, parse, shown, steps_of
 from vlj_edge.text_list import names_a_file, repeated
 from vlj_edge.time_text import SECONDS
 
@@ -259,6 +259,8 @@ def _check_sources(sources: tuple[SourceConfig, ...]) -> None:
         for name in ("name", "uri"):
             if not getattr(source, name):
                 raise SchemaError(("source", index, name), "is empty")
+        if not source.name.strip() or source.name in (".", "..") or printable(source.name) != source.name:
+            raise SchemaError(("source", index, "name"), f"is {shown(source.name)}, which no address can have")
         if source.name in [earlier.name for earlier in sources[:index]]:
             raise SchemaError(("source", index, "name"), f"is '{source.name}', as of another source")
         for name, value in source.limits.items():

@@ -42,6 +42,11 @@ class SourceSettings:
         if "/" in self.name:
             object.__setattr__(self, "name", without_credentials(self.name))
 
+    @property
+    def is_named(self) -> bool:
+        """Whether somebody has given it a name, which is not that of its address."""
+        return not self.name.startswith(without_credentials(self.uri))
+
     def check_address(self) -> None:
         """Raises VljEdgeError: no source can be opened at such an address, or with such a part, whatever is there."""
         from ..video.uri import check_source

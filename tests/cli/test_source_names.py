@@ -125,6 +125,13 @@ def test_any_path_can_be_stored(path: str) -> None:
         ("there=is.mp4", "there=is.mp4", "there=is.mp4"),
         ("not=is.mp4", "not", "is.mp4"),
         ("2024=0", "2024", "0"),
+        ("front/door=rtsp://cam/1", "front/door", "rtsp://cam/1"),
+        ("v1.2=there=is.mp4", "v1.2", "there=is.mp4"),
+        ("what?=there=is.mp4", "what?", "there=is.mp4"),
+        ("a/b=c.mp4", "a/b=c.mp4", "a/b=c.mp4"),
+        ("./a=there=is.mp4", "./a=there=is.mp4", "./a=there=is.mp4"),
+        ("http://cam/?u=rtsp://b", "http://cam/?u=***", "http://cam/?u=rtsp://b"),
+        ("gst:rtspsrc location=rtsp://b ! x", "gst:rtspsrc location=rtsp://b ! x", "gst:rtspsrc location=rtsp://b ! x"),
     ],
 )
 def test_names_of_sources(argument: str, name: str, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,14 @@ def name_and_uri(argument: str) -> tuple[str, str]:
     A path that exists is a path, even if it has an equals sign.
     """
     name, mark, uri = argument.partition("=")
-    # rtsp://host/?a=b and ./a=b.mp4 have no name, a=b.mp4 has one
-    if not mark or not name or not uri or any(c in name for c in "/:?.") or os.path.exists(argument):
+    if not mark or not name or not uri or os.path.exists(argument) or not _is_name(name, uri):
         return without_credentials(argument), argument
     return valid_unicode(name), uri
+
+
+def _is_name(text: str, uri: str) -> bool:
+    """Return whether what stands before an equals sign is a name: in a=b.mp4, and in front/a.1=rtsp://b, but not in
+    rtsp://host/?a=b, ./a=b.mp4 and c/a=b.mp4, unless there is a b.mp4."""
+    if ":" in text or text.startswith((".", "/", "~")):
+        return False
+    return not any(c in text for c in "/?.") or "://" in uri or os.path.exists(uri)

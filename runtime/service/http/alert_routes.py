@@ -10,7 +10,7 @@ from vlj_edge.errors import without_credentials
 
 from ...sinks.alert_event import AlertEvent
 from .byte_range import byte_range
-from .redact import safe_names
+from .redact import shown_names
 from .schemas import AlertRecord, AlertState, Problem
 from .state import ServerState
 
@@ -56,7 +56,7 @@ def alert_states(server: ServerState) -> list[AlertState]:
     """Return every alert on every source that it watches."""
     watch = server.station.alerts
     above = {alert.name: alert.rule.above for alert in watch.alerts}
-    shown = safe_names(server.station.channels)
+    shown = shown_names(server.station.channels)
     return [
         AlertState(
             alert=each.alert,
@@ -73,7 +73,7 @@ def alert_states(server: ServerState) -> list[AlertState]:
 
 
 def _records(server: ServerState) -> list[AlertRecord]:
-    journal, shown = server.station.alerts.journal, safe_names(server.station.channels)
+    journal, shown = server.station.alerts.journal, shown_names(server.station.channels)
     pictured = journal.pictured()
     by_event: dict[str, dict[str, AlertEvent]] = {}
     for message in journal.latest(_MOST_MESSAGES):

@@ -25,7 +25,7 @@ from .broadcast import Broadcaster
 from .images import LatestJpeg
 from .places import Places
 from .readings import PowerMeter
-from .redact import safe_line, safe_names
+from .redact import safe_line, shown_names
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 MAX_VIEWERS = 8  # video streams at the same time
@@ -90,7 +90,7 @@ class ServerState:
     def channels(self) -> dict[str, Channel]:
         """The current channels, by the names that may be shown."""
         channels = self.station.channels
-        shown = safe_names(channels)
+        shown = shown_names(channels)
         return {shown[name]: channel for name, channel in channels.items()}
 
     def channel(self, name: str) -> Channel:
@@ -120,7 +120,7 @@ class ServerState:
 
 def make_state(station: Station, broadcaster: Broadcaster, options: ServerOptions) -> ServerState:
     """Return the state of a new server; the broadcaster shows sources by the same names, and their pictures."""
-    broadcaster.shown_names = lambda: safe_names(station.channels)
+    broadcaster.shown_names = lambda: shown_names(station.channels)
     broadcaster.latest = station.latest_image
     return ServerState(station, broadcaster, options, station.model)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import signal
 import subprocess
@@ -307,6 +308,17 @@ def test_addresses() -> None:
 def test_slugs_are_plain_and_never_empty() -> None:
     assert _slug("Tür 1/links") == "tur-1-links"
     assert _slug("日本").startswith("source-") and _slug("日本") != _slug("中国")
+    for name in (
+        "+",
+        "#",
+        "a/+/#",
+        "$SYS/broker",
+        "a\0b",
+        "100%",
+        " ",
+        "?",
+    ):  # no topic has these
+        assert re.fullmatch("[a-z0-9-]+", _slug(name))
 
 
 def test_sources_with_one_slug_stay_apart() -> None:

@@ -111,6 +111,10 @@ def test_errors_are_shown_without_folders_and_credentials() -> None:
 def test_shown_names_are_unique() -> None:
     names = ["/a/x.mp4", "/b/x.mp4", "rtsp://u:p@h/1", "rtsp://v:q@h/1", "cam"]
     assert list(safe_names(names).values()) == ["x.mp4", "x.mp4 2", "rtsp://***@h/1", "rtsp://***@h/1 2", "cam"]
+    here = Path.cwd().name
+    names = [".", "hall/left", "yard/left", "a\nb.mp4", "/a\x07.mp4", "videos/.."]
+    shown = safe_names(names, {"hall/left", "yard/left"})
+    assert list(shown.values()) == [here, "hall/left", "yard/left", "a b.mp4", "a?.mp4", f"{here} 2"]
 
 
 @pytest.mark.parametrize(
