@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vlj_edge.bundle import ENGINE_NAMES
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import WrongCall
 from vlj_edge.presets import ModelShape, Preset
 
 from .onnx import plugins
@@ -65,7 +65,7 @@ def select_precision(preset: ModelShape, requested: str | None, flavour: str = "
     for item in requested.split(",") if requested else ():
         engine, equals, name = item.strip().rpartition("=")
         if (equals and engine not in ENGINE_NAMES) or name not in PRECISIONS:
-            raise VljEdgeError(
+            raise WrongCall(
                 f"'{item.strip()}' is no precision: name one of {', '.join(PRECISIONS)}, or engine=precision with an"
                 f" engine of {', '.join(ENGINE_NAMES)}"
             )
@@ -108,7 +108,7 @@ def check_family(preset: ModelShape, flavour: str) -> None:
         VljEdgeError: it is not VL-JEPA.
     """
     if flavour == "fused" and not isinstance(preset, Preset):
-        raise VljEdgeError(
+        raise WrongCall(
             f"the fused flavour's attention kernel is VL-JEPA's own, and this is {preset.family}: name --flavour native"
         )
 
@@ -121,7 +121,7 @@ def check_flavour(engine: str, precision: str, flavour: str) -> None:
     """
     types = PRECISIONS[precision]
     if flavour == "fused" and engine in plugins.ENGINES and types.compute == "fp32":
-        raise VljEdgeError(
+        raise WrongCall(
             f"{engine}: {precision} computes in fp32 and the fused flavour's attention kernel in fp16 and bf16: name"
             " --precision fp16, or --flavour native"
         )
@@ -131,12 +131,12 @@ def check_flavour(engine: str, precision: str, flavour: str) -> None:
     elif types.compute == "bf16" and engine == "vision_encoder":
         lacks = "a bf16 convolution, which ONNX has from opset 22"
     if flavour == "portable" and lacks is not None:
-        raise VljEdgeError(f"{engine}: {precision} needs {lacks}: choose fp16 or int8 for the portable flavour")
+        raise WrongCall(f"{engine}: {precision} needs {lacks}: choose fp16 or int8 for the portable flavour")
 
 
 def _check_stored(preset: ModelShape, requested: str | None) -> None:
     if requested not in (None, "fp32", "fp16"):
-        raise VljEdgeError(
+        raise WrongCall(
             f"{preset.name} is made in fp32 or fp16, not {requested}: weights are stored as int8 and int4 in either:"
             " leave --precision out"
         )
@@ -148,7 +148,7 @@ def _check_text_range(backbone: str, precision: str, requested: str | None, name
     remedy = "text_encoder=bf16, or text_encoder=int8w"
     if not named:
         remedy = f"--precision {requested},text_encoder=bf16, or text_encoder=fp32"
-    raise VljEdgeError(
+    raise WrongCall(
         f"{backbone}, the text encoder, does not run in {precision}: its activations reach 8e5 and fp16 ends at 65504:"
         f" name {remedy}"
     )

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlj_edge.bundle import DECODER, PREDICTOR
-from vlj_edge.errors import VljEdgeError, require
+from vlj_edge.errors import VljEdgeError, WrongCall, require
 from vlj_edge.outputs import refuse_replacing
 from vlj_edge.presets import ModelShape, Preset
 from vlj_edge.targets import Target
@@ -97,7 +97,7 @@ def check_request(request: ExportRequest) -> None:
             exists, or a package is not installed.
     """
     if request.flavour not in FLAVOURS:
-        raise VljEdgeError(f"no flavour is called '{request.flavour}': choose one of {', '.join(FLAVOURS)}")
+        raise WrongCall(f"no flavour is called '{request.flavour}': choose one of {', '.join(FLAVOURS)}")
     precisions = select_precision(request.preset, request.precision, request.flavour)
     check_family(request.preset, request.flavour)
     for name in request.engines:
@@ -114,12 +114,12 @@ def _check_token_shares(request: ExportRequest) -> None:
     if not request.token_shares:
         return
     if not isinstance(request.preset, Preset):
-        raise VljEdgeError(f"{request.preset.family} is given all tokens: leave --token-shares out")
+        raise WrongCall(f"{request.preset.family} is given all tokens: leave --token-shares out")
     if request.flavour == "fused":
-        raise VljEdgeError("the fused attention kernel takes all tokens: leave --token-shares or --flavour fused out")
+        raise WrongCall("the fused attention kernel takes all tokens: leave --token-shares or --flavour fused out")
     wrong = [share for share in request.token_shares if not 0 < share < 1]
     if wrong:
-        raise VljEdgeError(f"{100 * wrong[0]:g} % is no part of a clip's tokens: give shares between 0 and 100")
+        raise WrongCall(f"{100 * wrong[0]:g} % is no part of a clip's tokens: give shares between 0 and 100")
 
 
 def check_packages() -> None:
@@ -137,11 +137,11 @@ def _check_weights(sources: WeightSources, preset: ModelShape) -> None:
         if sources.weights is not None:  # None: they are in packages, which were checked when the shape was made
             check_checkpoint(sources.weights)
         if sources.captions is not None and preset.text is None:
-            raise VljEdgeError(f"{preset.family} has no text encoder that could embed captions: leave --captions out")
+            raise WrongCall(f"{preset.family} has no text encoder that could embed captions: leave --captions out")
         return
     check_sources(sources)
     if preset.text.backbone == "embeddinggemma-300m" and not _has_text_encoder(sources):
-        raise VljEdgeError(
+        raise WrongCall(
             f"the text encoder {preset.text.backbone} needs its weights: name its directory with --text-encoder"
         )
 
@@ -162,12 +162,12 @@ def check_clips(request: ExportRequest) -> None:
         VljEdgeError: there are too few.
     """
     if request.int8_engines and len(request.clips) <= COMPARED_CLIPS:
-        raise clips_missing(request.int8_engines)
+        raise clips_missing(request.int8_engines, some=bool(request.clips))
 
 
-def clips_missing(engines: Sequence[str]) -> VljEdgeError:
-    """Return the error of an export in int8 without clips."""
-    return VljEdgeError(
+def clips_missing(engines: Sequence[str], some: bool = False) -> VljEdgeError:
+    """Return the error of an export in int8 without clips, or with too few (`some`)."""
+    return (VljEdgeError if some else WrongCall)(
         f"int8 activations ({', '.join(sorted(engines))}) take their scales from real video: name one"
         f" with --calibrate-on that has more than {COMPARED_CLIPS} windows, or choose --precision int8w"
     )

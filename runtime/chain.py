@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlj_edge.bundle import DECODER, PREDICTOR, TEXT_ENCODER, Manifest
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 
 from .engines.base import Engine, open_engine, usable_cores
 from .engines.tensorrt.preprocess import gpu_preprocessor
@@ -132,7 +132,7 @@ class Chain:
         if not self.manifest.takes_query:
             if text is None:
                 return None
-            raise VljEdgeError(
+            raise WrongCall(
                 f"this model takes no query: {self.manifest.family} embeds what it sees, whatever is asked; leave the"
                 " query out, or compare with labels (vlj-edge classify)"
             )

@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import IO, Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from vlj_edge.errors import VljEdgeError, without_credentials
+from vlj_edge.errors import VljEdgeError, WrongCall, without_credentials
 from vlj_edge.loopback import is_loopback
 
 _MOST_WAIT = 3600.0  # seconds that a server may ask to be left alone
@@ -62,11 +62,9 @@ def web_address(url: str) -> WebAddress:
     shown = _shown(url)
     parts, host, port = split_address(url)
     if parts.scheme not in ("http", "https") or not host:
-        raise VljEdgeError(f"no address of a web server ({shown}): give http://HOST/PATH or https://HOST/PATH")
+        raise WrongCall(f"no address of a web server ({shown}): give http://HOST/PATH or https://HOST/PATH")
     if re.search(r"[^!-~]", url):
-        raise VljEdgeError(
-            f"the address has a space or a letter beyond ASCII in it ({shown}): write it as %20 and so on"
-        )
+        raise WrongCall(f"the address has a space or a letter beyond ASCII in it ({shown}): write it as %20 and so on")
     authorization = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -91,7 +89,7 @@ def split_address(url: str) -> tuple[SplitResult, str | None, int | None]:
         return parts, parts.hostname, parts.port
     except ValueError:  # its message may quote a password
         shown = _shown(url)
-        raise VljEdgeError(f"no address ({shown}): check host and port, and write %40 for @ in a password") from None
+        raise WrongCall(f"no address ({shown}): check host and port, and write %40 for @ in a password") from None
 
 
 def _shown(url: str) -> str:

@@ -31,6 +31,12 @@ class VljEdgeError(Exception):
         super().__init__(printable(message))
 
 
+class WrongCall(VljEdgeError):
+    """The call is wrong whatever the files hold that it names: an unknown name, a value that is none, or two choices
+    that exclude each other, or one that the named model does not have. The command's exit code is 2.
+    """
+
+
 def printable(text: str) -> str:
     """Return a text that is safe to print on one line of a terminal: line breaks become spaces, control characters and
     those that change the direction of writing "?", and bytes of file names that are not UTF-8 escapes.
@@ -82,11 +88,15 @@ def require(module: str, extra: str) -> ModuleType:
 
 @contextmanager
 def errors_at(place: str) -> Iterator[None]:
-    """Name the place of what is wrong, such as an option or a line of a file, before the message of a VljEdgeError."""
+    """Name the place of what is wrong, such as an option or a line of a file, before the message of a VljEdgeError.
+
+    What a file says is no part of the call: of a WrongCall there, a VljEdgeError is made.
+    """
     try:
         yield
     except VljEdgeError as error:
-        raise VljEdgeError(f"{place}: {error}") from None
+        in_call = isinstance(error, WrongCall) and place.startswith("--")
+        raise (WrongCall if in_call else VljEdgeError)(f"{place}: {error}") from None
 
 
 def without_credentials(uri: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from .errors import VljEdgeError
+from .errors import WrongCall
 from .schema import Count, Positive, Range
 
 
@@ -214,7 +214,7 @@ def preset(name: str) -> Preset:
         VljEdgeError: no preset has this name; the message lists those that exist.
     """
     if name not in PRESETS:
-        raise VljEdgeError(f"no preset is called '{name}': choose one of {', '.join(PRESETS)}")
+        raise WrongCall(f"no preset is called '{name}': choose one of {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
@@ -233,23 +233,23 @@ def variant(base: Preset, encoder: str | None = None, frames: int | None = None,
     vision, clip, preprocess = base.vision, base.clip, base.preprocess
     if encoder is not None:
         if encoder not in ENCODERS:
-            raise VljEdgeError(f"no vision encoder is called '{encoder}': choose one of {', '.join(ENCODERS)}")
+            raise WrongCall(f"no vision encoder is called '{encoder}': choose one of {', '.join(ENCODERS)}")
         if vision.stem is not None:
-            raise VljEdgeError(f"{base.name} was trained with an encoder of its own: name a larger --preset")
+            raise WrongCall(f"{base.name} was trained with an encoder of its own: name a larger --preset")
         vision = ENCODERS[encoder]
     if frames is not None:
         image = frames == 1 and vision.squeezed_positions
         if frames < 1 or (frames % vision.tubelet and not image):
             also = ", or 1 for an image" if vision.squeezed_positions else ""
-            raise VljEdgeError(f"{frames} frames do not fill tubelets: name a multiple of {vision.tubelet}{also}")
+            raise WrongCall(f"{frames} frames do not fill tubelets: name a multiple of {vision.tubelet}{also}")
         clip = replace(clip, frames=frames, stride=min(clip.stride, frames))
     if size is not None:
         if vision.stem is not None and size != preprocess.crop:
-            raise VljEdgeError(f"{base.name} was trained on frames of {preprocess.crop} pixels: leave --size out")
+            raise WrongCall(f"{base.name} was trained on frames of {preprocess.crop} pixels: leave --size out")
         if size < vision.patch or size % vision.patch:
-            raise VljEdgeError(f"a size of {size} pixels does not fill patches: name a multiple of {vision.patch}")
+            raise WrongCall(f"a size of {size} pixels does not fill patches: name a multiple of {vision.patch}")
         if size > preprocess.crop and not vision.squeezed_positions:
-            raise VljEdgeError(
+            raise WrongCall(
                 f"this encoder's positions end at {preprocess.crop} pixels, {size} is beyond: name a V-JEPA 2.1"
                 " encoder (--encoder), which takes any size"
             )

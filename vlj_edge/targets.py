@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .bundle import GateSettings
-from .errors import VljEdgeError
+from .errors import VljEdgeError, WrongCall
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def target(name: str) -> Target:
         return TARGETS[name]
     if re.fullmatch(r"sm\d{2,3}", name):
         return replace(TARGETS["rtx"], name=name, description=f"a card of compute capability {name}", sm=name)
-    raise VljEdgeError(f"no target is called '{name}': choose one of {', '.join(TARGETS)}, or sm86, sm89, sm120 ...")
+    raise WrongCall(f"no target is called '{name}': choose one of {', '.join(TARGETS)}, or sm86, sm89, sm120 ...")
 
 
 def with_gates(gates: GateSettings, target: Target) -> GateSettings:

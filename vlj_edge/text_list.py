@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from .errors import VljEdgeError
+from .errors import VljEdgeError, WrongCall
 from .regular_file import MOST_TEXT, check_regular_file
 
 EVERYDAY = Path(__file__).with_name("captions") / "everyday.txt"  # sentences for cameras in the real world
@@ -44,9 +44,9 @@ def read_texts(given: str, what: str) -> list[str]:
             f"{missing} does not exist: name a file with one {what} a line, or each {what} with commas between"
         )
     if not texts:
-        raise VljEdgeError(f"there are no {what}s: name them with commas between, or a file with one a line")
+        raise WrongCall(f"there are no {what}s: name them with commas between, or a file with one a line")
     if twice := repeated(enumerate(texts, 1)):
-        raise VljEdgeError(f"the {what} '{twice[1][1]}' is there twice: name each once")
+        raise WrongCall(f"the {what} '{twice[1][1]}' is there twice: name each once")
     return texts
 
 

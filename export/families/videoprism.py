@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import WrongCall
 from vlj_edge.presets import Clip, ModelShape, TextEncoder
 
 from ..weights.locations import CONFIG_FILE, WeightSources
@@ -30,7 +30,7 @@ def read_shape(checkpoint: Checkpoint, frames: int | None) -> ModelShape:
     side, own_frames = checkpoint.number(vision, "image_size", 288), checkpoint.number(vision, "num_frames", 16)
     if frames not in (None, own_frames):
         path = checkpoint.directory / CONFIG_FILE
-        raise VljEdgeError(f"{path} has positions for {own_frames} frames, not {frames}: leave --frames out")
+        raise WrongCall(f"{path} has positions for {own_frames} frames, not {frames}: leave --frames out")
     square = {"height": side, "width": side}
     unit = {"image_mean": (0.0, 0.0, 0.0), "image_std": (1.0, 1.0, 1.0)}
     # VideoPrismProcessor passes these to the video processor, whatever that one's file says.

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from vlj_edge.bundle import CaptionMemorySettings, GateSettings
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 from vlj_edge.presets import Clip, ModelShape, VisionEncoder
 
 from ..weights.locations import CONFIG_FILE, WeightSources
@@ -31,9 +31,10 @@ def read_shape(checkpoint: Checkpoint, frames: int | None) -> ModelShape:
     """
     config = checkpoint.config
     side, tubelet = checkpoint.number(config, "crop_size", 256), checkpoint.number(config, "tubelet_size", 2)
+    kind = VljEdgeError if frames is None else WrongCall
     frames = frames or checkpoint.number(config, "frames_per_clip", 64)
     if frames % tubelet:
-        raise VljEdgeError(f"{frames} frames do not fill tubelets: name a multiple of {tubelet}")
+        raise kind(f"{frames} frames do not fill tubelets: name a multiple of {tubelet}")
     processor = {
         "crop_size": side,
         "do_center_crop": True,

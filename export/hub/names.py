@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from vlj_edge.errors import VljEdgeError, without_credentials
+from vlj_edge.errors import WrongCall, without_credentials
 
 PAGES = "https://huggingface.co"  # where licences are accepted and files are looked at, whatever HF_ENDPOINT says
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
@@ -63,13 +63,13 @@ def parse_name(text: str) -> Name:
         return Name(repository, (revision.lower() if is_commit(revision.lower()) else revision) if at else None)
     shown = without_credentials(text)
     if _is_repository(repository):
-        raise VljEdgeError(
+        raise WrongCall(
             f"'{shown}' names no revision: write a branch, a tag, a commit or refs/pr/N after the @, or leave it out"
         )
     found = _ADDRESS.fullmatch(text.strip().rstrip("/"))
     if found is not None and _is_repository(found[1]):
-        raise VljEdgeError(f"'{shown}' is an address: name the repository as {found[1]}{_revision_in(found[2] or '')}")
-    raise VljEdgeError(f"'{shown}' is neither a path here nor the name of a repository: write {_FORM}")
+        raise WrongCall(f"'{shown}' is an address: name the repository as {found[1]}{_revision_in(found[2] or '')}")
+    raise WrongCall(f"'{shown}' is neither a path here nor the name of a repository: write {_FORM}")
 
 
 def _is_repository(text: str) -> bool:

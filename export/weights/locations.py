@@ -11,7 +11,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 from vlj_edge.text_list import read_lines
 
 MODEL_FILE = "model.safetensors"
@@ -98,7 +98,7 @@ def check_sources(sources: WeightSources) -> None:
         VljEdgeError: a file is missing or of another kind, a part has no weights, or two decoders are named.
     """
     if sum((sources.decoder is not None, sources.captions is not None, sources.without_decoder)) > 1:
-        raise VljEdgeError("--decoder, --captions and --no-decoder exclude each other: name one")
+        raise WrongCall("--decoder, --captions and --no-decoder exclude each other: name one")
     if sources.is_open_vljepa:
         _check_pt(sources.weights)
     elif sources.weights is not None:
@@ -239,9 +239,9 @@ def _check_every_part(sources: WeightSources) -> None:
     for option, path in (("vision-encoder", sources.vision_encoder), ("predictor", sources.predictor)):
         has_own = sources.weights is not None and (option == "predictor" or not sources.is_open_vljepa)
         if path is None and not has_own:
-            raise VljEdgeError(f"the {option.replace('-', '_')} has no weights: name them with --{option}, {_RANDOM}")
+            raise WrongCall(f"the {option.replace('-', '_')} has no weights: name them with --{option}, {_RANDOM}")
     if sources.is_open_vljepa and sources.predictor is None:
-        raise VljEdgeError(
+        raise WrongCall(
             "the query has no tokenizer: name the directory of meta-llama/Llama-3.2-1B with --predictor, for its"
             " tokenizer.json"
         )

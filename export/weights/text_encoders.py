@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from vlj_edge.bundle import seal
-from vlj_edge.errors import VljEdgeError, require
+from vlj_edge.errors import VljEdgeError, WrongCall, require
 
 from .files import State
 
@@ -82,7 +82,7 @@ def load_text_backbone(name: str, directory: Path | None = None, state: State | 
                 )
         return _text_backbone(name, partial(_from_transformers, directory, state), directory / "tokenizer.json")
     if directory is None:
-        raise VljEdgeError(f"the text encoder {name} needs its weights: name its directory with --text-encoder")
+        raise WrongCall(f"the text encoder {name} needs its weights: name its directory with --text-encoder")
     _check_embeddinggemma(directory)
     return _text_backbone(name, partial(_from_transformers, directory, state), directory / "tokenizer.json")
 

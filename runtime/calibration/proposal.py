@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vlj_edge.bundle import GateSettings, LabelHead
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 
 from ..embedding.own_labels import embed_label, has_own_labels
 from ..model import Model
@@ -115,7 +115,7 @@ def propose(
         raise VljEdgeError("none of the events lies in the recording: give times from the start of the source")
     makes_texts = model.chain.makes_texts
     if not makes_texts and target is not None and target.encodes_per_minute is not None:
-        raise VljEdgeError(
+        raise WrongCall(
             f"{model.directory} makes no texts, so that only the picture decides what is encoded: give"
             " --texts-per-hour (of events) or --quality"
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vlj_edge.errors import SourceBrokeOff, VljEdgeError
+from vlj_edge.errors import SourceBrokeOff, VljEdgeError, WrongCall
 from vlj_edge.results import Answer, WindowAnswers, WindowEmbedding
 
 from ..model import Model
@@ -45,10 +45,8 @@ class Questions:
         hold: int = 2,
         every: float = float("inf"),
     ) -> None:
-        refuse_string(questions, "questions")
-        choices = _checked(model, questions, choices)
-        if len(choices) != len(questions):
-            raise VljEdgeError(f"{len(questions)} questions have {len(choices)} lists of choices: give each its own")
+        choices = check_questions(questions, choices)
+        _refuse_bare_words(model, questions, choices)
         self._questions, self._banks = list(questions), _banks(model, choices)
         self._model = model
         self._settings = replace(model.manifest.labels, none_below=-1.0)  # one of the choices is the answer
@@ -118,27 +116,41 @@ def answer_questions(
     return answers
 
 
-def _checked(
-    model: Model, questions: Sequence[str], choices: Sequence[Sequence[str]] | None
-) -> Sequence[Sequence[str]]:
-    """Return the choices, unless they are missing, or bare words for yes and no to a question on which the model was
-    not trained: of these, "no" would be the answer to nearly everything."""
-    if questions and choices is None:
-        raise VljEdgeError(f"'{questions[0][:60]}' has no answers to compare with the video: {_REMEDY}")
+def check_questions(questions: Sequence[str], choices: Sequence[Sequence[str]] | None) -> Sequence[Sequence[str]]:
+    """Check what needs no model, and return the choices.
+
+    Raises:
+        WrongCall: a question is empty, or has no list of its own of two choices or more.
+    """
+    refuse_string(questions, "questions")
+    for question in questions:
+        if not question.strip():
+            raise WrongCall("a question is empty: ask something")
+    if questions and not choices:
+        raise WrongCall(f"'{questions[0][:60]}' has no answers to compare with the video: {_REMEDY}")
+    choices = choices or ()
+    if len(choices) != len(questions):
+        raise WrongCall(f"{len(questions)} questions have {len(choices)} lists of choices: give each its own")
+    for each in choices:
+        refuse_string(each, "choices")
+        if len(each) < 2:
+            raise WrongCall("a question needs two choices or more: name them with commas between")
+    return choices
+
+
+def _refuse_bare_words(model: Model, questions: Sequence[str], choices: Sequence[Sequence[str]]) -> None:
+    """Refuse choices that are bare words for yes and no to a question on which the model was not trained: of these,
+    "no" would be the answer to nearly everything."""
     queries = model.chain.trained_queries
-    for question, given in zip(questions, choices or (), strict=False):
+    for question, given in zip(questions, choices, strict=True):
         bare = all(" ".join(re.findall(r"\w+", each.casefold())) in _NO_EVIDENCE for each in given)
         if given and bare and question not in queries:
-            raise VljEdgeError(f"the model was not trained to answer '{question[:60]}' with yes or no: {_REMEDY}")
-    return choices or ()
+            raise WrongCall(f"the model was not trained to answer '{question[:60]}' with yes or no: {_REMEDY}")
 
 
 def _banks(model: Model, choices: Sequence[Sequence[str]]) -> list[LabelBank | OwnLabels]:
     made: dict[tuple[str, ...], LabelBank | OwnLabels] = {}
     for each in choices:
-        refuse_string(each, "choices")
-        if len(each) < 2:
-            raise VljEdgeError("a question needs two choices or more: name them with commas between")
         if tuple(each) not in made:
             bank = offered_labels(model, each, templates=None if has_own_labels(model) else ("{}",))
             made[tuple(each)] = replace(bank, none_below=0.0) if isinstance(bank, OwnLabels) else bank

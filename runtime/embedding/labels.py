@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vlj_edge.atomic_write import atomic_write
 from vlj_edge.bundle.embedding_space import embedding_space
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 from vlj_edge.regular_file import check_regular_file
 from vlj_edge.text_list import read_texts
 
@@ -66,11 +66,11 @@ def check_labels(labels: Sequence[str]) -> None:
     """
     refuse_string(labels, "labels")
     if not labels:
-        raise VljEdgeError("there are no labels: name them with commas between, or a file with one a line")
+        raise WrongCall("there are no labels: name them with commas between, or a file with one a line")
     seen: set[str] = set()
     for label in labels:
         if label in seen:
-            raise VljEdgeError(f"the label '{label}' is there twice: name each once")
+            raise WrongCall(f"the label '{label}' is there twice: name each once")
         seen.add(label)
 
 
@@ -114,14 +114,14 @@ def check_wordings(model: Model, labels: Sequence[str], templates: Sequence[str]
     templates = model.manifest.labels.templates if templates is None else tuple(templates)
     for template in templates:
         if "{}" not in template:
-            raise VljEdgeError(f"the template '{template}' has no place for a label: put {{}} where it belongs")
+            raise WrongCall(f"the template '{template}' has no place for a label: put {{}} where it belongs")
     known, found = dict[bytes, str](), []
     for label in labels:
         wordings = [template.replace("{}", label) for template in templates]
         ids = [model.chain.text_ids(wording) for wording in wordings]
         same = known.setdefault(ids[0], label)
         if same != label:
-            raise VljEdgeError(f"'{label}' and '{same}' are the same to the text encoder: word one of them differently")
+            raise WrongCall(f"'{label}' and '{same}' are the same to the text encoder: word one of them differently")
         found.append(wordings)
     return found
 

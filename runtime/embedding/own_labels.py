@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import WrongCall
 
 from ..model import Model
 from ..words.label_head import softmax
@@ -76,7 +76,7 @@ def offered_labels(
     head = model.manifest.label_head
     assert head is not None, "label_head is an error without one"
     if templates:
-        raise VljEdgeError(f"{model.manifest.family} has labels of its own, which no template words: leave it out")
+        raise WrongCall(f"{model.manifest.family} has labels of its own, which no template words: leave it out")
     if labels is not None:
         check_labels(labels)
     numbers = range(len(known)) if labels is None else [_number(label, known, model.directory) for label in labels]
@@ -110,7 +110,7 @@ def _number(label: str, known: Sequence[str], directory: Path) -> int:
     near = difflib.get_close_matches(asked, folded, _NEAR, cutoff=0.4)
     names = [known[folded.index(each)] for each in near] or list(known[:_NEAR])
     shown = ", ".join(f"'{name}'" for name in names)
-    raise VljEdgeError(
+    raise WrongCall(
         f"{directory} has no label '{label[:60]}' among its {len(known)}: {'near it' if near else 'the first'} are"
         f" {shown} (a label with a comma in it goes into a file, one a line)"
     )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from vlj_edge.bundle import Manifest, verify_file
 from vlj_edge.bundle.axes import read_axes
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 
 Vector = npt.NDArray[np.float32]
 
@@ -78,7 +78,7 @@ def parse_format(name: str) -> VectorFormat:
         VljEdgeError: there is no such format.
     """
     if name not in FORMATS:
-        raise VljEdgeError(f"no vector format is called '{name}': choose one of {', '.join(FORMATS)}")
+        raise WrongCall(f"no vector format is called '{name}': choose one of {', '.join(FORMATS)}")
     return FORMATS[name]
 
 

@@ -20,7 +20,7 @@ from vlj_edge.bundle import KEPT, EngineSpec, Manifest, TensorSpec
 from vlj_edge.bundle.engine_cache import engine_sources
 from vlj_edge.bundle.graph_files import unchanged, verify_graph
 from vlj_edge.cpu_quota import cpu_quota
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 from vlj_edge.memory import require_memory
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -204,7 +204,7 @@ def backend_module(backend: str) -> str:
         VljEdgeError: no backend has this name; the message lists those that exist.
     """
     if backend not in BACKENDS:
-        raise VljEdgeError(f"no engine backend is called '{backend}': choose one of {', '.join(BACKENDS)}")
+        raise WrongCall(f"no engine backend is called '{backend}': choose one of {', '.join(BACKENDS)}")
     return BACKENDS[backend]
 
 

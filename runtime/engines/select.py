@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vlj_edge.bundle import DECODER, Manifest
 from vlj_edge.bundle.engine_cache import RuntimeId, find_engine
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 from vlj_edge.tensorrt_package import import_tensorrt, installed, is_installed
 
 from .base import backend_module
@@ -59,7 +59,7 @@ def select_backend(
     if requested is not None:
         backend_module(requested)
         if engines is not None and requested != "tensorrt":
-            raise VljEdgeError(f"--engines names TensorRT engines, which {requested} does not run: leave one out")
+            raise WrongCall(f"--engines names TensorRT engines, which {requested} does not run: leave one out")
         tuning = read_tuning(directory, manifest) if requested != "tensorrt" else None
         if tuning is not None and tuning.backend != requested:
             tuning = None

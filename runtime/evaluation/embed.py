@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 from vlj_edge.regular_file import check_regular_file
 
 from ..embedding.labels import check_wordings, make_bank
@@ -52,6 +52,13 @@ def check_texts(model: Model, data: Data) -> None:
         VljEdgeError: a text or a question is too long for the model, two labels are the same to it, or it has no text
             encoder and, of its own, no such label.
     """
+    try:
+        _check_texts(model, data)
+    except WrongCall as error:  # the texts are no part of the call
+        raise VljEdgeError(str(error)) from error
+
+
+def _check_texts(model: Model, data: Data) -> None:
     if model.manifest.takes_query:
         for asked in {question.question for clip in data.clips for question in clip.questions}:
             model.chain.query(asked)

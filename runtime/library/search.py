@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 from vlj_edge.results import Moment
 
 from ..model import Model
@@ -48,7 +48,7 @@ def search(
         VljEdgeError: min_score is out of its range, or the store cannot be read.
     """
     if min_score is not None and not 0 <= min_score <= 1:
-        raise VljEdgeError(f"min_score is {min_score:g}: give a cosine from 0 (everything is found) to 1")
+        raise WrongCall(f"min_score is {min_score:g}: give a cosine from 0 (everything is found) to 1")
     slack = store.temperature * math.log(2)
     moments = store.read(lambda seen: _search(seen, embedding, slack, top, exclude))
     floor = lowest_score(store, min_score)

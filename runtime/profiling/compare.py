@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from vlj_edge.bundle import GateSettings
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 from vlj_edge.regular_file import MOST_TEXT, check_regular_file
 from vlj_edge.schema import Count, Positive, Range, SchemaError, parse
 
@@ -173,7 +173,7 @@ def _measure(
 ) -> list[list[SavedProfile]]:
     """Return the profiles of each side, one a round."""
     if rounds < 2:
-        raise VljEdgeError(f"{rounds} rounds give no interval: use --rounds 2 or more")
+        raise WrongCall(f"{rounds} rounds give no interval: use --rounds 2 or more")
     probes = [Probe() for _ in sides]
     found: list[list[SavedProfile]] = [[] for _ in sides]
     models = [Model(side.directory, probe=probe, **side.options) for side, probe in zip(sides, probes, strict=True)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vlj_edge.bundle import GateSettings
-from vlj_edge.errors import VljEdgeError, without_credentials
+from vlj_edge.errors import WrongCall, without_credentials
 
 from ..video.part import Part
 from ..words.settings import WordsSettings
@@ -67,6 +67,6 @@ def by_name(sources: Sequence[SourceSettings]) -> dict[str, SourceSettings]:
     found: dict[str, SourceSettings] = {}
     for settings in sources:
         if settings.name in found:
-            raise VljEdgeError(f"two sources are called '{settings.name}': name each differently, as NAME=SOURCE")
+            raise WrongCall(f"two sources are called '{settings.name}': name each differently, as NAME=SOURCE")
         found[settings.name] = settings
     return found

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from vlj_edge.errors import VljEdgeError, require, without_credentials
+from vlj_edge.errors import VljEdgeError, WrongCall, require, without_credentials
 from vlj_edge.results import Narration
 from vlj_edge.variables import with_variables
 
@@ -292,10 +292,10 @@ def _parse_address(url: str) -> _Broker:
     shown = without_credentials(url)
     parts, host, port = split_address(url)
     if parts.scheme not in _PORTS or not host:
-        raise VljEdgeError(f"no address of a broker ({shown}): give mqtt://HOST/BASE/TOPIC or mqtts://")
+        raise WrongCall(f"no address of a broker ({shown}): give mqtt://HOST/BASE/TOPIC or mqtts://")
     base = unquote(parts.path).strip("/") or "vlj-edge"
     if re.search(r"[?#]", url) or re.search(r"[+#\0]", base):
-        raise VljEdgeError(f"no topic can have ?, # or + in it ({shown}): leave them out, in a password write %3F, %23")
+        raise WrongCall(f"no topic can have ?, # or + in it ({shown}): leave them out, in a password write %3F, %23")
     user = unquote(parts.username) if parts.username is not None else None
     password = unquote(parts.password) if parts.password is not None else None
     return _Broker(host, port or _PORTS[parts.scheme], base, parts.scheme == "mqtts", user, password)

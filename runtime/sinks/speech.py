@@ -9,7 +9,7 @@ import signal
 import subprocess
 from contextlib import suppress
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 
 from .alert_event import AlertEvent
 from .base import AnyEvent
@@ -36,7 +36,7 @@ class Speech:
         try:
             self._command = shlex.split(command)
         except ValueError as error:
-            raise VljEdgeError(f"the command {command} cannot be read ({error}): check its quotes") from None
+            raise WrongCall(f"the command {command} cannot be read ({error}): check its quotes") from None
         if not self._command or shutil.which(self._command[0]) is None:
             raise VljEdgeError(f"the command '{command}' is not there: install it, or give another, such as espeak-ng")
         self._timeout = timeout

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Literal, TypeAlias, get_args
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 
 from .decoding.picture_decoder import DecoderChoice
 from .source import Frame, Source, WrappedSource
@@ -50,14 +50,14 @@ class Part:
             check_number("end", end)
         if not 0 <= start <= _LONGEST or (end is not None and not end > start):
             until = "the end" if end is None else f"{end:g} s"
-            raise VljEdgeError(f"the part from {start:g} s to {until} holds nothing: give 0 <= start < end")
+            raise WrongCall(f"the part from {start:g} s to {until} holds nothing: give 0 <= start < end")
         check_rate(rate)
         if self.image_times not in (times := get_args(ImageTimes)):
-            raise VljEdgeError(f"the times of images are {', '.join(times)}, not {self.image_times!r}")
+            raise WrongCall(f"the times of images are {', '.join(times)}, not {self.image_times!r}")
         if self.decoder not in (decoders := get_args(DecoderChoice)):
-            raise VljEdgeError(f"the decoder is {', '.join(decoders)}, not {self.decoder!r}")
+            raise WrongCall(f"the decoder is {', '.join(decoders)}, not {self.decoder!r}")
         if self.image_times != "rate" and rate is not None:
-            raise VljEdgeError(f"a rate of images and their times of {self.image_times} exclude each other: give one")
+            raise WrongCall(f"a rate of images and their times of {self.image_times} exclude each other: give one")
 
     def length_of(self, duration: float | None) -> float | None:
         """Return how many seconds of a source of that duration are read; None if unknown."""
@@ -72,7 +72,7 @@ def check_ends(source: Source) -> None:
         VljEdgeError: it is one.
     """
     if source.live and not isinstance(source, LiveUntil):
-        raise VljEdgeError(f"{source.shown} is live and has no end: give one, such as --duration 30s")
+        raise WrongCall(f"{source.shown} is live and has no end: give one, such as --duration 30s")
 
 
 def check_rate(frames_per_second: float | None, name: str = "frames_per_second") -> None:
@@ -85,7 +85,7 @@ def check_rate(frames_per_second: float | None, name: str = "frames_per_second")
         return
     check_number(name, frames_per_second)
     if not 0.001 <= frames_per_second <= 1000:
-        raise VljEdgeError(f"a source has 0.001 to 1000 frames a second, not {frames_per_second:g}: change {name}")
+        raise WrongCall(f"a source has 0.001 to 1000 frames a second, not {frames_per_second:g}: change {name}")
 
 
 def check_number(name: str, value: object) -> None:

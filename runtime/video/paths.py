@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from vlj_edge.errors import VljEdgeError, without_credentials
+from vlj_edge.errors import VljEdgeError, WrongCall, without_credentials
 
 from .part import Part
 from .recordings.files import VideoFile
@@ -35,7 +35,7 @@ def path_of(uri: str | Path | int) -> Path | None:
         return uri
     text = str(uri)
     if not text:
-        raise VljEdgeError("a source's name is empty: give a path, an address or a camera's number")
+        raise WrongCall("a source's name is empty: give a path, an address or a camera's number")
     if isinstance(uri, int) or text == "-" or _is_device(text):
         return None
     if os.path.exists(text):
@@ -91,7 +91,7 @@ def _path_of_file_uri(rest: str) -> Path:
     if rest.startswith("//"):
         host, slash, below = rest[2:].partition("/")
         if host not in ("", "localhost"):
-            raise VljEdgeError(
+            raise WrongCall(
                 f"file:{rest} names a file of the machine '{host}': a path here has three slashes, file:///PATH"
             )
         rest = slash + below

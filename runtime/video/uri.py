@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vlj_edge.errors import VljEdgeError, without_credentials
+from vlj_edge.errors import VljEdgeError, WrongCall, without_credentials
 from vlj_edge.variables import with_variables
 
 from .cameras.camera import CameraSource, CameraState
@@ -73,15 +73,15 @@ def open_source(
     shown = without_credentials(str(uri))
     part = Part(start, end, frames_per_second, image_times, decoder)
     if not isinstance(uri, str | Path) and (not isinstance(uri, int) or isinstance(uri, bool) or uri < 0):
-        raise VljEdgeError(f"{uri!r} names no source: give a path, an address, or the number of a camera")
+        raise WrongCall(f"{uri!r} names no source: give a path, an address, or the number of a camera")
     part.check()
     check_rate(sampled_at, "sampled_at")
     if rotate not in (0, 90, 180, 270):
-        raise VljEdgeError(f"images are turned by 0, 90, 180 or 270 degrees, not by {rotate}")
+        raise WrongCall(f"images are turned by 0, 90, 180 or 270 degrees, not by {rotate}")
     source = _open(uri, part, sampled_at, keep_trying, on_state)
     if source.live and start > 0:
         source.close()
-        raise VljEdgeError(f"{shown} is live and has no later start: leave the start out")
+        raise WrongCall(f"{shown} is live and has no later start: leave the start out")
     if source.live and end is not None:
         source = LiveUntil(source, end)
     source.rotate, source.shown = rotate, shown
@@ -104,7 +104,7 @@ def check_source(uri: str, part: Part, loop: bool = False) -> None:
     pipe = pipe_options(text)
     if pipe is not None:
         if loop and not pipe.live:
-            raise VljEdgeError(f"{uri} can be read only once, as a pipe can: leave loop out")
+            raise WrongCall(f"{uri} can be read only once, as a pipe can: leave loop out")
         return
     address = camera_address(text)
     if address.reader != "http":  # where a recording may be
@@ -117,15 +117,15 @@ def _named(uri: str | Path | int, part: Part) -> tuple[str, Path | None]:
         uri = with_variables(uri)
     text, path = str(uri), path_of(uri)
     if part.image_times != "rate" and (path is None or (path.exists() and not path.is_dir())):
-        raise VljEdgeError(f"{without_credentials(text)} is no folder of images: leave the image times out")
+        raise WrongCall(f"{without_credentials(text)} is no folder of images: leave the image times out")
     return text, path
 
 
 def _check_live(shown: str, part: Part) -> None:
     if part.start > 0:
-        raise VljEdgeError(f"{shown} is live and has no later start: leave the start out")
+        raise WrongCall(f"{shown} is live and has no later start: leave the start out")
     if part.frames_per_second is not None:
-        raise VljEdgeError(f"{shown} is live, and its frames have the times at which they come: leave the rate out")
+        raise WrongCall(f"{shown} is live, and its frames have the times at which they come: leave the rate out")
 
 
 def _open(
@@ -171,7 +171,7 @@ def camera_address(text: str) -> CameraAddress:
     if scheme in (*HTTP_SCHEMES, *STREAM_PROTOCOLS):
         place = network_address(text).with_credentials()
         return CameraAddress(shown, place, "http" if scheme in HTTP_SCHEMES else "ffmpeg", remedy=_NETWORK)
-    raise VljEdgeError(
+    raise WrongCall(
         f"{shown}: {scheme} sources are not known: give a file, a folder of images, a camera's index, csi://, gst:,"
         " rtsp://, rtmp://, srt://, udp://, rtp:// or http://"
     )

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 from vlj_edge.json_text import json_text
 from vlj_edge.variables import with_variables
 
@@ -83,7 +83,7 @@ class Endpoint:
         self._failures = Failures(_LOG)
         self.shown = address.server if model is None else f"{model} at {address.server}"
         if not 0 < timeout < threading.TIMEOUT_MAX or most_tokens < 1:
-            raise VljEdgeError(f"{timeout:g} s and {most_tokens} tokens leave no room for an answer: give more")
+            raise WrongCall(f"{timeout:g} s and {most_tokens} tokens leave no room for an answer: give more")
         if schema is not None:
             try:
                 check_schema(schema)

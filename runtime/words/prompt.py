@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import WrongCall
 
 NOTHING_NEW = "nothing new"
 
@@ -83,11 +83,11 @@ def prompt_for(prompt: str | None, context: WordsContext, schema: Any = None) ->
 def check_prompt(prompt: str) -> None:
     """Raises VljEdgeError: a prompt is empty, or has a field that there is none of."""
     if not prompt.strip():
-        raise VljEdgeError("the prompt is empty: write what the model is to say, or leave it out for the default")
+        raise WrongCall("the prompt is empty: write what the model is to say, or leave it out for the default")
     for found in _FIELD.finditer(prompt):
         if found[2] and found[2] not in FIELDS:
             known = ", ".join(f"{{{name}}}" for name in FIELDS)
-            raise VljEdgeError(
+            raise WrongCall(
                 f"the prompt has {found[0]}, and there are {known}: write {{{found[0]}}} for a word in braces"
             )
 

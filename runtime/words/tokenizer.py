@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from vlj_edge.bundle import Manifest, verify_file
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 
 
 class FixedLengthTokenizer:
@@ -40,10 +40,10 @@ class FixedLengthTokenizer:
             VljEdgeError: the text is only white space, or has too many tokens.
         """
         if not text.strip():
-            raise VljEdgeError("the text is empty: give at least one word")
+            raise WrongCall("the text is empty: give at least one word")
         encoding = self._tokenizer.encode(self._spec.text_prefix + text)
         if encoding.overflowing and not truncate:
-            raise VljEdgeError(
+            raise WrongCall(
                 f"'{' '.join(text.split())[:60]}...' has more than the {self._spec.length} tokens the bundle takes:"
                 " shorten it"
             )

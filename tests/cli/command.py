@@ -89,13 +89,13 @@ def start(
     )
 
 
-def error_of(done: Done) -> str:
-    """The one line of a command that failed as a command should."""
+def error_of(done: Done, code: int = 1) -> str:
+    """The one line of a command that failed as a command should: code 1, or 2 where the call was wrong."""
     said = after_backend_warning(done.stderr)
     assert "Traceback" not in said, said
     assert said.count("\n") == 1, said
     assert said.startswith("error: "), said
-    assert done.returncode == 1
+    assert done.returncode == code, said
     return said.strip()
 
 

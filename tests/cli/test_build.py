@@ -65,10 +65,10 @@ def test_without_a_card_it_asks_for_a_target(nano: Path) -> None:
 
 
 def test_what_cannot_be_built_is_one_line(nano: Path) -> None:
-    unknown = error_of(run_here("build", nano, "--target", "jetson"))
+    unknown = error_of(run_here("build", nano, "--target", "jetson"), 2)
     assert all(name in unknown for name in TARGETS)
-    assert "nothing to build" in error_of(run_here("build", nano, "--target", "wearable"))
-    assert "has no encoder" in error_of(run_here("build", nano, "--target", "sm86", "--engine", "encoder"))
+    assert "nothing to build" in error_of(run_here("build", nano, "--target", "wearable"), 2)
+    assert "has no encoder" in error_of(run_here("build", nano, "--target", "sm86", "--engine", "encoder"), 2)
     assert "is no bundle" in error_of(run_here("build", nano.parent, "--target", "sm86"))
 
 

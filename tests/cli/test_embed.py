@@ -173,10 +173,10 @@ def test_calls_that_are_wrong(video: Path, tiny_bundle: Path, tmp_path: Path) ->
     ):
         done = run_here("embed", video, "--bundle", tiny_bundle, *arguments)
         assert done.returncode == 2 and message in done.stderr, arguments
-    for arguments, message in (
-        (("--width", "5"), "--width"),
-        (("--ring", tmp_path / "r", "--form", "int4"), "choose one of float32"),
-        (("--bank", tmp_path / "absent.npz"), "is no bank of labels"),
-        (("--out", tmp_path / "no" / "x.json"), "No such file"),
+    for arguments, code, message in (
+        (("--width", "5"), 2, "--width"),
+        (("--ring", tmp_path / "r", "--form", "int4"), 2, "choose one of float32"),
+        (("--bank", tmp_path / "absent.npz"), 1, "is no bank of labels"),
+        (("--out", tmp_path / "no" / "x.json"), 1, "No such file"),
     ):
-        assert message in error_of(run_here("embed", video, "--bundle", tiny_bundle, *arguments)), arguments
+        assert message in error_of(run_here("embed", video, "--bundle", tiny_bundle, *arguments), code), arguments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -41,6 +42,8 @@ COMMANDS = (
     "tune",
     "verify",
 )
+DEMO = Path(__file__).parents[2] / "examples" / "media" / "demo.mp4"
+
 # Each takes a tenth of a second or more to import.
 HEAVY = ("numpy", "rich", "PIL", "tokenizers", *OPTIONAL)
 
@@ -188,6 +191,42 @@ def test_a_wrong_call_exits_with_2_and_how_it_is_used(arguments: list[str]) -> N
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Usage: vlj-edge ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        ("export --fp16 --precision int8", "--precision"),
+        ("export --precision fp17", "fp17"),
+        ("export --precision encoder=fp16", "encoder=fp16"),
+        ("export --preset mega", "mega"),
+        ("export --encoder vjepa9 --preset vl-jepa-1.6b --random-weights 0", "vjepa9"),
+        ("export --frames 7", "7 frames"),
+        ("export --target toaster", "toaster"),
+        ("export --engine tensorrt --target cpu", "--engine tensorrt"),
+        ("export --captions everyday --no-decoder", "--no-decoder"),
+        ("export --flavour portable --precision int4w", "int4w"),
+        ("export --token-shares 120", "120 %"),
+        ("export google/siglip@", "google/siglip@"),
+        ("build --target cpu", "nothing to build"),
+        ("labels a,b,a --out bank.npz", "'a'"),
+        ("classify demo.mp4 --labels ,", "labels"),
+        ("ask demo.mp4 what --choices red", "choices"),
+        ("ask demo.mp4 what --choices red,Red", "'Red'"),
+        ("narrate nope://host/x", "nope"),
+        ("narrate rtsp:///x", "no host"),
+        ("narrate demo.mp4 --backend abacus", "abacus"),
+        ("embed demo.mp4 --width 9999", "--width"),
+    ],
+)
+def test_wrong_names_values_and_pairs_exit_with_2(
+    call: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "demo.mp4").symlink_to(DEMO)
+    monkeypatch.chdir(tmp_path)
+    done = run_here(*call.split())
+    assert named in error_of(done, 2) and done.stdout == ""
+    assert os.listdir(tmp_path) == ["demo.mp4"]
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])

@@ -164,13 +164,19 @@ def test_calls_that_are_wrong(video: Path, tiny_bundle: Path, tmp_path: Path) ->
         (("classify", video, "--labels", "a", "--bank", "b"), "either --labels or --bank"),
         (("classify", video, "--bank", "b", "--template", "{}"), "--template is for --labels"),
         (("ask", video, "a", "b", "c", "--choices", "x,y", "--choices", "x,y"), "3 questions and 2 --choices"),
+        (("ask", video, " ", "--choices", "red,blue"), "is empty"),
     ):
         done = run_here(*arguments)
         assert done.returncode == 2 and message in done.stderr
-    for arguments, message in (
-        (("classify", video, "--labels", " , "), "there are no labels"),
-        (("classify", tmp_path / "absent.mp4", "--labels", "red"), "does not exist"),
-        (("ask", video, " ", "--choices", "red,blue"), "the text is empty"),
-        (("labels", "red", "--out", tmp_path / "no" / "bank.npz"), "cannot be written"),
+    for arguments, code, message in (
+        (("classify", video, "--labels", " , "), 2, "there are no labels"),
+        (("classify", video, "--labels", "a,A"), 2, "is there twice"),
+        (("classify", video, "--labels", "red", "--template", "a colour"), 2, "'a colour'"),
+        (("ask", video, "what", "--choices", "red"), 2, "two choices"),
+        (("ask", video, "what", "--choices", ","), 2, "there are no choices"),
+        (("ask", video, "what"), 2, "--choices"),
+        (("classify", video, "--labels", "red", "--backend", "abacus"), 2, "abacus"),
+        (("classify", tmp_path / "absent.mp4", "--labels", "red"), 1, "does not exist"),
+        (("labels", "red", "--out", tmp_path / "no" / "bank.npz"), 1, "cannot be written"),
     ):
-        assert message in error_of(run_here(*arguments, "--bundle", tiny_bundle))
+        assert message in error_of(run_here(*arguments, "--bundle", tiny_bundle), code)

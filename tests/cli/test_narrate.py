@@ -101,8 +101,11 @@ def test_a_video_without_anything_to_say_still_has_totals(tiny_bundle: Path, tmp
     assert read_srt(tmp_path / "black.srt") == []
 
 
-def test_a_query_of_white_space_is_refused(video: Path, tiny_bundle: Path) -> None:
-    assert "empty" in error_of(run_here("narrate", video, "--bundle", tiny_bundle, "--query", " "))
+@pytest.mark.parametrize("empty", [("--query", " "), ("--query=",), ("--log", ""), ("",)])
+def test_an_empty_argument_is_refused(empty: tuple[str, ...], video: Path, tiny_bundle: Path) -> None:
+    done = run_here("narrate", video, "--bundle", tiny_bundle, *empty)
+    named = empty[0].rstrip("=") or "an argument"
+    assert (done.returncode, done.stdout) == (2, "") and f"{named} is empty" in done.stderr
 
 
 # --- stopped in the middle

@@ -110,7 +110,12 @@ def test_sources_and_sinks_take_a_password_from_the_environment(
     else:
         monkeypatch.setenv("CAMERA_PASSWORD_FILE", str(tmp_path / "password"))
     address = f"http://me:${{CAMERA_PASSWORD}}@127.0.0.1:{guarded.server_port}/a"
-    for command in (["narrate"], ["embed"], ["ask", "what?"], ["classify", "--labels", "red,green"]):
+    for command in (
+        ["narrate"],
+        ["embed"],
+        ["ask", "what?", "--choices", "red,green"],
+        ["classify", "--labels", "red,green"],
+    ):
         done = run_here(command[0], address, *command[1:], "--bundle", tiny_bundle)
         assert done.returncode == 1 and "word" not in done.stderr
         assert ("GET", True) in guarded.asked, done.stderr  # type: ignore[attr-defined]

@@ -104,18 +104,21 @@ def test_several_sources_take_turns(make_video: MakeVideo, tiny_bundle: Path, tm
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"),
+    ("options", "code", "expected"),
     [
-        (("--mqtt", "http://host/x"), "mqtt"),
-        (("--webhook", "ftp://host/x"), "ftp"),
-        (("--say", "no-such-command-here"), "no-such-command-here"),
-        (("--log", "/no/such/folder/x"), "/no/such/folder/x"),
-        (("--record", "/no/such/folder/x.mp4"), "/no/such/folder"),
+        (("--mqtt", "http://host/x"), 2, "mqtt"),
+        (("--webhook", "ftp://host/x"), 2, "ftp"),
+        (("--say", "'espeak"), 2, "'espeak"),
+        (("--say", "no-such-command-here"), 1, "no-such-command-here"),
+        (("--log", "/no/such/folder/x"), 1, "/no/such/folder/x"),
+        (("--record", "/no/such/folder/x.mp4"), 1, "/no/such/folder"),
     ],
 )
-def test_sinks_that_cannot_be_opened(video: Path, tiny_bundle: Path, options: tuple[str, ...], expected: str) -> None:
+def test_sinks_that_cannot_be_opened(
+    video: Path, tiny_bundle: Path, options: tuple[str, ...], code: int, expected: str
+) -> None:
     done = run_here("narrate", video, "--bundle", tiny_bundle, *options)
-    assert done.returncode == 1 and expected in done.stderr and done.stdout == "" and "Traceback" not in done.stderr
+    assert done.returncode == code and expected in done.stderr and done.stdout == "" and "Traceback" not in done.stderr
 
 
 def test_a_source_may_not_be_written_over(video: Path, tiny_bundle: Path) -> None:

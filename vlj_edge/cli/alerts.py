@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import SourceBrokeOff, VljEdgeError
+from ..errors import SourceBrokeOff, VljEdgeError, WrongCall
 from ..time_text import HOW, seconds_of
 from .alerts_output import print_trial
 from .options import (
@@ -85,7 +85,7 @@ def test(
         scorers = [make_scorer(model, alert, query) for alert in chosen]
         with part.open(source, model.manifest.clip) as opened:
             if opened.live:
-                raise VljEdgeError(f"{opened.shown} is live and has no end: record a part of it and name that")
+                raise WrongCall(f"{opened.shown} is live and has no end: record a part of it and name that")
             items: list[Any] = []
             with model.embed(opened, query) as run:
                 try:
@@ -123,7 +123,7 @@ def _chosen(config: Path, file: Config, only: str | None) -> list[Alert]:
         raise VljEdgeError(f"{config} has no alert: write an [[alert]] with a name and a text (docs/alerts.md)")
     chosen = [alert for alert in file.alerts if only in (None, alert.name)]
     if not chosen:
-        raise VljEdgeError(f"{config} has no alert '{only}': it has {', '.join(alert.name for alert in file.alerts)}")
+        raise WrongCall(f"{config} has no alert '{only}': it has {', '.join(alert.name for alert in file.alerts)}")
     return chosen
 
 

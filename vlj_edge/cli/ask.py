@@ -60,7 +60,7 @@ def ask(
     The video is encoded once for all questions. Of a camera, an answer is printed whenever it changes and once a
     minute, and those for all of it on Ctrl-C or after --duration.
     """
-    from vlj_edge.runtime.embedding.ask import Questions
+    from vlj_edge.runtime.embedding.ask import Questions, check_questions
 
     from ..text_list import read_texts
     from .interrupts import finishing, interrupts_deferred
@@ -70,6 +70,7 @@ def ask(
     lists = [read_texts(listed, "choice") for listed in choices]
     if len(lists) == 1:
         lists *= len(questions)
+    check_questions(questions, lists or None)
     with (
         load_model(bundle, engine_options, gates=gates) as model,
         part.open(source, model.manifest.clip) as opened,

@@ -55,13 +55,13 @@ def videos_of(sources: Sequence[str]) -> list[Path]:
     from vlj_edge.runtime.video.paths import path_of
     from vlj_edge.runtime.video.recordings.folders import find_recordings
 
-    from ..errors import VljEdgeError, without_credentials
+    from ..errors import VljEdgeError, WrongCall, without_credentials
 
     found: dict[Path, None] = {}
     for source in sources:
         path = path_of(source)
         if path is None:
-            raise VljEdgeError(f"{without_credentials(source)} is no file: give files, or folders of videos")
+            raise WrongCall(f"{without_credentials(source)} is no file: give files, or folders of videos")
         videos = find_recordings([path])
         if not videos:
             raise VljEdgeError(f"{source} holds no videos: give files, or folders that hold some")

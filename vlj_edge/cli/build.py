@@ -56,18 +56,18 @@ def build_for(
     from vlj_edge.runtime.engines.tensorrt.device import driver_found
 
     from ..bundle import read_manifest
-    from ..errors import VljEdgeError
+    from ..errors import VljEdgeError, WrongCall
     from ..targets import target
 
     goal = target(target_name) if target_name is not None else None
     if goal is not None and goal.backend != "tensorrt":
-        raise VljEdgeError(f"{goal.name} runs the bundle on ONNX Runtime: there is nothing to build")
+        raise WrongCall(f"{goal.name} runs the bundle on ONNX Runtime: there is nothing to build")
     if workspace is None and goal is not None:
         workspace = goal.workspace_mb
     manifest = read_manifest(directory)
     unknown = [name for name in names if name not in manifest.engines]
     if unknown:
-        raise VljEdgeError(f"{directory} has no {', '.join(unknown)}: it has {', '.join(manifest.engines)}")
+        raise WrongCall(f"{directory} has no {', '.join(unknown)}: it has {', '.join(manifest.engines)}")
     if goal is not None and goal.on_board and not driver_found():
         raise VljEdgeError(
             f"engines for {goal.name} are built on the board, so on a Jetson run vlj-edge build there:"

@@ -144,13 +144,13 @@ def _novel_below(gates: Path) -> float | None:
 def _shorten(model: Model, width: int | None) -> Shorten:
     from vlj_edge.runtime.embedding.quantize import read_basis, shorten
 
-    from ..errors import VljEdgeError
+    from ..errors import WrongCall
 
     full = model.manifest.embedding
     if width is None or width == full:
         return partial(shorten, width=full)
     if width > full:
-        raise VljEdgeError(f"the embeddings have {full} dimensions, not {width}: give a smaller --width")
+        raise WrongCall(f"the embeddings have {full} dimensions, not {width}: give a smaller --width")
     return partial(shorten, width=width, basis=read_basis(model.directory, model.manifest))
 
 

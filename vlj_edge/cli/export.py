@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import VljEdgeError, printable, without_credentials
+from ..errors import WrongCall, printable, without_credentials
 from ..text_list import EVERYDAY
 from .export_clips import check_part, find_video, with_clips
 from .options import key_file_option
@@ -72,8 +72,8 @@ class _Arguments:
 @click.argument("weights", required=False)
 @click.option("--preset", "preset_name", default="nano", show_default=True, help="The model's dimensions.")
 @click.option("--encoder", help="Vision encoder in place of the preset's: vjepa2-vitl, vjepa2.1-vitb or vjepa2.1-vitl.")
-@click.option("--frames", type=int, help="Frames of a clip, in place of the preset's.")
-@click.option("--size", type=int, help="Side of the encoder's input, pixels, in place of the preset's.")
+@click.option("--frames", type=click.IntRange(1), help="Frames of a clip, in place of the preset's.")
+@click.option("--size", type=click.IntRange(1), help="Side of the encoder's input, pixels, in place of the preset's.")
 @click.option("--vision-encoder", help="V-JEPA 2: transformers directory, OWNER/NAME, or Meta's .pt (2 and 2.1).")
 @click.option("--predictor", help="Llama-3.2-1B: transformers directory or OWNER/NAME, for tokenizer and layers.")
 @click.option("--text-encoder", help="EmbeddingGemma-300M: transformers directory or OWNER/NAME.")
@@ -88,7 +88,7 @@ class _Arguments:
 @click.option("--no-decoder", is_flag=True, help="Leave the decoder out: embeddings only.")
 @click.option(
     "--random-weights",
-    type=int,
+    type=click.IntRange(0),
     metavar="SEED",
     help="Random weights for parts without any, to measure size and speed.",
 )
@@ -143,7 +143,7 @@ def export(**options: Any) -> None:
 
     arguments = _Arguments(**with_public_weights(options))
     if arguments.fp16 and arguments.precision is not None:
-        raise VljEdgeError("--fp16 and --precision exclude each other: --fp16 means --precision fp16")
+        raise WrongCall("--fp16 and --precision exclude each other: --fp16 means --precision fp16")
     check_part(arguments.calibrate_on, arguments.part)
     goal = target(arguments.target_name) if arguments.target_name is not None else None
     request, video = _checked_request(arguments, goal)
@@ -179,7 +179,7 @@ def _checked_request(arguments: _Arguments, goal: Target | None) -> tuple[Export
     from .build import runtime_for
 
     if arguments.engine == "tensorrt" and goal is not None and goal.backend != "tensorrt":
-        raise VljEdgeError(f"{goal.name} runs on ONNX Runtime: leave --engine tensorrt out")
+        raise WrongCall(f"{goal.name} runs on ONNX Runtime: leave --engine tensorrt out")
     request = _make_request(arguments, goal)
     check_request(request)
     video = find_video(request, arguments.calibrate_on, arguments.part)
@@ -254,7 +254,7 @@ def _public_shape(arguments: _Arguments) -> ModelShape | None:
     }
     for option, value in given.items():
         if value:
-            raise VljEdgeError(f"{option} is for VL-JEPA, and {weights} has its own dimensions: leave it out")
+            raise WrongCall(f"{option} is for VL-JEPA, and {weights} has its own dimensions: leave it out")
     return things_shape(arguments.frames) if is_things else read_shape(weights, arguments.frames)
 
 
@@ -288,7 +288,7 @@ def _sources(arguments: _Arguments, goal: Target | None) -> WeightSources:
     weights, name = arguments.weights, arguments.preset_name
     if weights is None and arguments.random_weights is None:
         if preset(name).name != "nano":
-            raise VljEdgeError(
+            raise WrongCall(
                 f"only nano comes with weights: vlj-edge export WEIGHTS --preset {name}, or --random-weights 0 to see"
                 " size and speed"
             )

@@ -6,12 +6,13 @@ import codecs
 import io
 import logging
 import os
+import re
 import sys
 
 import click
 
 from .. import VljEdgeError, __version__
-from ..errors import printable
+from ..errors import WrongCall, printable
 from ..json_text import escape_unencodable
 from ..loopback import reach_loopback_directly
 from .alerts import alerts
@@ -38,12 +39,24 @@ from .sink_options import TextsLost
 from .tune import tune
 from .verify import verify
 
+_OPTION = re.compile(r"--?[a-z][a-z-]*(?=\Z|=)")
+
 
 class _Group(click.Group):
     """A group whose commands take -?size=640x480 as a source, not as an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Rewrite such sources to pipe:..., or ./... if a file of that name exists."""
+        """Rewrite such sources to pipe:..., or ./... if a file of that name exists.
+
+        Raises:
+            click.UsageError: an argument is empty, as of "$VARIABLE" that is not set: no option means anything by it,
+                and an empty path would be the folder that one is in.
+        """
+        for before, arg in zip(["", *args], args, strict=False):
+            name, equals, value = arg.partition("=") if _OPTION.match(arg) else (before, "", arg)
+            if not value.strip() and (equals or value == arg):
+                shown = name if _OPTION.fullmatch(name) else "an argument"
+                raise click.UsageError(f"{shown} is empty: give a value, or leave it out", ctx)
         spelled = [
             (f"./{arg}" if os.path.exists(arg) else f"pipe:{arg[1:]}") if arg[:2] == "-?" else arg for arg in args
         ]
@@ -96,7 +109,7 @@ def run(arguments: list[str] | None) -> int:
         ):  # such as ImportError, which native modules raise instead of KeyboardInterrupt
             return 130
         tell(f"error: {error}")
-        return 1
+        return 2 if isinstance(error, WrongCall) else 1
     except BrokenPipeError:  # the reader of stdout has gone (| head)
         _abandon_stdout()
         return 1

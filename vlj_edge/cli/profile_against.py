@@ -39,10 +39,10 @@ def compare(subject: Subject, against: str, rounds: int, output: ProfileOutput) 
     """
     from vlj_edge.runtime.profiling.compare import compare_saved, compare_sides
 
-    from ..errors import VljEdgeError
+    from ..errors import VljEdgeError, WrongCall
 
     if output.html or output.trace or output.form in ("md", "csv"):
-        raise VljEdgeError("--against prints ratios: leave --html, --trace, --md and --csv out, or profile one bundle")
+        raise WrongCall("--against prints ratios: leave --html, --trace, --md and --csv out, or profile one bundle")
     if subject.limits.ends or subject.limits.repeat > 1:
         raise click.UsageError("--against takes --rounds and --duration: leave --seconds, --windows and --repeat out")
     theirs = _other(subject, against)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import VljEdgeError, require
+from ..errors import VljEdgeError, WrongCall, require
 from .say import stderr_console, tell
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def with_public_weights(options: dict[str, Any]) -> dict[str, Any]:
     if not names:
         return {**options, **{part: Path(text) for part, text in given.items()}}
     if options["fp16"] and options["precision"] is not None:
-        raise VljEdgeError("--fp16 and --precision exclude each other: --fp16 means --precision fp16")
+        raise WrongCall("--fp16 and --precision exclude each other: --fp16 means --precision fp16")
     is_open_vljepa = "weights" in names and names["weights"].repository == open_vljepa.REPOSITORY
     if is_open_vljepa:
         options = _for_open_vljepa(options)

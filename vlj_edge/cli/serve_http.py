@@ -25,7 +25,7 @@ def read_token(options: dict[str, Any]) -> str | None:
     Raises:
         VljEdgeError: it cannot be read, is short, or is missing where other machines reach the server.
     """
-    from ..errors import VljEdgeError
+    from ..errors import VljEdgeError, WrongCall
 
     token: str | None = options.get("token")
     if token is None and "token_file" in options:
@@ -35,10 +35,11 @@ def read_token(options: dict[str, Any]) -> str | None:
         except (OSError, ValueError) as error:
             raise VljEdgeError(f"{path} cannot be read ({error}): check the path and its permissions") from error
     if token is not None and len(token) < 16:
-        raise VljEdgeError("the token has fewer than 16 characters: make one with openssl rand -hex 16")
+        kind = VljEdgeError if "token_file" in options else WrongCall
+        raise kind("the token has fewer than 16 characters: make one with openssl rand -hex 16")
     host = options.get("host", "127.0.0.1")
     if host not in _LOCAL and token is None:
-        raise VljEdgeError(f"{host} can be reached by other machines: add --token-file FILE, or leave --host out")
+        raise WrongCall(f"{host} can be reached by other machines: add --token-file FILE, or leave --host out")
     return token
 
 
@@ -47,12 +48,12 @@ def names_and_proxies(options: dict[str, Any], token: str | None) -> tuple[_Text
     from vlj_edge.runtime.service.http.app import LOCAL_HOSTS
     from vlj_edge.runtime.service.http.forwarded import LOOPBACK, check_hosts, check_networks
 
-    from ..errors import VljEdgeError
+    from ..errors import WrongCall
 
     host, allowed = options.get("host", "127.0.0.1"), check_hosts(options.get("allowed_host", ()))
     proxies = check_networks(options.get("trusted_proxy", ())) or (LOOPBACK if allowed else ())
     if "*" in allowed and token is None:
-        raise VljEdgeError("--allowed-host '*' lets any web page in the browser in: add --token-file FILE")
+        raise WrongCall("--allowed-host '*' lets any web page in the browser in: add --token-file FILE")
     if allowed and token is None:
         logging.warning("%s: whoever reaches the proxy can change settings here: add --token-file", ", ".join(allowed))
     hosts = LOCAL_HOSTS if host in _LOCAL or allowed else ("*",)

@@ -77,7 +77,7 @@ class ServeSettings:
         from vlj_edge.runtime.service.channel_context import check_settings
         from vlj_edge.runtime.service.config import read_profile, with_profile
 
-        from ..errors import VljEdgeError
+        from ..errors import VljEdgeError, WrongCall
 
         file = self.read_file()
         options = file.options | self.given
@@ -105,7 +105,8 @@ class ServeSettings:
                 check_settings(model, settings.query, settings.gates)
                 settings.check_address()
             except VljEdgeError as error:
-                raise VljEdgeError(f"{settings.name}: {error}") from None
+                in_call = isinstance(error, WrongCall) and self.config is None
+                raise (WrongCall if in_call else VljEdgeError)(f"{settings.name}: {error}") from None
         self.configured.clear()
         self.configured.update(without_saved)
         changed = {name for name in {**started_with, **options} if started_with.get(name) != options.get(name)}

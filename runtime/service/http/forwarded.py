@@ -10,7 +10,7 @@ from urllib.request import parse_http_list
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import WrongCall
 
 LOOPBACK = ("127.0.0.0/8", "::1")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?|\*", re.ASCII)
@@ -48,7 +48,7 @@ def check_hosts(hosts: Sequence[str]) -> tuple[str, ...]:
     """
     for host in hosts:
         if not _HOST.fullmatch(host.lower()):
-            raise VljEdgeError(f"--allowed-host {host} is no name of a host: give it as in edge.example, or [::1]:8443")
+            raise WrongCall(f"--allowed-host {host} is no name of a host: give it as in edge.example, or [::1]:8443")
     return tuple(host.lower() for host in hosts)
 
 
@@ -63,7 +63,7 @@ def check_networks(networks: Sequence[str]) -> tuple[str, ...]:
             ipaddress.ip_network(network)
         except ValueError as error:
             line = f"--trusted-proxy {network} is no IP address or network ({error}): give it as in 172.17.0.0/16"
-            raise VljEdgeError(line) from None
+            raise WrongCall(line) from None
     return tuple(networks)
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import WrongCall
 
 _BGR = "videoconvert ! video/x-raw,format=BGR"
 _NEWEST = {"drop": "true", "max-buffers": "1"}  # appsink keeps only the newest picture
@@ -61,7 +61,7 @@ def readable_pipeline(pipeline: str, shown: str, elements: Elements = NVIDIA) ->
     if parts and not parts[-1]:  # it ends in '!'
         del parts[-1]
     if not parts or not all(parts):
-        raise VljEdgeError(f"{shown} is no pipeline: write gst:SOURCE ! ELEMENT ! ... as for gst-launch-1.0")
+        raise WrongCall(f"{shown} is no pipeline: write gst:SOURCE ! ELEMENT ! ... as for gst-launch-1.0")
     at = next((i for i, part in enumerate(parts) if re.match(r"appsink\b", part)), None)
     if at is None:
         while parts and re.match(rf"({_SHOWING})\b", parts[-1]):
@@ -70,7 +70,7 @@ def readable_pipeline(pipeline: str, shown: str, elements: Elements = NVIDIA) ->
         parts.append("appsink sync=false")
     last = _first_word(parts[at - 1]) if at else ""
     if at == 0 or re.search(r"sink\d?$", last):
-        raise VljEdgeError(f"{shown} gives no pictures before {last or 'its end'}: end it in '! {_BGR} ! appsink'")
+        raise WrongCall(f"{shown} gives no pictures before {last or 'its end'}: end it in '! {_BGR} ! appsink'")
     return " ! ".join([*parts[:at], *_to_bgr(parts[at - 1], elements), _appsink(parts[at][7:]), *parts[at + 1 :]])
 
 
@@ -86,7 +86,7 @@ def _split(text: str, shown: str) -> list[str]:
         else:
             parts[-1] += found[0]
     if end != len(text):
-        raise VljEdgeError(f"{shown} has a quote that is not closed: close it")
+        raise WrongCall(f"{shown} has a quote that is not closed: close it")
     return parts
 
 

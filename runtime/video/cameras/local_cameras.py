@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from vlj_edge.errors import VljEdgeError, without_credentials
+from vlj_edge.errors import WrongCall, without_credentials
 
 from .camera_address import CameraAddress
 from .gstreamer import NVIDIA, Elements, csi_pipeline, readable_pipeline
@@ -49,7 +49,7 @@ def local_camera(text: str, elements: Elements = NVIDIA) -> CameraAddress | None
     plain = device.removeprefix("v4l2://")
     if not re.fullmatch(r"[0-9]{1,9}|/dev/[^/].*", plain) or (option_parts and plain == device and device[0] != "/"):
         if plain != device:
-            raise VljEdgeError(f"{text} names no camera: write v4l2:///dev/video0 for the first")
+            raise WrongCall(f"{text} names no camera: write v4l2:///dev/video0 for the first")
         return None
     options = _options(text, option_text, "size", "fps", "format")
     settings = dict[str, float | str]()
@@ -65,7 +65,7 @@ def local_camera(text: str, elements: Elements = NVIDIA) -> CameraAddress | None
 
 def _csi_camera(text: str, sensor: str, option_text: str, elements: Elements) -> CameraAddress:
     if not re.fullmatch(r"[0-9]{1,3}", sensor):
-        raise VljEdgeError(f"{text} names no CSI camera: write csi://0 for the first")
+        raise WrongCall(f"{text} names no CSI camera: write csi://0 for the first")
     options = _options(text, option_text, "size", "fps", "flip")
     width, height = map(int, options.get("size", "1280x720").split("x"))
     rate = Fraction(options.get("fps", "30")).limit_denominator(1001)
@@ -85,6 +85,6 @@ def _options(text: str, option_text: str, *names: str) -> dict[str, str]:
         pattern = _OPTIONS[name][0] if name in names and name not in found else r"\Z."
         if not re.fullmatch(pattern, value) or (name == "fps" and not 0 < Fraction(value) <= 1000):
             known = ", ".join(f"{name}={_OPTIONS[name][1]}" for name in names)
-            raise VljEdgeError(f"{text}: '{option}' is not understood: the options are {known}, each once")
+            raise WrongCall(f"{text}: '{option}' is not understood: the options are {known}, each once")
         found[name] = value
     return found

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
-from vlj_edge.errors import VljEdgeError, without_credentials
+from vlj_edge.errors import WrongCall, without_credentials
 
 # By scheme: the protocols that FFmpeg may use for it, also after a redirect. None of them can open a local file.
 _RTSP = "rtp,srtp,udp,tcp,tls,http,https"
@@ -74,13 +74,11 @@ def network_address(text: str) -> NetworkAddress:
         problem += _unencoded(userinfo + at + host + path.rpartition("@")[0])
     if problem:
         written = ", ".join(f"{_named(c)} as {quote(c, safe='')}" for c in dict.fromkeys(problem))
-        raise VljEdgeError(
-            f"{shown}: the user or password holds characters that must be percent-encoded: write {written}"
-        )
+        raise WrongCall(f"{shown}: the user or password holds characters that must be percent-encoded: write {written}")
     if not _HOST.fullmatch(host) or not (host or scheme in ("udp", "rtp", "srt")):
-        raise VljEdgeError(f"{shown} names no host: write {scheme}://HOST/PATH")
+        raise WrongCall(f"{shown} names no host: write {scheme}://HOST/PATH")
     if scheme in ("udp", "rtp") and not re.search(r":\d+\Z", host):
-        raise VljEdgeError(f"{shown} names no port: write {scheme}://{host.rstrip(':')}:5000, with the sender's port")
+        raise WrongCall(f"{shown} names no port: write {scheme}://{host.rstrip(':')}:5000, with the sender's port")
     user, colon, password = userinfo.partition(":")
     url = f"{scheme}://{host}{path}"
     return NetworkAddress(url, unquote(user) if at else None, unquote(password) if colon else None, shown)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 
 from ..decoding.pyav import UnreadableError, import_av
 from ..part import Part
@@ -102,7 +102,7 @@ def _pixel_format(uri: str, name: str) -> str:
 
 
 def _option_error(uri: str, why: str) -> VljEdgeError:
-    return VljEdgeError(f"{uri}: {why}: write pipe:size=640x480,rate=25,format=bgr24 for raw frames, - for others")
+    return WrongCall(f"{uri}: {why}: write pipe:size=640x480,rate=25,format=bgr24 for raw frames, - for others")
 
 
 def open_pipe(

@@ -95,8 +95,8 @@ def test_commands_over_a_video(bundle: Path, film: Path, tmp_path: Path) -> None
     for gates in ((), ("--gates", calibrated)):
         assert ("vlj-edge calibrate" in run_here("narrate", film, *out, *gates).stderr) == (not gates)
     for command in (("narrate", film), ("embed", film), ("classify", film, "--labels", ",".join(texts[:2]))):
-        assert "takes no query" in error_of(run_here(*command, *out, "--query", "what?"))
-    assert "--choices" in error_of(run_here("ask", film, "is it red?", *out))
+        assert "takes no query" in error_of(run_here(*command, *out, "--query", "what?"), 2)
+    assert "--choices" in error_of(run_here("ask", film, "is it red?", *out), 2)
 
 
 @needs("lancedb")

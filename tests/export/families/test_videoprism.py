@@ -93,4 +93,4 @@ def test_commands(
 
 def test_another_number_of_frames_is_one_line(checkpoint: tuple[Path, Any], tmp_path: Path) -> None:
     done = run_here("export", checkpoint[0], "--frames", "8", "--out", tmp_path / "out")
-    assert done.returncode == 1 and "4 frames" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and "4 frames" in done.stderr and done.stderr.count("\n") == 1

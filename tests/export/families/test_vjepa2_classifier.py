@@ -165,7 +165,7 @@ def test_a_wrong_config_is_one_line(tmp_path: Path, damage: Callable[[dict[str, 
 def test_captions_need_a_text_tower(checkpoint: tuple[Path, Any], tmp_path: Path) -> None:
     (tmp_path / "captions.txt").write_text("a\nb\n", encoding="utf-8")
     done = run_here("export", checkpoint[0], "--captions", tmp_path / "captions.txt", "--out", tmp_path / "out")
-    assert done.returncode == 1 and "--captions" in done.stderr
+    assert done.returncode == 2 and "--captions" in done.stderr
 
 
 @pytest.fixture
@@ -236,11 +236,13 @@ def test_commands_that_compare_with_own_labels(bundle: Path, red: Path, tmp_path
         ("classify", red, *out, "--labels", "opening a thing,Waving"),
         ("ask", red, "what is it?", *out, "--choices", "opening a thing,Waving"),
     ):
-        message = error_of(run_here(*command))
+        message = error_of(run_here(*command), 2)
         assert "'opening a thing'" in message and "'Opening something'" in message, message
-    assert "'Pushing" in error_of(run_here("classify", red, *out, "--labels", "qqqq")), "the first, where none is near"
+    assert "'Pushing" in error_of(run_here("classify", red, *out, "--labels", "qqqq"), 2), (
+        "the first, where none is near"
+    )
     done = run_here("classify", red, *out, "--template", "a {}")
-    assert "labels of its own" in error_of(done)
+    assert "labels of its own" in error_of(done, 2)
     assert "vlj-edge classify" in error_of(run_here("labels", "a,b", "--out", tmp_path / "bank.npz", *out))
     assert not (tmp_path / "bank.npz").exists()
 

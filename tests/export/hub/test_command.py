@@ -124,19 +124,19 @@ def test_a_directory_of_that_name_is_used(
 
 def test_what_is_wrong_with_the_call_is_said_before_anything_is_fetched(hub: Hub, cache: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    for arguments, words in [
-        (["--out", tmp_path / "there"], "there exists"),
-        (["--precision", "fp17"], "fp17"),
-        (["--fp16", "--precision", "int8"], "exclude each other"),
-        (["--target", "toaster"], "toaster"),
-        (["--target", "cpu"], "--calibrate-on"),
-        (["--target", "wearable"], "--calibrate-on"),
-        (["--precision", "int8-fp16"], "--calibrate-on"),
-        (["--precision", "fp16,vision_encoder=int8"], "--calibrate-on"),
-        (["--calibrate-on", tmp_path / "none.mp4"], "none.mp4"),
-        (["--predictor", "meta-llama//Llama"], "meta-llama//Llama"),
+    for arguments, code, words in [
+        (["--out", tmp_path / "there"], 1, "there exists"),
+        (["--precision", "fp17"], 2, "fp17"),
+        (["--fp16", "--precision", "int8"], 2, "exclude each other"),
+        (["--target", "toaster"], 2, "toaster"),
+        (["--target", "cpu"], 2, "--calibrate-on"),
+        (["--target", "wearable"], 2, "--calibrate-on"),
+        (["--precision", "int8-fp16"], 2, "--calibrate-on"),
+        (["--precision", "fp16,vision_encoder=int8"], 2, "--calibrate-on"),
+        (["--calibrate-on", tmp_path / "none.mp4"], 1, "none.mp4"),
+        (["--predictor", "meta-llama//Llama"], 2, "meta-llama//Llama"),
     ]:
-        assert words in error_of(run_here("export", "google/siglip", "--out", tmp_path / "out", *arguments))
+        assert words in error_of(run_here("export", "google/siglip", "--out", tmp_path / "out", *arguments), code)
     assert not hub.seen
 
 

@@ -115,4 +115,4 @@ def test_yes_and_no_are_no_evidence(
             ):  # known words, were they in its vocabulary
                 answer_questions(model, video, ["what colour is it"], choices)
     done = run_here("ask", video, "is it red", "--bundle", trained, *(["--choices", "yes,no"] if choices else []))
-    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1 and "--choices" in done.stderr
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1 and "--choices" in done.stderr
