@@ -152,7 +152,8 @@ def compare_sides(
     Raises:
         VljEdgeError: fewer than two rounds, or as profile().
     """
-    return _compared(*_measure([ours, theirs], source, rounds, gates))
+    measured = _measure([ours, theirs], source, rounds, gates)
+    return _compared(measured[0], measured[1])
 
 
 def compare_saved(
@@ -165,7 +166,7 @@ def compare_saved(
     """Profile one side and compare its medians with a saved profile, whose own spread is not known: the intervals are
     those of ours alone. Arguments and errors as for compare_sides().
     """
-    return _compared(*_measure([ours], source, rounds, gates), [saved])
+    return _compared(_measure([ours], source, rounds, gates)[0], [saved])
 
 
 def _measure(
@@ -220,7 +221,7 @@ def _differences(ours: SavedProfile, theirs: SavedProfile) -> dict[str, tuple[st
 
 def _texts(side: SavedProfile) -> Mapping[str, str | None]:
     """Return what a profile was measured with, the settings of the run included."""
-    how = {name: side.how[name] for name in ("overlap", "gates", "cuda_graph") if name in side.how}
+    how: dict[str, Any] = {name: side.how[name] for name in ("overlap", "gates", "cuda_graph") if name in side.how}
     return condition_texts({**side.conditions, **how})
 
 

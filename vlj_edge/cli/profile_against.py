@@ -37,7 +37,7 @@ def compare(subject: Subject, against: str, rounds: int, output: ProfileOutput) 
         click.UsageError: there is no such thing to compare with, or options were given that a comparison ignores.
         VljEdgeError: one of both cannot be measured, or `output.fail_over` is exceeded.
     """
-    from vlj_edge.runtime.profiling.compare import compare_saved, compare_sides
+    from vlj_edge.runtime.profiling.compare import SavedProfile, compare_saved, compare_sides
 
     from ..errors import VljEdgeError, WrongCall
 
@@ -46,10 +46,10 @@ def compare(subject: Subject, against: str, rounds: int, output: ProfileOutput) 
     if subject.limits.ends or subject.limits.repeat > 1:
         raise click.UsageError("--against takes --rounds and --duration: leave --seconds, --windows and --repeat out")
     theirs = _other(subject, against)
-    if isinstance(theirs, type(subject)):
-        found = compare_sides(_side(subject), _side(theirs), lambda: _open(subject), rounds, subject.gates)
-    else:
+    if isinstance(theirs, SavedProfile):
         found = compare_saved(_side(subject), theirs, lambda: _open(subject), rounds, subject.gates)
+    else:
+        found = compare_sides(_side(subject), _side(theirs), lambda: _open(subject), rounds, subject.gates)
     _print(found, against, output.form == "json")
     slower = {} if output.fail_over is None else found.slower(output.fail_over)
     if slower:
