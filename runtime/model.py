@@ -64,7 +64,8 @@ class Model:
 
     Args:
         directory: the bundle.
-        backend: "onnxruntime", "openvino" or "tensorrt"; None: the best that works here (`Model.backend` names it).
+        backend: a key of BACKENDS or WITH_SETTINGS in engines/base.py; None: the best that works here (`Model.backend`
+            names it).
         threads: CPU threads of the backend; None: what `vlj-edge tune` stored, otherwise as many as this process may
             use.
         engines: a folder of TensorRT engines that were built elsewhere and that the caller trusts.
@@ -108,12 +109,7 @@ class Model:
         if pixels_on_card and self.backend.name != "tensorrt":
             raise VljEdgeError(f"pixels_on_card needs TensorRT, and this model runs on {self.backend.name}")
         self.tokens = check_choice(tokens, self.manifest, self.backend.name)
-        options: dict[str, Any] = {"backend": self.backend.name, "threads": threads, "engines": built}
-        tuning = self.backend.tuning
-        if tuning is not None:
-            options["bf16"] = tuning.bf16
-            if threads is None:
-                options |= {"threads": tuning.threads, "spin": tuning.spin}
+        options = self.backend.engine_options(threads, built)
         self._engines = built
         self.chain = Chain(self.directory, self.manifest, options, probe, pixels_on_card)
         self._runs: weakref.WeakSet[Run[Any]] = weakref.WeakSet()
@@ -397,4 +393,4 @@ class Model:
 def copy_of(model: Model, threads: int) -> Model:
     """Return another Model of the same bundle, backend and engines, with buffers of its own."""
     same = (model._engines, model.overlap, None, model._pixels_on_card, model.manifest.gates, model.tokens)
-    return Model(model.directory, model.backend.name, threads, *same)
+    return Model(model.directory, model.backend.requested, threads, *same)

@@ -211,7 +211,8 @@ def load(
 
     Args:
         bundle: its directory; None for the nano bundle that ships in the package.
-        backend: "onnxruntime", "openvino" or "tensorrt"; None for the best that works here. `Model.backend` names it.
+        backend: "onnxruntime", "openvino", "tensorrt" or "cuda"; None for the best that works here. `Model.backend`
+            names it.
         engines: a folder of TensorRT engines that were built elsewhere and are trusted.
         threads: CPU threads of the backend; None for what `vlj-edge tune` stored, otherwise all that may be used.
         gates: settings of the gates, or a file that `vlj-edge calibrate` wrote, in place of the bundle's.

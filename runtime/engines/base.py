@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,19 @@ BACKENDS = {
     "onnxruntime": ".onnxruntime",
     "openvino": ".openvino",
     "tensorrt": ".tensorrt.engine",
+    "cuda": ".cuda",
 }
-ON_CPU = ("onnxruntime", "openvino")  # they run an engine's form for a CPU where it has one, and no bf16
+BackendName: TypeAlias = Literal[
+    "onnxruntime", "openvino", "openvino-bf16", "tensorrt", "cuda", "cuda-tf32", "cuda+cpu", "cuda-tf32+cpu"
+]
+# Names of a backend with settings: name -> backend, fields of EngineRequest.
+WITH_SETTINGS: dict[str, tuple[str, dict[str, bool]]] = {
+    "openvino-bf16": ("openvino", {"bf16": True}),
+    "cuda-tf32": ("cuda", {"tf32": True}),
+    "cuda+cpu": ("cuda", {"cpu_nodes": True}),
+    "cuda-tf32+cpu": ("cuda", {"tf32": True, "cpu_nodes": True}),
+}
+NO_BF16 = ("onnxruntime", "openvino", "cuda")  # they run an engine's form for a CPU where it has one, and no bf16
 
 
 class Engine(Protocol):
@@ -129,7 +140,9 @@ class EngineRequest:
         outputs_read: the outputs that the host reads; None: all. A backend may leave the others in device memory.
         threads: CPU threads of the backend; None: all cores that this process may use.
         spin: CPU threads wait for work without sleeping (ONNX Runtime).
-        bf16: multiply in bf16 in an fp32 graph (OpenVINO); used only where `vlj-edge tune` has measured it.
+        bf16: multiply in bf16 in an fp32 graph (OpenVINO); only on request, or where `vlj-edge tune` has measured it.
+        tf32: multiply in TF32 in an fp32 graph (CUDA); likewise.
+        cpu_nodes: the CPU may run the nodes for which the card has no kernel (CUDA).
         engines: a folder of TensorRT engines that were built elsewhere and that the caller trusts
             (vlj_edge/bundle/engine_cache.py).
     """
@@ -143,6 +156,8 @@ class EngineRequest:
     threads: int | None = None
     spin: bool = False
     bf16: bool = False
+    tf32: bool = False
+    cpu_nodes: bool = False
     engines: Path | None = None
 
     @property
@@ -157,6 +172,7 @@ def open_engine(
     """Verify the files of one engine, then load it.
 
     Args:
+        backend: one of BACKENDS or WITH_SETTINGS.
         request: fields of EngineRequest that have defaults.
 
     Raises:
@@ -164,16 +180,17 @@ def open_engine(
             memory, the backend is unknown, not installed, or has not the precision, it cannot load the file, or the
             file has other inputs and outputs than the manifest.
     """
-    load = importlib.import_module(backend_module(backend), __package__).load
-    if backend in ON_CPU:
+    backend, settings = backend_and_settings(backend)
+    load = importlib.import_module(BACKENDS[backend], __package__).load
+    if backend in NO_BF16:
         manifest = manifest.for_cpu()
         if manifest.engines[name].precision == "bf16":
             raise VljEdgeError(
-                f"the {name} of {directory} is in bf16, which no CPU backend runs: export it for this machine with"
+                f"the {name} of {directory} is in bf16, which {backend} does not run: export it for this machine with"
                 " --precision fp32, or use the bundle on the card that it is for (vlj-edge build)"
             )
     with unchanged(directory, engine_sources(manifest, name)):
-        engine: Engine = load(EngineRequest(directory, manifest, name, **request))
+        engine: Engine = load(EngineRequest(directory, manifest, name, **{**request, **settings}))
     return engine
 
 
@@ -197,15 +214,17 @@ def verified_graph(request: EngineRequest) -> Path:
     return path
 
 
-def backend_module(backend: str) -> str:
-    """Return the module of a backend.
+def backend_and_settings(name: str) -> tuple[str, dict[str, bool]]:
+    """Return the backend of a name, a key of BACKENDS, and the fields of EngineRequest that the name stands for.
 
     Raises:
         VljEdgeError: no backend has this name; the message lists those that exist.
     """
-    if backend not in BACKENDS:
-        raise WrongCall(f"no engine backend is called '{backend}': choose one of {', '.join(BACKENDS)}")
-    return BACKENDS[backend]
+    if name in BACKENDS:
+        return name, {}
+    if name in WITH_SETTINGS:
+        return WITH_SETTINGS[name]
+    raise WrongCall(f"no engine backend is called '{name}': choose one of {', '.join([*BACKENDS, *WITH_SETTINGS])}")
 
 
 def usable_cores() -> int:

@@ -33,15 +33,14 @@ class OrtEngine(HostMemoryEngine):
         spec: EngineSpec,
         shared: Mapping[str, Array],
         threads: int | None,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
         spin: bool = False,
     ) -> None:
         ort = import_onnxruntime()
         self._path = path
         self._options = ort.RunOptions()
-        self._session = _session(ort, path, spec.precision, threads, providers, spin)
+        self._session = _session(ort, path, session_options(ort, spec.precision, threads, spin))
         for specs, nodes in ((spec.inputs, self._session.get_inputs()), (spec.outputs, self._session.get_outputs())):
-            check_tensors(path, specs, _tensors(nodes), "the file", "export the bundle again")
+            check_tensors(path, specs, tensors_of(nodes), "the file", "export the bundle again")
         self.inputs, self.outputs = allocate(path, spec, shared)
         self._spec, self._binding = spec, self._session.io_binding()
         self._bind()
@@ -61,7 +60,7 @@ class OrtEngine(HostMemoryEngine):
             self._session.run_with_iobinding(self._binding, self._options)
         except Exception as error:  # onnxruntime's exceptions have no base class but Exception
             raise VljEdgeError(
-                f"{self._path} failed while running ({_one_line(error)}): free memory and try again, or export it again"
+                f"{self._path} failed while running ({one_line(error)}): free memory and try again, or export it again"
             ) from error
 
     def interrupt(self) -> None:
@@ -79,14 +78,12 @@ def load(request: EngineRequest) -> OrtEngine:
     return OrtEngine(verified_graph(request), request.spec, shared, request.threads, spin=request.spin)
 
 
-def _session(
-    ort: ModuleType, path: Path, precision: str, threads: int | None, providers: Sequence[str], spin: bool
-) -> Any:
-    missing = [name for name in providers if name not in ort.get_available_providers()]
-    if missing:
-        raise VljEdgeError(
-            f"this onnxruntime has no {', '.join(missing)}: pip install 'vlj-edge[gpu]' in place of [cpu]"
-        )
+def session_options(ort: ModuleType, precision: str, threads: int | None, spin: bool) -> Any:
+    """Return the options of a session.
+
+    Args:
+        precision: of the engine, EngineSpec.precision.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = 4  # fatal only: errors are raised as exceptions, and stderr belongs to the commands
     options.intra_op_num_threads = threads or usable_cores()
@@ -97,18 +94,24 @@ def _session(
         # onnxruntime 1.32 fuses the MatMul and Add of int8 products into a Gemm that it cannot load. The other
         # workaround, session.qdqisint8allowed, is 1.4 x as slow (nano's vision encoder, AVX-512 VNNI).
         options.add_session_config_entry("optimization.disable_specified_optimizers", "MatMulAddFusion")
+    return options
+
+
+def _session(ort: ModuleType, path: Path, options: Any) -> Any:
     try:
-        return ort.InferenceSession(str(path), options, providers=list(providers))
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as in run()
         raise VljEdgeError(
-            f"onnxruntime {ort.__version__} cannot load {path} ({_one_line(error)}): "
+            f"onnxruntime {ort.__version__} cannot load {path} ({one_line(error)}): "
             "pip install -U 'onnxruntime>=1.23', or export the bundle again with this version of vlj-edge"
         ) from error
 
 
-def _tensors(nodes: Sequence[Any]) -> dict[str, tuple[str, list[Any]]]:
+def tensors_of(nodes: Sequence[Any]) -> dict[str, tuple[str, list[Any]]]:
+    """Return name -> dtype and shape of a session's inputs or outputs."""
     return {node.name: (_NUMPY_NAMES.get(node.type, node.type), list(node.shape)) for node in nodes}
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return an error of onnxruntime on one line, shortened."""
     return " ".join(str(error).split())[:200]

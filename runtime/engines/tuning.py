@@ -1,7 +1,7 @@
-"""`vlj-edge tune`: measure backends, thread counts and bf16 on this machine's CPU and save the fastest.
+"""`vlj-edge tune`: measure backends, thread counts, bf16 and TF32 on this machine and save the fastest.
 
 The result is saved in the bundle's engines/<processor>-onnxruntime-<version>/tuning.json, and used only on the same
-processor, with the same versions and the same graphs.
+processor, with the same versions, the same graphs and, for CUDA, the same card.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vlj_edge.tensorrt_package import is_installed
 from ..video.clips import spread_clips
 from ..video.synthetic import SyntheticSource
 from ..words.tokenizer import FixedLengthTokenizer
-from . import openvino
+from . import cuda_check, openvino
 from .base import Engine, open_engine, usable_cores
 
 LEAST_COSINE = 0.999  # the minimum of int8 exports too: below it, calibrated gates and labels no longer fit
@@ -38,19 +38,21 @@ _CLIPS, _STREAM = 6, 24.0  # windows whose embeddings are compared; seconds of t
 
 @dataclass(frozen=True)
 class Tuning:
-    """Settings for running encoder, predictor and decoder on the CPU.
+    """Settings for running encoder, predictor and decoder without engines that are built for a card.
 
     Attributes:
         threads: threads of one engine.
         spin: threads busy-wait for work: faster, but the cores are never idle.
-        backend: "onnxruntime" or "openvino".
-        bf16: multiply in bf16.
+        backend: "onnxruntime", "openvino" or "cuda".
+        bf16: multiply in bf16 (OpenVINO).
+        tf32: multiply in TF32 (CUDA).
     """
 
     threads: int
     spin: bool
     backend: str = "onnxruntime"
     bf16: bool = False
+    tf32: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,10 @@ class TuningResult:
 
 
 def tune(
-    directory: Path, manifest: Manifest, progress: Callable[[str], None] = lambda step: None
+    directory: Path,
+    manifest: Manifest,
+    progress: Callable[[str], None] = lambda step: None,
+    left_out: Callable[[str], None] = lambda reason: None,
 ) -> list[TuningResult]:
     """Measure encoder and predictor with every sensible setting, save the best one and return all, best first.
 
@@ -83,11 +88,13 @@ def tune(
 
     Args:
         progress: called with a line about each setting.
+        left_out: called with a line about a backend that is installed and cannot run the bundle here.
 
     Raises:
         VljEdgeError: ONNX Runtime is not installed, or the bundle cannot be run or written to.
     """
     settings = _settings(manifest)
+    settings += _cuda_settings(directory, manifest, left_out)
     clips = spread_clips(SyntheticSource(_STREAM), manifest.clip, manifest.preprocess, _CLIPS)
     question = None
     if manifest.takes_query:
@@ -97,7 +104,8 @@ def tune(
     # In both orders, so that other load and changing clocks affect all settings alike. Only one setting's engines are
     # loaded at a time, since those of large models take gigabytes.
     for setting in (*settings, *settings[::-1]):
-        progress(f"{setting.backend}, {setting.threads} threads{', bf16' if setting.bf16 else ''}")
+        arithmetic = ", bf16" if setting.bf16 else ", TF32" if setting.tf32 else ""
+        progress(f"{setting.backend}, {setting.threads} threads{arithmetic}")
         engines = _open(directory, manifest, setting, question)
         if setting not in embeddings:
             embeddings[setting] = _embed(engines, clips)
@@ -123,6 +131,22 @@ def _settings(manifest: Manifest) -> list[Tuning]:
     ):
         halves = (False, True) if openvino.has_bf16() else (False,)
         settings += [Tuning(n, False, "openvino", half) for n in counts for half in halves]
+    return settings
+
+
+def _cuda_settings(directory: Path, manifest: Manifest, left_out: Callable[[str], None]) -> list[Tuning]:
+    """Return the settings of CUDA to try: none where the package has no CUDA, or it cannot run the bundle here."""
+    if not cuda_check.has_provider():
+        return []
+    settings = [Tuning(1, False, "cuda")]
+    if any("fp16" not in manifest.engines[name].precision for name in manifest.vision_engines):
+        settings.append(Tuning(1, False, "cuda", tf32=True))
+    try:
+        for name in manifest.vision_engines:
+            open_engine(directory, manifest, name, backend="cuda")
+    except VljEdgeError as error:
+        left_out(f"cuda is left out: {error}")
+        return []
     return settings
 
 
@@ -181,9 +205,11 @@ def read_tuning(directory: Path, manifest: Manifest) -> Tuning | None:
         raw = json.loads(_path(directory).read_text(encoding="utf-8"))
         tuning = Tuning(**raw["tuning"])
         fits = raw["bundle"] == _graphs_hash(manifest) and raw["cores"] == usable_cores()
-        fits = fits and (tuning.backend == "onnxruntime" or raw["openvino"] == _openvino_version())
+        fits = fits and (tuning.backend != "openvino" or raw["openvino"] == _openvino_version())
         sound = type(tuning.threads) is int and 1 <= tuning.threads <= 1024
-        sound = sound and type(tuning.spin) is bool and type(tuning.bf16) is bool
+        sound = sound and all(type(flag) is bool for flag in (tuning.spin, tuning.bf16, tuning.tf32))
+        if tuning.backend == "cuda":  # without a card, select_backend() says why
+            fits = fits and _card() in (None, raw["card"])
     except (OSError, ValueError, RecursionError, KeyError, TypeError, importlib.metadata.PackageNotFoundError):
         return None
     return tuning if fits and sound else None
@@ -192,7 +218,8 @@ def read_tuning(directory: Path, manifest: Manifest) -> Tuning | None:
 def _write(directory: Path, manifest: Manifest, best: TuningResult) -> None:
     path = _path(directory)
     best = replace(best, wall=round(best.wall, 3), cpu=round(best.cpu, 3), cosine=round(best.cosine, 6))
-    here = {"bundle": _graphs_hash(manifest), "cores": usable_cores(), "openvino": _openvino_version()}
+    here: dict[str, Any] = {"bundle": _graphs_hash(manifest), "cores": usable_cores(), "openvino": _openvino_version()}
+    here["card"] = _card() if best.tuning.backend == "cuda" else None
     kept = asdict(best) | here
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -222,6 +249,13 @@ def _openvino_version() -> str | None:
     try:
         return importlib.metadata.version("openvino")
     except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _card() -> str | None:
+    try:
+        return cuda_check.find_card()
+    except VljEdgeError:
         return None
 
 

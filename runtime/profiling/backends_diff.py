@@ -14,15 +14,16 @@ import numpy.typing as npt
 from vlj_edge.bundle import DECODER, Manifest
 from vlj_edge.errors import require
 
-from ..engines.base import ON_CPU, Array, Engine, open_engine
+from ..engines.base import NO_BF16, Array, Engine, backend_and_settings, open_engine
 from ..model import Model
 from ..video.clips import spread_clips
 from ..video.source import Source
 
 CLIPS = 4
 _CACHES = ("key_cache_", "value_cache_")
-# Largest difference of a value, relative to the output's largest: both backends round to the bundle's precision.
-_TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 6e-2}
+# Largest difference of a value, relative to the output's largest: both backends round to the bundle's precision. TF32
+# has fp16's mantissa.
+_TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "tf32": 2e-2, "bf16": 6e-2}
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,15 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row for each engine, one for the chain, and pairs of texts: (ONNX Runtime, the other backend)."""
+    """One row for each engine, one for the chain, and pairs of texts: (ONNX Runtime, the other backend).
+
+    Attributes:
+        described: the other backend, its card and how it multiplies.
+    """
 
     rows: list[ComparisonRow]
     texts: list[tuple[str, str]]
+    described: str = ""
 
     @property
     def agrees(self) -> bool:
@@ -73,6 +79,7 @@ def compare_backends(
         VljEdgeError: the video cannot be read, a backend does not work, or Polygraphy is not installed.
     """
     require("polygraphy", "export")
+    backend_name, settings = backend_and_settings(backend)
     clips = spread_clips(video, manifest.clip, manifest.preprocess, CLIPS)
     with (
         Model(directory, backend, threads, engines) as other,
@@ -82,12 +89,13 @@ def compare_backends(
         rows = []
         for name, inputs in recorded.items():
             progress(f"comparing {name}")
-            pair = [
+            one, two = (
                 open_engine(directory, manifest, name, backend=b, engines=e, threads=threads)
                 for b, e in (("onnxruntime", None), (backend, engines))
-            ]
-            rows.append(_engine_row(manifest, name, inputs, *pair))
-            if name in manifest.on_cpu and backend not in ON_CPU:
+            )
+            arithmetic = next((each for each in ("tf32", "bf16") if settings.get(each)), None)
+            rows.append(_engine_row(manifest, name, inputs, one, two, arithmetic))
+            if name in manifest.on_cpu and backend_name not in NO_BF16:
                 rows[-1] = _judged_by_cosine(manifest, rows[-1])
         progress("comparing the chain")
         embeddings = [[_embedding(model, clip) for clip in clips] for model in (reference, other)]
@@ -95,7 +103,8 @@ def compare_backends(
         texts = []
         if DECODER in manifest.engines:
             texts = [(reference.chain.decode(a)[0], other.chain.decode(b)[0]) for a, b in zip(*embeddings, strict=True)]
-    return Comparison(rows, texts)
+        described = other.backend.description
+    return Comparison(rows, texts, described)
 
 
 def _record(model: Model, clips: list[npt.NDArray[np.float32]]) -> dict[str, list[dict[str, Array]]]:
@@ -120,8 +129,14 @@ def _record(model: Model, clips: list[npt.NDArray[np.float32]]) -> dict[str, lis
 
 
 def _engine_row(
-    manifest: Manifest, name: str, cases: list[dict[str, Array]], reference: Engine, other: Engine
+    manifest: Manifest,
+    name: str,
+    cases: list[dict[str, Array]],
+    reference: Engine,
+    other: Engine,
+    arithmetic: str | None,
 ) -> ComparisonRow:
+    """Compare one engine; `arithmetic` is that of fp32 products on the other side, if it is another."""
     from polygraphy.comparator import Comparator, IterationResult, RunResults, SimpleCompareFunc
     from polygraphy.logger import G_LOGGER
 
@@ -131,7 +146,10 @@ def _engine_row(
         results.append((label, [IterationResult(output, runner_name=label) for output in outputs]))
         found.append(outputs)
     precision = manifest.engines[name].precision
-    tolerance = _TOLERANCE[precision.rpartition("-")[2] if precision.rpartition("-")[2] in _TOLERANCE else "fp32"]
+    rounding = precision.rpartition("-")[2]
+    if arithmetic is not None and rounding not in ("fp16", "bf16"):
+        rounding, precision = arithmetic, f"{precision} in {arithmetic.upper()}"
+    tolerance = _TOLERANCE.get(rounding, _TOLERANCE["fp32"])
     largest = max(float(np.abs(o.astype(np.float64)).max()) for output in found[0] for o in output.values())
     judge = SimpleCompareFunc(atol=tolerance * max(largest, 1e-6), rtol=0.0)
     with G_LOGGER.verbosity(G_LOGGER.CRITICAL):  # it logs to stdout, which is for results

@@ -157,7 +157,7 @@ class Measurement:
             "windows": totals.windows,
             "tokens": model.tokens,
             "precision": {name: spec.precision for name, spec in model.manifest.engines.items()},
-            "cuda_graph": model.backend.name == "tensorrt",
+            "cuda_graph": model.backend.cuda_graph,
             "gates": {name: gate["enabled"] for name, gate in gates.items() if "enabled" in gate},
         }
 

@@ -24,6 +24,7 @@ from vlj_edge.text_list import names_a_file, repeated
 from vlj_edge.time_text import SECONDS
 
 from ..alerts.settings import Alert, read_alerts
+from ..engines.base import BackendName
 from ..video.decoding.picture_decoder import DecoderChoice
 from ..video.part import ImageTimes, Part
 from ..words.settings import WordsSettings, read_prompt
@@ -87,7 +88,7 @@ class FileOptions:
     bundle: str | None = None
     gates: str | None = None
     tokens: Literal["all", "auto"] | None = None
-    backend: Literal["onnxruntime", "openvino", "tensorrt"] | None = None
+    backend: BackendName | None = None
     engines: str | None = None
     key_file: str | None = None
     threads: Annotated[int, Range(1, 1024)] | None = None

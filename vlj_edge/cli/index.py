@@ -80,7 +80,7 @@ def index(
 
             encode = cluster_encoder(cluster, model, store.query, part.decoder)
         else:
-            several = model.backend.name != "tensorrt" and engine_options.threads is None
+            several = model.backend.name not in ("tensorrt", "cuda") and engine_options.threads is None
             jobs = usable_cores() if several else 1
             encode = local_encoder(
                 model, store.query, jobs, lambda video, share: bar.update(video.path, share), part.decoder

@@ -37,7 +37,10 @@ class NumberRange(click.FloatRange):
 COMMAND_LINE = "vlj_edge.command_line"  # key of the words that were typed, in the context's meta
 REPEAT_AFTER = 60.0  # seconds after which an answer about a camera is printed even if it has not changed
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
-_BACKENDS = "onnxruntime, openvino or tensorrt; the fastest that works here if not given."
+_BACKENDS = (
+    "onnxruntime, openvino, tensorrt or cuda, also openvino-bf16, cuda-tf32 or cuda+cpu; the fastest that works here if"
+    " not given."
+)
 
 SOURCE = (  # the last words of the help of every command with one
     "SOURCE is a video file, an image, a folder of images, a camera (0, /dev/video0, csi://0, gst:PIPELINE), an address"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Check a bundle's files, and a backend against ONNX Runtime.")
 @bundle_argument
-@click.option("--backend", help="Also compare this backend (tensorrt) with ONNX Runtime, on --source.")
+@click.option("--backend", help="Also compare this backend (tensorrt, cuda) with ONNX Runtime, on --source.")
 @click.option("--source", type=click.Path(path_type=Path), help="Video file for the comparison with --backend.")
 @part_options
 @engines_option
@@ -60,9 +60,10 @@ def verify(
         found = compare_backends(directory, manifest, video, backend, engines, threads, progress=step)
     _print(found, backend)
     if not found.agrees:
+        again = f"run vlj-edge build {directory} --force, and if that does not help, "
         raise VljEdgeError(
-            f"{backend} differs from ONNX Runtime: run vlj-edge build {directory} --force, and if that does not help,"
-            " export the bundle in another precision"
+            f"{backend} differs from ONNX Runtime: {again if backend == 'tensorrt' else ''}export the bundle in another"
+            " precision, or use another backend"
         )
 
 
@@ -103,6 +104,7 @@ def _print(found: Comparison, backend: str) -> None:
         agrees = "yes" if row.agrees else "NO"
         table.add_row(row.engine, row.precision, str(row.cases), f"{row.cosine:.7f}", to_torch, agrees)
     console.print(table)
+    console.print(f"{backend}: {found.described}", markup=False)
     same = sum(a == b for a, b in found.texts)
     if found.texts:
         console.print(f"texts: {same} of {len(found.texts)} are the same")

@@ -27,6 +27,7 @@ _LOST = (
     *("LAUNCH_FAILED", "LAUNCH_FAILURE", "LAUNCH_TIMEOUT", "LAUNCH_TIMED_OUT", "HARDWARE_STACK", "ECC", "NVLINK"),
     *("PROGRAM_COUNTER", "ERROR_ASSERT", "ASSERT_TRIGGERED", "DEVICE_UNAVAILABLE", "CONTEXT_IS_DESTROYED"),
 )
+_NO_MEMORY = ("OUT_OF_MEMORY", "MEMORYERROR", "FAILED_TO_ALLOCATE_MEMORY")  # the last is ONNX Runtime's
 
 
 @dataclass
@@ -153,7 +154,7 @@ def raise_driver_error(doing: str, error: str, free: int | None = None) -> NoRet
         free: bytes of free device memory, if the error may be about memory.
     """
     what = " ".join(error.split())[:200]
-    if "OUT_OF_MEMORY" in error.upper().replace(" ", "_") or "MemoryError" in error:
+    if any(mark in error.upper().replace(" ", "_") for mark in _NO_MEMORY):
         left = f"; {free / 1e6:.0f} MB are free" if free is not None else ""
         raise VljEdgeError(
             f"the card has no memory left for {doing}{left}: close other programs, or export with --precision int8w or"

@@ -197,13 +197,8 @@ def test_backend_that_is_not_installed_names_the_extra(tiny_bundle: Path, monkey
         open_engine(tiny_bundle, bundle.read_manifest(tiny_bundle), "decoder")
 
 
-def test_provider_that_is_not_there_is_named(tiny_bundle: Path) -> None:
-    spec = bundle.read_manifest(tiny_bundle).engines["decoder"]
-    with pytest.raises(VljEdgeError, match="NoSuchProvider"):
-        OrtEngine(tiny_bundle / spec.file, spec, {}, None, providers=("NoSuchProvider",))
-
-
 def test_every_backend_in_the_registry_exists() -> None:
-    for name in engines.BACKENDS:
-        module = importlib.util.resolve_name(engines.backend_module(name), engines.__package__)
+    for name in (*engines.BACKENDS, *engines.WITH_SETTINGS):
+        backend, _ = engines.backend_and_settings(name)
+        module = importlib.util.resolve_name(engines.BACKENDS[backend], engines.__package__)
         assert importlib.util.find_spec(module) is not None
