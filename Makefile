@@ -63,7 +63,7 @@ kernels: $(VENV)/.dev
 	$(BIN)/python -m vlj_edge.export.kernels.compile
 
 # Everything that wants an NVIDIA card, in the environment of $(GPU_PYTHON): torch for CUDA, transformers, pycuda or
-# cuda-python, pytest and vlj-edge. With the CUDA toolkit, the kernels once more under compute-sanitizer.
+# cuda-python, pytest and vlj-edge[gpu]. With the CUDA toolkit, the kernels once more under compute-sanitizer.
 GPU_PYTHON ?= python3
 SANITIZE = compute-sanitizer --error-exitcode 1 --tool
 

@@ -21,8 +21,8 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.telemetry import import_onnxruntime
 
 from .base import Array, EngineRequest, HostMemoryEngine, keep_all_tokens, verified_graph
-from .cuda_check import PROVIDER, find_card
-from .onnxruntime import one_line, session_options, tensors_of
+from .cuda_check import PROVIDER, card_error, find_card, raise_not_loaded
+from .onnxruntime import session_options, tensors_of
 from .tensorrt.device import raise_driver_error
 
 _log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class CudaEngine(HostMemoryEngine):
                 for name, array in self.outputs.items():
                     array[...] = self.on_card[name].numpy()
         except Exception as error:  # onnxruntime's exceptions have no base class but Exception
-            raise_driver_error(f"running {self._path}", str(error))
+            raise_driver_error(f"running {self._path}", card_error(str(error)) or str(error))
 
     def interrupt(self) -> None:
         """See Engine.interrupt: the run ends before its next node; a graph runs to its end."""
@@ -117,22 +117,13 @@ def _open_session(ort: ModuleType, path: Path, request: EngineRequest) -> Any:
         "enable_cuda_graph": str(int(not request.cpu_nodes)),
         "cudnn_conv_algo_search": "HEURISTIC",  # the default tries all of them, and may choose another at each start
     }
+    session, said = None, ""
     try:  # without enable_fallback=0, an error is printed on stdout and the CPU runs everything
         session = ort.InferenceSession(str(path), options, providers=[(PROVIDER, provider)], enable_fallback=0)
     except Exception as error:  # as in run()
-        remedy = (
-            "export the bundle again with this version of vlj-edge"
-            if request.cpu_nodes
-            else "--backend cuda+cpu lets the CPU run what CUDA has no kernel for"
-        )
-        raise VljEdgeError(
-            f"onnxruntime {ort.__version__} cannot load {path} on the card ({one_line(error)}): {remedy}"
-        ) from error
-    if PROVIDER not in session.get_providers():
-        raise VljEdgeError(
-            f"onnxruntime {ort.__version__} did not start its CUDA provider: check that CUDA, cuDNN and the driver are"
-            " of its versions (pip install 'onnxruntime-gpu[cuda,cudnn]'), or leave --backend out"
-        )
+        said = str(error)
+    if session is None or PROVIDER not in session.get_providers():
+        raise_not_loaded(ort, path, said)
     if request.cpu_nodes:
         _log.info("%s on the CPU: %s", request.name, ", ".join(_operators_on_cpu(session)) or "no operator")
     return session

@@ -6,10 +6,14 @@ import ctypes
 import io
 import re
 from contextlib import redirect_stdout
+from pathlib import Path
 from types import ModuleType
+from typing import Any, NoReturn
 
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.telemetry import import_onnxruntime
+
+from .tensorrt.device import raise_driver_error
 
 PROVIDER = "CUDAExecutionProvider"
 _OTHERWISE = "or leave --backend out"
@@ -39,6 +43,41 @@ def find_card() -> str:
     name = _name_of_card()
     _load_libraries(ort)
     return name
+
+
+def card_error(error: str) -> str | None:
+    """Return the card's part of an error of ONNX Runtime, which comes after a file and a signature; None if it has
+    none."""
+    found = re.search(
+        r"(?:CUDA|CUDNN|CUBLAS|CUBLASLT|CUFFT|CURAND) failure [^;]+|Failed to allocate memory[^;]*", error
+    )
+    return None if found is None else " ".join(found[0].split())
+
+
+def raise_not_loaded(ort: Any, path: Path, error: str) -> NoReturn:
+    """Raise why ONNX Runtime did not load a graph on the card.
+
+    Args:
+        error: its own, which blames the graph's nodes even if the provider did not start; "" if it gave none.
+    """
+    of_card = card_error(error)
+    if of_card is not None:
+        raise_driver_error(f"loading {path}", of_card)
+    said = " ".join(error.split())[:200]
+    try:  # ONNX Runtime has tried it, and logs the reason, which is for nobody to read
+        ctypes.CDLL(str(Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"))
+        reason = "" if said else "it gives no reason"
+    except OSError as error:
+        reason = " ".join(str(error).split())[-200:]
+    if reason:
+        raise VljEdgeError(
+            f"onnxruntime {ort.__version__} did not start its CUDA provider ({reason}): check that CUDA, cuDNN and the"
+            f" driver are of its versions (pip install 'onnxruntime-gpu[cuda,cudnn]=={ort.__version__}'), {_OTHERWISE}"
+        )
+    raise VljEdgeError(
+        f"onnxruntime {ort.__version__} cannot load {path} on the card ({said}): --backend cuda+cpu lets the CPU run"
+        f" what CUDA has no kernel for, {_OTHERWISE}"
+    )
 
 
 def _name_of_card() -> str:

@@ -30,7 +30,7 @@ class OrtCuda:
         preload_says: what preload_dlls() prints.
     """
 
-    __version__ = onnxruntime.__version__
+    __version__, __file__ = onnxruntime.__version__, "/no/such/onnxruntime/__init__.py"
     RunOptions, SessionOptions = onnxruntime.RunOptions, onnxruntime.SessionOptions
 
     def __init__(self) -> None:
@@ -138,6 +138,8 @@ class Session:
         self.cpu_allowed = not _entry(options, "session.disable_cpu_ep_fallback")
         used = {node.op_type for node in onnx.load(path, load_external_data=False).graph.node}
         self.on_cpu = sorted(used & card.without_kernel)
+        if card.fails:
+            raise RuntimeError(card.fails)
         if not self.cpu_allowed and (self.on_cpu or not card.starts):
             raise RuntimeError("This session contains graph nodes that are assigned to the default CPU EP")
         if settings["enable_cuda_graph"] == "1" and self.on_cpu:
