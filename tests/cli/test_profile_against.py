@@ -82,7 +82,7 @@ def test_a_saved_profile_of_another_machine(tiny_bundle: Path, short: Path, tmp_
         ("threads=1,threads=2", "threads=NUMBER"),
         ("words=loud", "tokens=SHARE"),
         ("precision=int8", "--precision int8"),
-        ("", "tokens=SHARE"),
+        ("", "--against"),
         ("x" * 300, "tokens=SHARE"),
     ],
 )
