@@ -170,7 +170,7 @@ class Model:
         on_device = gates.meaning.smoothing == 1  # otherwise the text is that of a mean, which the host computes
         self.chain.known.load()
         run = self._prepare(source, [query], gates, budget, on_device, noise.picture)
-        run.resemblance, run.wants = self.chain.known.resemblance(query), wants
+        run.resemblance, run.wants = self.chain.known.resemblance(query, run.source.name), wants
         if words is not None:
             run.pictures = KeptPictures(words.frame_size)
             answers = AnswerMemory(gates.memory, self.chain.known)

@@ -54,25 +54,27 @@ class KnownData:
         vector = np.asarray(embedding, np.float32)
         return np.asarray(vector - self._axes @ (vector @ self._axes), np.float32)
 
-    def resemblance(self, query: str | None) -> Resemblance | None:
-        """Return what judges a run; None where nothing is known of the answers to this query, or it was said before."""
+    def resemblance(self, query: str | None, source: str = "") -> Resemblance | None:
+        """Return what judges a run over a source of that name; None where nothing is known of the answers to this
+        query, or it was said before."""
         is_default = query is None or query == self.manifest.default_query
-        return Resemblance(self) if self._axes is not None and is_default and not self._said else None
+        return Resemblance(self, source) if self._axes is not None and is_default and not self._said else None
 
-    def say(self) -> None:
-        """Log a warning, the first time."""
+    def say(self, source: str = "") -> None:
+        """Log a warning about a source, the first time."""
         with self._saying:
             first, self._said = not self._said, True
         if first and self.manifest.known is not None:
-            _LOG.warning("%s has seen nothing like this: %s", self.manifest.preset, self.manifest.known.says)
+            of, preset = f"{source}: " if source else "", self.manifest.preset
+            _LOG.warning("%s%s has seen nothing like this: %s", of, preset, self.manifest.known.says)
 
 
 class Resemblance:
     """Judges the embeddings of one run, as they come."""
 
-    def __init__(self, known: KnownData) -> None:
+    def __init__(self, known: KnownData, source: str = "") -> None:
         assert known.manifest.known is not None
-        self._known, self._limits = known, known.manifest.known
+        self._known, self._limits, self._source = known, known.manifest.known, source
         self._outside: deque[npt.NDArray[np.float32]] = deque(maxlen=PICTURES)
         self._windows = 0
         self._done = False
@@ -100,4 +102,4 @@ class Resemblance:
         limit = self._limits.most_of_few if len(self._outside) < _FEW else self._limits.most
         if float(np.square(np.mean(self._outside, axis=0)).sum()) > limit:
             self._done = True
-            self._known.say()
+            self._known.say(self._source)

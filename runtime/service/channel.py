@@ -216,7 +216,7 @@ class Channel:
 
     def _play_once(self) -> bool:
         """Open the source and play it to its end; return whether it is to be opened again."""
-        self._source = source = ResumableSource(self._open())
+        self._source = source = ResumableSource(self._open(), self.settings.name)
         self._source_counters.begin(source)
         self._is_camera = source.source.live and not isinstance(source.source, PacedSource)
         self._play(source)

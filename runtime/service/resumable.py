@@ -21,14 +21,15 @@ class ResumableSource:
 
     Attributes:
         source: the source itself. ResumableSource never closes it between runs.
+        name: in messages; empty: that of the source.
         latest: the newest frame, or None.
         latest_at: the time.monotonic() at which it came.
         skipped: number of frames left out because they were older than the one before.
         ended: True once the source has no more frames.
     """
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, source: Source, name: str = "") -> None:
+        self.source, self.name = source, name
         self.latest: Frame | None = None
         self.latest_at, self.skipped, self.ended = 0.0, 0, False
         self._frames = iter(source)
@@ -71,7 +72,8 @@ class SourceRun(Source):
 
     def __init__(self, resumable: ResumableSource, is_current: Callable[[], bool]) -> None:
         self._resumable, self._is_current = resumable, is_current
-        self.live, self.period, self.shown = resumable.source.live, resumable.source.period, resumable.source.shown
+        self.live, self.period, self.name = resumable.source.live, resumable.source.period, resumable.name
+        self.shown = resumable.name or resumable.source.shown
         self.offset = 0.0
         self.first_at: float | None = None
         self.finished = threading.Event()

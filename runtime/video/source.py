@@ -61,6 +61,7 @@ class Source(ABC):
     Attributes:
         period: nominal seconds between two frames; the last frame has this duration.
         shown: its name in messages.
+        name: of one among several; empty: messages need none.
         live: frames arrive in real time, and are skipped if they arrive too fast.
         rereadable: a recording that gives the same frames when it is opened again; a pipe does not.
         rotate: degrees clockwise by which every image is turned: 0, 90, 180 or 270.
@@ -86,6 +87,7 @@ class Source(ABC):
 
     period: float
     shown: str = "the source"
+    name: str = ""
     live: bool = False
     rereadable: bool = False
     rotate: int = 0

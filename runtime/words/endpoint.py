@@ -115,7 +115,7 @@ class Endpoint:
         except Closed:
             raise
         except NoReply as error:
-            self._failures.add(str(error))
+            self._failures.add(str(error), context.camera)
             raise
         self._failures.end(self.shown)
         return reply

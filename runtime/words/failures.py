@@ -15,12 +15,13 @@ class Failures:
         self._log, self._lock = log, threading.Lock()
         self._failed, self._reason = 0, ""
 
-    def add(self, line: str) -> None:
-        """Count a failure, and log its line unless it is that of the last one."""
+    def add(self, line: str, camera: str = "") -> None:
+        """Count a failure, and log its line unless it is that of the last one, of whatever camera."""
         with self._lock:
             reason = re.sub(r"(?<!HTTP )(?<!\S)\S*\d\S*", "#", line)
             if reason != self._reason:
-                self._log.warning("%s", line, extra={"words": "fails", "reason": line})
+                about = {"words": "fails", "reason": line} | ({"source": camera} if camera else {})
+                self._log.warning("%s%s", f"{camera}: " if camera else "", line, extra=about)
             self._failed, self._reason = self._failed + 1, reason
 
     def end(self, shown: str) -> None:

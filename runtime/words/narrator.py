@@ -258,5 +258,6 @@ class Narrator:
             except Cancelled:
                 return
             except Exception as error:  # whoever waits for the answer must hear that there is none
-                _LOG.warning("no words: it failed inside vlj-edge (%s): please report it", type(error).__name__)
+                of, kind = f"{self._words.camera}: " if self._words.camera else "", type(error).__name__
+                _LOG.warning("%sno words: it failed inside vlj-edge (%s): please report it", of, kind)
             self._inbox.put(_Done(task, reply, tokens or 0, time.monotonic() - begun))

@@ -269,7 +269,7 @@ class Words:
     def _failed(self, why: str) -> NoReply:
         """Return the failure of a function."""
         line = without_secrets(str(VljEdgeError(f"no words from {_name(self._speak)}: {why}")))
-        self._failures.add(line)
+        self._failures.add(line, self.camera)
         return NoReply(line)
 
 

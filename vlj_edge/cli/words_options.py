@@ -106,7 +106,11 @@ def words_settings(
         if asked:
             raise click.UsageError(f"{place(next(iter(asked)))} is for --words: give the address, or leave it out")
         return None
-    read = {"prompt": read_prompt, "words_key_file": read_key, "words_schema": read_schema_text}
+    read: dict[str, Callable[[Any], Any]] = {
+        "prompt": read_prompt,
+        "words_key_file": read_key,
+        "words_schema": read_schema_text,
+    }
     keys = LimitKeys(*map(key_of, ("calls_per_hour", "words_tokens_per_day")))
     settings = WordsSettings(asked["words"], keys=keys, key=None if "words_key_file" in asked else read_key(None))
     for name, value in asked.items():

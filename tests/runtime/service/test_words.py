@@ -173,3 +173,17 @@ def test_an_alert_that_asks_leaves_tokens_for_its_questions(tmp_path: Path, nano
         "hall": True,
         "yard": False,
     }
+
+
+def test_warnings_about_one_of_several_sources_name_it(caplog: pytest.LogCaptureFixture, nano: Model) -> None:
+    """Both have the same address, which tells nobody which one is meant."""
+    with endpoint(lambda request: Answer(b"no", 400)) as server:
+        words = WordsSettings(server.url)
+        part = Part(end=40.0, frames_per_second=1.0)
+        station = Station(nano, [SourceSettings(name, DEMO, words=words, part=part) for name in ("door", "yard")])
+        station.start()
+        station.wait()
+        station.stop()
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert any("frames a second" in line for line in lines) and any("no words" in line for line in lines)
+    assert all(line.startswith(("door", "yard")) for line in lines), lines

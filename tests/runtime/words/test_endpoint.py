@@ -489,6 +489,17 @@ def test_a_failure_is_logged_once_and_so_is_its_end(server: FakeEndpoint, caplog
     assert len(lines) == 3 and "other" in lines[1] and "4" in lines[2] and "again" in lines[2]
 
 
+def test_a_failure_of_several_cameras_is_logged_once_and_names_one(
+    server: FakeEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = Endpoint(server.url, "tiny")
+    server.then = lambda request: Answer(b"no", 400)
+    for camera in ("hall", "yard", "hall", ""):
+        with pytest.raises(NoReply):
+            found(FRAMES, replace(CONTEXT, camera=camera))
+    assert [record.getMessage().split(" no ")[0] for record in caplog.records] == ["hall:"]
+
+
 def test_reasons_that_differ_in_numbers_alone_are_logged_once(
     server: FakeEndpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
