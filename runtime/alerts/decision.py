@@ -1,5 +1,7 @@
 """When an alert fires: from the scores of windows to the beginnings and ends of events. No clock, no model.
 
+look() averages the scores of the latest windows, and advance() decides:
+
 idle --(score at `above`)--> pending --(for `hold` seconds)--> firing --(below `below` for as long)--> cooling
   ^                            |                                                                          |
   +-------(below `above`)------+          (`again_after` seconds after the end)                           |
@@ -8,11 +10,14 @@ idle --(score at `above`)--> pending --(for `hold` seconds)--> firing --(below `
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 Phase: TypeAlias = Literal["idle", "pending", "firing", "cooling"]
 
+MEMORY = 0.7  # seconds: the weight of a window in the mean falls to 1/e within that
+_SUREST = 0.999  # a score counts as no surer than that, or one window would outweigh all others
 LONGEST_STEP = 10.0  # seconds that a gap between two windows counts for at most: nobody knows what was in it
 
 
@@ -39,7 +44,9 @@ class AlertState:
 
     Attributes:
         at: time of the last window, seconds on any clock; None before the first.
-        score: of the last window that was encoded, 0..1; None before the first.
+        score: that was decided by, 0..1: with look() the mean of the latest windows; None before the first.
+        latest: with look(), of the last window that was encoded, 0..1; None before the first.
+        seen: with look(), time of the last window in its source, seconds; None before the first.
         holds: whether the condition held in the last window.
         held: seconds for which the condition has been as it is.
         rest: seconds until the alert may fire again.
@@ -53,6 +60,8 @@ class AlertState:
     held: float = 0.0
     rest: float = 0.0
     best: float = 0.0
+    latest: float | None = None
+    seen: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,13 +71,34 @@ class Turn:
     Attributes:
         at: time of the window with which that was certain, on the clock of the windows.
         since: when the condition began to hold, or ceased to.
-        score: of the window; at the end, the highest of the event.
+        score: that it was decided by; at the end, the highest of the event.
     """
 
     kind: Literal["start", "end"]
     at: float
     since: float
     score: float
+
+
+def look(
+    state: AlertState, rule: Rule, at: float, seen: float, score: float | None, quiet: bool = False
+) -> tuple[AlertState, Turn | None]:
+    """Take the next window of a source, as advance() does, but decide by the mean of the latest scores: single windows
+    are often wrong.
+
+    The mean is one of log-odds, with weights that fall exponentially with age. A source that begins again is looked at
+    anew.
+
+    Args:
+        seen: time of the window in its source, seconds: windows may come late, several at once.
+    """
+    latest = mean = state.latest if score is None else score
+    if latest is not None and state.score is not None and state.seen is not None and seen >= state.seen:
+        weight = math.exp((state.seen - seen) / MEMORY)
+        odds = weight * log_odds(state.score) + (1 - weight) * log_odds(latest)
+        mean = 1 / (1 + math.exp(-odds))
+    state, turn = advance(state, rule, at, mean, quiet)
+    return replace(state, latest=latest, seen=seen), turn
 
 
 def advance(
@@ -93,6 +123,12 @@ def advance(
     if state.phase == "firing":
         return _while_firing(now, rule, at)
     return _while_waiting(now, rule, at, quiet)
+
+
+def log_odds(score: float) -> float:
+    """Return the logarithm of the odds of a probability, at most about 7 and at least -7."""
+    score = min(max(score, 1 - _SUREST), _SUREST)
+    return math.log(score / (1 - score))
 
 
 def finish(state: AlertState, rule: Rule) -> tuple[AlertState, Turn | None]:

@@ -76,7 +76,7 @@ def restored(alert: str, source: str, text: str, rule: Rule, now: float, clock: 
     firing = kept.phase == "firing" and kept.event is not None
     rest = min(max(kept.until - clock, 0.0), rule.again_after)
     if firing:
-        state = AlertState("firing", now, kept.score, holds=True, best=kept.best)
+        state = AlertState("firing", now, kept.score, holds=True, best=kept.best, latest=kept.score)
     else:
         state = AlertState("cooling" if rest > 0 else "idle", now, rest=rest)
     return AlertStatus(alert, source, state, kept.event, kept.since, kept.events)

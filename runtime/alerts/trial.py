@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from vlj_edge.results import WindowEmbedding
 
-from .decision import AlertState, Rule, Turn, advance, finish
+from .decision import AlertState, Rule, Turn, advance, finish, log_odds, look
 from .score import Scorer
 
 _CANDIDATES = tuple(round(0.02 * step, 2) for step in range(1, 50))
+_NEAR = 0.3  # log-odds: thresholds that near to each other are about as good
+_COST_OF_CHANGE = 0.6  # marks that a threshold has to gain for each unit of log-odds that it is away from the present
 _LATE = 2.0  # seconds after a mark, besides those that an alert waits for, in which a beginning belongs to it
 
 
@@ -62,22 +65,70 @@ def score_all(items: Iterable[WindowEmbedding], scorers: Sequence[Scorer]) -> li
     return found
 
 
-def play(rule: Rule, windows: Iterable[ScoredWindow]) -> list[Turn]:
-    """Return the beginnings and ends of events. A window is known at its end, so that is its time."""
+def averaged(windows: Iterable[ScoredWindow]) -> list[ScoredWindow]:
+    """Return windows with the mean of the latest scores, by which an alert decides; None before the first score."""
     state, found = AlertState(), []
     for window in windows:
+        state, _ = look(state, Rule(), window.end, window.end, window.score)
+        found.append(replace(window, score=state.score))
+    return found
+
+
+def play(rule: Rule, windows: Iterable[ScoredWindow]) -> list[Turn]:
+    """Return the beginnings and ends of events. A window is known at its end, so that is its time."""
+    return _decided(rule, averaged(windows))
+
+
+def judge(rule: Rule, windows: Sequence[ScoredWindow], marks: Sequence[Mark]) -> Outcome:
+    """Return how an alert does. Where nothing is marked as wrong, everything is that is not marked as right."""
+    return _judged(rule, averaged(windows), marks)
+
+
+def suggest(rule: Rule, recordings: Sequence[tuple[Sequence[ScoredWindow], Sequence[Mark]]]) -> Outcome:
+    """Return a threshold that does well on marks, and its outcome, which is no worse than that of `rule`.
+
+    Few marks say little: a threshold counts as good as those beside it, and one far from that of `rule` has to gain
+    more. The distance to the lower threshold, as a share of the upper one, stays.
+    """
+    share = rule.below / rule.above if rule.above > 0 else 1.0
+    means = [(averaged(windows), marks) for windows, marks in recordings]
+
+    def outcome(above: float) -> Outcome:
+        tried = replace(rule, above=above, below=above * share)
+        each = [_judged(tried, windows, marks) for windows, marks in means]
+        return Outcome(above, sum(o.right for o in each), sum(o.found for o in each), sum(o.wrong for o in each))
+
+    now, outcomes = outcome(rule.above), [outcome(above) for above in _CANDIDATES]
+    gains = [each.gain for each in outcomes]
+    places = [log_odds(above) for above in _CANDIDATES]
+    best, highest = now, _smooth(gains, places, log_odds(rule.above))
+    for each, place in zip(outcomes, places, strict=True):
+        worth = _smooth(gains, places, place) - _COST_OF_CHANGE * abs(place - log_odds(rule.above))
+        if each.gain >= now.gain and worth > highest:
+            best, highest = each, worth
+    return best
+
+
+def _smooth(gains: Sequence[int], places: Sequence[float], at: float) -> float:
+    """Return the mean of the gains, those of near thresholds most; places and distances are in log-odds."""
+    weights = [math.exp(-(((place - at) / _NEAR) ** 2) / 2) for place in places]
+    return sum(weight * gain for weight, gain in zip(weights, gains, strict=True)) / max(sum(weights), 1e-300)
+
+
+def _decided(rule: Rule, means: Iterable[ScoredWindow]) -> list[Turn]:
+    state, found = AlertState(), []
+    for window in means:
         state, turn = advance(state, rule, window.end, window.score)
         found += [] if turn is None else [turn]
     _, turn = finish(state, rule)
     return found + ([] if turn is None else [turn])
 
 
-def judge(rule: Rule, windows: Sequence[ScoredWindow], marks: Sequence[Mark]) -> Outcome:
-    """Return how an alert does. Where nothing is marked as wrong, everything is that is not marked as right."""
+def _judged(rule: Rule, means: Sequence[ScoredWindow], marks: Sequence[Mark]) -> Outcome:
     late, strict = rule.hold + _LATE, any(not mark.right for mark in marks)
     right = [mark for mark in marks if mark.right]
     found, wrong = set(), 0
-    for turn in play(rule, windows):
+    for turn in _decided(rule, means):
         if turn.kind == "end":
             continue
         inside = [mark for mark in right if mark.start <= turn.at <= mark.end + late]
@@ -85,27 +136,3 @@ def judge(rule: Rule, windows: Sequence[ScoredWindow], marks: Sequence[Mark]) ->
         missed = [mark for mark in marks if not mark.right and mark.start <= turn.at <= mark.end + late]
         wrong += not inside and bool(missed or not strict)
     return Outcome(rule.above, len(right), len(found), wrong)
-
-
-def suggest(rule: Rule, recordings: Sequence[tuple[Sequence[ScoredWindow], Sequence[Mark]]]) -> Outcome:
-    """Return the best outcome and its threshold: the middle of those that do as well.
-
-    The distance to the lower threshold, as a share of the upper one, stays.
-    """
-    share = rule.below / rule.above if rule.above > 0 else 1.0
-    outcomes = []
-    for above in _CANDIDATES:
-        tried = replace(rule, above=above, below=above * share)
-        each = [judge(tried, windows, marks) for windows, marks in recordings]
-        outcomes.append(
-            Outcome(above, sum(o.right for o in each), sum(o.found for o in each), sum(o.wrong for o in each))
-        )
-    best = max(outcome.gain for outcome in outcomes)
-    runs: list[list[Outcome]] = [[]]
-    for outcome in outcomes:
-        if outcome.gain == best:
-            runs[-1].append(outcome)
-        elif runs[-1]:
-            runs.append([])
-    widest = max(runs, key=len)
-    return widest[len(widest) // 2]

@@ -16,7 +16,7 @@ from vlj_edge.errors import VljEdgeError
 
 from ..model import Model
 from ..sinks.alert_event import AlertEvent, event_id
-from .decision import Rule, Turn, advance, finish
+from .decision import Rule, Turn, finish, look
 from .journal import AlertJournal
 from .score import Scorer, make_scorer
 from .settings import Alert
@@ -164,7 +164,7 @@ class AlertWatch:
             for alert in alerts:
                 known = self._known[alert.name, source]
                 quiet = alert.quiet is not None and alert.quiet.include(local)
-                state, turn = advance(known.state, alert.rule, self._now(), scores[alert.name], quiet)
+                state, turn = look(known.state, alert.rule, self._now(), at, scores[alert.name], quiet)
                 events += self._turned(replace(known, state=state), turn)
         self._tell(events, picture)
 

@@ -47,15 +47,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
 def watching(
     model: Model, words: Words | None, told: list[AlertEvent], journal: AlertJournal | None = None
 ) -> Iterator[Callable[[tuple[int, int, int]], None]]:
-    """Yield look(colour), which shows the alert a window; a second passes with each."""
-    seconds = iter(range(10**6))
+    """Yield look(colour), which shows the alert a window of a camera that begins anew; a second passes with each."""
+    seconds, again = iter(range(10**6)), iter(range(0, -(10**6), -1))
     around = Around(words_of=lambda source: words)
     watch = AlertWatch(model, told.append, journal, around, now=lambda: float(next(seconds)))
     watch.apply([DOOR], {"hall": None})
     watch.restore()
 
     def look(colour: tuple[int, int, int]) -> None:
-        watch.add("hall", None, 0.0, by_hand.embedding_of(colour), lambda: PICTURE)
+        watch.add("hall", None, next(again), by_hand.embedding_of(colour), lambda: PICTURE)
 
     look.watch = watch  # type: ignore[attr-defined]
     try:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlj_edge.runtime.alerts.decision import Rule
-from vlj_edge.runtime.alerts.trial import Mark, ScoredWindow, judge, play, suggest
+from vlj_edge.runtime.alerts.trial import Mark, ScoredWindow, averaged, judge, play, suggest
 
 
 def windows(*parts: tuple[float, float | None]) -> list[ScoredWindow]:
@@ -22,7 +22,7 @@ RULE = Rule(0.5, 0.35, 1.0, 0.0)
 
 
 def test_an_event_is_known_at_the_end_of_its_window() -> None:
-    assert [turn.at for turn in play(RULE, windows((5, 0.1), (5, 0.9), (5, 0.1)))] == [8.0, 13.0]
+    assert [turn.at for turn in play(RULE, windows((5, 0.1), (5, 0.9), (5, 0.1)))] == [8.0, 13.5]
     assert [turn.kind for turn in play(RULE, windows((5, 0.1), (5, 0.9)))] == ["start", "end"]
 
 
@@ -48,7 +48,36 @@ def test_several_recordings_count_together() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([1, 3, 5]), st.none() | st.floats(0, 1)), min_size=1, max_size=8))
-def test_the_suggestion_does_no_worse_than_any_other_threshold(parts: list[tuple[float, float | None]]) -> None:
+def test_the_suggestion_does_no_worse_than_the_present_threshold(parts: list[tuple[float, float | None]]) -> None:
     seen, marks = windows(*parts), [Mark(2, 6, True)]
-    best = suggest(RULE, [(seen, marks)])
-    assert all(best.gain >= judge(Rule(above, above * 0.7, 1.0, 0.0), seen, marks).gain for above in (0.1, 0.5, 0.9))
+    for above in (0.1, 0.5, 0.9):
+        rule = Rule(above, above * 0.7, 1.0, 0.0)
+        best = suggest(rule, [(seen, marks)])
+        assert best.gain >= judge(rule, seen, marks).gain
+        assert best == judge(Rule(best.above, best.above * 0.7, 1.0, 0.0), seen, marks)
+
+
+def test_few_marks_move_a_threshold_less_than_many() -> None:
+    seen = windows((5, 0.1), (5, 0.95), (5, 0.1), (5, 0.9), (5, 0.1))
+    stays, moves = (suggest(RULE, [(seen, [Mark(5, 10, True)])] * count) for count in (1, 20))
+    assert stays.above <= moves.above and moves.wrong == 0 and moves.found == 20
+    nothing = suggest(RULE, [(windows((5, 0.1)), [Mark(5, 10, True)])])
+    assert nothing.above == RULE.above
+
+
+def test_single_windows_that_are_wrong_change_little() -> None:
+    rule = Rule(0.6, 0.42, 0.0, 0.0)
+    noisy = windows((5, 0.1), (0.5, 0.9), (5, 0.1), (2, 0.9), (0.5, 0.1), (2, 0.9), (5, 0.1))
+    turns = play(rule, noisy)
+    assert [turn.kind for turn in turns] == ["start", "end"] and 12.5 <= turns[0].at < 14
+    shown = averaged(noisy)
+    assert [window.end for window in shown] == [window.end for window in noisy]
+    assert max(window.score or 0.0 for window in shown) < 0.95 and turns[0].score in [each.score for each in shown]
+
+
+def test_a_mean_takes_up_what_stays_and_forgets_a_gap() -> None:
+    still = averaged([ScoredWindow(0, 2, 0.1), *(ScoredWindow(t, t + 2, 0.8 if t == 1 else None) for t in range(1, 9))])
+    assert [each.score for each in still] == sorted(each.score or 0.0 for each in still)
+    assert abs((still[-1].score or 0.0) - 0.8) < 0.01
+    assert abs((averaged([ScoredWindow(0, 2, 0.1), ScoredWindow(98, 100, 0.8)])[-1].score or 0.0) - 0.8) < 1e-6
+    assert averaged([ScoredWindow(0, 2, None)])[0].score is None
