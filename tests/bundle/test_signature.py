@@ -164,7 +164,10 @@ def test_what_is_no_key_of_ours_is_refused(tmp_path: Path, monkeypatch: pytest.M
     if harm == "another user's":
         monkeypatch.setattr(signature.os, "geteuid", lambda: os.getuid() + 1)
         if path.stat().st_uid == 0:
-            os.chown(path, 12345, -1)
+            try:
+                os.chown(path, 12345, -1)
+            except OSError:
+                pytest.skip("there is no second user here")
     for use in (lambda: signature.sign(b"x"), lambda: signature.signing_key(b"x", "")):
         with pytest.raises(VljEdgeError, match=re.escape(str(path))):
             use()

@@ -245,7 +245,7 @@ def run_tests(userland: Path, tests: tuple[str, ...]) -> dict[str, Any]:
     counted = {word: int(number) for number, word in re.findall(r"(\d+) (passed|skipped|failed|error)", said[-200:])}
     if not counted:
         raise VljEdgeError(f"pytest ran no test in {userland}: {said[-300:]}")
-    failures = re.findall(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
+    failures = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE)
     return {"tests": list(tests), **counted, "failures": failures, "minutes": round((time.monotonic() - begun) / 60, 1)}
 
 
