@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +124,33 @@ def config_file(directory: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def meant_instead(path: Path) -> str | None:
+    """Return what is wrong with a path in whose neighbourhood the directory of a public model is, and the name of that:
+    a file of the model, a folder around it, or a repository's folder in the cache of huggingface_hub.
+
+    None: there is nothing near.
+    """
+    if path.is_file():
+        return None if config_file(path.parent) is None else f"{path} is a file of a model: name {path.parent}"
+    own = (
+        QUERY_TOKENIZER,
+        DECODER_TOKENIZER,
+        MODEL_FILE,
+    )  # VL-JEPA's, or a model's without config.json
+    if not path.is_dir() or config_file(path) is not None or any((path / name).is_file() for name in own):
+        return None
+    current = path
+    with suppress(OSError, ValueError):  # the commit that the hub's cache has as main
+        current = path / "snapshots" / (path / "refs" / "main").read_text(encoding="utf-8").strip()
+    below = [current, *sorted([*path.glob("*/"), *path.glob("snapshots/*/")])]
+    inner = next((each for each in below if config_file(each) is not None), None)
+    if inner is None:
+        return None
+    is_cache = path.name.startswith("models--")
+    what = "is a repository in the hub's cache" if is_cache else f"has no {CONFIG_FILE} of its own"
+    return f"{path} {what}: name the model in it, {inner}"
+
+
 def model_file(directory: Path) -> str:
     """Return the name of a public model's safetensors, where they are one file."""
     found = config_file(directory)
@@ -163,13 +191,23 @@ def read_captions(path: Path) -> list[str]:
 
 
 def _check_weights_directory(directory: Path) -> None:
+    if (meant := meant_instead(directory)) is not None:
+        raise VljEdgeError(meant)
     if not directory.is_dir():
-        state = "is neither a directory nor a .pt file" if directory.exists() else "does not exist"
+        state = "does not exist"
+        if directory.exists():
+            state = "is one file, and a model is a directory with config.json, safetensors and tokenizer"
         raise VljEdgeError(
-            f"{directory} {state}: name a directory that examples/train_nano/train.py wrote, the best.pt of"
-            " open-vljepa, or a public model as OWNER/NAME (vlj-edge models lists some)"
+            f"{directory} {state}: name a public model as OWNER/NAME (vlj-edge models lists some) or its directory, one"
+            " that examples/train_nano/train.py wrote, or the best.pt of open-vljepa"
         )
-    for name in (MODEL_FILE, QUERY_TOKENIZER, DECODER_TOKENIZER):
+    if not (directory / QUERY_TOKENIZER).is_file():
+        missing = " and no ".join(name for name in (CONFIG_FILE, MODEL_FILE) if not (directory / name).is_file())
+        raise VljEdgeError(
+            f"{directory} has no {missing}: download all of its repository's, or name the model as OWNER/NAME (vlj-edge"
+            f" models lists some); weights of VL-JEPA have {QUERY_TOKENIZER}, too"
+        )
+    for name in (MODEL_FILE, DECODER_TOKENIZER):
         if not (directory / name).is_file():
             raise VljEdgeError(
                 f"{directory} has no {name}: name a directory that examples/train_nano/train.py wrote, or the best.pt"
@@ -179,6 +217,8 @@ def _check_weights_directory(directory: Path) -> None:
 
 
 def _check_transformers(directory: Path, *others: str, weights: bool = True) -> None:
+    if (meant := meant_instead(directory)) is not None:
+        raise VljEdgeError(meant)
     for name in (CONFIG_FILE, *others):
         if not (directory / name).is_file():
             raise VljEdgeError(f"{directory} has no {name}: name a transformers directory")
@@ -208,6 +248,8 @@ def _check_pt(path: Path | None) -> None:
         return
     if not path.is_file():
         raise VljEdgeError(f"{path} does not exist: name the checkpoint's .pt file, or a directory")
+    if (meant := meant_instead(path)) is not None and path.suffix not in (".pt", ".pth"):
+        raise VljEdgeError(meant)
     with path.open("rb") as file:
         is_pickle = file.read(1) == b"\x80"
     if not is_pickle and not zipfile.is_zipfile(path):

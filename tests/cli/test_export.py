@@ -78,7 +78,7 @@ def test_a_wrong_argument_is_reported_before_torch_is_imported(tmp_path: Path) -
     missing, out = str(tmp_path / "missing"), str(tmp_path / "out")
     cases: list[tuple[list[str], str]] = [
         ([missing], missing),
-        ([str(tmp_path / "text")], "text is neither a directory"),
+        ([str(tmp_path / "text")], "text is one file"),
         ([str(tmp_path / "empty")], "model.safetensors"),
         ([str(cut)], "model.safetensors"),
         ([str(tmp_path / "text.pt")], "text.pt"),

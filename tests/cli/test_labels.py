@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from tests.cli.command import after_backend_warning, error_of, run_here, start, vlj_edge
@@ -180,3 +181,23 @@ def test_calls_that_are_wrong(video: Path, tiny_bundle: Path, tmp_path: Path) ->
         (("labels", "red", "--out", tmp_path / "no" / "bank.npz"), 1, "cannot be written"),
     ):
         assert message in error_of(run_here(*arguments, "--bundle", tiny_bundle), code)
+
+
+def test_several_videos_and_photos_are_pointed_at_what_takes_them(
+    video: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    films, photos = tmp_path / "films", tmp_path / "photos"
+    films.mkdir()
+    photos.mkdir()
+    (films / "a.avi").symlink_to(video)
+    for number, size in enumerate(((64, 48), (48, 64))):
+        PIL.Image.new("RGB", size, "red").save(photos / f"{number}.png")
+    for command, remedy in ((("embed",), "vlj-edge index"), (("ask", "what", "--choices", "a,b"), "vlj-edge classify")):
+        refused = run_here(command[0], films, *command[1:], "--bundle", tiny_bundle)
+        assert refused.returncode == 2 and remedy in refused.stderr and refused.stdout == ""
+        done = run_here(command[0], photos, *command[1:], "--bundle", tiny_bundle)
+        assert done.returncode == 0 and done.stdout and f"{remedy} {photos}/*" in done.stderr
+        timed = run_here(command[0], photos, *command[1:], "--bundle", tiny_bundle, "--fps", "2")
+        assert timed.returncode == 0 and "sizes" not in timed.stderr
+    named = run_here("classify", *photos.iterdir(), "--labels", "red,blue", "--bundle", tiny_bundle)
+    assert len(named.stdout.splitlines()) == 2

@@ -53,7 +53,10 @@ def read_manifest(directory: Path) -> Manifest:
     if path.is_symlink():
         raise VljEdgeError(f"{path} is a link, which a bundle may not hold: export the bundle again or copy it whole")
     if not path.is_file():
-        raise VljEdgeError(f"{directory} is no bundle (it has no {MANIFEST}): make one with vlj-edge export --out DIR")
+        weights = any((directory / name).is_file() for name in ("config.json", "model.safetensors"))
+        what = "weights, and no bundle" if weights else "no bundle"
+        remedy = f"vlj-edge export {directory}" if weights else "vlj-edge export"
+        raise VljEdgeError(f"{directory} is {what} (it has no {MANIFEST}): make one with {remedy} --out DIR")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         version = raw["schema_version"]

@@ -11,6 +11,7 @@ import click
 
 from ..errors import VljEdgeError, without_credentials
 from ..json_text import json_text
+from .batch import hint_at_photos, refuse_several
 from .options import (
     REPEAT_AFTER,
     SOURCE,
@@ -71,6 +72,8 @@ def ask(
     if len(lists) == 1:
         lists *= len(questions)
     check_questions(questions, lists or None)
+    refuse_several(source, "vlj-edge classify, which answers for each")
+    hint_at_photos(source, part, f"vlj-edge classify {source}/* answers for each")
     with (
         load_model(bundle, engine_options, gates=gates) as model,
         part.open(source, model.manifest.clip) as opened,

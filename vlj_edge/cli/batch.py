@@ -12,6 +12,8 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from .narrate_output import require_answers
 from .outputs import write_whole
 from .part_options import PartOptions
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.sinks.base import Event
     from vlj_edge.runtime.sinks.queue import SinkQueue
 
+_LOOKED_AT = 20  # pictures of a folder
 FORMATS = ("srt", "vtt", "json", "txt")
 
 
@@ -44,6 +47,33 @@ def stands_for_videos(source: str) -> bool:
     if not path.exists():
         return bool(glob.glob(source, recursive=True))
     return path.is_dir() and not has_images(path) and bool(find_recordings([path]))
+
+
+def refuse_several(source: str, remedy: str) -> None:
+    """Check, for a command that takes one source, that a source does not stand for several videos.
+
+    Raises:
+        click.UsageError: it does; the message ends with the remedy.
+    """
+    if stands_for_videos(source):
+        raise click.UsageError(f"{source} stands for several videos, and this takes one: name one, or {remedy}")
+
+
+def hint_at_photos(source: str, part: PartOptions, remedy: str) -> None:
+    """Say of a folder of pictures of several sizes, which no camera gives, that it is read as one video."""
+    from vlj_edge.runtime.video.recordings.folders import has_images
+    from vlj_edge.runtime.video.recordings.image import picture_sizes
+    from vlj_edge.runtime.video.recordings.image_files import images_in
+
+    folder = Path(source)
+    timed = part.frames_per_second is not None or part.image_times != "rate"
+    if timed or not folder.is_dir() or not has_images(folder):
+        return
+    if len(picture_sizes(images_in(folder)[:_LOOKED_AT])) > 1:
+        tell(
+            f"warning: {source} is read as one video of 4 pictures a second, and its pictures have several sizes:"
+            f" if they show different things, {remedy}"
+        )
 
 
 def videos_of(sources: Sequence[str]) -> list[Path]:

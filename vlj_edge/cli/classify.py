@@ -14,7 +14,7 @@ import click
 
 from ..errors import VljEdgeError, without_credentials
 from ..json_text import json_text
-from .batch import each_video, stands_for_videos, videos_of
+from .batch import each_video, hint_at_photos, stands_for_videos, videos_of
 from .options import (
     REPEAT_AFTER,
     SOURCE,
@@ -114,6 +114,8 @@ def classify(
         if none_below is not None:
             settings = replace(settings, none_below=none_below)
             label_bank = replace(label_bank, none_below=none_below) if isinstance(label_bank, OwnLabels) else label_bank
+        if len(sources) == 1 and not stream:
+            hint_at_photos(sources[0], part, f"vlj-edge classify {sources[0]}/* answers for each")
         job = _Job(model, label_bank, settings, query or settings.query or None, part, top, as_json)
         if len(sources) > 1 or stands_for_videos(sources[0]):
             if stream:

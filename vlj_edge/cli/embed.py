@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .batch import hint_at_photos, refuse_several
 from .budget_options import BudgetOptions, encodes_option
 from .options import (
     SOURCE,
@@ -107,6 +108,8 @@ def embed(
     from .interrupts import interrupts_deferred
 
     parse_format(output.form or "float16")
+    refuse_several(source, "vlj-edge index, which stores the embeddings of all")
+    hint_at_photos(source, part, f"vlj-edge index {source}/* --store DIR stores the embedding of each")
     kept = 0
     with ExitStack() as cleanup:
         model = cleanup.enter_context(load_model(bundle, engine_options, gates=gates))

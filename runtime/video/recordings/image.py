@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,15 @@ def encode_png(grey: npt.NDArray[np.uint8]) -> bytes:
     stream = io.BytesIO()
     PIL.Image.fromarray(grey).save(stream, "PNG")
     return stream.getvalue()
+
+
+def picture_sizes(paths: Iterable[Path]) -> set[tuple[int, int]]:
+    """Return the widths and heights of image files, from their headers; those that cannot be read are left out."""
+    found = set()
+    for path in paths:
+        with suppress(Exception), PIL.Image.open(path) as picture:  # of many kinds; read_image() reports them
+            found.add(picture.size)
+    return found
 
 
 def is_animated_png(path: Path) -> bool:
