@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from vlj_edge.errors import VljEdgeError, without_secrets
 
 from ..http_post import Connections, Redirected, SameServer, WebAddress, retry_after
-from .reply import reason_in
+from .body import plain_body
+from .reply import Unreadable, reason_in
 
 MOST_BYTES = 1 << 20  # of a response
 _PAUSES = (0.25, 4.0)  # the first and the longest pause between two attempts, seconds
@@ -165,7 +166,7 @@ class ChatCall:
             with self._opener.open(request, timeout=self._timeout) as response:
                 found: bytes = response.read(MOST_BYTES + 1)
                 self._server.is_gone = False
-                missing = len(found) <= MOST_BYTES and bool(response.length)
+                missing, headers = len(found) <= MOST_BYTES and bool(response.length), response.headers
         except urllib.error.HTTPError as error:
             raise self._refused(error) from None
         except Redirected as error:
@@ -178,6 +179,10 @@ class ChatCall:
             raise self._broken(error) from None
         if missing or self._connections.cut_because is not None:  # of what ends with the connection, the beginning came
             raise self._broken("the answer broke off")
+        try:
+            found = found if len(found) > MOST_BYTES else plain_body(found, headers, MOST_BYTES)
+        except Unreadable as error:
+            raise self._no_reply(str(error)) from None
         if len(found) > MOST_BYTES:
             raise self._no_reply(f"its answer is longer than {MOST_BYTES} bytes")
         return found
@@ -186,7 +191,7 @@ class ChatCall:
         """Return the failure that a status other than 2xx is."""
         self._server.is_gone = False
         try:
-            reason = reason_in(error.read(65_536))
+            reason = reason_in(plain_body(error.read(65_536), error.headers, 65_536))
         except (OSError, http.client.HTTPException, ValueError):
             reason = ""
         finally:
