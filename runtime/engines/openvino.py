@@ -93,7 +93,9 @@ def _compile(openvino: Any, path: Path, threads: int | None, bf16: bool) -> Any:
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
     }
     if bf16 and not has_bf16():
-        raise VljEdgeError("this processor does not compute in bf16: run vlj-edge tune again")
+        raise VljEdgeError(
+            "this processor does not compute in bf16: run with --backend openvino, or vlj-edge tune again"
+        )
     try:
         return openvino.Core().compile_model(path, "CPU", options)
     except Exception as error:  # as in run()

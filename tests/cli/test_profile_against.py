@@ -13,6 +13,9 @@ import pytest
 from tests.cli.command import run_here
 from tests.needs import needs
 from tests.runtime.tiny_bundle import GREEN, RED
+from vlj_edge.cli.options import EngineOptions
+from vlj_edge.cli.profile_against import _changed
+from vlj_edge.runtime.engines.base import BACKENDS, WITH_SETTINGS
 
 
 def against(bundle: Path, video: Path, what: object, *options: str) -> dict[str, Any]:
@@ -89,6 +92,13 @@ def test_a_saved_profile_of_another_machine(tiny_bundle: Path, short: Path, tmp_
 def test_what_is_nothing_to_compare_with_is_a_wrong_call(words: str, said: str, tiny_bundle: Path) -> None:
     done = run_here("profile", tiny_bundle, "--against", words)
     assert done.returncode == 2 and said in done.stderr and done.stdout == "", done.stderr
+
+
+@pytest.mark.parametrize("name", [*BACKENDS, *WITH_SETTINGS])
+def test_every_name_of_a_backend_may_be_compared_with(name: str) -> None:
+    options = EngineOptions("onnxruntime", None, 1, "all", False)
+    for words in (name, f"backend={name}", f"threads=2,{name}"):
+        assert _changed(options, words).backend == name
 
 
 def test_a_setting_that_the_bundle_has_not_is_said(tiny_bundle: Path, short: Path) -> None:

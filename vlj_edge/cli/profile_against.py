@@ -70,7 +70,9 @@ def _other(subject: Subject, against: str) -> Subject | SavedProfile:
 
 def _changed(options: EngineOptions, against: str) -> EngineOptions:
     """Return the options with the settings that `against` names in place of theirs."""
-    from vlj_edge.runtime.engines.base import BACKENDS
+    from vlj_edge.runtime.engines.base import BACKENDS, WITH_SETTINGS
+
+    backends = (*BACKENDS, *WITH_SETTINGS)
 
     changes: dict[str, Any] = {}
     for word in against.split(","):
@@ -78,12 +80,13 @@ def _changed(options: EngineOptions, against: str) -> EngineOptions:
         if name == "precision":
             raise click.UsageError(
                 f"--against {against}: a bundle has the precision that it was exported with: vlj-edge export"
-                f" --precision {value or 'PRECISION'} --out OTHER, then --against OTHER"
+                f" --precision {value or 'PRECISION'} --out OTHER, then --against OTHER; openvino-bf16 and cuda-tf32"
+                " multiply otherwise"
             )
-        if name not in _KINDS or name in changes or (sign and word == value and value not in BACKENDS):
+        if name not in _KINDS or name in changes or (sign and word == value and value not in backends):
             raise click.UsageError(
                 f"--against {against}: no folder or file has this name, and it is no setting: give a bundle, a file of"
-                f" profile --json, a backend ({', '.join(BACKENDS)}), tokens=SHARE or threads=NUMBER"
+                f" profile --json, a backend ({', '.join(backends)}), tokens=SHARE or threads=NUMBER"
             )
         changes[name] = _KINDS[name].convert(value, None, None)
     if changes.get("backend", "tensorrt") != "tensorrt":
