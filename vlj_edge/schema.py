@@ -13,7 +13,7 @@
     vlj_edge.schema.SchemaError: port is '80', not a whole number
     >>> parse(dict[str, Camera], {"door": {"url": "rtsp://door"}})
     Traceback (most recent call last):
-    vlj_edge.schema.SchemaError: door.url is unknown; known are uri, port, labels, mode
+    vlj_edge.schema.SchemaError: door.url is unknown: did you mean uri?
 
 Nothing is converted, except a whole number where a float is declared, a list where a tuple is, and a text where
 Written reads one. Fields with a default
@@ -24,7 +24,7 @@ stay with the caller.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from math import isfinite
 from types import NoneType, UnionType
@@ -113,6 +113,14 @@ def parse(kind: type[T], raw: object, *, ignore_unknown: bool = False) -> T:
     return value
 
 
+def unknown_among(name: str, known: Sequence[str]) -> str:
+    """Return the problem of an unknown name: what was probably meant, or all that are known."""
+    import difflib
+
+    near = difflib.get_close_matches(name.casefold(), known, 1)
+    return f"is unknown: did you mean {near[0]}?" if near else f"is unknown; known are {', '.join(known)}"
+
+
 def shown(raw: object) -> str:
     """Return a value for an error, shortened."""
     try:
@@ -179,7 +187,7 @@ def _parse_dataclass(kind: Any, raw: dict[str, Any], path: FieldPath, ignore_unk
     types = get_type_hints(kind, include_extras=True)
     unknown = [name for name in raw if name not in types]
     if unknown and not ignore_unknown:
-        raise SchemaError((*path, unknown[0]), f"is unknown; known are {', '.join(types)}")
+        raise SchemaError((*path, unknown[0]), unknown_among(unknown[0], list(types)))
     required = [each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING]
     if missing := [name for name in required if name not in raw]:
         raise SchemaError(path, f"lacks {', '.join(missing)}")

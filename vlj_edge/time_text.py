@@ -24,4 +24,14 @@ def seconds_of(text: str) -> float | None:
     return seconds if seconds <= _LONGEST else None
 
 
+def time_text(seconds: float) -> str:
+    """Return a time as seconds_of() reads it: 9.5s, 1:02.5 or 1:01:02.5."""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    if hours or minutes:
+        return f"{f'{hours}:{minutes:02d}' if hours else minutes}:{rest / 10:04.1f}"
+    return f"{rest / 10:.1f}s"
+
+
 SECONDS = Written(seconds_of, f"no time: {HOW}")  # of a field of seconds, which may be a number, too

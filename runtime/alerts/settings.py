@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Annotated, Any
 
-from vlj_edge.schema import FieldPath, Range, SchemaError, parse, shown
+from vlj_edge.schema import FieldPath, Range, SchemaError, parse, shown, unknown_among
 from vlj_edge.text_list import names_a_file, repeated
 from vlj_edge.time_text import HOW, seconds_of
 
@@ -101,7 +101,7 @@ def read_alerts(raw: object) -> tuple[Alert, ...]:
         SchemaError: something in them cannot be used; its path begins with "alert".
     """
     if not isinstance(raw, list):
-        raise SchemaError(("alert",), f"is {shown(raw)}, not a list: write [[alert]]")
+        raise SchemaError(("alert",), "is no list: write [[alert]], with two brackets")
     if len(raw) > MOST_ALERTS:
         raise SchemaError(("alert",), f"is there {len(raw)} times, more than {MOST_ALERTS}")
     found: list[Alert] = []
@@ -119,12 +119,13 @@ def _read_alert(table: object, path: FieldPath) -> Alert:
         raise SchemaError(path, f"is {shown(table)}, not a table of fields")
     table = dict(table)
     lasts = table.pop("for", "1s")
+    known = ["for", *(each.name for each in fields(_Written))]
+    if strange := [name for name in table if name not in known]:
+        raise SchemaError((*path, strange[0]), unknown_among(strange[0], known))
     try:
         written = parse(_Written, table)
     except SchemaError as error:
-        raise SchemaError(
-            (*path, *error.path), error.problem.replace("known are name,", "known are name, for,")
-        ) from None
+        raise SchemaError((*path, *error.path), error.problem) from None
     if not written.name.strip() or len(written.name) > 100:
         raise SchemaError((*path, "name"), "is empty or longer than 100 letters")
     texts, unless = _texts(written.text, (*path, "text")), _texts(written.unless, (*path, "unless"))

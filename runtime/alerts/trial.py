@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vlj_edge.results import WindowEmbedding
 
@@ -28,11 +28,12 @@ class ScoredWindow:
 
 @dataclass(frozen=True)
 class Mark:
-    """A part of a recording, seconds, in which an alert is right to begin, or wrong."""
+    """A part of a recording, seconds, in which an alert is right to begin, or wrong; `where` names it in errors."""
 
     start: float
     end: float
     right: bool
+    where: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ Errors name the line, since the file may be edited on a remote board.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -164,6 +165,16 @@ class Config:
         self._raw_sources: list[dict[str, Any]] = raw.get("source", [])
         self.alerts: tuple[Alert, ...] = read_alerts(raw.get("alert", []))
 
+    def check_cameras(self, names: Iterable[str]) -> None:
+        """Raise VljEdgeError if an alert names a camera that is none of these sources."""
+        known = list(names)
+        for index, alert in enumerate(self.alerts):
+            for camera in alert.cameras:
+                if camera not in known:
+                    found = f"{self.place('alert', index, 'cameras')} names '{camera}', which is no source"
+                    near = difflib.get_close_matches(camera, known, 1) or known
+                    raise VljEdgeError(f"{found} (alert '{alert.name}'): name {' or '.join(near[:5])}")
+
     def place(self, *field: str | int) -> str:
         """Return where a field stands, for an error: file, line and dotted name."""
         return f"{self._path}, line {_line_of(self._lines, field)}: {steps_of(field)}"
@@ -247,12 +258,26 @@ def read_config(path: Path) -> Config:
     except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
         raise VljEdgeError(f"{path} is not TOML ({error}): correct that line") from error
     try:
+        for name in _TABLES:
+            if isinstance(raw.get(name), dict):
+                raise SchemaError((name,), f"is one table: write [[{name}]], with two brackets")
         parsed = parse(FileOptions, raw)
         _check_sources(parsed.source)
         return Config(raw, parsed, path, text)
     except SchemaError as error:
         line = _line_of(text.splitlines(), error.path)
-        raise VljEdgeError(f"{path}, line {line}: {without_secrets(str(error))}: correct it") from error
+        about = f"{without_secrets(str(error))}{_table_of(raw, error.path)}"
+        raise VljEdgeError(f"{path}, line {line}: {about}: correct it") from error
+
+
+def _table_of(raw: Mapping[str, Any], path: FieldPath) -> str:
+    """Return which [[source]] or [[alert]] a field is in, as people count them; nothing if it is in none."""
+    if path[:1] not in [(name,) for name in _TABLES] or len(path) < 2 or not isinstance(path[1], int):
+        return ""
+    table = raw[str(path[0])][path[1]]
+    name = table.get("name") if isinstance(table, dict) else None
+    named = f", '{printable(name)[:100]}'" if isinstance(name, str) and name.strip() else ""
+    return f" ([[{path[0]}]] {path[1] + 1}{named})"
 
 
 def _check_sources(sources: tuple[SourceConfig, ...]) -> None:
@@ -292,6 +317,8 @@ def _line_of(lines: list[str], path: FieldPath) -> int:
             counts[begins[1]] += 1
             at = begins[1], counts[begins[1]]
             section = number if at == table else section
+        elif re.match(rf"\s*\[(?!\s*({'|'.join(_TABLES)})\s*\.)", line):  # any other table
+            at = None
         inside = at == table
         if inside and names and re.search(rf"(^|[\s.\[\"'{{,]){re.escape(names[-1])}[\"'\]]?\s*(=|\]|$)", line):
             return number

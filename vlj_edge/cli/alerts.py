@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import SourceBrokeOff, VljEdgeError, WrongCall
-from ..time_text import HOW, seconds_of
+from ..time_text import HOW, seconds_of, time_text
 from .alerts_output import print_trial
 from .options import (
     SOURCE,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.service.config import Config
 
 _Marks = dict[str, "list[Mark]"]  # by the alert's name
+_SPARE = 1.0  # seconds that a mark may reach beyond the first and the last window
 _COLUMNS = ("alert", "start", "end", "right")
 
 
@@ -69,7 +70,8 @@ def test(
 ) -> None:
     """Say when each alert of a configuration would have fired in SOURCE, a recording, and plot its score.
 
-    From parts that are marked right or wrong a threshold is suggested, for `above`. Cameras, quiet hours and confirm of
+    The score counts from `above` on, for as long as `for` says; at the end of an event its highest is shown. From parts
+    that are marked right or wrong a threshold is suggested, for `above`. Cameras, quiet hours and confirm of
     an alert do not count here.
     """
     from vlj_edge.runtime.alerts.score import make_scorer
@@ -77,6 +79,8 @@ def test(
     from vlj_edge.runtime.service.config import read_config
 
     file = read_config(config)
+    if file.source_names:
+        file.check_cameras(file.source_names)
     chosen = _chosen(config, file, only)
     marked = _marks(chosen, right, wrong, marks)
     query = query or file.options.get("query")
@@ -93,6 +97,8 @@ def test(
                 except SourceBrokeOff as error:
                     broken = error
         scored = score_all(items, scorers)
+    if items and broken is None:
+        _check_inside(marked, items[0].window.start, items[-1].window.end)
     for alert, windows in zip(chosen, scored, strict=True):
         print_trial(alert, windows, marked.get(alert.name, []), as_json)
     if broken is not None:
@@ -138,11 +144,19 @@ def _marks(chosen: list[Alert], right: tuple[str, ...], wrong: tuple[str, ...], 
     for texts, is_right in ((right, True), (wrong, False)):
         for text in texts:
             start, _, end = text.partition("-")
-            found.setdefault(chosen[0].name, []).append(Mark(*_span(start, end, f"'{text}'"), is_right))
+            found.setdefault(chosen[0].name, []).append(Mark(*_span(start, end, f"'{text}'"), is_right, f"'{text}'"))
     for name, each in found.items():
         if not any(mark.right for mark in each):
             raise click.UsageError(f"nothing is marked as right for '{name}': add --right FROM-TO")
     return found
+
+
+def _check_inside(marked: _Marks, start: float, end: float) -> None:
+    """Refuse marks of what was not looked at: from `start` to `end`, seconds."""
+    for mark in (mark for marks in marked.values() for mark in marks):
+        if mark.start < start - _SPARE or mark.end > end + _SPARE or mark.start >= end:
+            looked = f"which is looked at from {time_text(start)} to {time_text(end)}"
+            raise VljEdgeError(f"{mark.where} lies outside the recording, {looked}: mark a part of that")
 
 
 def _read_marks(path: Path) -> _Marks:
@@ -162,7 +176,7 @@ def _read_marks(path: Path) -> _Marks:
                 if answer not in ("yes", "no") or not row["alert"]:
                     raise VljEdgeError(f"{where}, says neither yes nor no, or no alert: write yes or no under right")
                 span = _span(row["start"] or "", row["end"] or "", where)
-                found.setdefault(row["alert"], []).append(Mark(*span, answer == "yes"))
+                found.setdefault(row["alert"], []).append(Mark(*span, answer == "yes", where))
     except (OSError, ValueError, csv.Error) as error:
         if isinstance(error, VljEdgeError):
             raise

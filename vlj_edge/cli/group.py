@@ -91,11 +91,11 @@ def run(arguments: list[str] | None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="vlj_edge.escape")
     if not (sys.argv[1:] if arguments is None else arguments):
-        for line in click.Context(cli, info_name="vlj-edge", **cli.context_settings).get_help().splitlines():
-            tell(line)
-        return 2
+        return _show_help(click.Context(cli, info_name="vlj-edge", **cli.context_settings))
     try:
         cli.main(arguments, prog_name="vlj-edge", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:  # of a group
+        return _show_help(error.ctx)
     except click.ClickException as error:
         if isinstance(error, click.NoSuchOption):
             error = _with_file_named(error, sys.argv[1:] if arguments is None else arguments)
@@ -122,6 +122,13 @@ def run(arguments: list[str] | None) -> int:
             _abandon_stdout()
         return 1
     return 0
+
+
+def _show_help(context: click.Context) -> int:
+    """Write the help of a command that lacks its arguments, and return the exit code."""
+    for line in context.get_help().splitlines():
+        tell(line)
+    return 2
 
 
 def _abandon_stdout() -> None:

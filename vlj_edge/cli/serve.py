@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -174,7 +175,7 @@ def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: 
         )
         listening = cleanup.enter_context(listen(host, options.get("port", 8765)))
         cleanup.enter_context(learned)
-        station.sinks += cleanup.enter_context(_opened_sinks(options))
+        station.sinks += cleanup.enter_context(_opened_sinks(options, settings.place))
         app = build_app(
             station, broadcaster, ServerOptions(token, *names, **_page_options(model, options, settings.configured))
         )
@@ -186,10 +187,12 @@ def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: 
         serve_until_stopped(app, host, listening, station, broadcaster, ready)
 
 
-def _opened_sinks(options: dict[str, Any]) -> AbstractContextManager[list[SinkQueue]]:
+def _opened_sinks(
+    options: dict[str, Any], place: Callable[[str], str | None]
+) -> AbstractContextManager[list[SinkQueue]]:
     given = {name: options.get(name) for name in ("log_bytes", "mqtt", "webhook", "notify", "say")}
     log = Path(options["log"]) if "log" in options else None
-    return opened_sinks(partial(logging.warning, "%s"), log=log, **given)
+    return opened_sinks(partial(logging.warning, "%s"), place, log=log, **given)
 
 
 def _open_recorder(model: Model, options: dict[str, Any], cleanup: ExitStack) -> OnReport:

@@ -115,8 +115,18 @@ class ServeSettings:
         return found
 
     def alerts(self) -> tuple[Alert, ...]:
-        """Return the alerts of the file as it is now. Raises VljEdgeError: see read_config()."""
-        return self.read_file().alerts
+        """Return the alerts of the file as it is now, of the sources of the last call of sources().
+
+        Raises:
+            VljEdgeError: see read_config(), or one names a camera that is not there.
+        """
+        file = self.read_file()
+        file.check_cameras(self.configured)
+        return file.alerts
+
+    def place(self, name: str) -> str | None:
+        """Return where the value of an option stands in the file, for errors; None: it is of the command line."""
+        return None if name in self.given or self.config is None else self.read_file().place(name)
 
     def _refuse_overwriting(self, options: dict[str, Any], sources: list[SourceSettings]) -> None:
         read = (

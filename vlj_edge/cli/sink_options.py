@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import VljEdgeError
+from ..errors import VljEdgeError, errors_at
 from .outputs import output_file
 from .say import tell
 
 if TYPE_CHECKING:
+    from vlj_edge.runtime.sinks.base import Sink
     from vlj_edge.runtime.sinks.queue import SinkQueue
 
 
@@ -46,8 +48,12 @@ def open_sinks(
     webhook: str | None,
     say: str | None,
     notify: str | None = None,
+    place: Callable[[str], str | None] = lambda name: None,
 ) -> list[SinkQueue]:
     """Open a sink for each option that was given, in a queue of its own.
+
+    Args:
+        place: returns where the value of an option stands, for errors; None: on the command line.
 
     Raises:
         VljEdgeError: a sink cannot be opened, or the package it needs is not installed.
@@ -57,27 +63,33 @@ def open_sinks(
     if log_bytes is not None and log is None:
         raise click.UsageError("--log-bytes is for --log: name the file")
     queues: list[SinkQueue] = []
+
+    def add(name: str, sink: Callable[[], Sink], **how: Any) -> None:
+        where = place(name)
+        with nullcontext() if where is None else errors_at(where):
+            queues.append(SinkQueue(name, sink(), **how))
+
     try:
         if log is not None:
             from vlj_edge.runtime.sinks.files import JsonLinesFile
 
-            queues.append(SinkQueue("log", JsonLinesFile(log, log_bytes), retry=True))
+            add("log", partial(JsonLinesFile, log, log_bytes), retry=True)
         if mqtt is not None:
             from vlj_edge.runtime.sinks.mqtt import Mqtt
 
-            queues.append(SinkQueue("mqtt", Mqtt(mqtt), retry=True))
+            add("mqtt", partial(Mqtt, mqtt), retry=True)
         if webhook is not None:
             from vlj_edge.runtime.sinks.webhook import Webhook
 
-            queues.append(SinkQueue("webhook", Webhook(webhook), retry=True))
+            add("webhook", partial(Webhook, webhook), retry=True)
         if notify is not None:
             from vlj_edge.runtime.sinks.notify import Notify
 
-            queues.append(SinkQueue("notify", Notify(notify), retry=True))
+            add("notify", partial(Notify, notify), retry=True)
         if say is not None:
             from vlj_edge.runtime.sinks.speech import Speech
 
-            queues.append(SinkQueue("say", Speech(say), capacity=1))  # an old text is not worth speaking
+            add("say", partial(Speech, say), capacity=1)  # an old text is not worth speaking
     except BaseException:
         close_all(queues)
         raise
@@ -85,12 +97,16 @@ def open_sinks(
 
 
 @contextmanager
-def opened_sinks(write: Callable[[str], None] | None = None, **options: Any) -> Iterator[list[SinkQueue]]:
+def opened_sinks(
+    write: Callable[[str], None] | None = None,
+    place: Callable[[str], str | None] = lambda name: None,
+    **options: Any,
+) -> Iterator[list[SinkQueue]]:
     """Open the sinks of the options; at the end close them, and those that were added to the list, at the same time.
 
     Args:
         write: called with a line for each sink that missed texts; None: a warning on stderr.
-        options: of open_sinks().
+        place, options: of open_sinks().
 
     Raises:
         VljEdgeError: a sink cannot be opened.
@@ -98,7 +114,7 @@ def opened_sinks(write: Callable[[str], None] | None = None, **options: Any) -> 
     """
     from vlj_edge.runtime.sinks.queue import close_all
 
-    sinks, lost = open_sinks(**options), 0
+    sinks, lost = open_sinks(**options, place=place), 0
     try:
         yield sinks
     finally:

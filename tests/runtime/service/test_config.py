@@ -257,3 +257,53 @@ def test_what_loops(tmp_path: Path) -> None:
     path.write_text('[[source]]\nname = "a"\nuri = "a.mp4"\nloop = 3\n')
     with pytest.raises(VljEdgeError, match=r"line 4.*loop"):
         read_config(path)
+
+
+ONE = '[[source]]\nname = "hall"\nuri = "x.mp4"\n[[alert]]\nname = "first"\ntext = "a"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "named"),
+    [
+        ('[alert]\nname = "x"\ntext = "y"\n', 1, ("[[alert]]",)),
+        ('[source]\nname = "x"\nuri = "y"\n', 1, ("[[source]]",)),
+        ('[[alerts]]\nname = "x"\ntext = "y"\n', 1, ("alerts", "did you mean alert?")),
+        (f'{ONE}[[alerts]]\nname = "x"\ntext = "y"\n', 7, ("alerts", "did you mean alert?")),
+        (f'{ONE}[[alert]]\nname = "door"\ntxt = "y"\n', 9, ("alert[1].txt", "did you mean text?", "2, 'door'")),
+        (f'{ONE}[[alert]]\nname = "door"\ntext = "y"\nfore = "1s"\n', 10, ("alert[1].fore", "did you mean for?")),
+        (f'{ONE}[[alert]]\nname = "door"\ntext = "y"\nfor = "soon"\n', 10, ("alert[1].for", "'soon'", "'door'")),
+        (f'{ONE}[[alert]]\ntext = "y"\n', 7, ("alert[1]", "name", "[[alert]] 2")),
+        (f'{ONE}[[alert]]\nname = "First"\ntext = "y"\n', 8, ("alert[1].name", "'First'", "[[alert]] 2")),
+        (f'{ONE}[[alert]]\nname = "door"\n', 7, ("alert[1]", "nothing to watch for", "'door'")),
+        (f'{ONE}[[alert]]\nname = "door"\ntext = "y"\ncamera = ["hall"]\n', 10, ("did you mean cameras?",)),
+        ('webhok = "http://x"\n', 1, ("webhok", "did you mean webhook?")),
+    ],
+)
+def test_an_error_of_an_alert_names_its_line_its_field_and_the_alert(
+    tmp_path: Path, text: str, line: int, named: tuple[str, ...]
+) -> None:
+    path = tmp_path / "home.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(VljEdgeError) as caught:
+        read_config(path)
+    assert f"{path}, line {line}:" in str(caught.value) and all(each in str(caught.value) for each in named)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300 + len(str(path))
+
+
+def test_an_alert_of_a_camera_that_is_not_there_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "home.toml"
+    path.write_text(f'{ONE}cameras = [\n  "hall",\n  "hal"]\n', encoding="utf-8")
+    config = read_config(path)
+    config.check_cameras(["hall", "hal"])
+    with pytest.raises(VljEdgeError) as caught:
+        config.check_cameras(["hall", "garden"])
+    line = str(caught.value)
+    assert f"{path}, line 7: alert[0].cameras" in line and "'hal'" in line and "name hall" in line and "'first'" in line
+
+
+@pytest.mark.parametrize("written", ['"0:09"', '"9s"', "9", "9.0", '"0:00:09"', '"9000ms"', '"0.15min"'])
+def test_times_of_alerts_are_written_as_everywhere(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "home.toml"
+    path.write_text(f"{ONE}for = {written}\nagain_after = {written}\nkeep = {written}\n", encoding="utf-8")
+    [alert] = read_config(path).alerts
+    assert (alert.rule.hold, alert.rule.again_after, alert.keep) == (9.0, 9.0, 9.0)
