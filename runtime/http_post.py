@@ -10,9 +10,9 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from email.utils import parsedate_to_datetime
 from typing import IO, Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
@@ -204,7 +204,7 @@ class SameServer(urllib.request.HTTPRedirectHandler):
         return urllib.request.Request(newurl, req.data, req.headers, req.origin_req_host, True, "POST")
 
 
-def retry_after(headers: Mapping[str, str] | http.client.HTTPMessage) -> float | None:
+def retry_after(headers: Message) -> float | None:
     """Return the Retry-After of an answer in seconds, an hour at most: it is a number or a date; None if there is none
     that can be read."""
     after = headers.get("Retry-After")

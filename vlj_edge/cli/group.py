@@ -94,9 +94,9 @@ def run(arguments: list[str] | None) -> int:
         return _show_help(click.Context(cli, info_name="vlj-edge", **cli.context_settings))
     try:
         cli.main(arguments, prog_name="vlj-edge", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:  # of a group
-        return _show_help(error.ctx)
     except click.ClickException as error:
+        if type(error).__name__ == "NoArgsIsHelpError" and isinstance(error, click.UsageError) and error.ctx:
+            return _show_help(error.ctx)  # of a group; click 8.1 has no such error
         if isinstance(error, click.NoSuchOption):
             error = _with_file_named(error, sys.argv[1:] if arguments is None else arguments)
         _show(error)
