@@ -64,6 +64,8 @@ def read_lines(path: Path, what: str) -> list[Line]:
     check_regular_file(path, remedy, MOST_TEXT)
     try:
         raw = path.read_bytes()
+        if is_utf16(raw):
+            raise VljEdgeError(f"{path} is in UTF-16: save it as UTF-8")
         lines = raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from None
@@ -84,6 +86,13 @@ def read_lines(path: Path, what: str) -> list[Line]:
     if not found:
         raise VljEdgeError(f"{path} holds no {what}: write one a line")
     return found
+
+
+def is_utf16(raw: bytes) -> bool:
+    """Return whether the bytes of a text are UTF-16, as Windows calls Unicode: with its mark, or every other byte 0."""
+    start = raw[:200]
+    zeros = max(start[::2].count(0), start[1::2].count(0))
+    return start[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(start) > 3 and 3 * zeros > len(start))
 
 
 def comma_separated(given: str) -> list[str]:

@@ -1,7 +1,9 @@
 """Tables of clips: CSV, TSV and JSONL with video, start, end, text, question, choices, answer.
 
 Only `video` is in every row, with a text, or with a question, its choices and its answer. Paths are relative to the
-table's folder, times are seconds. In CSV, choices are separated by | or, where there is none, by commas.
+table's folder, times are seconds or as for --start, 1:02. The columns of a CSV file may also be separated by semicolons
+or tabs, as spreadsheets write them; with semicolons, times may have a decimal comma. Choices are separated by | or,
+where there is none, by commas.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +19,8 @@ from typing import Annotated, Any
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.regular_file import check_regular_file
 from vlj_edge.schema import Range, parse
+from vlj_edge.text_list import is_utf16
+from vlj_edge.time_text import HOW, seconds_of
 
 TABLES = (".csv", ".tsv", ".jsonl")
 _REMEDY = "give a UTF-8 CSV, TSV or JSONL file with a column video (docs/evaluation.md)"
@@ -53,6 +58,7 @@ class _Fields:
     answer: str | None = None
 
 
+_TIMES = ("start", "end")
 _KNOWN = tuple(each.name for each in fields(_Fields))
 
 
@@ -66,13 +72,15 @@ def read_table(path: Path) -> tuple[list[Row], tuple[str, ...]]:
     rows, ignored = [], dict[str, None]()
     line = 1
     try:
-        for line, values in _json_lines(text) if path.suffix.lower() == ".jsonl" else _csv_lines(path, text):  # noqa: B007
+        for line, values in _json_lines(text) if path.suffix.lower() == ".jsonl" else _csv_lines(path, text):
             if isinstance(values, dict):
+                values = values | {name: _time(line, name, values[name]) for name in _TIMES if name in values}
                 ignored |= dict.fromkeys(str(name) for name in values if name not in _KNOWN)
             rows.append(_row(path.parent, parse(_Fields, values, ignore_unknown=True)))
     except (ValueError, RecursionError) as error:
         wrong = error.line if isinstance(error, _LineError) else line
-        raise VljEdgeError(f"{path}, line {wrong}: {error}: correct it (docs/evaluation.md)") from error
+        known = f"; {', '.join(ignored)[:80]} mean nothing here, {', '.join(_KNOWN)} do" if ignored else ""
+        raise VljEdgeError(f"{path}, line {wrong}: {error}{known}: correct it (docs/evaluation.md)") from error
     if not rows:
         raise VljEdgeError(f"{path} holds no clips: {_REMEDY}")
     return rows, tuple(ignored)
@@ -84,7 +92,10 @@ def table_text(path: Path) -> str:
     try:
         if path.stat().st_size > _LARGEST:
             raise VljEdgeError(f"{path} has {path.stat().st_size / 1e6:.0f} MB and is no table: {_REMEDY}")
-        return path.read_text(encoding="utf-8-sig")
+        raw = path.read_bytes()
+        if is_utf16(raw):
+            raise VljEdgeError(f"{path} is in UTF-16: save it as UTF-8")
+        return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be read ({error.strerror or error}): {_REMEDY}") from error
     except ValueError as error:  # not UTF-8, or a path with a null byte
@@ -107,7 +118,8 @@ def _json_lines(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(text.splitlines(keepends=True), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    separator = "\t" if path.suffix.lower() == ".tsv" else _separator(text)
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=separator)
     names: list[str] | None = None
     try:
         for cells in reader:
@@ -119,7 +131,9 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             if len(cells) > len(names):
                 raise _LineError(reader.line_num, f"it has {len(cells)} cells under {len(names)} names")
             filled = {name: cell for name, cell in zip(names, cells, strict=False) if cell.strip()}
-            yield reader.line_num, {name: _value(reader.line_num, name, cell) for name, cell in filled.items()}
+            if separator == ";":
+                filled |= {name: filled[name].replace(",", ".") for name in _TIMES if name in filled}
+            yield reader.line_num, {name: _value(name, cell) for name, cell in filled.items()}
     except csv.Error as error:
         raise _LineError(reader.line_num, str(error)) from error
 
@@ -133,13 +147,29 @@ def _names(line: int, cells: list[str]) -> list[str]:
     return names
 
 
-def _value(line: int, name: str, cell: str) -> Any:
-    if name in ("start", "end"):
-        try:
-            return float(cell)
-        except ValueError:
-            raise _LineError(line, f"{name} is '{cell[:40]}', not a number of seconds") from None
+def _separator(text: str) -> str:
+    """Return what separates the names of the columns, which are the first line: where video is one of them."""
+    header = next((line for line in text.split("\n") if line.strip()), "")
+    for each in ",;\t":
+        if "video" in [name.strip(' "').lower() for name in header.split(each)]:
+            return each
+    return ","
+
+
+def _value(name: str, cell: str) -> Any:
     return cell.split("|" if "|" in cell else ",") if name == "choices" else cell
+
+
+def _time(line: int, name: str, value: Any) -> Any:
+    """Return seconds for a time that is written as text."""
+    if not isinstance(value, str):
+        return value
+    with suppress(ValueError):
+        return float(value)
+    seconds = seconds_of(value)
+    if seconds is None:
+        raise _LineError(line, f"{name} is '{value[:40]}', no time: {HOW}")
+    return seconds
 
 
 def _row(folder: Path, given: _Fields) -> Row:

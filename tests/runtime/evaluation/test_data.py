@@ -116,7 +116,7 @@ def test_a_wrong_row_is_named_by_its_line(row: object, tmp_path: Path) -> None:
         ("d.jsonl", '{"video": "a", "text": "t"}\n{"video": \n', 2),
         ("d.jsonl", "[" * 100_000, 1),
         ("d.csv", "name,text\na,b\n", 1),
-        ("d.csv", "video;text\na;b\n", 1),
+        ("d.csv", "video:text\na;b\n", 1),
         ("d.csv", "video,text,text\na,b,c\n", 1),
         ("d.csv", "video,text\na,b\nc,d,e\n", 3),
         ("d.csv", "video,text,start\na,b,soon\n", 2),
@@ -148,3 +148,50 @@ def test_what_is_no_data_is_named(name: str, tmp_path: Path) -> None:
     write(tmp_path / "same" / "a b" / "a.mp4", "")
     with pytest.raises(VljEdgeError, match=name):
         read_data(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "separator"), [("d.csv", ","), ("d.csv", ";"), ("d.csv", "\t"), ("d.tsv", "\t")])
+def test_a_table_as_a_spreadsheet_writes_it(name: str, separator: str, tmp_path: Path) -> None:
+    rows = [
+        ("Video", "Start", "End", "Text", "Note"),
+        ("a.mp4", "1:02", "1:04.5", "a cat", "x"),
+        ("b.mp4", "", "90s", "b", ""),
+    ]
+    table = tmp_path / name
+    table.write_bytes("".join(separator.join(row) + "\r\n" for row in rows).encode("utf-8-sig"))
+    data = read_data(table)
+    assert [(clip.video.name, clip.start, clip.end, clip.texts) for clip in data.clips] == [
+        ("a.mp4", 62.0, 64.5, ("a cat",)),
+        ("b.mp4", 0.0, 90.0, ("b",)),
+    ]
+    assert data.ignored == ("note",)
+
+
+def test_a_decimal_comma_and_times_in_json_lines(tmp_path: Path) -> None:
+    table, lines = tmp_path / "data.csv", tmp_path / "data.jsonl"
+    table.write_text("video;start;end;text\na.mp4;1,5;2,25;x, y\n")
+    lines.write_text('{"video": "a.mp4", "start": "0:01.5", "end": 2.25, "text": "x, y"}\n')
+    assert read_data(table).clips == read_data(lines).clips
+    assert (read_data(table).clips[0].start, read_data(table).clips[0].end) == (1.5, 2.25)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["data.csv", "data.tsv", "data.jsonl"])
+def test_utf_16_says_how_to_save_it(encoding: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes("video,text\na.mp4,red\n".encode(encoding))
+    with pytest.raises(VljEdgeError, match=f"{name} is in UTF-16: save it as UTF-8"):
+        read_data(tmp_path / name)
+
+
+def test_wrong_times_and_names_are_named_with_their_line(tmp_path: Path) -> None:
+    table = tmp_path / "data.csv"
+    for content, line, named in (
+        ("video,start,text\na.mp4,soon,x\n", 2, "'soon'"),
+        ("video,start,text\na.mp4,1:75,x\n", 2, "'1:75'"),
+        ("video,start,text\na.mp4,-3,x\n", 2, "start"),
+        ("video,caption\na.mp4,x\n", 2, "caption"),
+        ("file;label\na.mp4;x\n", 1, "file"),
+    ):
+        table.write_text(content)
+        with pytest.raises(VljEdgeError, match=f"line {line}: .*{named}"):
+            read_data(table)
