@@ -74,7 +74,7 @@ def _calls(counts: dict[str, Any]) -> str:
     if calls + left_out == 0:
         return ""
     tokens = f", {counts['call_tokens']:,} tokens" if counts["call_tokens"] else ""
-    line = f"; {calls} calls for words ({counts['call_seconds']:.1f} s{tokens}"
+    line = f"; {calls} call{'' if calls == 1 else 's'} for words ({counts['call_seconds']:.1f} s{tokens}"
     if calls:
         every = counts["video_seconds"] / _EVERY / calls
         line += f", {calls / max(counts['windows'], 1):.1%} of the windows, {every:.1f}x fewer than every {_EVERY} s"
