@@ -100,8 +100,8 @@ def error_of(done: Done, code: int = 1) -> str:
 
 
 def after_backend_warning(stderr: str) -> str:
-    """Return stderr without its first line if that is the warning that a card in this machine lacks its engines."""
-    return re.sub(r"\Awarning: [^\n]+ vlj-edge build[^\n]*\n", "", stderr)
+    """Return stderr without its first line if that is the warning that a card in this machine is not used."""
+    return re.sub(r"\Awarning: [^\n]+ vlj-edge (build|tune)[^\n]*\n", "", stderr)
 
 
 def json_lines(text: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -301,6 +301,7 @@ def test_tune_tries_cuda_and_keeps_it_for_this_card(ort: OrtCuda, own: Path, mon
         return [(wall * share, cpu) for wall, cpu in timed(engines, clip)]
 
     monkeypatch.setattr(tuning, "_time", faster)
+    monkeypatch.setattr(select, "installed", lambda: False)  # TensorRT
     manifest = read_manifest(own)
     tried = tune(own, manifest)
     assert [one.tuning for one in tried[:1]] == [Tuning(1, False, "cuda", tf32=True)]
@@ -327,9 +328,10 @@ def test_tune_says_why_cuda_was_left_out(ort: OrtCuda, own: Path) -> None:
 def test_cuda_that_nobody_asked_for_is_pointed_out(
     ort: OrtCuda, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert Model(tiny_bundle).backend.warning is None, "without a driver"
-    monkeypatch.setattr(select, "driver_found", lambda: True)
     monkeypatch.setattr(select, "installed", lambda: False)
+    monkeypatch.setattr(select, "driver_found", lambda: False)
+    assert Model(tiny_bundle).backend.warning is None
+    monkeypatch.setattr(select, "driver_found", lambda: True)
     backend = Model(tiny_bundle).backend
     assert backend.name == "onnxruntime" and backend.warning and "vlj-edge tune" in backend.warning
 
