@@ -105,7 +105,8 @@ def measure(folder: Path) -> dict[str, Any]:
     """Return what results/aarch64.json holds; raise VljEdgeError if a program fails or an answer differs."""
     begun = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    userland, wheel = make_userland(folder), build(folder)
+    userland = make_userland(folder)
+    commit, wheel = told(["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]).strip(), build(folder)
     install(folder, wheel, userland / SITE[1:], "3.11", "2.36", (EXTRAS, *TOOLS))
     jetpack = folder / "packages-3.10"
     install(folder, wheel, jetpack, "3.10", "2.35", (EXTRAS.replace("openvino,", ""),))
@@ -117,7 +118,7 @@ def measure(folder: Path) -> dict[str, Any]:
         "minutes": round((time.monotonic() - begun) / 60, 1),
         "machine": describe(userland),
         "versions": versions(userland / SITE[1:]),
-        "commit": told(["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]).strip(),
+        "commit": commit,
         "compared with x86-64": compared,
         "tests": tests,
         "Python 3.10, glibc 2.35": {"installed": versions(jetpack), "run": False},
