@@ -52,7 +52,7 @@ class Range:
         )
 
     def __str__(self) -> str:
-        bounds = {"at least": self.at_least, "at most": self.at_most, "above": self.above}
+        bounds = {"at least": self.at_least, "above": self.above, "at most": self.at_most}
         return " and ".join(f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None)
 
 

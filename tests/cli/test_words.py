@@ -67,7 +67,7 @@ def test_without_the_endpoint_the_bundles_own_texts_stand_in() -> None:
     code, lines, errors = narrate("--words", url, "--words-timeout", "50ms")
     assert code == 1 and all(line.endswith("(stands in)") for line in lines[:-1]) and "failed" in lines[-1]
     assert errors.count("no words from") == 1 and "secret" not in errors + "".join(lines)
-    assert "none got an answer" in errors.splitlines()[-1] and len(lines) > 2
+    assert "no call for words got an answer" in errors.splitlines()[-1] and len(lines) > 2
 
 
 def test_the_key_comes_from_a_file_or_the_environment(
@@ -183,7 +183,7 @@ def test_the_exit_code_says_that_no_call_of_several_sources_was_answered(tmp_pat
     options = ("--duration", "6", *(("--out", out) if kind == "--out" else ()))
     with endpoint(lambda request: Answer(b"no", 400)) as server:
         done = run_here("narrate", a, b, "--words", server.url, *options)
-        assert done.returncode == 1 and "none got an answer" in done.stderr.splitlines()[-1]
+        assert done.returncode == 1 and "no call for words got an answer" in done.stderr.splitlines()[-1]
         assert "-->" in (out / "b.srt").read_text() if kind == "--out" else "(stands in)" in done.stdout
         server.answers = [Answer(completion("a cat"))]
         again = "--overwrite" if kind == "--out" else "--json"

@@ -65,7 +65,7 @@ def require_answers(of_sources: Iterable[tuple[int, int]]) -> None:
     """
     calls, failed = map(sum, zip((0, 0), *of_sources, strict=True))
     if calls and failed == calls:
-        raise VljEdgeError(f"of {calls} calls for words, none got an answer: see above")
+        raise VljEdgeError(f"no call for words got an answer, of {calls}: see above")
 
 
 def _calls(counts: dict[str, Any]) -> str:

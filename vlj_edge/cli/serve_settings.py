@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.service.config import Config
     from vlj_edge.runtime.service.settings import SourceSettings
     from vlj_edge.runtime.service.station import Station
+    from vlj_edge.runtime.words.settings import WordsSettings
 
 # Options that are settings of the sources.
 _APPLIED_AGAIN = ("query", "loop", "texts_per_hour", "encodes_per_minute", *WORDS)
@@ -63,7 +64,9 @@ class ServeSettings:
             raise click.UsageError(
                 "--start and the options after it are for a SOURCE here: name one, or set them in --config"
             )
-        return file.options | self.given
+        options = file.options | self.given
+        self._words(file, options)  # what is wrong with them is told before a model is loaded
+        return options
 
     def sources(self, model: Model, started_with: dict[str, Any]) -> list[SourceSettings]:
         """Return the sources of the command line and of the file as it is now, with the settings that were saved.
@@ -90,11 +93,7 @@ class ServeSettings:
             raise VljEdgeError(f"{self.config} names no source: give it a [[source]], then send SIGHUP again")
         if budget.given:
             found = [replace(settings, gates=settings.gates or gates) for settings in found]
-        words = words_settings(
-            options,
-            lambda name: option_of(name) if name in self.given else file.place(name),
-            lambda name: option_of(name) if self.config is None else f"{name} in {self.config}",
-        )
+        words = self._words(file, options)
         found = [file.with_words(settings, words) for settings in found]
         self._refuse_overwriting(started_with, found)
         without_saved = {settings.name: settings for settings in found}
@@ -113,6 +112,13 @@ class ServeSettings:
         for name in sorted(changed.difference(_APPLIED_AGAIN)):
             logging.warning("%s: %s changes with the next start", self.config, name)
         return found
+
+    def _words(self, file: Config, options: dict[str, Any]) -> WordsSettings | None:
+        return words_settings(
+            options,
+            lambda name: option_of(name) if name in self.given else file.place(name),
+            lambda name: option_of(name) if self.config is None else f"{name} in {self.config}",
+        )
 
     def alerts(self) -> tuple[Alert, ...]:
         """Return the alerts of the file as it is now, of the sources of the last call of sources().
