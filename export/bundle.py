@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from vlj_edge.bundle import DEFAULT_GATES, TEXT_ENCODER, EngineSpec, LabelHead, Manifest, Tokens, seal, write_manifest
+from vlj_edge.bundle.manifest import with_relative_defaults
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.memory import require_memory
 from vlj_edge.presets import Preset
@@ -145,7 +146,7 @@ def _manifest(
 ) -> Manifest:
     shape, gates = model.shape, model.gates
     prefix, known = copy_prefix(model.directory, directory), copy_known(model.directory, directory)  # before sealing
-    return Manifest(
+    manifest = Manifest(
         preset=shape.name,
         family=shape.family,
         embedding=shape.embedding,
@@ -171,6 +172,7 @@ def _manifest(
             "on_native_graphs": list(_compared_as_native(request, specs)),
         },
     )
+    return with_relative_defaults(manifest)
 
 
 def tokens_of(request: ExportRequest) -> Tokens | None:

@@ -381,7 +381,7 @@ class Model:
     def _text(
         self, change: Change, memory: CaptionMemory, run: RunState, last: str
     ) -> tuple[str, Literal["decoder", "memory"]]:
-        remembered = memory.recall(change.embedding, change.resting)
+        remembered = memory.recall(change.embedding, change.resting, change.apart)
         if remembered is not None:
             run.totals.memory_hits += 1
             return remembered, "memory"

@@ -67,6 +67,8 @@ class Decision:
         window: the index of the window that was decided on; None for a text.
         noise: the cosine of one look at the resting picture to the next, as usual in this stream, 1 without noise;
             None for the other gates.
+        unrelated: meaning, with relative thresholds: the cosine of two moments of this stream, as usual; None until it
+            is known.
 
     Example:
         >>> import vlj_edge
@@ -83,6 +85,7 @@ class Decision:
     cause: str | None = None
     window: int | None = None
     noise: float | None = None
+    unrelated: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types, in the order of the fields."""

@@ -99,7 +99,7 @@ def remembered_texts(
     memory, texts, remembered = CaptionMemory(settings, len(changes[0].embedding)), [], 0
     decoded = decoder.texts(np.stack([change.embedding for change in changes]))
     for change, text in zip(changes, decoded, strict=True):
-        recalled = memory.recall(change.embedding, change.resting)
+        recalled = memory.recall(change.embedding, change.resting, change.apart)
         remembered += recalled is not None
         if recalled is None:
             memory.put(change.embedding, text, change.resting)

@@ -76,6 +76,7 @@ class Knobs:
         meaning = replace(
             self.own.meaning,
             enabled=True,
+            relative=False,
             speak_below=round(speak, _TIDY),
             speak_below_at_rest=round(at_rest, _TIDY),
             forget_above=max(round(forget, _TIDY), round(speak, _TIDY), round(at_rest, _TIDY)),

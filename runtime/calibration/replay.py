@@ -106,7 +106,7 @@ def replay(recording: Recording, gates: GateSettings, scene: SceneDecisions, wor
         nonlocal last
         if change is None:
             return
-        text = memory.recall(change.embedding, change.resting)
+        text = memory.recall(change.embedding, change.resting, change.apart)
         if text is None:
             text = words.of(change.embedding)
             memory.put(change.embedding, text, change.resting)

@@ -27,12 +27,14 @@ class AnswerMemory(CaptionMemory):
         super().__init__(settings, known.manifest.embedding)
         self._known, self._standing = known, ""
 
-    def recall_unless(self, embedding: Embedding, resting: bool | None, standing: str) -> str | None:
+    def recall_unless(
+        self, embedding: Embedding, resting: bool | None, standing: str, apart: float = 1.0
+    ) -> str | None:
         """As recall(), which is less likely to return the answer that stands."""
         if self._known.said:
             self.turn_off()
         self._standing = standing
-        return self.recall(embedding, resting)
+        return self.recall(embedding, resting, apart)
 
     def _recalled(self, embedding: Embedding, resting: bool | None) -> str | None:
         similarities = self._similarities(embedding, resting)
@@ -41,7 +43,7 @@ class AnswerMemory(CaptionMemory):
         name, same = "same", 1 - farther * (1 - self._same)
         if resting:
             name, same = "same_at_rest", max(_AT_REST, self._same_at_rest)
-        if self._check(name, float(similarities[nearest]), ">=", same):
+        if self._is_near(name, float(similarities[nearest]), same):
             self._touch(nearest)
             return self._texts[nearest]
         return super()._recalled(embedding, resting) if resting else None

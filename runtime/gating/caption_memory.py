@@ -13,6 +13,7 @@ from vlj_edge.decisions import Decision
 from .checks import Checks
 from .clip_window import Embedding
 
+_ROUNDING = 1e-6  # a unit vector times itself is 1 only up to this
 _AGREEING = 3  # texts of resting pictures: on nano's validation streams 1 in 4 is wrong, three that agree seldom are
 
 
@@ -26,13 +27,13 @@ class CaptionMemory:
 
     def __init__(self, settings: bundle.CaptionMemorySettings, size: int) -> None:
         self._capacity = settings.capacity if settings.enabled else 0
-        # A unit vector times itself is 1 only up to rounding.
-        self._same, self._same_at_rest = (min(same, 1 - 1e-6) for same in (settings.same, settings.same_at_rest))
+        self._same, self._same_at_rest = (min(same, 1 - _ROUNDING) for same in (settings.same, settings.same_at_rest))
         self._embeddings = np.zeros((self._capacity, size), np.float32)
         self._at_rest = np.zeros(self._capacity, np.bool_)
         self._used = np.zeros(self._capacity, np.int64)  # call number of the last use
         self._texts: list[str] = []
         self._calls = 0
+        self._apart = 1.0
         self._check, self._verdict = Checks(), "decoded"
 
     def __len__(self) -> int:
@@ -44,9 +45,14 @@ class CaptionMemory:
         cause = None if self._check.made else "empty" if self._capacity else "off"
         return Decision("memory", self._verdict, tuple(self._check.made), cause)
 
-    def recall(self, embedding: Embedding, resting: bool | None = None) -> str | None:
-        """Return the caption of the nearest embedding if that is near enough, else None."""
+    def recall(self, embedding: Embedding, resting: bool | None = None, apart: float = 1.0) -> str | None:
+        """Return the caption of the nearest embedding if that is near enough, else None.
+
+        Args:
+            apart: 1 - cosine of unrelated moments, 0..1; the distances that settings allow are multiplied by it.
+        """
         self._check.reset()
+        self._apart = apart
         text = self._recalled(embedding, resting) if self._texts else None
         self._verdict = "decoded" if text is None else "recalled"
         return text
@@ -66,12 +72,15 @@ class CaptionMemory:
         similarities = self._similarities(embedding, resting)
         nearest = int(similarities.argmax())
         name, same = ("same_at_rest", self._same_at_rest) if resting else ("same", self._same)
-        if similarities[nearest] == -np.inf or not self._check(name, float(similarities[nearest]), ">=", same):
+        if similarities[nearest] == -np.inf or not self._is_near(name, float(similarities[nearest]), same):
             return None
         if resting:
-            return self._agreed(np.flatnonzero(similarities >= same).tolist())
+            return self._agreed(np.flatnonzero(similarities >= raised(same, self._apart)).tolist())
         self._touch(nearest)
         return self._texts[nearest]
+
+    def _is_near(self, name: str, similarity: float, same: float) -> bool:
+        return self._check(name, similarity, ">=", raised(same, self._apart), same)
 
     def _agreed(self, near: list[int]) -> str | None:
         """Return the caption that most of these slots have, if at least _AGREEING have it and no other as many."""
@@ -103,3 +112,8 @@ class CaptionMemory:
     def _touch(self, slot: int) -> None:
         self._calls += 1
         self._used[slot] = self._calls
+
+
+def raised(same: float, apart: float) -> float:
+    """Return a cosine of the settings where unrelated moments have one of 1 - apart, and not of 0."""
+    return same if apart >= 1 else min(1 - apart * (1 - same), 1 - _ROUNDING)

@@ -6,7 +6,10 @@ from collections import deque
 from collections.abc import Iterable
 from statistics import median
 
+from vlj_edge.bundle import MeaningGateSettings
+
 from .clip_window import Embedding
+from .embedding_spread import EmbeddingSpread
 
 _REMEMBERED = 25  # pairs of looks
 _ENOUGH = 5  # of them, before thresholds follow
@@ -20,6 +23,10 @@ class EmbeddingNoise:
 
     The embeddings of a camera that has noise or shakes waver. A threshold above their own cosine would find a change in
     every window, so thresholds are lowered below it.
+
+    Attributes:
+        level: that median; 1 until enough is known.
+        spread: what thresholds of uncalibrated gates follow.
     """
 
     def __init__(self) -> None:
@@ -27,6 +34,7 @@ class EmbeddingNoise:
         self._before: Embedding | None = None
         self._time = self._moved_since = -1.0
         self.level = 1.0
+        self.spread = EmbeddingSpread()
 
     @property
     def cosines(self) -> tuple[float, ...]:
@@ -37,6 +45,11 @@ class EmbeddingNoise:
         """Go on from what was learned before."""
         self._cosines.extend(cosines)
         self._update_level()
+
+    def begin(self) -> None:
+        """Record that another run begins."""
+        self.cut()
+        self.spread.begin()
 
     def learn(self, time: float, embedding: Embedding) -> None:
         """Take the embedding of a look at a picture that rests, float32 [embedding], unit length.
@@ -67,6 +80,10 @@ class EmbeddingNoise:
     def lowered(self, threshold: float) -> float:
         """Return a threshold that noise does not cross: the one given, or a lower one."""
         return min(threshold, max(_LOWEST, 1 - _MARGIN * (1 - self.level)))
+
+    def limit(self, threshold: float, settings: MeaningGateSettings) -> float:
+        """Return a threshold of the meaning gate as it is in this stream, by its spread and its noise."""
+        return self.lowered(self.spread.raised(threshold, settings) if settings.relative else threshold)
 
 
 def cosine(a: Embedding, b: Embedding) -> float:

@@ -37,6 +37,7 @@ class Change:
         resting: whether the picture was at rest; None if that is not detected.
         on_device: the same embedding in device memory (Encoded.on_device); None for a mean.
         pictures: of the last of the windows (ClipWindow.pictures).
+        apart: 1 - cosine of unrelated moments of this stream, 0..1, if the thresholds are relative to it; 0: unknown.
     """
 
     embedding: Embedding
@@ -47,6 +48,7 @@ class Change:
     resting: bool | None = None
     on_device: object | None = None
     pictures: Sequence[npt.NDArray[np.uint8]] = ()
+    apart: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class MeaningGate:
             )
         self._settings, self._budget = settings, budget or Budget(BudgetSettings())
         self.noise = noise or EmbeddingNoise()
-        self.noise.cut()
+        self.noise.begin()
         self._recent: deque[ClipWindow] = deque(maxlen=max(settings.smoothing, settings.calm_windows))
         self._last_embedding: Embedding | None = None
         self._text_at = -np.inf
@@ -162,7 +164,8 @@ class MeaningGate:
         """What was decided about the latest window."""
         window = None if self._latest is None else self._latest.windows[-1].times.index
         checks, cause = tuple(self._check.made), self._cause or None
-        return Decision("meaning", self._verdict, checks, cause, window, self.noise.level)
+        unrelated = self.noise.spread.unrelated if self._settings.relative else None
+        return Decision("meaning", self._verdict, checks, cause, window, self.noise.level, unrelated)
 
     def offer(self, window: ClipWindow) -> Change | None:
         """Take the next window; return the change that gets a text now, if there is one.
@@ -309,7 +312,7 @@ class MeaningGate:
     def _is_below(self, candidate: _Candidate, setting: str) -> bool:
         """Return whether the embedding is less similar to that of the last text than noise and a setting allow."""
         similarity, threshold = self._similarity(candidate), getattr(self._settings, setting)
-        return self._check(setting, similarity, "<", self.noise.lowered(threshold), threshold)
+        return self._check(setting, similarity, "<", self.noise.limit(threshold, self._settings), threshold)
 
     def _is_new(self, candidate: _Candidate) -> bool:
         """Return whether a turn changed the embedding, or a change without one has not been undone."""
@@ -318,7 +321,7 @@ class MeaningGate:
         if not self._turned:
             return self._is_below(candidate, "forget_above")
         similarity, threshold = self._similarity(candidate), self._settings.same_above
-        return self._check("same_above", similarity, "<=", self.noise.lowered(threshold), threshold)
+        return self._check("same_above", similarity, "<=", self.noise.limit(threshold, self._settings), threshold)
 
     def _has_waited(self, seconds: float) -> bool:
         return self._check("longest_wait", seconds, ">=", self._settings.longest_wait)
@@ -332,10 +335,18 @@ class MeaningGate:
         if not self._may_encode(_Candidate(tuple(self._recent)[-most:])):
             return False
         mean = np.mean([window.encoded.embedding for window in list(self._recent)[-most:]], axis=0)
-        return self._check("calm_variance", float(1 - mean @ mean), "<=", self._settings.calm_variance)
+        as_set = self._settings.calm_variance
+        most_variance = self.noise.spread.calm(self._settings) if self._settings.relative else as_set
+        return self._check("calm_variance", float(1 - mean @ mean), "<=", most_variance, as_set)
+
+    def _learn_spread(self, candidate: _Candidate) -> None:
+        if self._settings.relative:
+            first, last = candidate.windows[0].times, candidate.windows[-1].times
+            self.noise.spread.learn(first.start, last.end, candidate.encoded.embedding)
 
     def _similarity(self, candidate: _Candidate) -> float:
         assert self._last_embedding is not None
+        self._learn_spread(candidate)
         if self._resting and candidate.windows[0].times.start >= self._turned_at:  # all of it shows the resting picture
             self.noise.learn(candidate.time, candidate.encoded.embedding)
         return cosine(candidate.encoded.embedding, self._last_embedding)
@@ -347,10 +358,12 @@ class MeaningGate:
 
     def _make_change(self, candidate: _Candidate, now: float) -> Change | None:
         """Return the change; None if the budget has no text for it."""
+        self._learn_spread(candidate)
         similarity = None if self._last_embedding is None else self._similarity(candidate)
         if not self._budget.allows_text(now, similarity, candidate.encoded.embedding, self._check):
             self._verdict = "refused"
-            if similarity is not None and similarity >= self.noise.lowered(self._settings.forget_above):
+            forget_above = self.noise.limit(self._settings.forget_above, self._settings)
+            if similarity is not None and similarity >= forget_above:
                 self._drop_change(now)  # a turn without a change of meaning does not wait for its text
             self._compared_at, self._again_at = now, now + self._pause()[1]
             self._pending_since, self._ready = None, None
@@ -363,5 +376,9 @@ class MeaningGate:
         self._pending_since, self._ready, self._turned = None, None, False
         self._parts.looked()
         first, last = windows[0], windows[-1]
-        times = since, first.time, last.time
-        return Change(encoded.embedding, similarity, *times, last.at_rest, encoded.on_device, last.pictures)
+        times, apart = (since, first.time, last.time), 1.0
+        if self._settings.relative:
+            self.noise.spread.say()
+            moments = self.noise.spread.moments
+            apart = 0.0 if moments is None else min(1.0, moments.apart)
+        return Change(encoded.embedding, similarity, *times, last.at_rest, encoded.on_device, last.pictures, apart)

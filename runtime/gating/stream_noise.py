@@ -9,6 +9,7 @@ import numpy as np
 from vlj_edge.bundle import GateSettings, RestSettings, SceneGateSettings
 
 from ..video.preprocess import THUMBNAIL
+from .caption_memory import raised
 from .embedding_noise import EmbeddingNoise
 from .picture_noise import PictureNoise
 
@@ -24,7 +25,7 @@ class StreamNoise:
 
     Attributes:
         picture: of thumbnails of the picture, cell by cell.
-        embedding: of looks at the resting picture.
+        embedding: of looks at the resting picture; and, for gates that nothing was calibrated for, of all looks.
 
     Example:
         >>> import vlj_edge
@@ -41,7 +42,7 @@ class StreamNoise:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A limit of the gates that follows the stream's noise.
+    """A limit of the gates that follows what the stream shows.
 
     Attributes:
         name: of the gate and the setting, such as "meaning.speak_below".
@@ -63,12 +64,32 @@ def thresholds_now(gates: GateSettings, noise: StreamNoise) -> list[Threshold]:
         _of_cells("rest", gates.rest, noise.picture, bursts),
         _of_cells("scene", gates.scene, noise.picture, gates.scene.changed),
     ]
-    level = noise.embedding.level
     for name in _COSINES:
         as_set = getattr(gates.meaning, name)
-        now = noise.embedding.lowered(as_set)
-        why = f"looks at the resting picture have a cosine of {level:.4g}" if now != as_set else ""
-        found.append(Threshold(f"meaning.{name}", as_set, now, why))
+        now = noise.embedding.limit(as_set, gates.meaning)
+        found.append(Threshold(f"meaning.{name}", as_set, now, _why(gates, noise.embedding) if now != as_set else ""))
+    if gates.meaning.relative:
+        moments = noise.embedding.spread.moments
+        now = raised(gates.memory.same, 0.0 if moments is None else moments.apart)
+        why = _of_moments(noise.embedding) or "it is not known yet how near moments are"
+        found.append(Threshold("memory.same", gates.memory.same, now, why if now != gates.memory.same else ""))
+    return found
+
+
+def _why(gates: GateSettings, noise: EmbeddingNoise) -> str:
+    why = [_of_moments(noise)] if gates.meaning.relative and noise.spread.moments is not None else []
+    if noise.level < 1 or not why:
+        why.append(f"looks at the resting picture have a cosine of {noise.level:.4g}")
+    return "; ".join(why)
+
+
+def _of_moments(noise: EmbeddingNoise) -> str:
+    moments = noise.spread.moments
+    if moments is None:
+        return ""
+    found = f"moments of the last half minute have a cosine of {1 - moments.apart:.4g}"
+    if moments.between_scenes > 0:
+        found += f", its nearest scenes {1 - moments.between_scenes:.4g}"
     return found
 
 

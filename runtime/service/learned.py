@@ -19,6 +19,7 @@ from vlj_edge.errors import VljEdgeError, without_credentials
 from vlj_edge.regular_file import check_regular_file
 from vlj_edge.schema import Range, parse
 
+from ..gating.embedding_spread import Moments
 from ..gating.stream_noise import StreamNoise
 from .settings import SourceSettings
 
@@ -38,7 +39,9 @@ class _Learned:
         seen: pictures.
         noise: of each cell, row by row.
         cosines: of looks at the resting picture.
-        bursts: of noise; files of earlier versions have none.
+        bursts: of noise; files of earlier versions have none, and nothing of the following.
+        neighbours: distances of neighbouring looks.
+        moments: how far apart moments are, as of Moments; empty: not known.
     """
 
     of: str
@@ -46,6 +49,8 @@ class _Learned:
     noise: tuple[float, ...]
     cosines: tuple[Annotated[float, Range(-1, 1)], ...]
     bursts: float = StreamNoise().picture.bursts
+    neighbours: tuple[Annotated[float, Range(0, 2)], ...] = ()
+    moments: tuple[Annotated[float, Range(0, 2)], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,7 @@ class LearnedNoise:
         if saved is not None and saved.of == key:
             noise.picture.restore(_cells(saved.noise), saved.seen, saved.bursts)
             noise.embedding.restore(saved.cosines)
+            noise.embedding.spread.restore(saved.neighbours, Moments(*saved.moments) if saved.moments else None)
         return noise
 
 
@@ -162,8 +168,10 @@ def _read(path: Path) -> tuple[dict[str, _Learned], bool]:
 def _checked(raw: Any) -> _Learned:
     """Return one source of a file. Raises ValueError: it is damaged."""
     learned = parse(_Learned, raw)
-    if len(learned.cosines) > _MOST_COSINES:
+    if max(len(learned.cosines), len(learned.neighbours)) > _MOST_COSINES:
         raise ValueError(f"it has more than {_MOST_COSINES} cosines")
+    if len(learned.moments) not in (0, len(Moments._fields)):
+        raise ValueError(f"moments has {len(learned.moments)} numbers, not {len(Moments._fields)}")
     StreamNoise().picture.restore(_cells(learned.noise), learned.seen, learned.bursts)
     return learned
 
@@ -176,5 +184,7 @@ def _cells(noise: tuple[float, ...]) -> Any:
 
 
 def _as_learned(key: str, noise: StreamNoise) -> _Learned:
-    picture = noise.picture
-    return _Learned(key, picture.seen, picture.learned(), noise.embedding.cosines, picture.bursts)
+    picture, spread = noise.picture, noise.embedding.spread
+    moments = () if spread.moments is None else tuple(spread.moments)
+    cosines, neighbours = noise.embedding.cosines, spread.neighbours
+    return _Learned(key, picture.seen, picture.learned(), cosines, picture.bursts, neighbours, moments)

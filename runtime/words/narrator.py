@@ -142,7 +142,8 @@ class Narrator:
         task = self._waiting
         if task is None or self._asked is not None:
             return
-        recalled = self._memory.recall_unless(task.change.embedding, task.change.resting, self._said)
+        change = task.change
+        recalled = self._memory.recall_unless(change.embedding, change.resting, self._said, change.apart)
         self._decision = self._memory.decision
         if recalled is not None:
             self._totals.memory_hits += 1

@@ -205,7 +205,8 @@ def _profile_of_file(path: str | Path, default: GateSettings, manifest: Manifest
 
 
 def with_named(default: GateSettings, values: GateSettings, named: Mapping[str, Mapping[str, Any]]) -> GateSettings:
-    """Return `default` with those of `values` that are named.
+    """Return `default` with those of `values` that are named. Cosines that are named are those of the model, unless
+    `relative` is named, too.
 
     Args:
         named: what the file holds, by gate and setting; `values` is what was parsed from it.
@@ -214,4 +215,7 @@ def with_named(default: GateSettings, values: GateSettings, named: Mapping[str, 
     for gate, settings in named.items():
         parsed = getattr(values, gate)
         changed[gate] = replace(getattr(default, gate), **{name: getattr(parsed, name) for name in settings})
+    if {"speak_below", "speak_below_at_rest", "forget_above", "same_above"} & {*named.get("meaning", ())}:
+        relative = "relative" in named["meaning"] and values.meaning.relative
+        changed["meaning"] = replace(changed["meaning"], relative=relative)
     return replace(default, **changed)

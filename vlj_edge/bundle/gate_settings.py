@@ -99,6 +99,9 @@ class MeaningGateSettings:
         settle_moving: the same if the change is that the picture has begun to move; and the time between the moment
             that something begins or stops moving while something else goes on and the window that is compared.
         settle_resting: the same if the change is that the picture has come to rest.
+        relative: the cosines, and those of the caption memory, are for a space in which unrelated scenes have a cosine
+            of 0, as if nothing was calibrated for this model. In a stream whose moments are nearer to each other they
+            are raised, as far as the stream shows that a scene wavers by less.
 
     Example:
         >>> import vlj_edge
@@ -122,6 +125,7 @@ class MeaningGateSettings:
     settle: _Seconds = 0.0
     settle_moving: _Seconds = 0.0
     settle_resting: _Seconds = 0.0
+    relative: bool = False
 
 
 @dataclass(frozen=True)

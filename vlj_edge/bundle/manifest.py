@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ..presets import Clip, Preprocess
 from ..schema import Count
-from .gate_settings import GateSettings, KnownSettings, LabelHead, LabelSettings
+from .gate_settings import GateSettings, KnownSettings, LabelHead, LabelSettings, MeaningGateSettings
 
 DEFAULT_GATES = "defaults, not calibrated"  # in the receipt
 SCHEMA_VERSION = 2
@@ -191,6 +191,15 @@ class Manifest:
     def vision_engines(self) -> tuple[str, ...]:
         """The engines from pixels to the embedding, in their order."""
         return ("vision_encoder", PREDICTOR) if self.takes_query else ("vision_encoder",)
+
+
+def with_relative_defaults(manifest: Manifest) -> Manifest:
+    """Return a manifest whose meaning gate follows the stream if nothing was calibrated: nobody knows then how near to
+    each other the embeddings of unrelated scenes lie. Bundles of earlier versions do not say so."""
+    meaning = manifest.gates.meaning
+    if meaning.relative or not (manifest.has_default_gates or meaning == MeaningGateSettings()):
+        return manifest
+    return replace(manifest, gates=replace(manifest.gates, meaning=replace(meaning, relative=True)))
 
 
 def seal(path: Path) -> FileSeal:

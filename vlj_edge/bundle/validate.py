@@ -29,6 +29,7 @@ from .manifest import (
     Manifest,
     TensorSpec,
     seal,
+    with_relative_defaults,
 )
 
 _Shape = tuple[int | None, ...]  # None: any size
@@ -70,7 +71,7 @@ def read_manifest(directory: Path) -> Manifest:
         )
     _drop_old_settings(raw)
     try:
-        manifest = parse(Manifest, raw)
+        manifest = with_relative_defaults(parse(Manifest, raw))
         problem = gates_problem(manifest.gates)
         if problem is not None:
             raise ValueError(f"gates.{problem}")

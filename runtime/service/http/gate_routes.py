@@ -76,7 +76,8 @@ def noise_png(noise: PictureNoise) -> bytes:
 
 
 def _noise_state(noise: StreamNoise) -> NoiseState:
-    picture = noise.picture
+    picture, spread = noise.picture, noise.embedding.spread
+    scenes = None if spread.moments is None else spread.moments.between_scenes
     return NoiseState(
         pictures=picture.seen,
         typical=float(np.median(picture.median)),
@@ -85,6 +86,8 @@ def _noise_state(noise: StreamNoise) -> NoiseState:
         shakes=picture.shakes,
         looks=len(noise.embedding.cosines),
         cosine=noise.embedding.level,
+        moments=spread.unrelated,
+        scenes=1 - scenes if scenes else None,
     )
 
 

@@ -33,6 +33,7 @@ class DecisionState(BaseModel):
     cause: str | None
     window: int | None
     noise: float | None
+    unrelated: float | None
 
 
 class WindowDecisions(BaseModel):
@@ -74,7 +75,9 @@ class NoiseState(BaseModel):
     """What the gates have learned of a source.
 
     `typical` and `highest` are luminance differences (0..1) of a cell between two pictures, `always_moving` the share
-    of the picture that always moves, `cosine` that of one look at the resting picture to the next.
+    of the picture that always moves, `cosine` that of one look at the resting picture to the next. `moments` is that of
+    two moments of the last half minute and `scenes` that of scenes near to each other, where the gates follow them;
+    null: not known, or all moments are alike.
     """
 
     pictures: int
@@ -84,6 +87,8 @@ class NoiseState(BaseModel):
     shakes: bool
     looks: int
     cosine: float
+    moments: float | None
+    scenes: float | None
 
 
 class GatesState(BaseModel):
