@@ -148,10 +148,11 @@ class EmbeddingSpread:
 
     def _wavering(self) -> float:
         """Return 1 - cosine below which nothing has changed, whatever settings say."""
-        if self.noise is None or self.moments is None:
+        if self.noise is None:
             return 0.0
-        differs = self.moments.apart > _STEADY * self.noise
-        return min(_TIMES_STEADY_NOISE * self.noise, self.moments.apart / 2 if differs else _FARTHEST, _FARTHEST)
+        differs = self.moments is not None and self.moments.apart > _STEADY * self.noise
+        most = self.moments.apart / 2 if self.moments is not None and differs else _FARTHEST
+        return min(_TIMES_STEADY_NOISE * self.noise, most, _FARTHEST)
 
     def _update_noise(self) -> None:
         if len(self._neighbours) >= _ENOUGH_NEIGHBOURS:
