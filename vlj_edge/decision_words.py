@@ -75,7 +75,10 @@ def window_words(report: WindowReport) -> WindowWords:
     rest, meaning, *others = report.decisions
     scenes = [decision for decision in others if decision.gate == "scene"]
     encoder = "encoded" if any(scene.verdict == "encoded" for scene in scenes) else "repeated" if scenes else "-"
-    numbers = [*_causes(rest, meaning), *(check_text(check, meaning) for check in _deciding(meaning))]
+    numbers = [
+        *_causes(rest, meaning),
+        *(check_text(check, meaning.noise, meaning.unrelated) for check in _deciding(meaning)),
+    ]
     numbers += [f"{each.gate}: {check_text(check)}" for each in others for check in _deciding(each)]
     return WindowWords(
         _RESTING[rest.verdict], _why_resting(rest), encoder, _MEANING[meaning.verdict], "; ".join(numbers)
@@ -100,11 +103,11 @@ def text_line(report: TextReport) -> str:
     return f"{centre:6.1f} s  {text_words(report)}: {' '.join(report.text.split())}"
 
 
-def check_text(check: Check, of: Decision | None = None) -> str:
+def check_text(check: Check, noise: float | None = None, unrelated: float | None = None) -> str:
     """Return a comparison as it turned out, such as `cosine 0.91 >= 0.9 speak_below`.
 
     Args:
-        of: the decision of the meaning gate that it belongs to: it knows what the thresholds follow.
+        noise, unrelated: of the meaning gate's decision: what its thresholds follow.
     """
     value, bound = _numbers(check.value, check.bound)
     measured = _VALUES.get(check.name, "cosine {}").format(value)
@@ -113,14 +116,12 @@ def check_text(check: Check, of: Decision | None = None) -> str:
         shown += f" {check.name}"
     if check.bound == check.as_set:
         return shown
-    return f"{shown} (set to {check.as_set:.4g}{_followed(of) if of is not None and check.name in _COSINES else ''})"
-
-
-def _followed(meaning: Decision) -> str:
-    """Return what thresholds that are cosines follow in a stream."""
-    moments = "" if meaning.unrelated is None else f", moments {meaning.unrelated:.4g}"
-    quiet = meaning.noise is None or (meaning.noise == 1 and moments)
-    return moments if quiet else f"{moments}, noise {meaning.noise:.4g}"
+    why = ""
+    if check.name in _COSINES:
+        why = "" if unrelated is None else f", moments {unrelated:.4g}"
+        if noise is not None and (noise < 1 or not why):
+            why += f", noise {noise:.4g}"
+    return f"{shown} (set to {check.as_set:.4g}{why})"
 
 
 def _why_resting(rest: Decision) -> str:

@@ -115,3 +115,16 @@ def test_gates_of_another_bundle_are_used_with_a_warning(
     assert len(said) == (named is not None)
     if named is not None:
         assert named in said[0] and "vlj-edge calibrate" in said[0] and "\n" not in said[0]
+
+
+def test_cosines_of_a_file_are_the_models_unless_it_says_that_they_are_relative(tmp_path: Path) -> None:
+    default = GateSettings(meaning=MeaningGateSettings(relative=True))
+    for named, relative in (
+        ({"speak_below": 0.9}, False),
+        ({"same_above": 0.99}, False),
+        ({"speak_below": 0.9, "relative": True}, True),
+        ({"look_every": 2.0}, True),
+    ):
+        path = write(tmp_path / "gates.json", {"gates": {"meaning": named}})
+        assert read_gate_profile(path, default).gates.meaning.relative is relative
+        assert not read_gate_profile(path, GateSettings()).gates.meaning.relative or relative

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.bundle.damage import edit, refusal
 from vlj_edge import VljEdgeError
 from vlj_edge.bundle import (
+    DEFAULT_GATES,
     MANIFEST,
     SCHEMA_VERSION,
     CaptionMemorySettings,
@@ -27,6 +28,7 @@ from vlj_edge.bundle import (
     SceneGateSettings,
     TensorSpec,
     TokenizerSpec,
+    nano_bundle,
     read_manifest,
     write_manifest,
 )
@@ -221,3 +223,13 @@ def test_whatever_is_changed_the_manifest_is_read_or_refused(
 def test_a_bundle_with_settings_that_are_gone_is_read(bundle: Path) -> None:
     edit(bundle, lambda raw: raw["gates"]["meaning"].update(hold_growth=0.5))
     assert not hasattr(read_manifest(bundle).gates.meaning, "hold_growth")
+
+
+def test_gates_that_nothing_was_calibrated_for_follow_the_stream(bundle: Path) -> None:
+    assert not any(read_manifest(each).gates.meaning.relative for each in (bundle, nano_bundle()))
+    path = bundle / MANIFEST
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    fields["receipt"]["gates"] = DEFAULT_GATES
+    del fields["gates"]["meaning"]["relative"]  # as in bundles of earlier versions
+    path.write_text(json.dumps(fields), encoding="utf-8")
+    assert read_manifest(bundle).gates == GateSettings(meaning=MeaningGateSettings(relative=True))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ..presets import Clip, Preprocess
 from ..schema import Count
-from .gate_settings import GateSettings, KnownSettings, LabelHead, LabelSettings, MeaningGateSettings
+from .gate_settings import GateSettings, KnownSettings, LabelHead, LabelSettings
 
 DEFAULT_GATES = "defaults, not calibrated"  # in the receipt
 SCHEMA_VERSION = 2
@@ -196,10 +196,9 @@ class Manifest:
 def with_relative_defaults(manifest: Manifest) -> Manifest:
     """Return a manifest whose meaning gate follows the stream if nothing was calibrated: nobody knows then how near to
     each other the embeddings of unrelated scenes lie. Bundles of earlier versions do not say so."""
-    meaning = manifest.gates.meaning
-    if meaning.relative or not (manifest.has_default_gates or meaning == MeaningGateSettings()):
+    if not manifest.has_default_gates:
         return manifest
-    return replace(manifest, gates=replace(manifest.gates, meaning=replace(meaning, relative=True)))
+    return replace(manifest, gates=replace(manifest.gates, meaning=replace(manifest.gates.meaning, relative=True)))
 
 
 def seal(path: Path) -> FileSeal:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from hypothesis import strategies as st
 from tests.runtime.gating.windows import STEP, offer, unit
 from vlj_edge import bundle
 from vlj_edge.results import Window
+from vlj_edge.runtime.gating.answer_memory import AnswerMemory
+from vlj_edge.runtime.gating.caption_memory import CaptionMemory
 from vlj_edge.runtime.gating.clip_window import ClipWindow, Encoded
 from vlj_edge.runtime.gating.embedding_spread import EmbeddingSpread
 from vlj_edge.runtime.gating.meaning import MeaningGate
@@ -197,3 +201,21 @@ def test_the_same_window_counts_once_and_pairs_that_share_frames_are_one_scene()
     far = [1 - float(looks[i] @ looks[j]) for i in range(12) for j in range(i + 2, 12)]
     assert spread.moments.apart == pytest.approx(float(np.median(far)), abs=1e-6)
     assert spread.moments.between_scenes == 0, "nothing in this stream is like anything else in it"
+
+
+def test_the_memory_takes_no_scene_of_a_cone_for_another() -> None:
+    cone = Cone(13, 256, 0.98, 0.0)
+    first, second = cone.scene(), cone.scene()
+    for memory in (CaptionMemory(bundle.CaptionMemorySettings(), 256), answers()):
+        for resting in (False, True):
+            for _ in range(3):
+                memory.put(first, "a kitchen", resting)
+            assert memory.recall(second, resting) == "a kitchen", "a cosine of 0.98 is the same without a cone"
+            assert memory.recall(second, resting, apart=0.02) is None
+            assert memory.recall(first, resting, apart=0.02) == "a kitchen"
+            assert memory.recall(second, resting, apart=0.0) is None, "nothing is known yet"
+
+
+def answers() -> AnswerMemory:
+    known: Any = SimpleNamespace(said=False, manifest=SimpleNamespace(embedding=256))
+    return AnswerMemory(bundle.CaptionMemorySettings(), known)

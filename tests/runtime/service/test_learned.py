@@ -16,6 +16,7 @@ import pytest
 from tests.waiting import wait_for
 from vlj_edge import StreamNoise, WindowReport
 from vlj_edge.errors import VljEdgeError
+from vlj_edge.runtime.gating.embedding_spread import Moments
 from vlj_edge.runtime.gating.stream_noise import thresholds_now
 from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service import learned as learned_module
@@ -82,10 +83,14 @@ def test_everything_that_was_learned_is_kept(model: Model, tmp_path: Path) -> No
         noise = learned.of(DOOR)
         noise.picture.restore(rng.uniform(0.001, 0.04, (32, 32)), 1000, 0.0125)
         noise.embedding.restore([0.99, 0.98, 0.97, 0.98, 0.99, 0.95])
+        noise.embedding.spread.restore([0.01, 0.02, 0.01, 0.02, 0.01], Moments(0.1, 0.12, 0.08))
     found = after_a_restart(model, path)
     np.testing.assert_allclose(found.picture.median, noise.picture.median, atol=1e-6)
     assert (found.picture.seen, found.embedding.cosines) == (1000, noise.embedding.cosines)
     assert found.picture.bursts == 0.0125
+    spread = noise.embedding.spread
+    assert found.embedding.spread.neighbours == spread.neighbours
+    assert (found.embedding.spread.noise, found.embedding.spread.moments) == (0.01, Moments(0.1, 0.12, 0.08))
     assert found.embedding.level == noise.embedding.level < 1
     gates = model.manifest.gates
     assert [each.name for each in thresholds_now(gates, found)] == [each.name for each in thresholds_now(gates, noise)]
@@ -144,6 +149,8 @@ def saved(model: Model, path: Path) -> dict[str, Any]:
 
 
 DAMAGE: list[dict[str, Any]] = [
+    {"moments": [0.1]},
+    {"neighbours": [3.0]},
     {"noise": [0.01] * 1023},
     {"noise": [0.01] * 1023 + [float("nan")]},
     {"noise": [0.01] * 1023 + [float("inf")]},
