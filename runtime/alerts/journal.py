@@ -26,6 +26,10 @@ CREATE TABLE IF NOT EXISTS messages (number INTEGER PRIMARY KEY AUTOINCREMENT, e
 CREATE TABLE IF NOT EXISTS waiting (sink TEXT, number INTEGER, PRIMARY KEY (sink, number)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS states (alert TEXT, source TEXT, data TEXT, PRIMARY KEY (alert, source)) WITHOUT ROWID;
 """
+_READ_FIRST = (
+    *("messages INDEXED BY sqlite_autoindex_messages_1", "sqlite_sequence"),
+    *("waiting JOIN messages USING (number)", "states"),
+)
 
 
 class AlertJournal:
@@ -258,6 +262,9 @@ def _connected(path: str) -> sqlite3.Connection:
         if version not in (0, _VERSION):
             raise sqlite3.DatabaseError(f"it is of version {version}, and this program knows {_VERSION}")
         database.executescript(_TABLES)
+        for table in _READ_FIRST:  # damage within the file is found here
+            database.execute(f"SELECT COUNT(*) FROM {table}").fetchone()
+        database.execute("SELECT MAX(clock) FROM messages").fetchone()
         if version == 0:  # a full disk keeps no service from starting that has started before
             database.execute(f"PRAGMA user_version = {_VERSION}")
         database.commit()

@@ -31,6 +31,8 @@ from .mqtt_alerts import AlertTopics
 
 CLOSING_SECONDS = 3.0  # to wait for acknowledgements
 CONNECTING_SECONDS = 3.0
+_LARGE = 10_000  # bytes of a picture that a broker may be unwilling to take
+_AT_ONCE = 5.0  # seconds after a picture in which the end of a connection may be because of it
 LONGEST_PAUSE = 30  # between two attempts to connect, seconds
 _LOG = logging.getLogger(__name__)
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -85,6 +87,8 @@ class Mqtt:
         self.on_acknowledged: Callable[[AlertEvent], None] = lambda event: None
         self._acknowledged: deque[int] = deque()
         self._closing_seconds = CLOSING_SECONDS
+        self._sent_large, self._sent_at, self._cut_short = 0, 0.0, 0  # the largest picture of this connection
+        self._most_picture = sys.maxsize
         self._closed, self._logged = False, ""  # what was logged since it was connected: "away" or "refused"
         self._client = paho.Client(
             paho.CallbackAPIVersion.VERSION2, client_id=f"vlj-edge-{_slug(broker.base)}-{secrets.token_hex(4)}"
@@ -191,8 +195,20 @@ class Mqtt:
         self._fail("away", f"{self._broker.shown} cannot be reached: {getattr(error, 'strerror', None) or error}")
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        self._look_for_refused_picture()
         if not self._closed:
             self._fail(self._logged or "away", self.last_error or f"{self._broker.shown} has gone: {reason}")
+
+    def _look_for_refused_picture(self) -> None:
+        """Publish no picture of a size after which two connections in a row have ended: a broker ends the connection
+        at a message that is too large for it, and so nothing else would arrive."""
+        suspect = self._sent_large and time.monotonic() - self._sent_at < _AT_ONCE
+        self._cut_short = self._cut_short + 1 if suspect else 0
+        if self._cut_short >= 2:
+            self._most_picture, self._cut_short = self._sent_large - 1, 0
+            line = "%s ends the connection at a picture of %d bytes: no such is published; raise its limit of a message"
+            _LOG.warning(line, self._broker.shown, self._sent_large)
+        self._sent_large = 0
 
     def _fail(self, kind: str, line: str) -> None:
         self.last_error = line
@@ -229,6 +245,10 @@ class Mqtt:
         self._client.publish(f"{self._broker.base}/{slug}/state", data, qos=0, retain=True)
 
     def _publish_retained(self, topic: str, data: bytes | str, retain: bool) -> None:
+        if len(data) > self._most_picture:
+            return
+        if len(data) > _LARGE:
+            self._sent_large, self._sent_at = max(self._sent_large, len(data)), time.monotonic()
         self._client.publish(topic, data, qos=0, retain=retain)  # QoS 0: see _publish_state()
 
     def _publish_discovery(self, source: str, slug: str) -> None:

@@ -112,6 +112,14 @@ def test_an_address_of_a_configuration_is_named_with_its_line(config: Path, name
     assert given.place(name) is None
 
 
+def test_a_key_file_of_a_configuration_that_is_not_there_is_named_with_its_line(config: Path, video: Path) -> None:
+    config.write_text(
+        config.read_text(encoding="utf-8").replace("\n", '\nkey_file = "none.key"\n', 1), encoding="utf-8"
+    )
+    done = run_here("alerts", "test", "--config", config, video)
+    assert done.returncode == 1 and f"{config}, line 2: key_file" in error_of(done) and "none.key" in error_of(done)
+
+
 def test_marks_need_one_alert_and_something_right(config: Path, video: Path) -> None:
     for options in (("--right", "4-8"), ("--alert", "green light", "--wrong", "4-8")):
         assert run_here("alerts", "test", "--config", config, video, *options).returncode == 2

@@ -119,6 +119,7 @@ def test_they_stand_in_the_configuration_too(
 ) -> None:
     pytest.importorskip(NEEDS.get(name, "numpy"))
     options = {"backend": "tensorrt", "threads": 3, "engines": "built", "key_file": str(folder / "some.key")}
+    (folder / "some.key").touch()
     file = folder / "serve.toml"
     lines = [f"{key} = {json.dumps(value)}" for key, value in options.items()]
     file.write_text("\n".join([*lines, file.read_text()]))

@@ -21,7 +21,7 @@ from .options import (
     file_type,
     load_model,
     query_option,
-    use_key_file,
+    use_key_file_of,
 )
 from .part_options import PartOptions, part_options
 from .say import tell
@@ -113,7 +113,7 @@ def _as_served(given: EngineOptions, file: Config) -> EngineOptions:
 
     options = file.options
     if "key_file" in options and KEY_FILE not in os.environ:
-        use_key_file(click.get_current_context(), Path(options["key_file"]))
+        use_key_file_of(file.place("key_file"), options["key_file"])
     engines = Path(options["engines"]) if "engines" in options else None
     if given.chooses:  # --backend on a desk, in place of the engines of a board
         return given

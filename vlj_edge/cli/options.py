@@ -69,6 +69,15 @@ def use_key_file(context: click.Context, path: Path) -> None:
     context.call_on_close(lambda: os.environ.pop(KEY_FILE) if before is None else os.environ.update({KEY_FILE: before}))
 
 
+def use_key_file_of(place: str, name: str) -> None:
+    """Use the key file that a configuration names; `place` says where. Raises VljEdgeError: it is not there."""
+    from ..errors import VljEdgeError
+
+    if not Path(name).is_file():
+        raise VljEdgeError(f"{place} is '{name}', and there is no such file: name the key that vlj-edge build used")
+    use_key_file(click.get_current_context(), Path(name))
+
+
 key_file_option = click.option(
     "--key-file",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -24,7 +24,7 @@ from .options import (
     file_type,
     gates_option,
     query_option,
-    use_key_file,
+    use_key_file_of,
 )
 from .outputs import output_file
 from .part_options import PartOptions, part_options
@@ -121,18 +121,18 @@ def serve(
         options = settings.options()
         token = read_token(options)
         _set_up_logging(options.get("log_format", "text"), engine_options.verbose)
-        with _load_model(options) as model:
+        with _load_model(options, settings.place) as model:
             _run(model, settings, options, token, hangups)
 
 
-def _load_model(options: dict[str, Any]) -> Model:
+def _load_model(options: dict[str, Any], place: Callable[[str], str | None]) -> Model:
     from vlj_edge.runtime.model import Model
 
     from ..bundle import nano_bundle
     from ..bundle.signature import KEY_FILE
 
     if "key_file" in options and KEY_FILE not in os.environ:  # of a configuration
-        use_key_file(click.get_current_context(), Path(options["key_file"]))
+        use_key_file_of(place("key_file") or "--key-file", options["key_file"])
     engines = Path(options["engines"]) if "engines" in options else None
     if engines is not None and not engines.is_dir():  # of a configuration
         raise VljEdgeError(f"engines = {engines}: there is no such folder: name one that vlj-edge build wrote")

@@ -200,6 +200,24 @@ def test_a_damaged_file_is_put_aside_and_another_program_is_refused(
         AlertJournal(tmp_path / "file")
 
 
+@pytest.mark.parametrize("page", [1, 2, 3, 4])
+def test_a_journal_that_is_damaged_within_is_put_aside(tmp_path: Path, page: int) -> None:
+    journal = AlertJournal(tmp_path)
+    for number in range(40):
+        assert journal.add(replace(EVENT, event=f"{number:032}"), "{}")
+    journal.close()
+    path = tmp_path / "alerts.sqlite"
+    data = bytearray(path.read_bytes())
+    data[page * 4096 : (page + 1) * 4096] = b"\xa5" * 4096
+    path.write_bytes(data)
+    journal, sink = AlertJournal(tmp_path), Sink()
+    queue = tell(journal, sink, replace(EVENT, event="f" * 32))
+    wait_for(lambda: sink.got)
+    assert journal.picture("f" * 32) == b"JPEG"
+    queue.close()
+    journal.close()
+
+
 shares = st.floats(0, 1)
 states = st.builds(
     AlertState,

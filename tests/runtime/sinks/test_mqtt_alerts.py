@@ -133,3 +133,27 @@ def test_what_no_broker_has_acknowledged_arrives_after_a_restart(
     assert set(listener.ids()) == {EVENT.id}  # twice if the broker had it before
     queue.close()
     journal.close()
+
+
+@pytest.mark.parametrize("limit", ["max_packet_size 20000", "message_size_limit 20000"])
+def test_a_picture_that_a_broker_does_not_take_keeps_no_message_back(
+    tmp_path: Path, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker(tmp_path, f"allow_anonymous true\n{limit}")
+    listener = Listener(broker)
+    sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home")
+    sink._client.reconnect_delay_set(0.05, 0.1)
+    queue = SinkQueue("mqtt", sink, retry=True)
+    large = replace(EVENT, picture=bytes(50_000))
+    queue.put(large)
+    wait_for(lambda: large.id in listener.ids())
+    queue.put(replace(EVENT, kind="end", picture=None))
+    wait_for(lambda: f"{EVENT.event}-end" in listener.ids() and listener.last(STATE) == b"OFF")
+    wait_for(lambda: queue.state()["queued"] == 0)
+    small = replace(EVENT, event="e" * 32)
+    queue.put(small)
+    wait_for(lambda: listener.last(PICTURE) == JPEG and small.id in listener.ids())
+    assert queue.problem is None
+    queue.close()
+    listener.stop()
+    broker.kill()
