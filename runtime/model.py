@@ -173,7 +173,7 @@ class Model:
         run.resemblance, run.wants = self.chain.known.resemblance(query, run.source.name), wants
         if words is not None:
             run.pictures = KeptPictures(words.frame_size)
-            answers = AnswerMemory(gates.memory, self.chain.known)
+            answers = AnswerMemory(gates.memory, run.resemblance or self.chain.known)
             narrator = Narrator(words, answers, run, self.manifest.clip, every_window, watch_texts)
             return self._started(run, narrator.narrations(self._changes(run, meaning, watch, True), self.overlap))
         changes = self._changes(run, meaning, watch)

@@ -6,7 +6,7 @@ from vlj_edge.bundle import CaptionMemorySettings
 
 from .caption_memory import CaptionMemory
 from .clip_window import Embedding
-from .known import KnownData
+from .known import KnownData, Resemblance
 
 # Chosen on nano's validation streams (benchmarks/words.py). A call costs far more than a run of the decoder, and its
 # answer is seldom wrong: it is used again at more than the distance of `same`. That of the answer which stands less
@@ -20,10 +20,10 @@ class AnswerMemory(CaptionMemory):
 
     Args:
         settings: those of the bundle's own texts.
-        known: what the model knows.
+        known: what judges the run; or what the model knows, where nothing does.
     """
 
-    def __init__(self, settings: CaptionMemorySettings, known: KnownData) -> None:
+    def __init__(self, settings: CaptionMemorySettings, known: KnownData | Resemblance) -> None:
         super().__init__(settings, known.manifest.embedding)
         self._known, self._standing = known, ""
 

@@ -26,18 +26,22 @@ _WINDOWS = 60  # after so many windows, a stream that hardly moves is judged by 
 
 
 class KnownData:
-    """Says, once for a model, that it has seen nothing like a stream. Bundles without `known` never say it."""
+    """Says, once of a source, that the model has seen nothing like it. Bundles without `known` never say it."""
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         self.manifest, self._directory = manifest, directory
         self._axes: npt.NDArray[np.float32] | None = None
         self._saying = threading.Lock()
-        self._said = False
+        self._said_of: set[str] = set()  # names of sources
 
     @property
     def said(self) -> bool:
-        """Whether it was said."""
-        return self._said
+        """Whether it was said of a source without a name."""
+        return self.said_of("")
+
+    def said_of(self, source: str) -> bool:
+        """Whether it was said of a source of that name."""
+        return source in self._said_of
 
     def load(self) -> None:
         """Read the axes, if there are any.
@@ -56,28 +60,38 @@ class KnownData:
 
     def resemblance(self, query: str | None, source: str = "") -> Resemblance | None:
         """Return what judges a run over a source of that name; None where nothing is known of the answers to this
-        query, or it was said before."""
+        query."""
         is_default = query is None or query == self.manifest.default_query
-        return Resemblance(self, source) if self._axes is not None and is_default and not self._said else None
+        return Resemblance(self, source) if self._axes is not None and is_default else None
 
     def say(self, source: str = "") -> None:
-        """Log a warning about a source, the first time."""
+        """Log a warning about a source of that name, the first time."""
         with self._saying:
-            first, self._said = not self._said, True
+            first = source not in self._said_of
+            self._said_of.add(source)
         if first and self.manifest.known is not None:
             of, preset = f"{source}: " if source else "", self.manifest.preset
             _LOG.warning("%s%s has seen nothing like this: %s", of, preset, self.manifest.known.says)
 
 
 class Resemblance:
-    """Judges the embeddings of one run, as they come."""
+    """Judges the embeddings of one run, as they come.
+
+    Attributes:
+        said: whether the model has seen nothing like them, or like this source in an earlier run.
+    """
 
     def __init__(self, known: KnownData, source: str = "") -> None:
         assert known.manifest.known is not None
         self._known, self._limits, self._source = known, known.manifest.known, source
         self._outside: deque[npt.NDArray[np.float32]] = deque(maxlen=PICTURES)
         self._windows = 0
-        self._done = False
+        self._done = self.said = known.said_of(source)
+
+    @property
+    def manifest(self) -> Manifest:
+        """That of the model."""
+        return self._known.manifest
 
     def add_picture(self, embedding: npt.NDArray[np.floating[Any]]) -> None:
         """Take the embedding of a picture for which the encoder ran, [embedding], unit length."""
@@ -101,5 +115,5 @@ class Resemblance:
             return
         limit = self._limits.most_of_few if len(self._outside) < _FEW else self._limits.most
         if float(np.square(np.mean(self._outside, axis=0)).sum()) > limit:
-            self._done = True
+            self._done = self.said = True
             self._known.say(self._source)

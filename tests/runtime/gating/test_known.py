@@ -67,6 +67,21 @@ def test_it_says_so_once(model: Model, frames: Frames, caplog: pytest.LogCapture
     assert line.startswith("nano") and line.endswith(REMEDY) and "\n" not in line
 
 
+def test_of_several_sources_each_is_judged_and_named(model: Model, caplog: pytest.LogCaptureFixture) -> None:
+    next(iter(model.narrate(vlj_edge.open_source(DEMO, end=4))))  # reads what is known
+    door, yard = (model.chain.known.resemblance(None, name) for name in ("door", "yard"))
+    assert door is not None and yard is not None
+    for each in np.random.default_rng(0).normal(size=(20, model.manifest.embedding)):
+        door.add_picture(each / np.linalg.norm(each))
+    assert door.said and not yard.said  # what was said in the yard is remembered still
+    again = model.chain.known.resemblance(None, "door")
+    assert again is not None and again.said
+    for each in np.random.default_rng(1).normal(size=(20, model.manifest.embedding)):
+        yard.add_picture(each / np.linalg.norm(each))
+    assert yard.said
+    assert [line.partition(" ")[0] for line in warnings(caplog)] == ["door:", "yard:"]
+
+
 def test_it_says_nothing_of_its_own_data(model: Model, caplog: pytest.LogCaptureFixture) -> None:
     list(model.narrate(vlj_edge.open_source(DEMO, end=40)))
     assert warnings(caplog) == []
