@@ -59,6 +59,11 @@ class Proposal:
     annotated: bool
     head: Found[LabelHead] | None = None
 
+    @property
+    def improved(self) -> bool:
+        """Whether anything other than what is in use is proposed."""
+        return self.found.improved or (self.head is not None and self.head.improved)
+
     def missed(self) -> dict[str, float]:
         """Return the figures of the proposed gates that miss their limits on time they were not chosen on, by name."""
         found = total(self.found.held_out if self.found.improved else self.found.own).as_dict()

@@ -237,7 +237,7 @@ class Store:
     def _metadata(self) -> dict[str, str]:
         raw = self._table.schema.metadata or {}
         named = {key.decode(): value.decode() for key, value in raw.items()}
-        return {name: named.get(f"vlj_edge.{name}", "") for name in ("space", "query")}
+        return {name: named.get(f"vlj_edge.{name}", "") for name in ("space", "query", "bundle")}
 
     def _connect(self, write: bool) -> None:
         if self._folder is not None:
@@ -260,14 +260,17 @@ class Store:
         if not write:
             raise VljEdgeError(f"{self._shown} is no store: make one with vlj-edge index VIDEOS --store {self._shown}")
         asked = query or manifest.labels.query or manifest.default_query
-        about = {"vlj_edge.space": embedding_space(manifest), "vlj_edge.query": asked}
+        about = {"space": embedding_space(manifest), "query": asked, "bundle": manifest.preset}
+        about = {f"vlj_edge.{name}": value for name, value in about.items()}
         return self._database.create_table(_TABLE, schema=columns.schema(manifest.embedding, about))
 
     def _check(self, manifest: Manifest, query: str | None) -> None:
         about = self._metadata
         wrong = None
         if about["space"] != embedding_space(manifest):
-            wrong = f"{self._shown} was made with other weights than the bundle has: name that bundle, or another store"
+            made_by, ours = about["bundle"] or "another model", manifest.preset
+            which = f"other weights of {ours}" if made_by == ours else f"{made_by}, and the bundle is {ours}"
+            wrong = f"{self._shown} was made with {which}: name its --bundle, or another --store"
         elif query is not None and query != about["query"]:
             wrong = f"{self._shown} was made with the query '{about['query']}': use that, or another store"
         if wrong is not None:

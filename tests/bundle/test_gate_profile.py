@@ -128,3 +128,29 @@ def test_cosines_of_a_file_are_the_models_unless_it_says_that_they_are_relative(
         path = write(tmp_path / "gates.json", {"gates": {"meaning": named}})
         assert read_gate_profile(path, default).gates.meaning.relative is relative
         assert not read_gate_profile(path, GateSettings()).gates.meaning.relative or relative
+
+
+@pytest.mark.parametrize(
+    ("gate", "name", "value", "limit"),
+    [
+        ("meaning", "least_hold", -1, "at least 0"),
+        ("meaning", "speak_below", 1.5, "at most 1"),
+        ("meaning", "smoothing", 0, "at least 1"),
+        ("memory", "same", -7, "at least -1"),
+        ("scene", "cells", -0.1, "at least 0"),
+        ("rest", "seconds", float("nan"), "at least 0"),
+        ("meaning", "settle", float("inf"), "at least 0"),
+        ("meaning", "speak_below", "0.8", "at least -1"),
+        ("scene", "times_noise", None, "at least 0"),
+        ("memory", "capacity", 1.5, "at most 65536"),
+        ("meaning", "speak_bellow", 0.8, "speak_below"),
+    ],
+)
+def test_impossible_numbers_name_file_key_and_range(
+    gate: str, name: str, value: Any, limit: str, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "gates.json", {"gates": {gate: {name: value}}})
+    with pytest.raises(VljEdgeError) as caught:
+        vlj_edge.load(tiny_bundle, gates=path)
+    said = str(caught.value)
+    assert str(path) in said and f"gates.{gate}.{name}" in said and limit in said and "\n" not in said

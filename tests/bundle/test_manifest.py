@@ -98,7 +98,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
             "text_encoder": TokenizerSpec(tokenizer_file, text, 0, text_prefix=draw(names)),
         },
         gates=GateSettings(
-            SceneGateSettings(draw(st.booleans()), draw(fractions), draw(fractions)),
+            SceneGateSettings(draw(st.booleans()), draw(st.floats(0, 1)), draw(st.floats(0, 1))),
             MeaningGateSettings(draw(st.booleans()), smoothing=draw(st.integers(1, 1000)), speak_below=draw(fractions)),
             CaptionMemorySettings(draw(st.booleans()), draw(fractions), capacity=draw(st.integers(0, 65536))),
         ),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ import pytest
 from tests.cli.command import error_of, json_lines, run_here
 from tests.cli.test_every_source import CALLS
 from tests.runtime.calibration.streams import SCENES, without_decoder, write_events
-from vlj_edge.bundle import GateSettings, read_manifest
+from vlj_edge.bundle import GateSettings, MeaningGateSettings, read_manifest
 from vlj_edge.bundle.gate_profile import read_gate_profile
+from vlj_edge.cli import calibrate
 from vlj_edge.runtime.calibration import proposal as proposals
 from vlj_edge.runtime.calibration import record as recording
 from vlj_edge.runtime.calibration.search import Effort
@@ -168,3 +170,27 @@ def test_what_was_seen_until_ctrl_c_is_used(film: Path, tiny_bundle: Path, monke
     done = run_here("calibrate", film, "--bundle", tiny_bundle, "--out", out)
     assert done.returncode == 0 and "in use" in done.stdout, done.stderr
     assert 64 <= json.loads(out.read_text())["made"]["seconds"] <= 66
+
+
+def test_it_says_what_it_wrote_what_to_type_and_how_much_better_it_is(film: Path, tiny_bundle: Path) -> None:
+    out, copy = film.parent / "gates.json", film.parent / "copy"
+    done = run_here(
+        *("calibrate", film, "--bundle", tiny_bundle, "--texts-per-hour", "100", "--out", out, "--bundle-out", copy)
+    )
+    assert done.returncode == 0, done.stderr
+    for path, option in ((out, "--gates"), (copy, "--bundle")):
+        [line] = [line for line in done.stderr.splitlines() if line.startswith(f"wrote {path}")]
+        assert f"vlj-edge narrate {film} {option} {path}" in line
+    improved = json.loads(out.read_text())["made"]["held_out"] != json.loads(out.read_text())["made"]["own"]
+    assert ("in place of the gates in use" in done.stdout) == improved
+
+
+def test_a_pause_that_hardly_fits_into_the_recording_is_a_warning() -> None:
+    def proposed(hold: float, seconds: float) -> Any:
+        return SimpleNamespace(gates=GateSettings(meaning=MeaningGateSettings(least_hold=hold)), seconds=seconds)
+
+    line = calibrate._long_hold(proposed(60, 120), GateSettings())
+    assert line is not None and "60 s" in line and "120 s" in line
+    assert calibrate._long_hold(proposed(5, 120), GateSettings()) is None
+    in_use = GateSettings(meaning=MeaningGateSettings(least_hold=60))
+    assert calibrate._long_hold(proposed(60, 120), in_use) is None, "it was so before"

@@ -19,7 +19,7 @@ from ..errors import VljEdgeError
 from ..regular_file import MOST_TEXT, check_regular_file
 from ..schema import Range, SchemaError, parse
 from .embedding_space import embedding_space
-from .gate_ranges import check_gates, gates_problem
+from .gate_ranges import check_gates, gates_problem, limits_of
 from .gate_settings import GateSettings
 from .manifest import Manifest
 
@@ -131,8 +131,21 @@ def read_gate_profile(path: str | Path, default: GateSettings) -> GateProfile:
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be read ({error.strerror}): check the path") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or no gates
-        raise VljEdgeError(f"{path} holds no gates ({error}): {_REMEDY}") from error
+        raise VljEdgeError(f"{path} holds no gates ({error}{_range_of(error)}): {_REMEDY}") from error
     return replace(profile, gates=gates)
+
+
+def _range_of(error: Exception) -> str:
+    """Return the range of the setting that an error is about, where the error does not say it."""
+    known = error.path if isinstance(error, SchemaError) else ()
+    if (
+        len(known) != 3
+        or " is unknown" in str(error)
+        or " not at " in str(error)
+        or known[-1] in ("enabled", "relative")
+    ):
+        return ""
+    return f", {limits_of(str(known[-1]))}"
 
 
 def write_gate_profile(path: Path, profile: GateProfile) -> None:

@@ -16,7 +16,13 @@ _RANGES = {
     "texts_per_hour": Range(0, 1e6),
     "encodes_per_minute": Range(0, 1e6),
 }
-_ANY_NUMBER = Range(-1e9, 1e9)  # thresholds and times: whether one makes sense, its gate says
+_COSINES = ("speak_below", "speak_below_at_rest", "forget_above", "same_above", "same", "same_at_rest")
+_COSINE, _OTHER = Range(-1, 1), Range(0, 1e9)  # shares, variances and times: none is negative
+
+
+def limits_of(setting: str) -> Range:
+    """Return the range of a setting that is a number, by its name."""
+    return _RANGES.get(setting, _COSINE if setting in _COSINES else _OTHER)
 
 
 def gates_problem(gates: GateSettings) -> str | None:
@@ -25,7 +31,7 @@ def gates_problem(gates: GateSettings) -> str | None:
     for gate in fields(gates):
         settings = getattr(gates, gate.name)
         for each in fields(settings) if is_dataclass(settings) else ():
-            value, limits = getattr(settings, each.name), _RANGES.get(each.name, _ANY_NUMBER)
+            value, limits = getattr(settings, each.name), limits_of(each.name)
             if isinstance(value, bool):
                 continue
             if not isinstance(value, int | float) or value not in limits:  # nan is in no range

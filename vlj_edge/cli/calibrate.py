@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import without_credentials
 from ..json_text import json_text
 from .options import SOURCE, EngineOptions, NumberRange, bundle_option, engine_options, gates_option, load_model
 from .outputs import output_file, output_folder, write_whole
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..bundle import GateSettings
 
+_FEW_HOLDS = 10  # pauses between texts that should fit into a recording, at least
 _BAR = 30  # characters of a quality of 1
 
 
@@ -94,10 +97,9 @@ def calibrate(
             say(json_text(proposal.as_dict() | {"gates": asdict(proposal.gates), "novel_below": proposal.novel_below}))
         else:
             _print(proposal, model.manifest.gates)
-        for name, value in proposal.missed().items():
-            asked = f"{value:.3g} {name.replace('_', ' ')} in place of {getattr(proposal.target, name):.3g}"
-            tell(f"warning: {asked}, on stretches that nothing was chosen on: record longer, or set a budget (narrate)")
+        _warn(proposal, model.manifest.gates)
         _write(model, proposal, source, out, bundle_out)
+        _tell_what_next(source, out, bundle_out, proposal)
         if html is not None:
             from vlj_edge.runtime.calibration.page import page
 
@@ -150,6 +152,52 @@ def _write(model: Model, proposal: Proposal, source: str, out: Path | None, bund
         copy_with_gates(model.directory, bundle_out, proposal.gates, receipt, numbers)
 
 
+def _warn(proposal: Proposal, in_use: GateSettings) -> None:
+    for name, value in proposal.missed().items():
+        asked = f"{value:.3g} {name.replace('_', ' ')} in place of {getattr(proposal.target, name):.3g}"
+        tell(f"warning: {asked}, on stretches that nothing was chosen on: record longer, or set a budget (narrate)")
+    if (held := _long_hold(proposal, in_use)) is not None:
+        tell(f"warning: {held}")
+
+
+def _long_hold(proposal: Proposal, in_use: GateSettings) -> str | None:
+    """Return what is odd about a pause between two texts that few of fit into the recording it was chosen on."""
+    hold = proposal.gates.meaning.least_hold
+    if hold == in_use.meaning.least_hold or hold * _FEW_HOLDS < proposal.seconds:
+        return None
+    return (
+        f"meaning.least_hold {hold:g} s is long for a recording of {proposal.seconds:.0f} s, so little is known of what"
+        " it leaves out: record longer, or ask for a higher --quality"
+    )
+
+
+def _tell_what_next(source: str, out: Path | None, bundle_out: Path | None, proposal: Proposal) -> None:
+    """Say what was written, and how it is used; on stderr, since stdout has the figures."""
+    command = "narrate" if proposal.novel_below is None else "embed --events"
+    shown = shlex.quote(without_credentials(source))
+    for path, option in ((out, "--gates"), (bundle_out, "--bundle")):
+        if path is not None:
+            same = "" if proposal.improved else ", with the settings in use"
+            tell(f"wrote {path}{same}: vlj-edge {command} {shown} {option} {shlex.quote(str(path))}")
+    if out is None and bundle_out is None and proposal.improved:
+        tell(
+            "nothing was written: add --out gates.json for a file of these gates, which --gates of other commands reads"
+        )
+
+
+def _gain(proposal: Proposal) -> str:
+    """Return by how much what is proposed differs from what is in use, on time that it was not chosen on."""
+    figures = proposal.as_dict()
+    new, old = figures["held_out"], figures["own"]
+    texts = "texts" if proposal.novel_below is None else "events"
+    return (
+        f"in place of the gates in use: right {new['quality']:.3f} of the time, before {old['quality']:.3f}"
+        f" ({new['quality'] - old['quality']:+.3f}); {new['texts_per_hour']:.1f} {texts} an hour, before"
+        f" {old['texts_per_hour']:.1f}; {new['encodes_per_minute']:.1f} encodes a minute, before"
+        f" {old['encodes_per_minute']:.1f}"
+    )
+
+
 def _name(source: str) -> str:
     from .source_names import name_and_uri
 
@@ -176,6 +224,8 @@ def _print(proposal: Proposal, in_use: GateSettings) -> None:
         table.add_row(name, *values, f"{row['encodes_per_minute']:.1f}", bar)
     console.print(table)
     say(_verdict(proposal, in_use))
+    if proposal.found.improved:
+        say(_gain(proposal))
     if "label_head" in figures:
         say(_of_label_head(figures["label_head"]))
 

@@ -67,6 +67,9 @@ def search(
 
     The number before each is its score, the cosine of its nearest window to TEXT. If even the best has a lower score
     than --min-score, the store shows nothing like that.
+
+    --similar takes a moment of a stored video or of any other, and leaves out the stored moments that overlap with it
+    in the same video. It has no floor unless --min-score is given.
     """
     from vlj_edge.runtime.library import Store, embedding_at
     from vlj_edge.runtime.library import search as find
@@ -77,6 +80,8 @@ def search(
     if (text is None) == (similar is None):
         raise click.UsageError("give either a text or --similar")
     place = _parse_place(similar) if similar is not None else None
+    if text is not None and not text.strip():
+        raise click.UsageError("the text is empty: say what to look for")
     with load_model(bundle, engine_options) as model, Store(uri, model.manifest) as store:
         if place is not None:
             embedding, itself = embedding_at(model, store, *place)

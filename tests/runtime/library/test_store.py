@@ -28,6 +28,11 @@ def test_a_store_of_other_weights_is_refused(model: Model, store: Store, tmp_pat
     for write in (True, False):
         with pytest.raises(VljEdgeError, match="other weights"):
             Store(tmp_path / "store", other.manifest, write=write)
+    ours = model.manifest.preset
+    object.__setattr__(other.manifest, "preset", "another-model")
+    for write in (True, False):
+        with pytest.raises(VljEdgeError, match=f"made with {ours}, and the bundle is another-model.*--bundle"):
+            Store(tmp_path / "store", other.manifest, write=write)
     with pytest.raises(VljEdgeError, match=QUERY):
         Store(tmp_path / "store", model.manifest, "another", write=True)
     assert Store(tmp_path / "store", model.manifest).query == QUERY
