@@ -90,14 +90,15 @@ def narrate(bundle: Path, video: Path) -> dict[str, Any]:
 
 @click.command()
 @click.option("--random", is_flag=True, help="ViT-L and the 1.6 B predictor at random weights.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="What was exported before with these token shares.")
 @click.option("--every", default=4, show_default=True, help="Encode every so manieth window.")
 @click.option("--most", default=100, show_default=True, help="Most windows of a video.")
 @click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-def main(random: bool, every: int, most: int, videos: tuple[Path, ...]) -> None:
+def main(random: bool, bundle: Path | None, every: int, most: int, videos: tuple[Path, ...]) -> None:
     """Measure each of VIDEOS and write results/tokens.json."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        bundle = export(Path(scratch), random)
+        bundle = bundle or export(Path(scratch), random)
         with vlj_edge.load(bundle, threads=1) as model:
             for video in videos:
                 name = f"{video.parent.name}/{video.name}"

@@ -74,8 +74,8 @@ class Model:
         pixels_on_card: resize and normalise frames with a CUDA kernel. The results do not depend on it (TensorRT only).
         gates: settings, or a file of them (vlj_edge.bundle.gate_profile), in place of the bundle's. A file that was
             made for another bundle is logged as a warning.
-        tokens: which visual tokens of a clip are computed: "all"; "auto", those that carry news; or a share, 0..1, of
-            them (gating/kept_tokens.py). Only a bundle that was exported with --token-shares can leave some out.
+        tokens: which visual tokens of a clip are computed: "all"; "auto", those that carry news; or a share, 0..1 (only
+            a bundle that was exported with --token-shares can leave some out); None: the bundle's or the file's choice.
 
     Example:
         >>> import vlj_edge
@@ -99,7 +99,7 @@ class Model:
         probe: Probe | None = None,
         pixels_on_card: bool = False,
         gates: GateSettings | str | Path | None = None,
-        tokens: Choice = "all",
+        tokens: Choice | None = None,
     ) -> None:
         self.overlap, self._probe, self._pixels_on_card = overlap, probe, pixels_on_card
         self.directory = Path(directory)

@@ -205,7 +205,7 @@ def load(
     engines: str | Path | None = None,
     threads: int | None = None,
     gates: GateSettings | str | Path | None = None,
-    tokens: float | Literal["all", "auto"] = "all",
+    tokens: float | Literal["all", "auto"] | None = None,
 ) -> Model:
     """Open a bundle for running.
 

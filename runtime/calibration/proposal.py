@@ -25,6 +25,7 @@ from .reference import AnnotatedReference, EmbedText, OwnTextReference, captions
 from .replay import SceneDecisions, Words, replay
 from .search import EFFORT, ByBlock, Effort, Found, folds, held_out_choice, search
 from .target import Target
+from .tokens import TokenTrial, compare_tokens
 
 LEAST_SECONDS = 60.0  # of a recording
 _BLOCK_SECONDS, _FEWEST_BLOCKS, _MOST_BLOCKS = 12.0, 5, 20
@@ -48,6 +49,7 @@ class Proposal:
         seconds: of the recording.
         annotated: whether the reference is annotations, and not the model's own texts.
         head: with annotations, the two numbers of a label head, proposed or in use; None: it has none.
+        tokens: whether tokens may be left out; None: that was not compared.
     """
 
     gates: GateSettings
@@ -58,6 +60,7 @@ class Proposal:
     seconds: float
     annotated: bool
     head: Found[LabelHead] | None = None
+    tokens: TokenTrial | None = None
 
     @property
     def improved(self) -> bool:
@@ -77,6 +80,8 @@ class Proposal:
     def as_dict(self) -> dict[str, Any]:
         """Return targets and figures in plain JSON types."""
         rejected, head = self.found.rejected, self.head
+        more = {} if head is None else {"label_head": _head_as_dict(head)}
+        more |= {} if self.tokens is None else {"tokens": self.tokens.as_dict()}
         return {
             "improved": self.found.improved,
             "reference": "annotations" if self.annotated else "the model's own text of every window",
@@ -88,7 +93,7 @@ class Proposal:
             "own": summary(self.found.own),
             "rejected": None if rejected is None else summary(rejected),
             "curve": [summary(point) for point in self.curve],
-        } | ({} if head is None else {"label_head": _head_as_dict(head)})
+        } | more
 
 
 def propose(
@@ -111,19 +116,8 @@ def propose(
     Raises:
         VljEdgeError: the recording is too short, or the annotations are of another one.
     """
-    if recording.seconds < LEAST_SECONDS:
-        raise VljEdgeError(
-            f"the recording has {recording.seconds:.0f} s: calibration needs {LEAST_SECONDS:.0f} s or more, and an hour"
-            " with all that usually happens is better"
-        )
-    if events is not None and not any(captions_at(events, time) for time in recording.centres.tolist()):
-        raise VljEdgeError("none of the events lies in the recording: give times from the start of the source")
+    _check(model, recording, target, events)
     makes_texts = model.chain.makes_texts
-    if not makes_texts and target is not None and target.encodes_per_minute is not None:
-        raise WrongCall(
-            f"{model.directory} makes no texts, so that only the picture decides what is encoded: give"
-            " --texts-per-hour (of events) or --quality"
-        )
     count = int(min(max(recording.seconds // _BLOCK_SECONDS, _FEWEST_BLOCKS), _MOST_BLOCKS))
     clip = model.manifest.clip
     blocks = cut(recording.centres, count, clip.frames / clip.frames_per_second)
@@ -131,18 +125,19 @@ def propose(
     head = None
     if events is not None and has_own_labels(model):
         head = find_head(model, recording, events, blocks, seed, effort, progress)
-    measure: Any
     own: Any
     candidates: Any
+    measure_of: Callable[[Recording], Any]
     if makes_texts:
-        measure = _measure_texts(
+        measure_of = _measure_texts(
             model, recording, events, blocks, scene, progress, None if head is None else head.settings
         )
         own, candidates = model.manifest.gates, _knobs(model.manifest.gates, target)
     else:
         captions = None if events is None else [captions_at(events, time) for time in recording.centres.tolist()]
-        measure = NoveltyTrial(*gated(recording, scene), captions, blocks).measure
+        measure_of = lambda of: NoveltyTrial(*gated(of, scene), captions, blocks).measure  # noqa: E731
         own, candidates = OWN_NOVEL_BELOW, NoveltyCandidates()
+    measure = measure_of(recording)
     wanted = target or Target(quality=total(measure(own)).quality)
     trials = effort.trials(count)
     found = search(
@@ -150,7 +145,26 @@ def propose(
     )
     gates = found.settings if makes_texts else model.manifest.gates
     novel_below = None if makes_texts else found.settings
-    return Proposal(gates, novel_below, found, wanted, curve(found), recording.seconds, events is not None, head)
+    tokens = compare_tokens(recording, lambda of: measure_of(of)(found.settings)) if recording.of_kept else None
+    return Proposal(
+        gates, novel_below, found, wanted, curve(found), recording.seconds, events is not None, head, tokens
+    )
+
+
+def _check(model: Model, recording: Recording, target: Target | None, events: Sequence[AnnotatedEvent] | None) -> None:
+    """Raise VljEdgeError if nothing can be found for this target on this recording."""
+    if recording.seconds < LEAST_SECONDS:
+        raise VljEdgeError(
+            f"the recording has {recording.seconds:.0f} s: calibration needs {LEAST_SECONDS:.0f} s or more, and an hour"
+            " with all that usually happens is better"
+        )
+    if events is not None and not any(captions_at(events, time) for time in recording.centres.tolist()):
+        raise VljEdgeError("none of the events lies in the recording: give times from the start of the source")
+    if not model.chain.makes_texts and target is not None and target.encodes_per_minute is not None:
+        raise WrongCall(
+            f"{model.directory} makes no texts, so that only the picture decides what is encoded: give"
+            " --texts-per-hour (of events) or --quality"
+        )
 
 
 def _head_as_dict(head: Found[LabelHead]) -> dict[str, Any]:
@@ -196,7 +210,8 @@ def _measure_texts(
     scene: SceneDecisions,
     progress: Progress,
     head: LabelHead | None,
-) -> Callable[[GateSettings], tuple[Figures, ...]]:
+) -> Callable[[Recording], Callable[[GateSettings], tuple[Figures, ...]]]:
+    """Return a function from a recording, of the same windows, to one from settings to figures by block."""
     words = Words(lambda embedding: model.chain.decode(embedding)[0])
     if head is not None:
         labels = model.chain.label_head[1]
@@ -211,7 +226,7 @@ def _measure_texts(
             progress(f"the model's text of window {number} of {len(recording.windows)}")
             texts.append(words.of(window.embedding))
         reference = OwnTextReference(texts, embed_text)
-    return lambda gates: figures(replay(recording, gates, scene, words), reference, blocks)
+    return lambda of: lambda gates: figures(replay(of, gates, scene, words), reference, blocks)
 
 
 def _knobs(own: GateSettings, target: Target | None) -> Knobs:

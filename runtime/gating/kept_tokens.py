@@ -24,12 +24,14 @@ from .picture_noise import Cells, PictureNoise, in_light_of, smoothed
 Choice: TypeAlias = float | Literal["all", "auto"]  # a share, 0..1, of the tokens; or as many as carry news
 
 
-def check_choice(choice: Choice, manifest: bundle.Manifest, backend: str) -> Choice:
-    """Return the choice of a model's tokens.
+def check_choice(choice: Choice | None, manifest: bundle.Manifest, backend: str) -> Choice:
+    """Return the choice of a model's tokens; None: the bundle's, and all on a backend that takes no part of them.
 
     Raises:
         VljEdgeError: the bundle or the backend takes all tokens alone, or it is no choice.
     """
+    if choice is None:
+        return "all" if manifest.tokens is None or backend == "tensorrt" else manifest.tokens.default
     if choice == "all":
         return choice
     if choice != "auto" and not (isinstance(choice, float | int) and 0 < choice <= 1):

@@ -161,7 +161,7 @@ def test_every_window_and_gates_exclude_each_other(film: Path, tiny_bundle: Path
 def test_what_was_seen_until_ctrl_c_is_used(film: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = recording.record
 
-    def interrupted(seen: Iterator[Any], into: recording.Recording) -> recording.Recording:
+    def interrupted(seen: Iterator[Any], into: recording.Recording, **options: Any) -> recording.Recording:
         whole(islice(seen, 130), into)
         raise KeyboardInterrupt
 

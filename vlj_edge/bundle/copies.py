@@ -6,9 +6,10 @@ import shutil
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 from ..errors import VljEdgeError
-from .gate_profile import LabelNumbers, ProfileReceipt, with_label_head
+from .gate_profile import LabelNumbers, ProfileReceipt, with_label_head, with_tokens
 from .gate_settings import GateSettings
 from .manifest import write_manifest
 from .validate import read_manifest, verify_file
@@ -25,7 +26,12 @@ def check_new(out: Path) -> None:
 
 
 def copy_with_gates(
-    bundle: Path, out: Path, gates: GateSettings, made: ProfileReceipt, numbers: LabelNumbers | None = None
+    bundle: Path,
+    out: Path,
+    gates: GateSettings,
+    made: ProfileReceipt,
+    numbers: LabelNumbers | None = None,
+    tokens: Literal["all", "auto"] | None = None,
 ) -> None:
     """Copy a bundle, without the engines that were built from it, and give the copy other gates.
 
@@ -33,6 +39,7 @@ def copy_with_gates(
 
     Args:
         numbers: of the label head; None: they stay.
+        tokens: that are computed where nothing is asked for; None: as it was.
 
     Raises:
         VljEdgeError: `out` exists or cannot be written, or a file of the bundle is not the one that was exported.
@@ -48,7 +55,7 @@ def copy_with_gates(
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(verify_file(bundle, name, manifest), place)
         changed = replace(manifest, gates=gates, receipt=manifest.receipt | {"gates": asdict(made)})
-        write_manifest(scratch, with_label_head(changed, numbers))
+        write_manifest(scratch, with_tokens(with_label_head(changed, numbers), tokens))
         scratch.chmod(0o755)  # mkdtemp makes it private
         scratch.rename(out)
     except OSError as error:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from ..atomic_write import atomic_write
 from ..errors import VljEdgeError
@@ -87,6 +87,7 @@ class GateProfile:
     Attributes:
         novel_below: of events of novelty, for bundles without a decoder; see NoveltyDetector.
         label_head: of a model that names labels of its own; None: the bundle's.
+        tokens: that are computed where nothing is asked for, see Tokens; None: the bundle's.
     """
 
     gates: GateSettings
@@ -94,6 +95,7 @@ class GateProfile:
     made: ProfileReceipt = field(default_factory=ProfileReceipt)
     schema_version: int = PROFILE_VERSION
     label_head: LabelNumbers | None = None
+    tokens: Literal["all", "auto"] | None = None
 
     def warning_for(self, manifest: Manifest) -> str | None:
         """Return what is odd about using these gates with a bundle; None if they were made for it."""
@@ -156,8 +158,9 @@ def write_gate_profile(path: Path, profile: GateProfile) -> None:
     """
     raw = asdict(profile)
     del raw["gates"]["budget"]
-    if profile.label_head is None:
-        del raw["label_head"]  # as it was before there were any
+    for name in ("label_head", "tokens"):
+        if raw[name] is None:
+            del raw[name]
     with atomic_write(path) as stream:
         stream.write((json.dumps(raw, indent=1, ensure_ascii=False) + "\n").encode())
 
@@ -174,7 +177,8 @@ def with_gates(manifest: Manifest, gates: GateSettings | str | Path | None) -> M
         check_gates(gates)
         return replace(_without_default_gates(manifest), gates=gates)
     profile = _profile_of_file(gates, manifest.gates, manifest)
-    return with_label_head(replace(_without_default_gates(manifest), gates=profile.gates), profile.label_head)
+    found = with_label_head(replace(_without_default_gates(manifest), gates=profile.gates), profile.label_head)
+    return with_tokens(found, profile.tokens)
 
 
 def _without_default_gates(manifest: Manifest) -> Manifest:
@@ -190,9 +194,16 @@ def with_label_head(manifest: Manifest, numbers: LabelNumbers | None) -> Manifes
     return replace(manifest, label_head=replace(manifest.label_head, **asdict(numbers)))
 
 
+def with_tokens(manifest: Manifest, default: Literal["all", "auto"] | None) -> Manifest:
+    """Return a manifest with another choice of tokens; None, or where no part of them can be computed: the same."""
+    if default is None or manifest.tokens is None:
+        return manifest
+    return replace(manifest, tokens=replace(manifest.tokens, default=default))
+
+
 def gates_of_file(path: str | Path | None, default: GateSettings, manifest: Manifest | None = None) -> GateSettings:
     """Return the gates of a file, or `default` without one; log a warning if they were made for another bundle, or if
-    numbers of a label head are with them, which are not of one source but of the model.
+    numbers of a label head or a choice of tokens are with them, which are not of one source but of the model.
 
     Raises:
         VljEdgeError: see read_gate_profile().
@@ -200,11 +211,13 @@ def gates_of_file(path: str | Path | None, default: GateSettings, manifest: Mani
     if path is None:
         return default
     profile = _profile_of_file(path, default, manifest)
-    if profile.label_head is not None:
+    shared = {"numbers of the label head": profile.label_head, "a choice of tokens": profile.tokens}
+    for what in (name for name, value in shared.items() if value is not None):
         _LOG.warning(
-            "%s has numbers of the label head, which all sources share, so they are left out: give it as --gates of the"
-            " command, or write them into a bundle with vlj-edge calibrate --bundle-out",
+            "%s has %s, which all sources share: it is left out here; give the file as --gates of the command, or write"
+            " it into a bundle with vlj-edge calibrate --bundle-out",
             path,
+            what,
         )
     return profile.gates
 

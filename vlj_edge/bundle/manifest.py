@@ -104,11 +104,14 @@ class Tokens:
 
     Attributes:
         counts: how many tokens the engines take, ascending; the last is all.
+        default: what is computed where nothing is asked for: "all", or "auto", those that carry news, if vlj-edge
+            calibrate found that the texts stay as right.
     """
 
     tubelet: Count
     side: Count
     counts: tuple[Count, ...]
+    default: Literal["all", "auto"] = "all"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,9 @@ def calibrate(
     With --events, a model that has labels of its own also gets the probability from which it names one, and the lead
     that another needs. Time without an event, between the first and the last, is time in which no label is right.
 
+    A bundle that was exported with --token-shares is also tried with the tokens that carry news: they are proposed if
+    the text is right as long. --tokens leaves that out.
+
     The limits are targets on this recording, for the settings to be chosen by; they are not enforced later.
     """
     from vlj_edge.runtime.calibration.events import read_events
@@ -85,12 +88,12 @@ def calibrate(
 
     wanted = Target(texts_per_hour, encodes_per_minute, quality)
     annotated = None if events is None else read_events(events)
-    with load_model(bundle, engine_options, gates=gates) as model:
+    with load_model(bundle, replace(engine_options, tokens=engine_options.tokens or "all"), gates=gates) as model:
         if bundle_out is not None:
             from ..bundle.copies import check_new
 
             check_new(bundle_out)
-        recording = _record(model, source, part)
+        recording = _record(model, source, part, compares_tokens=engine_options.tokens is None)
         with steps() as step:
             proposal = propose(model, recording, None if wanted == Target() else wanted, annotated, seed, progress=step)
         if as_json:
@@ -99,7 +102,6 @@ def calibrate(
             _print(proposal, model.manifest.gates)
         _warn(proposal, model.manifest.gates)
         _write(model, proposal, source, out, bundle_out)
-        _tell_what_next(source, out, bundle_out, proposal)
         if html is not None:
             from vlj_edge.runtime.calibration.page import page
 
@@ -108,19 +110,22 @@ def calibrate(
         raise KeyboardInterrupt
 
 
-def _record(model: Model, source: str, part: PartOptions) -> Recording:
+def _record(model: Model, source: str, part: PartOptions, compares_tokens: bool) -> Recording:
     """Record a source until it ends, its memory is full, or Ctrl-C; what was seen until then is kept."""
     from vlj_edge.runtime.calibration.record import Recording, record
+    from vlj_edge.runtime.calibration.tokens import KeptEncoder
 
     from ..errors import SourceBrokeOff
 
     recording = Recording()
+    takes_parts = model.manifest.tokens is not None and model.backend.name != "tensorrt"
+    encode_kept = KeptEncoder(model) if compares_tokens and takes_parts else None
     with part.open(source, model.manifest.clip) as opened, model.see(opened) as run, progress(run, opened):
         if run.live:
             tell("recording: Ctrl-C ends it, and what was seen is used")
         try:
             with suppress(KeyboardInterrupt):
-                record(run, recording)
+                record(run, recording, encode_kept=encode_kept)
         except SourceBrokeOff as error:
             tell(f"warning: {error}: what was read is used")
         if run.totals.windows_dropped:
@@ -146,10 +151,13 @@ def _write(model: Model, proposal: Proposal, source: str, out: Path | None, bund
         BundleIdentity.of(model.manifest),
         **{name: figures[name] for name in ("target", "held_out", "fitted", "own")},
     )
+    tokens = None if proposal.tokens is None else proposal.tokens.proposed
     if out is not None:
-        write_gate_profile(out, GateProfile(proposal.gates, proposal.novel_below, receipt, label_head=numbers))
+        profile = GateProfile(proposal.gates, proposal.novel_below, receipt, label_head=numbers, tokens=tokens)
+        write_gate_profile(out, profile)
     if bundle_out is not None:
-        copy_with_gates(model.directory, bundle_out, proposal.gates, receipt, numbers)
+        copy_with_gates(model.directory, bundle_out, proposal.gates, receipt, numbers, tokens)
+    _tell_what_next(source, out, bundle_out, proposal)
 
 
 def _warn(proposal: Proposal, in_use: GateSettings) -> None:
@@ -228,6 +236,17 @@ def _print(proposal: Proposal, in_use: GateSettings) -> None:
         say(_gain(proposal))
     if "label_head" in figures:
         say(_of_label_head(figures["label_head"]))
+    if "tokens" in figures:
+        say(_of_tokens(figures["tokens"]))
+
+
+def _of_tokens(found: dict[str, Any]) -> str:
+    low, high = found["difference_interval"]
+    judged = (
+        f"with {found['share']:.0%} of the tokens the text is right {found['quality_auto']:.3f} of the time in place of"
+        f" {found['quality_all']:.3f}: {found['difference']:+.3f}, {low:+.3f} to {high:+.3f}"
+    )
+    return f"proposed: tokens auto ({judged})" if found["proposed"] == "auto" else f"all tokens stay ({judged})"
 
 
 def _of_label_head(found: dict[str, Any]) -> str:

@@ -127,7 +127,10 @@ decoder_option = click.option(
 json_lines_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 
 
-_TOKENS = "Visual tokens of a clip to compute: all, auto (where the picture changed), or a share as 0.37."
+_TOKENS = (
+    "Visual tokens of a clip to compute: all, auto (where the picture changed), or a share as 0.37.  [default: the"
+    " bundle's choice, which is all if vlj-edge calibrate made no other]"
+)
 
 
 class TokenChoice(click.ParamType):  # type: ignore[type-arg]
@@ -155,7 +158,7 @@ class EngineOptions:
     backend: str | None
     engines: Path | None
     threads: int | None
-    tokens: Choice
+    tokens: Choice | None
     verbose: bool
 
     @property
@@ -172,7 +175,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @engines_option
     @key_file_option
     @threads_option
-    @click.option("--tokens", type=TokenChoice(), default="all", help=_TOKENS)
+    @click.option("--tokens", type=TokenChoice(), help=_TOKENS)
     @verbose_option
     @wraps(command)
     def with_engine_options(
@@ -180,7 +183,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         backend: str | None,
         engines: Path | None,
         threads: int | None,
-        tokens: Choice,
+        tokens: Choice | None,
         verbose: bool,
         **kwargs: Any,
     ) -> Any:

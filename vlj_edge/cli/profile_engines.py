@@ -35,7 +35,7 @@ def measure_engines(bundle: Path, engine_options: EngineOptions, limits: Limits,
     from vlj_edge.runtime.profiling.conditions import conditions
     from vlj_edge.runtime.profiling.engines_alone import EnginesAlone
 
-    if engine_options.tokens != "all":
+    if engine_options.tokens is not None:
         raise click.UsageError("--engines-only measures every share of tokens: leave --tokens out")
     with load_model(bundle, engine_options) as model:
         alone = EnginesAlone(model)

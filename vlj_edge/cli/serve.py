@@ -112,7 +112,7 @@ def serve(
     """
     given |= {"backend": engine_options.backend, "engines": engine_options.engines, "threads": engine_options.threads}
     given["tokens"] = engine_options.tokens
-    given = {name: value for name, value in given.items() if value not in (None, (), "all")}
+    given = {name: value for name, value in given.items() if value not in (None, ())}
     given |= budget.given | words
     settings = ServeSettings(sources, config, given, part)
     with Hangups() as hangups, suppress(KeyboardInterrupt):  # from before the imports, which take a while
@@ -137,7 +137,7 @@ def _load_model(options: dict[str, Any], place: Callable[[str], str | None]) -> 
     if engines is not None and not engines.is_dir():  # of a configuration
         raise VljEdgeError(f"engines = {engines}: there is no such folder: name one that vlj-edge build wrote")
     bundle = Path(options["bundle"]) if "bundle" in options else nano_bundle()
-    tokens = options.get("tokens", "all")
+    tokens = options.get("tokens")
     return Model(
         bundle, options.get("backend"), options.get("threads"), engines, gates=options.get("gates"), tokens=tokens
     )
