@@ -208,7 +208,7 @@ def _export_engine(
     files = onnx_graph.save(graph.model, directory / graph.spec.file)
     size = sum((directory / file).stat().st_size for file in files) / 1e6
     spec = graph.spec
-    return spec, ExportedEngine(name, precision, spec.opset, graph.nodes_a_layer, size, spec.kept_fp32)
+    return spec, ExportedEngine(name, spec.precision, spec.opset, graph.nodes_a_layer, size, spec.kept_fp32)
 
 
 def _compare_engine(

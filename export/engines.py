@@ -107,7 +107,8 @@ def export_engine(
     # The text encoder's layers are transformers' own code, and run once a label; so are all of the other families.
     own = isinstance(preset, Preset) and name != "text_encoder"
     assert not own or nodes <= _MOST_NODES_A_LAYER[flavour], f"{name}: {nodes} nodes in one layer"
-    quantize(model, types, ranges)
+    if types.weights is not None and not quantize(model, types, ranges):
+        precision = types.compute  # what it is: no matrix was large enough
     kept = KEPT_FP32[name] if isinstance(preset, Preset) else KEPT_FP32_OF_FAMILIES.get(name, ())
     return EngineGraph(name, model, _engine_spec(name, model, precision, opset, in_place, kept, tokens), nodes)
 

@@ -137,7 +137,10 @@ def _check_weights(sources: WeightSources, preset: ModelShape) -> None:
         if sources.weights is not None:  # None: they are in packages, which were checked when the shape was made
             check_checkpoint(sources.weights)
         if sources.captions is not None and preset.text is None:
-            raise WrongCall(f"{preset.family} has no text encoder that could embed captions: leave --captions out")
+            raise WrongCall(
+                f"{preset.family} says its own labels and can be compared with no other texts: leave --captions out, or"
+                " name a model with a text encoder (vlj-edge models lists some)"
+            )
         return
     check_sources(sources)
     if preset.text.backbone == "embeddinggemma-300m" and not _has_text_encoder(sources):

