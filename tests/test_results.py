@@ -284,3 +284,14 @@ def test_the_docs_show_size_and_time_of_public_models_as_they_were_measured() ->
         sizes = [f"{round(sum(row[each]['megabytes'].values())):,}" for each in ("fp32", "fp16", "int8")]
         times = [f"{round(min(row[each]['ms_a_window'].values())):,}" for each in ("fp32", "int8")]
         assert " | ".join([f"| `{name}`", *sizes, *times]) + " |" in shown, name
+
+
+def test_the_docs_show_what_an_emulated_board_did() -> None:
+    found = result("aarch64.json")
+    compared, tests = found["compared with x86-64"], found["tests"]
+    assert compared["texts equal"] is True and not any(part["failures"] for part in tests.values())
+    unit, card = (tests[name]["passed"] for name in ("unit tests", "TensorRT on the stand-in"))
+    passed = f"{unit} unit tests and {card} on that stand-in"
+    assert f"{passed} passed on {found['date']}" in " ".join(page("docs/jetson.md").split())
+    cosines = compared["lowest cosine, pictures"], compared["lowest cosine, video"]
+    assert "lowest cosine {:.5f} of pictures, {:.5f} of a video".format(*cosines) in page("docs/boards.md")
