@@ -63,12 +63,14 @@ def uniform_remembered(
 
 @dataclass(frozen=True)
 class LiveChange:
-    """A change that passes the meaning gate: when it began, the end of the latest window, and its embedding."""
+    """A change that passes the meaning gate: when it began, the end of the latest window, its embedding, whether it
+    rests, and how far unrelated moments are apart (Change.apart)."""
 
     time: float
     available_at: float
     embedding: np.ndarray
     resting: bool | None
+    apart: float = 1.0
 
 
 def live_changes(recording: Recording, settings: bundle.MeaningGateSettings) -> tuple[list[LiveChange], int]:
@@ -86,7 +88,8 @@ def live_changes(recording: Recording, settings: bundle.MeaningGateSettings) -> 
     changes = [(n, gate.offer(window(n, centre, at_rest))) for n, (centre, at_rest) in enumerate(centres)]
     for number, change in [*changes, (len(recording.live) - 1, gate.flush())]:
         if change is not None:
-            found.append(LiveChange(change.since, float(recording.ends[number]), change.embedding, change.resting))
+            ends = float(recording.ends[number])
+            found.append(LiveChange(change.since, ends, change.embedding, change.resting, change.apart))
     return found, len(encoded)
 
 
