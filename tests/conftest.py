@@ -15,7 +15,9 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # 
 import importlib.util
 import json
 import shutil
+import signal
 import subprocess
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,10 @@ from hypothesis import HealthCheck, settings
 
 from tests.leftovers import Leftovers
 from vlj_edge.runtime.video.cameras.opencv import import_opencv
+
+# A shell starts what runs in the background with Ctrl-C ignored: tests that send it would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time, and no verdict that depends on how busy the machine is.
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
