@@ -117,9 +117,11 @@ def _check_token_shares(request: ExportRequest) -> None:
         raise WrongCall(f"{request.preset.family} is given all tokens: leave --token-shares out")
     if request.flavour == "fused":
         raise WrongCall("the fused attention kernel takes all tokens: leave --token-shares or --flavour fused out")
-    wrong = [share for share in request.token_shares if not 0 < share < 1]
+    wrong = [share for share in request.token_shares if not 0.01 <= share < 1]  # less was meant as a fraction
     if wrong:
-        raise WrongCall(f"{100 * wrong[0]:g} % is no part of a clip's tokens: give shares between 0 and 100")
+        raise WrongCall(
+            f"{100 * wrong[0]:g} % is no part of a clip's tokens: give percentages from 1 to 99, such as 25,37,50,75"
+        )
 
 
 def check_packages() -> None:

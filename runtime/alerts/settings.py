@@ -12,6 +12,7 @@ from vlj_edge.schema import FieldPath, Range, SchemaError, parse, shown, unknown
 from vlj_edge.text_list import names_a_file, repeated
 from vlj_edge.time_text import HOW, seconds_of
 
+from ..words.prompt import unknown_field
 from .decision import Rule
 
 # What else may be seen, where the model has no cosine below which nothing fits.
@@ -142,6 +143,9 @@ def _read_alert(table: object, path: FieldPath) -> Alert:
     confirm = None if written.confirm is None else " ".join(written.confirm.split())
     if confirm is not None and not 0 < len(confirm) <= 2000:
         raise SchemaError((*path, "confirm"), "is empty or longer than 2000 letters: write a question of yes or no")
+    if confirm is not None and (strange := unknown_field(confirm, ["camera"])) is not None:
+        why = f"has {strange[:60]}, and only {{camera}} is replaced: two braces on either side keep a word in braces"
+        raise SchemaError((*path, "confirm"), why)
     if keep > LONGEST_CLIP:
         raise SchemaError(
             (*path, "keep"), f"is {shown(written.keep)}, more than {LONGEST_CLIP:g}s, all of it in memory"

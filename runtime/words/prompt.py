@@ -84,12 +84,18 @@ def check_prompt(prompt: str) -> None:
     """Raises VljEdgeError: a prompt is empty, or has a field that there is none of."""
     if not prompt.strip():
         raise WrongCall("the prompt is empty: write what the model is to say, or leave it out for the default")
-    for found in _FIELD.finditer(prompt):
-        if found[2] and found[2] not in FIELDS:
-            known = ", ".join(f"{{{name}}}" for name in FIELDS)
-            raise WrongCall(
-                f"the prompt has {found[0]}, and there are {known}: write {{{found[0]}}} for a word in braces"
-            )
+    if (strange := unknown_field(prompt, FIELDS)) is not None:
+        known = ", ".join(f"{{{name}}}" for name in FIELDS)
+        raise WrongCall(f"the prompt has {strange}, and there are {known}: write {{{strange}}} for a word in braces")
+
+
+def unknown_field(text: str, known: Sequence[str]) -> str | None:
+    """Return the first word in braces that is none of these, as it is written.
+
+    >>> unknown_field("Is the {cam} of {camera} open?", ["camera"])
+    '{cam}'
+    """
+    return next((found[0] for found in _FIELD.finditer(text) if found[2] and found[2] not in known), None)
 
 
 def is_nothing_new(text: str) -> bool:

@@ -207,6 +207,7 @@ def test_a_wrong_call_exits_with_2_and_how_it_is_used(arguments: list[str]) -> N
         ("export --captions everyday --no-decoder", "--no-decoder"),
         ("export --flavour portable --precision int4w", "int4w"),
         ("export --token-shares 120", "120 %"),
+        ("export --token-shares 0.25,0.5", "0.25 %"),
         ("export google/siglip@", "google/siglip@"),
         ("build --target cpu", "nothing to build"),
         ("labels a,b,a --out bank.npz", "'a'"),

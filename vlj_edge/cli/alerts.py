@@ -180,7 +180,8 @@ def _read_marks(path: Path) -> _Marks:
     except (OSError, ValueError, csv.Error) as error:
         if isinstance(error, VljEdgeError):
             raise
-        raise VljEdgeError(f"{path} cannot be read ({error}): give a CSV file in UTF-8") from error
+        why = getattr(error, "strerror", None) or error
+        raise VljEdgeError(f"{path} cannot be read ({why}): give a CSV file in UTF-8") from error
     return found
 
 

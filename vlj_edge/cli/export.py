@@ -259,10 +259,10 @@ def _public_shape(arguments: _Arguments) -> ModelShape | None:
 
 
 def _is_things(weights: Path | None) -> bool:
-    """Return whether WEIGHTS is the word things, and not a file or directory of that name."""
+    """Return whether WEIGHTS is the word, even where a bundle is named so, and not another file or directory."""
     from vlj_edge.export.families.things import NAME
 
-    return weights == Path(NAME) and not weights.exists()
+    return weights == Path(NAME) and (not weights.exists() or (weights / "manifest.json").is_file())
 
 
 def _shares(given: str | None) -> tuple[float, ...]:

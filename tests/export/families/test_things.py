@@ -121,6 +121,19 @@ def test_a_directory_of_that_name_is_the_directory(tmp_path: Path, monkeypatch: 
     assert done.returncode == 1 and "things has no " in done.stderr and "model.safetensors" in done.stderr
 
 
+def test_a_bundle_of_that_name_is_what_an_earlier_export_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "things").mkdir()
+    (tmp_path / "things" / "manifest.json").write_text("{}", encoding="utf-8")
+    asked = []
+    monkeypatch.setattr(
+        "vlj_edge.export.bundle.export_bundle", lambda request, progress: asked.append(request) or 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        run_here("export", "things", "--out", "things", "--overwrite")
+    assert asked[0].preset.name == "things" and asked[0].sources.weights is None
+
+
 def test_captions_of_ones_own_take_the_place_of_its_names(tmp_path: Path) -> None:
     path = tmp_path / "own.txt"
     path.write_text("a cup\na plate\n", encoding="utf-8")

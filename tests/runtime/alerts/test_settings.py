@@ -70,6 +70,8 @@ def test_examples_and_labels_are_read() -> None:
         ({"confirm": " \n"}, "confirm"),
         ({"confirm": True}, "confirm"),
         ({"confirm": "x" * 3000}, "confirm"),
+        ({"confirm": "Is the {cam} open?"}, "confirm"),
+        ({"confirm": "Is it {nearest}?"}, "confirm"),
         ({"hold": "5s"}, "hold"),
         ({"cameras": "hall"}, "cameras"),
     ],
@@ -79,6 +81,11 @@ def test_errors_name_the_field(changed: dict[str, Any], field: str | None) -> No
         read_alerts([{"name": "first", "text": "x"}, DOOR | changed])
     assert caught.value.path[:3] == (("alert", 1) if field is None else ("alert", 1, field))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("question", ["Is {camera} {{open}}?", "Is a { open?", "Is it {}?"])
+def test_braces_in_a_question_that_name_nothing_else_are_taken(question: str) -> None:
+    assert read_alerts([DOOR | {"confirm": question}])[0].confirm == question
 
 
 def test_two_alerts_do_not_share_a_name() -> None:
