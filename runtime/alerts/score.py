@@ -98,6 +98,8 @@ def _texts(model: Model, texts: Sequence[str], unless: Sequence[str]) -> Referen
 
 
 def _label(model: Model, label: str) -> LabelProbability:
+    if model.manifest.label_head is None:
+        raise VljEdgeError(f"{model.directory} has no labels of its own: write text in place of label")
     _, labels = model.chain.label_head
     if label not in labels:
         like = [each for each in labels if label.casefold() in each.casefold()] or labels

@@ -211,7 +211,8 @@ def _check_confirm(alerts: Sequence[Alert], sources: Iterable[SourceSettings]) -
         nobody = [name for name in silent if alert.watches(name)] if alert.confirm is not None else []
         if nobody:
             raise VljEdgeError(
-                f"alert '{alert.name}' has a question, and {nobody[0]} has no words to ask: add --words URL"
+                f"alert '{alert.name}' has a question, and {nobody[0]} has no words to ask: add --words URL, or words ="
+                " in the configuration"
             )
 
 
