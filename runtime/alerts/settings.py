@@ -143,8 +143,8 @@ def _read_alert(table: object, path: FieldPath) -> Alert:
     confirm = None if written.confirm is None else " ".join(written.confirm.split())
     if confirm is not None and not 0 < len(confirm) <= 2000:
         raise SchemaError((*path, "confirm"), "is empty or longer than 2000 letters: write a question of yes or no")
-    if confirm is not None and (strange := unknown_field(confirm, ["camera"])) is not None:
-        why = f"has {strange[:60]}, and only {{camera}} is replaced: two braces on either side keep a word in braces"
+    if confirm is not None and (unknown := unknown_field(confirm, ["camera"])) is not None:
+        why = f"has {unknown[:60]}, and only {{camera}} is replaced: two braces on either side keep a word in braces"
         raise SchemaError((*path, "confirm"), why)
     if keep > LONGEST_CLIP:
         raise SchemaError(
