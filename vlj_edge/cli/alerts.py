@@ -144,7 +144,8 @@ def _marks(chosen: list[Alert], right: tuple[str, ...], wrong: tuple[str, ...], 
     for texts, is_right in ((right, True), (wrong, False)):
         for text in texts:
             start, _, end = text.partition("-")
-            found.setdefault(chosen[0].name, []).append(Mark(*_span(start, end, f"'{text}'"), is_right, f"'{text}'"))
+            span = _span(start, end, f"'{text}'", WrongCall)
+            found.setdefault(chosen[0].name, []).append(Mark(*span, is_right, f"'{text}'"))
     for name, each in found.items():
         if not any(mark.right for mark in each):
             raise click.UsageError(f"nothing is marked as right for '{name}': add --right FROM-TO")
@@ -185,8 +186,8 @@ def _read_marks(path: Path) -> _Marks:
     return found
 
 
-def _span(start: str, end: str, where: str) -> tuple[float, float]:
+def _span(start: str, end: str, where: str, wrong: type[VljEdgeError] = VljEdgeError) -> tuple[float, float]:
     first, last = seconds_of(start), seconds_of(end)
     if first is None or last is None or last <= first:
-        raise VljEdgeError(f"{where} is no part of a recording: give a start and a later end; {HOW}")
+        raise wrong(f"{where} is no part of a recording: give a start and a later end; {HOW}")
     return first, last
