@@ -183,20 +183,23 @@ class SinkQueue:
         """Wait for the next event and its retry time; None if the queue is closed and empty, or past its deadline."""
         with self._changed:
             while True:
-                self._take_refused()
                 self._take_kept()
+                self._take_refused()
                 now = time.monotonic()
                 if self._deadline is not None and (not self._queue or self._deadline <= max(now, self._not_before)):
                     return None
                 if self._queue and now >= self._not_before:
                     self._current = self._queue.popleft()
                     return self._current
-                until = self._not_before if self._queue else self._refused.due if self._refused else None
+                until = None if not self._refused else max(self._refused.due, self._not_before)
+                until = self._not_before if self._queue else until
                 self._changed.wait(None if until is None else until - now)
 
     def _take_refused(self) -> None:
-        """Take the oldest alert that was refused, if it is time to try it again."""
-        if self._deadline is None and self._refused:
+        """Take the oldest alert that was refused, if it is time to try it again and nothing else goes first."""
+        if self._queue and self._refused.others_first:
+            return
+        if self._deadline is None and self._refused and time.monotonic() >= self._not_before:
             event = self._refused.take(lambda kept: None if self._outbox is None else self._outbox.whole(kept))
             if event is not None:
                 self._queue.appendleft(event)

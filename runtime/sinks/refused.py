@@ -23,12 +23,14 @@ class RefusedAlerts:
     Attributes:
         due: time.monotonic() of the next attempt.
         why: one line that says why the last was refused.
+        others_first: one of those that wait was refused again, so that the next attempt is another's, if there is one.
     """
 
     def __init__(self, pauses: tuple[float, float] = PAUSES) -> None:
         self.due, self.why, self._pauses = float("inf"), "", pauses
         self._waiting: deque[AlertEvent] = deque()
         self._refusals = self._in_a_row = 0
+        self.others_first = self._trying = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -42,7 +44,7 @@ class RefusedAlerts:
 
     def add(self, event: AlertEvent, why: str) -> float:
         """Let one wait, and return the time.monotonic() until which nothing is to be sent: now, if others may pass."""
-        self.why = why
+        self.why, self.others_first, self._trying = why, self._trying, False
         self._waiting.append(replace(event, picture=None, clip=None) if event.kept else event)
         now, (first, longest) = time.monotonic(), self._pauses
         self.due = now + min(first * 2.0 ** min(self._refusals, 30), longest)
@@ -54,6 +56,7 @@ class RefusedAlerts:
         if self._in_a_row >= _IN_A_ROW or self.due <= time.monotonic():
             self.due, self._refusals = 0.0, 0
         self._in_a_row = 0
+        self.others_first = self._trying = False
 
     def take(self, whole: Callable[[AlertEvent], AlertEvent | None]) -> AlertEvent | None:
         """Return the oldest, if it is time for an attempt, and leave it out from now on.
@@ -65,6 +68,7 @@ class RefusedAlerts:
             event = self._waiting.popleft()
             found = whole(event) if event.kept else event
             if found is not None:
+                self._trying = True
                 return found
         return None
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.runtime.sinks.events import event as text
 from tests.waiting import wait_for
+from vlj_edge import VljEdgeError
 from vlj_edge.runtime.alerts.journal import AlertJournal
 from vlj_edge.runtime.sinks.alert_event import AlertEvent, event_id
 from vlj_edge.runtime.sinks.base import AddressRefused, EventRefused, Sink, TryLater
@@ -214,13 +215,40 @@ def test_one_that_is_refused_holds_up_no_other(tmp_path: Path, kept: bool) -> No
     journal.close()
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_several_that_are_refused_in_a_row_hold_up_no_other(kept: bool, tmp_path: Path) -> None:
+    clip = replace(EVENT, kind="clip", clip=b"mp4")
+
+    class TakesNoClip(Door):
+        def write(self, event: AlertEvent) -> None:
+            self.error = AddressRefused("HTTP 403") if event.kind == "clip" else None
+            super().write(event)
+
+    door, journal = TakesNoClip(), AlertJournal(tmp_path if kept else None)
+    queue = queue_of(door)
+    if kept:
+        journal.attach(queue, time.time())
+
+    def put(event: AlertEvent) -> None:
+        queue.put(replace(event, kept=kept and journal.add(event, "{}")))
+
+    for number in range(4):
+        put(replace(clip, event=alert(number).event))
+    wait_for(lambda: queue.state()["refused"] == 4)
+    for number in range(10, 13):
+        put(alert(number))
+    wait_for(lambda: len(door.got) == 3)
+    queue.close()
+    journal.close()
+
+
 def test_refused_alerts_are_bounded_in_number_size_and_age() -> None:
     door = Door(AddressRefused("HTTP 404"))
     queue = SinkQueue("webhook", door, capacity=5, retry=True, pauses=SOON, refused_pauses=(0.001, 0.001))
     for number in range(20):
         queue.put(alert(number))
+        time.sleep(0.002 * (number < 10))  # the thread gets some of them between
     wait_for(lambda: queue.state()["missed"] == 15)
-    wait_for(lambda: queue.state()["refused"] + queue.state()["queued"] >= 5)
     queue.put(replace(EVENT, clock=time.time() - 8 * 86_400))
     wait_for(lambda: queue.state()["missed"] > 15)
     assert all(each.clock > time.time() - 86_400 for each in [*queue._refused])
@@ -232,6 +260,25 @@ def test_refused_alerts_are_bounded_in_number_size_and_age() -> None:
     wait_for(lambda: large.state()["missed"] >= 2)
     assert sum(len(each.clip or b"") for each in [*large._refused, *large._queue]) <= 32_000_000
     large.close()
+
+
+def test_refused_alerts_keep_their_order_while_a_server_is_away() -> None:
+    door = Door(AddressRefused("HTTP 403"))
+    queue = SinkQueue("webhook", door, retry=True, pauses=(0.3, 0.3), refused_pauses=(0.05, 0.05))
+    for number in range(3):
+        queue.put(alert(number))
+    wait_for(lambda: queue.state()["refused"] == 3)
+    tried, door.error = len(door.tried), VljEdgeError("away")
+    wait_for(lambda: len(door.tried) > tried)
+    for number in range(3, 6):  # each wakes the queue
+        queue.put(alert(number))
+        time.sleep(0.01)
+    door.error = None
+    wait_for(lambda: len(door.got) == 6)
+    queue.close()
+    numbers = [int(event.event) % 3 for event in door.got if int(event.event) < 3]
+    first = numbers[0]
+    assert numbers == [first, (first + 1) % 3, (first + 2) % 3]
 
 
 def test_texts_that_are_refused_do_not_wait() -> None:
