@@ -53,8 +53,8 @@ class DailyTokens:
         left = self.left()
         if left is None:
             return True
-        left -= round(self.limit * _KEPT_FOR_QUESTIONS) if for_questions else 0
-        return left > 0 and left >= min(self._largest, self.limit)
+        kept = round(self.limit * _KEPT_FOR_QUESTIONS) if for_questions else 0
+        return left > kept and left - kept >= min(self._largest, self.limit - kept)
 
     def _forget(self) -> None:
         while self._taken and self._taken[0][0] < time.monotonic() - _DAY:

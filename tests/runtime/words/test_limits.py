@@ -9,7 +9,8 @@ import pytest
 
 from tests.runtime.words.test_narrator import Narrated, change
 from tests.waiting import free_port, wait_for
-from vlj_edge.runtime.gating.call_limits import Pause
+from vlj_edge.runtime.gating import call_limits
+from vlj_edge.runtime.gating.call_limits import DailyTokens, Pause
 from vlj_edge.runtime.words.chat_call import Closed, NoReply
 from vlj_edge.runtime.words.endpoint import Endpoint
 from vlj_edge.runtime.words.prompt import WordsContext
@@ -73,6 +74,18 @@ def test_some_tokens_of_a_day_are_left_for_questions() -> None:
     assert words.take_question() is None
     words._tokens.add(900)
     assert words.take_question() is not None
+
+
+def test_a_call_of_nearly_all_tokens_is_made_again_the_next_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(call_limits.time, "monotonic", lambda: now[0])
+    for taken in (950, 1200):
+        tokens = DailyTokens()
+        tokens.limit = 1000
+        tokens.add(taken)
+        assert not tokens.allow(for_questions=True)
+        now[0] += 86_401
+        assert tokens.allow(for_questions=True) and tokens.allow()
 
 
 def test_there_is_no_limit_of_questions_where_there_is_none_of_calls() -> None:
