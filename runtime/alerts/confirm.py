@@ -74,6 +74,7 @@ class Questions:
                     return
             except RuntimeError as error:  # the system has no thread left
                 _LOG.warning("alert of %s: nobody was asked (%s)", source, error)
+        words.give_question_back()
         on_answer(None)
 
     def close(self) -> None:
@@ -89,6 +90,7 @@ class Questions:
 
     def _ask(self, words: Words, question: str, pictures: Sequence[_Image]) -> bool | None:
         if not pictures:
+            words.give_question_back()
             raise VljEdgeError("there is no picture to show")
         small = [smaller(each, words.frame_size) for each in pictures]
         shown = [small[place] for place in words.choose(small)]

@@ -159,6 +159,10 @@ class Words:
             return refusal
         return Refusal("calls", f"{self._limit:g} questions an hour at most; {self.keys.calls} changes that")
 
+    def give_question_back(self) -> None:
+        """Give the call of a question back that was not made."""
+        self._questions.give_back()
+
     def leave_out(self, refusal: Refusal) -> None:
         """Record that a change got no call. The first time that a limit is the reason, this is logged, but for a limit
         of calls that was asked for."""
@@ -242,7 +246,7 @@ class Words:
         if question is None:
             self.budget.give_text_back()
         else:
-            self._questions.give_back()
+            self.give_question_back()
 
     def _ask(
         self, pictures: Sequence[Image], context: WordsContext, interrupting: Interrupting, question: str | None

@@ -18,7 +18,7 @@ from tests.runtime.words.endpoints import Answer, completion, endpoint
 from tests.waiting import wait_for
 from vlj_edge import VljEdgeError
 from vlj_edge.runtime.alerts import watch as watches
-from vlj_edge.runtime.alerts.confirm import verdict
+from vlj_edge.runtime.alerts.confirm import Questions, verdict
 from vlj_edge.runtime.alerts.decision import Rule
 from vlj_edge.runtime.alerts.journal import AlertJournal
 from vlj_edge.runtime.alerts.settings import Alert
@@ -182,6 +182,19 @@ def test_calls_count_in_the_budget_of_the_words(model: Model) -> None:
     refused = [limited.take_question() for _ in range(10)]
     assert refused[0] is None and refused[-1] is not None and "calls_per_hour" in refused[-1].why
     assert Words(lambda pictures, context: "").take_question() is None
+
+
+def test_a_question_that_nobody_was_asked_costs_no_call() -> None:
+    words = Words(lambda pictures, context: "yes", calls_per_hour=30)
+    words.begin(live=True, endless=True)
+    answers: list[bool | None] = []
+    questions = Questions(lambda source: words)
+    questions.put("hall", QUESTION, lambda: [], answers.append)
+    wait_for(lambda: answers == [None])
+    questions.close()
+    questions.put("hall", QUESTION, lambda: [PICTURE], answers.append)
+    assert answers == [None, None]
+    assert words.state()["questions_saved_up"] == 5
 
 
 def test_narrations_leave_an_alert_its_questions(model: Model) -> None:
