@@ -60,6 +60,8 @@ class Questions:
                 answer = self._ask(words, question, pictures())
             except NoReply:
                 pass  # the endpoint has logged it
+            except VljEdgeError as error:
+                _LOG.warning("alert of %s: no answer (%s)", source, error)
             except Exception as error:  # the alert fires all the same
                 _LOG.warning("alert of %s: no answer (%r)", source, error)
             on_answer(answer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from .reference import Reference
 from .replay import Replay
+
+QUANTILES = (0.025, 0.975)  # of bootstrap intervals
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,14 @@ class Figures:
             "encodes_per_minute": round(self.encodes_per_minute, 2),
             "decodes_per_minute": round(60 * self.decoder_runs / self.seconds if self.seconds else 0.0, 2),
         }
+
+
+def resampled(stretches: Sequence[Figures], draws: int = 2000) -> npt.NDArray[np.float64]:
+    """Return the sums of as many stretches drawn with replacement, float64 [draws, 6], each above 0: for bootstrap
+    intervals. The draws are the same for every list of this length."""
+    chosen = np.random.default_rng(0).integers(0, len(stretches), (draws, len(stretches)))
+    sums: npt.NDArray[np.float64] = np.array([each.sums for each in stretches])[chosen].sum(1)
+    return np.maximum(sums, 1e-9)
 
 
 def total(stretches: Iterable[Figures]) -> Figures:

@@ -16,7 +16,7 @@ from ..embedding.own_labels import embed_label, has_own_labels
 from ..model import Model
 from ..words.label_head import choose_label
 from .events import AnnotatedEvent
-from .figures import Blocks, Figures, cut, figures, total
+from .figures import QUANTILES, Blocks, Figures, cut, figures, resampled, total
 from .knobs import Knobs
 from .label_head import find_head
 from .novelty import OWN_NOVEL_BELOW, NoveltyCandidates, NoveltyTrial, gated
@@ -31,7 +31,6 @@ LEAST_SECONDS = 60.0  # of a recording
 _BLOCK_SECONDS, _FEWEST_BLOCKS, _MOST_BLOCKS = 12.0, 5, 20
 _LEVELS = 10  # points of the curve
 _NEAR = 0.02  # share of a limit by which figures may miss it
-_DRAWS, _QUANTILES = 2000, (0.025, 0.975)  # of bootstrap intervals
 
 Progress = Callable[[str], None]
 
@@ -65,7 +64,8 @@ class Proposal:
     @property
     def improved(self) -> bool:
         """Whether anything other than what is in use is proposed."""
-        return self.found.improved or (self.head is not None and self.head.improved)
+        others = self.head is not None and self.head.improved, self.tokens is not None and self.tokens.holds
+        return self.found.improved or any(others)
 
     def missed(self) -> dict[str, float]:
         """Return the figures of the proposed gates that miss their limits on time they were not chosen on, by name."""
@@ -135,7 +135,7 @@ def propose(
         own, candidates = model.manifest.gates, _knobs(model.manifest.gates, target)
     else:
         captions = None if events is None else [captions_at(events, time) for time in recording.centres.tolist()]
-        measure_of = lambda of: NoveltyTrial(*gated(of, scene), captions, blocks).measure  # noqa: E731
+        measure_of = partial(_measure_novelty, captions, blocks, scene)
         own, candidates = OWN_NOVEL_BELOW, NoveltyCandidates()
     measure = measure_of(recording)
     wanted = target or Target(quality=total(measure(own)).quality)
@@ -145,7 +145,7 @@ def propose(
     )
     gates = found.settings if makes_texts else model.manifest.gates
     novel_below = None if makes_texts else found.settings
-    tokens = compare_tokens(recording, lambda of: measure_of(of)(found.settings)) if recording.of_kept else None
+    tokens = compare_tokens(recording, lambda of: measure_of(of)(found.settings))
     return Proposal(
         gates, novel_below, found, wanted, curve(found), recording.seconds, events is not None, head, tokens
     )
@@ -187,19 +187,24 @@ def curve(found: Found[Any]) -> tuple[ByBlock, ...]:
 
 def summary(found: ByBlock) -> dict[str, Any]:
     """Return the figures of all blocks, with bootstrap intervals of 95 % over blocks, in plain JSON types."""
-    draws = np.random.default_rng(0).integers(0, len(found), (_DRAWS, len(found)))
-    sums = np.array([each.sums for each in found])[draws].sum(1).T
-    seconds, judged, agreed, texts, encodes, _ = np.maximum(sums, 1e-9)
+    seconds, judged, agreed, texts, encodes, _ = resampled(found).T
     drawn = {
         "quality": agreed / judged,
         "texts_per_hour": 3600 * texts / seconds,
         "encodes_per_minute": 60 * encodes / seconds,
     }
     intervals = {
-        f"{name}_interval": [round(float(value), 4) for value in np.quantile(values, _QUANTILES)]
+        f"{name}_interval": [round(float(value), 4) for value in np.quantile(values, QUANTILES)]
         for name, values in drawn.items()
     }
     return total(found).as_dict() | intervals
+
+
+def _measure_novelty(
+    captions: list[frozenset[str]] | None, blocks: Blocks, scene: SceneDecisions, recording: Recording
+) -> Callable[[float], tuple[Figures, ...]]:
+    """Return a function from novel_below to figures by block."""
+    return NoveltyTrial(*gated(recording, scene), captions, blocks).measure
 
 
 def _measure_texts(

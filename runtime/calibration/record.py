@@ -28,12 +28,10 @@ class Recording:
     Attributes:
         windows: in the order of time.
         full: whether the memory for them was used up before the source ended.
-        of_kept: for each window, the embedding of the tokens that carry news, and their share; empty if not asked for.
     """
 
     windows: list[RecordedWindow] = field(default_factory=list)
     full: bool = False
-    of_kept: list[tuple[Embedding, float]] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -44,11 +42,6 @@ class Recording:
     def centres(self) -> npt.NDArray[np.float64]:
         """The time of each window's embedding, float64 [windows]."""
         return np.array([window.times.centre for window in self.windows], np.float64)
-
-    def with_kept_tokens(self) -> Recording:
-        """Return the recording with the embeddings of the tokens that carry news."""
-        pairs = zip(self.windows, self.of_kept, strict=True)
-        return Recording([replace(window, embedding=embedding) for window, (embedding, _) in pairs], self.full)
 
 
 def record(
@@ -78,12 +71,9 @@ def record(
                     found = (frame, Thumbnail(np.array(frame.luminance, np.float32)))
                     used += found[1].luminance.nbytes
                 known[id(frame)] = found
-        if encode_kept is not None:
-            again = encode_kept(window)  # may be interrupted, and then the window is not there at all
-            into.of_kept.append(again)
-            used += again[0].nbytes
-        into.windows.append(replace(window, frames=[known[id(frame)][1] for frame in window.frames]))
-        used += window.embedding.nbytes + window.noise.median.nbytes
+        of_kept = None if encode_kept is None else encode_kept(window)
+        into.windows.append(replace(window, frames=[known[id(frame)][1] for frame in window.frames], of_kept=of_kept))
+        used += window.embedding.nbytes * (1 if of_kept is None else 2) + window.noise.median.nbytes
         if used > most_bytes:
             into.full = True
             break

@@ -4,7 +4,7 @@ and with those that carry news."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,13 +12,12 @@ import numpy as np
 from ..gating.clip_window import Embedding, RecordedWindow
 from ..gating.kept_tokens import TokenSelector
 from ..model import Model
-from .figures import total
+from .figures import QUANTILES, resampled, total
 from .record import Recording
 from .search import ByBlock
 
 _MOST_LOST = 0.01  # of the time in which the text is right with all tokens: a text may be lost to chance
 _SURELY_LOST = 0.03  # the same, at the lower end of the interval
-_DRAWS, _QUANTILES = 2000, (0.025, 0.975)
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,8 @@ class TokenTrial:
     @property
     def interval(self) -> tuple[float, float]:
         """The bootstrap interval of 95 % of the difference, over blocks."""
-        draws = np.random.default_rng(0).integers(0, len(self.all_tokens), (_DRAWS, len(self.all_tokens)))
-        kept, whole = (
-            np.array([each.sums for each in found])[draws].sum(1) for found in (self.kept_tokens, self.all_tokens)
-        )
-        low, high = np.quantile(_quality(kept) - _quality(whole), _QUANTILES)
+        kept, whole = (resampled(found).T for found in (self.kept_tokens, self.all_tokens))
+        low, high = np.quantile(kept[2] / kept[1] - whole[2] / whole[1], QUANTILES)  # agreed / judged
         return float(low), float(high)
 
     @property
@@ -76,11 +72,16 @@ class TokenTrial:
         }
 
 
-def compare_tokens(recording: Recording, measure: Callable[[Recording], ByBlock]) -> TokenTrial:
-    """Measure a recording with the embeddings of all tokens, and with those of the tokens that carry news."""
-    cosines = [float(a.embedding @ b) for a, (b, _) in zip(recording.windows, recording.of_kept, strict=True)]
-    share = float(np.mean([share for _, share in recording.of_kept]))
-    return TokenTrial(share, float(np.mean(cosines)), measure(recording), measure(recording.with_kept_tokens()))
+def compare_tokens(recording: Recording, measure: Callable[[Recording], ByBlock]) -> TokenTrial | None:
+    """Measure a recording with the embeddings of all tokens, and with those of the tokens that carry news; None: it has
+    none of these."""
+    pairs = [(window, *window.of_kept) for window in recording.windows if window.of_kept is not None]
+    if not pairs:
+        return None
+    kept = Recording([replace(window, embedding=embedding) for window, embedding, _ in pairs], recording.full)
+    share = float(np.mean([share for *_, share in pairs]))
+    cosine = float(np.mean([window.embedding @ embedding for window, embedding, _ in pairs]))
+    return TokenTrial(share, cosine, measure(recording), measure(kept))
 
 
 class KeptEncoder:
@@ -102,8 +103,3 @@ class KeptEncoder:
             return window.embedding, 1.0
         [encoded] = self._model.chain.encode(window.frames, [self._query], kept=chosen)
         return encoded.embedding, len(chosen) / manifest.tokens.counts[-1]
-
-
-def _quality(sums: Any) -> Any:
-    _, judged, agreed, *_ = np.maximum(sums.T, 1e-9)
-    return agreed / judged

@@ -44,16 +44,16 @@ class DailyTokens:
             self._forget()
             return max(0, self.limit - sum(tokens for _, tokens in self._taken))
 
-    def allow(self, for_questions: bool = False) -> bool:
+    def allow(self, keep_for_questions: bool = False) -> bool:
         """Return whether another call stays within the limit.
 
         Args:
-            for_questions: leave a tenth of the limit for questions.
+            keep_for_questions: leave a tenth of the limit for questions.
         """
         left = self.left()
         if left is None:
             return True
-        kept = round(self.limit * _KEPT_FOR_QUESTIONS) if for_questions else 0
+        kept = round(self.limit * _KEPT_FOR_QUESTIONS) if keep_for_questions else 0
         return left > kept and left - kept >= min(self._largest, self.limit - kept)
 
     def _forget(self) -> None:

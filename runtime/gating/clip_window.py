@@ -40,6 +40,7 @@ class RecordedWindow:
         at_rest, cut, turned_in_part: as for ClipWindow.
         noise: of the stream, as it was when the window came.
         embedding: float32 [embedding], unit length.
+        of_kept: the same of the visual tokens that carry news alone, and their share, 0..1; None: not computed.
     """
 
     times: Window
@@ -49,6 +50,7 @@ class RecordedWindow:
     turned_in_part: bool
     noise: PictureNoise
     embedding: Embedding
+    of_kept: tuple[Embedding, float] | None = None
 
 
 class ClipWindow:

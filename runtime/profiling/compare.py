@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -177,17 +178,17 @@ def _measure(
         raise WrongCall(f"{rounds} rounds give no interval: use --rounds 2 or more")
     probes = [Probe() for _ in sides]
     found: list[list[SavedProfile]] = [[] for _ in sides]
-    models = [Model(side.directory, probe=probe, **side.options) for side, probe in zip(sides, probes, strict=True)]
-    try:
+    with ExitStack() as opened_models:
+        models = [
+            opened_models.enter_context(Model(side.directory, probe=probe, **side.options))
+            for side, probe in zip(sides, probes, strict=True)
+        ]
         order = list(range(len(sides)))
         for number in range(rounds):
             for which in order if number % 2 == 0 else order[::-1]:
                 opened = source() if callable(source) else source
                 measured = profile(models[which], opened, probes[which], gates=gates)
                 found[which].append(parse(SavedProfile, measured.as_dict(), ignore_unknown=True))
-    finally:
-        for model in models:
-            model.close()
     return found
 
 

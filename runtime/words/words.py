@@ -181,8 +181,8 @@ class Words:
         elif self._live or self._limit:
             self._pause.add(self._begun_at + at, self._limit)
 
-    def _refusal(self, for_questions: bool) -> Refusal | None:
-        if not self._tokens.allow(for_questions):
+    def _refusal(self, keep_for_questions: bool) -> Refusal | None:
+        if not self._tokens.allow(keep_for_questions):
             why = f"the {self._tokens.limit} tokens of 24 hours are used up, or nearly; {self.keys.tokens} changes that"
             return Refusal("tokens", why)
         if isinstance(self._speak, Endpoint) and self._speak.is_quiet:

@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 
 import vlj_edge
+from tests.cli.command import run_here
 from tests.export.tiny_weights import TINY
+from tests.runtime.calibration.streams import SCENES
 from vlj_edge import VljEdgeError
 from vlj_edge.bundle import MANIFEST, Tokens, read_manifest
 from vlj_edge.export.bundle import Exported, export_bundle
@@ -41,6 +43,21 @@ def parts(tiny_weights: Path) -> tuple[VisionEncoder, Predictor]:
     encoder, predictor = loaders["vision_encoder"](), loaders["predictor"]()
     assert isinstance(encoder, VisionEncoder) and isinstance(predictor, Predictor)
     return encoder.eval(), predictor.eval()
+
+
+def test_calibrate_compares_parts_of_the_tokens_with_all(
+    bundle: Path, make_video: Callable[..., Path], tmp_path: Path
+) -> None:
+    film, out = make_video(SCENES, rate=8), tmp_path / "gates.json"
+    done = run_here("calibrate", film, "--bundle", bundle, "--json", "--out", out)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert 0.25 <= found["tokens"]["share"] < 1 and 0 < found["tokens"]["cosine"] <= 1
+    assert json.loads(out.read_text())["tokens"] == found["tokens"]["proposed"]
+    with vlj_edge.load(bundle, gates=out) as model:
+        assert model.tokens == found["tokens"]["proposed"]
+    without = run_here("calibrate", film, "--bundle", bundle, "--json", "--tokens", "all")
+    assert "tokens" not in json.loads(without.stdout)
 
 
 class Engines:

@@ -83,9 +83,9 @@ def test_a_call_of_nearly_all_tokens_is_made_again_the_next_day(monkeypatch: pyt
         tokens = DailyTokens()
         tokens.limit = 1000
         tokens.add(taken)
-        assert not tokens.allow(for_questions=True)
+        assert not tokens.allow(keep_for_questions=True)
         now[0] += 86_401
-        assert tokens.allow(for_questions=True) and tokens.allow()
+        assert tokens.allow(keep_for_questions=True) and tokens.allow()
 
 
 def test_there_is_no_limit_of_questions_where_there_is_none_of_calls() -> None:
