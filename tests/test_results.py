@@ -165,7 +165,7 @@ def test_the_docs_show_what_fewer_tokens_and_a_shared_stem_save() -> None:
     for name, row in (
         ("test-idle/stream0.mp4", "mostly rests"),
         ("real/vtest.avi", "street"),
-        ("data/bikes.mp4", "mov"),
+        ("real/bikes.mp4", "mov"),
     ):
         [line] = [line for line in text.splitlines() if line.startswith("|") and row in line and "windows" not in line]
         assert f"| {100 * videos[name]['share']:.0f} % | {videos[name]['times_less']:.2f}x" in line
