@@ -28,11 +28,11 @@ from ..http_post import split_address
 from .alert_event import AlertEvent
 from .base import AnyEvent
 from .mqtt_alerts import AlertTopics
+from .mqtt_pictures import LARGE, PictureLimit
 
 CLOSING_SECONDS = 3.0  # to wait for acknowledgements
 CONNECTING_SECONDS = 3.0
-_LARGE = 10_000  # bytes of a picture that a broker may be unwilling to take
-_AT_ONCE = 5.0  # seconds after a picture in which the end of a connection may be because of it
+_TIMED_OUT = "Keep alive timeout"  # why paho ends a connection over which nothing comes any more
 LONGEST_PAUSE = 30  # between two attempts to connect, seconds
 _LOG = logging.getLogger(__name__)
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -87,8 +87,7 @@ class Mqtt:
         self.on_acknowledged: Callable[[AlertEvent], None] = lambda event: None
         self._acknowledged: deque[int] = deque()
         self._closing_seconds = CLOSING_SECONDS
-        self._sent_large, self._sent_at, self._cut_short = 0, 0.0, 0  # the largest picture of this connection
-        self._most_picture = sys.maxsize
+        self._pictures = PictureLimit(broker.shown)
         self._closed, self._logged = False, ""  # what was logged since it was connected: "away" or "refused"
         self._client = paho.Client(
             paho.CallbackAPIVersion.VERSION2, client_id=f"vlj-edge-{_slug(broker.base)}-{secrets.token_hex(4)}"
@@ -173,6 +172,7 @@ class Mqtt:
         client.will_set(f"{broker.base}/status", "offline", qos=1, retain=True)
         client.on_connect, client.on_connect_fail = self._on_connect, self._on_connect_fail
         client.on_disconnect, client.on_publish = self._on_disconnect, self._on_publish
+        client.on_unsubscribe = self._on_answer
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
@@ -189,26 +189,29 @@ class Mqtt:
                     self._publish_discovery(source, slug)
                     self._publish_state(slug)
             self._alerts.publish_all(self._publish_retained)
+            self._ask_for_answer(0)
 
     def _on_connect_fail(self, client: Any, userdata: Any) -> None:
         error = sys.exc_info()[1]  # paho calls this while it handles the error, without passing it
         self._fail("away", f"{self._broker.shown} cannot be reached: {getattr(error, 'strerror', None) or error}")
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
-        self._look_for_refused_picture()
-        if not self._closed:
-            self._fail(self._logged or "away", self.last_error or f"{self._broker.shown} has gone: {reason}")
+        if self._closed:
+            return
+        with self._lock:
+            self._pictures.lost(by_broker=str(reason) != _TIMED_OUT)
+        self._fail(self._logged or "away", self.last_error or f"{self._broker.shown} has gone: {reason}")
 
-    def _look_for_refused_picture(self) -> None:
-        """Publish no picture of a size after which two connections in a row have ended: a broker ends the connection
-        at a message that is too large for it, and so nothing else would arrive."""
-        suspect = self._sent_large and time.monotonic() - self._sent_at < _AT_ONCE
-        self._cut_short = self._cut_short + 1 if suspect else 0
-        if self._cut_short >= 2:
-            self._most_picture, self._cut_short = self._sent_large - 1, 0
-            line = "%s ends the connection at a picture of %d bytes: no such is published; raise its limit of a message"
-            _LOG.warning(line, self._broker.shown, self._sent_large)
-        self._sent_large = 0
+    def _ask_for_answer(self, size: int) -> None:
+        """Ask the broker for an answer, with which a picture of so many bytes before it has arrived, too."""
+        _, question = self._client.unsubscribe(f"{self._broker.base}/status")  # it is subscribed to nothing
+        if question is not None:
+            self._pictures.asked(question, size)
+
+    def _on_answer(self, client: Any, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
+        with self._lock:
+            if self._pictures.answered(mid):
+                self._alerts.publish_pictures(self._publish_retained)
 
     def _fail(self, kind: str, line: str) -> None:
         self.last_error = line
@@ -245,11 +248,13 @@ class Mqtt:
         self._client.publish(f"{self._broker.base}/{slug}/state", data, qos=0, retain=True)
 
     def _publish_retained(self, topic: str, data: bytes | str, retain: bool) -> None:
-        if len(data) > self._most_picture:
+        if len(data) >= LARGE and self._pictures.waits:
             return
-        if len(data) > _LARGE:
-            self._sent_large, self._sent_at = max(self._sent_large, len(data)), time.monotonic()
-        self._client.publish(topic, data, qos=0, retain=retain)  # QoS 0: see _publish_state()
+        if not self._pictures.allows(len(data)):
+            data = b""  # an older picture there would be of another event
+        sent = self._client.publish(topic, data, qos=0, retain=retain)  # QoS 0: see _publish_state()
+        if len(data) >= LARGE and sent.rc == 0:
+            self._ask_for_answer(len(data))
 
     def _publish_discovery(self, source: str, slug: str) -> None:
         base = self._broker.base

@@ -53,6 +53,7 @@ class AlertTopics:
         begins = event.kind == "start"
         self._latest[source, event.alert] = (begins, event.picture if begins else picture)
         self._publish(source, event.alert, publish)
+        self._publish_picture(source, event.alert, publish)
 
     def publish_all(self, publish: Publish) -> None:
         """Publish all alerts again, and remove those that are gone."""
@@ -60,6 +61,12 @@ class AlertTopics:
             self._clear(source, alert, publish)
         for source, alert in self._latest:
             self._publish(source, alert, publish)
+        self.publish_pictures(publish)
+
+    def publish_pictures(self, publish: Publish) -> None:
+        """Publish all pictures again."""
+        for source, alert in self._latest:
+            self._publish_picture(source, alert, publish)
 
     def _topics(self, source: str, alert: str) -> tuple[str, str, str, str]:
         """Return the retained topics: the two of discovery, state and picture."""
@@ -104,10 +111,12 @@ class AlertTopics:
         }
         publish(for_sensor, _json(sensor), True)
         publish(for_image, _json(image), True)
-        on, picture = self._latest[source, alert]
-        publish(for_state, "ON" if on else "OFF", True)
+        publish(for_state, "ON" if self._latest[source, alert][0] else "OFF", True)
+
+    def _publish_picture(self, source: str, alert: str, publish: Publish) -> None:
+        _, picture = self._latest[source, alert]
         if picture is not None:
-            publish(for_picture, picture, True)
+            publish(f"{self.topic(source, alert)}/picture", picture, True)
 
 
 def _json(data: dict[str, Any]) -> bytes:
