@@ -1,10 +1,10 @@
 """Public models at full size with random weights: parameters, size and export time by precision, CPU time by backend.
 
-python benchmarks/models.py [clip siglip2 videoprism vjepa2]      one after the other; up to 12 GB of memory
+python benchmarks/models.py [NAME ...]      one after the other; up to 12 GB of memory
 
-Sizes are those of the published models, but for the vocabulary of SigLIP 2's text tower, which is small here. The time
-of a window is that of the vision encoder alone, the backends in turn; cosines are the lowest of all engines to torch in
-fp32, as the export measures them, and of OpenVINO's embedding to that of ONNX Runtime.
+Sizes are those of the published models. The time of a window is that of the vision encoder alone, the backends in
+turn; cosines are the lowest of all engines to torch in fp32, as the export measures them, and of OpenVINO's embedding
+to that of ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,15 @@ from vlj_edge.runtime.video.clips import spread_clips
 
 MAKE: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "clip": ("openai/clip-vit-base-patch32", full_size.clip),
-    "siglip2": ("google/siglip2-base-patch16-224", full_size.siglip2),
+    "siglip2": ("google/siglip2-base-patch16-224", partial(full_size.siglip2, vocab_size=256_000)),
+    "naflex": (
+        "google/siglip2-base-patch16-naflex",
+        partial(full_size.naflex, vocab_size=256_000, num_hidden_layers=12),
+    ),
+    "pe-core": (
+        "timm/PE-Core-B-16",
+        partial(full_size.pe_core, context_length=32, vocab_size=49408, width=1024, heads=16, layers=24),
+    ),
     "videoprism": ("google/videoprism-lvt-base-f16r288", full_size.videoprism),
     "vjepa2": ("facebook/vjepa2-vitl-fpc16-256-ssv2", full_size.vjepa2),
 }

@@ -31,19 +31,19 @@ def clip(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda pixels: _mean(model.get_image_features(pixel_values=pixels[0]).pooler_output)
 
 
-def siglip2(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    """google/siglip2-base-patch16-224, but for its vocabulary."""
+def siglip2(directory: Path, **text: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """google/siglip2-base-patch16-224, but for its vocabulary, which `text` gives."""
     checkpoints.write_siglip(directory)
     (directory / "preprocessor_config.json").write_text("{}", encoding="utf-8")
-    model = _save(transformers.SiglipModel(transformers.SiglipConfig()), directory)
+    model = _save(transformers.SiglipModel(transformers.SiglipConfig(text_config=text)), directory)
     return lambda pixels: _mean(model.get_image_features(pixel_values=pixels[0]).pooler_output)
 
 
-def naflex(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    """google/siglip2-base-patch16-naflex, but for its vocabulary and the depth of its text tower."""
+def naflex(directory: Path, **text: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """google/siglip2-base-patch16-naflex, but for vocabulary and depth of its text tower, in `text`."""
     checkpoints.write_naflex(directory)
     (directory / "preprocessor_config.json").write_text("{}", encoding="utf-8")
-    config = transformers.Siglip2Config(text_config={"vocab_size": 1000, "num_hidden_layers": 2})
+    config = transformers.Siglip2Config(text_config={"vocab_size": 1000, "num_hidden_layers": 2} | text)
     model = _save(transformers.Siglip2Model(config), directory)
 
     def pooled(pixels: torch.Tensor) -> torch.Tensor:
@@ -59,18 +59,18 @@ def naflex(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     return pooled
 
 
-def pe_core(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    """timm/PE-Core-B-16, but for its vocabulary and the depth of its text tower."""
-    checkpoints.write_pe_core(directory)  # for the tokenizer
+def pe_core(directory: Path, **text: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """timm/PE-Core-B-16, but for its vocabulary and the depth of its text tower, which `text` gives."""
+    checkpoints.write_pe_core(directory, **text)  # for the tokenizer
     path = directory / "open_clip_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["model_cfg"]["vision_cfg"] |= {"image_size": 224, "timm_model_name": "vit_pe_core_base_patch16_224"}
     config["model_cfg"]["embed_dim"] = 1024
     path.write_text(json.dumps(config), encoding="utf-8")
-    text = config["model_cfg"]["text_cfg"]
+    tower = config["model_cfg"]["text_cfg"]
     base = perception_encoder.Dimensions(768, 12, 3072, 16, 14, True)
     state = perception_encoder.random_state(
-        base, text["width"], text["layers"], text["vocab_size"], text["context_length"], 1024, scale=0.02
+        base, tower["width"], tower["layers"], tower["vocab_size"], tower["context_length"], 1024, scale=0.02
     )
     safetensors.torch.save_file(state, directory / "open_clip_model.safetensors")
     return lambda pixels: _mean(perception_encoder.encode_images(state, pixels[0], heads=12))
