@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 from vlj_edge.presets import Preprocess
 from vlj_edge.regular_file import MOST_TEXT, check_regular_file
 
@@ -62,6 +62,22 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     """
     path = config_file(directory) or directory / CONFIG_FILE
     return Checkpoint(path, _read_object(path))
+
+
+def read_own_frames(checkpoint: Checkpoint, frames: int | None, default: int) -> int:
+    """Return the frames of a clip for which a video model has positions.
+
+    Args:
+        frames: what is asked for; None: nothing.
+        default: `num_frames` of transformers' class.
+
+    Raises:
+        VljEdgeError: another number is asked for.
+    """
+    own = checkpoint.number(checkpoint.part("vision_config"), "num_frames", default)
+    if frames not in (None, own):
+        raise WrongCall(f"{checkpoint.path} has positions for {own} frames, not {frames}: leave --frames out")
+    return own
 
 
 def read_preprocess(

@@ -15,10 +15,8 @@ from .checkpoint import Checkpoint, read_checkpoint
 if TYPE_CHECKING:
     from .model import FamilyModel
 
-_FAMILIES = ("clip", "pe-core", "siglip", "siglip2-naflex", "vjepa2-classifier", "videoprism")
+_FAMILIES = ("clip", "pe-core", "siglip", "siglip2-naflex", "vjepa2-classifier", "videoprism", "xclip")
 _REFUSED = {
-    "XCLIPModel": "X-CLIP refines each text by the video it is compared with, and a bundle has one embedding a text:"
-    " export google/videoprism-lvt-base-f16r288, whose texts do not depend on the video",
     "EmbeddingGemma2Model": "EmbeddingGemma 2 reads each window's frames with a language model of 740 M parameters, and"
     " that is not built: export google/siglip2-base-patch16-224 or google/videoprism-lvt-base-f16r288",
 }

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vlj_edge.errors import WrongCall
 from vlj_edge.presets import Clip, ModelShape, TextEncoder
 
-from ..weights.locations import CONFIG_FILE, WeightSources
-from .checkpoint import Checkpoint, read_preprocess
+from ..weights.locations import WeightSources
+from .checkpoint import Checkpoint, read_own_frames, read_preprocess
 
 if TYPE_CHECKING:
     from .model import FamilyModel
@@ -27,10 +26,7 @@ def read_shape(checkpoint: Checkpoint, frames: int | None) -> ModelShape:
         VljEdgeError: another number of frames is asked for than the model has positions for.
     """
     text, vision = checkpoint.part("text_config"), checkpoint.part("vision_config")
-    side, own_frames = checkpoint.number(vision, "image_size", 288), checkpoint.number(vision, "num_frames", 16)
-    if frames not in (None, own_frames):
-        path = checkpoint.directory / CONFIG_FILE
-        raise WrongCall(f"{path} has positions for {own_frames} frames, not {frames}: leave --frames out")
+    side, own_frames = checkpoint.number(vision, "image_size", 288), read_own_frames(checkpoint, frames, 16)
     square = {"height": side, "width": side}
     unit = {"image_mean": (0.0, 0.0, 0.0), "image_std": (1.0, 1.0, 1.0)}
     # VideoPrismProcessor passes these to the video processor, whatever that one's file says.

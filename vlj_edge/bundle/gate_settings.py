@@ -244,6 +244,7 @@ class LabelSettings:
         bias: of a model whose scores are independent of each other, as SigLIP's: the sigmoid of cosine / temperature
             + bias. None: scores are a softmax over the labels.
         search_floor: cosine, -1..1, below which a search of a library for a text finds nothing; -1: there is no floor.
+        caveat: one line about scores that are not made as the model was trained to; empty: they are.
     """
 
     query: str = ""
@@ -252,3 +253,4 @@ class LabelSettings:
     none_below: float = -1.0
     bias: float | None = None
     search_floor: Annotated[float, Range(-1, 1)] = -1.0
+    caveat: str = ""

@@ -24,7 +24,7 @@ from .options import (
 )
 from .part_options import PartOptions, part_options
 from .progress import progress
-from .say import say
+from .say import say, tell_once
 
 if TYPE_CHECKING:
     from ..results import Answer
@@ -79,6 +79,7 @@ def ask(
         part.open(source, model.manifest.clip) as opened,
     ):
         asked = Questions(model, questions, lists or None, every=REPEAT_AFTER)
+        tell_once(model.manifest.labels.caveat)
         lines = _Lines(without_credentials(source), len(questions) > 1, as_json)
         with (
             asked.windows(opened) as windows,

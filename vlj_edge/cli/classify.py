@@ -32,7 +32,7 @@ from .options import (
 )
 from .part_options import PartOptions, part_options
 from .progress import progress
-from .say import say
+from .say import say, tell_once
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.embedding.labels import LabelBank
@@ -147,8 +147,10 @@ class _Job:
     def _embeddings(self, uri: str) -> Iterator[Run[WindowEmbedding]]:
         with self.part.open(uri, self.model.manifest.clip) as source:
             run = self.model.embed(source, query=self.query)
-            with run, progress(run, source):
-                yield run
+            with run:
+                tell_once(self.settings.caveat)
+                with progress(run, source):
+                    yield run
 
     def print_answer(self, uri: str) -> None:
         """Print one answer for a whole source, or for the part until Ctrl-C; for a live source also each change.

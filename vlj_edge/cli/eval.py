@@ -150,6 +150,8 @@ class _Work:
 
         if any(clip.questions for clip in self.data.clips) and not model.manifest.takes_query:
             tell(f"{name} takes no query: of a question, only the choices are compared with the video")
+        if model.manifest.labels.caveat:
+            tell(f"{name}: {model.manifest.labels.caveat}")
         with steps() as step:
             step(f"{name}: texts")
             measured = _Measured(name, embed_texts(model, self.data))

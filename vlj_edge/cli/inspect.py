@@ -46,6 +46,8 @@ def _print(directory: Path, manifest: Manifest) -> None:
         console.print(f"trained to be asked {len(manifest.queries)} questions: " + " | ".join(manifest.queries))
     if not manifest.embeds_texts:
         console.print("has no text encoder: it knows its own labels alone")
+    if manifest.labels.caveat:
+        console.print(manifest.labels.caveat)
     cosines = _cosines(manifest)
     table = Table("engine", "precision", "opset", "MB", "cosine to torch")
     for name, engine in manifest.engines.items():

@@ -63,6 +63,7 @@ def models(as_json: bool) -> None:
         table.add_row(row["repository"], *facts, *does, *_measured(row["measured"]), row["architecture"])
     stdout_console(200).print(table)
     say("compared with: the class of transformers, at random weights; PE-Core with code of ours, VL-JEPA part by part")
+    say("X-CLIP: labels and choices are scored without its refinement of every text by the video")
     say("things: made of packages on this machine, no download: pip install 'vlj-edge[things]'")
     say("gated: accept the licence at https://huggingface.co/OWNER/NAME, then set HF_TOKEN or run: hf auth login")
 

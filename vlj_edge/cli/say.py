@@ -29,6 +29,14 @@ def tell(line: str) -> None:
     click.echo(without_secrets(printable(line)), err=True)
 
 
+def tell_once(line: str) -> None:
+    """The same, the first time that a command comes by; nothing of an empty line."""
+    told = click.get_current_context().meta.setdefault(__name__, {""})
+    if line not in told:
+        told.add(line)
+        tell(line)
+
+
 def stdout_console(width: int | None = 120) -> Console:
     """Return a console for tables of results.
 

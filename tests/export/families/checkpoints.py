@@ -164,6 +164,37 @@ def write_videoprism(directory: Path) -> Any:
     return model
 
 
+def write_xclip(directory: Path, **changes: Any) -> Any:
+    """Write microsoft/xclip-base-patch32's files at small size. Returns the XCLIPModel."""
+    tokenizer = _clip_tokenizer()
+    shared = {"num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {"hidden_size": 32, "intermediate_size": 64, "vocab_size": len(tokenizer), "max_position_embeddings": 77}
+    vision = {"hidden_size": 40, "intermediate_size": 72, "image_size": SIDE, "patch_size": 8, "num_frames": 4}
+    joined = {"mit_hidden_size": 24, "mit_intermediate_size": 56, "mit_num_attention_heads": 2}
+    config = transformers.XCLIPConfig(
+        projection_dim=24,
+        prompt_num_attention_heads=2,
+        text_config=shared | text,
+        vision_config=shared | vision | joined,
+        **changes,
+    )
+    model = _random(transformers.XCLIPModel, config)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    processor = {  # as it was written in 2022
+        "feature_extractor_type": "VideoMAEFeatureExtractor",
+        "do_resize": True,
+        "size": SIDE,
+        "resample": 2,
+        "do_center_crop": True,
+        "do_normalize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+    }
+    (directory / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
+    return model
+
+
 PE_TRUNK = "vit_pe_core_small_for_tests"
 
 
@@ -264,12 +295,13 @@ def _random(kind: Any, config: Any, seed: int = 0) -> Any:
 
 
 def _clip_tokenizer() -> Any:
+    special = ["<|startoftext|>", "<|endoftext|>"]
     trained = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))  # type: ignore[arg-type]
     trained.normalizer = normalizers.Lowercase()  # type: ignore[assignment]
     trained.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
     trainer = trainers.BpeTrainer(
         vocab_size=400,
-        special_tokens=["<|startoftext|>", "<|endoftext|>"],
+        special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         end_of_word_suffix="</w>",
         show_progress=False,
@@ -280,4 +312,7 @@ def _clip_tokenizer() -> Any:
     for letter in pre_tokenizers.ByteLevel.alphabet():
         vocabulary.setdefault(f"{letter}</w>", len(vocabulary))
     merges = [tuple(pair) for pair in model["merges"]]
+    # As in the published vocabularies, the last token is the end of a text: CLIP finds it by its number.
+    tokens = [token for token in vocabulary if token not in special] + special
+    vocabulary = {token: number for number, token in enumerate(tokens)}
     return transformers.CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=20)

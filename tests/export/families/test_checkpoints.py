@@ -30,11 +30,6 @@ def other_architecture(directory: Path) -> str:
     return "WhisperModel"
 
 
-def xclip(directory: Path) -> str:
-    edit(directory / "config.json", lambda raw: raw.update(architectures=["XCLIPModel"]))
-    return "google/videoprism-lvt-base-f16r288"
-
-
 def embeddinggemma2(directory: Path) -> str:
     edit(directory / "config.json", lambda raw: raw.update(architectures=["EmbeddingGemma2Model"]))
     return "google/siglip2-base-patch16-224"
@@ -116,7 +111,6 @@ def another_width(directory: Path) -> str:
     "damage",
     [
         other_architecture,
-        xclip,
         embeddinggemma2,
         no_architecture,
         damaged_config,

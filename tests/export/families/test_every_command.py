@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.export.families.checkpoints import (
     write_siglip,
     write_videoprism,
     write_vjepa2,
+    write_xclip,
 )
 from tests.needs import needs
 from vlj_edge.bundle import read_manifest
@@ -35,7 +37,11 @@ FAMILIES: dict[str, Callable[[Path], Any]] = {
     "videoprism": write_videoprism,
     "vjepa2-classifier": write_vjepa2,
 }
-SLOW_FAMILIES: dict[str, Callable[[Path], Any]] = {"siglip2-naflex": write_naflex, "pe-core": write_pe_core}
+SLOW_FAMILIES: dict[str, Callable[[Path], Any]] = {
+    "siglip2-naflex": write_naflex,
+    "pe-core": write_pe_core,
+    "xclip": write_xclip,
+}
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in (*SLOW_FAMILIES, "things")]
 
 
@@ -66,8 +72,11 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def film(make_video: Callable[..., Path]) -> Path:
-    return make_video([((0, 0, 255), 3), ((255, 0, 0), 3)])
+def film(bundle: Path, make_video: Callable[..., Path]) -> Path:
+    """Two scenes, each as long as a clip, so that there are several windows."""
+    clip = read_manifest(bundle).clip
+    seconds = max(3, ceil(clip.frames / clip.frames_per_second))
+    return make_video([((0, 0, 255), seconds), ((255, 0, 0), seconds)])
 
 
 def test_commands_over_a_video(bundle: Path, film: Path, tmp_path: Path) -> None:

@@ -83,6 +83,14 @@ def videoprism(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda pixels: model.get_video_features(pixel_values_videos=pixels).pooler_output.reshape(1, -1)
 
 
+def xclip(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """microsoft/xclip-base-patch32."""
+    checkpoints.write_xclip(directory)  # for the tokenizer
+    (directory / "preprocessor_config.json").write_text("{}", encoding="utf-8")
+    model = _save(transformers.XCLIPModel(transformers.XCLIPConfig()), directory)
+    return lambda pixels: model.get_video_features(pixel_values=pixels).pooler_output
+
+
 def vjepa2(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     """facebook/vjepa2-vitl-fpc16-256-ssv2."""
     names = {"id2label": {number: f"action {number}" for number in range(174)}}
@@ -108,7 +116,7 @@ def _mean(embeddings: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(embeddings, dim=-1).mean(0, keepdim=True)
 
 
-@pytest.mark.parametrize("make", [clip, siglip2, naflex, pe_core, videoprism, vjepa2])
+@pytest.mark.parametrize("make", [clip, siglip2, naflex, pe_core, videoprism, xclip, vjepa2])
 def test_fp32_keeps_its_bars_at_full_depth(
     make: Callable[[Path], Callable[[torch.Tensor], torch.Tensor]], tmp_path: Path
 ) -> None:
