@@ -14,9 +14,10 @@ THINGS = EVERYDAY.with_name("things.txt")  # ImageNet's classes and their hypern
 Line = tuple[int, str]  # its number in the file, from 1, and its text
 _LONGEST = 10_000  # letters of a text
 _FILE_NAME = re.compile(
-    r"\.(txt|text|csv|tsv|jsonl?|ya?ml|toml|npz|npy|lst|list|labels|names|dat|vlj|md)\Z", re.IGNORECASE
+    r"\.(txt|text|csv|tsv|jsonl?|ya?ml|toml|npz|npy|lst|list|labels|names|dat|vlj|md|prompt|tmpl)\Z", re.IGNORECASE
 )
 _PATH = re.compile(r"[~.]{0,2}[/\\]|[A-Za-z]:[/\\]")
+_DEEP_PATH = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)[/\\]|[/\\].*[/\\]")  # not a word of command, such as /no_think
 
 
 def read_texts(given: str, what: str) -> list[str]:
@@ -116,6 +117,20 @@ def repeated(lines: Iterable[Line]) -> tuple[Line, Line] | None:
 def names_a_file(text: str) -> bool:
     """Return whether a text is named as a file of texts would be: "labels.txt", "./labels"."""
     return bool(_FILE_NAME.search(text) or _PATH.match(text))
+
+
+def is_file_name(text: str) -> bool:
+    """Return whether a text where a sentence is expected can only be meant as a file: one word that is named as a file
+    would be, or a path with spaces that ends as a file does.
+
+    >>> [is_file_name(each) for each in ("hall.txt", "./hall", "~/my texts/hall.txt")]
+    [True, True, True]
+    >>> [is_file_name(each) for each in ("yes/no", "Is that the cat.txt", "Describe.")]
+    [False, False, False]
+    """
+    if not re.search(r"\s", text):
+        return names_a_file(text)
+    return bool(_DEEP_PATH.match(text) and _FILE_NAME.search(text))
 
 
 def _paths_among(given: str, texts: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from vlj_edge.schema import FieldPath, Range, SchemaError, parse, shown, unknown_among
-from vlj_edge.text_list import names_a_file, repeated
+from vlj_edge.text_list import is_file_name, repeated
 from vlj_edge.time_text import HOW, seconds_of
 
 from ..words.prompt import unknown_field
@@ -179,7 +179,7 @@ def _texts(raw: Any, path: FieldPath) -> _Texts:
     found = tuple(" ".join(each.split()) for each in _listed(raw, path))
     if twice := repeated(enumerate(found)):
         raise SchemaError(path, f"has '{twice[1][1]}' twice")
-    if files := [each for each in found if names_a_file(each)]:
+    if files := [each for each in found if is_file_name(each)]:
         raise SchemaError(path, f"names the file '{files[0]}' and no text")
     return found
 

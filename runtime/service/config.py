@@ -21,7 +21,7 @@ from vlj_edge.bundle.gate_profile import gates_of_file, with_named
 from vlj_edge.errors import VljEdgeError, errors_at, printable, require, without_secrets
 from vlj_edge.regular_file import MOST_TEXT, check_regular_file
 from vlj_edge.schema import Bytes, FieldPath, Port, Range, SchemaError, parse, shown, steps_of
-from vlj_edge.text_list import names_a_file, repeated
+from vlj_edge.text_list import is_file_name, repeated
 from vlj_edge.time_text import SECONDS
 
 from ..alerts.settings import Alert, read_alerts
@@ -302,7 +302,7 @@ def _check_sources(sources: tuple[SourceConfig, ...]) -> None:
             raise SchemaError(("source", index, "labels"), "has an empty label")
         if twice := repeated(enumerate(source.labels)):
             raise SchemaError(("source", index, "labels"), f"has '{twice[1][1]}' twice")
-        if files := [label for label in source.labels if names_a_file(label)]:
+        if files := [label for label in source.labels if is_file_name(label)]:
             raise SchemaError(("source", index, "labels"), f"names the file '{files[0]}' and no label")
 
 

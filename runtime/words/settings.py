@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from vlj_edge.errors import VljEdgeError, errors_at
-from vlj_edge.regular_file import LONGEST_NAME, check_regular_file
+from vlj_edge.regular_file import check_regular_file
+from vlj_edge.text_list import is_file_name
 
 from .endpoint import MOST_TOKENS, TIMEOUT, Endpoint, checked_key
 from .json_schema import read_schema
@@ -90,38 +90,44 @@ def _endpoint(
 def read_prompt(text: str) -> str:
     """Return a prompt: the content of the file that the text names, or the text.
 
+    It names a file as @FILE, as one that is there, or in a way that only files are named: see is_file_name(). What
+    begins with a space never does.
+
     Raises:
         VljEdgeError: it is empty, has a field that there is none of, or the file cannot be read.
     """
-    found = text
-    if _names_a_file(text):
-        check_regular_file(text, "name a file with a prompt, or write the prompt itself", _MOST_PROMPT)
-        try:
-            found = Path(text).read_text(encoding="utf-8-sig")
-        except OSError as error:
-            raise VljEdgeError(f"{text} cannot be read ({error.strerror}): check the file of the prompt") from None
-        except ValueError:
-            raise VljEdgeError(f"{text} is not text in UTF-8: name a file with a prompt") from None
-        if re.search(r"[\0-\x08\x0e-\x1f]", found):
-            raise VljEdgeError(f"{text} is no text: name a file with a prompt")
-    with errors_at(text) if found is not text else nullcontext():
+    file = _file_named(text)
+    if file is None:
+        check_prompt(text)
+        return text.strip()
+    meant = "name a file with a prompt, or put a space before the prompt if this is the text of it"
+    if not file.exists():
+        raise VljEdgeError(f"{file} does not exist: {meant}")
+    check_regular_file(file, meant, _MOST_PROMPT)
+    try:
+        found = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise VljEdgeError(f"{file} cannot be read ({error.strerror}): check the file of the prompt") from None
+    except ValueError:
+        raise VljEdgeError(f"{file} is not text in UTF-8: {meant}") from None
+    if re.search(r"[\0-\x08\x0e-\x1f]", found):
+        raise VljEdgeError(f"{file} is no text: {meant}")
+    with errors_at(str(file)):
         check_prompt(found)
     return found.strip()
 
 
-def _names_a_file(text: str) -> bool:
-    """Return whether a text names what exists, or can hardly be meant as anything but a file: a cat.txt, ./cat, a/cat,
-    cat.tmpl."""
-    if not text.strip() or len(text) > LONGEST_NAME or "\0" in text:
-        return False
-    if re.fullmatch(
-        r".+\.(?:txt|md|prompt|text)|[.~]{0,2}/\S+|[\w.~@+-]+(?:/[\w.~@+-]+)+|[\w@+-]+\.[a-z]\w{1,7}", text
-    ):
-        return True
+def _file_named(text: str) -> Path | None:
+    """Return the file that a prompt names; None: it is the text itself."""
+    name = text.removeprefix("@")
+    if not name.strip() or text[0].isspace():
+        return None
     try:
-        return Path(text).exists()
-    except OSError:
-        return False
+        path = Path(name).expanduser()
+        named = name != text or is_file_name(text) or path.exists()
+    except (OSError, ValueError, RuntimeError):  # longer than any name, with a zero byte in it, or of no home folder
+        return None
+    return path if named else None
 
 
 def read_key(file: str | Path | None) -> str | None:

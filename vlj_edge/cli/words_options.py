@@ -24,7 +24,12 @@ _OPTIONS = (
         " time that the meaning changes.",
     ),
     click.option("--words-model", metavar="NAME", help="The model's name there, such as qwen3-vl:4b."),
-    click.option("--prompt", metavar="TEXT|FILE", help="What it is told; {camera} and {last} in it are replaced."),
+    click.option(
+        "--prompt",
+        metavar="TEXT|@FILE",
+        help="What it is told, or a file of that; {camera} and {last} in it are replaced. The name of a file that is"
+        " there needs no @; with a space before it, it is a text.",
+    ),
     click.option("--frames", type=click.IntRange(1, 64), help="Pictures that it is shown, at most.  [default: 4]"),
     click.option(
         "--frame-size", type=click.IntRange(16, 4096), help="Pixels of their longer side, at most.  [default: 512]"

@@ -31,6 +31,12 @@ def test_every_field_is_read() -> None:
     assert alert.watches("hall") and not alert.watches("door")
 
 
+def test_a_sentence_with_a_file_in_it_is_a_sentence() -> None:
+    for text in ("somebody reads cat.txt", "the switch is on/off", "on/off"):
+        [alert] = read_alerts([DOOR | {"text": text, "unless": "he writes notes.md"}])
+        assert alert.texts == (text,)
+
+
 def test_examples_and_labels_are_read() -> None:
     label, like = read_alerts([{"name": "a", "label": "jump"}, {"name": "b", "like": "a@b.mp4@1:02"}])
     assert label.label == "jump" and like.like == (Example("a@b.mp4", 62.0),) and label.watches("any")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,10 +65,37 @@ def test_an_empty_prompt_is_refused(prompt: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Describe.", "Why?", "yes/no?", "Who is at the door/gate?", "描述发生了什么。", "Say it.\nEnd with .txt"]
+    "text",
+    [
+        *("Describe.", "Why?", "yes/no", "yes/no?", "on/off", "left/right/none", "Who is at the door/gate?", "3.5"),
+        *("Is that the cat.txt", "Is ./notes or ~/notes.md", "/no_think Describe it.", "@", "~nobody here", "node.js"),
+        *("描述发生了什么。", "Say it.\nEnd with .txt", "a\0b.txt x", "a/" * 3000),
+    ],
 )
 def test_a_prompt_that_looks_a_little_like_a_file_is_none(text: str) -> None:
-    assert read_prompt(text) == text
+    assert read_prompt(text) == text.strip()
+
+
+@pytest.mark.parametrize(
+    "name", ["hall.txt", "HALL.MD", "./hall", "../hall", "/hall", "~/hall", "@hall", "@my hall", "/my texts/hall.txt"]
+)
+def test_a_file_that_is_not_there_is_named_and_how_to_mean_the_text(name: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(VljEdgeError, match="(?i)hall.* does not exist.*a space before"):
+        read_prompt(name)
+    assert read_prompt(f" {name}") == name
+
+
+def test_a_file_that_is_there_is_read_by_any_name(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "yes").mkdir()
+    for name in ("hall", "yes/no", "a hall.txt", "what is it"):
+        (tmp_path / name).write_text(f"What is at {name}?")
+        for given in (name, f"@{name}", f"~/{name}", f"@~/{name}", str(tmp_path / name)):
+            assert read_prompt(given) == f"What is at {name}?"
+        assert read_prompt(f" {name}") == name
 
 
 @pytest.mark.parametrize("data", [b"\xff\xd8\xff\xe0", b"\0\0\0\1", b"Say it\x00", b"\x7fELF\x02\x01", b"", b" \n"])
