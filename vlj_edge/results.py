@@ -303,6 +303,7 @@ class Totals:
         narrations: number of narrations, from the decoder or the caption memory.
         calls: requests of narrate(words=...) for the words of a change.
         calls_failed: those without an answer that could be used.
+        calls_cut_off: those that the end of the run cut off, by Ctrl-C or close(), before there was an answer.
         calls_passed_over: changes of a live source that a newer one replaced while a call was made.
         calls_left_out: changes for which the limits of the words, or those of the server, allowed no call.
         call_tokens: of all calls, as far as the server counted them.
@@ -331,6 +332,7 @@ class Totals:
     narrations: int = 0
     calls: int = 0
     calls_failed: int = 0
+    calls_cut_off: int = 0
     calls_passed_over: int = 0
     calls_left_out: int = 0
     call_tokens: int = 0

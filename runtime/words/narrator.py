@@ -39,14 +39,16 @@ _LOG = logging.getLogger(__name__)
 _ROOM = 64  # changes and windows without one that may wait
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Task:
-    """A change, and what is known about it: its own narration has the text that stands in, which may be empty."""
+    """A change, and what is known about it: its own narration has the text that stands in, which may be empty, and
+    `stands_in` says whether that was told."""
 
     change: Change
     narration: Narration
     pictures: list[Image]
     times: tuple[float, ...]
+    stands_in: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,11 @@ class Narrator:
         self._worker: Thread | None = None
         self._waiting: _Task | None = None  # for the call in progress to end, or for the budget
         self._asked: _Task | None = None  # in the call in progress
+        self._asked_at = 0.0  # time.monotonic()
         self._refused: Refusal | None = None  # why there was no call for what waits
         self._now = 0.0  # seconds, of the latest window
-        self._shown = self._said = self._stood_in = ""  # last texts: of both kinds, answers, those that stand in
-        self._shown_stands_in = False
+        self._said = self._stood_in = ""  # last texts: answers, those that stand in
+        self._shown: Narration | None = None  # the text that counts now, of either kind
         self._said_about: Embedding | None = None  # what the last call was about
         self._decision = Decision("memory", "decoded")
 
@@ -110,14 +113,18 @@ class Narrator:
             made = prefetch(changes, _ROOM, self._cancellation, also=self._inbox)
         elif overlap:
             made = prefetch(changes, _ROOM, self._cancellation)
-        with closing(made):
-            for item in made:
-                yield from self._take(item)
-                while self._asked is not None and not self._live:
-                    yield from self._finished(self._next_answer())
-        while self._asked is not None and self._words.waits_at_end():
-            yield from self._finished(self._next_answer())
-        yield from self._give_up_waiting()
+        try:
+            with closing(made):
+                for item in made:
+                    yield from self._take(item)
+                    while self._asked is not None and not self._live:
+                        yield from self._finished(self._next_answer())
+            while self._asked is not None and self._words.waits_at_end():
+                yield from self._finished(self._next_answer())
+            yield from self._give_up_waiting()
+        finally:
+            self._count_cut_off()
+            self._words.end()
 
     def _take(self, item: Change | float | _Done) -> Iterator[Narration]:
         if isinstance(item, _Done):
@@ -126,12 +133,14 @@ class Narrator:
             yield from self._offer(item)
         else:
             self._now = item
+            self._words.advance(self._now)
             yield from self._advance()
 
     def _offer(self, change: Change) -> Iterator[Narration]:
         """Take a change: it is answered, is asked about, or waits in place of the one that waited."""
         yield from self._give_up_waiting()
         self._now = max(self._now, change.last)
+        self._words.advance(self._now)
         self._waiting = task = self._task(change)
         yield from self._advance()
         if self._live and task in (self._waiting, self._asked):
@@ -152,9 +161,9 @@ class Narrator:
             return
         self._refused = self._take_call(task)
         if self._refused is None:
-            self._waiting, self._asked = None, task
-            self._said_about = task.change.embedding
+            self._waiting, self._said_about = None, task.change.embedding
             self._start(task)
+            self._asked = task
 
     def _take_call(self, task: _Task) -> Refusal | None:
         embedding = task.change.embedding
@@ -175,6 +184,14 @@ class Narrator:
         if not self._live:
             yield from self._show(task, task.narration.text, "decoder", stand_in=True)
 
+    def _count_cut_off(self) -> None:
+        """Count the call that the end of the run cuts off, if there is one."""
+        if self._asked is not None:
+            self._asked = None
+            self._totals.calls += 1
+            self._totals.calls_cut_off += 1
+            self._totals.call_seconds += time.monotonic() - self._asked_at
+
     def _finished(self, done: _Done) -> Iterator[Narration]:
         """Take the end of a call, and go on to what waits."""
         self._asked = None
@@ -187,10 +204,10 @@ class Narrator:
             self._totals.calls_failed += 1
             if not self._live:
                 yield from self._show(task, task.narration.text, "decoder", stand_in=True)
-        elif is_nothing_new(reply.text):
-            if self._said:  # which holds for this meaning, too
+        elif is_nothing_new(reply.text) and not self._words.in_json:
+            if self._said:  # which holds for this meaning, too, and takes the place of what stood in
                 self._memory.put(change.embedding, self._said, change.resting)
-            self._report(task.narration, self._said, "words", False)
+            yield from self._show(task, self._said, "words")
         else:
             self._memory.put(change.embedding, reply.text, change.resting)
             yield from self._show(task, reply.text, "words")
@@ -200,16 +217,26 @@ class Narrator:
         self, task: _Task, text: str, origin: Literal["decoder", "memory", "words"], stand_in: bool = False
     ) -> Iterator[Narration]:
         """Yield the text of a change, unless it is the one that is shown already."""
-        confirms = self._shown_stands_in and not stand_in
-        told = text != "" and (self._every_window or text != self._shown or confirms)
         data = self._data_of(text, origin)
         narration = replace(task.narration, text=text, origin=origin, stand_in=stand_in, data=data)
+        told = text != "" and self._is_news(narration, task)
         self._said = self._said if stand_in or not text else text
         self._report(narration, text, origin, told)
         if told:
-            self._shown, self._shown_stands_in = text, stand_in
+            task.stands_in = stand_in
+            if narration.replaces(self._shown):
+                self._shown = narration
             self._totals.narrations += 1
             yield narration
+
+    def _is_news(self, narration: Narration, task: _Task) -> bool:
+        """Return whether a text is told: also the same text again, where another one has stood in meanwhile."""
+        shown, is_answer = self._shown, not narration.stand_in
+        if self._every_window or shown is None or (is_answer and task.stands_in):
+            return True
+        if narration.replaces(shown):
+            return narration.text != shown.text or (is_answer and shown.stand_in)
+        return narration.text != self._said
 
     def _data_of(self, text: str, origin: str) -> Any:
         """Return what an answer in JSON holds; the memory keeps its text."""
@@ -235,6 +262,7 @@ class Narrator:
         if self._worker is None:
             self._worker = Thread(target=self._work, name="vlj-edge words", daemon=True)
             self._cancellation.start(self._worker, self._tasks, self._inbox)
+        self._asked_at = time.monotonic()
         about = task.narration
         texts = (self._words.camera, self._said, about.text)
         context = WordsContext(about.start, about.end, about.begins, task.times, *texts, about.similarity)

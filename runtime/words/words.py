@@ -96,6 +96,7 @@ class Words:
         self._live, self._told_of = False, set[str]()
         self._tokens, self._questions, self._failures = DailyTokens(), QuestionCalls(), Failures(_LOG)
         self._pause, self._begun_at = Pause(), 0.0
+        self._latest = 0.0  # time of the latest window in the run
         self.configure(speak, frames, frame_size, calls_per_hour, tokens_per_day)
 
     def configure(
@@ -131,8 +132,17 @@ class Words:
         self._begun_at = time.monotonic() if live else 0.0
         self._questions.set_limit(self._limit)
         self.budget.begin(BudgetSettings(texts_per_hour=self._limit), self._begun_at)
-        if not live:
+        self._latest = 0.0
+        self.end()
+
+    def end(self) -> None:
+        """End a run: the pause of a recording ends with its times."""
+        if not self._live:
             self._pause.end()
+
+    def advance(self, at: float) -> None:
+        """Take the time of the latest window, seconds, in the run."""
+        self._latest = at
 
     def take_call(self, at: float, similarity: float | None, embedding: Embedding) -> Refusal | None:
         """Take a call for a change, if there is one within all limits; return why there was none.
@@ -147,9 +157,8 @@ class Words:
             return Refusal("pause", "the last calls got no answer")
         if self.budget.allows_text(at, similarity, embedding, Checks()):
             return None
-        asked = self._speak.shown if isinstance(self._speak, Endpoint) else _name(self._speak)
         return Refusal(
-            "calls", f"{asked} is asked {self._limit:g} times an hour at most; {self.keys.calls} changes that"
+            "calls", f"{self._asked} is asked {self._limit:g} times an hour at most; {self.keys.calls} changes that"
         )
 
     def take_question(self) -> Refusal | None:
@@ -217,15 +226,22 @@ class Words:
                 self.problem = str(error)
                 self._give_back(question)
             raise
+        except Exception as error:
+            self.problem = f"no words from {self._asked}: it failed inside vlj-edge ({type(error).__name__})"
+            self._give_back(question)
+            raise
         self.problem = None
         if not reply.text:
+            self.problem = f"no words from {self._asked}: its answer is empty"
             self._give_back(question)
         guessed = _PROMPT_TOKENS + len(pictures) * _TOKENS_OF_A_PICTURE + len(reply.text) // _CHARACTERS_OF_A_TOKEN
         self._tokens.add(guessed if reply.tokens is None else reply.tokens)
         return reply
 
     def state(self) -> dict[str, Any]:
-        """Return the limits and what is left of them, as plain JSON types; None: no limit."""
+        """Return the limits and what is left of them, as plain JSON types; None: no limit. Where no answer came,
+        `problem` says why, and `asks_again_in` in how many seconds the next change may get a call: by the clock, or of
+        a recording, by its times."""
         return {
             "calls_per_hour": self._limit or None,
             "calls_saved_up": self.budget.texts_saved_up(self._now),
@@ -239,7 +255,11 @@ class Words:
     @property
     def _now(self) -> float:
         """The present time on the clock of the budget, as far as it is known."""
-        return time.monotonic() if self._live else 0.0
+        return time.monotonic() if self._live else self._latest
+
+    @property
+    def _asked(self) -> str:
+        return self._speak.shown if isinstance(self._speak, Endpoint) else _name(self._speak)
 
     def _give_back(self, question: str | None) -> None:
         """Give a call back that got no answer."""

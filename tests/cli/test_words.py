@@ -209,5 +209,6 @@ def test_ctrl_c_ends_a_call(answer: Answer) -> None:
         child = start("narrate", DEMO, "--words", server.url, "--words-timeout", "200s")
         wait_for(lambda: server.got)
         child.send_signal(signal.SIGINT)
-        _, errors = child.communicate(timeout=100)
+        found, errors = child.communicate(timeout=100)
+    assert "1 call for words" in found and "1 cut off" in found
     assert child.returncode == 130 and "Traceback" not in errors and "no words" not in errors

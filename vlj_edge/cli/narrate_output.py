@@ -78,7 +78,8 @@ def _calls(counts: dict[str, Any]) -> str:
     if calls:
         every = counts["video_seconds"] / _EVERY / calls
         line += f", {calls / max(counts['windows'], 1):.1%} of the windows, {every:.1f}x fewer than every {_EVERY} s"
-    about = {"failed": counts["calls_failed"], "passed over": counts["calls_passed_over"], "left out": left_out}
+    names = {"failed": "calls_failed", "cut off": "calls_cut_off", "passed over": "calls_passed_over"}
+    about = {what: counts[name] for what, name in names.items()} | {"left out": left_out}
     return line + "".join(f", {number} {what}" for what, number in about.items() if number) + ")"
 
 

@@ -24,6 +24,7 @@ _COUNTED = {
     "memory_hits": ("memory_hits", "Texts taken from the caption memory."),
     "calls": ("calls", "Requests for words from an endpoint."),
     "calls_failed": ("calls_failed", "Requests for words without an answer that could be used."),
+    "calls_cut_off": ("calls_cut_off", "Requests for words that the end of a run cut off."),
     "calls_passed_over": ("calls_passed_over", "Changes that a newer one replaced while a request was made."),
     "calls_left_out": ("calls_left_out", "Changes without a request: a limit, or a pause while none is answered."),
     "call_tokens": ("call_tokens", "Tokens of requests for words."),

@@ -45,8 +45,8 @@ class LastNarration(Narration):
 
 class WordsState(BaseModel):
     """Words from an endpoint: where they come from, the limits, and what is left of them (of calls about changes, of
-    questions of alerts, of tokens); null: no limit. `problem` is why the last call got no answer, `asks_again_in` the
-    seconds until the next change may get a call after that."""
+    questions of alerts, of tokens); null: no limit. `problem` is why the last call got no answer (null: it
+    did), `asks_again_in` the seconds until the next change may get a call after that."""
 
     endpoint: str
     calls_per_hour: float | None

@@ -126,6 +126,43 @@ def test_the_state_says_why_there_is_no_answer() -> None:
     assert "refused" in problem and "secret" not in problem and "\n" not in problem
 
 
+def test_an_empty_answer_is_a_problem_until_there_is_one() -> None:
+    answers = iter(["a cat", " \n", "a dog"])
+    words = Words(lambda pictures, context: next(answers))
+    words.begin(live=True, endless=True)
+    problems = []
+    for _ in range(3):
+        ask(words)
+        problems.append(words.state()["problem"])
+    assert problems[0] is problems[2] is None and "empty" in problems[1]
+
+
+def test_a_fault_of_ours_is_a_problem_and_costs_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = words_of("a cat", calls_per_hour=1)
+    monkeypatch.setattr(words, "_ask", lambda *_: 1 / 0)
+    assert words.take_call(0.0, 0.0, meaning(0)) is None
+    with pytest.raises(ZeroDivisionError):
+        ask(words)
+    assert "ZeroDivisionError" in words.state()["problem"] and words.state()["calls_saved_up"] == 1
+
+
+def test_the_state_of_a_recording_is_by_its_times() -> None:
+    narrated = Narrated(live=False, calls_per_hour=30)
+    for number in range(3):
+        narrated.answer(OSError("down"))
+        narrated.tell(change(1000.0 + 2 * number, number))
+    narrated.tell(1004.5)
+    words = narrated.narrator._words
+    wait_for(lambda: narrated.run.totals.calls_failed == 3 and words._latest == 1004.5)
+    assert words.state()["asks_again_in"] == 1.5  # of the 2 s after the third
+    narrated.answer(OSError("down"))
+    narrated.tell(1100.0, change(1103.0, 5))
+    wait_for(lambda: narrated.run.totals.calls_failed == 4)
+    assert words.state()["asks_again_in"] == 4 and words.state()["calls_saved_up"] > 1
+    narrated.end()
+    assert words.state()["asks_again_in"] == 0  # the next recording begins at once
+
+
 def test_pauses_grow_while_nothing_is_answered() -> None:
     pause, pauses = Pause(), []
     for number in range(12):

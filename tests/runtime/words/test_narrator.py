@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +27,11 @@ from vlj_edge.results import Narration, Totals
 from vlj_edge.runtime.gating.answer_memory import AnswerMemory
 from vlj_edge.runtime.gating.meaning import Change
 from vlj_edge.runtime.model import Model
-from vlj_edge.runtime.stream.cancellation import Cancellation
+from vlj_edge.runtime.service.http import text_routes
+from vlj_edge.runtime.sinks.base import Event
+from vlj_edge.runtime.sinks.console import JsonEvents
+from vlj_edge.runtime.sinks.subtitles import SrtWriter
+from vlj_edge.runtime.stream.cancellation import Cancellation, Cancelled
 from vlj_edge.runtime.words.endpoint import Endpoint
 from vlj_edge.runtime.words.narrator import Narrator
 from vlj_edge.runtime.words.prompt import WordsContext
@@ -107,7 +114,8 @@ class Narrated:
         return self.texts(0)
 
     def _narrate(self) -> None:
-        self.found.extend(self.narrator.narrations(self._made(), overlap=True))
+        with suppress(Cancelled):
+            self.found.extend(self.narrator.narrations(self._made(), overlap=True))
         self.run.cancellation.cancel()
         self.run.cancellation.join(60)
 
@@ -196,6 +204,70 @@ def test_what_is_nothing_new_is_not_said() -> None:
     assert narrated.texts(3) == [(2, "a cat", False), (4, "a dog", False), (5, "a cat", False)]
     narrated.end()
     assert narrated.run.totals.calls == 3
+
+
+def test_what_stood_in_for_nothing_new_gives_way_to_what_was_said_last() -> None:
+    narrated = Narrated()
+    narrated.tell(change(2, 1))
+    narrated.answer("Nothing new.")  # than what? nothing was said yet: what stands in stays
+    wait_for(lambda: narrated.run.totals.calls == 1)
+    narrated.tell(change(3, 2))
+    narrated.answer("a cat")
+    narrated.texts(3)
+    narrated.tell(change(4, 3))
+    narrated.texts(4)
+    narrated.tell(change(5, 4))
+    narrated.texts(5)
+    narrated.answer("Nothing new.")
+    narrated.answer("a cat")
+    narrated.texts(7)
+    narrated.tell(change(9, 3))  # of which the model said that it is nothing new
+    narrated.end()
+    assert narrated.texts(0) == [
+        *((2, "MEANING 1", True), (3, "MEANING 2", True), (3, "a cat", False)),
+        *((4, "MEANING 3", True), (5, "MEANING 4", True), (4, "a cat", False), (5, "a cat", False)),
+    ]
+    told = [Event("hall", each, 1e9, number) for number, each in enumerate(narrated.found, 1)]
+    subtitles, lines, shown = io.StringIO(), list[str](), None
+    writer, as_json = SrtWriter(subtitles), JsonEvents(lines.append)
+    for event in told:
+        writer.add(event.narration)
+        as_json.add(event, live=True)
+        shown = event.narration if event.narration.replaces(shown) else shown
+    writer.finish(9.0)
+    assert shown is not None and shown.text == "a cat"  # what MQTT, a film and the page show
+    cues = re.findall(r"(\d\d),000 --> .*\n(.*)", subtitles.getvalue())
+    assert cues == [("02", "MEANING 1"), ("03", "a cat"), ("04", "a cat"), ("05", "a cat")]
+    assert cues == re.findall(r"(\d\d),000 --> .*\n(.*)", text_routes._srt(told))
+    for rows in (map(json.loads, lines), text_routes._dicts("hall", told)):
+        last = {row["event_start"]: (row["text"], row.get("stand_in", False)) for row in rows}
+        assert last == {2: ("MEANING 1", True), 3: ("a cat", False), 4: ("a cat", False), 5: ("a cat", False)}
+
+
+def test_an_answer_that_stands_is_told_again_after_something_stood_in_for_no_answer() -> None:
+    narrated = Narrated()
+    narrated.tell(change(2, 1))
+    narrated.texts(1)
+    narrated.tell(change(3, 2))
+    narrated.texts(2)
+    narrated.answer("a cat")
+    narrated.answer(OSError("down"))
+    wait_for(lambda: narrated.run.totals.calls_failed == 1)
+    narrated.tell(change(9, 1))  # recalled: until now the text of the change at 3 s stands
+    assert narrated.texts(4)[2:] == [(2, "a cat", False), (9, "a cat", False)]
+    narrated.end()
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_the_call_that_the_end_cuts_off_is_counted(live: bool) -> None:
+    narrated = Narrated(live)
+    narrated.tell(change(2, 1))
+    wait_for(lambda: narrated.asked)
+    narrated.run.cancellation.cancel()
+    narrated.answer("too late")
+    narrated._thread.join(60)
+    totals = narrated.run.totals
+    assert (totals.calls, totals.calls_cut_off, totals.calls_failed) == (1, 1, 0) and totals.call_seconds > 0
 
 
 class Unprintable(Exception):
@@ -391,6 +463,7 @@ def test_closing_interrupts_a_call(model: Model, live: bool) -> None:
         run.close()
         narrating.join(60)
         assert not narrating.is_alive()
+        assert (run.totals.calls, run.totals.calls_cut_off) == (1, 1)
         wait_for(lambda: not workers())
 
 

@@ -23,6 +23,7 @@ from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from tests.runtime.words.endpoints import Answer, completion, endpoint
 from tests.waiting import free_port, wait_for
 from vlj_edge.bundle import GateSettings, MeaningGateSettings
+from vlj_edge.results import Narration
 from vlj_edge.runtime.alerts.decision import Rule
 from vlj_edge.runtime.alerts.journal import AlertJournal
 from vlj_edge.runtime.alerts.settings import Alert
@@ -31,6 +32,7 @@ from vlj_edge.runtime.model import Model
 from vlj_edge.runtime.service.http.app import Broadcaster
 from vlj_edge.runtime.service.settings import SourceSettings
 from vlj_edge.runtime.sinks.alert_event import AlertEvent
+from vlj_edge.runtime.sinks.base import Event
 from vlj_edge.runtime.sinks.queue import SinkQueue
 from vlj_edge.runtime.video.source import Source
 from vlj_edge.runtime.words.settings import WordsSettings
@@ -350,6 +352,19 @@ def test_a_narration_is_never_taken_for_markup(serve: Serve, page: Page) -> None
     served.broadcaster.publish_event(event)
     expect(page.locator("#narrations li").filter(has_text="<b id=bad")).to_have_count(1, timeout=PATIENCE)
     assert page.locator("#bad").count() == 0
+
+
+def test_what_stands_in_stays_until_its_own_answer(serve: Serve, page: Page) -> None:
+    served = serve()
+    page.goto(served.url)
+    expect(page.locator("#narrations li").first).to_be_visible(timeout=PATIENCE)
+    served.station.stop()  # nothing more comes of the camera
+    texts = [(1, "near", True), (2, "nearer", True), (1, "a cat", False), (2, "a dog", False)]
+    for number, (begins, text, stands_in) in enumerate(texts, 1000):
+        narration = Narration(1e6 + begins, 1e6 + begins + 2, text, "words", stand_in=stands_in)
+        served.broadcaster.publish_event(Event("cam", narration, 2e9 + number, number))
+        expect(page.locator("#narrations li").first).to_contain_text(text, timeout=PATIENCE)
+        expect(page.locator("#now")).to_have_text("nearer" if text == "a cat" else text, timeout=PATIENCE)
 
 
 def test_the_link_with_the_token_opens_it(serve: Serve, page: Page) -> None:
