@@ -79,7 +79,7 @@ def test_a_prompt_that_looks_a_little_like_a_file_is_none(text: str) -> None:
 @pytest.mark.parametrize(
     "name", ["hall.txt", "HALL.MD", "./hall", "../hall", "/hall", "~/hall", "@hall", "@my hall", "/my texts/hall.txt"]
 )
-def test_a_file_that_is_not_there_is_named_and_how_to_mean_the_text(name: str, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_file_that_is_not_there_is_named(name: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(VljEdgeError, match=r"(?i)hall.* does not exist.*a space before"):
