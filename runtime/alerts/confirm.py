@@ -37,16 +37,16 @@ class Questions:
         self._words_of = words_of
         self._lock, self._closed = threading.Lock(), False
         self._interrupts: list[Callable[[], None]] = []
-        self._threads: list[threading.Thread] = []
+        self._open: list[tuple[threading.Thread, OnAnswer]] = []
 
     def put(self, source: str, question: str, pictures: Callable[[], Sequence[_Image]], on_answer: OnAnswer) -> None:
-        """Ask, and call on_answer() with True for yes, False for no, and None where there is no answer: it came too
-        late or said neither, the budget of the words is used up, or the end came.
+        """Ask, and call on_answer(), once, with True for yes, False for no, and None where there is no answer: it came
+        too late or said neither, the budget of the words is used up, or the end came.
 
         Args:
             pictures: returns what is shown, uint8 [height, width, 3] BGR, in order of time; called in the thread.
         """
-        words = self._words_of(source)
+        words, on_answer = self._words_of(source), _once(on_answer)
         refusal = None if words is None else words.take_question()
         if words is None or refusal is not None:
             why = "no words yet" if refusal is None else refusal.why
@@ -68,11 +68,11 @@ class Questions:
 
         thread = threading.Thread(target=work, name="confirm alert", daemon=True)
         with self._lock:
-            self._threads = [each for each in self._threads if each.is_alive()]
+            self._open = [each for each in self._open if each[0].is_alive()]
             try:
                 if not self._closed:
                     thread.start()
-                    self._threads.append(thread)
+                    self._open.append((thread, on_answer))
                     return
             except RuntimeError as error:  # the system has no thread left
                 _LOG.warning("alert of %s: nobody was asked (%s)", source, error)
@@ -80,15 +80,16 @@ class Questions:
         on_answer(None)
 
     def close(self) -> None:
-        """Interrupt all calls: they have no answer."""
+        """Interrupt all calls: they have no answer, also those that cannot be interrupted."""
         with self._lock:
             self._closed = True
-            interrupts, threads = list(self._interrupts), list(self._threads)
+            interrupts, asked = list(self._interrupts), list(self._open)
         for interrupt in interrupts:
             interrupt()
         until = time.monotonic() + _GRACE
-        for thread in threads:
+        for thread, on_answer in asked:
             thread.join(max(until - time.monotonic(), 0.0))
+            on_answer(None)
 
     def _ask(self, words: Words, question: str, pictures: Sequence[_Image]) -> bool | None:
         if not pictures:
@@ -115,6 +116,20 @@ class Questions:
         finally:
             with self._lock:
                 self._interrupts.remove(interrupt)
+
+
+def _once(on_answer: OnAnswer) -> OnAnswer:
+    """Return a function that takes the first answer alone. Each call returns when that has been taken."""
+    taking, taken = threading.Lock(), False
+
+    def take(answer: bool | None) -> None:
+        nonlocal taken
+        with taking:
+            if not taken:
+                taken = True
+                on_answer(answer)
+
+    return take
 
 
 def verdict(text: str) -> bool | None:

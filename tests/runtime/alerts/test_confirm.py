@@ -224,6 +224,33 @@ def test_the_end_interrupts_the_call_and_tells_it_unconfirmed(model: Model, tmp_
     journal.close()
 
 
+@pytest.mark.parametrize("kind", ["retried", "hanging"])
+def test_a_stop_while_it_is_asked_tells_it_once_as_not_confirmed(model: Model, tmp_path: Path, kind: str) -> None:
+    told, journal, gate = list[AlertEvent](), AlertJournal(tmp_path), threading.Event()
+    asked = threading.Event()
+
+    def hang(pictures: object, context: object) -> str:
+        asked.set()
+        gate.wait(120)
+        return "yes"
+
+    with endpoint(lambda request: Answer(b"", 503)) as server:
+        words = Words(Endpoint(server.url, timeout=200.0) if kind == "retried" else hang)
+        with watching(model, words, told, journal) as look:
+            look(GREEN)
+            wait_for(lambda: len(server.got) > 1 if kind == "retried" else asked.is_set())
+            assert not told
+        kept = list(told)
+        gate.set()
+        wait_for(lambda: not [each for each in threading.enumerate() if each.name == "confirm alert"])
+    assert [(event.kind, event.confirmed) for event in kept] == [("start", False)] and told == kept
+    with watching(model, words, told, journal) as look:  # the next start: the event goes on, and nobody is asked again
+        assert phase(look) == "firing"
+        look(BLUE)
+    assert [event.kind for event in told] == ["start", "end"] and told[0].event == told[1].event
+    journal.close()
+
+
 def test_nobody_to_ask_is_refused(tiny_bundle: Path) -> None:
     hall = SourceSettings("hall", "x.mp4")
     with vlj_edge.load(tiny_bundle) as model:
