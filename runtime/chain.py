@@ -283,16 +283,12 @@ class Chain:
         return Vision(encoder, CpuPreprocessor(encoder.inputs["pixels"], preprocess), predictor)
 
     def _load_text_encoder(self) -> tuple[Engine, FixedLengthTokenizer]:
-        if not self.manifest.embeds_texts:
-            raise VljEdgeError(
-                f"{self.directory} has no text encoder: {self.manifest.family} knows its own labels alone, which"
-                " vlj-edge classify ranks; no other texts can be compared with a video, and a search needs --similar"
-            )
+        check_embeds_texts(self.directory, self.manifest)
         return self._open(TEXT_ENCODER), self._tokenizer(TEXT_ENCODER)
 
     def _load_decoder(self) -> tuple[Engine, FixedLengthTokenizer]:
         if not self.makes_texts:
-            raise VljEdgeError(
+            raise WrongCall(
                 f"{self.directory} has no decoder, so it makes embeddings and no texts: export it without --no-decoder"
                 " and --target wearable, or with --captions or --decoder (docs/weights.md)"
             )
@@ -302,7 +298,7 @@ class Chain:
     def _load_label_head(self) -> tuple[Engine, list[str]]:
         head = self.manifest.label_head
         if head is None:
-            raise VljEdgeError(f"{self.directory} has no labels of its own: name those to compare with")
+            raise WrongCall(f"{self.directory} has no labels of its own: name those to compare with")
         classifier = self._open(DECODER, constant_inputs=("embedding",))
         labels = read_captions(self.directory, self.manifest, head.file)
         if len(labels) != classifier.outputs["logits"].shape[1]:
@@ -346,6 +342,16 @@ def _read_embedding(engine: Engine, name: str) -> Embedding:
     if not np.isfinite(embedding).all():
         raise VljEdgeError(f"the {name} gave values that are not numbers: export the bundle without --fp16")
     return embedding
+
+
+def check_embeds_texts(directory: Path, manifest: Manifest) -> None:
+    """Raise WrongCall if a model embeds no texts: the line says what it can do instead."""
+    if not manifest.embeds_texts:
+        raise WrongCall(
+            f"{directory} has no text encoder, since {manifest.family} knows its own labels alone: vlj-edge classify"
+            f" VIDEO --bundle {directory} ranks them (vlj-edge labels --bundle {directory} lists them), and a search"
+            " takes --similar VIDEO@TIME"
+        )
 
 
 _chains: weakref.WeakSet[Chain] = weakref.WeakSet()

@@ -26,7 +26,7 @@ from vlj_edge.bundle import NO_GATES, GateSettings, Manifest, RestSettings, read
 from vlj_edge.bundle.gate_profile import with_gates
 from vlj_edge.bundle.gate_ranges import check_gates
 from vlj_edge.decisions import TextReport
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import WrongCall
 from vlj_edge.results import Narration, Window, WindowAnswers, WindowEmbedding, WindowReport
 
 from .chain import Chain
@@ -107,7 +107,7 @@ class Model:
         built = Path(engines) if engines is not None else None
         self.backend = select_backend(self.directory, self.manifest, backend, built)
         if pixels_on_card and self.backend.name != "tensorrt":
-            raise VljEdgeError(f"pixels_on_card needs TensorRT, and this model runs on {self.backend.name}")
+            raise WrongCall(f"pixels_on_card needs TensorRT, and this model runs on {self.backend.name}")
         self.tokens = check_choice(tokens, self.manifest, self.backend.name)
         options = self.backend.engine_options(threads, built)
         self._engines = built
@@ -211,9 +211,9 @@ class Model:
         Arguments and errors as for embed(). vlj_edge.answer_questions() turns them into answers.
         """
         if isinstance(queries, str):
-            raise VljEdgeError(f"queries are one string, '{queries[:60]}': give a list, [...]")
+            raise WrongCall(f"queries are one string, '{queries[:60]}': give a list, [...]")
         if not queries:
-            raise VljEdgeError("there is no question: give at least one")
+            raise WrongCall("there is no question: give at least one")
         gates = NO_GATES if every_window else gates or self.manifest.gates
         run = self._prepare(source, queries, gates)
         return self._started(run, self._answers(run))

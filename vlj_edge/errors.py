@@ -37,6 +37,18 @@ class WrongCall(VljEdgeError):
     """
 
 
+class WrongText(WrongCall):
+    """A text that the model does not take: it is too long, empty, or none of its own labels.
+
+    Attributes:
+        text: as it was given, so that it can be found in the file that it may come from, see texts_of_file().
+    """
+
+    def __init__(self, message: str, text: str) -> None:
+        super().__init__(message)
+        self.text = text
+
+
 def printable(text: str) -> str:
     """Return a text that is safe to print on one line of a terminal: line breaks become spaces, control characters and
     those that change the direction of writing "?", and bytes of file names that are not UTF-8 escapes.

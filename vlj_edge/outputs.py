@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from .errors import VljEdgeError
+from .errors import WrongCall
 
 
 def refuse_overwriting(option: str, output: Path | int, inputs: Iterable[Path | int]) -> None:
@@ -20,7 +20,7 @@ def refuse_overwriting(option: str, output: Path | int, inputs: Iterable[Path | 
             folders are ignored.
 
     Raises:
-        VljEdgeError: it is one of them.
+        WrongCall: it is one of them.
     """
     ours = identity(output)
     if ours is None:
@@ -29,20 +29,20 @@ def refuse_overwriting(option: str, output: Path | int, inputs: Iterable[Path | 
         if ours == identity(each) or (isinstance(each, Path) and _holds(each, output, ours)):
             shown = "stdout" if isinstance(output, int) else output
             source = f"{each}, which is read" if isinstance(each, Path) else "what is read from stdin"
-            raise VljEdgeError(f"{option} {shown} would overwrite {source}: name another file")
+            raise WrongCall(f"{option} {shown} would overwrite {source}: name another file")
 
 
 def refuse_replacing(option: str, folder: Path, inputs: Iterable[Path]) -> None:
     """Check that a folder which is to be replaced is and holds none of the inputs.
 
     Raises:
-        VljEdgeError: it does.
+        WrongCall: it does.
     """
     if not folder.exists():
         return
     for each in inputs:
         if each.exists() and any(os.path.samefile(folder, place) for place in _with_parents(each)):
-            raise VljEdgeError(f"{option} {folder} would replace {each}, which is read: name another place")
+            raise WrongCall(f"{option} {folder} would replace {each}, which is read: name another place")
 
 
 def is_whole(folder: Path) -> bool:

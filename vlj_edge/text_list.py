@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import VljEdgeError, WrongCall
+from .errors import VljEdgeError, WrongCall, WrongText
 from .regular_file import MOST_TEXT, check_regular_file
 
 EVERYDAY = Path(__file__).with_name("captions") / "everyday.txt"  # sentences for cameras in the real world
@@ -49,6 +50,24 @@ def read_texts(given: str, what: str) -> list[str]:
     if twice := repeated(enumerate(texts, 1)):
         raise WrongCall(f"the {what} '{twice[1][1]}' is there twice: name each once")
     return texts
+
+
+@contextmanager
+def texts_of_file(given: str) -> Iterator[None]:
+    """Name the file and the line of a text that the model does not take, where `given` to read_texts() is a file.
+
+    Raises:
+        VljEdgeError: in place of a WrongText: what a file holds is no part of the call.
+    """
+    try:
+        yield
+    except WrongText as error:
+        path = Path(given).expanduser()
+        lines = read_lines(path, "text") if _is_file(path) else []
+        places = [f"{path}, line {number}" for number, text in lines if text == error.text]
+        if not places:
+            raise
+        raise VljEdgeError(f"{places[0]}: {error}") from None
 
 
 def read_lines(path: Path, what: str) -> list[Line]:

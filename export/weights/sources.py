@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from vlj_edge.errors import VljEdgeError
+from vlj_edge.errors import VljEdgeError, WrongCall
 from vlj_edge.presets import Preset
 
 from ..models import VLJepa
@@ -165,7 +165,7 @@ def _module_loader(
     with torch.device("meta"):
         expected = build().state_dict()
     if state is None and sources.random is None:
-        raise VljEdgeError(
+        raise WrongCall(
             f"the {part} has no weights: name them with --{part.replace('_', '-')}, or add --random-weights 0 to see"
             " size and speed"
         )

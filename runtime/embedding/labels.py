@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vlj_edge.atomic_write import atomic_write
 from vlj_edge.bundle.embedding_space import embedding_space
-from vlj_edge.errors import VljEdgeError, WrongCall
+from vlj_edge.errors import VljEdgeError, WrongCall, WrongText
 from vlj_edge.regular_file import check_regular_file
 from vlj_edge.text_list import read_texts
 
@@ -77,7 +77,7 @@ def check_labels(labels: Sequence[str]) -> None:
 def refuse_string(texts: Sequence[str], what: str) -> None:
     """Raise VljEdgeError if `texts` is one string where a list of them belongs."""
     if isinstance(texts, str):
-        raise VljEdgeError(f"{what} are one string, '{texts[:60]}': give a list, [...]")
+        raise WrongCall(f"{what} are one string, '{texts[:60]}': give a list, [...]")
 
 
 def make_bank(
@@ -118,10 +118,14 @@ def check_wordings(model: Model, labels: Sequence[str], templates: Sequence[str]
     known, found = dict[bytes, str](), []
     for label in labels:
         wordings = [template.replace("{}", label) for template in templates]
-        ids = [model.chain.text_ids(wording) for wording in wordings]
+        try:
+            ids = [model.chain.text_ids(wording) for wording in wordings]
+        except WrongText as error:  # of the label in a template
+            raise WrongText(str(error), label) from None
         same = known.setdefault(ids[0], label)
         if same != label:
-            raise WrongCall(f"'{label}' and '{same}' are the same to the text encoder: word one of them differently")
+            problem = f"'{label}' and '{same}' are the same to the text encoder: word one of them differently"
+            raise WrongText(problem, label)
         found.append(wordings)
     return found
 
@@ -147,6 +151,11 @@ def load_bank(path: str | Path, model: Model) -> LabelBank:
     Raises:
         VljEdgeError: there is no such file, it is no bank, or it was made with other weights.
     """
+    if not model.manifest.embeds_texts:
+        raise WrongCall(
+            f"{model.directory} knows its own labels alone, and no bank of others: leave --bank out; vlj-edge classify"
+            f" VIDEO --bundle {model.directory} ranks them, and --stream says which is likeliest when"
+        )
     check_regular_file(path, "name a bank of labels")
     try:
         with np.load(path, allow_pickle=False) as found:

@@ -1,4 +1,4 @@
-"""The labels that a model has of its own (a V-JEPA 2 classifier), or some of them, compared with its probabilities."""
+"""The labels that a model has of its own: a V-JEPA 2 classifier's, compared with its probabilities, or captions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vlj_edge.errors import WrongCall
+from vlj_edge.bundle import Manifest
+from vlj_edge.errors import WrongCall, WrongText
 
 from ..model import Model
+from ..words.decode import read_captions
 from ..words.label_head import softmax
 from .labels import LabelBank, check_labels, make_bank
 
@@ -54,6 +56,34 @@ def has_own_labels(model: Model) -> bool:
     return model.manifest.label_head is not None and not model.manifest.embeds_texts
 
 
+def own_texts(directory: Path, manifest: Manifest) -> list[str]:
+    """Return the texts that a bundle says of its own: a classifier's labels, or the captions among which it chooses;
+    none where a language model makes them, or nothing does.
+
+    Raises:
+        VljEdgeError: their file does not match the manifest.
+    """
+    file = manifest.captions if manifest.label_head is None else manifest.label_head.file
+    return [] if file is None else read_captions(directory, manifest, file)
+
+
+def captions_bank(model: Model, progress: Callable[[int], None] = lambda done: None) -> LabelBank:
+    """Embed the captions of a bundle, for labels. Of two that are the same to the text encoder, the first is taken.
+
+    Args:
+        progress: called with the number of captions done.
+
+    Raises:
+        VljEdgeError: the bundle has none, or cannot be used.
+    """
+    distinct: dict[bytes, str] = {}
+    for caption in own_texts(model.directory, model.manifest):
+        distinct.setdefault(model.chain.text_ids(caption), caption)
+    if not distinct:
+        raise WrongCall(f"{model.directory} has no labels or captions of its own: name those to compare with")
+    return make_bank(model, list(distinct.values()), ("{}",), progress)
+
+
 def offered_labels(
     model: Model,
     labels: Sequence[str] | None,
@@ -63,18 +93,19 @@ def offered_labels(
     """Return what windows are compared with: labels that the text encoder embeds, or labels of the model's own.
 
     Args:
-        labels: None: all of the model's own.
+        labels: None: all of the model's own, or the captions of the bundle.
         templates, progress: as for make_bank().
 
     Raises:
         VljEdgeError: the model has no labels of its own and none are given, or no text encoder and not these labels; or
             see make_bank().
     """
-    if not has_own_labels(model) and labels is not None:
-        return make_bank(model, labels, templates, progress)
-    _, known = model.chain.label_head
     head = model.manifest.label_head
-    assert head is not None, "label_head is an error without one"
+    if head is None or not has_own_labels(model):
+        if templates and labels is None:
+            raise WrongCall("captions are compared as they are: leave the template out, or name labels")
+        return captions_bank(model, progress) if labels is None else make_bank(model, labels, templates, progress)
+    _, known = model.chain.label_head
     if templates:
         raise WrongCall(f"{model.manifest.family} has labels of its own, which no template words: leave it out")
     if labels is not None:
@@ -110,7 +141,8 @@ def _number(label: str, known: Sequence[str], directory: Path) -> int:
     near = difflib.get_close_matches(asked, folded, _NEAR, cutoff=0.4)
     names = [known[folded.index(each)] for each in near] or list(known[:_NEAR])
     shown = ", ".join(f"'{name}'" for name in names)
-    raise WrongCall(
-        f"{directory} has no label '{label[:60]}' among its {len(known)}: {'near it' if near else 'the first'} are"
-        f" {shown} (a label with a comma in it goes into a file, one a line)"
+    raise WrongText(
+        f"{directory} has no label '{label[:60]}' among its {len(known)}: {'near it' if near else 'the first'}"
+        f" are {shown}; vlj-edge labels --bundle {directory} lists all (one with a comma in it goes into a file)",
+        label,
     )

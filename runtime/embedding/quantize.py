@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from vlj_edge.bundle import Manifest, verify_file
 from vlj_edge.bundle.axes import read_axes
-from vlj_edge.errors import VljEdgeError, WrongCall
+from vlj_edge.errors import WrongCall
 
 Vector = npt.NDArray[np.float32]
 
@@ -104,12 +104,12 @@ def shorten(vector: Vector, width: int, basis: Vector | None = None) -> Vector:
         VljEdgeError: `width` is larger than the vector, or than the number of axes.
     """
     if not 1 <= width <= len(vector):
-        raise VljEdgeError(
+        raise WrongCall(
             f"a vector of {len(vector)} values cannot be shortened to {width}: give a width up to {len(vector)}"
         )
     if width == len(vector):
         return vector
     if basis is not None and width > basis.shape[1]:
-        raise VljEdgeError(f"this bundle shortens vectors to {basis.shape[1]} values or fewer, not to {width}")
+        raise WrongCall(f"this bundle shortens vectors to {basis.shape[1]} values or fewer, not to {width}")
     part = vector[:width] if basis is None else vector @ basis[:, :width]
     return np.asarray(part / max(float(np.linalg.norm(part)), 1e-12), np.float32)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlj_edge import bundle
-from vlj_edge.errors import VljEdgeError, WrongCall
+from vlj_edge.errors import WrongCall
 
 from ..video.preprocess import THUMBNAIL, SampledFrame
 from .picture_noise import Cells, PictureNoise, in_light_of, smoothed
@@ -37,9 +37,9 @@ def check_choice(choice: Choice | None, manifest: bundle.Manifest, backend: str)
     if choice != "auto" and not (isinstance(choice, float | int) and 0 < choice <= 1):
         raise WrongCall(f"tokens are {choice!r}: give all, auto, or a share above 0 and up to 1")
     if manifest.tokens is None:
-        raise VljEdgeError("this bundle takes all tokens of a clip: export it with --token-shares 25,37,50,75")
+        raise WrongCall("this bundle takes all tokens of a clip: export it with --token-shares 25,37,50,75")
     if backend == "tensorrt":
-        raise VljEdgeError("TensorRT engines take all tokens of a clip: leave --tokens out, or use another --backend")
+        raise WrongCall("TensorRT engines take all tokens of a clip: leave --tokens out, or use another --backend")
     return choice
 
 

@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vlj_edge.errors import VljEdgeError, WrongCall
+from vlj_edge.presets import Clip
 from vlj_edge.results import Moment
 
 from ..model import Model
+from ..video.source import Source
 from ..video.uri import open_source
 from .moments import Hit, arguments_of
 from .snapshot import Snapshot
@@ -133,20 +135,46 @@ def embedding_at(model: Model, store: Store, video: str | Path, time: float) -> 
     Raises:
         VljEdgeError: the file does not exist, or ends before that time.
     """
-    path = Path(video).absolute()
-    stored = store.embedding_at(str(video), time) or store.embedding_at(str(path), time)  # a camera has a name
+    stored = _stored_at(store, video, time)
     if stored is not None:
         return stored[1], stored[0]
-    clip = model.manifest.clip
-    length = clip.frames / clip.frames_per_second
-    start = max(0.0, time - length / 2)
-    known = store.videos().get(str(path))
-    reading = arguments_of(known.reading) if known is not None else {}
-    part = {"start": start, "end": start + length}
-    source = open_source(path, sampled_at=clip.frames_per_second, **(reading | part))
+    source = _open_moment(store, video, time, model.manifest.clip)
     with closing(model.embed(source, query=store.query or None, every_window=True)) as items:
         for item in items:
             if not item.window.start <= time <= item.window.end:
                 break
-            return item.embedding, Hit(str(path), item.window.start, item.window.end, 1.0)
-    raise VljEdgeError(f"{path} has nothing at {time:g} s: name a time before its end")
+            return item.embedding, Hit(str(Path(video).absolute()), item.window.start, item.window.end, 1.0)
+    raise VljEdgeError(f"{Path(video).absolute()} has nothing at {time:g} s: name a time before its end")
+
+
+def check_moment(store: Store, video: str | Path, time: float, clip: Clip) -> None:
+    """Check, before a model is opened, that embedding_at() has something to look at.
+
+    Raises:
+        VljEdgeError: the store has no such moment, and the file does not exist, or ends before that time.
+    """
+    if _stored_at(store, video, time) is None:
+        _open_moment(store, video, time, clip).close()
+
+
+def _stored_at(store: Store, video: str | Path, time: float) -> tuple[Hit, Embedding] | None:
+    absolute = str(Path(video).absolute())
+    return store.embedding_at(str(video), time) or store.embedding_at(absolute, time)  # a camera has a name
+
+
+def _open_moment(store: Store, video: str | Path, time: float, clip: Clip) -> Source:
+    """Open the window of a video around a time (seconds), read as it was when it was stored."""
+    path = Path(video).absolute()
+    known = store.videos().get(str(path))
+    reading = arguments_of(known.reading) if known is not None else {}
+    length = clip.frames / clip.frames_per_second
+    start = max(0.0, time - length / 2)
+    part = {"start": start, "end": start + length}
+    try:
+        return open_source(path, sampled_at=clip.frames_per_second, **(reading | part))
+    except VljEdgeError:
+        with open_source(path, **reading) as whole:  # raises if the file itself cannot be read
+            ends = whole.duration
+        if ends is None or time <= ends:
+            raise
+        raise VljEdgeError(f"{path} ends at {ends:.1f} s, before {time:g} s: name an earlier time") from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Literal, TypeAlias, get_args
 
-from vlj_edge.errors import VljEdgeError, WrongCall
+from vlj_edge.errors import WrongCall
 
 from .decoding.picture_decoder import DecoderChoice
 from .source import Frame, Source, WrappedSource
@@ -95,7 +95,7 @@ def check_number(name: str, value: object) -> None:
         VljEdgeError: it is none.
     """
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise VljEdgeError(f"{name} is {value!r}: give a number, of seconds or frames a second")
+        raise WrongCall(f"{name} is {value!r}: give a number, of seconds or frames a second")
 
 
 class LiveUntil(WrappedSource):

@@ -47,15 +47,15 @@ def path_of(uri: str | Path | int) -> Path | None:
     return Path(os.path.expanduser(text))
 
 
-def open_path(path: Path, part: Part, sampled_at: float | None) -> Source:
-    """Open the source at a path.
+def check_path(path: Path) -> int:
+    """Check what can be known of the source at a path without opening it, and return its mode (os.stat).
 
     Raises:
         SourceMissing: there is none.
-        VljEdgeError: it cannot be read.
+        VljEdgeError: it may not be read, or is an empty file.
     """
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
         shown = without_credentials(str(path))  # it may be an address with a slip in it
         raise SourceMissing(
@@ -63,15 +63,27 @@ def open_path(path: Path, part: Part, sampled_at: float | None) -> Source:
         ) from None
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from None
+    mode = found.st_mode
     if not os.access(path, os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)):
         raise VljEdgeError(f"{path} may not be read by this user: chmod +r it")
+    if stat.S_ISREG(mode) and found.st_size == 0:
+        raise VljEdgeError(f"{path} is empty: record or copy it again")
+    return mode
+
+
+def open_path(path: Path, part: Part, sampled_at: float | None) -> Source:
+    """Open the source at a path.
+
+    Raises:
+        SourceMissing: there is none.
+        VljEdgeError: it cannot be read.
+    """
+    mode = check_path(path)
     if stat.S_ISFIFO(mode):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         return open_pipe(PipeOptions(), part, sampled_at, descriptor, str(path), owned=True)
     if stat.S_ISDIR(mode):
         return ImageFiles(images_in(path), part)
-    if stat.S_ISREG(mode) and path.stat().st_size == 0:
-        raise VljEdgeError(f"{path} is empty: record or copy it again")
     if path.suffix.lower() in IMAGE_SUFFIXES and not is_animated_png(path):
         return ImageFiles([path], part)
     return VideoFile(path, part=part, sampled_at=sampled_at)

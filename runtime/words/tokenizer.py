@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from vlj_edge.bundle import Manifest, verify_file
-from vlj_edge.errors import VljEdgeError, WrongCall
+from vlj_edge.errors import VljEdgeError, WrongText
 
 
 class FixedLengthTokenizer:
@@ -40,12 +40,13 @@ class FixedLengthTokenizer:
             VljEdgeError: the text is only white space, or has too many tokens.
         """
         if not text.strip():
-            raise WrongCall("the text is empty: give at least one word")
+            raise WrongText("the text is empty: give at least one word", text)
         encoding = self._tokenizer.encode(self._spec.text_prefix + text)
         if encoding.overflowing and not truncate:
-            raise WrongCall(
+            raise WrongText(
                 f"'{' '.join(text.split())[:60]}...' has more than the {self._spec.length} tokens the bundle takes:"
-                " shorten it"
+                " shorten it",
+                text,
             )
         ids = encoding.ids
         padded = np.full((1, self._spec.length), self._spec.pad, np.int64)

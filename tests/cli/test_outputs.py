@@ -114,7 +114,7 @@ def test_no_output_overwrites_an_input(
     (tmp_path / "sub").mkdir()
     before = path.read_bytes()
     done = run_here(*arguments(name, {str(read.name): source, str(output.name): str(written)}, tmp_path))
-    assert output.opts[0] in error_of(done) and "would overwrite" in done.stderr
+    assert output.opts[0] in error_of(done, 2) and "would overwrite" in done.stderr
     assert path.read_bytes() == before
 
 
@@ -161,20 +161,20 @@ def test_every_spelling_of_a_source_is_seen(source: str, command: tuple[str, str
     path.write_bytes(b"precious")
     name, option = command
     done = run_here(name, source.format(path=path, folder=tmp_path), option, path)
-    assert "would overwrite" in error_of(done) and path.read_bytes() == b"precious"
+    assert "would overwrite" in error_of(done, 2) and path.read_bytes() == b"precious"
 
 
 def test_the_files_of_a_log_that_begins_anew_count(tmp_path: Path) -> None:
     path = tmp_path / "texts.3"
     path.write_bytes(b"precious")
     done = run_here("narrate", path, "--log", tmp_path / "texts", "--log-bytes", "100")
-    assert "texts.3" in error_of(done) and "would overwrite" in done.stderr
+    assert "texts.3" in error_of(done, 2) and "would overwrite" in done.stderr
 
 
 def test_a_film_without_a_suffix_is_known_by_its_real_name(tmp_path: Path) -> None:
     path = tmp_path / "v.mp4"
     path.write_bytes(b"precious")
-    assert "would overwrite" in error_of(run_here("narrate", path, "--record", tmp_path / "v"))
+    assert "would overwrite" in error_of(run_here("narrate", path, "--record", tmp_path / "v"), 2)
 
 
 @pytest.mark.parametrize("option", ["--out", "--ring"])
@@ -182,7 +182,7 @@ def test_the_built_in_bundle_is_no_place_for_an_output(option: str, tmp_path: Pa
     path = nano_bundle() / "manifest.json"
     before = path.read_bytes()
     done = run_here("embed", tmp_path / "v.mp4", option, path)
-    assert "would overwrite" in error_of(done) and path.read_bytes() == before
+    assert "would overwrite" in error_of(done, 2) and path.read_bytes() == before
 
 
 @pytest.mark.parametrize("redirected", ["stdin", "stdout"])
@@ -193,7 +193,7 @@ def test_redirections_count(redirected: str, tmp_path: Path) -> None:
     with path.open("rb" if redirected == "stdin" else "ab") as file:
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, redirected: file}
         done = subprocess.run([*COMMAND, *call], **streams, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 1 and "would overwrite" in done.stderr and path.read_bytes() == b"precious"
+    assert done.returncode == 2 and "would overwrite" in done.stderr and path.read_bytes() == b"precious"
 
 
 @pytest.mark.parametrize("name", ["log", "profile", "learned"])
@@ -213,7 +213,7 @@ def test_a_configuration_file_is_checked_too(
     )
     before = path.read_bytes()
     done = run_here("serve", "--config", config, "--port", "0")
-    assert "would overwrite" in error_of(done) and path.read_bytes() == before
+    assert "would overwrite" in error_of(done, 2) and path.read_bytes() == before
 
 
 @pytest.mark.parametrize("same", ["x", "./x", "link"])
@@ -242,7 +242,7 @@ def test_a_bundle_does_not_replace_what_it_is_made_of(what: str, tiny_weights: P
     weights = out if what == "weights" else tiny_weights
     options = {"captions": ["--captions"], "calibrate_on": ["--precision", "int8", "--calibrate-on"]}.get(what)
     call = [weights, *([*options, out / "captions"] if options else []), "--out", out, "--overwrite"]
-    assert "would replace" in error_of(run_here("export", *call)) and (out / "captions").exists()
+    assert "would replace" in error_of(run_here("export", *call), 2) and (out / "captions").exists()
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def test(
     chosen = _chosen(config, file, only)
     marked = _marks(chosen, right, wrong, marks)
     query = query or file.options.get("query")
+    part.check(source)
     broken = None
     with load_model(bundle or _bundle(file), _as_served(engine_options, file)) as model:
         scorers = [make_scorer(model, alert, query) for alert in chosen]

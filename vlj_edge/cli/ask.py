@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +64,7 @@ def ask(
     """
     from vlj_edge.runtime.embedding.ask import Questions, check_questions
 
-    from ..text_list import read_texts
+    from ..text_list import read_texts, texts_of_file
     from .interrupts import finishing, interrupts_deferred
 
     if len(choices) > 1 and len(choices) != len(questions):
@@ -73,12 +74,16 @@ def ask(
         lists *= len(questions)
     check_questions(questions, lists or None)
     refuse_several(source, "vlj-edge classify, which answers for each")
+    part.check(source)
     hint_at_photos(source, part, f"vlj-edge classify {source}/* answers for each")
     with (
         load_model(bundle, engine_options, gates=gates) as model,
         part.open(source, model.manifest.clip) as opened,
     ):
-        asked = Questions(model, questions, lists or None, every=REPEAT_AFTER)
+        with ExitStack() as files:
+            for listed in choices:
+                files.enter_context(texts_of_file(listed))
+            asked = Questions(model, questions, lists or None, every=REPEAT_AFTER)
         tell_once(model.manifest.labels.caveat)
         lines = _Lines(without_credentials(source), len(questions) > 1, as_json)
         with (

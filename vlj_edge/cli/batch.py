@@ -137,7 +137,7 @@ def output_paths(videos: Sequence[Path], folder: Path, suffix: str) -> dict[Path
 
 def narrate_videos(
     model: Model,
-    sources: Sequence[str],
+    videos: Sequence[Path],
     out: Output,
     part: PartOptions,
     sinks: Sequence[SinkQueue],
@@ -146,17 +146,17 @@ def narrate_videos(
     """Narrate every video and write its texts to a file; print the file's name.
 
     Args:
+        videos: from videos_of().
         settings: of Model.narrate().
 
     Raises:
-        VljEdgeError: see videos_of(), each_video() and require_answers().
+        VljEdgeError: see each_video() and require_answers().
     """
     from vlj_edge.runtime.sinks.base import Event
 
     from ..errors import VljEdgeError, valid_unicode
     from ..outputs import refuse_overwriting
 
-    videos = videos_of(sources)
     paths = output_paths(videos, out.folder, out.kind)
     calls: list[tuple[int, int]] = []
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import click
 from ..errors import without_credentials
 from ..json_text import json_text
 from .options import SOURCE, EngineOptions, NumberRange, bundle_option, engine_options, gates_option, load_model
-from .outputs import output_file, output_folder, write_whole
+from .outputs import DiskPath, output_file, output_folder, write_whole
 from .part_options import PartOptions, part_options
 from .progress import progress, steps
 from .say import say, stdout_console, tell
@@ -39,7 +40,7 @@ _BAR = 30  # characters of a quality of 1
     help="The share of the time in which the latest text is right, at the least cost.  [default: that of the gates in"
     " use]",
 )
-@click.option("--events", type=click.Path(path_type=Path, dir_okay=False), help="What happens when: JSON, SRT or VTT.")
+@click.option("--events", type=DiskPath(dir_okay=False), help="What happens when: JSON, SRT or VTT.")
 @click.option("--out", type=output_file, help="Write the gates to this file, which --gates of other commands reads.")
 @click.option("--bundle-out", type=output_folder, help="Write a copy of the bundle with these gates.")
 @click.option("--html", type=output_file, help="Write a page with the curve.")
@@ -84,17 +85,17 @@ def calibrate(
     from vlj_edge.runtime.calibration.proposal import propose
     from vlj_edge.runtime.calibration.target import Target
 
+    from ..bundle.copies import check_new
     from .interrupts import was_interrupted
 
+    part.check(source)
+    if bundle_out is not None:
+        check_new(bundle_out)
     wanted = Target(texts_per_hour, encodes_per_minute, quality)
     annotated = None if events is None else read_events(events)
     with load_model(bundle, replace(engine_options, tokens=engine_options.tokens or "all"), gates=gates) as model:
-        if bundle_out is not None:
-            from ..bundle.copies import check_new
-
-            check_new(bundle_out)
         recording = _record(model, source, part, compares_tokens=engine_options.tokens is None)
-        with steps() as step:
+        with steps() as step, _texts_of(events):
             proposal = propose(model, recording, None if wanted == Target() else wanted, annotated, seed, progress=step)
         if as_json:
             say(json_text(proposal.as_dict() | {"gates": asdict(proposal.gates), "novel_below": proposal.novel_below}))
@@ -108,6 +109,17 @@ def calibrate(
             write_whole(html, page(proposal, _name(source)))
     if was_interrupted():
         raise KeyboardInterrupt
+
+
+@contextmanager
+def _texts_of(events: Path | None) -> Iterator[None]:
+    """Name the file of --events before a text of it that the model does not take."""
+    from ..errors import VljEdgeError, WrongText
+
+    try:
+        yield
+    except WrongText as error:
+        raise VljEdgeError(f"{events}: {error}") from None
 
 
 def _record(model: Model, source: str, part: PartOptions, compares_tokens: bool) -> Recording:

@@ -32,7 +32,7 @@ from .options import (
 )
 from .part_options import PartOptions, part_options
 from .progress import progress
-from .say import say, tell_once
+from .say import say, tell, tell_once
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.embedding.labels import LabelBank
@@ -91,40 +91,71 @@ def classify(
 
     A model that has labels of its own (a V-JEPA 2 classifier) ranks all of them without --labels, or those that are
     given. Then --none-below is the probability of the likeliest, and 'none of these' is shown where it is the answer.
+    Without --labels, a bundle with captions ranks these.
 
     For several videos, or a folder, one line is printed for each video, with its answer.
     """
     from vlj_edge.runtime.embedding.labels import load_bank, read_labels
-    from vlj_edge.runtime.embedding.own_labels import OwnLabels, has_own_labels, offered_labels
+    from vlj_edge.runtime.embedding.own_labels import OwnLabels, offered_labels
+
+    from ..text_list import texts_of_file
+    from .labels import labels_shown
 
     if label_list is not None and bank is not None:
         raise click.UsageError("give either --labels or --bank")
     if bank is not None and templates:
         raise click.UsageError("--template is for --labels: a bank keeps the wordings it was made with")
+    labels = None if label_list is None else read_labels(label_list)
+    several = len(sources) > 1 or stands_for_videos(sources[0])
+    if several and stream:
+        raise click.UsageError("--stream is for one source")
+    videos = videos_of(sources) if several else []
+    if not several:
+        part.check(sources[0])
     with load_model(bundle, engine_options, gates=gates) as model:
-        if label_list is None and bank is None and not has_own_labels(model):
-            raise click.UsageError("give either --labels or --bank")
         label_bank: LabelBank | OwnLabels
         if bank is not None:
             label_bank = load_bank(bank, model)
         else:
-            labels = None if label_list is None else read_labels(label_list)
-            label_bank = offered_labels(model, labels, templates or None)
+            if labels is None:
+                _tell_of_captions(model)
+            with texts_of_file(label_list or ""), labels_shown() as shown:
+                label_bank = offered_labels(model, labels, templates or None, shown)
         settings = model.manifest.labels
         if none_below is not None:
             settings = replace(settings, none_below=none_below)
             label_bank = replace(label_bank, none_below=none_below) if isinstance(label_bank, OwnLabels) else label_bank
-        if len(sources) == 1 and not stream:
+        if not several and not stream:
             hint_at_photos(sources[0], part, f"vlj-edge classify {sources[0]}/* answers for each")
         job = _Job(model, label_bank, settings, query or settings.query or None, part, top, as_json)
-        if len(sources) > 1 or stands_for_videos(sources[0]):
-            if stream:
-                raise click.UsageError("--stream is for one source")
-            each_video(videos_of(sources), job.print_line)
+        if several:
+            each_video(videos, job.print_line)
         elif stream:
             job.print_changes(sources[0])
         else:
             job.print_answer(sources[0])
+
+
+def _tell_of_captions(model: Model) -> None:
+    """Say which labels are meant where none are named, and how to be quicker next time.
+
+    Raises:
+        WrongCall: the bundle brings no texts.
+    """
+    from ..bundle import nano_bundle
+    from ..errors import WrongCall
+
+    named = "" if model.directory == nano_bundle() else f" --bundle {model.directory}"
+    if model.manifest.captions is not None:
+        tell(
+            f"the labels are the captions of {model.directory}, which are embedded first: to do that once, vlj-edge"
+            f" labels{named} --out bank.npz, and then --bank bank.npz; or name --labels"
+        )
+    elif model.manifest.label_head is None:
+        raise WrongCall(
+            f"{model.directory} has no labels or captions of its own: give either --labels or --bank, as --labels"
+            " 'a dog,a cat'"
+        )
 
 
 @dataclass(frozen=True)

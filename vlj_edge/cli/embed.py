@@ -109,11 +109,13 @@ def embed(
 
     parse_format(output.form or "float16")
     refuse_several(source, "vlj-edge index, which stores the embeddings of all")
+    part.check(source)
     hint_at_photos(source, part, f"vlj-edge index {source}/* --store DIR stores the embedding of each")
     kept = 0
     with ExitStack() as cleanup:
         model = cleanup.enter_context(load_model(bundle, engine_options, gates=gates))
         manifest = model.manifest
+        shorten = _shorten(model, output.width)
         label_bank = load_bank(bank, model) if bank is not None else None
         novelty = NoveltyDetector(novel_below, manifest.embedding) if novel_below is not None else None
         question = query or (manifest.labels.query if label_bank is not None else None) or None
@@ -121,7 +123,7 @@ def embed(
         in_use = BudgetOptions(encodes_per_minute=encodes_per_minute).applied_to(manifest.gates)
         items = cleanup.enter_context(model.embed(opened, query=question, gates=in_use, every=every))
         cleanup.enter_context(progress(items, opened))  # first: it may redirect stdout, which the writers then use
-        writers = _open_writers(cleanup, manifest, output, _shorten(model, output.width), opened.live)
+        writers = _open_writers(cleanup, manifest, output, shorten, opened.live)
         for observation in observe(items, label_bank, manifest.labels.none_below, novelty):
             if on_change and not observation.item.encoded:
                 continue
@@ -154,7 +156,10 @@ def _shorten(model: Model, width: int | None) -> Shorten:
         return partial(shorten, width=full)
     if width > full:
         raise WrongCall(f"the embeddings have {full} dimensions, not {width}: give a smaller --width")
-    return partial(shorten, width=width, basis=read_basis(model.directory, model.manifest))
+    basis = read_basis(model.directory, model.manifest)
+    if basis is not None and width > basis.shape[1]:
+        raise WrongCall(f"{model.directory} shortens embeddings to {basis.shape[1]} dimensions or fewer, or not at all")
+    return partial(shorten, width=width, basis=basis)
 
 
 def _check(output: _Output, can_report_events: bool) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from .batch import FORMATS, Output, narrate_videos, stands_for_videos
+from .batch import FORMATS, Output, narrate_videos, stands_for_videos, videos_of
 from .budget_options import BudgetOptions, budget_options
 from .narrate_output import format_counts, format_totals, print_state, require_answers
 from .options import SOURCE, EngineOptions, bundle_option, engine_options, gates_option, load_model, query_option
@@ -124,12 +124,15 @@ def narrate(
     if record is not None and record.suffix.lower() not in ("", ".mp4"):
         raise click.UsageError(f"--record writes MP4: call the file {record.with_suffix('.mp4')}")
     asked = words_settings(words)
+    videos = [] if out is None else videos_of(sources)
+    if out is None and not several:
+        part.check(name_and_uri(sources[0])[1])
     with load_model(bundle, engine_options, gates=gates) as model, opened_sinks(**sink_options) as sinks:
         in_use = budget.applied_to(model.manifest.gates)
         settings: dict[str, Any] = {"query": query, "every_window": every_window, "gates": in_use}
         if out is not None:
             settings |= {} if asked is None else {"words": asked.words()}
-            narrate_videos(model, sources, Output(out, kind, overwrite), part, sinks, **settings)
+            narrate_videos(model, videos, Output(out, kind, overwrite), part, sinks, **settings)
         elif several:
             several_sources = [replace(each, gates=in_use, words=asked) for each in parse_sources(sources, query, part)]
             _narrate_several(model, several_sources, as_json, sinks)

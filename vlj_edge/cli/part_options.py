@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,6 +65,22 @@ class PartOptions:
         from vlj_edge.runtime.video.part import Part
 
         return Part(self.start, self.end, self.frames_per_second, self.image_times, self.decoder)
+
+    def check(self, uri: str) -> None:
+        """Check what can be known of this part of a source without opening it, before anything slow is opened.
+
+        Raises:
+            VljEdgeError: there is no such file, it may not be read, or open_source() refuses the address.
+        """
+        from vlj_edge.runtime.video.paths import check_path, path_of
+        from vlj_edge.runtime.video.uri import check_source
+
+        from ..variables import with_variables
+
+        check_source(uri, self.part)
+        path = path_of(uri if os.path.exists(uri) else with_variables(uri))
+        if path is not None:
+            check_path(path)
 
     def open(self, uri: str, clip: Clip, every_frame: bool = False, **settings: Any) -> Source:
         """Open that part of a source for a model.

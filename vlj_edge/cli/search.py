@@ -71,10 +71,13 @@ def search(
     --similar takes a moment of a stored video or of any other, and leaves out the stored moments that overlap with it
     in the same video. It has no floor unless --min-score is given.
     """
+    from vlj_edge.runtime.chain import check_embeds_texts
     from vlj_edge.runtime.library import Store, embedding_at
     from vlj_edge.runtime.library import search as find
-    from vlj_edge.runtime.library.search import lowest_score
+    from vlj_edge.runtime.library.search import check_moment, lowest_score
+    from vlj_edge.runtime.video.uri import open_source
 
+    from ..bundle import nano_bundle, read_manifest
     from ..errors import VljEdgeError, without_credentials
 
     if (text is None) == (similar is None):
@@ -82,12 +85,22 @@ def search(
     place = _parse_place(similar) if similar is not None else None
     if text is not None and not text.strip():
         raise click.UsageError("the text is empty: say what to look for")
-    with load_model(bundle, engine_options) as model, Store(uri, model.manifest) as store:
+    directory = bundle or nano_bundle()
+    manifest = read_manifest(directory)
+    if place is None:
+        check_embeds_texts(directory, manifest)
+    elif place[0].exists():  # or it may be stored: a camera, or a video that is gone
+        open_source(place[0]).close()
+    with Store(uri, manifest) as store:
         if place is not None:
-            embedding, itself = embedding_at(model, store, *place)
-            moments, floor = find(store, embedding, top, itself, min_score=0), lowest_score(store, min_score or 0)
-        else:
-            moments, floor = find(store, model.embed_text(text or ""), top, min_score=0), lowest_score(store, min_score)
+            check_moment(store, *place, manifest.clip)
+        with load_model(bundle, engine_options) as model:
+            if place is not None:
+                embedding, itself = embedding_at(model, store, *place)
+                moments, floor = find(store, embedding, top, itself, min_score=0), lowest_score(store, min_score or 0)
+            else:
+                embedding = model.embed_text(text or "")
+                moments, floor = find(store, embedding, top, min_score=0), lowest_score(store, min_score)
         stored = store.videos() if thumbnails or clips else {}
     if not moments:
         raise VljEdgeError(f"{without_credentials(uri)} holds no moments: add videos with vlj-edge index")

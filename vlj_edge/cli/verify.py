@@ -9,6 +9,7 @@ import click
 
 from ..errors import VljEdgeError
 from .options import bundle_argument, engines_option, key_file_option, threads_option
+from .outputs import DiskPath
 from .part_options import PartOptions, part_options
 from .progress import steps
 from .say import say, stdout_console
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Check a bundle's files, and a backend against ONNX Runtime.")
 @bundle_argument
 @click.option("--backend", help="Also compare this backend (tensorrt, cuda) with ONNX Runtime, on --source.")
-@click.option("--source", type=click.Path(path_type=Path), help="Video file for the comparison with --backend.")
+@click.option("--source", type=DiskPath(), help="Video file for the comparison with --backend.")
 @part_options
 @engines_option
 @key_file_option
@@ -46,6 +47,8 @@ def verify(
         raise click.UsageError("a comparison needs both --backend and --source VIDEO")
     if source is None and part != PartOptions():
         raise click.UsageError("--start and the like say which part of --source is compared: give that, too")
+    if source is not None:
+        part.check(str(source))
     directory = bundle or nano_bundle()
     manifest = verify_bundle(directory)
     size = sum(file.bytes for file in manifest.files.values()) / 1e6

@@ -119,22 +119,31 @@ def test_library(bundle: Path, film: Path, tmp_path: Path) -> None:
         done = run_here("search", TEXTS[0], *common, "--min-score", "0")
         assert done.returncode == 0 and done.stdout, done.stderr
     else:
-        assert "--similar" in error_of(run_here("search", TEXTS[0], *common))
+        assert "--similar" in error_of(run_here("search", TEXTS[0], *common), 2)
 
 
 def test_labels(bundle: Path, film: Path, tmp_path: Path) -> None:
     bank = tmp_path / "bank.npz"
+    listed = run_here("labels", "--bundle", bundle)
+    own = listed.stdout.splitlines()
+    assert listed.returncode == 0 and own
+    guessed = run_here("classify", film, "--bundle", bundle, "--top", "2", "--none-below", "0")
+    assert guessed.returncode == 0, guessed.stderr
+    guesses = [line.split("  ", 1)[1] for line in guessed.stdout.splitlines() if "none of these" not in line]
+    assert len(guesses) == 2 and set(guesses) <= set(own)
     done = run_here("labels", ",".join(TEXTS[:3]), "--out", bank, "--bundle", bundle)
     if read_manifest(bundle).embeds_texts:
         assert done.returncode == 0, done.stderr
-        assert "--labels" in run_here("classify", film, "--bundle", bundle).stderr
+        assert "--out bank.npz" in guessed.stderr
         for command in (("classify", film), ("embed", film)):
             done = run_here(*command, "--bank", bank, "--bundle", bundle)
             assert done.returncode == 0 and done.stdout, done.stderr
     else:
-        assert "vlj-edge classify" in error_of(done) and not bank.exists()
-        done = run_here("classify", film, "--bundle", bundle, "--none-below", "0")
-        assert done.returncode == 0 and done.stdout, done.stderr
+        assert own == list(ACTIONS)
+        assert "vlj-edge classify" in error_of(done, 2) and not bank.exists()
+        bank.write_bytes(b"")
+        for command in ("classify", "embed"):
+            assert "leave --bank out" in error_of(run_here(command, film, "--bank", bank, "--bundle", bundle), 2)
 
 
 def test_engines(bundle: Path, film: Path) -> None:

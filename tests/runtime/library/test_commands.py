@@ -106,3 +106,16 @@ def test_wrong_calls_are_one_line(
     done = run_here(*arguments)
     assert done.returncode == code and told in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_a_clip_that_cannot_be_looked_at_is_refused_before_a_model_is_opened(
+    films: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ("--store", tmp_path / "s", "--bundle", tiny_bundle)
+    assert run_here("index", films / "a.avi", *store, "--query", QUERY).returncode == 0
+    (tmp_path / "text.mp4").write_text("no video")
+    monkeypatch.setattr("vlj_edge.cli.search.load_model", None)
+    for place, why in ((f"{films / 'a.avi'}@99", "ends at 8"), ("no.avi@1", "no.avi does not exist")):
+        assert why in error_of(run_here("search", "--similar", place, *store))
+    monkeypatch.setattr("vlj_edge.runtime.library.Store", None)
+    assert "text.mp4" in error_of(run_here("search", "--similar", f"{tmp_path / 'text.mp4'}@1", *store))
