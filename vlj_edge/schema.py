@@ -30,6 +30,8 @@ from math import isfinite
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from .near_names import in_place_of, near_names
+
 T = TypeVar("T")
 FieldPath = tuple[str | int, ...]  # ("engines", "decoder", "inputs", 0, "shape")
 
@@ -190,7 +192,8 @@ def _parse_dataclass(kind: Any, raw: dict[str, Any], path: FieldPath, ignore_unk
         raise SchemaError((*path, unknown[0]), unknown_among(unknown[0], list(types)))
     required = [each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING]
     if missing := [name for name in required if name not in raw]:
-        raise SchemaError(path, f"lacks {', '.join(missing)}")
+        near = near_names(missing, unknown)
+        raise SchemaError(path, f"lacks {', '.join(missing)}" + (f": {in_place_of(near)}" if near else ""))
     return kind(
         **{name: _parse(types[name], raw[name], (*path, name), ignore_unknown) for name in types if name in raw}
     )

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.regular_file import MOST_TEXT, check_regular_file
+from vlj_edge.regular_file import MOST_TEXT
 from vlj_edge.schema import parse
+from vlj_edge.tables import table_text
 
 _CLOCK = r"(?:(\d+):)?(\d{1,2}):(\d{1,2}[.,]\d{1,3})"
 _CUE = re.compile(rf"^\s*{_CLOCK}\s*-->\s*{_CLOCK}[^\n]*\n((?:[^\n]*\S[^\n]*(?:\n|\Z))*)", re.MULTILINE)
@@ -44,15 +45,12 @@ def read_events(path: Path) -> list[AnnotatedEvent]:
     Raises:
         VljEdgeError: the file cannot be read or holds none, or an event ends before it starts or has no caption.
     """
-    check_regular_file(path, _REMEDY, MOST_TEXT)
+    text = table_text(path, _REMEDY, MOST_TEXT)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        cues = [_event(*match.groups()) for match in _CUE.finditer(text.replace("\r\n", "\n"))]
+        cues = [_event(*match.groups()) for match in _CUE.finditer(text)]
         found = cues or list(parse(_Annotations, json.loads(text), ignore_unknown=True).events)
         _check(found)
-    except OSError as error:
-        raise VljEdgeError(f"{path} cannot be read ({error.strerror}): check the path") from error
-    except (ValueError, OverflowError, RecursionError) as error:  # not UTF-8, not JSON, of another form, or endless
+    except (ValueError, OverflowError, RecursionError) as error:  # not JSON, of another form, or endless
         raise VljEdgeError(f"{path} holds no annotations ({error}): {_REMEDY}") from error
     return sorted(found, key=lambda event: event.start)
 

@@ -18,8 +18,9 @@ from typing import Annotated, Any
 
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.schema import Range, parse
+from vlj_edge.tables import table_text
 
-from .tables import Row, table_text
+from .tables import REMEDY, Row
 
 REACH = 2.0  # s before and after a description's time: annotators marked it within one or two
 _NOT_SEEN = ("0", "false", "False", 0)  # 0 is also False
@@ -99,7 +100,7 @@ def _names(path: Path, folder: Path) -> dict[str, str]:
     if found is None:
         return {}
     try:
-        takes = parse(tuple[_Take, ...], json.loads(table_text(found)), ignore_unknown=True)
+        takes = parse(tuple[_Take, ...], json.loads(table_text(found, REMEDY)), ignore_unknown=True)
     except (ValueError, RecursionError) as error:
         raise VljEdgeError(f"{found} holds no takes ({error}): give the file as it was published") from error
     return {take.take_uid: take.take_name for take in takes}

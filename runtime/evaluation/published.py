@@ -19,10 +19,11 @@ from typing import Annotated
 
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.schema import Range, parse
+from vlj_edge.tables import table_text
 
 from ..video.recordings.folders import find_videos
 from .ego_exo import read_ego_exo
-from .tables import Row, table_text
+from .tables import REMEDY, Row
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def read_published(path: Path, videos: Path) -> Published | None:
     """
     try:
         if path.suffix.lower() == ".json":
-            raw = json.loads(table_text(path))
+            raw = json.loads(table_text(path, REMEDY))
             if isinstance(raw, dict) and "annotations" in raw:
                 return _descriptions(path, raw, videos)
             found = _json_entries(raw)
@@ -138,7 +139,7 @@ class _Times:
 
 
 def _csv_entries(path: Path) -> tuple[list[_Entry], bool] | None:
-    reader = csv.DictReader(table_text(path).splitlines(keepends=True))
+    reader = csv.DictReader(table_text(path, REMEDY).splitlines(keepends=True))
     names = {*(reader.fieldnames or ())}
     if {"video_id", "sentence"} <= names:
         return _filled([_Entry(each["video_id"] or "", each["sentence"] or "") for each in reader]), False

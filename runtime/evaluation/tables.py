@@ -8,7 +8,6 @@ where there is none, by commas.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,14 +16,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from vlj_edge.errors import VljEdgeError
-from vlj_edge.regular_file import check_regular_file
+from vlj_edge.near_names import in_place_of, near_names
 from vlj_edge.schema import Range, parse
-from vlj_edge.text_list import is_utf16
+from vlj_edge.tables import TableError, csv_lines, table_text
 from vlj_edge.time_text import HOW, seconds_of
 
 TABLES = (".csv", ".tsv", ".jsonl")
-_REMEDY = "give a UTF-8 CSV, TSV or JSONL file with a column video (docs/evaluation.md)"
-_LARGEST = 1_000_000_000  # bytes: a video named by mistake must not be read into memory
+REMEDY = "give a UTF-8 CSV, TSV or JSONL file with a column video (docs/evaluation.md)"
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,9 @@ def read_table(path: Path) -> tuple[list[Row], tuple[str, ...]]:
     Raises:
         VljEdgeError: it cannot be read or holds no row, or a row is wrong; with its line.
     """
-    text = table_text(path)
+    text = table_text(path, REMEDY)
     rows, ignored = [], dict[str, None]()
-    line = 1
+    line, values = 1, None
     try:
         for line, values in _json_lines(text) if path.suffix.lower() == ".jsonl" else _csv_lines(path, text):
             if isinstance(values, dict):
@@ -78,34 +76,14 @@ def read_table(path: Path) -> tuple[list[Row], tuple[str, ...]]:
                 ignored |= dict.fromkeys(str(name) for name in values if name not in _KNOWN)
             rows.append(_row(path.parent, parse(_Fields, values, ignore_unknown=True)))
     except (ValueError, RecursionError) as error:
-        wrong = error.line if isinstance(error, _LineError) else line
+        wrong = error.line if isinstance(error, TableError) else line
+        near = near_names([name for name in _KNOWN if name not in values], ignored) if isinstance(values, dict) else {}
         known = f"; {', '.join(ignored)[:80]} mean nothing here, {', '.join(_KNOWN)} do" if ignored else ""
+        known = f"; {in_place_of(near)}" if near else known
         raise VljEdgeError(f"{path}, line {wrong}: {error}{known}: correct it (docs/evaluation.md)") from error
     if not rows:
-        raise VljEdgeError(f"{path} holds no clips: {_REMEDY}")
+        raise VljEdgeError(f"{path} holds no clips: {REMEDY}")
     return rows, tuple(ignored)
-
-
-def table_text(path: Path) -> str:
-    """Return the text of a file. Raises VljEdgeError: it cannot be read."""
-    check_regular_file(path, _REMEDY)
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise VljEdgeError(f"{path} has {path.stat().st_size / 1e6:.0f} MB and is no table: {_REMEDY}")
-        raw = path.read_bytes()
-        if is_utf16(raw):
-            raise VljEdgeError(f"{path} is in UTF-16: save it as UTF-8")
-        return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except OSError as error:
-        raise VljEdgeError(f"{path} cannot be read ({error.strerror or error}): {_REMEDY}") from error
-    except ValueError as error:  # not UTF-8, or a path with a null byte
-        raise VljEdgeError(f"{path} cannot be read as UTF-8: {_REMEDY}") from error
-
-
-class _LineError(ValueError):
-    def __init__(self, line: int, problem: str) -> None:
-        super().__init__(problem)
-        self.line = line
 
 
 def _json_lines(text: str) -> Iterator[tuple[int, Any]]:
@@ -114,46 +92,13 @@ def _json_lines(text: str) -> Iterator[tuple[int, Any]]:
             try:
                 yield number, json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise _LineError(number, f"it is no JSON ({error})") from error
+                raise TableError(number, f"it is no JSON ({error})") from error
 
 
 def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    separator = "\t" if path.suffix.lower() == ".tsv" else _separator(text)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=separator)
-    names: list[str] | None = None
-    try:
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if names is None:
-                names = _names(reader.line_num, cells)
-                continue
-            if len(cells) > len(names):
-                raise _LineError(reader.line_num, f"it has {len(cells)} cells under {len(names)} names")
-            filled = {name: cell for name, cell in zip(names, cells, strict=False) if cell.strip()}
-            if separator == ";":
-                filled |= {name: filled[name].replace(",", ".") for name in _TIMES if name in filled}
-            yield reader.line_num, {name: _value(name, cell) for name, cell in filled.items()}
-    except csv.Error as error:
-        raise _LineError(reader.line_num, str(error)) from error
-
-
-def _names(line: int, cells: list[str]) -> list[str]:
-    names = [cell.strip().lower() for cell in cells]
-    if "video" not in names:
-        raise _LineError(line, f"no column is video among {', '.join(names)[:80]}")
-    if twice := [name for name in _KNOWN if names.count(name) > 1]:
-        raise _LineError(line, f"the column {twice[0]} is there twice")
-    return names
-
-
-def _separator(text: str) -> str:
-    """Return what separates the names of the columns, which are the first line: where video is one of them."""
-    header = next((line for line in text.split("\n") if line.strip()), "")
-    for each in ",;\t":
-        if "video" in [name.strip(' "').lower() for name in header.split(each)]:
-            return each
-    return ","
+    separator = "\t" if path.suffix.lower() == ".tsv" else None
+    for number, cells in csv_lines(text, ("video",), _KNOWN, _TIMES, separator):
+        yield number, {name: _value(name, cell) for name, cell in cells.items()}
 
 
 def _value(name: str, cell: str) -> Any:
@@ -168,7 +113,7 @@ def _time(line: int, name: str, value: Any) -> Any:
         return float(value)
     seconds = seconds_of(value)
     if seconds is None:
-        raise _LineError(line, f"{name} is '{value[:40]}', no time: {HOW}")
+        raise TableError(line, f"{name} is '{value[:40]}', no time: {HOW}")
     return seconds
 
 

@@ -92,6 +92,33 @@ def test_errors_are_one_line(
     assert named in error_of(done, 2 if named in ("red light", "9-4") else 1)
 
 
+@pytest.mark.parametrize(
+    ("separator", "encoding"),
+    [(";", "utf-8"), ("\t", "utf-8-sig"), (",", "utf-16")],
+    ids=["semicolons", "tabs", "utf16"],
+)
+def test_marks_as_a_spreadsheet_writes_them(
+    config: Path, video: Path, tmp_path: Path, separator: str, encoding: str
+) -> None:
+    marks, one = tmp_path / "marks.csv", "4,0" if separator == ";" else "4.0"
+    rows = [["Alert", "start", "end", "right"], ["green light", one, "0:08", "Yes"], ["green light", "0", "3", "no"]]
+    marks.write_text("\r\n".join(separator.join(row) for row in rows), encoding=encoding, newline="")
+    done = run_here("alerts", "test", "--config", config, video, "--marks", marks, "--json")
+    if encoding == "utf-16":
+        assert "marks.csv is in UTF-16: save it as UTF-8" in error_of(done)
+    else:
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout.splitlines()[0])["marks"]["right"] == 1
+
+
+@pytest.mark.parametrize("names", ["alert,begin,end,right", "label,start,end,right", "alert,start,end,correct"])
+def test_columns_of_marks_under_other_names(config: Path, video: Path, tmp_path: Path, names: str) -> None:
+    marks = tmp_path / "marks.csv"
+    marks.write_text(f"{names}\ngreen light,4,8,yes\n", encoding="utf-8")
+    said = error_of(run_here("alerts", "test", "--config", config, video, "--marks", marks))
+    assert "marks.csv, line 1" in said and "in place of" in said
+
+
 @pytest.mark.parametrize("line", ["green light,4,8,perhaps", "green light,8,4,yes", "green light,x,8,yes", ",1,2,yes"])
 def test_a_line_of_marks_that_says_nothing_is_named(config: Path, video: Path, tmp_path: Path, line: str) -> None:
     marks = tmp_path / "marks.csv"

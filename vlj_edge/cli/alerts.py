@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -164,26 +163,20 @@ def _check_inside(marked: _Marks, start: float, end: float) -> None:
 def _read_marks(path: Path) -> _Marks:
     from vlj_edge.runtime.alerts.trial import Mark
 
-    from ..regular_file import MOST_TEXT, check_regular_file
+    from ..regular_file import MOST_TEXT
+    from ..tables import TableError, csv_lines, table_text
 
-    check_regular_file(path, "name a CSV file of marks", MOST_TEXT)
     found: _Marks = {}
+    text = table_text(path, "give a CSV file of marks in UTF-8", MOST_TEXT)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
-                raise VljEdgeError(f"{path} lacks the column {missing[0]}: give it {', '.join(_COLUMNS)}")
-            for row in reader:
-                where, answer = f"{path}, line {reader.line_num}", (row["right"] or "").strip().lower()
-                if answer not in ("yes", "no") or not row["alert"]:
-                    raise VljEdgeError(f"{where}, says neither yes nor no, or no alert: write yes or no under right")
-                span = _span(row["start"] or "", row["end"] or "", where)
-                found.setdefault(row["alert"], []).append(Mark(*span, answer == "yes", where))
-    except (OSError, ValueError, csv.Error) as error:
-        if isinstance(error, VljEdgeError):
-            raise
-        why = getattr(error, "strerror", None) or error
-        raise VljEdgeError(f"{path} cannot be read ({why}): give a CSV file in UTF-8") from error
+        for line, row in csv_lines(text, _COLUMNS, _COLUMNS, ("start", "end")):
+            where, answer = f"{path}, line {line}", row.get("right", "").strip().lower()
+            if answer not in ("yes", "no") or not row.get("alert"):
+                raise VljEdgeError(f"{where}, says neither yes nor no, or no alert: write yes or no under right")
+            span = _span(row.get("start", ""), row.get("end", ""), where)
+            found.setdefault(row["alert"].strip(), []).append(Mark(*span, answer == "yes", where))
+    except TableError as error:
+        raise VljEdgeError(f"{path}, line {error.line}: {error}: give it {', '.join(_COLUMNS)}") from error
     return found
 
 

@@ -14,6 +14,7 @@ import click
 
 from ..errors import VljEdgeError, without_credentials
 from ..json_text import json_text
+from ..text_list import texts_of_file
 from .batch import each_video, hint_at_photos, stands_for_videos, videos_of
 from .options import (
     REPEAT_AFTER,
@@ -96,10 +97,7 @@ def classify(
     For several videos, or a folder, one line is printed for each video, with its answer.
     """
     from vlj_edge.runtime.embedding.labels import load_bank, read_labels
-    from vlj_edge.runtime.embedding.own_labels import OwnLabels, offered_labels
-
-    from ..text_list import texts_of_file
-    from .labels import labels_shown
+    from vlj_edge.runtime.embedding.own_labels import OwnLabels
 
     if label_list is not None and bank is not None:
         raise click.UsageError("give either --labels or --bank")
@@ -113,14 +111,8 @@ def classify(
     if not several:
         part.check(sources[0])
     with load_model(bundle, engine_options, gates=gates) as model:
-        label_bank: LabelBank | OwnLabels
-        if bank is not None:
-            label_bank = load_bank(bank, model)
-        else:
-            if labels is None:
-                _tell_of_captions(model)
-            with texts_of_file(label_list or ""), labels_shown() as shown:
-                label_bank = offered_labels(model, labels, templates or None, shown)
+        with texts_of_file(label_list or ""):
+            label_bank = load_bank(bank, model) if bank is not None else _embedded(model, labels, templates)
         settings = model.manifest.labels
         if none_below is not None:
             settings = replace(settings, none_below=none_below)
@@ -134,6 +126,17 @@ def classify(
             job.print_changes(sources[0])
         else:
             job.print_answer(sources[0])
+
+
+def _embedded(model: Model, labels: list[str] | None, templates: tuple[str, ...]) -> LabelBank | OwnLabels:
+    from vlj_edge.runtime.embedding.own_labels import offered_labels
+
+    from .labels import labels_shown
+
+    if labels is None:
+        _tell_of_captions(model)
+    with labels_shown() as shown:
+        return offered_labels(model, labels, templates or None, shown)
 
 
 def _tell_of_captions(model: Model) -> None:

@@ -124,9 +124,7 @@ def narrate(
     if record is not None and record.suffix.lower() not in ("", ".mp4"):
         raise click.UsageError(f"--record writes MP4: call the file {record.with_suffix('.mp4')}")
     asked = words_settings(words)
-    videos = [] if out is None else videos_of(sources)
-    if out is None and not several:
-        part.check(name_and_uri(sources[0])[1])
+    videos = _looked_for(sources, out, part)
     with load_model(bundle, engine_options, gates=gates) as model, opened_sinks(**sink_options) as sinks:
         in_use = budget.applied_to(model.manifest.gates)
         settings: dict[str, Any] = {"query": query, "every_window": every_window, "gates": in_use}
@@ -142,6 +140,15 @@ def narrate(
             settings |= {} if asked is None else {"words": asked.words(name)}
             files = _Files(srt, vtt, record)
             _narrate_one(model, name, uri, part, settings, as_json, files, sinks)
+
+
+def _looked_for(sources: tuple[str, ...], out: Path | None, part: PartOptions) -> list[Path]:
+    """Return the videos of --out, and check one source, before a model is opened. Of several, one may be missing."""
+    if out is not None:
+        return videos_of(sources)
+    if len(sources) == 1:
+        part.check(name_and_uri(sources[0])[1])
+    return []
 
 
 def _printers(name: str, as_json: bool) -> dict[str, Any]:

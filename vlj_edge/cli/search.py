@@ -22,7 +22,9 @@ from .part_options import Seconds
 from .say import say, tell
 
 if TYPE_CHECKING:
-    from vlj_edge.runtime.library.moments import Video
+    from vlj_edge.runtime.library import Store
+    from vlj_edge.runtime.library.moments import Hit, Vectors, Video
+    from vlj_edge.runtime.model import Model
 
     from ..results import Moment
 
@@ -72,7 +74,7 @@ def search(
     in the same video. It has no floor unless --min-score is given.
     """
     from vlj_edge.runtime.chain import check_embeds_texts
-    from vlj_edge.runtime.library import Store, embedding_at
+    from vlj_edge.runtime.library import Store
     from vlj_edge.runtime.library import search as find
     from vlj_edge.runtime.library.search import check_moment, lowest_score
     from vlj_edge.runtime.video.uri import open_source
@@ -95,12 +97,9 @@ def search(
         if place is not None:
             check_moment(store, *place, manifest.clip)
         with load_model(bundle, engine_options) as model:
-            if place is not None:
-                embedding, itself = embedding_at(model, store, *place)
-                moments, floor = find(store, embedding, top, itself, min_score=0), lowest_score(store, min_score or 0)
-            else:
-                embedding = model.embed_text(text or "")
-                moments, floor = find(store, embedding, top, min_score=0), lowest_score(store, min_score)
+            embedding, itself = _meant(model, store, text or "", place)
+        floor = lowest_score(store, min_score if place is None else min_score or 0)
+        moments = find(store, embedding, top, itself, min_score=0)
         stored = store.videos() if thumbnails or clips else {}
     if not moments:
         raise VljEdgeError(f"{without_credentials(uri)} holds no moments: add videos with vlj-edge index")
@@ -114,6 +113,13 @@ def search(
         say(json_text(moment.as_dict() | written) if as_json else _line(moment, written))
     if failed:
         raise VljEdgeError(f"{failed} pictures or clips could not be made: see above")
+
+
+def _meant(model: Model, store: Store, text: str, place: tuple[Path, float] | None) -> tuple[Vectors, Hit | None]:
+    """Return the embedding of what is looked for, and its own moment, which is not to be found."""
+    from vlj_edge.runtime.library import embedding_at
+
+    return (model.embed_text(text), None) if place is None else embedding_at(model, store, *place)
 
 
 def _write_pictures(

@@ -63,6 +63,9 @@ def test_annotations_of_every_kind_are_the_same(text: str, tmp_path: Path) -> No
         ('{"events": [{"start": 0, "end": 1, "captions": []}]}', "no caption"),
         ('{"events": [{"start": 0, "end": "1", "captions": ["a"]}]}', "end"),
         ("WEBVTT\n\n", "annotations"),
+        ('{"events": [{"start": 0, "end": 1, "caption": "a"}]}', "write captions in place of caption"),
+        ('{"events": [{"begin": 0, "end": 1, "captions": ["a"]}]}', "write start in place of begin"),
+        ('{"segments": []}', "write events in place of segments"),
     ],
 )
 def test_what_is_no_annotation_is_refused_in_one_line(text: str, named: str, tmp_path: Path) -> None:
@@ -77,6 +80,13 @@ def test_annotations_that_are_not_there_and_folders_are_refused(tmp_path: Path) 
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(VljEdgeError, match=path.name):
             read_events(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_annotations_in_utf_16_say_how_to_save_them(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "events.json").write_text(as_json(), encoding=encoding)
+    with pytest.raises(VljEdgeError, match=r"events\.json is in UTF-16: save it as UTF-8"):
+        read_events(tmp_path / "events.json")
 
 
 def test_what_make_stream_writes_is_read(tmp_path: Path) -> None:

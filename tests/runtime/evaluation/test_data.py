@@ -195,3 +195,21 @@ def test_wrong_times_and_names_are_named_with_their_line(tmp_path: Path) -> None
         table.write_text(content)
         with pytest.raises(VljEdgeError, match=f"line {line}: .*{named}"):
             read_data(table)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "written"),
+    [
+        ("d.csv", "video_id,text\na.mp4,x\n", "video in place of video_id"),
+        ("d.csv", "File;caption\na.mp4;x\n", "video in place of file"),
+        ("d.csv", "video,sentence\na.mp4,x\n", "text in place of sentence"),
+        ("d.tsv", "video\tclass\na.mp4\tx\n", "text in place of class"),
+        ("d.jsonl", '{"video": "a.mp4", "caption": "x"}\n', "text in place of caption"),
+        ("d.jsonl", '{"video_path": "a.mp4", "text": "x"}\n', "video in place of video_path"),
+        ("d.jsonl", '{"video": "a.mp4", "question": "x", "options": ["a", "b"]}\n', "choices in place of options"),
+    ],
+)
+def test_names_that_others_use_are_told_apart(name: str, text: str, written: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(VljEdgeError, match=rf"{name}, line \d: .*write {written}"):
+        read_data(tmp_path / name)
