@@ -79,6 +79,11 @@ class Chain:
         return self._load_once("vision", self._load_vision)
 
     @property
+    def takes_parts(self) -> bool:
+        """Whether the vision engines take a part of a clip's tokens; TensorRT's do if they were built for it."""
+        return all(engine.takes_parts for engine in self.vision.engines.values())
+
+    @property
     def decoder(self) -> tuple[Engine, FixedLengthTokenizer]:
         """The decoder of a bundle whose decoder is a language model, and its tokenizer.
 

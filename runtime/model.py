@@ -108,7 +108,7 @@ class Model:
         self.backend = select_backend(self.directory, self.manifest, backend, built)
         if pixels_on_card and self.backend.name != "tensorrt":
             raise WrongCall(f"pixels_on_card needs TensorRT, and this model runs on {self.backend.name}")
-        self.tokens = check_choice(tokens, self.manifest, self.backend.name)
+        self.tokens = check_choice(tokens, self.manifest)
         options = self.backend.engine_options(threads, built)
         self._engines = built
         self.chain = Chain(self.directory, self.manifest, options, probe, pixels_on_card)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from vlj_edge.bundle import GateSettings
 from vlj_edge.decisions import Decision
+from vlj_edge.errors import VljEdgeError
 from vlj_edge.results import Totals, Window
 
 from .chain import Chain, KeptTokens
@@ -49,6 +50,11 @@ class RunState:
         self.scene = SceneGate(gates.scene, self.rest.noise)
         self._choose_tokens: Callable[[Sequence[SampledFrame]], KeptTokens | None] | None = None
         if chain.manifest.tokens is not None and tokens != "all":
+            if not chain.takes_parts:
+                raise VljEdgeError(
+                    f"the TensorRT engines of {chain.directory} were built for all tokens of a clip: build them again"
+                    f" (vlj-edge build {chain.directory}), or give --tokens all"
+                )
             selector = TokenSelector(gates.scene, chain.manifest.tokens, self.rest.noise, tokens)
             self._choose_tokens = chain.timed("token choice", selector.choose)
         self._has_changed = chain.timed("scene gate", self.scene.changed)

@@ -156,6 +156,21 @@ def tiny_weights(shared_by_workers: Callable[[str, Callable[[Path], Any]], Path]
     return shared_by_workers("tiny-weights", write_tiny_weights)
 
 
+@pytest.fixture(scope="session")
+def token_bundle(tiny_weights: Path, shared_by_workers: Callable[[str, Callable[[Path], Any]], Path]) -> Path:
+    """The preset TINY without a decoder, whose vision engines take 8, 16 or all 32 tokens; for reading only."""
+    from tests.export.tiny_weights import TINY
+    from vlj_edge.export.bundle import export_bundle
+    from vlj_edge.export.request import ExportRequest
+    from vlj_edge.export.weights.locations import WeightSources
+
+    def export(out: Path) -> None:
+        sources = WeightSources(tiny_weights, without_decoder=True)
+        export_bundle(ExportRequest(sources, TINY, out, token_shares=(0.25, 0.5)))
+
+    return shared_by_workers("token-bundle", export)
+
+
 @pytest.fixture
 def make_video(tmp_path: Path) -> Callable[..., Path]:
     """make_video([(colour BGR, seconds), ...], rate=25, name="video.mp4", size=(64, 48)) -> path of a video file."""

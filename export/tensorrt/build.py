@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from vlj_edge.tensorrt_package import TensorRtPackage
 
 from .fused_attention import register
 from .int8_blocks import without_int8_blocks
-from .network import Network, attention, check, fix_shapes, parse, plugin_layers, quiet
+from .network import Network, add_profiles, attention, check, parse, plugin_layers, quiet
 
 _MEMORY_PER_BYTE = 4  # a build was measured to take 3 to 4 times the memory of the weights
 
@@ -36,6 +36,7 @@ class BuildResult:
         unfolded: number of weights stored in 8 bits in a way that TensorRT does not support (int8_blocks.py).
         again: whether the engine was up to date and not built.
         ours: number of attention operators that run this project's kernel (the fused flavour).
+        tokens: numbers of a clip's tokens that it takes, an optimization profile each; empty: it takes no other number.
     """
 
     name: str
@@ -48,6 +49,7 @@ class BuildResult:
     unfolded: int
     again: bool
     ours: int = 0
+    tokens: Sequence[int] = ()
 
 
 def build_engines(
@@ -76,8 +78,11 @@ def build_engines(
     """
     done = []
     for name in names or manifest.engines:
+        spec = manifest.engines[name]
         options: dict[str, Any] = {"workspace_mb": workspace_mb, "ahead_of_time": runtime.device is None}
-        if manifest.engines[name].plugins:  # the engine contains the kernel, so a changed kernel makes it out of date
+        if manifest.tokens is not None and spec.by_tokens:
+            options["tokens"] = list(manifest.tokens.counts)
+        if spec.plugins:  # the engine contains the kernel, so a changed kernel makes it out of date
             options["kernels"] = cubins.seal()["sha256"]
         again = not force and is_up_to_date(directory, manifest, name, runtime, options)
         if not again:
@@ -86,7 +91,7 @@ def build_engines(
                 unsealed, plan = _build(directory, manifest, name, trt, runtime, options)
             store_engine(directory, unsealed, memoryview(plan))
         report = read_report(directory, name, runtime)
-        done.append(BuildResult(name=name, precision=manifest.engines[name].precision, again=again, **report))
+        done.append(BuildResult(name=name, precision=spec.precision, again=again, **report))
     return done
 
 
@@ -103,10 +108,11 @@ def _build(
             register(trt, spec, runtime.sm)
         graph, unfolded = without_int8_blocks(path, Path(scratch))
         network = parse(trt, graph)
-        fix_shapes(network, spec)
         check(network, path, spec)
         started = time.perf_counter()
-        plan, decomposed = _serialise(network, trt, path, runtime, options)
+        config = _config(network, trt, runtime, options)
+        add_profiles(network, config, spec, options.get("tokens", ()))
+        plan, decomposed = _serialise(network, trt, path, runtime, config)
         report = {
             "megabytes": round(plan.nbytes / 1e6, 2),
             "seconds": round(time.perf_counter() - started, 2),
@@ -115,15 +121,13 @@ def _build(
             "decomposed": decomposed,
             "unfolded": unfolded,
             "ours": len(plugin_layers(network)),
+            "tokens": options.get("tokens", ()),
         }
     return Receipt(name, "", FileSeal(0, ""), engine_sources(manifest, name), options, runtime, report), plan
 
 
-def _serialise(
-    network: Network, trt: TensorRtPackage, path: Path, runtime: RuntimeId, options: dict[str, Any]
-) -> tuple[Any, int]:
+def _serialise(network: Network, trt: TensorRtPackage, path: Path, runtime: RuntimeId, config: Any) -> tuple[Any, int]:
     """Return the serialised engine, and the number of attention operators that had to be decomposed."""
-    config = _config(network, trt, runtime, options)
     operators = attention(network)
     with quiet():
         plan = network.builder.build_serialized_network(network.definition, config)
@@ -147,6 +151,9 @@ def _config(network: Network, trt: TensorRtPackage, runtime: RuntimeId, options:
     if options["workspace_mb"] is not None:
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, options["workspace_mb"] << 20)
     config.profiling_verbosity = module.ProfilingVerbosity.DETAILED  # keep the layers' names in the engine
+    if "tokens" in options and hasattr(module.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+        # With shapes that vary, TensorRT-RTX might allocate during a run otherwise, which no CUDA graph can hold.
+        config.set_flag(module.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if options["ahead_of_time"]:
         capability = compute_capability(trt, runtime.sm)
         config.num_compute_capabilities = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,12 +84,25 @@ def parse(trt: TensorRtPackage, path: Path) -> Network:
     return Network(module, builder, definition, parser, log, errors)
 
 
-def fix_shapes(network: Network, spec: EngineSpec) -> None:
-    """Give the inputs that a part of the tokens may be given to the shapes of all: one plan for one shape."""
-    for tensor in spec.inputs:
-        if tensor.by_tokens is not None:
-            inputs = (network.definition.get_input(i) for i in range(network.definition.num_inputs))
-            next(each for each in inputs if each.name == tensor.name).shape = tensor.shape
+def add_profiles(network: Network, config: Any, spec: EngineSpec, counts: Sequence[int]) -> None:
+    """Add an optimization profile of fixed shapes for each number of tokens, that of all tokens first: it is the
+    default one.
+
+    Raises:
+        VljEdgeError: TensorRT refuses one.
+    """
+    for count in reversed(counts):
+        profile = network.builder.create_optimization_profile()
+        for tensor in spec.by_tokens:
+            shape = tensor.shape_of(count)
+            profile.set_shape(tensor.name, shape, shape, shape)
+        if config.num_optimization_profiles:
+            profile.extra_memory_target = 0.0  # the weights of the first profile serve it
+        if config.add_optimization_profile(profile) < 0:
+            raise VljEdgeError(
+                f"TensorRT builds no {spec.file} for {count} tokens ({network.first_error}): export the bundle without"
+                " --token-shares"
+            )
 
 
 def check(network: Network, path: Path, spec: EngineSpec) -> None:
@@ -101,8 +114,7 @@ def check(network: Network, path: Path, spec: EngineSpec) -> None:
     definition = network.definition
     inputs = [definition.get_input(i) for i in range(definition.num_inputs)]
     outputs = [definition.get_output(i) for i in range(definition.num_outputs)]
-    fixed = spec.of_all_tokens
-    for specs, tensors in ((fixed.inputs, inputs), (fixed.outputs, outputs)):
+    for specs, tensors in ((spec.inputs, inputs), (spec.outputs, outputs)):
         check_tensors(path, specs, _tensors(tensors), "TensorRT", "export the bundle again")
     # The type beside int8 or int4: fp16 in "int8-fp16", fp32 in "int8w" (EngineSpec.precision).
     expected = _COMPUTE.get(spec.precision.rpartition("-")[2], "FLOAT")

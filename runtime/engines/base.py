@@ -55,6 +55,10 @@ class Engine(Protocol):
     inputs: dict[str, Array]
     outputs: dict[str, Array]
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether keep_tokens() takes fewer tokens than all."""
+
     def run(self) -> None:
         """Compute the outputs from the current inputs. May return before they are computed: runs of all engines of a
         process are executed in order, and the inputs may be written again only after wait().
@@ -78,7 +82,7 @@ class Engine(Protocol):
             kept: int64 [n], ascending, as many as one of Tokens.counts.
 
         Raises:
-            VljEdgeError: the backend takes all tokens alone.
+            VljEdgeError: the engine takes all tokens alone, or the backend failed.
         """
 
     def interrupt(self) -> None:
@@ -108,6 +112,11 @@ class HostMemoryEngine:
 
     def wait(self) -> None:
         """See Engine.wait: run() itself waits."""
+
+    @property
+    def takes_parts(self) -> bool:
+        """See Engine.takes_parts."""
+        return KEPT in self.inputs
 
     def keep_tokens(self, kept: npt.NDArray[np.int64]) -> None:
         """See Engine.keep_tokens."""

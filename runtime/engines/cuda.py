@@ -64,7 +64,7 @@ class CudaEngine(HostMemoryEngine):
             for bind, specs in ((binding.bind_input, self.spec.inputs), (binding.bind_output, self.spec.outputs)):
                 for tensor in specs:
                     address = self.on_card[tensor.name].data_ptr()
-                    bind(tensor.name, "cuda", 0, np.dtype(tensor.dtype).type, _shape(tensor, tokens), address)
+                    bind(tensor.name, "cuda", 0, np.dtype(tensor.dtype).type, list(tensor.shape_of(tokens)), address)
             self._ways[tokens] = binding, options
         self._binding, self._options = self._ways[tokens]
 
@@ -166,10 +166,3 @@ def _on_host(request: EngineRequest) -> tuple[dict[str, Array], dict[str, Array]
     read = {each.name for each in spec.outputs} if request.outputs_read is None else set(request.outputs_read)
     read -= set(spec.in_place)
     return inputs, {each.name: np.zeros(each.shape, each.dtype) for each in spec.outputs if each.name in read}
-
-
-def _shape(tensor: TensorSpec, tokens: int | None) -> list[int]:
-    shape = list(tensor.shape)
-    if tensor.by_tokens is not None and tokens is not None:
-        shape[tensor.by_tokens] = tokens
-    return shape

@@ -24,22 +24,20 @@ from .picture_noise import Cells, PictureNoise, in_light_of, smoothed
 Choice: TypeAlias = float | Literal["all", "auto"]  # a share, 0..1, of the tokens; or as many as carry news
 
 
-def check_choice(choice: Choice | None, manifest: bundle.Manifest, backend: str) -> Choice:
-    """Return the choice of a model's tokens; None: the bundle's, and all on a backend that takes no part of them.
+def check_choice(choice: Choice | None, manifest: bundle.Manifest) -> Choice:
+    """Return the choice of a model's tokens; None: the bundle's.
 
     Raises:
-        VljEdgeError: the bundle or the backend takes all tokens alone, or it is no choice.
+        VljEdgeError: the bundle takes all tokens alone, or it is no choice.
     """
     if choice is None:
-        return "all" if manifest.tokens is None or backend == "tensorrt" else manifest.tokens.default
+        return "all" if manifest.tokens is None else manifest.tokens.default
     if choice == "all":
         return choice
     if choice != "auto" and not (isinstance(choice, float | int) and 0 < choice <= 1):
         raise WrongCall(f"tokens are {choice!r}: give all, auto, or a share above 0 and up to 1")
     if manifest.tokens is None:
         raise WrongCall("this bundle takes all tokens of a clip: export it with --token-shares 25,37,50,75")
-    if backend == "tensorrt":
-        raise WrongCall("TensorRT engines take all tokens of a clip: leave --tokens out, or use another --backend")
     return choice
 
 

@@ -106,7 +106,7 @@ class EnginesAlone:
 
     def _token_counts(self, engine: Engine) -> Iterator[int | None]:
         tokens = self._model.manifest.tokens
-        if tokens is None or KEPT not in engine.inputs:
+        if tokens is None or not engine.takes_parts:
             yield None
         else:
             yield from tokens.counts

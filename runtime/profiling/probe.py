@@ -150,6 +150,11 @@ class TimedEngine:
         self.inputs, self.outputs = engine.inputs, engine.outputs
         self._started_at: float | None = None
 
+    @property
+    def takes_parts(self) -> bool:
+        """See Engine.takes_parts."""
+        return self.engine.takes_parts
+
     def run(self) -> None:
         """See Engine.run."""
         if self._started_at is not None:

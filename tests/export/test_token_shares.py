@@ -18,7 +18,7 @@ from tests.export.tiny_weights import TINY
 from tests.runtime.calibration.streams import SCENES
 from vlj_edge import VljEdgeError
 from vlj_edge.bundle import MANIFEST, Tokens, read_manifest
-from vlj_edge.export.bundle import Exported, export_bundle
+from vlj_edge.export.bundle import Exported
 from vlj_edge.export.models.predictor import Predictor
 from vlj_edge.export.models.vision_encoder import VisionEncoder
 from vlj_edge.export.parity_cases import probe_clip
@@ -27,14 +27,10 @@ from vlj_edge.export.weights.locations import WeightSources
 from vlj_edge.export.weights.sources import open_weights
 from vlj_edge.runtime.engines.base import open_engine
 
-SHARES = (0.25, 0.5)
 
-
-@pytest.fixture(scope="module")
-def bundle(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("tokens") / "bundle"
-    sources = WeightSources(tiny_weights, without_decoder=True)
-    return export_bundle(ExportRequest(sources, TINY, out, token_shares=SHARES)).bundle
+@pytest.fixture
+def bundle(token_bundle: Path) -> Path:
+    return token_bundle
 
 
 @pytest.fixture(scope="module")

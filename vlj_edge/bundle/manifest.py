@@ -43,6 +43,12 @@ class TensorSpec:
     shape: tuple[Count, ...]
     by_tokens: int | None = None
 
+    def shape_of(self, tokens: int | None) -> tuple[int, ...]:
+        """Return the shape with so many tokens; None: with all."""
+        if self.by_tokens is None or tokens is None:
+            return self.shape
+        return (*self.shape[: self.by_tokens], tokens, *self.shape[self.by_tokens + 1 :])
+
 
 @dataclass(frozen=True)
 class EngineSpec:
@@ -67,6 +73,11 @@ class EngineSpec:
     in_place: dict[str, str] = field(default_factory=dict)
     kept_fp32: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
+
+    @property
+    def by_tokens(self) -> tuple[TensorSpec, ...]:
+        """The inputs that have an axis by tokens; none if the engine takes all tokens alone."""
+        return tuple(tensor for tensor in self.inputs if tensor.by_tokens is not None)
 
     @property
     def of_all_tokens(self) -> EngineSpec:

@@ -152,6 +152,9 @@ def _print(directory: Path, runtime: RuntimeId, built: list[BuildResult]) -> Non
         table.add_row(engine.name, engine.precision, f"{engine.megabytes:.1f}", seconds, str(engine.layers), fused)
     console.print(table)
     for engine in built:
+        if engine.tokens:
+            *parts, whole = engine.tokens
+            console.print(f"{engine.name}: takes {', '.join(map(str, parts))} or all {whole} tokens of a clip")
         if engine.decomposed:
             console.print(
                 f"{engine.name}: TensorRT has no fused attention for {engine.precision} in these shapes: decomposed"

@@ -130,8 +130,8 @@ def _record(model: Model, source: str, part: PartOptions, compares_tokens: bool)
     from ..errors import SourceBrokeOff
 
     recording = Recording()
-    takes_parts = model.manifest.tokens is not None and model.backend.name != "tensorrt"
-    encode_kept = KeptEncoder(model) if compares_tokens and takes_parts else None
+    compares_tokens = compares_tokens and model.manifest.tokens is not None and model.chain.takes_parts
+    encode_kept = KeptEncoder(model) if compares_tokens else None
     with part.open(source, model.manifest.clip) as opened, model.see(opened) as run, progress(run, opened):
         if run.live:
             tell("recording: Ctrl-C ends it, and what was seen is used")

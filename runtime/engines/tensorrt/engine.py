@@ -1,7 +1,8 @@
 """TensorRT and TensorRT-RTX engines: buffers and addresses are set once, and a run is one launch of a CUDA graph.
 
-The graph is captured at the first run: copies of the host's inputs to the card, the engine, copies of the outputs that
-the host reads. A tensor that only another engine reads stays on the card. The host waits only in wait().
+The graph is captured at the first run, and at the first with another number of tokens: copies of the host's inputs to
+the card, the engine, copies of the outputs that the host reads. A tensor that only another engine reads stays on the
+card. The host waits only in wait().
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vlj_edge.bundle import EngineSpec, TensorSpec
+from vlj_edge.bundle import KEPT, EngineSpec, TensorSpec
 from vlj_edge.bundle.engine_cache import RuntimeId, find_engine, read_engine
 from vlj_edge.bundle.tensor_check import check_tensors
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.tensorrt_package import NUMPY_NAMES, import_tensorrt
 
 from ..base import Array, EngineRequest, keep_all_tokens
+from .contexts import Contexts, profiles_of
 from .device import Buffer, Device, open_device
 
 _TEXT_ENGINES = ("decoder", "text_encoder")
@@ -94,10 +96,9 @@ class DeviceOutput:
 
 
 class TrtEngine:
-    """A deserialised engine with its buffers on the card and its captured CUDA graph. See Engine."""
+    """A deserialised engine with its buffers on the card and its captured CUDA graphs. See Engine."""
 
     def __init__(self, session: Session, path: Path, plan: bytes, request: EngineRequest) -> None:
-        self.spec = spec = request.spec.of_all_tokens
         self._session, self._path = session, path
         self.stream = session.text_stream if request.name in _TEXT_ENGINES else session.stream
         session.enter()
@@ -106,11 +107,7 @@ class TrtEngine:
             raise VljEdgeError(
                 f"{path} cannot be loaded ({session.last_error()}): run vlj-edge build {request.directory} --force"
             )
-        tensors = (*spec.inputs, *spec.outputs)
-        check_tensors(path, tensors, _tensors(self._engine), "the engine", "run vlj-edge build again")
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise VljEdgeError(f"{path} does not fit on the card ({session.last_error()}): close other programs")
+        self.spec = spec = _spec(path, self._engine, request)
         device = session.device
         self.buffers = _buffers(device, spec, self._engine, request)
         self._written_back = {  # in place in the bundle, but not in this engine: copied back after every run
@@ -118,8 +115,9 @@ class TrtEngine:
             for name, source in spec.in_place.items()
             if self.buffers[source] is not self.buffers[name]
         }
-        for name, buffer in self.buffers.items():
-            self._set_address(name, buffer)
+        self._contexts = Contexts(session, path, self._engine, spec, self.buffers, self.stream)
+        tokens = request.manifest.tokens if spec.by_tokens else None
+        self._current = self._contexts.of(None if tokens is None else tokens.counts[-1])
         kept = set(spec.in_place.values())  # caches, which only the engine itself writes
         own = [t for t in spec.inputs if t.name not in request.inputs_from and t.name not in kept]
         staged = {t.name: device.pinned(t.shape, _host_type(path, t)) for t in own}
@@ -129,16 +127,15 @@ class TrtEngine:
         read = [t for t in spec.outputs if t.name in _outputs_read(request)]
         self.outputs: dict[str, Array] = {t.name: device.pinned(t.shape, _host_type(path, t)) for t in read}
         self._start_event, self._end_event = device.event(), device.event()
-        self._graph: Any = None
         self._spare: dict[str, list[Buffer]] = {}
 
     def run(self) -> None:
         """See Engine.run. The first run is executed, then captured: TensorRT must have run once before a capture."""
-        device, stream = self._session.device, self.stream
+        device, stream, current = self._session.device, self.stream, self._current
         self._session.enter()
         device.record(self._start_event, stream)
-        if self._graph is not None:
-            device.launch(self._graph, stream)
+        if current.graph is not None:
+            device.launch(current.graph, stream)
         else:
             self._enqueue()
             device.record(self._end_event, stream)
@@ -150,7 +147,7 @@ class TrtEngine:
                 with suppress(VljEdgeError):  # only says that the capture failed; the first error says why
                     device.end_capture(stream)
                 raise
-            self._graph = device.end_capture(stream)
+            current.graph = device.end_capture(stream)
         device.record(self._end_event, stream)
 
     def wait(self) -> None:
@@ -158,9 +155,21 @@ class TrtEngine:
         self._session.enter()
         self._session.device.wait(self._end_event)
 
+    @property
+    def takes_parts(self) -> bool:
+        """See Engine.takes_parts."""
+        return bool(self.spec.by_tokens)
+
     def keep_tokens(self, kept: npt.NDArray[np.int64]) -> None:
-        """See Engine.keep_tokens: plans are built for all tokens alone."""
-        raise VljEdgeError(f"{self._path} takes all tokens of a clip: leave --tokens out, or run on the CPU")
+        """See Engine.keep_tokens."""
+        if self.takes_parts:
+            self._session.enter()
+            self._current = self._contexts.of(len(kept))
+        elif len(kept) < self.inputs[KEPT].shape[1]:
+            raise VljEdgeError(
+                f"{self._path} was built for all tokens of a clip: run vlj-edge build again, or give --tokens all"
+            )
+        self.inputs[KEPT][0, : len(kept)] = kept
 
     def interrupt(self) -> None:
         """See Engine.interrupt: a launch on the card cannot be cancelled, and takes milliseconds."""
@@ -199,7 +208,7 @@ class TrtEngine:
         return self._session.device.milliseconds(self._start_event, self._end_event)
 
     def bind(self, name: str, buffer: Buffer) -> None:
-        """Read an input from another buffer on the card from now on. The graph is captured again, for the new address.
+        """Read an input from another buffer on the card from now on. Graphs are captured again, for the new address.
 
         Raises:
             VljEdgeError: the buffer is smaller than the tensor.
@@ -207,22 +216,15 @@ class TrtEngine:
         if buffer.size < self.buffers[name].size:
             raise VljEdgeError(f"{self._path}: {name} needs {self.buffers[name].size} bytes, not {buffer.size}")
         self.wait()
-        self.buffers[name], self._graph = buffer, None
+        self.buffers[name] = buffer
         self.inputs.pop(name, None)
-        self._set_address(name, buffer)
-
-    def _set_address(self, name: str, buffer: Buffer) -> None:
-        if not self._context.set_tensor_address(name, buffer.address):
-            raise VljEdgeError(
-                f"{self._path}: TensorRT refuses the memory of {name} ({self._session.last_error()}): build it again"
-                " with vlj-edge build --force, or run with --backend onnxruntime"
-            )
+        self._contexts.rebind(name)
 
     def _enqueue(self) -> None:
         device, stream = self._session.device, self.stream
         for name, array in self.inputs.items():
             device.copy_in(self.buffers[name], array, stream)
-        if not self._context.execute_async_v3(stream):
+        if not self._current.context.execute_async_v3(stream):
             raise VljEdgeError(
                 f"{self._path} failed while running ({self._session.last_error()}): build it again with vlj-edge build"
                 " --force, or run with --backend onnxruntime"
@@ -242,6 +244,21 @@ def load(request: EngineRequest) -> TrtEngine:
     current = session()
     found = find_engine(request.directory, request.manifest, request.name, current.runtime_id, request.engines)
     return TrtEngine(current, found.path, read_engine(found), request)
+
+
+def _spec(path: Path, engine: Any, request: EngineRequest) -> EngineSpec:
+    """Return the manifest's entry of an engine, of all tokens alone if it was built so by an earlier version.
+
+    Raises:
+        VljEdgeError: the engine has other tensors, or was built for other numbers of tokens.
+    """
+    profiles, tokens = profiles_of(engine, request.spec), request.manifest.tokens
+    spec = request.spec if profiles else request.spec.of_all_tokens
+    check_tensors(path, (*spec.inputs, *spec.outputs), _tensors(engine), "the engine", "run vlj-edge build again")
+    if profiles and tokens is not None and not set(tokens.counts) <= set(profiles):
+        built, wanted = (", ".join(map(str, sorted(numbers))) for numbers in (profiles, tokens.counts))
+        raise VljEdgeError(f"{path} was built for {built} tokens and the bundle has {wanted}: run vlj-edge build again")
+    return spec
 
 
 def _outputs_read(request: EngineRequest) -> set[str]:

@@ -61,7 +61,7 @@ class GpuPreprocessor:
         session.enter()
         device = session.device
         self._kernels, self._stream = Kernels(device), device.stream()
-        [spec] = encoder.spec.inputs
+        spec = next(tensor for tensor in encoder.spec.inputs if tensor.name == "pixels")
         self._dtype, self._frames = np.dtype(spec.dtype).name, spec.shape[1]
         self._clip = encoder.buffers[spec.name]
         self._encoder_stream = encoder.stream

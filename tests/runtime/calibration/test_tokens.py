@@ -42,12 +42,11 @@ def test_parts_are_proposed_only_where_the_texts_stay_right(
 
 def test_a_file_of_gates_asks_for_tokens_and_the_caller_has_the_last_word(tmp_path: Path) -> None:
     manifest = replace(read_manifest(nano_bundle()), tokens=Tokens(2, 6, (36, 72, 144)))
-    assert check_choice(None, manifest, "onnxruntime") == "all"
+    assert check_choice(None, manifest) == "all"
     write_gate_profile(tmp_path / "gates.json", GateProfile(manifest.gates, tokens="auto"))
     asked = with_gates(manifest, tmp_path / "gates.json")
-    assert check_choice(None, asked, "onnxruntime") == "auto"
-    assert check_choice(None, asked, "tensorrt") == "all", "which takes no part of them"
-    assert check_choice("all", asked, "onnxruntime") == "all"
+    assert check_choice(None, asked) == "auto"
+    assert check_choice("all", asked) == "all"
 
 
 def test_a_file_that_asks_for_tokens_does_not_hinder_a_bundle_that_has_all_alone(tmp_path: Path) -> None:

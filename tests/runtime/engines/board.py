@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.runtime.engines.fake_card import FakeCard, FakeTensorRT
+from tests.runtime.engines.fake_card import FakeCard
+from tests.runtime.engines.fake_runtime import FakeTensorRT
 from vlj_edge.bundle import Manifest
 from vlj_edge.runtime.engines.base import open_engine
 from vlj_edge.runtime.model import Model

@@ -10,7 +10,8 @@ import pytest
 
 from tests.runtime import tiny_bundle as by_hand
 from tests.runtime.engines.board import Board
-from tests.runtime.engines.fake_card import FakeCard, FakeTensorRT
+from tests.runtime.engines.fake_card import FakeCard
+from tests.runtime.engines.fake_runtime import FakeTensorRT
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED
 from vlj_edge.bundle import FileSeal, read_manifest
 from vlj_edge.bundle.engine_cache import Receipt, RuntimeId, engine_sources, store_engine
@@ -20,13 +21,21 @@ from vlj_edge.tensorrt_package import TensorRtPackage
 
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Board]]:
-    """board(half=False, aliased=True) -> a Board; one a test."""
+    """board(half=False, aliased=True) -> a Board; one a test. `bundle`: another than that made by hand, which is given
+    engines; `counts`: the numbers of tokens that they are built for."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
-    def make(half: bool = False, aliased: bool = True, memory: int = 1 << 30, **built_for: str) -> Board:
+    def make(
+        half: bool = False,
+        aliased: bool = True,
+        memory: int = 1 << 30,
+        bundle: Path | None = None,
+        counts: tuple[int, ...] = (),
+        **built_for: str,
+    ) -> Board:
         card = FakeCard(memory)
-        trt = FakeTensorRT(card, aliased)
-        bundle = by_hand.build(tmp_path / "bundle", half=half)
+        trt = FakeTensorRT(card, aliased, counts)
+        bundle = bundle or by_hand.build(tmp_path / "bundle", half=half)
         manifest = read_manifest(bundle)
         for name, spec in manifest.engines.items():
             plan = f"plan of {name}".encode()

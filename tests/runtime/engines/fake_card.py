@@ -1,4 +1,4 @@
-"""A fake GPU and a fake TensorRT that enforce the rules of the real ones, and run the bundle's own graphs.
+"""A fake GPU that enforces the rules of real ones; fake_runtime.py is the TensorRT on it.
 
 Work stays queued until the host waits, so that reading too early returns old bytes. What causes an error, a hang or
 wrong results on a real GPU raises BrokenRule here. Rules: CUDA C++ Programming Guide (streams, stream
@@ -12,15 +12,11 @@ import ctypes
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from tests.export.kernels import host
-from vlj_edge.bundle import EngineSpec
 from vlj_edge.runtime.engines.tensorrt.device import Buffer, raise_driver_error
 
 Action = Callable[[], None]
@@ -235,112 +231,3 @@ class FakeCard:
         self._require_context()
         if self._capturing() or stream in self.recordings:
             raise BrokenRule(f"{did} during a capture")
-
-
-_NAMES = {"float32": "FLOAT", "float16": "HALF", "bfloat16": "BF16", "int64": "INT64", "int32": "INT32", "bool": "BOOL"}
-
-
-class FakeEngine:
-    """ICudaEngine of one graph of a bundle. With `aliases` None it lacks aliased tensors, like TensorRT 10.3."""
-
-    def __init__(self, card: FakeCard, graph: Path, spec: EngineSpec, aliases: dict[str, str] | None) -> None:
-        self.card, self.spec = card, spec
-        self.tensors = [*spec.inputs, *spec.outputs]
-        self.aliases = aliases or {}
-        if aliases is not None:
-            self.get_aliased_input_tensor = lambda name: aliases.get(name, "")
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        self.graph = ort.InferenceSession(graph, options)
-        self.num_io_tensors = len(self.tensors)
-
-    def get_tensor_name(self, number: int) -> str:
-        return self.tensors[number].name
-
-    def get_tensor_dtype(self, name: str) -> Any:
-        return SimpleNamespace(name=_NAMES[self._tensor(name).dtype])
-
-    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return self._tensor(name).shape
-
-    def create_execution_context(self) -> FakeContext:
-        return FakeContext(self)
-
-    def _tensor(self, name: str) -> Any:
-        return next(tensor for tensor in self.tensors if tensor.name == name)
-
-
-class FakeContext:
-    """IExecutionContext."""
-
-    def __init__(self, engine: FakeEngine) -> None:
-        self.engine, self.addresses, self.ran = engine, dict[str, int](), False
-
-    def set_tensor_address(self, name: str, address: int) -> bool:
-        known = any(tensor.name == name for tensor in self.engine.tensors)
-        if known:
-            self.addresses[name] = address
-        return known
-
-    def execute_async_v3(self, stream: int) -> bool:
-        engine, card = self.engine, self.engine.card
-        for tensor in engine.tensors:
-            if tensor.name not in self.addresses:
-                raise BrokenRule(f"{tensor.name} has no address")
-            card.bytes_at(self.addresses[tensor.name], _size(tensor))
-        self._check_aliases()
-        if stream in card.recordings and not self.ran:
-            raise BrokenRule("an engine was captured before it had run once")
-        self.ran = self.ran or stream not in card.recordings
-        addresses = dict(self.addresses)
-        card.queue_execution(stream, lambda: self._compute(addresses))
-        return True
-
-    def _check_aliases(self) -> None:
-        inputs = {self.addresses[t.name]: t.name for t in self.engine.spec.inputs}
-        for tensor in self.engine.spec.outputs:
-            shared, expected = inputs.get(self.addresses[tensor.name]), self.engine.aliases.get(tensor.name)
-            if shared != expected:
-                raise BrokenRule(f"{tensor.name} shares memory with {shared}, and the engine expects {expected}")
-
-    def _compute(self, addresses: dict[str, int]) -> None:
-        engine, card = self.engine, self.engine.card
-        feed = {t.name: _view(card, addresses[t.name], t).copy() for t in engine.spec.inputs}
-        names = [tensor.name for tensor in engine.spec.outputs]
-        for tensor, values in zip(engine.spec.outputs, engine.graph.run(names, feed), strict=True):
-            _view(card, addresses[tensor.name], tensor)[...] = values
-
-
-class FakeTensorRT:
-    """The module `tensorrt`. `plans` maps the bytes of a serialised engine to its graph."""
-
-    __version__ = "9.9.9"
-
-    class ILogger:
-        INTERNAL_ERROR, ERROR, WARNING = 0, 1, 2
-
-        def __init__(self) -> None:
-            pass
-
-    def __init__(self, card: FakeCard, aliased: bool = True) -> None:
-        self.card, self.aliased = card, aliased
-        self.plans: dict[bytes, tuple[Path, EngineSpec]] = {}
-
-    def Runtime(self, log: Any) -> Any:
-        def deserialize(plan: bytes) -> FakeEngine | None:
-            if plan not in self.plans:
-                log.log(self.ILogger.WARNING, "this is only a warning")
-                log.log(self.ILogger.ERROR, "Serialization assertion\n magicTag failed")
-                return None
-            graph, spec = self.plans[plan]
-            return FakeEngine(self.card, graph, spec, dict(spec.in_place) if self.aliased else None)
-
-        return SimpleNamespace(deserialize_cuda_engine=deserialize)
-
-
-def _size(tensor: Any) -> int:
-    return int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize
-
-
-def _view(card: FakeCard, address: int, tensor: Any) -> np.ndarray:
-    return card.bytes_at(address, _size(tensor)).view(tensor.dtype).reshape(tensor.shape)

@@ -38,9 +38,9 @@ class KeepsItsGraph(adapter.TrtEngine):
     """Does not capture again after an address has changed."""
 
     def bind(self, name: str, buffer: Buffer) -> None:
-        graph = self._graph
+        graph = self._current.graph
         super().bind(name, buffer)
-        self._graph = graph
+        self._current.graph = graph
 
 
 class Hasty(adapter.TrtEngine):
@@ -52,7 +52,7 @@ class Hasty(adapter.TrtEngine):
         try:
             self._enqueue()
         finally:
-            self._graph = device.end_capture(self.stream)
+            self._current.graph = device.end_capture(self.stream)
 
 
 class Waits(adapter.TrtEngine):
@@ -67,7 +67,7 @@ class OnTheDefaultStream(adapter.TrtEngine):
     """Names no stream."""
 
     def _enqueue(self) -> None:
-        self._context.execute_async_v3(0)
+        self._current.context.execute_async_v3(0)
 
 
 class Allocates(adapter.TrtEngine):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.engines import fake_card
+from tests.runtime.engines import fake_runtime
 from tests.runtime.engines.board import Board
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.engines.tensorrt import engine as adapter
@@ -53,7 +53,7 @@ def test_a_failed_capture_is_an_error_and_leaves_no_capture_open(board: Callable
 def test_an_engine_that_fails_says_why(board: Callable[..., Board], monkeypatch: pytest.MonkeyPatch) -> None:
     here = board()
     encoder = here.open("vision_encoder")
-    monkeypatch.setattr(fake_card.FakeContext, "execute_async_v3", lambda self, stream: False)
+    monkeypatch.setattr(fake_runtime.FakeContext, "execute_async_v3", lambda self, stream: False)
     adapter.session().errors.append("Cask kernel\nfailed")
     with pytest.raises(VljEdgeError, match="Cask kernel failed"):
         encoder.run()
@@ -65,15 +65,15 @@ def test_an_engine_that_fails_in_a_capture_says_why_and_leaves_none_open(
 ) -> None:
     here = board()
     encoder = here.open("vision_encoder")
-    real = fake_card.FakeContext.execute_async_v3
+    real = fake_runtime.FakeContext.execute_async_v3
 
-    def failing(context: fake_card.FakeContext, stream: int) -> bool:
+    def failing(context: fake_runtime.FakeContext, stream: int) -> bool:
         if not here.card.recordings:
             return real(context, stream)
         adapter.session().errors.append("operation not permitted when stream is capturing")
         return False
 
-    monkeypatch.setattr(fake_card.FakeContext, "execute_async_v3", failing)
+    monkeypatch.setattr(fake_runtime.FakeContext, "execute_async_v3", failing)
     here.card.capture_fails = broken
     with pytest.raises(VljEdgeError, match="operation not permitted when stream is capturing"):
         encoder.run()
@@ -144,14 +144,14 @@ def test_tensorrt_that_refuses_an_address_is_an_error(
     board: Callable[..., Board], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = board()
-    monkeypatch.setattr(fake_card.FakeContext, "set_tensor_address", lambda self, name, address: name != "query_ids")
+    monkeypatch.setattr(fake_runtime.FakeContext, "set_tensor_address", lambda self, name, address: name != "query_ids")
     with pytest.raises(VljEdgeError, match="query_ids"):
         here.open("predictor")
 
 
 def test_an_engine_without_room_to_run_says_why(board: Callable[..., Board], monkeypatch: pytest.MonkeyPatch) -> None:
     here = board()
-    monkeypatch.setattr(fake_card.FakeEngine, "create_execution_context", lambda self: None)
+    monkeypatch.setattr(fake_runtime.FakeEngine, "create_execution_context", lambda self: None)
     adapter.session().errors.append("OutOfMemory\n(no further information)")
     with pytest.raises(VljEdgeError, match="OutOfMemory"):
         here.open("predictor")

@@ -106,9 +106,9 @@ def test_any_grid(side: int, tubelet: int) -> None:
 
 def test_a_choice_that_cannot_be_is_refused() -> None:
     manifest = read_manifest(nano_bundle())
-    assert check_choice("all", manifest, "tensorrt") == "all"
+    assert check_choice("all", manifest) == "all"
     with pytest.raises(VljEdgeError, match="--token-shares"):
-        check_choice("auto", manifest, "onnxruntime")
+        check_choice("auto", manifest)
     for wrong in (0.0, -1.0, 1.5, float("nan"), "most"):
         with pytest.raises(VljEdgeError, match="a share above 0"):
-            check_choice(wrong, manifest, "onnxruntime")  # type: ignore[arg-type]
+            check_choice(wrong, manifest)  # type: ignore[arg-type]
