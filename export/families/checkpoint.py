@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from vlj_edge.errors import VljEdgeError, WrongCall
 from vlj_edge.presets import Preprocess
@@ -16,6 +17,7 @@ from ..weights.locations import CONFIG_FILE, config_file
 
 # In the order in which they count; the newest versions of transformers write one file for all processors.
 _PROCESSOR_FILES = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
+_Colour: TypeAlias = tuple[float, float, float]
 _FILTERS: dict[int, Literal["bilinear", "bicubic"]] = {2: "bilinear", 3: "bicubic"}  # PIL.Image.Resampling
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -104,11 +106,13 @@ def read_preprocess(
         **found,
         **(fixed or {}),
     }
-    wrong = None
+    wrong, factor, resample = None, settings["rescale_factor"], settings["resample"]
     if not settings["do_resize"] or not settings["do_rescale"]:
         wrong = "does not resize or rescale"
-    elif settings["resample"] not in _FILTERS:
-        wrong = f"resizes with filter {settings['resample']}, neither bilinear (2) nor bicubic (3)"
+    elif not _is_number(factor) or factor <= 0:
+        wrong = f"multiplies pixels by {str(factor)[:40]}"
+    elif type(resample) is not int or resample not in _FILTERS:
+        wrong = f"resizes with filter {str(resample)[:40]}, neither bilinear (2) nor bicubic (3)"
     crops = bool(settings.get("do_center_crop"))
     short, square = _short_side(settings["size"])
     crop = _square_side(settings.get("crop_size")) if crops else short
@@ -119,21 +123,36 @@ def read_preprocess(
     if wrong is not None:
         raise VljEdgeError(f"{path}: the processor {wrong}, and this export does not do that: check the directory")
     assert short is not None
-    unit = 255 * float(settings["rescale_factor"])
-    normalises = settings["do_normalize"]
-    mean = settings["image_mean"] if normalises else (0.0, 0.0, 0.0)
-    std = settings["image_std"] if normalises else (1.0, 1.0, 1.0)
-    # (x * factor - mean) / std, with the factor moved into mean and std.
-    means, stds = ([float(value) / unit for value in _three(path, each)] for each in (mean, std))
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if settings["do_normalize"]:
+        mean, std = read_colours(path, settings, "image_mean", "image_std")
+    unit = 255 * factor  # (x * factor - mean) / std, with the factor moved into mean and std
     return Preprocess(
         short_side=short,
         crop=side,
-        mean=(means[0], means[1], means[2]),
-        std=(stds[0], stds[1], stds[2]),
+        mean=(mean[0] / unit, mean[1] / unit, mean[2] / unit),
+        std=(std[0] / unit, std[1] / unit, std[2] / unit),
         keep_aspect=not square,
-        resample=_FILTERS[settings["resample"]],
+        resample=_FILTERS[resample],
         corner="floor",
     )
+
+
+def read_colours(path: Path, settings: Mapping[str, Any], mean: str, std: str) -> tuple[_Colour, _Colour]:
+    """Return the mean and the standard deviation of each colour, which `settings` of a file have by these names.
+
+    Raises:
+        VljEdgeError: they are not three numbers each, or a deviation is not above 0.
+    """
+    found = []
+    for name in (mean, std):
+        values = settings[name]
+        if not isinstance(values, (list, tuple)) or len(values) != 3 or not all(map(_is_number, values)):
+            raise VljEdgeError(f"{path}: {name} is not three numbers: download it again")
+        found.append((float(values[0]), float(values[1]), float(values[2])))
+    if min(found[1]) <= 0:
+        raise VljEdgeError(f"{path}: {std} has a number that is not above 0: download it again")
+    return found[0], found[1]
 
 
 def read_processor(checkpoint: Checkpoint) -> tuple[Path, Mapping[str, Any]]:
@@ -171,10 +190,8 @@ def _square_side(size: Any) -> int | None:
     return size if type(size) is int else None
 
 
-def _three(path: Path, values: Any) -> list[float]:
-    if not isinstance(values, (list, tuple)) or len(values) != 3:
-        raise VljEdgeError(f"{path}: image_mean and image_std are not three numbers each: download it again")
-    return list(values)
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _read_object(path: Path) -> Mapping[str, Any]:

@@ -6,14 +6,13 @@ nothing about their order. Scores are a softmax of cosine * exp(logit_scale) ove
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from vlj_edge.presets import ModelShape, TextEncoder
 
 from ..weights.locations import WeightSources
 from .checkpoint import CLIP_MEAN, CLIP_STD, Checkpoint, read_preprocess
-from .images import image_clip
+from .clips import image_clip
 
 if TYPE_CHECKING:
     from .model import FamilyModel
@@ -56,11 +55,10 @@ def open_model(sources: WeightSources, shape: ModelShape) -> FamilyModel:
 
     assert sources.weights is not None
     directory = sources.weights
-    scale = loading.read_number(directory, "logit_scale")
     return dual_encoder.open_towers(
         sources,
         shape,
-        LabelSettings(temperature=math.exp(-scale)),
+        LabelSettings(temperature=loading.read_temperature(directory)),
         lambda: dual_encoder.ImageTower(
             loading.load_module(directory, loading.transformers_class("CLIPVisionModelWithProjection", "5.0")),
             "image_embeds",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from vlj_edge.errors import VljEdgeError, require
 
 from ..weights.locations import INDEX_FILE, model_file
 
+_LARGEST_SCALE = 20  # of cosines, as a logarithm; CLIP trains it up to log(100)
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model", "vocab.txt")
 
 
@@ -71,7 +73,7 @@ def read_number(directory: Path, name: str) -> float:
     """Return a tensor of one number.
 
     Raises:
-        VljEdgeError: there is none of this name, or it holds several.
+        VljEdgeError: there is none of this name, or it holds several, or infinity.
     """
     safe_open = require("safetensors", "export").safe_open
     file = model_file(directory)
@@ -80,8 +82,22 @@ def read_number(directory: Path, name: str) -> float:
     if file:
         with safe_open(directory / file, "pt") as tensors:
             if name in tensors.keys() and tensors.get_tensor(name).numel() == 1:  # noqa: SIM118 - not a mapping
-                return float(tensors.get_tensor(name).item())
+                number = float(tensors.get_tensor(name).item())
+                if math.isfinite(number):
+                    return number
     raise VljEdgeError(f"{directory} has no number {name}, on which its scores depend: download it again")
+
+
+def read_temperature(directory: Path) -> float:
+    """Return what a model of CLIP's kind divides cosines by: it is trained as exp(logit_scale), times which they are.
+
+    Raises:
+        VljEdgeError: the tensor is missing, or is no number that CLIP's training could reach.
+    """
+    scale = read_number(directory, "logit_scale")
+    if not abs(scale) < _LARGEST_SCALE:
+        raise VljEdgeError(f"{directory} has a logit_scale of {scale:g}, on which its scores depend: download it again")
+    return math.exp(-scale)
 
 
 def weight_files(directory: Path) -> tuple[Path, ...]:

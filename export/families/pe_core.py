@@ -7,7 +7,6 @@ owners embed a video. Scores are a softmax of cosine * exp(logit_scale) over the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,14 +15,14 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.presets import ModelShape, Preprocess, TextEncoder
 
 from ..weights.locations import WeightSources
-from .checkpoint import Checkpoint, read_checkpoint
-from .images import image_clip
+from .checkpoint import Checkpoint, read_checkpoint, read_colours
+from .clips import image_clip
 
 if TYPE_CHECKING:
     from .model import FamilyModel
 
 ARCHITECTURES = ("PE-Core",)
-_TEXT_DEFAULTS = {"width": 512, "layers": 12, "heads": 8, "vocab_size": 49408, "context_length": 77}  # of open_clip
+_TEXT_DEFAULTS = {"width": 512, "layers": 12, "heads": 8, "vocab_size": 49408, "context_length": 77}  # CLIPTextCfg
 _FILTERS = ("bilinear", "bicubic")
 
 
@@ -101,21 +100,14 @@ def read_text_trunk(checkpoint: Checkpoint) -> TextTrunk:
         VljEdgeError: it is not CLIP's.
     """
     text = _part(_part(checkpoint.config, "model_cfg"), "text_cfg")
-    known = {
-        "width": 512,
-        "layers": 12,
-        "heads": 8,
-        "vocab_size": 49408,
-        "context_length": 77,
-    }  # open_clip's CLIPTextCfg
-    unknown = sorted(text.keys() - known.keys())
+    unknown = sorted(text.keys() - _TEXT_DEFAULTS.keys())
     if unknown or not text:
         raise VljEdgeError(
             f"{checkpoint.path} has a text tower with {', '.join(unknown)[:80] or 'no text_cfg'}, unlike PE-Core's:"
             " check it"
         )
     width, layers, heads, vocabulary, tokens = (
-        checkpoint.number(text, name, default) for name, default in known.items()
+        checkpoint.number(text, name, default) for name, default in _TEXT_DEFAULTS.items()
     )
     return TextTrunk(width, layers, heads, vocabulary, tokens)
 
@@ -138,7 +130,7 @@ def open_model(sources: WeightSources, shape: ModelShape) -> FamilyModel:
     return dual_encoder.open_towers(
         sources,
         shape,
-        LabelSettings(temperature=math.exp(-loading.read_number(directory, "logit_scale"))),
+        LabelSettings(temperature=loading.read_temperature(directory)),
         lambda: load_vision_tower(directory, trunk, shape),
         lambda: load_text_tower(directory, text, shape),
     )
@@ -147,7 +139,7 @@ def open_model(sources: WeightSources, shape: ModelShape) -> FamilyModel:
 def _preprocess(checkpoint: Checkpoint, side: int) -> Preprocess:
     found = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear", "resize_mode": "squash"}
     found |= _part(checkpoint.config, "preprocess_cfg")
-    mean, std = _three(checkpoint, found["mean"]), _three(checkpoint, found["std"])
+    mean, std = read_colours(checkpoint.path, found, "mean", "std")
     if found["resize_mode"] != "squash" or found["interpolation"] not in _FILTERS:
         raise VljEdgeError(
             f"{checkpoint.path} resizes pictures by {str(found['resize_mode'])[:40]} and"
@@ -155,12 +147,6 @@ def _preprocess(checkpoint: Checkpoint, side: int) -> Preprocess:
         )
     resample: Any = found["interpolation"]
     return Preprocess(side, side, mean, std, keep_aspect=False, resample=resample, corner="floor")
-
-
-def _three(checkpoint: Checkpoint, values: Any) -> tuple[float, float, float]:
-    if not isinstance(values, (list, tuple)) or len(values) != 3 or not all(type(x) in (int, float) for x in values):
-        raise VljEdgeError(f"{checkpoint.path}: mean and std are not three numbers each: download it again")
-    return float(values[0]), float(values[1]), float(values[2])
 
 
 def _vision(checkpoint: Checkpoint) -> Mapping[str, Any]:

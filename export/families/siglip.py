@@ -15,7 +15,7 @@ from vlj_edge.presets import ModelShape, TextEncoder
 
 from ..weights.locations import WeightSources
 from .checkpoint import Checkpoint, read_preprocess
-from .images import image_clip
+from .clips import image_clip
 
 if TYPE_CHECKING:
     from torch import nn
@@ -108,9 +108,9 @@ def label_settings(directory: Path) -> LabelSettings:
     """
     from vlj_edge.bundle import LabelSettings
 
-    from .loading import read_number
+    from .loading import read_number, read_temperature
 
-    temperature, bias = math.exp(-read_number(directory, "logit_scale")), read_number(directory, "logit_bias")
+    temperature, bias = read_temperature(directory), read_number(directory, "logit_bias")
 
     def cosine_of(score: float) -> float:
         return min(max((math.log(score / (1 - score)) - bias) * temperature, -1.0), 1.0)

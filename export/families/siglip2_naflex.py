@@ -13,7 +13,7 @@ from vlj_edge.presets import ModelShape
 
 from ..weights.locations import WeightSources
 from .checkpoint import Checkpoint, read_preprocess, read_processor
-from .images import image_clip
+from .clips import image_clip
 from .siglip import open_siglip, text_encoder
 
 if TYPE_CHECKING:

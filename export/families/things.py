@@ -16,7 +16,7 @@ from vlj_edge.presets import ModelShape, Preprocess, TextEncoder
 from vlj_edge.text_list import THINGS
 
 from ..weights.locations import WeightSources, read_captions
-from .images import image_clip
+from .clips import image_clip
 
 if TYPE_CHECKING:
     from ..weights.sources import ModuleLoader

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vlj_edge.presets import Clip, ModelShape, TextEncoder
+from vlj_edge.presets import ModelShape, TextEncoder
 
 from ..weights.locations import WeightSources
 from .checkpoint import Checkpoint, read_own_frames, read_preprocess
+from .clips import video_clip
 
 if TYPE_CHECKING:
     from .model import FamilyModel
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 ARCHITECTURES = ("VideoPrismClipModel",)
 _SINCE = "5.13"  # of transformers
 _FRAMES_PER_SECOND = 4.0  # 16 frames are 4 s, as of the other video models here; the checkpoint does not say
-_LOOKS = 4  # windows in the time of a clip
 _TEMPERATURE = 0.01  # no scale is in the checkpoint
 
 
@@ -37,7 +37,7 @@ def read_shape(checkpoint: Checkpoint, frames: int | None) -> ModelShape:
         family="videoprism",
         embedding=width,
         preprocess=read_preprocess(checkpoint, side, {"resample": 3, **unit}, fixed),
-        clip=Clip(own_frames, _FRAMES_PER_SECOND, max(own_frames // _LOOKS, 1)),
+        clip=video_clip(own_frames, _FRAMES_PER_SECOND),
         text=TextEncoder("videoprism", width, checkpoint.number(text, "max_position_embeddings", 64)),
     )
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 from vlj_edge.bundle import CaptionMemorySettings, GateSettings
 from vlj_edge.errors import VljEdgeError, WrongCall
-from vlj_edge.presets import Clip, ModelShape, VisionEncoder
+from vlj_edge.presets import ModelShape, VisionEncoder
 
 from ..weights.locations import CONFIG_FILE, WeightSources
 from .checkpoint import IMAGENET_MEAN, IMAGENET_STD, Checkpoint, read_checkpoint, read_preprocess
+from .clips import video_clip
 
 if TYPE_CHECKING:
     from .model import FamilyModel
 
 ARCHITECTURES = ("VJEPA2ForVideoClassification",)
 _FRAMES_PER_SECOND = 4.0  # at which V-JEPA 2 was trained (arXiv 2506.09985, section 2)
-_LOOKS = 4  # windows in the time of a clip
 _PLACEHOLDER = re.compile(r"LABEL_\d+")  # what transformers writes where nobody has named the labels
 
 
@@ -48,7 +48,7 @@ def read_shape(checkpoint: Checkpoint, frames: int | None) -> ModelShape:
         family="vjepa2-classifier",
         embedding=checkpoint.number(config, "hidden_size", 1024) + 1,  # the label head divides by the last component
         preprocess=read_preprocess(checkpoint, side, processor, fixed),
-        clip=Clip(frames, _FRAMES_PER_SECOND, max(frames // _LOOKS, 1)),
+        clip=video_clip(frames, _FRAMES_PER_SECOND),
         text=None,
         labels=_labels(checkpoint),
     )

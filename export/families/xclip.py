@@ -7,13 +7,13 @@ cosine * exp(logit_scale) of the two embeddings.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
-from vlj_edge.presets import Clip, ModelShape, TextEncoder
+from vlj_edge.presets import ModelShape, TextEncoder
 
 from ..weights.locations import WeightSources
 from .checkpoint import IMAGENET_MEAN, IMAGENET_STD, Checkpoint, read_own_frames, read_preprocess
+from .clips import video_clip
 
 if TYPE_CHECKING:
     from .model import FamilyModel
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 ARCHITECTURES = ("XCLIPModel",)
 # of a clip: trained on frames spread evenly over the videos of Kinetics (microsoft/VideoX, X-CLIP/datasets/build.py)
 _SECONDS = 10.0
-_LOOKS = 4  # windows in the time of a clip
 _CAVEAT = (
     "X-CLIP was trained to refine each text by the video before it compares them, which a bundle leaves out: label"
     " scores are those of its plain embeddings"
@@ -50,7 +49,7 @@ def read_shape(checkpoint: Checkpoint, frames: int | None) -> ModelShape:
         family="xclip",
         embedding=checkpoint.number(checkpoint.config, "projection_dim", 512),
         preprocess=read_preprocess(checkpoint, side, processor),
-        clip=Clip(own_frames, own_frames / _SECONDS, max(own_frames // _LOOKS, 1)),
+        clip=video_clip(own_frames, own_frames / _SECONDS),
         text=TextEncoder("xclip", width, checkpoint.number(text, "max_position_embeddings", 77)),
     )
 
@@ -75,7 +74,7 @@ def open_model(sources: WeightSources, shape: ModelShape) -> FamilyModel:
     return dual_encoder.open_towers(
         sources,
         shape,
-        LabelSettings(temperature=math.exp(-loading.read_number(directory, "logit_scale")), caveat=_CAVEAT),
+        LabelSettings(temperature=loading.read_temperature(directory), caveat=_CAVEAT),
         lambda: VideoTower(load()),
         lambda: TextTower(load()),
     )

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
 
 from tests.cli.command import run_here
-from tests.export.families.checkpoints import write_clip
+from tests.export.families.checkpoints import SIDE, write_clip
 
 
 @pytest.fixture
@@ -86,6 +88,24 @@ def other_filter(directory: Path) -> str:
     return "preprocessor_config.json"
 
 
+def processor_with(**changes: Any) -> Callable[[Path], str]:
+    def damage(directory: Path) -> str:
+        edit(directory / "preprocessor_config.json", lambda raw: raw.update(changes))
+        return "preprocessor_config.json"
+
+    return damage
+
+
+def scale_of(number: float) -> Callable[[Path], str]:
+    def damage(directory: Path) -> str:
+        tensors = safetensors.torch.load_file(directory / "model.safetensors")
+        tensors["logit_scale"] = torch.tensor(number)
+        safetensors.torch.save_file(tensors, directory / "model.safetensors", {"format": "pt"})
+        return "logit_scale"
+
+    return damage
+
+
 def no_processor(directory: Path) -> str:
     (directory / "preprocessor_config.json").unlink()
     return "preprocessor_config.json"
@@ -121,6 +141,17 @@ def another_width(directory: Path) -> str:
         oblong,
         other_size,
         other_filter,
+        processor_with(rescale_factor=None),
+        processor_with(rescale_factor=0),
+        processor_with(image_mean=[0.5, "half", 0.5]),
+        processor_with(image_mean=None),
+        processor_with(image_std=[0.5, 0, 0.5]),
+        processor_with(image_std=[0.5, True, float("nan")]),
+        processor_with(resample=[3]),
+        processor_with(size={"shortest_edge": -1}, crop_size=-1),
+        processor_with(size=[SIDE, SIDE]),
+        scale_of(float("nan")),
+        scale_of(-1000),
         no_processor,
         no_tokenizer,
         too_few_layers,

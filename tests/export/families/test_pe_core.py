@@ -127,6 +127,8 @@ def test_commands(tmp_path: Path, make_video: Callable[..., Path], arguments: li
 
 # part of model_cfg, or the whole of preprocess_cfg; a value that is not supported there; what the error names
 WRONG = [
+    ("preprocess_cfg", {"std": [0.5, 0.5, 0]}, "std"),
+    ("preprocess_cfg", {"mean": [0.5, float("nan"), 0.5]}, "mean"),
     ("vision_cfg", {"timm_model_name": "vit_base_patch16_siglip_224"}, "vit_base_patch16_siglip_224"),
     ("vision_cfg", {"timm_model_name": "vit_pe_core_huge"}, "vit_pe_core_huge"),
     ("vision_cfg", {"timm_model_name": "vit_pe_core_base_patch16_224"}, "open_clip_config.json"),  # of another width
@@ -137,7 +139,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("part", "values", "named"), WRONG)
-def test_a_wrong_configuration_is_one_line(tmp_path: Path, part: str, values: dict[str, str], named: str) -> None:
+def test_a_wrong_configuration_is_one_line(tmp_path: Path, part: str, values: dict[str, Any], named: str) -> None:
     def change(raw: dict[str, Any]) -> None:
         (raw if part in raw else raw["model_cfg"])[part].update(values)
 
