@@ -32,10 +32,15 @@ _READ_FIRST = (
 )
 
 
+class JournalUnreadable(VljEdgeError):
+    """The file of an AlertJournal cannot be read now; it may be later."""
+
+
 class AlertJournal:
     """Keeps the messages of alerts, with their pictures, and the state of each alert. Callable from any thread.
 
-    If the disk is full or fails, this is logged once, and alerts are told all the same.
+    If the disk is full or fails, this is logged once, and alerts are told all the same. What reads raises
+    JournalUnreadable if the file cannot be read.
 
     Args:
         folder: is made if it is not there; None: all is kept in memory, and nothing over a restart.
@@ -101,7 +106,7 @@ class AlertJournal:
     def latest(self, count: int) -> list[AlertEvent]:
         """Return the newest messages, without pictures and clips; the newest first."""
         rows = self._read("SELECT data FROM messages ORDER BY number DESC LIMIT ?", count)
-        return [from_dict(json.loads(data)) for (data,) in rows]
+        return [event for (data,) in rows if (event := _message(data)) is not None]
 
     def pictured(self) -> set[str]:
         """Return the events that have a picture."""
@@ -122,14 +127,15 @@ class AlertJournal:
             if self._opened is not None:
                 self._opened.close()
 
-    def after(self, sink: str, number: int, count: int) -> list[tuple[int, AlertEvent]]:
-        """Return the oldest messages that wait for a sink, with their numbers, of those beyond a number."""
+    def after(self, sink: str, number: int, count: int) -> list[tuple[int, AlertEvent | None]]:
+        """Return the oldest messages that wait for a sink, with their numbers, of those beyond a number; None for one
+        that is damaged."""
         rows = self._read(
             "SELECT number, data, picture, clip FROM waiting JOIN messages USING (number)"
             " WHERE sink = ? AND number > ? ORDER BY number LIMIT ?",
             *(sink, number, count),
         )
-        return [(found, from_dict(json.loads(data), picture, clip)) for found, data, picture, clip in rows]
+        return [(found, _message(data, picture, clip)) for found, data, picture, clip in rows]
 
     def whole(self, sink: str, event: AlertEvent) -> AlertEvent | None:
         """Return a message with its pictures; None: it is forgotten, or does not wait for the sink."""
@@ -138,7 +144,7 @@ class AlertJournal:
             " WHERE sink = ? AND event = ? AND kind = ?",
             *(sink, event.event, event.kind),
         )
-        return from_dict(json.loads(rows[0][0]), *rows[0][1:]) if rows else None
+        return _message(*rows[0]) if rows else None
 
     def count_after(self, sink: str, number: int) -> int:
         """Return how many messages beyond a number wait for a sink."""
@@ -182,11 +188,13 @@ class AlertJournal:
 
     def _read(self, query: str, *values: object) -> list[Any]:
         with self._lock:
+            if self._closed:
+                return []
             try:
                 return self._database.execute(query, values).fetchall()
             except sqlite3.Error as error:
-                self._complain(error)
-                return []
+                line = f"alerts that are kept cannot be read ({error}): check the disk of their folder"
+                raise JournalUnreadable(line) from error
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -214,9 +222,11 @@ class Outbox:
 
     def take(self, count: int) -> Sequence[AlertEvent]:
         """Return the next messages, the oldest first. Each is returned once."""
-        found = self._journal.after(self._sink, self._last, count)
-        self._last = max([self._last, *(number for number, _ in found)])
-        return [event for _, event in found]
+        found: list[AlertEvent] = []
+        while len(found) < count and (rows := self._journal.after(self._sink, self._last, count - len(found))):
+            self._last = rows[-1][0]
+            found += [event for _, event in rows if event is not None]
+        return found
 
     def done(self, event: AlertEvent) -> None:
         """Forget a message: it is delivered, or never will be."""
@@ -229,6 +239,15 @@ class Outbox:
     def left(self) -> int:
         """Return how many messages are still to be taken."""
         return self._journal.count_after(self._sink, self._last)
+
+
+def _message(data: str, picture: bytes | None = None, clip: bytes | None = None) -> AlertEvent | None:
+    """Return a message as it was kept; None, with a line in the log, if it is damaged."""
+    try:
+        return from_dict(json.loads(data), picture, clip)
+    except (ValueError, KeyError, TypeError) as error:
+        _LOG.warning("a message of an alert that was kept is damaged (%r), and is left out", error)
+        return None
 
 
 def _open(folder: Path) -> sqlite3.Connection:

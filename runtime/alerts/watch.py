@@ -17,7 +17,7 @@ from vlj_edge.errors import VljEdgeError
 from ..model import Model
 from ..sinks.alert_event import AlertEvent, event_id
 from .decision import Rule, Turn, finish, look
-from .journal import AlertJournal
+from .journal import AlertJournal, JournalUnreadable
 from .score import Scorer, make_scorer
 from .settings import Alert
 from .status import AlertStatus, as_kept, restored
@@ -99,7 +99,7 @@ class AlertWatch:
         """
         rules, events, gone = {alert.name: alert.rule for alert in self.alerts}, [], []
         with self._lock:
-            for key, text in self.journal.states().items():
+            for key, text in self._kept_states().items():
                 try:
                     status = restored(*key, text, rules.get(key[0], Rule()), self._now(), self._clock())
                 except ValueError as error:
@@ -116,6 +116,13 @@ class AlertWatch:
         self._tell(events)
         self._keep_all()
         return gone
+
+    def _kept_states(self) -> dict[tuple[str, str], str]:
+        try:
+            return self.journal.states()
+        except JournalUnreadable as error:
+            _LOG.warning("what was known of alerts begins anew: %s", error)
+            return {}
 
     def _keep_all(self) -> None:
         self._teller.keep(self.alerts, self._sources)

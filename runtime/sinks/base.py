@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol, TypeAlias
@@ -95,3 +96,20 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Finish and release all resources. No event follows."""
+
+
+class Outbox(Protocol):
+    """Keeps alerts for one sink, also over a restart. What returns something raises VljEdgeError while it cannot be
+    read."""
+
+    def take(self, count: int) -> Sequence[AlertEvent]:
+        """Return the next ones, the oldest first. Each is returned once."""
+
+    def done(self, event: AlertEvent) -> None:
+        """Forget one: it is delivered, or never will be."""
+
+    def whole(self, event: AlertEvent) -> AlertEvent | None:
+        """Return one that was taken, with its pictures; None: it is kept no longer."""
+
+    def left(self) -> int:
+        """Return how many are still to be taken."""

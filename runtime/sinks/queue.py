@@ -9,35 +9,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from contextlib import suppress
+from typing import Any
 
 from vlj_edge.errors import VljEdgeError, without_secrets
 
 from .alert_event import AlertEvent, is_too_old
-from .base import AddressRefused, AnyEvent, EventRefused, Sink, TryLater
+from .base import AddressRefused, AnyEvent, EventRefused, Outbox, Sink, TryLater
+from .bounds import drop_oldest, is_alert, is_kept
 from .refused import PAUSES, RefusedAlerts
 
 _LOG = logging.getLogger(__name__)
 CLOSING_SECONDS = 10.0  # for the sink's own close(), which may finish a file, after the time for its queue
 _HANGING_SECONDS = 0.5  # for a sink that hangs in write(), once it is given up
 _TAKEN = 4  # of kept alerts that are in memory
-_MOST_CLIPS = 32_000_000  # bytes of clips that wait in memory
-
-
-class Outbox(Protocol):
-    """Keeps alerts for one sink, also over a restart."""
-
-    def take(self, count: int) -> Sequence[AlertEvent]:
-        """Return the next ones, the oldest first. Each is returned once."""
-
-    def done(self, event: AlertEvent) -> None:
-        """Forget one: it is delivered, or never will be."""
-
-    def whole(self, event: AlertEvent) -> AlertEvent | None:
-        """Return one that was taken, with its pictures; None: it is kept no longer."""
-
-    def left(self) -> int:
-        """Return how many are still to be taken."""
+_PATIENCE, _LESS_PATIENCE = 10, 3  # failures of one event after which another is tried; less where some wait aside
 
 
 class SinkQueue:
@@ -47,11 +33,12 @@ class SinkQueue:
         name: name of the sink in state().
         capacity: maximum number of waiting events. When the queue is full, the oldest is dropped, alerts after all
             others, and counted as missed.
-        retry: retry an event that failed, after pauses that double, with jitter; later events wait behind it. Without
-            it, a failed event is counted as missed.
+        retry: retry an event that failed, after pauses that double, with jitter; later events wait behind it. After
+            ten failures the next is tried, too: if that arrives, the failure is the first one's own, and it waits
+            aside. Without `retry`, a failed event is counted as missed.
         pauses: the first and the longest pause, seconds.
-        refused_pauses: the same for alerts that the sink refuses until a person mends its address or key. Others pass
-            them, and with `retry` they wait up to a week.
+        refused_pauses: the same for events that wait aside, and for alerts that the sink refuses until a person mends
+            its address or key. Others pass them, and with `retry` alerts wait up to a week.
 
     Attributes:
         name: as given.
@@ -78,7 +65,11 @@ class SinkQueue:
         self._refused = RefusedAlerts(refused_pauses)
         self._outbox: Outbox | None = None
         self._more_kept = False  # there may be more in the outbox than was taken
+        self._unread, self._read_again = "", 0.0  # why it cannot be read, and the time.monotonic() of the next attempt
+        self._left = 0  # in the outbox, when it could last be read
         self._current: AnyEvent | None = None  # being delivered, and no longer in the queue
+        self._ahead = False  # it is tried before the first of the queue, which has failed
+        self._tries = 0  # failures of the first of the queue
         self._delivered = self._missed = self._failures_in_a_row = 0
         self._error: str | None = None
         self._failing = False
@@ -93,7 +84,7 @@ class SinkQueue:
         if not isinstance(event, getattr(self._sink, "takes", object)):
             return
         with self._changed:
-            if self._outbox is not None and _is_kept(event):
+            if self._outbox is not None and is_kept(event):
                 self._more_kept = True
                 self._changed.notify_all()
                 return
@@ -142,10 +133,10 @@ class SinkQueue:
 
     def state(self) -> dict[str, Any]:
         """Return plain JSON types: name, queued (with those in delivery), delivered, missed, last_error, and refused,
-        the alerts of those queued that wait until a person mends the address or the key."""
+        those queued that wait aside: until a person mends the address or the key, or since they alone fail."""
         with self._changed:
             lost, pending = int(getattr(self._sink, "missed", 0)), int(getattr(self._sink, "pending", 0))
-            kept = 0 if self._outbox is None or self._deadline is not None else self._outbox.left()
+            kept = 0 if self._deadline is not None else self._count_kept()
             return {
                 "name": self.name,
                 "queued": len(self._queue)
@@ -155,7 +146,7 @@ class SinkQueue:
                 + len(self._refused),
                 "delivered": max(self._delivered - lost - pending, 0),
                 "missed": self._missed + lost,
-                "last_error": _safe_line(getattr(self._sink, "last_error", None)) or self._error,
+                "last_error": _safe_line(getattr(self._sink, "last_error", None)) or self._unread or self._error,
                 "refused": len(self._refused),
             }
 
@@ -163,8 +154,11 @@ class SinkQueue:
     def problem(self) -> str | None:
         """Why it delivers nothing at present, or what it refuses, one line; None if it delivers."""
         with self._changed:
+            if self._unread:
+                return self._unread
             if self._refused:
-                return f"alerts wait ({len(self._refused)}): {self._refused.why}"
+                what = "alerts" if all(map(is_alert, self._refused)) else "texts and alerts"
+                return f"{what} wait ({len(self._refused)}): {self._refused.why}"
             return _safe_line(getattr(self._sink, "last_error", None)) or (self._error if self._failing else None)
 
     def _work(self) -> None:
@@ -183,21 +177,51 @@ class SinkQueue:
         """Wait for the next event and its retry time; None if the queue is closed and empty, or past its deadline."""
         with self._changed:
             while True:
-                self._take_kept()
-                self._take_refused()
+                self._take_more()
                 now = time.monotonic()
                 if self._deadline is not None and (not self._queue or self._deadline <= max(now, self._not_before)):
                     return None
                 if self._queue and now >= self._not_before:
-                    self._current = self._queue.popleft()
+                    self._ahead = self._is_stuck and len(self._queue) > 1 and not self._refused.trying
+                    self._current = self._queue[self._ahead]
+                    del self._queue[self._ahead]
                     return self._current
                 until = None if not self._refused else max(self._refused.due, self._not_before)
                 until = self._not_before if self._queue else until
+                until = min(until or self._read_again, self._read_again) if self._unread else until
                 self._changed.wait(None if until is None else until - now)
 
+    def _take_more(self) -> None:
+        """Put what is to be tried next into the queue: from the outbox, or of what waits aside."""
+        if self._unread and time.monotonic() < self._read_again and self._deadline is None:
+            return
+        try:
+            self._take_kept()
+            self._take_refused()
+        except VljEdgeError as error:
+            if not self._unread:
+                _LOG.warning("%s: %s", self.name, error, extra={"sink": self.name, "state": "fails"})
+            self._unread, self._read_again = str(error), time.monotonic() + self._pauses[1]
+        else:
+            self._unread = ""
+
+    def _count_kept(self) -> int:
+        """Return how many are still to be taken from the outbox."""
+        if self._outbox is not None:
+            with suppress(VljEdgeError):
+                self._left = self._outbox.left()
+        return self._left
+
+    @property
+    def _is_stuck(self) -> bool:
+        """Whether the first of the queue has failed so often that another is tried."""
+        return self._tries >= (_LESS_PATIENCE if self._refused else _PATIENCE)
+
     def _take_refused(self) -> None:
-        """Take the oldest alert that was refused, if it is time to try it again and nothing else goes first."""
-        if self._queue and self._refused.others_first:
+        """Take the oldest that waits aside, if it is time to try it again and nothing else goes first."""
+        if self._queue and (self._refused.others_first or self._refused.trying):
+            return
+        if self._is_stuck and len(self._queue) > 1:
             return
         if self._deadline is None and self._refused and time.monotonic() >= self._not_before:
             event = self._refused.take(lambda kept: None if self._outbox is None else self._outbox.whole(kept))
@@ -205,8 +229,10 @@ class SinkQueue:
                 self._queue.appendleft(event)
 
     def _take_kept(self) -> None:
-        """Take from the outbox what comes next, once all that was taken before is delivered."""
-        if self._outbox is None or not self._more_kept or self._drained.is_set() or any(map(_is_kept, self._queue)):
+        """Take from the outbox what comes next, once all that was taken before is delivered or one of it is stuck."""
+        if self._outbox is None or not self._more_kept or self._drained.is_set():
+            return
+        if any(map(is_kept, self._queue)) and not (self._is_stuck and len(self._queue) == 1):
             return
         taken = self._outbox.take(_TAKEN)
         self._queue.extend(taken)
@@ -246,23 +272,41 @@ class SinkQueue:
             self._current = None
             if self._drained.is_set():  # close() has counted it as missed
                 return
+            was_first = not self._ahead and not self._refused.trying
             if error is None:
-                self._delivered += 1
-                self._refused.delivered()
-                if self._failing and not self._refused:
-                    _LOG.info("%s works again", self.name, extra={"sink": self.name, "state": "works"})
-                    self._failing = False
+                self._record_delivery(was_first)
             elif again:
-                self._queue.appendleft(event)
-                self._drop_oldest()  # which is this one if the queue is full by now
-                asked = error.after if isinstance(error, TryLater) else 0.0
-                self._not_before = time.monotonic() + max(self._pause(), asked)
+                self._put_back(event, error, was_first)
             elif isinstance(event, AlertEvent) and self._waits_for_a_person(event, error):
                 self._not_before = self._refused.add(event, self._error or "")
                 self._drop_oldest()
             else:
                 self._miss(1)
+            if self._ahead or (was_first and not again):
+                self._tries = 0
+            self._ahead = self._refused.trying = False
             self._failures_in_a_row = self._failures_in_a_row + 1 if again else 0
+
+    def _record_delivery(self, was_first: bool) -> None:
+        self._delivered += 1
+        if self._ahead and self._queue:  # the failures of the first are its own
+            _LOG.warning("%s takes others: what fails waits aside, and is tried again (%s)", self.name, self._error)
+            self._refused.add(self._queue.popleft(), self._error or "", oldest=True)
+        self._refused.delivered(recovered=was_first and self._tries > 0)
+        if self._failing and not self._refused:
+            _LOG.info("%s works again", self.name, extra={"sink": self.name, "state": "works"})
+            self._failing = False
+
+    def _put_back(self, event: AnyEvent, error: Exception | None, was_first: bool) -> None:
+        """Put an event back that is tried again, and set the time of the next attempt."""
+        if was_first:
+            self._queue.appendleft(event)
+            self._tries += 1
+        else:
+            self._refused.add(event, self._error or "")
+        self._drop_oldest()  # which may be this one by now
+        asked = error.after if isinstance(error, TryLater) else 0.0
+        self._not_before = time.monotonic() + max(self._pause(), asked)
 
     def _record_failure(self, error: Exception) -> None:
         expected = isinstance(error, (VljEdgeError, OSError))
@@ -282,25 +326,7 @@ class SinkQueue:
         return float(min(first * 2 ** min(self._failures_in_a_row, 30), longest) * random.uniform(0.5, 1.0))
 
     def _drop_oldest(self) -> None:
-        """Keep to the bounds of what waits in memory."""
-        ours = [event for event in self._refused if not event.kept]
-        for event in ours[: max(len(ours) - self._capacity, 0)]:
-            self._refused.remove(event)
-            self._miss(1)
-        waiting = (*self._refused, *self._queue)
-        clips = [event for event in waiting if isinstance(event, AlertEvent) and event.clip and not event.kept]
-        while clips and sum(len(event.clip or b"") for event in clips) > _MOST_CLIPS:
-            event = clips.pop(0)
-            (self._refused if event in self._refused else self._queue).remove(event)
-            self._miss(1)
-        while len(self._queue) > self._capacity:
-            texts = (place for place, event in enumerate(self._queue) if not isinstance(event, AlertEvent))
-            alerts = (place for place, event in enumerate(self._queue) if not _is_kept(event))
-            place = next(texts, next(alerts, None))  # alerts stay longest
-            if place is None:
-                return
-            del self._queue[place]
-            self._miss(1)
+        self._miss(drop_oldest(self._queue, self._refused, self._capacity))
 
     def _miss(self, count: int) -> None:
         if count and self._retry and len(str(self._missed + count)) > len(str(self._missed or "")):
@@ -315,7 +341,7 @@ class SinkQueue:
             if self._drained.is_set():
                 return
             events = [*self._queue, *self._refused, *([] if self._current is None else [self._current])]
-            left, kept = len(events), sum(map(_is_kept, events)) if self._outbox is not None else 0
+            left, kept = len(events), sum(map(is_kept, events)) if self._outbox is not None else 0
             self._missed += left - kept
             self._queue.clear()
             self._refused.clear()
@@ -337,10 +363,6 @@ def close_all(queues: Sequence[SinkQueue]) -> None:
     for thread in closing:
         if thread.ident is not None:
             thread.join()
-
-
-def _is_kept(event: AnyEvent) -> bool:
-    return isinstance(event, AlertEvent) and event.kept
 
 
 def _safe_line(text: str | None) -> str | None:

@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 import vlj_edge
 from vlj_edge.errors import VljEdgeError
 
+from ...alerts.journal import JournalUnreadable
 from ..station import Station
 from . import alert_routes, clip_routes, gate_routes, live_routes, text_routes
 from .auth import AuthMiddleware
@@ -59,6 +60,7 @@ def build_app(station: Station, broadcaster: Broadcaster, options: ServerOptions
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
     app.add_exception_handler(VljEdgeError, _answer_user_error)
+    app.add_exception_handler(JournalUnreadable, _answer_unreadable)
     for kind in (OSError, MemoryError):
         app.add_exception_handler(kind, _answer_scarcity)
     app.add_exception_handler(RuntimeError, _answer_runtime_error)
@@ -144,6 +146,10 @@ async def _answer_invalid_request(_: Request, error: Exception) -> JSONResponse:
 
 async def _answer_user_error(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": safe_line(error)}, 422)
+
+
+async def _answer_unreadable(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": safe_line(error)}, 503)
 
 
 async def _answer_scarcity(_: Request, error: Exception) -> JSONResponse:

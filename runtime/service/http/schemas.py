@@ -83,8 +83,8 @@ class PowerReading(BaseModel):
 
 
 class SinkState(BaseModel):
-    """A destination of texts: how many wait for it, were delivered, and were lost; `refused` are the alerts of those
-    queued that wait until somebody mends its address or key."""
+    """A destination of texts: how many wait for it, were delivered, and were lost; `refused` of those queued
+    wait aside: alerts until somebody mends its address or key, and what alone fails."""
 
     name: str
     queued: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,12 +32,14 @@ def alert(number: int) -> AlertEvent:
 
 
 class Server(ThreadingHTTPServer):
-    """Answers with `status`, or what is in `answers` first; `got` has (content type, body) of each request."""
+    """Answers with `status`, what is in `answers` first, and 500 to bodies at which it fails; `got` has (content type,
+    body) of each request."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status, self.answers, self.headers = 204, list[int](), dict[str, str]()
         self.got: list[tuple[str, bytes]] = []
+        self.fails: Callable[[bytes], bool] = lambda body: False
         self.url = f"http://127.0.0.1:{self.server_address[1]}/secret"
 
 
@@ -47,7 +49,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.got.append((self.headers["Content-Type"], body))
-        self.send_response(self.server.answers.pop(0) if self.server.answers else self.server.status)
+        status = self.server.answers.pop(0) if self.server.answers else self.server.status
+        self.send_response(500 if self.server.fails(body) else status)
         for name, value in self.server.headers.items():
             self.send_header(name, value)
         self.end_headers()

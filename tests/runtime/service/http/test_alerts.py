@@ -104,3 +104,13 @@ def test_alerts_that_wait_for_a_key_are_shown(serve: Serve) -> None:
         health = client.get("/healthz")
         assert health.status_code == 200 and "401" in health.json()["waits"]["webhook"]
     assert metric(served.url, "vlj_edge_sink_refused", sink="webhook") == 1
+
+
+def test_alerts_that_cannot_be_read_are_no_empty_list(serve: Serve, tmp_path: Path) -> None:
+    served = serve(journal=(journal := AlertJournal(tmp_path)))
+    assert journal._opened is not None
+    journal._opened.close()  # as a disk that is gone
+    with served.client() as client:
+        for address in ("", f"/{EVENT.event}/picture.jpg", f"/{EVENT.event}/clip.mp4"):
+            answer = client.get(f"/api/alerts/events{address}")
+            assert answer.status_code == 503 and "disk" in answer.json()["error"]
