@@ -63,8 +63,9 @@ def test_what_was_measured_is_what_the_benchmark_found() -> None:
         [line] = [line for line in out.splitlines() if f" {name} " in line]
         for precision, row in listed[name].items():
             assert row["megabytes"] == round(sum(found[precision]["megabytes"].values()))
-            assert row["milliseconds"] == round(min(found[precision]["ms_a_window"].values()))
-            assert row["cosine"] == found[precision]["cosine"]
+            if times := found[precision].get("ms_a_window"):
+                assert row["milliseconds"] == round(min(times.values()))
+            assert row.get("cosine") == found[precision].get("cosine")
         assert f" {listed[name]['fp16']['megabytes']:,} " in line
 
 

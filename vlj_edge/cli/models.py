@@ -88,7 +88,8 @@ def _gated(row: dict[str, Any]) -> str:
 def _measured(found: dict[str, Any] | None) -> tuple[str, str]:
     if found is None:
         return "", ""
-    return f"{found['fp16']['megabytes']:,}", f"{min(each['milliseconds'] for each in found.values()):,}"
+    times = [each["milliseconds"] for each in found.values() if "milliseconds" in each]
+    return f"{found['fp16']['megabytes']:,}", f"{min(times):,}" if times else ""
 
 
 def _size(row: dict[str, Any]) -> str:

@@ -22,12 +22,11 @@ from vlj_edge.export.weights.locations import WeightSources
 pytestmark = pytest.mark.slow
 
 
-def clip(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    """openai/clip-vit-base-patch32."""
+def clip(directory: Path, **config: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """openai/clip-vit-base-patch32, or what `config` says."""
     checkpoints.write_clip(directory)  # for the tokenizer
     (directory / "preprocessor_config.json").write_text("{}", encoding="utf-8")
-    config = transformers.CLIPConfig()
-    model = _save(transformers.CLIPModel(config), directory)
+    model = _save(transformers.CLIPModel(transformers.CLIPConfig(**config)), directory)
     return lambda pixels: _mean(model.get_image_features(pixel_values=pixels[0]).pooler_output)
 
 
@@ -91,10 +90,10 @@ def xclip(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda pixels: model.get_video_features(pixel_values=pixels).pooler_output
 
 
-def vjepa2(directory: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    """facebook/vjepa2-vitl-fpc16-256-ssv2."""
-    names = {"id2label": {number: f"action {number}" for number in range(174)}}
-    config = transformers.VJEPA2Config(frames_per_clip=16, **names)
+def vjepa2(directory: Path, **config: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """facebook/vjepa2-vitl-fpc16-256-ssv2, or what `config` says."""
+    labels = {number: f"action {number}" for number in range(174)}
+    config = transformers.VJEPA2Config(**{"frames_per_clip": 16, "id2label": labels} | config)
     directory.mkdir(parents=True)
     (directory / "video_preprocessor_config.json").write_text("{}", encoding="utf-8")
     model = _save(transformers.VJEPA2ForVideoClassification(config), directory)
