@@ -4,11 +4,11 @@ conditions differ."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -29,7 +29,8 @@ WINDOW, CPU = "milliseconds a window", "CPU milliseconds a window"
 _JUDGED_SHARE = 0.05  # of the time of all stages, below which a stage's noise is larger than what it costs
 _NEVER_COMPARED = ("date", "command")  # they differ between two runs of the same
 
-_Milliseconds = Annotated[float, Range(at_least=0)]
+Milliseconds = Annotated[float, Range(at_least=0)]
+Saved = TypeVar("Saved")
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,32 @@ class Side:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+class Measured(Protocol):
+    """One measurement, as far as a comparison reads it."""
+
+    @property
+    def quantities(self) -> dict[str, float]:
+        """What is compared, in milliseconds."""
+
+    @property
+    def judged(self) -> set[str]:
+        """The quantities that are large enough for a limit to be put on them."""
+
+    @property
+    def settings(self) -> Conditions:
+        """What it was measured with."""
+
+    @property
+    def conditions(self) -> Conditions:
+        """Those that conditions() returns."""
+
+
 @dataclass(frozen=True)
 class SavedStage:
     """The row of a stage, of which only these are compared."""
 
     stage: str
-    p50: _Milliseconds
+    p50: Milliseconds
     share: Annotated[float, Range(0, 1)]
 
 
@@ -62,8 +83,8 @@ class SavedTotals:
 class SavedSummary:
     """`frame_age_p50` is that of a camera, None of a recording."""
 
-    cpu_seconds_a_minute: _Milliseconds | None
-    frame_age_p50: _Milliseconds | None = None
+    cpu_seconds_a_minute: Milliseconds | None
+    frame_age_p50: Milliseconds | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,12 @@ class SavedProfile:
     def judged(self) -> set[str]:
         """The quantities that are large enough for a limit to be put on them."""
         return {WINDOW, CPU} | {f"{row.stage}, p50" for row in self.stages if row.share >= _JUDGED_SHARE}
+
+    @property
+    def settings(self) -> Conditions:
+        """The conditions, and the settings of the run."""
+        how: dict[str, Any] = {name: self.how[name] for name in ("overlap", "gates", "cuda_graph") if name in self.how}
+        return {**self.conditions, **how}
 
 
 @dataclass(frozen=True)
@@ -122,13 +149,18 @@ def read_saved(path: Path) -> SavedProfile:
     Raises:
         VljEdgeError: it cannot be read, or is something else.
     """
-    remedy = "give what vlj-edge profile --json printed"
+    return read_measured(path, SavedProfile, "give what vlj-edge profile --json printed")
+
+
+def read_measured(path: Path, kind: type[Saved], remedy: str) -> Saved:
+    """Read one of the forms that vlj-edge profile --json prints. Errors as for read_saved()."""
     check_regular_file(path, remedy, MOST_TEXT)
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(raw, dict) and "engines" in raw:
-            raise VljEdgeError(f"{path} is of --engines-only, which has no windows: {remedy}")
-        return parse(SavedProfile, raw, ignore_unknown=True)
+        if isinstance(raw, dict) and ("engines" in raw) != (kind is not SavedProfile):
+            of = "--engines-only, which has no windows" if "engines" in raw else "whole windows"
+            raise VljEdgeError(f"{path} is of {of}: {remedy}")
+        return parse(kind, raw, ignore_unknown=True)
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from error
     except SchemaError as error:
@@ -154,7 +186,7 @@ def compare_sides(
         VljEdgeError: fewer than two rounds, or as profile().
     """
     measured = _measure([ours, theirs], source, rounds, gates)
-    return _compared(measured[0], measured[1])
+    return compared(measured[0], measured[1])
 
 
 def compare_saved(
@@ -167,15 +199,14 @@ def compare_saved(
     """Profile one side and compare its medians with a saved profile, whose own spread is not known: the intervals are
     those of ours alone. Arguments and errors as for compare_sides().
     """
-    return _compared(_measure([ours], source, rounds, gates)[0], [saved])
+    return compared(_measure([ours], source, rounds, gates)[0], [saved])
 
 
 def _measure(
     sides: list[Side], source: AnySource | Callable[[], Source], rounds: int, gates: GateSettings | None
 ) -> list[list[SavedProfile]]:
     """Return the profiles of each side, one a round."""
-    if rounds < 2:
-        raise WrongCall(f"{rounds} rounds give no interval: use --rounds 2 or more")
+    check_rounds(rounds)
     probes = [Probe() for _ in sides]
     found: list[list[SavedProfile]] = [[] for _ in sides]
     with ExitStack() as opened_models:
@@ -183,47 +214,51 @@ def _measure(
             opened_models.enter_context(Model(side.directory, probe=probe, **side.options))
             for side, probe in zip(sides, probes, strict=True)
         ]
-        order = list(range(len(sides)))
-        for number in range(rounds):
-            for which in order if number % 2 == 0 else order[::-1]:
-                opened = source() if callable(source) else source
-                measured = profile(models[which], opened, probes[which], gates=gates)
-                found[which].append(parse(SavedProfile, measured.as_dict(), ignore_unknown=True))
+        for which in in_both_orders(len(sides), rounds):
+            opened = source() if callable(source) else source
+            measured = profile(models[which], opened, probes[which], gates=gates)
+            found[which].append(parse(SavedProfile, measured.as_dict(), ignore_unknown=True))
     return found
 
 
-def _compared(ours: list[SavedProfile], theirs: list[SavedProfile]) -> Comparison:
-    values = [_by_quantity(profiles) for profiles in (ours, theirs)]
+def check_rounds(rounds: int) -> None:
+    """Refuse fewer rounds than an interval needs."""
+    if rounds < 2:
+        raise WrongCall(f"{rounds} rounds give no interval: use --rounds 2 or more")
+
+
+def in_both_orders(sides: int, rounds: int) -> list[int]:
+    """Return whose turn it is: each side once a round, in one order and then in the other."""
+    order = list(range(sides))
+    return [which for number in range(rounds) for which in (order if number % 2 == 0 else order[::-1])]
+
+
+def compared(ours: Sequence[Measured], theirs: Sequence[Measured]) -> Comparison:
+    """Compare the medians of two sides, each measured once or more."""
+    values = [_by_quantity(measured) for measured in (ours, theirs)]
     ratios = {name: _ratio(values[0][name], values[1][name]) for name in values[0] if name in values[1]}
     sides = ours[-1], theirs[-1]
     return Comparison(
         ratios=ratios,
-        differs=_differences(*sides),
+        differs=_differences(*(condition_texts(side.settings) for side in sides)),
         conditions={"ours": sides[0].conditions, "theirs": sides[1].conditions},
         judged=sides[0].judged | sides[1].judged,
     )
 
 
-def _by_quantity(profiles: list[SavedProfile]) -> dict[str, Values]:
-    """Return the value of each quantity in each profile that has it."""
+def _by_quantity(measured: Sequence[Measured]) -> dict[str, Values]:
+    """Return the value of each quantity in each measurement that has it."""
     found: dict[str, list[float]] = {}
-    for one in profiles:
+    for one in measured:
         for name, value in one.quantities.items():
             found.setdefault(name, []).append(value)
     return {name: np.array(values) for name, values in found.items()}
 
 
-def _differences(ours: SavedProfile, theirs: SavedProfile) -> dict[str, tuple[str, str]]:
-    one, other = (_texts(side) for side in (ours, theirs))
+def _differences(one: Mapping[str, str | None], other: Mapping[str, str | None]) -> dict[str, tuple[str, str]]:
     names = [name for name in {**one, **other} if name not in _NEVER_COMPARED]
     pairs = {name: (one.get(name) or "unknown", other.get(name) or "unknown") for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def _texts(side: SavedProfile) -> Mapping[str, str | None]:
-    """Return what a profile was measured with, the settings of the run included."""
-    how: dict[str, Any] = {name: side.how[name] for name in ("overlap", "gates", "cuda_graph") if name in side.how}
-    return condition_texts({**side.conditions, **how})
 
 
 def _ratio(ours: Values, theirs: Values) -> dict[str, float]:

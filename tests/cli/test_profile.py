@@ -221,7 +221,7 @@ def test_engines_alone_are_measured_without_a_source(tiny_bundle: Path) -> None:
         assert all(name in done.stdout for name in manifest.engines)
 
 
-@pytest.mark.parametrize("option", [("--html", "x.html"), ("--every-window",), ("--against", "x"), ("SOURCE",)])
+@pytest.mark.parametrize("option", [("--html", "x.html"), ("--every-window",), ("SOURCE",)])
 def test_engines_alone_have_no_source(option: tuple[str, ...], tiny_bundle: Path, tmp_path: Path) -> None:
     words = [str(tmp_path / word) if word[0] in "xS" else word for word in option]
     done = run_here("profile", *words, "--bundle", tiny_bundle, "--engines-only")

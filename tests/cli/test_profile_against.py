@@ -103,7 +103,7 @@ def test_every_name_of_a_backend_may_be_compared_with(name: str) -> None:
 
 def test_a_setting_that_the_bundle_has_not_is_said(tiny_bundle: Path, short: Path) -> None:
     done = run_here("profile", tiny_bundle, short, "--against", "tokens=0.5")
-    assert done.returncode == 1 and "--token-shares" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and "--token-shares" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("option", [("--seconds", "5"), ("--windows", "5"), ("--repeat", "2"), ("--csv",)])
@@ -119,3 +119,36 @@ def test_a_comparison_fails_over_a_ratio(tiny_bundle: Path, make_video: Callable
         assert done.returncode == code and json.loads(done.stdout)["milliseconds a window"]["ratio"] > 0
         assert done.stderr.count("error: ") == done.stderr.count("\n") == code
     assert run_here("profile", tiny_bundle, "--fail-over", "1.1").returncode == 2
+
+
+def test_engines_alone_against_settings_a_bundle_and_a_file(tiny_bundle: Path, tmp_path: Path) -> None:
+    call = ("profile", "--bundle", tiny_bundle, "--engines-only", "--windows", "3", "--warmup", "0", "--threads", "1")
+    told = json.loads(run_here(*call, "--json").stdout)
+    names = [f"{row['engine']}, p50" for row in told["engines"]]
+    saved = tmp_path / "orin.json"
+    saved.write_text(json.dumps(told | {"engines": [row | {"p50": row["p50"] / 1e4} for row in told["engines"]]}))
+    for what, differs in (("threads=2", {"threads": ["1", "2"]}), (tiny_bundle, {}), (saved, {})):
+        found = json.loads(run_here(*call, "--against", what, "--rounds", "2", "--json").stdout)
+        assert [name for name in found if name.endswith("p50")] == names and found["differs"] == differs
+    assert found["predictor, p50"]["ratio"] > 100
+    failed = run_here(*call, "--against", saved, "--rounds", "2", "--fail-over", "2")
+    assert failed.returncode == 1 and "predictor, p50" in failed.stderr and "orin.json" in failed.stderr
+
+
+@pytest.mark.parametrize("engines_only", [False, True])
+def test_whole_windows_and_engines_alone_are_not_compared(
+    engines_only: bool, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    call = ["profile", "--bundle", tiny_bundle, "--windows", "3"]
+    calls = [[*call, "--engines-only"], ["profile", tiny_bundle]]
+    saved = tmp_path / "saved.json"
+    saved.write_text(run_here(*(call if engines_only else calls[0]), "--json").stdout)
+    done = run_here(*calls[not engines_only], "--against", saved)
+    assert done.returncode == 1 and "saved.json" in done.stderr and done.stderr.count("\n") == 1
+    assert ("whole windows" if engines_only else "--engines-only") in done.stderr
+
+
+@pytest.mark.parametrize("option", [("--tokens", "all"), ("--repeat", "2"), ("--csv",), ("--every-window",)])
+def test_engines_alone_refuse_what_they_would_ignore(option: tuple[str, ...], tiny_bundle: Path) -> None:
+    done = run_here("profile", "--bundle", tiny_bundle, "--engines-only", "--against", tiny_bundle, *option)
+    assert done.returncode in (1, 2) and done.stdout == "" and done.stderr

@@ -13,7 +13,7 @@ import click
 from .options import SOURCE, EngineOptions, NumberRange, command_line, engine_options, gates_option, load_model
 from .outputs import DiskPath, output_file
 from .part_options import PartOptions, Seconds, part_options
-from .profile_against import AGAINST, compare
+from .profile_against import AGAINST, compare, compare_engines_alone
 from .profile_engines import measure_engines
 from .profile_output import ProfileOutput
 from .say import tell
@@ -98,9 +98,12 @@ def profile(
     if fail_over is not None and against is None:
         raise click.UsageError("--fail-over judges a comparison: give --against")
     if engines_only:
-        if source is not None or against is not None or html is not None or trace_to is not None or every_window:
+        if source is not None or html is not None or trace_to is not None or every_window or gates is not None:
             raise click.UsageError("--engines-only has no source, gates, page or trace: leave them out")
-        measure_engines(directory, engine_options, limits, output.form)
+        if against is not None:
+            compare_engines_alone(subject, against, rounds, output)
+        else:
+            measure_engines(directory, engine_options, limits, output.form)
     elif against is not None:
         compare(subject, against, rounds, output)
     else:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from .options import EngineOptions, TokenChoice
+from .profile_engines import measure_each, refuse_tokens
 from .say import say, stdout_console
 
 if TYPE_CHECKING:
-    from vlj_edge.runtime.profiling.compare import Comparison, SavedProfile, Side
+    from vlj_edge.runtime.profiling.compare import Comparison, Side
     from vlj_edge.runtime.video.source import Source
 
     from .profile import Subject
     from .profile_output import ProfileOutput
+
+Saved = TypeVar("Saved")
 
 AGAINST = (
     "Compare with: another BUNDLE (a folder), a FILE that profile --json wrote, or this bundle with other settings:"
@@ -37,19 +41,53 @@ def compare(subject: Subject, against: str, rounds: int, output: ProfileOutput) 
         click.UsageError: there is no such thing to compare with, or options were given that a comparison ignores.
         VljEdgeError: one of both cannot be measured, or `output.fail_over` is exceeded.
     """
-    from vlj_edge.runtime.profiling.compare import SavedProfile, compare_saved, compare_sides
+    from vlj_edge.runtime.profiling.compare import SavedProfile, compare_saved, compare_sides, read_saved
 
-    from ..errors import VljEdgeError, WrongCall
-
-    if output.html or output.trace or output.form in ("md", "csv"):
-        raise WrongCall("--against prints ratios: leave --html, --trace, --md and --csv out, or profile one bundle")
+    _check_output(output)
     if subject.limits.ends or subject.limits.repeat > 1:
         raise click.UsageError("--against takes --rounds and --duration: leave --seconds, --windows and --repeat out")
-    theirs = _other(subject, against)
+    theirs = _other(subject, against, read_saved)
     if isinstance(theirs, SavedProfile):
         found = compare_saved(_side(subject), theirs, lambda: _open(subject), rounds, subject.gates)
     else:
         found = compare_sides(_side(subject), _side(theirs), lambda: _open(subject), rounds, subject.gates)
+    _conclude(found, against, output)
+
+
+def compare_engines_alone(subject: Subject, against: str, rounds: int, output: ProfileOutput) -> None:
+    """The same with each engine by itself, for `--seconds` or `--windows` of it a round. Errors as for compare()."""
+    from vlj_edge.runtime.profiling.compare_engines import SavedEngines, compare_engines, read_saved_engines
+
+    from .progress import steps
+
+    _check_output(output)
+    if subject.limits.repeat > 1:
+        raise click.UsageError("--against takes --rounds: leave --repeat out")
+    theirs = _other(subject, against, read_saved_engines)
+    for side in (subject, theirs):
+        if not isinstance(side, SavedEngines):
+            refuse_tokens(side.engine_options)
+    with steps() as step:
+        found = compare_engines(
+            _side(subject),
+            theirs if isinstance(theirs, SavedEngines) else _side(theirs),
+            rounds,
+            lambda alone: measure_each(alone, subject.limits, step),
+        )
+    _conclude(found, against, output)
+
+
+def _check_output(output: ProfileOutput) -> None:
+    from ..errors import WrongCall
+
+    if output.html or output.trace or output.form in ("md", "csv"):
+        raise WrongCall("--against prints ratios: leave --html, --trace, --md and --csv out, or profile one bundle")
+
+
+def _conclude(found: Comparison, against: str, output: ProfileOutput) -> None:
+    """Print a comparison, and fail if it exceeds its limit."""
+    from ..errors import VljEdgeError
+
     _print(found, against, output.form == "json")
     slower = {} if output.fail_over is None else found.slower(output.fail_over)
     if slower:
@@ -57,10 +95,8 @@ def compare(subject: Subject, against: str, rounds: int, output: ProfileOutput) 
         raise VljEdgeError(f"slower than {against}: {times}, over --fail-over {output.fail_over:g}")
 
 
-def _other(subject: Subject, against: str) -> Subject | SavedProfile:
+def _other(subject: Subject, against: str, read_saved: Callable[[Path], Saved]) -> Subject | Saved:
     """Return what `against` names: what exists on disk is a bundle or a saved profile, anything else is settings."""
-    from vlj_edge.runtime.profiling.compare import read_saved
-
     if os.path.isdir(against):  # as pathlib's, but False for a name that is too long
         return replace(subject, directory=Path(against))
     if os.path.exists(against):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,14 +33,14 @@ def measure_engines(bundle: Path, engine_options: EngineOptions, limits: Limits,
         click.UsageError: --tokens was given: every share is measured.
         VljEdgeError: an engine cannot be loaded, or the backend failed.
     """
+    from vlj_edge.runtime.profiling.compare_engines import INPUTS
     from vlj_edge.runtime.profiling.conditions import conditions
     from vlj_edge.runtime.profiling.engines_alone import EnginesAlone
 
-    if engine_options.tokens is not None:
-        raise click.UsageError("--engines-only measures every share of tokens: leave --tokens out")
+    refuse_tokens(engine_options)
     with load_model(bundle, engine_options) as model:
         alone = EnginesAlone(model)
-        about = conditions(model, "inputs made for each engine", command_line())
+        about = conditions(model, INPUTS, command_line())
 
         def write() -> None:
             if alone.rows:
@@ -47,7 +48,18 @@ def measure_engines(bundle: Path, engine_options: EngineOptions, limits: Limits,
 
         with finishing(write), steps() as step:
             for _ in range(limits.repeat):
-                alone.run(limits.seconds or _SECONDS, limits.windows, limits.warmup, step)
+                measure_each(alone, limits, step)
+
+
+def refuse_tokens(engine_options: EngineOptions) -> None:
+    """Refuse --tokens."""
+    if engine_options.tokens is not None:
+        raise click.UsageError("--engines-only measures every share of tokens: leave --tokens out")
+
+
+def measure_each(alone: EnginesAlone, limits: Limits, step: Callable[[str], None]) -> None:
+    """Time every engine once, as long as the limits say."""
+    alone.run(limits.seconds or _SECONDS, limits.windows, limits.warmup, step)
 
 
 def _print(alone: EnginesAlone, about: Conditions, form: str) -> None:
