@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -27,12 +28,25 @@ class UnreadableError(VljEdgeError):
 
     def __init__(self, shown: str, error: Exception) -> None:
         self.protocol_missing = isinstance(error, import_av().error.ProtocolNotFoundError)
-        self.reason: str = getattr(error, "strerror", None) or str(error)
-        if isinstance(error, import_av().error.InvalidDataError):
-            self.reason = "it is damaged, cut off before its index was written, or no video"
-        super().__init__(
-            f"{shown} cannot be read as a video ({self.reason}): look at it with ffprobe, or {_convert(shown)}"
-        )
+        scheme = shown.partition("://")[0].lower() if "://" in shown else "file"
+        self.reason = _reason(scheme, error)
+        remedy = _convert(shown) if scheme == "file" else "open it in a browser, to see what is sent"
+        super().__init__(f"{shown} cannot be read as a video ({self.reason}): look at it with ffprobe, or {remedy}")
+
+
+def _reason(scheme: str, error: Exception) -> str:
+    """Return why FFmpeg opens no container: of what an address sends, nobody knows whether it is a file."""
+    errors = import_av().error
+    no_video, at_once = isinstance(error, errors.InvalidDataError), isinstance(error, errors.EOFError)
+    if no_video and scheme == "file":
+        return "it is damaged, cut off before its index was written, or no video"
+    if (no_video or at_once) and scheme in ("http", "https"):
+        return "what its server sends is no video, or a damaged one"
+    if scheme != "file" and (at_once or isinstance(error, (ConnectionResetError, BrokenPipeError))):
+        return "it closes the connection without an answer"
+    if (no_video or getattr(error, "errno", None) == errno.EIO) and scheme != "file":
+        return f"what answers there speaks no {scheme.upper()}, or sends no video"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def import_av() -> ModuleType:

@@ -11,6 +11,7 @@ from urllib.parse import urljoin, urlsplit
 from .address import HTTP_SCHEMES, NetworkAddress
 from .http_body import HttpBody
 from .http_client import HttpClient, status_error
+from .no_video import known_problem
 
 # io_open, below, opens everything; FFmpeg itself opens nothing, and cannot reuse connections that it did not make.
 OPTIONS = {
@@ -41,7 +42,7 @@ class HlsPlaylist:
         live: whether it has no end yet.
 
     Raises:
-        OSError: a variant cannot be fetched.
+        OSError: a variant cannot be fetched, or it is no playlist, or names nothing.
     """
 
     format = "hls"
@@ -56,6 +57,7 @@ class HlsPlaylist:
         if variant is not None:
             part = self.io_open(urljoin(self.name, variant), 0, {})
             text, self.name = _text(part), part.name
+        _check(text)
         self._text = io.BytesIO(text)
         self.live = b"#EXT-X-ENDLIST" not in text and b"#EXT-X-PLAYLIST-TYPE:VOD" not in text
 
@@ -140,6 +142,14 @@ def _text(body: Any) -> bytes:
         text += data
     body.close()
     return bytes(text)
+
+
+def _check(text: bytes) -> None:
+    """Raises OSError: a text is no playlist, or one that ends without a segment."""
+    if not text.decode("utf-8-sig", "replace").lstrip().startswith("#EXTM3U"):
+        raise OSError(known_problem(text) or "it is no playlist")
+    if b"#EXT-X-ENDLIST" in text and not re.search(rb"(?m)^\s*[^#\s]", text.removeprefix(b"\xef\xbb\xbf")):
+        raise OSError("its playlist names no video")
 
 
 def _best_variant(text: bytes) -> str | None:

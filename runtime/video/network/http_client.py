@@ -271,5 +271,11 @@ def _reason(error: Exception) -> str:
         return f"its certificate is not trusted, {error.verify_message}"
     if isinstance(error, TimeoutError):
         return "it does not answer"
+    if isinstance(error, http.client.RemoteDisconnected):
+        return "it closes the connection without an answer"
+    if isinstance(error, http.client.HTTPException):
+        return "what answers there speaks no HTTP"
+    if isinstance(error, ssl.SSLError):
+        return f"what answers there speaks no TLS ({error.reason or error}), or not this one: try http://"
     found: Any = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(found)

@@ -27,11 +27,11 @@ def read_mjpeg(body: HttpBody, output: ReaderOutput) -> None:
     Raises:
         OSError: the connection broke off, or the content is no MJPEG.
     """
-    splitter, bad = JpegSplitter(), 0
+    splitter, bad, any_jpeg = JpegSplitter(), 0, False
     output.send("open 0")
     while data := body.read(1 << 16):
         for jpeg in splitter.split(data):
-            now = time.monotonic()
+            now, any_jpeg = time.monotonic(), True
             if not output.is_due(now):
                 continue
             try:
@@ -44,6 +44,8 @@ def read_mjpeg(body: HttpBody, output: ReaderOutput) -> None:
         for _ in range(splitter.bad - bad):
             output.count_bad()
         bad = splitter.bad
+    if not any_jpeg and not bad:
+        raise OSError("it ends before a picture came")
 
 
 class JpegSplitter:
