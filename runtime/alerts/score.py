@@ -13,6 +13,7 @@ from vlj_edge.errors import VljEdgeError
 
 from ..chain import Chain
 from ..embedding.labels import make_bank
+from ..embedding.own_labels import label_number
 from ..model import Model
 from ..words.label_head import softmax
 from .settings import OPPOSITES, Alert, Example
@@ -101,10 +102,7 @@ def _label(model: Model, label: str) -> LabelProbability:
     if model.manifest.label_head is None:
         raise VljEdgeError(f"{model.directory} has no labels of its own: write text in place of label")
     _, labels = model.chain.label_head
-    if label not in labels:
-        like = [each for each in labels if label.casefold() in each.casefold()] or labels
-        raise VljEdgeError(f"the model has no label '{label}': it has {', '.join(like[:5])} ...")
-    return LabelProbability(model.chain, labels.index(label))
+    return LabelProbability(model.chain, label_number(label, labels, model.directory))
 
 
 def _like(model: Model, examples: Sequence[Example], query: str | None) -> References:

@@ -110,7 +110,7 @@ def offered_labels(
         raise WrongCall(f"{model.manifest.family} has labels of its own, which no template words: leave it out")
     if labels is not None:
         check_labels(labels)
-    numbers = range(len(known)) if labels is None else [_number(label, known, model.directory) for label in labels]
+    numbers = range(len(known)) if labels is None else [label_number(label, known, model.directory) for label in labels]
     return OwnLabels(tuple(known[n] for n in numbers), head.none_below, tuple(numbers), model.chain.label_logits)
 
 
@@ -128,16 +128,25 @@ def embed_label(model: Model, label: str) -> Vectors:
     """
     _, known = model.chain.label_head
     certain = np.zeros(len(known), np.float32)
-    certain[_number(label, known, model.directory)] = 1
+    certain[label_number(label, known, model.directory)] = 1
     return certain
 
 
-def _number(label: str, known: Sequence[str], directory: Path) -> int:
-    """Return the number of a label, in any case."""
-    folded = [each.casefold() for each in known]
+def label_number(label: str, known: Sequence[str], directory: Path) -> int:
+    """Return the number of a label: as it is written, or in another case where that fits one label alone.
+
+    Raises:
+        WrongText: none fits, or several do.
+    """
+    if label in known:
+        return known.index(label)
+    folded = [" ".join(each.split()).casefold() for each in known]
     asked = " ".join(label.split()).casefold()
-    if asked in folded:
+    if folded.count(asked) == 1:
         return folded.index(asked)
+    if asked in folded:
+        alike = [f"'{each}'" for each, name in zip(known, folded, strict=True) if name == asked]
+        raise WrongText(f"'{label[:60]}' may be {' or '.join(alike)} of {directory}: write it as one of them", label)
     near = difflib.get_close_matches(asked, folded, _NEAR, cutoff=0.4)
     names = [known[folded.index(each)] for each in near] or list(known[:_NEAR])
     shown = ", ".join(f"'{name}'" for name in names)

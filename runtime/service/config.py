@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -168,12 +168,17 @@ class Config:
     def check_cameras(self, names: Iterable[str]) -> None:
         """Raise VljEdgeError if an alert names a camera that is none of these sources."""
         known = list(names)
+        for camera, where in self.cameras_besides(known):
+            near = difflib.get_close_matches(camera, known, 1) or known
+            raise VljEdgeError(f"{where}: name {' or '.join(near[:5])}")
+
+    def cameras_besides(self, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Yield the cameras that alerts name and that are none of these sources, each with a line that says where."""
         for index, alert in enumerate(self.alerts):
             for camera in alert.cameras:
-                if camera not in known:
-                    found = f"{self.place('alert', index, 'cameras')} names '{camera}', which is no source"
-                    near = difflib.get_close_matches(camera, known, 1) or known
-                    raise VljEdgeError(f"{found} (alert '{alert.name}'): name {' or '.join(near[:5])}")
+                if camera not in names:
+                    place = self.place("alert", index, "cameras")
+                    yield camera, f"{place} names '{camera}', which is no source (alert '{alert.name}')"
 
     def place(self, *field: str | int) -> str:
         """Return where a field stands, for an error: file, line and dotted name."""

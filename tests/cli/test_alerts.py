@@ -92,6 +92,21 @@ def test_errors_are_one_line(
     assert named in error_of(done, 2 if named in ("red light", "9-4") else 1)
 
 
+@pytest.mark.parametrize("cameras", ['["porch"]', '["hall", "porch"]', '["hall2"]', '["\\u00e9tage", "yard"]'])
+@pytest.mark.parametrize("sources", ["", '[[source]]\nname = "hall"\nuri = "x.mp4"\n'])
+def test_cameras_that_serve_is_given_on_its_command_line_are_no_mistake(
+    config: Path, video: Path, tiny_bundle: Path, sources: str, cameras: str
+) -> None:
+    alert = f'[[alert]]\nname = "green light"\ntext = "green"\nunless = ["red", "blue"]\ncameras = {cameras}\n'
+    config.write_text(f'bundle = "{tiny_bundle}"\n{sources}{alert}', encoding="utf-8")
+    done = run_here("alerts", "test", "--config", config, video, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [event["kind"] for event in json.loads(done.stdout)["events"]] == ["start", "end"]
+    told = done.stderr.splitlines()
+    assert all(f"{config}, line" in line and "cameras" in line and "=SOURCE" in line for line in told)
+    assert bool(told) == bool(sources)
+
+
 @pytest.mark.parametrize(
     ("separator", "encoding"),
     [(";", "utf-8"), ("\t", "utf-8-sig"), (",", "utf-16")],

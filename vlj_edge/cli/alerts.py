@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _Marks = dict[str, "list[Mark]"]  # by the alert's name
 _SPARE = 1.0  # seconds that a mark may reach beyond the first and the last window
+_MISSPELLED = 0.8  # of difflib: from there on a name of a camera stands for another that is there
 _COLUMNS = ("alert", "start", "end", "right")
 
 
@@ -78,8 +81,7 @@ def test(
     from vlj_edge.runtime.service.config import read_config
 
     file = read_config(config)
-    if file.source_names:
-        file.check_cameras(file.source_names)
+    _check_cameras(file)
     chosen = _chosen(config, file, only)
     marked = _marks(chosen, right, wrong, marks)
     query = query or file.options.get("query")
@@ -105,6 +107,21 @@ def test(
         raise broken
     if not items:
         raise VljEdgeError(f"{source} has no window to look at: give a longer video")
+
+
+def _check_cameras(file: Config) -> None:
+    """Refuse cameras of alerts that are misspelled sources of the file; others may be of serve's command line."""
+    known = file.source_names
+    for camera, where in file.cameras_besides(known) if known else ():
+        near = difflib.get_close_matches(camera, known, 1, _MISSPELLED)
+        if near and not _numbered(camera, near[0]):
+            raise VljEdgeError(f"{where}: name {near[0]}")
+        tell(f"note: {where}: call vlj-edge serve with {camera}=SOURCE, or add a [[source]]")
+
+
+def _numbered(one: str, other: str) -> bool:
+    """Return whether two names differ in their numbers alone."""
+    return re.sub("[0-9]", "", one) == re.sub("[0-9]", "", other)
 
 
 def _as_served(given: EngineOptions, file: Config) -> EngineOptions:

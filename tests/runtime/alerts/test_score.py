@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from tests.runtime import tiny_bundle as by_hand
 from tests.runtime.tiny_bundle import BLUE, GREEN, RED, YELLOW
 from vlj_edge import VljEdgeError
 from vlj_edge.bundle import LabelSettings
-from vlj_edge.runtime.alerts.score import References, make_scorer
+from vlj_edge.runtime.alerts.score import LabelProbability, References, make_scorer
 from vlj_edge.runtime.alerts.settings import Alert, Example
 from vlj_edge.runtime.embedding.classify import label_scores
 from vlj_edge.runtime.model import Model
@@ -83,3 +85,49 @@ def test_an_example_beyond_its_video_is_refused(model: Model, make_video: Callab
         make_scorer(model, Alert("x", like=(Example(str(path), 99.0),)))
     with pytest.raises(VljEdgeError, match="fill"):
         make_scorer(model, Alert("x", like=(Example(str(path), 1.0),)))
+
+
+LABELS = ["Opening something", "Closing something", "Pushing A", "pushing a", "Holding  [one] thing"]
+
+
+def of_a_head(label: str) -> LabelProbability:
+    """What scores a label of a model that has these labels."""
+    model = SimpleNamespace(
+        manifest=SimpleNamespace(label_head=object()),
+        chain=SimpleNamespace(label_head=(None, LABELS)),
+        directory=Path("bundle"),
+    )
+    scorer = make_scorer(cast(Model, model), Alert("door", label=label))
+    assert isinstance(scorer, LabelProbability)
+    return scorer
+
+
+@pytest.mark.parametrize(
+    ("label", "index"),
+    [
+        ("Opening something", 0),
+        ("opening SOMETHING", 0),
+        ("  Closing  something ", 1),
+        ("Pushing A", 2),
+        ("pushing a", 3),
+        ("holding [one] thing\n", 4),
+    ],
+)
+def test_a_label_is_found_in_any_case_and_with_space_around_it(label: str, index: int) -> None:
+    assert of_a_head(label).index == index
+
+
+@pytest.mark.parametrize(
+    ("label", "named"),
+    [
+        ("PUSHING A", ("'Pushing A'", "'pushing a'")),  # of which neither is written so
+        ("opening somthing", ("'Opening something'",)),
+        ("Clsing something", ("'Closing something'",)),
+        ("???", ("'Opening something'", "5")),
+        (" ", ("labels",)),
+    ],
+)
+def test_a_label_that_no_or_several_labels_fit_is_refused_with_the_nearest(label: str, named: tuple[str, ...]) -> None:
+    with pytest.raises(VljEdgeError, match="alert 'door'") as caught:
+        of_a_head(label)
+    assert all(each in str(caught.value) for each in named) and "\n" not in str(caught.value)
