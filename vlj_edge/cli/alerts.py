@@ -25,7 +25,7 @@ from .options import (
     use_key_file_of,
 )
 from .part_options import PartOptions, part_options
-from .say import tell
+from .say import tell, tell_once
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.alerts.settings import Alert
@@ -98,6 +98,7 @@ def test(
                     items.extend(run)
                 except SourceBrokeOff as error:
                     broken = error
+        tell_once(model.manifest.labels.caveat)
         scored = score_all(items, scorers)
     if items and broken is None:
         _check_inside(marked, items[0].window.start, items[-1].window.end)

@@ -182,6 +182,8 @@ def _run(model: Model, settings: ServeSettings, options: dict[str, Any], token: 
 
         def ready() -> None:
             _log_backend(model.backend)
+            if model.manifest.labels.caveat:
+                logging.info(model.manifest.labels.caveat)
             hangups.answer(partial(apply_again, station, partial(settings.sources, model, options), settings.alerts))
 
         serve_until_stopped(app, host, listening, station, broadcaster, ready)

@@ -23,6 +23,8 @@ from vlj_edge.export.families.find import read_shape
 from vlj_edge.export.request import ExportRequest
 from vlj_edge.export.weights.locations import WeightSources
 
+CAVEAT = "refine each text"  # what scores leave out
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
@@ -32,7 +34,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 @pytest.fixture(scope="module")
 def bundle(checkpoint: tuple[Path, Any]) -> Path:
-    return comparing.export(checkpoint[0])
+    out = checkpoint[0].with_name("bundle")
+    done = run_here("export", checkpoint[0], "--out", out)
+    assert done.returncode == 0 and CAVEAT in done.stdout, done.stderr
+    return out
 
 
 def test_dimensions_come_from_the_files(bundle: Path) -> None:
@@ -131,23 +136,21 @@ def test_other_precisions_and_flavours(
     assert (found * exact).sum() > 0.99
 
 
-def test_commands_say_what_scores_leave_out(
-    checkpoint: tuple[Path, Any], tmp_path: Path, make_video: Callable[..., Path]
-) -> None:
-    out, video = tmp_path / "out", make_video([((0, 0, 255), 3)])
-    caveat = "refine each text"
-    assert caveat in run_here("export", checkpoint[0], "--out", out).stdout
-    assert caveat in run_here("inspect", out).stdout
+def test_commands_say_what_scores_leave_out(bundle: Path, tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    video = make_video([((0, 0, 255), 3)])
+    assert CAVEAT in run_here("inspect", bundle).stdout
+    config = tmp_path / "serve.toml"
+    config.write_text('[[alert]]\nname = "door"\ntext = "a person opens the door"\n', encoding="utf-8")
     data = video.with_name("data.jsonl")
     data.write_text(json.dumps({"video": video.name, "text": TEXTS[0]}), encoding="utf-8")
     for command in (
-        ["classify", video, "--labels", ",".join(TEXTS)],
         ["classify", video, video, "--labels", ",".join(TEXTS)],
         ["ask", video, "what is it?", "--choices", ",".join(TEXTS)],
         ["eval", data],
+        ["alerts", "test", "--config", config, video],
     ):
-        done = run_here(*command, "--bundle", out)
-        assert (done.returncode, done.stderr.count(caveat)) == (0, 1) and caveat not in done.stdout, command
+        done = run_here(*command, "--bundle", bundle)
+        assert (done.returncode, done.stderr.count(CAVEAT)) == (0, 1) and CAVEAT not in done.stdout, command
 
 
 def test_another_number_of_frames_is_one_line(checkpoint: tuple[Path, Any], tmp_path: Path) -> None:
