@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Annotated, Any
 
+from vlj_edge.names import problem_of_name
 from vlj_edge.schema import FieldPath, Range, SchemaError, parse, shown, unknown_among
 from vlj_edge.text_list import is_file_name, repeated
 from vlj_edge.time_text import HOW, seconds_of
@@ -127,8 +128,8 @@ def _read_alert(table: object, path: FieldPath) -> Alert:
         written = parse(_Written, table)
     except SchemaError as error:
         raise SchemaError((*path, *error.path), error.problem) from None
-    if not written.name.strip() or len(written.name) > 100:
-        raise SchemaError((*path, "name"), "is empty or longer than 100 letters")
+    if problem := problem_of_name(written.name):
+        raise SchemaError((*path, "name"), problem)
     texts, unless = _texts(written.text, (*path, "text")), _texts(written.unless, (*path, "unless"))
     like = tuple(_example(each, (*path, "like")) for each in _listed(written.like, (*path, "like")))
     _check_kind(written, texts, unless, like, path)

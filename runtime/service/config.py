@@ -18,9 +18,10 @@ from typing import Annotated, Any, Literal
 from vlj_edge.atomic_write import atomic_write
 from vlj_edge.bundle import GateSettings, Manifest
 from vlj_edge.bundle.gate_profile import gates_of_file, with_named
-from vlj_edge.errors import VljEdgeError, errors_at, printable, require, without_secrets
+from vlj_edge.errors import VljEdgeError, errors_at, printable, require, without_credentials, without_secrets
+from vlj_edge.names import problem_of_name
 from vlj_edge.regular_file import MOST_TEXT, check_regular_file
-from vlj_edge.schema import Bytes, FieldPath, Port, Range, SchemaError, parse, shown, steps_of
+from vlj_edge.schema import Bytes, FieldPath, Port, Range, SchemaError, parse, steps_of
 from vlj_edge.text_list import is_file_name, repeated
 from vlj_edge.time_text import SECONDS
 
@@ -281,17 +282,16 @@ def _table_of(raw: Mapping[str, Any], path: FieldPath) -> str:
         return ""
     table = raw[str(path[0])][path[1]]
     name = table.get("name") if isinstance(table, dict) else None
-    named = f", '{printable(name)[:100]}'" if isinstance(name, str) and name.strip() else ""
+    named = f", '{printable(without_credentials(name))[:100]}'" if isinstance(name, str) and name.strip() else ""
     return f" ([[{path[0]}]] {path[1] + 1}{named})"
 
 
 def _check_sources(sources: tuple[SourceConfig, ...]) -> None:
     for index, source in enumerate(sources):
-        for name in ("name", "uri"):
-            if not getattr(source, name):
-                raise SchemaError(("source", index, name), "is empty")
-        if not source.name.strip() or source.name in (".", "..") or printable(source.name) != source.name:
-            raise SchemaError(("source", index, "name"), f"is {shown(source.name)}, which no address can have")
+        if problem := problem_of_name(source.name):
+            raise SchemaError(("source", index, "name"), problem)
+        if not source.uri:
+            raise SchemaError(("source", index, "uri"), "is empty")
         if source.name in [earlier.name for earlier in sources[:index]]:
             raise SchemaError(("source", index, "name"), f"is '{source.name}', as of another source")
         for name, value in source.limits.items():

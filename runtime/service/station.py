@@ -123,6 +123,7 @@ class Station:
     def start(self) -> None:
         """Start all channels."""
         for sink in self.sinks:
+            sink.announce_sources(self.channels)
             self.alerts.journal.attach(sink, time.time())
         self._announce_alerts(self.alerts.restore())
         for channel in self.channels.values():
@@ -148,6 +149,8 @@ class Station:
         with self._changing:
             if self._stopped:
                 return
+            for sink in self.sinks:
+                sink.announce_sources(settings)
             self._announce_alerts(self.alerts.apply(alerts, _queries(sources)))
             kept = {
                 name: channel

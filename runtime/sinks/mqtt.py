@@ -34,6 +34,7 @@ CLOSING_SECONDS = 3.0  # to wait for acknowledgements
 CONNECTING_SECONDS = 3.0
 _TIMED_OUT = "Keep alive timeout"  # why paho ends a connection over which nothing comes any more
 LONGEST_PAUSE = 30  # between two attempts to connect, seconds
+_LONGEST_SLUG = 100  # an address that names a source may have thousands of letters
 _LOG = logging.getLogger(__name__)
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -95,6 +96,13 @@ class Mqtt:
         self._configure_client(ca_file)
         self._client.connect_async(broker.host, broker.port, keepalive=30)
         self._client.loop_start()
+
+    def announce_sources(self, names: Iterable[str]) -> None:
+        """Take the names of sources in their order, so that of two that are written alike the same one has the plain
+        topic each time."""
+        with self._lock:
+            for name in names:
+                self._source_slug(name)
 
     def announce_alerts(self, watched: Iterable[tuple[str, str, bool]], gone: Iterable[tuple[str, str]] = ()) -> None:
         """Publish alerts, given as (alert, source, whether it is firing), that may tell something later, and remove
@@ -327,6 +335,9 @@ def _parse_address(url: str) -> _Broker:
 
 
 def _slug(name: str) -> str:
+    """Return a name in the letters a-z, digits and hyphens: as long as it is, up to 100."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
-    return slug or f"source-{zlib.crc32(name.encode('utf-8', 'replace')):08x}"
+    if slug and len(slug) <= _LONGEST_SLUG:
+        return slug
+    return f"{slug[: _LONGEST_SLUG - 9].rstrip('-') or 'source'}-{zlib.crc32(name.encode('utf-8', 'replace')):08x}"

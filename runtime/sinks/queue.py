@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -107,6 +107,12 @@ class SinkQueue:
         with self._changed:
             self._outbox, self._more_kept = outbox, True
             self._changed.notify_all()
+
+    def announce_sources(self, names: Iterable[str]) -> None:
+        """Tell the sink, if it wants to know, of the sources whose events may come, in their order."""
+        announce = getattr(self._sink, "announce_sources", None)
+        if announce is not None:
+            announce(names)
 
     def announce_alerts(self, watched: Sequence[tuple[str, str, bool]], gone: Sequence[tuple[str, str]] = ()) -> None:
         """Tell the sink, if it wants to know, of alerts that may come, given as (alert, source, whether it is firing),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ..errors import valid_unicode, without_credentials
+from ..errors import WrongCall, valid_unicode, without_credentials
+from ..names import problem_of_name
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.service.settings import SourceSettings
@@ -16,13 +17,19 @@ if TYPE_CHECKING:
 def parse_sources(
     arguments: tuple[str, ...], query: str | None, part: PartOptions, loop: bool = False
 ) -> list[SourceSettings]:
-    """Return the settings of each source. Addresses without a name that are shown alike are numbered."""
+    """Return the settings of each source. Addresses without a name that are shown alike are numbered.
+
+    Raises:
+        WrongCall: a name cannot be used.
+    """
     from vlj_edge.runtime.service.settings import SourceSettings
 
     found: dict[str, str] = {}  # name -> address
     settings = []
     for argument in arguments:
         name, uri = name_and_uri(argument)
+        if argument != uri and (problem := problem_of_name(name)):
+            raise WrongCall(f"the name of {without_credentials(uri)} {problem}: give it another, as NAME=SOURCE")
         number, plain = 1, name
         while argument == uri and found.get(name, uri) != uri:
             number += 1

@@ -332,3 +332,17 @@ def test_sources_with_one_slug_stay_apart() -> None:
 def test_missing_certificates_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(VljEdgeError, match="PEM"):
         Mqtt("mqtts://127.0.0.1/home", ca_file=str(tmp_path / "none.pem"))
+
+
+@pytest.mark.parametrize("names", [["Door 1", "door-1"], ["Tür", "tur"], ["a/b", "a b", "a-b"]])
+def test_sources_that_are_written_alike_have_the_same_topics_each_time(names: list[str]) -> None:
+    topics = []
+    for told in (names, names[::-1]):
+        sink = Mqtt(f"mqtt://127.0.0.1:{free_port()}/home")
+        sink.announce_sources(names)
+        for number, name in enumerate(told):
+            sink.write(event(number, source=name))
+        topics.append(dict(sink._slugs))
+        sink.interrupt()
+        sink.close()
+    assert topics[0] == topics[1] and len(set(topics[0].values())) == len(names)

@@ -16,6 +16,7 @@ from vlj_edge.runtime.video.source import Source
 NAMES = [
     "hall/left", "yard/left", "/lead", "trail/", "what?", "c#1", "100%", "50%2F", "front door", "Tür", "门", "a&b=c",
     "back\\slash", 'quo"te', "<b>", "x/settings", "x/picture.jpg", "semi;colon", "plus+", "it's", "..x", "a/../b", "🚪",
+    "👨\u200d👩\u200d👧", "שלום", "x" * 100,
 ]  # fmt: skip
 
 
