@@ -139,12 +139,12 @@ def check_questions(questions: Sequence[str], choices: Sequence[Sequence[str]] |
 
 
 def _refuse_bare_words(model: Model, questions: Sequence[str], choices: Sequence[Sequence[str]]) -> None:
-    """Refuse choices that are bare words for yes and no to a question on which the model was not trained: of these,
-    "no" would be the answer to nearly everything."""
+    """Refuse choices that are bare words for yes and no to a question on which the model was not trained, or that it is
+    not asked: of these, "no" would be the answer to nearly everything."""
     queries = model.chain.trained_queries
     for question, given in zip(questions, choices, strict=True):
         bare = all(" ".join(re.findall(r"\w+", each.casefold())) in _NO_EVIDENCE for each in given)
-        if given and bare and question not in queries:
+        if given and bare and (question not in queries or not model.manifest.takes_query):
             raise WrongCall(f"the model was not trained to answer '{question[:60]}' with yes or no: {_REMEDY}")
 
 

@@ -171,6 +171,7 @@ def load_bank(path: str | Path, model: Model) -> LabelBank:
         raise VljEdgeError(f"{path} is no bank of labels ({why}): make one with vlj-edge labels --out") from error
     if bank.space != embedding_space(model.manifest) or bank.embeddings.shape[1] != model.manifest.embedding:
         raise VljEdgeError(
-            f"{path} was made with other weights than {model.directory} has: make it again with vlj-edge labels"
+            f"{path} was made with other weights than {model.directory} has: name its --bundle, or make it again with"
+            " vlj-edge labels"
         )
     return bank

@@ -37,8 +37,10 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path, table: str) -> None:
+        if folder.is_file():
+            raise VljEdgeError(f"{folder} is a file, and a store holds other files than that: name a folder")
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        if folder.is_file() or (f"{table}.lance" not in there and there - {_WRITER, _READERS}):
+        if f"{table}.lance" not in there and there - {_WRITER, _READERS}:
             raise VljEdgeError(f"{folder} holds other files than a store: name a folder that does not exist yet")
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from vlj_edge.errors import VljEdgeError, WrongCall, without_credentials
 
 from .part import Part
-from .recordings.files import VideoFile
+from .recordings.files import VideoFile, check_video
 from .recordings.image import is_animated_png
 from .recordings.image_files import IMAGE_SUFFIXES, ImageFiles, images_in
 from .recordings.stdin import PipeOptions, open_pipe, pipe_options
@@ -69,6 +69,20 @@ def check_path(path: Path) -> int:
     if stat.S_ISREG(mode) and found.st_size == 0:
         raise VljEdgeError(f"{path} is empty: record or copy it again")
     return mode
+
+
+def check_recording(path: Path, part: Part) -> None:
+    """Check, before anything slow is opened, that open_path() can open a part of what is at a path. A pipe is left as
+    it is.
+
+    Raises:
+        VljEdgeError: it cannot.
+    """
+    mode = check_path(path)
+    if stat.S_ISDIR(mode):
+        images_in(path)
+    elif stat.S_ISREG(mode) and path.suffix.lower() not in IMAGE_SUFFIXES:
+        check_video(path, part)
 
 
 def open_path(path: Path, part: Part, sampled_at: float | None) -> Source:

@@ -181,6 +181,7 @@ def test_it_says_what_it_wrote_what_to_type_and_how_much_better_it_is(film: Path
     for path, option in ((out, "--gates"), (copy, "--bundle")):
         [line] = [line for line in done.stderr.splitlines() if line.startswith(f"wrote {path}")]
         assert f"vlj-edge narrate {film} {option} {path}" in line
+        assert line.endswith(f" --bundle {tiny_bundle}") == (option == "--gates"), "nano does not take them"
     improved = json.loads(out.read_text())["made"]["held_out"] != json.loads(out.read_text())["made"]["own"]
     assert ("in place of the gates in use" in done.stdout) == improved
 

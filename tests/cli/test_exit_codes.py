@@ -1,5 +1,5 @@
 """Exit codes of calls that are refused: 2 where the call is wrong whatever the files hold that it names, 1 where what
-is found there, or on this machine, is."""
+is found there, or on this machine, is. That an option names a folder, or no folder, click finds before the call."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import run_here
+from tests.cli.command import error_of, run_here
 from vlj_edge.errors import VljEdgeError, WrongCall, WrongText
 from vlj_edge.text_list import texts_of_file
 
@@ -55,6 +55,9 @@ WRONG_CALLS = (
     "classify demo.mp4 --labels a,b --template nothing",
     "ask demo.mp4 what? --choices yes,no",
     "calibrate demo.mp4 --out demo.mp4",
+    "narrate demo.mp4 --log folder",
+    "narrate demo.mp4 --gates folder",
+    "narrate demo.mp4 --engines nothing",
     "profile demo.mp4 --html demo.mp4",
 )
 FAILURES = (
@@ -63,11 +66,8 @@ FAILURES = (
     "narrate text.mp4",
     "narrate demo.mp4 --gates nothing.json",
     "narrate demo.mp4 --gates wrong.json",
-    "narrate demo.mp4 --gates folder",
     "narrate demo.mp4 --bundle folder",
-    "narrate demo.mp4 --engines nothing",
     "narrate demo.mp4 --log nothing/log",
-    "narrate demo.mp4 --log folder",
     "embed nothing.mp4",
     "embed demo.mp4 --bank nothing.npz",
     "embed demo.mp4 --bank folder",
@@ -80,7 +80,6 @@ FAILURES = (
     "ask demo.mp4 what? --choices long.txt",
     "ask nothing.mp4 what? --choices a,b",
     "calibrate nothing.mp4",
-    "calibrate demo.mp4 --events folder",
     "calibrate demo.mp4 --events wrong.json",
     "profile nothing.mp4",
     "eval nothing.csv",
@@ -115,3 +114,26 @@ def test_only_the_file_that_holds_a_text_is_named(here: Path) -> None:
     assert not isinstance(found.value, WrongCall)
     with pytest.raises(WrongText), texts_of_file("a dog,a cat"):
         raise WrongText("no", "a dog")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "narrate {}",
+        "classify {} --labels a,b",
+        "ask {} what? --choices a,b",
+        "embed {}",
+        "calibrate {}",
+        "profile {}",
+        "verify --source {} --backend onnxruntime",
+    ],
+)
+def test_a_source_is_looked_at_before_a_model_is_opened(call: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in ("narrate", "classify", "ask", "embed", "calibrate", "profile"):
+        monkeypatch.setattr(f"vlj_edge.cli.{command}.load_model", None)
+    monkeypatch.setattr("vlj_edge.bundle.verify_bundle", None)
+    for source, named in (("nothing.mp4", "does not exist"), ("text.mp4", "no video"), ("empty.mp4", "is empty")):
+        assert named in error_of(run_here(*call.format(source).split()))
+    assert "ends at 80" in error_of(run_here(*call.format("demo.mp4").split(), "--start", "99"))
+    if call != "profile {}":  # to which a folder without images is a bundle
+        assert "no images" in error_of(run_here(*call.format("folder").split()))

@@ -249,5 +249,5 @@ def test_subtitles_do_not_overwrite_the_video(tiny_bundle: Path, tmp_path: Path)
     video = write_video(tmp_path / "video.avi", [(RED, 2)])
     before = video.read_bytes()
     done = run_here("narrate", video, "--bundle", tiny_bundle, "--srt", video)
-    assert "--srt" in error_of(done)
+    assert "--srt" in error_of(done, 2)
     assert video.read_bytes() == before

@@ -124,4 +124,4 @@ def test_sinks_that_cannot_be_opened(
 def test_a_source_may_not_be_written_over(video: Path, tiny_bundle: Path) -> None:
     for option in ("--log", "--vtt"):
         done = run_here("narrate", video, "--bundle", tiny_bundle, option, video)
-        assert done.returncode == 1 and str(video) in done.stderr
+        assert done.returncode == 2 and str(video) in done.stderr

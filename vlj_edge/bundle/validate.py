@@ -57,7 +57,8 @@ def read_manifest(directory: Path) -> Manifest:
         weights = any((directory / name).is_file() for name in ("config.json", "model.safetensors"))
         what = "weights, and no bundle" if weights else "no bundle"
         remedy = f"vlj-edge export {directory}" if weights else "vlj-edge export"
-        raise VljEdgeError(f"{directory} is {what} (it has no {MANIFEST}): make one with {remedy} --out DIR")
+        lacks = f"has no {MANIFEST}" if directory.is_dir() else "is a file" if directory.exists() else "does not exist"
+        raise VljEdgeError(f"{directory} is {what} (it {lacks}): make one with {remedy} --out DIR")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         version = raw["schema_version"]

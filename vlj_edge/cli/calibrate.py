@@ -14,7 +14,7 @@ import click
 from ..errors import without_credentials
 from ..json_text import json_text
 from .options import SOURCE, EngineOptions, NumberRange, bundle_option, engine_options, gates_option, load_model
-from .outputs import DiskPath, output_file, output_folder, write_whole
+from .outputs import output_file, output_folder, write_whole
 from .part_options import PartOptions, part_options
 from .progress import progress, steps
 from .say import say, stdout_console, tell
@@ -40,7 +40,7 @@ _BAR = 30  # characters of a quality of 1
     help="The share of the time in which the latest text is right, at the least cost.  [default: that of the gates in"
     " use]",
 )
-@click.option("--events", type=DiskPath(dir_okay=False), help="What happens when: JSON, SRT or VTT.")
+@click.option("--events", type=click.Path(path_type=Path, dir_okay=False), help="What happens when: JSON, SRT or VTT.")
 @click.option("--out", type=output_file, help="Write the gates to this file, which --gates of other commands reads.")
 @click.option("--bundle-out", type=output_folder, help="Write a copy of the bundle with these gates.")
 @click.option("--html", type=output_file, help="Write a page with the curve.")
@@ -169,7 +169,7 @@ def _write(model: Model, proposal: Proposal, source: str, out: Path | None, bund
         write_gate_profile(out, profile)
     if bundle_out is not None:
         copy_with_gates(model.directory, bundle_out, proposal.gates, receipt, numbers, tokens)
-    _tell_what_next(source, out, bundle_out, proposal)
+    _tell_what_next(source, model.directory, out, bundle_out, proposal)
 
 
 def _warn(proposal: Proposal, in_use: GateSettings) -> None:
@@ -191,14 +191,17 @@ def _long_hold(proposal: Proposal, in_use: GateSettings) -> str | None:
     )
 
 
-def _tell_what_next(source: str, out: Path | None, bundle_out: Path | None, proposal: Proposal) -> None:
+def _tell_what_next(source: str, bundle: Path, out: Path | None, bundle_out: Path | None, proposal: Proposal) -> None:
     """Say what was written, and how it is used; on stderr, since stdout has the figures."""
+    from ..bundle import nano_bundle
+
     command = "narrate" if proposal.novel_below is None else "embed --events"
     shown = shlex.quote(without_credentials(source))
     for path, option in ((out, "--gates"), (bundle_out, "--bundle")):
         if path is not None:
             same = "" if proposal.improved else ", with the settings in use"
-            tell(f"wrote {path}{same}: vlj-edge {command} {shown} {option} {shlex.quote(str(path))}")
+            of = f" --bundle {shlex.quote(str(bundle))}" if option == "--gates" and bundle != nano_bundle() else ""
+            tell(f"wrote {path}{same}: vlj-edge {command} {shown} {option} {shlex.quote(str(path))}{of}")
     if out is None and bundle_out is None and proposal.improved:
         tell(
             "nothing was written: add --out gates.json for a file of these gates, which --gates of other commands reads"

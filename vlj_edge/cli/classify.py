@@ -117,6 +117,7 @@ def classify(
         if none_below is not None:
             settings = replace(settings, none_below=none_below)
             label_bank = replace(label_bank, none_below=none_below) if isinstance(label_bank, OwnLabels) else label_bank
+        _warn_of_one_label(label_bank, settings)
         if not several and not stream:
             hint_at_photos(sources[0], part, f"vlj-edge classify {sources[0]}/* answers for each")
         job = _Job(model, label_bank, settings, query or settings.query or None, part, top, as_json)
@@ -137,6 +138,13 @@ def _embedded(model: Model, labels: list[str] | None, templates: tuple[str, ...]
         _tell_of_captions(model)
     with labels_shown() as shown:
         return offered_labels(model, labels, templates or None, shown)
+
+
+def _warn_of_one_label(bank: LabelBank | OwnLabels, settings: LabelSettings) -> None:
+    from vlj_edge.runtime.embedding.labels import LabelBank
+
+    if len(bank.labels) == 1 and isinstance(bank, LabelBank) and settings.none_below <= -1:
+        tell("warning: one label is always the answer: name what else may be seen, or say --none-below")
 
 
 def _tell_of_captions(model: Model) -> None:

@@ -12,7 +12,7 @@ import click
 from ..errors import VljEdgeError
 from ..json_text import json_text
 from .options import EngineOptions, bundle_option, engine_options, load_model, open_model
-from .outputs import DiskPath, output_file, write_whole
+from .outputs import output_file, write_whole
 from .progress import steps
 from .say import say, tell
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 @click.command(name="eval", short_help="Measure how well a model does on your own videos.")
-@click.argument("data", type=DiskPath())
-@click.option("--against", multiple=True, type=DiskPath(), help="Another bundle, to compare with.")
-@click.option("--videos", type=DiskPath(), help="Folder of the videos of a published file.")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--against", multiple=True, type=click.Path(path_type=Path), help="Another bundle, to compare with.")
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder of the videos of a published file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--md", "markdown", type=output_file, help="Write the tables to this file, as Markdown.")
 @click.option("--html", type=output_file, help="Write the figures, with pictures of mistakes, to this file.")

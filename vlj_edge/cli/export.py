@@ -14,7 +14,7 @@ from ..errors import WrongCall, printable, without_credentials
 from ..text_list import EVERYDAY
 from .export_clips import check_part, find_video, with_clips
 from .options import key_file_option
-from .outputs import DiskPath, OutputPath
+from .outputs import OutputPath
 from .part_options import PartOptions, part_options_but_decoder
 from .public_weights import with_public_weights
 from .say import say, stderr_console, stdout_console
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..targets import Target
 
 
-_FILE = DiskPath()
+_FILE = click.Path(path_type=Path)
 _EPILOG = """
 Precisions: fp32, fp16, bf16 (TensorRT only), int8 (weights and activations), int8w and int4w (weights alone), and
 int8-fp16, int8w-fp16, int4w-fp16. One for all engines, or --precision predictor=int4w,decoder=int8w.

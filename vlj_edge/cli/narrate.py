@@ -23,7 +23,7 @@ from .part_options import PartOptions, part_options
 from .progress import progress
 from .record import Recorded, film_path
 from .say import say, tell
-from .sink_options import opened_sinks, sink_options
+from .sink_options import check_sinks, opened_sinks, sink_options
 from .source_names import name_and_uri, parse_sources
 from .words_options import words_options, words_settings
 
@@ -124,7 +124,7 @@ def narrate(
     if record is not None and record.suffix.lower() not in ("", ".mp4"):
         raise click.UsageError(f"--record writes MP4: call the file {record.with_suffix('.mp4')}")
     asked = words_settings(words)
-    videos = _looked_for(sources, out, part)
+    videos = _checked(sources, out, part, sink_options)
     with load_model(bundle, engine_options, gates=gates) as model, opened_sinks(**sink_options) as sinks:
         in_use = budget.applied_to(model.manifest.gates)
         settings: dict[str, Any] = {"query": query, "every_window": every_window, "gates": in_use}
@@ -142,8 +142,10 @@ def narrate(
             _narrate_one(model, name, uri, part, settings, as_json, files, sinks)
 
 
-def _looked_for(sources: tuple[str, ...], out: Path | None, part: PartOptions) -> list[Path]:
-    """Return the videos of --out, and check one source, before a model is opened. Of several, one may be missing."""
+def _checked(sources: tuple[str, ...], out: Path | None, part: PartOptions, sinks: dict[str, Any]) -> list[Path]:
+    """Check sinks and one source before a model is opened; of several, one may be missing. Return the videos of
+    --out."""
+    check_sinks(sinks["log"], sinks["log_bytes"])
     if out is not None:
         return videos_of(sources)
     if len(sources) == 1:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import without_credentials, without_secrets
-from .outputs import DiskPath
 from .say import tell
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class NumberRange(click.FloatRange):
 
 COMMAND_LINE = "vlj_edge.command_line"  # key of the words that were typed, in the context's meta
 REPEAT_AFTER = 60.0  # seconds after which an answer about a camera is printed even if it has not changed
-_FOLDER = DiskPath(exists=True, file_okay=False)
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _BACKENDS = (
     "onnxruntime, openvino, tensorrt or cuda, also openvino-bf16, cuda-tf32 or cuda+cpu; the fastest that works here if"
     " not given."
@@ -50,9 +49,9 @@ SOURCE = (  # the last words of the help of every command with one
     " address stands for the environment variable NAME: a password."
 )
 
-bundle_argument = click.argument("bundle", required=False, type=DiskPath())
+bundle_argument = click.argument("bundle", required=False, type=click.Path(path_type=Path))
 bundle_option = click.option(
-    "--bundle", type=DiskPath(), help="Bundle directory; the built-in nano bundle if not given."
+    "--bundle", type=click.Path(path_type=Path), help="Bundle directory; the built-in nano bundle if not given."
 )
 engines_option = click.option(
     "--engines",
@@ -81,7 +80,7 @@ def use_key_file_of(place: str, name: str) -> None:
 
 key_file_option = click.option(
     "--key-file",
-    type=DiskPath(dir_okay=False),
+    type=click.Path(path_type=Path, dir_okay=False),
     expose_value=False,
     callback=lambda context, parameter, value: None if value is None else use_key_file(context, value),
     help="Key with which built engines are signed; VLJ_EDGE_KEY_FILE, else /etc/vlj-edge/engines.key or the user's own,"
@@ -93,7 +92,7 @@ threads_option = click.option(
 verbose_option = click.option(
     "-v", "--verbose", is_flag=True, help="Also print the backend, why it was chosen, and the decoder of each video."
 )
-file_type = DiskPath(dir_okay=False)
+file_type = click.Path(path_type=Path, dir_okay=False)
 gates_option = click.option(
     "--gates", type=file_type, help="Settings of the gates: a file of vlj-edge calibrate; the bundle's if not given."
 )
@@ -101,7 +100,9 @@ query_option = click.option(
     "--query", help="Query to the model; the bundle's if not given. vlj-edge inspect lists those of its training."
 )
 label_query_option = click.option("--query", help="Query to the model; the bundle's query for labels if not given.")
-bank_option = click.option("--bank", type=DiskPath(), help="Label bank (.npz) that vlj-edge labels wrote.")
+bank_option = click.option(
+    "--bank", type=click.Path(path_type=Path), help="Label bank (.npz) that vlj-edge labels wrote."
+)
 template_option = click.option(
     "--template",
     "templates",

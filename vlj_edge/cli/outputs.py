@@ -11,33 +11,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 import click
 
 from ..errors import SourceBrokeOff, VljEdgeError
 
 
-class DiskPath(click.Path):
-    """A file or folder on the command line. What click finds on the disk is no wrong call: exit code 1, and not 2."""
-
-    def __init__(self, **checks: bool) -> None:
-        super().__init__(path_type=Path, **checks)
-
-    def fail(self, message: str, param: click.Parameter | None = None, ctx: click.Context | None = None) -> NoReturn:
-        """Raise VljEdgeError."""
-        named = f"{param.opts[0]}: " if isinstance(param, click.Option) else ""
-        raise VljEdgeError(f"{named}{message[:1].lower()}{message[1:].rstrip('.')}: name another")
-
-
-class OutputPath(DiskPath):
+class OutputPath(click.Path):
     """The type of every option that names an output; all other values may name inputs.
 
     Files in an output folder are checked where they are written.
     """
 
     def __init__(self, file_okay: bool = True, dir_okay: bool = False) -> None:
-        super().__init__(file_okay=file_okay, dir_okay=dir_okay, readable=False, writable=True)
+        super().__init__(path_type=Path, file_okay=file_okay, dir_okay=dir_okay, readable=False, writable=True)
 
 
 output_file = OutputPath()

@@ -70,9 +70,10 @@ class PartOptions:
         """Check what can be known of this part of a source without opening it, before anything slow is opened.
 
         Raises:
-            VljEdgeError: there is no such file, it may not be read, or open_source() refuses the address.
+            VljEdgeError: there is no such file, it is no video, or ends before this part, or open_source() refuses the
+                address.
         """
-        from vlj_edge.runtime.video.paths import check_path, path_of
+        from vlj_edge.runtime.video.paths import check_recording, path_of
         from vlj_edge.runtime.video.uri import check_source
 
         from ..variables import with_variables
@@ -80,7 +81,7 @@ class PartOptions:
         check_source(uri, self.part)
         path = path_of(uri if os.path.exists(uri) else with_variables(uri))
         if path is not None:
-            check_path(path)
+            check_recording(path, self.part)
 
     def open(self, uri: str, clip: Clip, every_frame: bool = False, **settings: Any) -> Source:
         """Open that part of a source for a model.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import SOURCE, EngineOptions, NumberRange, command_line, engine_options, gates_option, load_model
-from .outputs import DiskPath, output_file
+from .outputs import output_file
 from .part_options import PartOptions, Seconds, part_options
 from .profile_against import AGAINST, compare, compare_engines_alone
 from .profile_engines import measure_engines
@@ -30,7 +30,9 @@ _ENDLESS = 1e6  # seconds of the synthetic stream, where something else ends it
 @click.command(short_help="Measure time, energy and memory of each stage.", epilog=SOURCE)
 @click.argument("bundle", required=False)
 @click.argument("source", required=False)
-@click.option("--bundle", "bundle_option", type=DiskPath(), help="Bundle directory, as in other commands.")
+@click.option(
+    "--bundle", "bundle_option", type=click.Path(path_type=Path), help="Bundle directory, as in other commands."
+)
 @click.option("--seconds", type=Seconds(0.1), help="Measure no longer than this, in wall time.")
 @click.option("--windows", type=click.IntRange(1), help="Measure no more windows than this.")
 @click.option("--warmup", default=3, show_default=True, type=click.IntRange(0), help="Runs of the engines before it.")
@@ -90,13 +92,13 @@ def profile(
         raise click.UsageError("--every-window turns all gates off, which --gates sets: give one of them")
     limits = Limits(seconds, windows, warmup, repeat)
     directory, source = _bundle_and_source(bundle_option, bundle, source, part)
-    if source is not None:
-        part.check(source)
     settings = _gates(gates, directory, every_window)
     subject = Subject(directory, source, part, settings, engine_options, not no_overlap, limits)
     output = ProfileOutput(forms[0], html, trace_to, fail_over)
     if fail_over is not None and against is None:
         raise click.UsageError("--fail-over judges a comparison: give --against")
+    if source is not None and not engines_only:
+        part.check(source)
     if engines_only:
         if source is not None or html is not None or trace_to is not None or every_window or gates is not None:
             raise click.UsageError("--engines-only has no source, gates, page or trace: leave them out")

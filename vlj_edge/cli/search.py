@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vlj_edge.runtime.library.moments import Hit, Vectors, Video
     from vlj_edge.runtime.model import Model
 
+    from ..bundle import Manifest
     from ..results import Moment
 
 
@@ -76,8 +77,7 @@ def search(
     from vlj_edge.runtime.chain import check_embeds_texts
     from vlj_edge.runtime.library import Store
     from vlj_edge.runtime.library import search as find
-    from vlj_edge.runtime.library.search import check_moment, lowest_score
-    from vlj_edge.runtime.video.uri import open_source
+    from vlj_edge.runtime.library.search import lowest_score
 
     from ..bundle import nano_bundle, read_manifest
     from ..errors import VljEdgeError, without_credentials
@@ -91,13 +91,10 @@ def search(
     manifest = read_manifest(directory)
     if place is None:
         check_embeds_texts(directory, manifest)
-    elif place[0].exists():  # or it may be stored: a camera, or a video that is gone
-        open_source(place[0]).close()
-    with Store(uri, manifest) as store:
-        if place is not None:
-            check_moment(store, *place, manifest.clip)
-        with load_model(bundle, engine_options) as model:
-            embedding, itself = _meant(model, store, text or "", place)
+    else:
+        _check_clip(uri, manifest, *place)
+    with load_model(bundle, engine_options) as model, Store(uri, manifest) as store:
+        embedding, itself = _meant(model, store, text or "", place)
         floor = lowest_score(store, min_score if place is None else min_score or 0)
         moments = find(store, embedding, top, itself, min_score=0)
         stored = store.videos() if thumbnails or clips else {}
@@ -113,6 +110,23 @@ def search(
         say(json_text(moment.as_dict() | written) if as_json else _line(moment, written))
     if failed:
         raise VljEdgeError(f"{failed} pictures or clips could not be made: see above")
+
+
+def _check_clip(uri: str, manifest: Manifest, video: Path, time: float) -> None:
+    """Check a moment of --similar before a model is opened. One of a camera, or of a video that is gone, is stored.
+
+    Raises:
+        VljEdgeError: the file cannot be read, or ends before it; or there is none, and no such moment is stored.
+    """
+    from vlj_edge.runtime.library import Store
+    from vlj_edge.runtime.library.search import check_moment
+    from vlj_edge.runtime.video.part import Part
+    from vlj_edge.runtime.video.paths import check_recording
+
+    if video.exists():
+        check_recording(video, Part())
+    with Store(uri, manifest) as store:
+        check_moment(store, video, time, manifest.clip)
 
 
 def _meant(model: Model, store: Store, text: str, place: tuple[Path, float] | None) -> tuple[Vectors, Hit | None]:

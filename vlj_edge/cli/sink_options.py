@@ -41,6 +41,12 @@ def sink_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def check_sinks(log: Path | None, log_bytes: int | None) -> None:
+    """Raises click.UsageError: options are missing others."""
+    if log_bytes is not None and log is None:
+        raise click.UsageError("--log-bytes is for --log: name the file")
+
+
 def open_sinks(
     log: Path | None,
     log_bytes: int | None,
@@ -60,8 +66,7 @@ def open_sinks(
     """
     from vlj_edge.runtime.sinks.queue import SinkQueue, close_all
 
-    if log_bytes is not None and log is None:
-        raise click.UsageError("--log-bytes is for --log: name the file")
+    check_sinks(log, log_bytes)
     queues: list[SinkQueue] = []
 
     def add(name: str, sink: Callable[[], Sink], **how: Any) -> None:

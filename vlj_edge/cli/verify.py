@@ -9,7 +9,6 @@ import click
 
 from ..errors import VljEdgeError
 from .options import bundle_argument, engines_option, key_file_option, threads_option
-from .outputs import DiskPath
 from .part_options import PartOptions, part_options
 from .progress import steps
 from .say import say, stdout_console
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Check a bundle's files, and a backend against ONNX Runtime.")
 @bundle_argument
 @click.option("--backend", help="Also compare this backend (tensorrt, cuda) with ONNX Runtime, on --source.")
-@click.option("--source", type=DiskPath(), help="Video file for the comparison with --backend.")
+@click.option("--source", type=click.Path(path_type=Path), help="Video file for the comparison with --backend.")
 @part_options
 @engines_option
 @key_file_option

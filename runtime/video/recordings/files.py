@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,19 @@ _LOG = logging.getLogger("vlj_edge")
 def warn_of_rate(shown: str, rate: float) -> None:
     """Warn that a recording states no rate and an assumed one is used."""
     _LOG.warning("%s does not say how fast its frames are: %g a second are assumed, --fps sets another", shown, rate)
+
+
+def check_video(path: Path, part: Part) -> None:
+    """Check that a file is a video and that a part of it begins before its end, without decoding a picture.
+
+    Raises:
+        VljEdgeError: it is not.
+    """
+    check_samples(path, str(path))
+    with closing(open_container(path, str(path))) as container:
+        seconds = None if container.duration is None else container.duration / 1e6
+    if part.frames_per_second is None and seconds is not None and part.start >= seconds:
+        VideoFile(path, part=part).close()  # raises, unless more is in it than it states
 
 
 class VideoFile(Source):

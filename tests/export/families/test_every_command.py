@@ -106,6 +106,11 @@ def test_commands_over_a_video(bundle: Path, film: Path, tmp_path: Path) -> None
     for command in (("narrate", film), ("embed", film), ("classify", film, "--labels", ",".join(texts[:2]))):
         assert "takes no query" in error_of(run_here(*command, *out, "--query", "what?"), 2)
     assert "--choices" in error_of(run_here("ask", film, "is it red?", *out), 2)
+    assert "yes or no" in error_of(run_here("ask", film, "is it red?", *out, "--choices", "yes,no"), 2)
+    assert "leave --tokens out" in error_of(run_here("narrate", film, *out, "--tokens", "0.5"), 2)
+    one = run_here("classify", film, *out, "--labels", texts[0])
+    always = read_manifest(bundle).labels.none_below <= -1 and read_manifest(bundle).embeds_texts
+    assert one.returncode == 0 and ("one label is always the answer" in one.stderr) == always
 
 
 @needs("lancedb")
