@@ -33,6 +33,7 @@ _VALUES = {
     "encodes_per_minute": "{} encoder runs saved up",
     "agreeing": "{} agree",
     "rival": "{} say another",
+    "another": "another at {}",
 }
 _COSINES = ("speak_below", "speak_below_at_rest", "forget_above", "same_above", "same", "same_at_rest")
 _RESTING = {"resting": "at rest", "moving": "moving", "unknown": "rest off"}

@@ -19,7 +19,8 @@ class Check(NamedTuple):
         name: of the setting that gives the bound (vlj_edge.bundle.gate_settings). Limits without a setting are
             "wander" (cells that the picture moves by within a clip), "restless" (share of the picture that always
             moves), "crept" (cells that differ from the beginning of the time of rest to its end), "pictures" (different
-            ones in the time of rest), "agreeing" and "rival" (texts of the memory), and "price" (1 - cosine from which
+            ones in the time of rest), "agreeing" and "rival" (texts of the memory),
+            "another" (the cosine of another of its texts), and "price" (1 - cosine from which
             on a change is worth a text of the budget). "texts_per_hour" and "encodes_per_minute" compare what is saved
             up.
         value: what was measured; cosines are -1..1, luminances and shares 0..1, times seconds, the rest are counts.

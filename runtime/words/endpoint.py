@@ -47,7 +47,7 @@ class Endpoint:
         model: its name on the server; None: the field is left out, as llama.cpp allows.
         key: sent as a bearer token; it is in no message, log or event.
         prompt: None for a default one. {camera}, {last} (what was said last), {nearest} (what the bundle itself has
-            for it) and {seconds} in it are replaced.
+            for it), {seconds} and {like} (an earlier answer to what looked much alike) in it are replaced.
         timeout: seconds for an answer, with all attempts.
         most_tokens: of an answer, what the model thinks aloud included.
         schema: a JSON schema of an object: the answer is asked for in this form, checked, and passed on as JSON.

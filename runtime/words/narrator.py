@@ -264,8 +264,9 @@ class Narrator:
             self._cancellation.start(self._worker, self._tasks, self._inbox)
         self._asked_at = time.monotonic()
         about = task.narration
+        like = "" if self._memory.like == self._said else self._memory.like
         texts = (self._words.camera, self._said, about.text)
-        context = WordsContext(about.start, about.end, about.begins, task.times, *texts, about.similarity)
+        context = WordsContext(about.start, about.end, about.begins, task.times, *texts, about.similarity, like)
         self._tasks.put((task, context))
 
     def _next_answer(self) -> _Done:

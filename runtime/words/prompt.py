@@ -16,9 +16,14 @@ DEFAULT_PROMPT = (
     "These pictures were taken by a camera one after the other, within {seconds} seconds. Say in one short sentence, in"
     " the present tense, what happens in them: who or what does what. Do not mention pictures or the camera."
 )
-DEFAULT_PROMPT_AGAIN = (
-    DEFAULT_PROMPT + ' The last thing that was said is: "{last}". If that is still all there is to say, answer only: '
-    f"{NOTHING_NEW}."
+_LIKE = (  # answers that agree can be used again
+    ' Of a moment that looked like this one, this was said: "{like}". If it is true of this one, too, answer with the'
+    " same words."
+)
+_AGAIN = (
+    ' The last thing that was said is: "{last}". If that is still all there is to say, answer only: '
+    + NOTHING_NEW
+    + "."
 )
 _DEFAULT_JSON_PROMPT = (
     "These pictures were taken by a camera one after the other, within {seconds} seconds. Describe what they show."
@@ -29,7 +34,7 @@ _NOTHING_NEW = re.compile(  # and how models put it in their own words
 )
 _NAME = r"(\s*[^\W\d][\w.-]*\s*)"
 _FIELD = re.compile(rf"\{{\{{{_NAME}\}}\}}|\{{{_NAME}\}}")  # the first is a word in braces that is meant so
-FIELDS = ("camera", "last", "nearest", "seconds")
+FIELDS = ("camera", "last", "nearest", "seconds", "like")
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class WordsContext:
         last: the text that was said last; empty before the first.
         nearest: the text that the bundle has for it, a caption or label; empty without any.
         similarity: cosine of its embedding to that of the last text of the narration, -1..1; None for the first.
+        like: an earlier answer about a moment that looked much like it, other than the last; empty without any.
     """
 
     start: float
@@ -54,24 +60,26 @@ class WordsContext:
     last: str = ""
     nearest: str = ""
     similarity: float | None = None
+    like: str = ""
 
 
 def prompt_for(prompt: str | None, context: WordsContext, schema: Any = None) -> str:
     """Return the text of a request.
 
     Args:
-        prompt: None for a default one. {camera}, {last}, {nearest} and {seconds} in it are replaced; {{word}} becomes
-            {word}.
+        prompt: None for a default one. {camera}, {last}, {nearest}, {seconds} and {like} in it are replaced; {{word}}
+            becomes {word}.
         schema: of the JSON that is asked for; it is told in the text, too, since many servers ignore it elsewhere.
     """
     if prompt is None and schema is not None:
         prompt = _DEFAULT_JSON_PROMPT
     if prompt is None:
-        prompt = DEFAULT_PROMPT_AGAIN if context.last else DEFAULT_PROMPT
+        prompt = DEFAULT_PROMPT + (_LIKE if context.like else "") + (_AGAIN if context.last else "")
     values = {
         "camera": context.camera,
         "last": context.last,
         "nearest": context.nearest,
+        "like": context.like,
         "seconds": f"{max(context.end - context.start, 0.1):.2g}",
     }
     text = _FIELD.sub(lambda found: f"{{{found[1]}}}" if found[1] else values.get(found[2], found[0]), prompt)

@@ -21,19 +21,36 @@ def known(said: bool = False) -> Any:
     return SimpleNamespace(said=said, manifest=SimpleNamespace(embedding=SIZE))
 
 
-def test_an_answer_is_used_again_farther_off_than_a_text_of_the_bundle() -> None:
+def test_one_answer_is_used_again_as_far_as_a_text_of_the_bundle_and_two_that_agree_farther() -> None:
     memory = AnswerMemory(SETTINGS, known())
     memory.put(at_angle(0), "it moves", False)
-    assert memory.recall(at_angle(20), False) == "it moves"  # cosine 0.94
-    assert memory.recall(at_angle(23), False) is None  # 0.92
+    assert memory.recall_unless(at_angle(16), False, "") == "it moves"  # cosine 0.961
+    assert memory.recall_unless(at_angle(20), False, "") is None and memory.like == "it moves"  # 0.94
+    memory.put(at_angle(12), "it moves", False)
+    assert memory.recall_unless(at_angle(20), False, "") == "it moves"
+    assert memory.recall_unless(at_angle(40), False, "") is None  # 0.88 of the nearer, 0.77 of the other
+    assert memory.recall_unless(at_angle(60), False, "") is None and memory.like == ""
+    assert memory.recall_unless(at_angle(0), True, "") is None and memory.like == ""
 
 
-def test_the_answer_that_stands_is_used_again_only_if_it_is_nearer() -> None:
+def test_of_two_answers_that_are_about_as_near_none_is_used_again() -> None:
+    memory = AnswerMemory(SETTINGS, known())
+    for angle, text in ((0, "it moves"), (2, "it moves"), (25, "it stops"), (27, "it stops")):
+        memory.put(at_angle(angle), text, False)
+    assert memory.recall_unless(at_angle(5), False, "") == "it moves"  # another at 0.94
+    assert memory.recall_unless(at_angle(13), False, "") is None
+    assert memory.decision.checks[-1].name == "another" and not memory.decision.checks[-1].holds
+    assert memory.recall_unless(at_angle(22), False, "") == "it stops"
+
+
+def test_the_answer_that_stands_is_used_again_only_if_it_is_nearer_or_two_agree() -> None:
     memory = AnswerMemory(SETTINGS, known())
     memory.put(at_angle(0), "it moves", False)
-    assert memory.recall_unless(at_angle(20), False, "it moves") is None
-    assert memory.recall_unless(at_angle(20), False, "it is still") == "it moves"
-    assert memory.recall_unless(at_angle(17), False, "it moves") == "it moves"  # 0.956
+    assert memory.recall_unless(at_angle(11), False, "it moves") == "it moves"  # cosine 0.982
+    assert memory.recall_unless(at_angle(13), False, "it moves") is None  # 0.974
+    assert memory.recall_unless(at_angle(13), False, "it is still") == "it moves"
+    memory.put(at_angle(1), "it moves", False)
+    assert memory.recall_unless(at_angle(13), False, "it moves") == "it moves"
 
 
 def test_at_rest_one_answer_is_enough_and_the_nearest_counts() -> None:
@@ -42,7 +59,7 @@ def test_at_rest_one_answer_is_enough_and_the_nearest_counts() -> None:
     memory.put(at_angle(20), "a cat on the sofa", True)
     assert memory.recall(at_angle(9), True) == "an empty room"
     assert memory.recall(at_angle(11), True) == "a cat on the sofa"
-    assert memory.recall(at_angle(40), True) is None
+    assert memory.recall(at_angle(47), True) is None
     assert memory.recall(at_angle(0), False) is None
 
 

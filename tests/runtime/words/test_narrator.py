@@ -34,7 +34,7 @@ from vlj_edge.runtime.sinks.subtitles import SrtWriter
 from vlj_edge.runtime.stream.cancellation import Cancellation, Cancelled
 from vlj_edge.runtime.words.endpoint import Endpoint
 from vlj_edge.runtime.words.narrator import Narrator
-from vlj_edge.runtime.words.prompt import WordsContext
+from vlj_edge.runtime.words.prompt import WordsContext, prompt_for
 from vlj_edge.runtime.words.words import Words
 
 SCENES = scenes((RED, 16), (BLUE, 16), (RED, 16), (GREEN, 16))
@@ -187,6 +187,27 @@ def test_the_memory_saves_a_call() -> None:
     assert narrated.found[4].origin == "memory"
     narrated.end()
     assert (narrated.run.totals.calls, narrated.run.totals.memory_hits) == (2, 1)
+
+
+def test_an_answer_to_what_looked_much_alike_is_shown_to_the_model() -> None:
+    narrated = Narrated()
+    for meaning, text in ((1, "a cat"), (2, "a dog")):
+        narrated.tell(change(1 + meaning, meaning))
+        narrated.answer(text)
+        narrated.texts(2 * meaning)
+    near = np.zeros(8, np.float32)
+    near[[1, 3]] = 0.8, 0.6
+    narrated.tell(replace(change(4, 1), embedding=near))
+    narrated.answer("a cat")
+    narrated.texts(6)
+    narrated.tell(change(5, 5))
+    narrated.answer("a bird")
+    narrated.texts(8)
+    narrated.end()
+    assert [(context.last, context.like) for context in narrated.asked] == [
+        *(("", ""), ("a cat", ""), ("a dog", "a cat"), ("a cat", ""))
+    ]
+    assert '"a cat"' in prompt_for(None, narrated.asked[2]) and "like" not in prompt_for(None, narrated.asked[3])
 
 
 def test_what_is_nothing_new_is_not_said() -> None:
