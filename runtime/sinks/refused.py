@@ -48,8 +48,8 @@ class RefusedAlerts:
     def add(self, event: AnyEvent, why: str, oldest: bool = False) -> float:
         """Let one wait, and return the time.monotonic() until which nothing is to be sent: now, if others may pass."""
         self.why, self.others_first, self.trying = why, self.trying, False
-        is_kept = isinstance(event, AlertEvent) and event.kept
-        event = replace(event, picture=None, clip=None) if is_kept else event
+        if isinstance(event, AlertEvent) and event.kept:
+            event = replace(event, picture=None, clip=None)
         self._waiting.insert(0 if oldest else len(self._waiting), event)
         now, (first, longest) = time.monotonic(), self._pauses
         self.due = now + min(first * 2.0 ** min(self._refusals, 30), longest)
