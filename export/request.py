@@ -103,10 +103,10 @@ def check_request(request: ExportRequest) -> None:
     for name in request.engines:
         check_flavour(name, precisions[name], request.flavour)
     _check_token_shares(request)
+    _check_weights(request.sources, request.preset)
     check_out(request.out, request.overwrite)
     paths = [path for path in vars(request.sources).values() if isinstance(path, Path)]
     refuse_replacing("--out", request.out, paths)
-    _check_weights(request.sources, request.preset)
     check_packages()
 
 

@@ -48,11 +48,17 @@ def read_events(path: Path) -> list[AnnotatedEvent]:
     text = table_text(path, _REMEDY, MOST_TEXT)
     try:
         cues = [_event(*match.groups()) for match in _CUE.finditer(text)]
-        found = cues or list(parse(_Annotations, json.loads(text), ignore_unknown=True).events)
+        found = cues or _events_of(json.loads(text))
         _check(found)
     except (ValueError, OverflowError, RecursionError) as error:  # not JSON, of another form, or endless
         raise VljEdgeError(f"{path} holds no annotations ({error}): {_REMEDY}") from error
     return sorted(found, key=lambda event: event.start)
+
+
+def _events_of(raw: object) -> list[AnnotatedEvent]:
+    if isinstance(raw, list):
+        raise ValueError('it is a list: write {"events": [...]} around it')
+    return list(parse(_Annotations, raw, ignore_unknown=True).events)
 
 
 def _event(*parts: str | None) -> AnnotatedEvent:

@@ -42,6 +42,8 @@ WRONG_CALLS = (
     "narrate demo.mp4 --tokens 0.5",
     "narrate demo.mp4 --backend nothing",
     "narrate ftp://host/demo.mp4",
+    "narrate rtsp://host:99999/1",
+    "narrate http://host:0/1",
     "embed demo.mp4 --out demo.mp4",
     "embed demo.mp4 --width 100000",
     "embed demo.mp4 --form nothing",
@@ -63,6 +65,7 @@ WRONG_CALLS = (
 FAILURES = (
     "narrate nothing.mp4",
     "narrate empty.mp4",
+    "narrate *.mkv",
     "narrate text.mp4",
     "narrate demo.mp4 --gates nothing.json",
     "narrate demo.mp4 --gates wrong.json",

@@ -15,13 +15,13 @@ from .manifest import write_manifest
 from .validate import read_manifest, verify_file
 
 
-def check_new(out: Path) -> None:
-    """Check that there is nothing at a path yet.
+def check_new(out: Path | None) -> None:
+    """Check that there is nothing at a path yet, where one is named.
 
     Raises:
         VljEdgeError: there is.
     """
-    if out.exists() or out.is_symlink():
+    if out is not None and (out.exists() or out.is_symlink()):
         raise VljEdgeError(f"{out} is there already: remove it, or name another folder for the bundle")
 
 

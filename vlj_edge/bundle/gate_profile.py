@@ -132,7 +132,9 @@ def read_gate_profile(path: str | Path, default: GateSettings) -> GateProfile:
             raise ValueError(f"gates.{problem}")
     except OSError as error:
         raise VljEdgeError(f"{path} cannot be read ({error.strerror}): check the path") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or no gates
+    except UnicodeDecodeError as error:
+        raise VljEdgeError(f"{path} holds no gates (it is no text in UTF-8): {_REMEDY}") from error
+    except (ValueError, RecursionError) as error:  # not JSON, or no gates
         raise VljEdgeError(f"{path} holds no gates ({error}{_range_of(error)}): {_REMEDY}") from error
     return replace(profile, gates=gates)
 

@@ -82,18 +82,19 @@ def calibrate(
     The limits are targets on this recording, for the settings to be chosen by; they are not enforced later.
     """
     from vlj_edge.runtime.calibration.events import read_events
-    from vlj_edge.runtime.calibration.proposal import propose
+    from vlj_edge.runtime.calibration.proposal import check_wanted, propose
     from vlj_edge.runtime.calibration.target import Target
 
     from ..bundle.copies import check_new
     from .interrupts import was_interrupted
 
     part.check(source)
-    if bundle_out is not None:
-        check_new(bundle_out)
+    check_new(bundle_out)
     wanted = Target(texts_per_hour, encodes_per_minute, quality)
     annotated = None if events is None else read_events(events)
     with load_model(bundle, replace(engine_options, tokens=engine_options.tokens or "all"), gates=gates) as model:
+        with _texts_of(events):
+            check_wanted(model, wanted, annotated, part.seconds)
         recording = _record(model, source, part, compares_tokens=engine_options.tokens is None)
         with steps() as step, _texts_of(events):
             proposal = propose(model, recording, None if wanted == Target() else wanted, annotated, seed, progress=step)

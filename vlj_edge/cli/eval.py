@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import VljEdgeError
+from ..errors import VljEdgeError, errors_at
 from ..json_text import json_text
 from .options import EngineOptions, bundle_option, engine_options, load_model, open_model
 from .outputs import output_file, write_whole
@@ -130,7 +130,8 @@ class _Work:
         """
         from vlj_edge.runtime.evaluation.embed import check_texts
 
-        check_texts(model, self.data)
+        with errors_at(str(self.path)):
+            check_texts(model, self.data)
         model.chain.load(words=bool(self.data.events) and model.chain.makes_texts)
         model.chain.known.load()
 

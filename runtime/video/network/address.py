@@ -79,6 +79,9 @@ def network_address(text: str) -> NetworkAddress:
         raise WrongCall(f"{shown} names no host: write {scheme}://HOST/PATH")
     if scheme in ("udp", "rtp") and not re.search(r":\d+\Z", host):
         raise WrongCall(f"{shown} names no port: write {scheme}://{host.rstrip(':')}:5000, with the sender's port")
+    port = host[host.rindex(":") + 1 :] if re.search(r":\d+\Z", host) else ""
+    if port and not 0 < int(port) < 1 << 16:
+        raise WrongCall(f"{shown}: no server has the port {port[:20]}: give one from 1 to 65535")
     user, colon, password = userinfo.partition(":")
     url = f"{scheme}://{host}{path}"
     return NetworkAddress(url, unquote(user) if at else None, unquote(password) if colon else None, shown)

@@ -65,6 +65,7 @@ def test_annotations_of_every_kind_are_the_same(text: str, tmp_path: Path) -> No
         ("WEBVTT\n\n", "annotations"),
         ('{"events": [{"start": 0, "end": 1, "caption": "a"}]}', "write captions in place of caption"),
         ('{"events": [{"begin": 0, "end": 1, "captions": ["a"]}]}', "write start in place of begin"),
+        ('[{"start": 0, "end": 1, "captions": ["a"]}]', '{"events": [...]}'),
         ('{"segments": []}', "write events in place of segments"),
     ],
 )
