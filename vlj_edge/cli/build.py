@@ -152,7 +152,7 @@ def _print(directory: Path, runtime: RuntimeId, built: list[BuildResult]) -> Non
         table.add_row(engine.name, engine.precision, f"{engine.megabytes:.1f}", seconds, str(engine.layers), fused)
     console.print(table)
     for engine in built:
-        if engine.tokens:
+        if len(engine.tokens) > 1:
             *parts, whole = engine.tokens
             console.print(f"{engine.name}: takes {', '.join(map(str, parts))} or all {whole} tokens of a clip")
         if engine.decomposed:
