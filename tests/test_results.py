@@ -115,6 +115,14 @@ def test_the_docs_show_the_paper_s_engines_as_they_were_built() -> None:
     assert not any(row["decomposed"] for row in rows)
 
 
+def test_the_docs_show_what_token_shares_add_to_engines() -> None:
+    found, text = result("tensorrt-builds.json")["token_shares"], " ".join(page("docs/tokens.md").split())
+    for model, form in (("nano", "{:.1f}"), ("vl-jepa-1.6b", "{:,.0f}")):
+        for rows in (found[model]["all tokens alone"], found[model]["each number of tokens"]):
+            assert [row["decomposed"] for row in rows] == [0, 0]
+            assert " and ".join(form.format(row["megabytes"]) for row in rows) + " MB" in text
+
+
 def test_the_docs_show_the_precisions_at_random_weights() -> None:
     text = page("docs/precisions.md")
     for name in ("fp16", "bf16", "int8", "int8w", "int4w"):

@@ -19,8 +19,19 @@ from vlj_edge.bundle import EngineSpec
 _NAMES = {"float32": "FLOAT", "float16": "HALF", "bfloat16": "BF16", "int64": "INT64", "int32": "INT32", "bool": "BOOL"}
 
 
+class FakeRuntimeConfig:
+    """IRuntimeConfig."""
+
+    def __init__(self) -> None:
+        self.strategy, self.dynamic_shapes_kernel_specialization_strategy = "static", "lazy"
+
+    def set_execution_context_allocation_strategy(self, strategy: str) -> None:
+        self.strategy = strategy
+
+
 class FakeEngine:
-    """ICudaEngine of one graph of a bundle. With `aliases` None it lacks aliased tensors, like TensorRT 10.3.
+    """ICudaEngine of one graph of a bundle. With `aliases` None it lacks aliased tensors and runtime configurations,
+    like TensorRT 10.3.
 
     Args:
         counts: numbers of tokens that it was built for, a profile each; empty: all tokens alone.
@@ -43,6 +54,7 @@ class FakeEngine:
         self.aliases = aliases or {}
         if aliases is not None:
             self.get_aliased_input_tensor = lambda name: aliases.get(name, "")
+            self.create_runtime_config = FakeRuntimeConfig
         options = ort.SessionOptions()
         options.log_severity_level = 4
         self.graph = ort.InferenceSession(graph, options)
@@ -61,8 +73,10 @@ class FakeEngine:
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
         return [self._tensor(name).shape_of(self.counts[profile])] * 3
 
-    def create_execution_context(self, strategy: str = "static") -> FakeContext:
-        self.contexts.append(FakeContext(self, strategy))
+    def create_execution_context(self, given: str | FakeRuntimeConfig = "static") -> FakeContext:
+        if isinstance(given, FakeRuntimeConfig) and given.dynamic_shapes_kernel_specialization_strategy != "eager":
+            raise BrokenRule("a graph would keep kernels that fit any shape")
+        self.contexts.append(FakeContext(self, given.strategy if isinstance(given, FakeRuntimeConfig) else given))
         return self.contexts[-1]
 
     def _tensor(self, name: str) -> Any:
@@ -148,6 +162,7 @@ class FakeTensorRT:
 
     __version__ = "9.9.9"
     ExecutionContextAllocationStrategy = SimpleNamespace(STATIC="static", USER_MANAGED="of the user")
+    DynamicShapesKernelSpecializationStrategy = SimpleNamespace(LAZY="lazy", EAGER="eager")
 
     class ILogger:
         INTERNAL_ERROR, ERROR, WARNING = 0, 1, 2

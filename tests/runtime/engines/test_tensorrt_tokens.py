@@ -18,6 +18,8 @@ from vlj_edge.errors import VljEdgeError
 from vlj_edge.runtime.engines.base import Engine, open_engine
 from vlj_edge.runtime.model import Model
 
+pytest.importorskip("torch", reason="torch is not installed")  # the bundle is exported
+
 COUNTS = (32, 16, 8)  # of the profiles, in the order in which they are built
 
 
@@ -26,6 +28,19 @@ def tokens(board: Callable[..., Board], token_bundle: Path, tmp_path: Path) -> C
     """tokens(counts=COUNTS) -> a Board whose engines were built for these numbers of tokens; (): for all alone."""
     own = shutil.copytree(token_bundle, tmp_path / "tokens")
     return lambda counts=COUNTS, **others: board(bundle=own, counts=counts, **others)
+
+
+def test_the_real_tensorrt_has_what_the_fake_has() -> None:
+    real = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    names = {
+        "ICudaEngine": "device_memory_size_v2 num_optimization_profiles get_tensor_profile_shape create_runtime_config",
+        "IExecutionContext": "set_optimization_profile_async set_input_shape set_device_memory",
+        "IRuntimeConfig": "set_execution_context_allocation_strategy dynamic_shapes_kernel_specialization_strategy",
+    }
+    for owner, members in names.items():
+        assert all(hasattr(getattr(real, owner), name) for name in members.split())
+    assert hasattr(real.ExecutionContextAllocationStrategy, "USER_MANAGED")
+    assert hasattr(real.DynamicShapesKernelSpecializationStrategy, "EAGER")
 
 
 def vision(here: Board, backend: str) -> tuple[Engine, Engine]:
@@ -57,8 +72,9 @@ def test_every_number_of_tokens_gives_what_onnx_runtime_gives(tokens: Callable[.
         np.testing.assert_array_equal(embedding(ours, seed, kept), embedding(theirs, seed, kept))
 
 
-def test_each_number_has_a_context_and_a_graph_which_are_made_once(tokens: Callable[..., Board]) -> None:
-    here = tokens()
+@pytest.mark.parametrize("newer", [True, False], ids=["TensorRT-RTX", "TensorRT 10.3"])
+def test_each_number_has_a_context_and_a_graph_which_are_made_once(tokens: Callable[..., Board], newer: bool) -> None:
+    here = tokens(aliased=newer)
     encoder, predictor = engines = vision(here, "tensorrt")
     for count in (16, 8, 32):
         embedding(engines, 0, np.arange(count))
