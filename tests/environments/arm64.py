@@ -2,13 +2,11 @@
 
     python -m tests.environments.arm64 [FOLDER] [--out FILE]
 
-The machine is Debian's arm64 userland with its Python 3.11, in which qemu-user runs every program as on a Cortex-A76.
-It needs x86-64 Linux 6.7 or newer, debootstrap and qemu-user-static, uv, and vlj-edge[cpu] in the Python that runs it.
-All that it makes is in FOLDER (build/arm64), which a second run reuses; mounts are in a namespace that ends with it.
-
-JetPack 6 has Python 3.10, which Debian 12 has not, and there is no build for aarch64 on PyPI. So Python 3.10 does not
-run here: all wheels that it would have are installed beside, for glibc 2.35 as on JetPack 6. The tests on Python 3.10
-are those of test_pythons.py, on x86-64.
+The machine is Debian's arm64 userland, in which qemu-user runs every program as on a Cortex-A76: with Debian's Python
+3.11, and with a Python 3.10 that is compiled there, as JetPack 6 has it (arm64_python.py; that takes most of the time,
+once). It needs x86-64 Linux 6.7 or newer, debootstrap and qemu-user-static, uv, and vlj-edge[cpu] in the Python that
+runs it. All that it makes is in FOLDER (build/arm64), which a second run reuses; mounts are in a namespace that ends
+with it.
 """
 
 from __future__ import annotations
@@ -25,12 +23,13 @@ import time
 from datetime import datetime, timezone
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tests.environments import arm64_python
 from tests.environments.environment import TOOLS
 from vlj_edge import VljEdgeError, open_source, read_records
 
@@ -46,16 +45,33 @@ CPU variant\t: 0x4
 CPU part\t: 0xd0b
 CPU revision\t: 1
 """
-SITE = "/vlj-edge/site"
-ENVIRONMENT = {
-    "QEMU_CPU": "cortex-a76", "PATH": f"{SITE}/bin:/usr/bin", "HOME": "/root", "LANG": "C.UTF-8", "PYTHONPATH": SITE,
-    "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
-}  # fmt: skip
 
+
+class Python(NamedTuple):
+    """A Python of the machine.
+
+    Attributes:
+        glibc: that its packages are for.
+        site: where they lie.
+    """
+
+    version: str
+    glibc: str
+    program: str
+    site: str
+    extras: str
+
+
+DEBIANS = Python("3.11", "2.36", "python3", "/vlj-edge/site", EXTRAS)
+JETPACKS = Python(
+    "3.10", "2.35", arm64_python.PYTHON, "/vlj-edge/site-3.10", EXTRAS.replace("openvino,", "")
+)  # OpenVINO has no wheels for it
+
+NARRATE = "narrate demo.mp4 --end 10 --json --threads 1"
 # Each is run on both machines, in a folder with the demo video in it, and pictures of its first five seconds.
 COMMANDS = {
     "verify": "verify",
-    "narrate": "narrate demo.mp4 --end 10 --json --threads 1",
+    "narrate": NARRATE,
     "embed": "embed demo.mp4 --end 10 --ring ring.bin --keep 8 --threads 1 --out embeddings.json",
     "embed pictures": "embed pictures --fps 4 --ring pictures.bin --keep 8 --threads 1 --out pictures.json",
     "labels": "labels drawer,door,button --out bank.npz --threads 1",
@@ -97,7 +113,8 @@ def main() -> None:
         sys.exit(130)
     asked.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(f"{asked.out}: written", file=sys.stderr)
-    if failures := [name for tests in found["tests"].values() for name in tests["failures"]]:
+    ran = (*found["tests"].values(), *found["Python 3.10, glibc 2.35"]["tests"].values())
+    if failures := [name for tests in ran for name in tests["failures"]]:
         sys.exit(f"Error: {len(failures)} tests fail on aarch64: {', '.join(failures)}")
 
 
@@ -107,21 +124,28 @@ def measure(folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     userland = make_userland(folder)
     commit, wheel = told(["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]).strip(), build(folder)
-    install(folder, wheel, userland / SITE[1:], "3.11", "2.36", (EXTRAS, *TOOLS))
-    jetpack = folder / "packages-3.10"
-    install(folder, wheel, jetpack, "3.10", "2.35", (EXTRAS.replace("openvino,", ""),))
+    arm64_python.build_python(userland, lambda *command: emulated(userland, DEBIANS, *command), say)
+    for python in (DEBIANS, JETPACKS):
+        install(folder, wheel, userland, python)
     compared = compare(folder, userland)
-    tests = {"unit tests": run_tests(userland, TESTS), "TensorRT on the stand-in": run_tests(userland, STAND_IN)}
+    narrated = texts_in(emulated(userland, JETPACKS, *at_work(JETPACKS, NARRATE)))
+    if [text for _, text in narrated] != compared["texts"]:
+        raise VljEdgeError(f"Python 3.10 says something else: {narrated}; Python 3.11: {compared['texts']}")
     return {
         "command": "make arm64",
         "date": datetime.now(timezone.utc).date().isoformat(),
         "minutes": round((time.monotonic() - begun) / 60, 1),
         "machine": describe(userland),
-        "versions": versions(userland / SITE[1:]),
+        "versions": versions(userland, DEBIANS),
         "commit": commit,
         "compared with x86-64": compared,
-        "tests": tests,
-        "Python 3.10, glibc 2.35": {"installed": versions(jetpack), "run": False},
+        "tests": all_tests(userland, DEBIANS),
+        "Python 3.10, glibc 2.35": {
+            "python": version_of(userland, JETPACKS),
+            "versions": versions(userland, JETPACKS),
+            "texts equal": True,
+            "tests": all_tests(userland, JETPACKS),
+        },
     }
 
 
@@ -133,8 +157,9 @@ def make_userland(folder: Path) -> Path:
     userland, packages = folder / "userland", folder / "debian"
     if not (folder / "userland.done").exists():
         say(f"Debian {RELEASE}'s packages for arm64")
-        download = ["debootstrap", "--download-only", "--arch", "arm64", "--variant", "minbase", "--include", "python3"]
-        told([*unshared(), *download, RELEASE, str(packages), MIRROR])
+        download = ["debootstrap", "--download-only", "--arch", "arm64", "--variant", "minbase"]
+        include = ",".join(("python3", *arm64_python.PACKAGES))
+        told([*unshared(), *download, "--include", include, RELEASE, str(packages), MIRROR])
         shutil.rmtree(userland, ignore_errors=True)
         for name in ("bin", "sbin", "lib"):
             (userland / "usr" / name).mkdir(parents=True)
@@ -164,14 +189,14 @@ def build(folder: Path) -> Path:
     return wheel
 
 
-def install(folder: Path, wheel: Path, target: Path, python: str, glibc: str, what: tuple[str, ...]) -> None:
+def install(folder: Path, wheel: Path, userland: Path, python: Python) -> None:
     """Unpack the wheel and all that it needs there; every package must have a wheel for aarch64."""
-    say(f"packages for aarch64, Python {python}, glibc {glibc}")
+    say(f"packages for aarch64, Python {python.version}, glibc {python.glibc}")
+    target = userland / python.site[1:]
     shutil.rmtree(target, ignore_errors=True)
-    extras, *tools = what
-    platform = f"aarch64-manylinux_{glibc.replace('.', '_')}"
-    how = ["--cache-dir", str(folder / "uv-cache"), "--python-version", python, "--python-platform", platform]
-    requirements = [f"vlj-edge[{extras}] @ {wheel.as_uri()}", *tools]
+    platform = f"aarch64-manylinux_{python.glibc.replace('.', '_')}"
+    how = ["--cache-dir", str(folder / "uv-cache"), "--python-version", python.version, "--python-platform", platform]
+    requirements = [f"vlj-edge[{python.extras}] @ {wheel.as_uri()}", *TOOLS]
     told([uv(), "pip", "install", "-q", "--only-binary", ":all:", "--target", str(target), *how, *requirements])
 
 
@@ -188,7 +213,7 @@ def compare(folder: Path, userland: Path) -> dict[str, Any]:
         say(f"vlj-edge {arguments}")
         ours = told([sys.executable, "-m", "vlj_edge", *arguments.split()], cwd=here)
         begun = time.monotonic()
-        theirs = emulated(userland, "sh", "-c", f"cd work && exec python3 -m vlj_edge {arguments}")
+        theirs = emulated(userland, DEBIANS, *at_work(DEBIANS, arguments))
         seconds[name] = round(time.monotonic() - begun, 1)
         said[name] = ours, theirs
     texts, expected = texts_in(said["narrate"][1]), texts_in(said["narrate"][0])
@@ -238,11 +263,16 @@ def cosine(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-def run_tests(userland: Path, tests: tuple[str, ...]) -> dict[str, Any]:
-    say(f"pytest {' '.join(tests)}")
+def all_tests(userland: Path, python: Python) -> dict[str, Any]:
+    tests = {"unit tests": TESTS, "TensorRT on the stand-in": STAND_IN}
+    return {name: run_tests(userland, python, files) for name, files in tests.items()}
+
+
+def run_tests(userland: Path, python: Python, tests: tuple[str, ...]) -> dict[str, Any]:
+    say(f"Python {python.version}: pytest {' '.join(tests)}")
     begun = time.monotonic()
     how = ("-q", "-p", "no:cacheprovider", "-m", "not slow and not signals", "-o", "addopts=--strict-markers")
-    said = emulated(userland, "python3", "-m", "pytest", *how, *tests, may_fail=True)
+    said = emulated(userland, python, python.program, "-m", "pytest", *how, *tests, may_fail=True)
     counted = {word: int(number) for number, word in re.findall(r"(\d+) (passed|skipped|failed|error)", said[-200:])}
     if not counted:
         raise VljEdgeError(f"pytest ran no test in {userland}: {said[-300:]}")
@@ -252,31 +282,49 @@ def run_tests(userland: Path, tests: tuple[str, ...]) -> dict[str, Any]:
 
 def describe(userland: Path) -> dict[str, Any]:
     emulator = told(["qemu-aarch64-static", "--version"]).split()[2]
-    python = emulated(
-        userland, "python3", "-c", "import platform; print(platform.machine(), platform.python_version())"
-    )
-    machine, python = python.split()
+    ask = "import platform; print(platform.machine())"
     return {
-        "processor": f"Cortex-A76 ({machine}), emulated by qemu-user {emulator}",
+        "processor": f"Cortex-A76 ({emulated(userland, DEBIANS, 'python3', '-c', ask).strip()}), emulated by qemu-user"
+        f" {emulator}",
         "cores": os.cpu_count(),
-        "python": python,
+        "python": version_of(userland, DEBIANS),
         "system": f"Debian {RELEASE} {(userland / 'etc' / 'debian_version').read_text().strip()}",
     }
 
 
-def versions(packages: Path) -> dict[str, str]:
-    found = ((package.metadata["Name"], package.version) for package in distributions(path=[str(packages)]))
+def version_of(userland: Path, python: Python) -> str:
+    ask = "import platform; print(platform.python_version())"
+    return emulated(userland, python, python.program, "-c", ask).strip()
+
+
+def versions(userland: Path, python: Python) -> dict[str, str]:
+    packages = distributions(path=[str(userland / python.site[1:])])
+    found = ((package.metadata["Name"], package.version) for package in packages)
     return dict(sorted(found, key=lambda item: item[0].lower()))
 
 
-def emulated(userland: Path, *command: str, may_fail: bool = False) -> str:
+def at_work(python: Python, arguments: str) -> tuple[str, str, str]:
+    """The command that runs vlj-edge in the folder with the video."""
+    return "sh", "-c", f"cd work && exec {python.program} -m vlj_edge {arguments}"
+
+
+def emulated(userland: Path, python: Python, *command: str, may_fail: bool = False) -> str:
     enter = ["sh", str(Path(__file__).with_name("enter_arm64.sh")), str(userland)]
-    inside = ["/usr/bin/env", "-i", *settings(), *command]
+    inside = ["/usr/bin/env", "-i", *settings(python), *command]
     return told([*unshared("--pid", "--fork", "--kill-child"), *enter, *inside], may_fail=may_fail)
 
 
-def settings() -> list[str]:
-    return [f"{name}={value}" for name, value in ENVIRONMENT.items()]
+def settings(python: Python) -> list[str]:
+    values = {
+        "QEMU_CPU": "cortex-a76",
+        "PATH": f"{python.site}/bin:/usr/bin",
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": python.site,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    return [f"{name}={value}" for name, value in values.items()]
 
 
 def unshared(*more: str) -> list[str]:

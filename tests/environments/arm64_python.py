@@ -30,6 +30,7 @@ PACKAGES = (
 )
 PYTHON = "/python3.10/python"
 _BUILD = """set -e
+[ -e /usr/bin/awk ] || ln -s mawk /usr/bin/awk
 cd /python3.10
 tar -xJf python.tar.xz --strip-components 1 --no-same-owner
 ./configure -q --without-ensurepip --disable-test-modules OPT='-O1 -DNDEBUG' >configure.log 2>&1
@@ -38,11 +39,12 @@ make -s -j{jobs} >make.log 2>&1
 """
 
 
-def build_python(userland: Path, run: Callable[..., str]) -> None:
+def build_python(userland: Path, run: Callable[..., str], say: Callable[[str], None]) -> None:
     """Compile it in the userland, unless a run before did.
 
     Args:
-        run: runs a command in the userland.
+        run: runs a command there.
+        say: tells what takes so long.
 
     Raises:
         VljEdgeError: the sources are not there, are other ones, or do not compile.
@@ -51,6 +53,7 @@ def build_python(userland: Path, run: Callable[..., str]) -> None:
     done = directory.with_name("done")
     if done.exists():
         return
+    say("Python 3.10 is compiled")
     directory.parent.mkdir(exist_ok=True)
     try:
         with urllib.request.urlopen(ADDRESS, timeout=60) as answer:
@@ -60,5 +63,5 @@ def build_python(userland: Path, run: Callable[..., str]) -> None:
     if hashlib.sha256(source).hexdigest() != SHA256:
         raise VljEdgeError(f"{ADDRESS} has another SHA-256 than {SHA256}: look why")
     directory.with_name("python.tar.xz").write_bytes(source)
-    run(userland, "sh", "-c", _BUILD.format(jobs=os.cpu_count()))
+    run("sh", "-c", _BUILD.format(jobs=os.cpu_count()))
     done.touch()
