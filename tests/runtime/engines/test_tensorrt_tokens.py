@@ -167,9 +167,11 @@ def test_a_profile_that_tensorrt_refuses_is_an_error(
         encoder.keep_tokens(np.arange(16))
 
 
-def test_no_memory_for_another_number_of_tokens(tokens: Callable[..., Board]) -> None:
+def test_no_memory_for_the_contexts(tokens: Callable[..., Board]) -> None:
+    used = 4 * 4 * 3 * 32 * 32 + 8 * 32 + 4 * 32 * 48  # pixels, kept, visual_tokens
+    tokens(memory=used + 1000).open("vision_encoder")
     with pytest.raises(VljEdgeError, match="no memory left"):
-        vision(tokens(memory=40_000), "tensorrt")
+        tokens(memory=used + 999).open("vision_encoder")
 
 
 def test_one_context_whose_profile_is_switched_under_its_graph_is_noticed(tokens: Callable[..., Board]) -> None:
