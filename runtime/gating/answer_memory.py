@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+
 import numpy as np
 
 from vlj_edge.bundle import CaptionMemorySettings
@@ -58,15 +61,25 @@ class AnswerMemory(CaptionMemory):
             return super()._recalled(embedding, resting)
         if not self._is_near("same", similarity, farthest):
             return None
-        same_text = np.array([each == text for each in self._texts])
+        same_text = np.array([_same_words(each, text) for each in self._texts])
         other = float(similarities[~same_text].max(initial=-1.0))
         if not self._check("another", other, "<", similarity - self._apart * _RIVAL * unit):
             return None
         agreeing = np.flatnonzero(same_text & (similarities >= raised(farthest, self._apart))).tolist()
-        alone = 1 - (_STANDING_ALONE if text == self._standing else _ALONE) * unit
+        alone = 1 - (_STANDING_ALONE if _same_words(text, self._standing) else _ALONE) * unit
         enough = 1 if similarity >= raised(alone, self._apart) else _AGREEING
         if not self._check("agreeing", len(agreeing), ">=", enough):
             return None
         for slot in agreeing:
             self._touch(slot)
         return text
+
+
+def _same_words(one: str, other: str) -> bool:
+    """Return whether two answers say the same, but for capitals, punctuation and articles."""
+    return one == other or _words_of(one) == _words_of(other)
+
+
+@lru_cache(maxsize=1024)
+def _words_of(text: str) -> tuple[str, ...]:
+    return tuple(word for word in re.findall(r"\w+", text.casefold()) if word not in ("a", "an", "the"))

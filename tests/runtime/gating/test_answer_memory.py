@@ -26,8 +26,8 @@ def test_one_answer_is_used_again_as_far_as_a_text_of_the_bundle_and_two_that_ag
     memory.put(at_angle(0), "it moves", False)
     assert memory.recall_unless(at_angle(16), False, "") == "it moves"  # cosine 0.961
     assert memory.recall_unless(at_angle(20), False, "") is None and memory.like == "it moves"  # 0.94
-    memory.put(at_angle(12), "it moves", False)
-    assert memory.recall_unless(at_angle(20), False, "") == "it moves"
+    memory.put(at_angle(12), "It moves.", False)
+    assert memory.recall_unless(at_angle(20), False, "") == "It moves."  # the nearer one
     assert memory.recall_unless(at_angle(40), False, "") is None  # 0.88 of the nearer, 0.77 of the other
     assert memory.recall_unless(at_angle(60), False, "") is None and memory.like == ""
     assert memory.recall_unless(at_angle(0), True, "") is None and memory.like == ""
