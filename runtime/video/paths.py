@@ -58,7 +58,7 @@ def check_path(path: Path) -> int:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
         shown = without_credentials(str(path))  # it may be an address with a slip in it
-        if re.search(r"[*?]", path.name):
+        if re.search(r"[*?]", path.name) and " " not in path.name:
             raise SourceMissing(f"{shown} does not exist: no file matches this pattern") from None
         raise SourceMissing(
             f"{shown} does not exist: check the path; a camera is given by its index, such as 0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -73,6 +74,11 @@ def ask(
     if len(lists) == 1:
         lists *= len(questions)
     check_questions(questions, lists or None)
+    for question in questions:
+        if os.path.isfile(question):
+            raise click.UsageError(
+                f"{question} is a file, and stands where a question does: name one source, and first"
+            )
     refuse_several(source, "vlj-edge classify, which answers for each")
     part.check(source)
     hint_at_photos(source, part, f"vlj-edge classify {source}/* answers for each")

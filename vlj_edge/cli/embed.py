@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from ..bundle import Manifest
 
 
+_KEPT = 100_000  # embeddings in --ring
+
+
 @dataclass(frozen=True)
 class _Output:
     """The outputs of the embeddings and their form: the options of these names."""
@@ -55,7 +58,7 @@ class _Output:
 @click.option("--out", type=output_file, help="Write to this file instead of stdout.")
 @click.option("--ring", type=output_file, help="Keep the newest embeddings in this file of fixed size.")
 @click.option(
-    "--keep", default=100_000, show_default=True, type=click.IntRange(1), help="Number of embeddings in --ring."
+    "--keep", default=_KEPT, show_default=True, type=click.IntRange(1), help="Number of embeddings in --ring."
 )
 @click.option(
     "--form", help="Format of numbers in --ring and --format binary: float32, float16, int8 or bit.  [default: float16]"
@@ -167,6 +170,8 @@ def _check(output: _Output, can_report_events: bool) -> None:
         raise click.UsageError(f"--format {output.kind} writes a file: name it with --out")
     if output.form and output.ring is None and output.kind != "binary":
         raise click.UsageError("--form is for --ring and --format binary: JSON and npz hold float32")
+    if output.keep != _KEPT and output.ring is None:
+        raise click.UsageError("--keep is for --ring: name its file")
     if output.events and not can_report_events:
         raise click.UsageError("--events needs --bank or --novel-below")
 

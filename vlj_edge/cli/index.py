@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,10 +68,11 @@ def index(
     if cluster is not None and engine_options.chooses:
         raise click.UsageError("--backend, --engines and --threads are for this machine: a --cluster's workers choose")
     empty = [path for path in paths if not find_recordings([path])]  # fails on a missing one before there is a store
-    with (
-        load_model(bundle, engine_options, gates=gates) as model,
-        Store(uri, model.manifest, query, write=True) as store,
-    ):
+    with ExitStack() as opened:
+        model = opened.enter_context(load_model(bundle, engine_options, gates=gates))
+        if query is not None:
+            model.chain.query(query)  # raises if the model takes none, before there is a store
+        store = opened.enter_context(Store(uri, model.manifest, query, write=True))
         if prune:
             for gone in remove_missing(store, paths):
                 tell(f"{gone}: forgotten")

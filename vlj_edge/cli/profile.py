@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..bundle import GateSettings
 
 _ENDLESS = 1e6  # seconds of the synthetic stream, where something else ends it
+_ROUNDS = 5
 
 
 @click.command(short_help="Measure time, energy and memory of each stage.", epilog=SOURCE)
@@ -38,7 +39,7 @@ _ENDLESS = 1e6  # seconds of the synthetic stream, where something else ends it
 @click.option("--warmup", default=3, show_default=True, type=click.IntRange(0), help="Runs of the engines before it.")
 @click.option("--repeat", default=1, show_default=True, type=click.IntRange(1), help="Passes over SOURCE.")
 @click.option("--against", metavar="BUNDLE|FILE|SETTINGS", help=AGAINST)
-@click.option("--rounds", default=5, show_default=True, help="Runs of each side with --against.")
+@click.option("--rounds", default=_ROUNDS, show_default=True, help="Runs of each side with --against.")
 @click.option(
     "--fail-over",
     type=NumberRange(0),
@@ -97,6 +98,8 @@ def profile(
     output = ProfileOutput(forms[0], html, trace_to, fail_over)
     if fail_over is not None and against is None:
         raise click.UsageError("--fail-over judges a comparison: give --against")
+    if rounds != _ROUNDS and against is None:
+        raise click.UsageError("--rounds are of a comparison: give --against")
     if source is not None and not engines_only:
         part.check(source)
     if engines_only:

@@ -116,6 +116,8 @@ def test_commands_over_a_video(bundle: Path, film: Path, tmp_path: Path) -> None
 @needs("lancedb")
 def test_library(bundle: Path, film: Path, tmp_path: Path) -> None:
     common = ("--bundle", bundle, "--store", tmp_path / "store")
+    assert "takes no query" in error_of(run_here("index", film, *common, "--query", "what?"), 2)
+    assert not (tmp_path / "store").exists()
     done = run_here("index", film, *common)
     assert done.returncode == 0, done.stderr
     done = run_here("search", "--similar", f"{film}@1", *common)
