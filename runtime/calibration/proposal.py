@@ -163,20 +163,12 @@ def _check(model: Model, recording: Recording, target: Target | None, events: Se
     check_wanted(model, target, events)
 
 
-def check_wanted(
-    model: Model, target: Target | None, events: Sequence[AnnotatedEvent] | None, seconds: float | None = None
-) -> None:
+def check_wanted(model: Model, target: Target | None, events: Sequence[AnnotatedEvent] | None) -> None:
     """Check what can be known before a recording is made, which may take an hour.
 
-    Args:
-        seconds: the longest that the recording can be; None: unknown.
-
     Raises:
-        VljEdgeError: the recording will be too short, the model makes no texts that the target is about, or has no such
-            labels as the annotations.
+        VljEdgeError: the model makes no texts that the target is about, or has no such labels as the annotations.
     """
-    if seconds is not None and seconds < LEAST_SECONDS:
-        raise VljEdgeError(f"{seconds:g} s are too short: calibration needs {LEAST_SECONDS:.0f} s or more")
     if not model.chain.makes_texts and target is not None and target.encodes_per_minute is not None:
         raise WrongCall(
             f"{model.directory} makes no texts, so that only the picture decides what is encoded: give"

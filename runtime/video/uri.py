@@ -18,6 +18,7 @@ from .cameras.local_cameras import local_camera
 from .decoding.picture_decoder import DecoderChoice
 from .network.address import HTTP_SCHEMES, STREAM_PROTOCOLS, network_address, with_plain_scheme
 from .network.http_source import open_http
+from .network.no_video import NoVideoError
 from .part import ImageTimes, LiveUntil, Part, check_rate
 from .paths import open_path, path_of
 from .recordings.files import VideoFile
@@ -189,7 +190,8 @@ def _http_recording(address: CameraAddress, keep_trying: bool) -> Any:
     except OSError as error:
         if keep_trying:
             return None
-        raise VljEdgeError(f"{address.shown} cannot be read ({error}): {address.remedy}") from None
+        remedy = "open it in a browser, to see what is sent" if isinstance(error, NoVideoError) else address.remedy
+        raise VljEdgeError(f"{address.shown} cannot be read ({error}): {remedy}") from None
     if content.kind == "recording":
         return content.place
     content.place.close()

@@ -94,7 +94,7 @@ def calibrate(
     annotated = None if events is None else read_events(events)
     with load_model(bundle, replace(engine_options, tokens=engine_options.tokens or "all"), gates=gates) as model:
         with _texts_of(events):
-            check_wanted(model, wanted, annotated, part.seconds)
+            check_wanted(model, wanted, annotated)
         recording = _record(model, source, part, compares_tokens=engine_options.tokens is None)
         with steps() as step, _texts_of(events):
             proposal = propose(model, recording, None if wanted == Target() else wanted, annotated, seed, progress=step)

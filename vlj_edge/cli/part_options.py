@@ -60,11 +60,6 @@ class PartOptions:
     decoder: DecoderChoice = "auto"
 
     @property
-    def seconds(self) -> float | None:
-        """How long it is at most; None: as long as the source."""
-        return None if self.end is None else self.end - self.start
-
-    @property
     def part(self) -> Part:
         """The same for a source of a station."""
         from vlj_edge.runtime.video.part import Part

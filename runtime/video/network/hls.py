@@ -11,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 from .address import HTTP_SCHEMES, NetworkAddress
 from .http_body import HttpBody
 from .http_client import HttpClient, status_error
-from .no_video import known_problem
+from .no_video import NoVideoError, known_problem
 
 # io_open, below, opens everything; FFmpeg itself opens nothing, and cannot reuse connections that it did not make.
 OPTIONS = {
@@ -147,9 +147,9 @@ def _text(body: Any) -> bytes:
 def _check(text: bytes) -> None:
     """Raises OSError: a text is no playlist, or one that ends without a segment."""
     if not text.decode("utf-8-sig", "replace").lstrip().startswith("#EXTM3U"):
-        raise OSError(known_problem(text) or "it is no playlist")
+        raise NoVideoError(known_problem(text) or "it is no playlist")
     if b"#EXT-X-ENDLIST" in text and not re.search(rb"(?m)^\s*[^#\s]", text.removeprefix(b"\xef\xbb\xbf")):
-        raise OSError("its playlist names no video")
+        raise NoVideoError("its playlist names no video")
 
 
 def _best_variant(text: bytes) -> str | None:

@@ -11,7 +11,7 @@ from .address import NetworkAddress
 from .hls import HlsPlaylist
 from .http_body import HttpBody
 from .http_client import HttpClient, status_error
-from .no_video import known_problem
+from .no_video import NoVideoError, known_problem
 
 _JPEG_STREAMS = ("video/x-motion-jpeg", "video/x-mjpeg", "video/mjpeg")
 _GZIP = b"\x1f\x8b\x08"
@@ -66,10 +66,10 @@ def _identify(address: NetworkAddress, response: HTTPResponse, body: HttpBody) -
     if kind.startswith("image/") or (body.head.startswith(_IMAGES) and not kind.startswith("video/")):
         return HttpContent("snapshot", body)
     if kind == "text/html" and body.head.lstrip().startswith(b"<"):
-        raise OSError("it is a web page, no video")
+        raise NoVideoError("it is a web page, no video")
     problem = known_problem(body.head)
     if problem is not None:
-        raise OSError(problem)
+        raise NoVideoError(problem)
     if body.head.startswith(_GZIP):
         raise OSError("it is compressed with gzip: have its server send it as it is")
     return HttpContent("recording", body)

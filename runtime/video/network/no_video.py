@@ -11,6 +11,10 @@ _LEAST = 8  # bytes: a video's first ones may be letters
 _VIDEO_IN_LETTERS = ("YUV4MPEG2",)
 
 
+class NoVideoError(OSError):
+    """A server answered, and what it sent is no video. The text is for users."""
+
+
 def known_problem(head: bytes) -> str | None:
     """Return what the first bytes of a response are, for users; None if they may be a video."""
     if not head:
