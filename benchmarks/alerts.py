@@ -29,6 +29,7 @@ SENTENCES = 20
 UNLESS = ("the robot arm stays still", "the robot arm reaches into the air")
 RULE = Rule(above=0.6, below=0.42, hold=0.0, again_after=0.0)
 APART = 3.0  # seconds between two events of a sentence under which they also count as one: a window is 2 s long
+SHORT = 1.0  # seconds: an event that lasts less fills less than half a window
 LATE = 2.0  # seconds after the end of an event in which its alert may begin: windows are that long
 Stream = dict[str, Any]
 
@@ -78,15 +79,24 @@ def apart(there: list[Mark]) -> list[Mark]:
     return found
 
 
+def why_missed(mark: Mark, starts: list[float], ends: list[float]) -> str:
+    """Return why no event began within a mark: one before still went on, it is short, or its score stayed too low."""
+    if any(start <= mark.start < end for start, end in zip(starts, ends, strict=True)):
+        return "still_firing"
+    return "short" if mark.end - mark.start < SHORT else "not_told"
+
+
 def judge(streams: list[Stream], windows: list[list[list[ScoredWindow]]], rules: dict[str, Rule]) -> dict[str, Any]:
     """Return precision and recall over all events, delays, and false alarms in streams without the event."""
     right = wrong = events = alarms = once = once_found = 0
     delays: list[float] = []
     hours = 0.0
     each: dict[str, list[int]] = {text: [0, 0, 0] for text in rules}
+    causes = Counter(still_firing=0, short=0, not_told=0)
     for stream, by_text in zip(streams, windows, strict=True):
         for (text, rule), seen in zip(rules.items(), by_text, strict=True):
-            starts = [turn.at for turn in play(rule, seen) if turn.kind == "start"]
+            turns = play(rule, seen)
+            starts, ends = ([turn.at for turn in turns if turn.kind == kind] for kind in ("start", "end"))
             there, found = marks(stream, text), set[Mark]()
             for at in starts:
                 inside = [mark for mark in there if mark.start <= at <= mark.end + rule.hold + LATE]
@@ -100,6 +110,7 @@ def judge(streams: list[Stream], windows: list[list[list[ScoredWindow]]], rules:
             once_found += sum(any(mark.start <= at <= mark.end + rule.hold + LATE for at in starts) for mark in whole)
             events += len(there)
             each[text][2] += len(there) - len(found)
+            causes.update(why_missed(mark, starts, ends) for mark in there if mark not in found)
             if not there:
                 alarms, hours = alarms + len(starts), hours + stream["seconds"] / 3600
     missed = sum(count for _, _, count in each.values())
@@ -108,6 +119,7 @@ def judge(streams: list[Stream], windows: list[list[list[ScoredWindow]]], rules:
         "precision": round(right / max(right + wrong, 1), 3),
         "recall": round((events - missed) / max(events, 1), 3),
         "recall_of_events_apart": round(once_found / max(once, 1), 3),
+        "missed": dict(causes),
         "delay_p50": round(float(np.percentile(delays, 50)), 2),
         "delay_p90": round(float(np.percentile(delays, 90)), 2),
         "false_alarms": wrong,
