@@ -157,8 +157,10 @@ class Mqtt:
             self.last_error = f"{self._broker.shown} has not acknowledged them within {CLOSING_SECONDS:g} s"
         if self._client.is_connected():
             sent = self._client.publish(f"{self._broker.base}/status", "offline", qos=1, retain=True)
+            if sent.rc == self._full:  # of events that nobody acknowledges
+                self._client.publish(f"{self._broker.base}/status", "offline", qos=0, retain=True)
             with self._lock:
-                self._waiting = {sent.mid: None}
+                self._waiting = {} if sent.rc == self._full else {sent.mid: None}
             self._await_acknowledgements(end)
             with self._lock:
                 self._waiting.clear()
@@ -191,7 +193,7 @@ class Mqtt:
             _LOG.info("%s is connected", self._broker.shown, extra={"sink": "mqtt", "state": "works"})
         with self._lock:
             self.last_error = None
-            client.publish(f"{self._broker.base}/status", "online", qos=1, retain=True)
+            client.publish(f"{self._broker.base}/status", "online", qos=0, retain=True)  # see _publish_state()
             for source, slug in self._slugs.items():
                 if slug in self._shown:
                     self._publish_discovery(source, slug)
@@ -251,7 +253,7 @@ class Mqtt:
 
     def _publish_state(self, slug: str) -> None:
         # QoS 0: with QoS 1, paho would queue an old text while there is no connection, and the broker would retain it
-        # over the newer one that is published on reconnection.
+        # over the newer one that is published on reconnection. Nor would paho take it while its queue is full.
         data = self._shown[slug].text.encode("utf-8", "replace")
         self._client.publish(f"{self._broker.base}/{slug}/state", data, qos=0, retain=True)
 

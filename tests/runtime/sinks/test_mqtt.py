@@ -346,3 +346,20 @@ def test_sources_that_are_written_alike_have_the_same_topics_each_time(names: li
         sink.interrupt()
         sink.close()
     assert topics[0] == topics[1] and len(set(topics[0].values())) == len(names)
+
+
+@needs_broker
+def test_it_is_online_also_where_all_places_were_taken(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    broker.kill()
+    sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/home", most_queued=2)
+    sink._client.reconnect_delay_set(0.05, 0.1)
+    for number in range(2):
+        sink.write(event(number))
+    broker.start()
+    listener = Listener(broker)
+    wait_for(lambda: listener.last("home/status") == "online")
+    wait_for(lambda: sink.pending == 0)
+    sink.close()
+    listener.stop()
+    broker.kill()
