@@ -15,6 +15,7 @@ _SAME = (  # names under which others keep the same
     ("answer", "correct", "solution", "answer_text"),
     ("alert", "alarm", "name", "label", "event"),
     ("right", "correct", "wanted", "is_right", "true"),
+    ("template", "label", "text", "sentence"),
     ("events", "annotations", "segments", "timestamps"),
 )
 

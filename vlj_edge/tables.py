@@ -15,11 +15,16 @@ _LARGEST = 1_000_000_000  # bytes: a video named by mistake must not be read int
 
 
 class TableError(ValueError):
-    """What is wrong with a line of a table, which is `line`, from 1."""
+    """What is wrong with a line of a table.
+
+    Attributes:
+        line: its number, from 1.
+        named: the problem, with it.
+    """
 
     def __init__(self, line: int, problem: str) -> None:
         super().__init__(problem)
-        self.line = line
+        self.line, self.named = line, f"line {line}: {problem}"
 
 
 def table_text(path: Path, remedy: str, most_bytes: int = _LARGEST) -> str:
@@ -77,6 +82,12 @@ def csv_lines(
         raise TableError(reader.line_num, str(error)) from error
 
 
+def columns(text: str, wanted: Sequence[str]) -> list[str]:
+    """Return the names of a table's columns, in small letters, where `wanted` are looked for."""
+    header = _header(text)
+    return [name.strip(' "').lower() for name in header.split(_separator(text, wanted))]
+
+
 def _names(line: int, cells: list[str], needed: Sequence[str], known: Sequence[str]) -> list[str]:
     names = [cell.strip().lower() for cell in cells]
     if missing := [name for name in needed if name not in names]:
@@ -92,10 +103,14 @@ def _names(line: int, cells: list[str], needed: Sequence[str], known: Sequence[s
 def _separator(text: str, needed: Sequence[str]) -> str:
     """Return what separates the names of the columns, which are the first line: under which most needed ones are there,
     and then most names."""
-    header = next((line for line in text.split("\n") if line.strip()), "")
+    header = _header(text)
 
     def found(separator: str) -> tuple[int, int]:
         names = [name.strip(' "').lower() for name in header.split(separator)]
         return sum(name in names for name in needed), len(names)
 
     return max(",;\t", key=found)
+
+
+def _header(text: str) -> str:
+    return next((line for line in text.split("\n") if line.strip()), "")

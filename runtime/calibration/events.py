@@ -1,8 +1,8 @@
-"""Annotations of a recording: what happens in it and when, from JSON, SRT or WebVTT.
+"""Annotations of a recording: what happens in it and when, from JSON, SRT, WebVTT or CSV.
 
 JSON: {"seconds": 251.0, "events": [{"start": 1.5, "end": 4.0, "captions": ["a parcel is delivered", ...]}, ...]}, in
 seconds from the start of the source; `seconds` and further fields are ignored. Of subtitles every cue is an event, and
-each of its lines a caption.
+each of its lines a caption. CSV has the columns start, end and captions, with | between these.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from pathlib import Path
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.regular_file import MOST_TEXT
 from vlj_edge.schema import parse
-from vlj_edge.tables import table_text
+from vlj_edge.tables import TableError, csv_lines, table_text
+from vlj_edge.time_text import HOW, seconds_of
 
 _CLOCK = r"(?:(\d+):)?(\d{1,2}):(\d{1,2}[.,]\d{1,3})"
 _CUE = re.compile(rf"^\s*{_CLOCK}\s*-->\s*{_CLOCK}[^\n]*\n((?:[^\n]*\S[^\n]*(?:\n|\Z))*)", re.MULTILINE)
-_REMEDY = "give JSON with events, SRT or WebVTT (docs/gates.md)"
+_COLUMNS = ("start", "end", "captions")
+_REMEDY = "give JSON with events, SRT, WebVTT or CSV (docs/gates.md)"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class _Annotations:
 
 
 def read_events(path: Path) -> list[AnnotatedEvent]:
-    """Read annotations; their kind is found out by their content.
+    """Read annotations; their kind is found out by their content, that of CSV by its name.
 
     Returns:
         The events in the order of their starts.
@@ -48,10 +50,12 @@ def read_events(path: Path) -> list[AnnotatedEvent]:
     text = table_text(path, _REMEDY, MOST_TEXT)
     try:
         cues = [_event(*match.groups()) for match in _CUE.finditer(text)]
-        found = cues or _events_of(json.loads(text))
+        is_table = path.suffix.lower() in (".csv", ".tsv")
+        found = cues or (_rows(text) if is_table else _events_of(json.loads(text)))
         _check(found)
     except (ValueError, OverflowError, RecursionError) as error:  # not JSON, of another form, or endless
-        raise VljEdgeError(f"{path} holds no annotations ({error}): {_REMEDY}") from error
+        problem = error.named if isinstance(error, TableError) else error
+        raise VljEdgeError(f"{path} holds no annotations ({problem}): {_REMEDY}") from error
     return sorted(found, key=lambda event: event.start)
 
 
@@ -59,6 +63,17 @@ def _events_of(raw: object) -> list[AnnotatedEvent]:
     if isinstance(raw, list):
         raise ValueError('it is a list: write {"events": [...]} around it')
     return list(parse(_Annotations, raw, ignore_unknown=True).events)
+
+
+def _rows(text: str) -> list[AnnotatedEvent]:
+    found = []
+    for line, cells in csv_lines(text, _COLUMNS, _COLUMNS, ("start", "end")):
+        start, end = (seconds_of(cells.get(name, "")) for name in ("start", "end"))
+        if start is None or end is None:
+            raise TableError(line, f"its start or end is no time: {HOW}")
+        captions = (caption.strip() for caption in cells.get("captions", "").split("|"))
+        found.append(AnnotatedEvent(start, end, tuple(caption for caption in captions if caption)))
+    return found
 
 
 def _event(*parts: str | None) -> AnnotatedEvent:

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Annotated
 
 from vlj_edge.errors import VljEdgeError
 from vlj_edge.schema import Range, parse
-from vlj_edge.tables import table_text
+from vlj_edge.tables import TableError, columns, csv_lines, table_text
 
 from ..video.recordings.folders import find_videos
 from .ego_exo import read_ego_exo
@@ -68,8 +67,9 @@ def read_published(path: Path, videos: Path) -> Published | None:
             found = _json_entries(raw)
         else:
             found = _csv_entries(path)
-    except (ValueError, RecursionError, csv.Error) as error:
-        raise VljEdgeError(f"{path} holds no annotations ({error}): give the file as it was published") from error
+    except (ValueError, RecursionError) as error:
+        problem = error.named if isinstance(error, TableError) else error
+        raise VljEdgeError(f"{path} holds no annotations ({problem}): give the file as it was published") from error
     if found is None:
         return None
     entries, are_classes = found
@@ -138,26 +138,34 @@ class _Times:
     time_end: Annotated[float, Range(above=0)]
 
 
+_PAIRS = ("video_id", "sentence")  # MSR-VTT's
+_KINETICS = ("label", "youtube_id", "time_start", "time_end")
+
+
 def _csv_entries(path: Path) -> tuple[list[_Entry], bool] | None:
-    reader = csv.DictReader(table_text(path, REMEDY).splitlines(keepends=True))
-    names = {*(reader.fieldnames or ())}
-    if {"video_id", "sentence"} <= names:
-        return _filled([_Entry(each["video_id"] or "", each["sentence"] or "") for each in reader]), False
-    if {"label", "youtube_id", "time_start", "time_end"} <= names:
-        return _filled([_kinetics(each, reader.line_num) for each in reader]), True
+    text = table_text(path, REMEDY)
+    for wanted, is_kinetics in ((_PAIRS, False), (_KINETICS, True)):
+        if set(wanted) <= set(columns(text, wanted)):
+            rows = csv_lines(text, wanted, wanted, ("time_start", "time_end"))
+            entries = [_kinetics(cells, line) if is_kinetics else _pair(cells) for line, cells in rows]
+            return _filled(entries), is_kinetics
     return None
 
 
-def _kinetics(values: dict[str, str | None], line: int) -> _Entry:
+def _pair(cells: dict[str, str]) -> _Entry:
+    return _Entry(cells.get("video_id", ""), cells.get("sentence", ""))
+
+
+def _kinetics(values: dict[str, str], line: int) -> _Entry:
     try:
-        times = parse(_Times, {name: float(values[name] or "") for name in ("time_start", "time_end")})
+        times = parse(_Times, {name: float(values.get(name, "")) for name in ("time_start", "time_end")})
         if times.time_end <= times.time_start:
             raise ValueError("time_end is not after time_start")
     except ValueError as error:
         raise ValueError(f"line {line}: {error}") from error
-    whole = values["youtube_id"] or ""
+    whole = values.get("youtube_id", "")
     name = f"{whole}_{int(times.time_start):06d}_{int(times.time_end):06d}"
-    return _Entry(name, values["label"] or "", whole, times.time_start, times.time_end)
+    return _Entry(name, values.get("label", ""), whole, times.time_start, times.time_end)
 
 
 def _filled(entries: list[_Entry]) -> list[_Entry]:

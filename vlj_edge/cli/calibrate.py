@@ -40,7 +40,9 @@ _BAR = 30  # characters of a quality of 1
     help="The share of the time in which the latest text is right, at the least cost.  [default: that of the gates in"
     " use]",
 )
-@click.option("--events", type=click.Path(path_type=Path, dir_okay=False), help="What happens when: JSON, SRT or VTT.")
+@click.option(
+    "--events", type=click.Path(path_type=Path, dir_okay=False), help="What happens when: JSON, SRT, VTT or CSV."
+)
 @click.option("--out", type=output_file, help="Write the gates to this file, which --gates of other commands reads.")
 @click.option("--bundle-out", type=output_folder, help="Write a copy of the bundle with these gates.")
 @click.option("--html", type=output_file, help="Write a page with the curve.")

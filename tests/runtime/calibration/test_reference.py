@@ -83,6 +83,20 @@ def test_annotations_that_are_not_there_and_folders_are_refused(tmp_path: Path) 
             read_events(path)
 
 
+@pytest.mark.parametrize(("name", "separator"), [("e.csv", ","), ("e.csv", ";"), ("e.tsv", "\t")])
+def test_annotations_of_a_spreadsheet(name: str, separator: str, tmp_path: Path) -> None:
+    rows = [["start", "end", "Captions"], ["0:01", "2,5" if separator == ";" else "2.5", "a dog|it barks"]]
+    (tmp_path / name).write_text("\n".join(separator.join(row) for row in rows), encoding="utf-8-sig")
+    assert read_events(tmp_path / name) == [AnnotatedEvent(1.0, 2.5, ("a dog", "it barks"))]
+    for line, named in (("soon,2,a", "line 2: .*no time"), ("0,2,a,b,c", "line 2: .*cells")):
+        (tmp_path / "e.csv").write_text(f"start,end,captions\n{line}\n", encoding="utf-8")
+        with pytest.raises(VljEdgeError, match=named):
+            read_events(tmp_path / "e.csv")
+    (tmp_path / "e.csv").write_text("start,end,text\n0,1,a\n", encoding="utf-8")
+    with pytest.raises(VljEdgeError, match="write captions in place of text"):
+        read_events(tmp_path / "e.csv")
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
 def test_annotations_in_utf_16_say_how_to_save_them(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "events.json").write_text(as_json(), encoding=encoding)

@@ -77,6 +77,16 @@ def test_kinetics(tmp_path: Path) -> None:
     assert data.labels and data.missing == 1 and data.texts == ("abseiling", "air drumming", "waving hand")
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_csv_that_a_spreadsheet_saved_again(separator: str, tmp_path: Path) -> None:
+    for name in ("video0.mp4", "video2.mp4", "_dbcJuKJQNs.mkv"):
+        write(tmp_path / "videos" / name, "")
+    pairs = read_data(write(tmp_path / "pairs.csv", PAIRS.replace(",", separator)), tmp_path / "videos")
+    assert [texts for *_, texts in clips(pairs)] == [("a car is shown",), ("people sing",)]
+    classes = read_data(write(tmp_path / "val.csv", KINETICS.replace(",", separator)), tmp_path / "videos")
+    assert clips(classes) == [("_dbcJuKJQNs.mkv", 40.0, 50.0, ("air drumming",))]
+
+
 UID, OTHER, AWAY = "3c489f86-8896-4c86-8a5a-929999799d36", "0a1b", "ffff"
 
 
