@@ -22,6 +22,7 @@ from vlj_edge.errors import VljEdgeError, errors_at, printable, require, without
 from vlj_edge.names import problem_of_name
 from vlj_edge.regular_file import MOST_TEXT, check_regular_file
 from vlj_edge.schema import Bytes, FieldPath, Port, Range, SchemaError, parse, steps_of
+from vlj_edge.tables import table_text
 from vlj_edge.text_list import is_file_name, repeated
 from vlj_edge.time_text import SECONDS
 
@@ -254,14 +255,11 @@ def read_config(path: Path) -> Config:
     Raises:
         VljEdgeError: it cannot be read, is not TOML, or holds an unknown option or a wrong value; with the line.
     """
-    check_regular_file(path, "name a configuration file", MOST_TEXT)
+    text = table_text(path, "name a configuration file", MOST_TEXT)
     toml = require("tomllib" if sys.version_info >= (3, 11) else "tomli", "serve")
     try:
-        text = path.read_text(encoding="utf-8")
         raw: dict[str, Any] = toml.loads(text)
-    except OSError as error:
-        raise VljEdgeError(f"{path} cannot be read ({error.strerror}): check the path") from error
-    except (ValueError, RecursionError) as error:  # not TOML, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not TOML
         raise VljEdgeError(f"{path} is not TOML ({error}): correct that line") from error
     try:
         for name in _TABLES:

@@ -307,3 +307,13 @@ def test_times_of_alerts_are_written_as_everywhere(tmp_path: Path, written: str)
     path.write_text(f"{ONE}for = {written}\nagain_after = {written}\nkeep = {written}\n", encoding="utf-8")
     [alert] = read_config(path).alerts
     assert (alert.rule.hold, alert.rule.again_after, alert.keep) == (9.0, 9.0, 9.0)
+
+
+@pytest.mark.parametrize(("encoding", "named"), [("utf-16", "UTF-16: save it as UTF-8"), ("latin-1", "UTF-8")])
+def test_a_configuration_in_another_encoding_says_how_to_save_it(encoding: str, named: str, tmp_path: Path) -> None:
+    path = tmp_path / "serve.toml"
+    path.write_text('[[source]]\nname = "T\u00fcr"\nuri = "a.mp4"\n', encoding=encoding)
+    with pytest.raises(VljEdgeError, match=rf"serve\.toml .*{named}"):
+        read_config(path)
+    path.write_text('[[source]]\nname = "a"\nuri = "a.mp4"\n', encoding="utf-8-sig")
+    assert read_config(path).source_names == ["a"]
