@@ -37,8 +37,11 @@ def check_choice(choice: Choice | None, manifest: bundle.Manifest) -> Choice:
     if choice != "auto" and not (isinstance(choice, float | int) and 0 < choice <= 1):
         raise WrongCall(f"tokens are {choice!r}: give all, auto, or a share above 0 and up to 1")
     if manifest.tokens is None:
-        remedy = "export it with --token-shares 25,37,50,75" if manifest.family == "vl-jepa" else "leave --tokens out"
-        raise WrongCall(f"this bundle of {manifest.family} takes all tokens of a clip: {remedy}")
+        can = manifest.family == "vl-jepa"
+        remedy = (
+            "export it with --token-shares 25,37,50,75" if can else f"leave --tokens out, as for all {manifest.family}"
+        )
+        raise WrongCall(f"this bundle takes all tokens of a clip: {remedy}")
     return choice
 
 
