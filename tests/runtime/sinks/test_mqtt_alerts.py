@@ -77,8 +77,8 @@ def opened(broker: Broker) -> SinkQueue:
 
 def test_home_assistant_finds_an_alert_and_loses_one_that_is_removed(broker: Broker, listener: Listener) -> None:
     queue = opened(broker)
-    queue.announce_alerts([("door open", "hall", False)])
-    wait_for(lambda: listener.last(STATE) == b"OFF")
+    queue.announce_alerts([("door open", "hall", False)])  # while it connects
+    wait_for(lambda: listener.last(STATE) == b"OFF" and len(listener.configs()) == 2)
     found = listener.configs()
     assert found["binary_sensor"]["state_topic"] == STATE and found["image"]["image_topic"] == PICTURE
     assert found["binary_sensor"]["availability_topic"] == "home/status"
@@ -91,7 +91,7 @@ def test_home_assistant_finds_an_alert_and_loses_one_that_is_removed(broker: Bro
     wait_for(lambda: len(listener.ids()) == 3)
     queue.close()
     late = Listener(broker, "late")
-    wait_for(lambda: late.last("home/hall/alert/gate/state") == b"OFF")
+    wait_for(lambda: late.last("home/hall/alert/gate/state") == b"OFF" and len(late.configs()) == 2)
     assert all("door-open" not in topic for topic, _, _ in late.received)
     assert late.configs()["binary_sensor"]["state_topic"] == "home/hall/alert/gate/state"
     late.stop()
