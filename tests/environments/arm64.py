@@ -37,13 +37,14 @@ REPOSITORY = Path(__file__).parents[2]
 MIRROR, RELEASE = "http://deb.debian.org/debian", "bookworm"
 PROGRAMS = ("debootstrap", "qemu-aarch64-static", "dpkg-deb", "unshare", "chroot", "tar")
 EXTRAS = "cpu,openvino,serve,mqtt,store"
-CPUINFO = """processor\t: 0
+CPUINFO = """processor\t: {number}
 Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp
 CPU implementer\t: 0x41
 CPU architecture: 8
 CPU variant\t: 0x4
 CPU part\t: 0xd0b
 CPU revision\t: 1
+
 """
 
 
@@ -169,7 +170,8 @@ def make_userland(folder: Path) -> Path:
         (userland / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
         (userland / "etc" / "hosts").write_text("127.0.0.1 localhost\n")
         (folder / "userland.done").touch()
-    (userland / "cpuinfo").write_text(CPUINFO)
+    # As many processors as /sys has: otherwise ONNX Runtime 1.23 ends the process while it is imported.
+    (userland / "cpuinfo").write_text("".join(CPUINFO.format(number=number) for number in range(os.cpu_count() or 1)))
     return userland
 
 
