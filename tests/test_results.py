@@ -299,11 +299,13 @@ MODEL_PRECISIONS = ("fp32", "fp16", "int8")
 
 
 def test_the_docs_show_what_an_emulated_board_did() -> None:
-    found = result("aarch64.json")
-    compared, tests = found["compared with x86-64"], found["tests"]
-    assert compared["texts equal"] is True and not any(part["failures"] for part in tests.values())
-    unit, card = (tests[name]["passed"] for name in ("unit tests", "TensorRT on the stand-in"))
-    passed = f"{unit} unit tests and {card} on that stand-in"
-    assert f"{passed} passed on {found['date']}" in " ".join(page("docs/jetson.md").split())
+    found, jetson = result("aarch64.json"), " ".join(page("docs/jetson.md").split())
+    compared, jetpacks = found["compared with x86-64"], found["Python 3.10, glibc 2.35"]
+    assert compared["texts equal"] is True and jetpacks["texts equal"] is True
+    for part in (found, jetpacks):
+        assert not any(tests["failures"] for tests in part["tests"].values())
+        unit, card = (part["tests"][name]["passed"] for name in ("unit tests", "TensorRT on the stand-in"))
+        assert f"{unit} unit tests and {card} on that stand-in" in jetson
+    assert f"on {found['date']}" in jetson and f"Python {jetpacks['python']}" in jetson
     cosines = compared["lowest cosine, pictures"], compared["lowest cosine, video"]
     assert "lowest cosine {:.5f} of pictures, {:.5f} of a video".format(*cosines) in page("docs/boards.md")
