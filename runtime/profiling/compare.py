@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -113,8 +113,10 @@ class SavedProfile:
 
     @property
     def settings(self) -> Conditions:
-        """The conditions, and the settings of the run."""
+        """The conditions, the settings of the run, and of a recording how much of it was read in a pass."""
         how: dict[str, Any] = {name: self.how[name] for name in ("overlap", "gates", "cuda_graph") if name in self.how}
+        if self.summary.frame_age_p50 is None:
+            how["video_seconds"] = round(self.totals.video_seconds / (self.how.get("passes") or 1), 1)
         return {**self.conditions, **how}
 
 
@@ -141,6 +143,9 @@ class Comparison:
         judged = [(name, self.ratios[name]) for name in self.ratios if name in self.judged]
         over = {name: row["ratio"] for name, row in judged if row["ratio"] > limit and row["low"] > min(limit, 1)}
         return dict(sorted(over.items(), key=lambda item: -item[1]))
+
+
+OnRound: TypeAlias = Callable[[Comparison], None]
 
 
 def read_saved(path: Path) -> SavedProfile:
@@ -175,18 +180,19 @@ def compare_sides(
     source: AnySource | Callable[[], Source],
     rounds: int,
     gates: GateSettings | None = None,
+    on_round: OnRound = lambda found: None,
 ) -> Comparison:
     """Profile two sides on the same source, alternately and in both orders, and compare their medians.
 
     Args:
         source: one that can be read repeatedly, or a function that returns a new Source.
         gates: settings in place of each bundle's.
+        on_round: called with what was found so far, after each round from the second on.
 
     Raises:
         VljEdgeError: fewer than two rounds, or as profile().
     """
-    measured = _measure([ours, theirs], source, rounds, gates)
-    return compared(measured[0], measured[1])
+    return _compare([ours, theirs], None, source, rounds, gates, on_round)
 
 
 def compare_saved(
@@ -195,30 +201,36 @@ def compare_saved(
     source: AnySource | Callable[[], Source],
     rounds: int,
     gates: GateSettings | None = None,
+    on_round: OnRound = lambda found: None,
 ) -> Comparison:
     """Profile one side and compare its medians with a saved profile, whose own spread is not known: the intervals are
     those of ours alone. Arguments and errors as for compare_sides().
     """
-    return compared(_measure([ours], source, rounds, gates)[0], [saved])
+    return _compare([ours], saved, source, rounds, gates, on_round)
 
 
-def _measure(
-    sides: list[Side], source: AnySource | Callable[[], Source], rounds: int, gates: GateSettings | None
-) -> list[list[SavedProfile]]:
-    """Return the profiles of each side, one a round."""
+def _compare(
+    sides: list[Side],
+    saved: SavedProfile | None,
+    source: AnySource | Callable[[], Source],
+    rounds: int,
+    gates: GateSettings | None,
+    on_round: OnRound,
+) -> Comparison:
     check_rounds(rounds)
     probes = [Probe() for _ in sides]
-    found: list[list[SavedProfile]] = [[] for _ in sides]
     with ExitStack() as opened_models:
         models = [
             opened_models.enter_context(Model(side.directory, probe=probe, **side.options))
             for side, probe in zip(sides, probes, strict=True)
         ]
-        for which in in_both_orders(len(sides), rounds):
+
+        def measure(which: int) -> SavedProfile:
             opened = source() if callable(source) else source
             measured = profile(models[which], opened, probes[which], gates=gates)
-            found[which].append(parse(SavedProfile, measured.as_dict(), ignore_unknown=True))
-    return found
+            return parse(SavedProfile, measured.as_dict(), ignore_unknown=True)
+
+        return compare_rounds(measure, saved, rounds, on_round)
 
 
 def check_rounds(rounds: int) -> None:
@@ -227,10 +239,28 @@ def check_rounds(rounds: int) -> None:
         raise WrongCall(f"{rounds} rounds give no interval: use --rounds 2 or more")
 
 
-def in_both_orders(sides: int, rounds: int) -> list[int]:
-    """Return whose turn it is: each side once a round, in one order and then in the other."""
-    order = list(range(sides))
-    return [which for number in range(rounds) for which in (order if number % 2 == 0 else order[::-1])]
+def compare_rounds(
+    measure: Callable[[int], Measured], saved: Measured | None, rounds: int, on_round: OnRound
+) -> Comparison:
+    """Measure each side once a round, in one order and then in the other, and compare the medians.
+
+    Args:
+        measure: measures ours (0) or theirs (1) once; theirs only if there is no saved measurement of it.
+        on_round: called with what was found so far, after each round from the second on.
+
+    Raises:
+        VljEdgeError: fewer than two rounds, or as measure().
+    """
+    check_rounds(rounds)
+    found: tuple[list[Measured], list[Measured]] = ([], [] if saved is None else [saved])
+    order = [0, 1] if saved is None else [0]
+    for number in range(rounds):
+        for which in order if number % 2 == 0 else order[::-1]:
+            found[which].append(measure(which))
+        if number > 0:
+            comparison = compared(*found)
+            on_round(comparison)
+    return comparison
 
 
 def compared(ours: Sequence[Measured], theirs: Sequence[Measured]) -> Comparison:

@@ -11,12 +11,11 @@ from typing import Any
 from ..model import Model
 from .compare import (
     Comparison,
-    Measured,
     Milliseconds,
+    OnRound,
     Side,
     check_rounds,
-    compared,
-    in_both_orders,
+    compare_rounds,
     read_measured,
 )
 from .conditions import Conditions, conditions
@@ -71,26 +70,29 @@ def compare_engines(
     theirs: Side | SavedEngines,
     rounds: int,
     measure: Callable[[EnginesAlone], None],
+    on_round: OnRound = lambda found: None,
 ) -> Comparison:
     """Time each engine of both sides, alternately and in both orders, and compare their medians.
 
     Args:
         measure: fills an EnginesAlone with the times of one round.
+        on_round: called with what was found so far, after each round from the second on.
 
     Raises:
         VljEdgeError: fewer than two rounds, an engine cannot be loaded, or the backend failed.
     """
     check_rounds(rounds)
     sides = [ours, theirs] if isinstance(theirs, Side) else [ours]
-    found: list[list[Measured]] = [[] for _ in sides]
     with ExitStack() as opened:
         models = [opened.enter_context(Model(side.directory, **side.options)) for side in sides]
-        for which in in_both_orders(len(sides), rounds):
+
+        def measured(which: int) -> SavedEngines:
             alone = EnginesAlone(models[which])
             measure(alone)
             rows = tuple(SavedEngine(row.engine, row.milliseconds["p50"], row.tokens) for row in alone.rows)
-            found[which].append(SavedEngines(rows, conditions(models[which], INPUTS)))
-    return compared(found[0], [theirs] if isinstance(theirs, SavedEngines) else found[1])
+            return SavedEngines(rows, conditions(models[which], INPUTS))
+
+        return compare_rounds(measured, theirs if isinstance(theirs, SavedEngines) else None, rounds, on_round)
 
 
 def _name(row: SavedEngine) -> str:

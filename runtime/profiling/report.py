@@ -29,7 +29,7 @@ def page(profile: Profile, probe: Probe, threshold: float) -> str:
         "samples": _samples(probe),
         "spans": [[span.stage, span.start, span.end] for span in _timeline(probe.spans)],
         "similarities": [[round(t, 3), round(c, 4)] for t, c in sorted(probe.similarities)],
-        "shown_conditions": condition_texts(profile.conditions),
+        "shown_conditions": about_texts(profile),
         "texts": [[round(t, 3), text] for t, text in profile.texts],
         "threshold": threshold,
     }
@@ -55,7 +55,7 @@ def trace(profile: Profile, probe: Probe) -> str:
         {
             "traceEvents": [*named, *events],
             "displayTimeUnit": "ms",
-            "otherData": condition_texts(profile.conditions) | {"headline": profile.headline},
+            "otherData": about_texts(profile) | {"headline": profile.headline},
         }
     )
 
@@ -81,7 +81,7 @@ def markdown_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 def csv_text(profile: Profile) -> str:
     """Return a line a stage, each with the conditions and the summary, so that files of many machines can be joined."""
-    about = condition_texts(profile.conditions) | {f"summary_{k}": v for k, v in profile.as_dict()["summary"].items()}
+    about = about_texts(profile) | {f"summary_{k}": v for k, v in profile.as_dict()["summary"].items()}
     return csv_lines([row | about for row in profile.as_dict()["stages"]])
 
 
@@ -102,7 +102,22 @@ def summary_lines(profile: Profile) -> list[str]:
         for key, value in profile.as_dict()["summary"].items()
         if not key.startswith(_IN_HEADLINE) and not (value is None and key.startswith(_OF_SOME))
     }
-    return value_lines(values | condition_texts(profile.conditions))
+    return value_lines(values | about_texts(profile))
+
+
+def about_texts(profile: Profile) -> dict[str, str | None]:
+    """Return the conditions and how it was measured, as texts; None for what is unknown."""
+    how = profile.how
+    gates = ", ".join(name for name, enabled in how["gates"].items() if enabled)
+    return condition_texts(profile.conditions) | {
+        "gates": gates or "none",
+        "overlap": "yes" if how["overlap"] else "no",
+        "cuda_graph": "yes" if how["cuda_graph"] else "no",
+        "warm_up_runs": str(how["warm_up_runs"]),
+        "passes": str(how["passes"]),
+        "windows": str(how["windows"]),
+        "ended": profile.ended,
+    }
 
 
 def value_lines(values: Mapping[str, Any]) -> list[str]:

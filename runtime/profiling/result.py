@@ -74,8 +74,8 @@ class Profile:
         if capacity is None:
             return "no window was measured"
         parts = [
-            f"sustains {capacity.windows_a_second:.3g} windows/s = {capacity.cameras} cameras at"
-            f" {capacity.camera_windows_a_second:.3g}/s"
+            f"sustains {capacity.windows_a_second:.3g} windows/s = {capacity.cameras}"
+            f" camera{'s' if capacity.cameras != 1 else ''} at {capacity.camera_windows_a_second:.3g}/s"
         ]
         if self.to_text is not None:
             times = "/".join(f"{self.to_text[name]:.1f}" for name in ("p50", "p95", "p99"))

@@ -84,7 +84,7 @@ def test_a_camera_is_measured_for_as_many_seconds(tiny_bundle: Path) -> None:
     begun = time.monotonic()
     done = run_here("profile", tiny_bundle, "0", "--seconds", "1", "--repeat", "2")
     assert done.returncode == 0 and time.monotonic() - begun < 60
-    assert "frame age p50: " in done.stdout and "windows dropped: " in done.stdout and "passes 2" in done.stdout
+    assert "frame age p50: " in done.stdout and "windows dropped: " in done.stdout and "passes: 2" in done.stdout
 
 
 def test_without_a_source_the_drawn_stream_is_as_long_as_is_asked_for(tiny_bundle: Path) -> None:
@@ -193,10 +193,18 @@ def test_every_form_says_where_its_numbers_come_from_and_no_secret(tiny_bundle: 
     assert all(float(row["sd"]) >= 0 and float(row["p50"]) <= float(row["p99"]) for row in rows)
     for about in (found, shown["conditions"], other, *rows):
         assert set(CONDITIONS) <= set(about), about
+    for about in (shown["shown_conditions"], other, *rows):
+        assert about["ended"] == "6 windows" and about["passes"] == "1" and "meaning" in about["gates"]
+    for about in (found, shown["conditions"], other, *rows):
         assert "rtsp://***@127.0.0.1:1/live?token=***" in about["command"] and "--windows 6" in about["command"]
     for text in (table, markdown):
-        assert digest[:16] in text and "--windows 6" in text and text.count("unknown: ") == 1
-        assert re.match(r"sustains [\d.e+]+ windows/s = \d+ cameras at 2/s; frame to text p50/p95/p99 ", text)
+        assert (
+            "ended: 6 windows" in text
+            and digest[:16] in text
+            and "--windows 6" in text
+            and text.count("unknown: ") == 1
+        )
+        assert re.match(r"sustains [\d.e+]+ windows/s = \d+ cameras? at 2/s; frame to text p50/p95/p99 ", text)
     assert not any("hunter2" in text for text in (table, made, markdown, lines, page.read_text(), trace.read_text()))
 
 
@@ -215,6 +223,8 @@ def test_engines_alone_are_measured_without_a_source(tiny_bundle: Path) -> None:
     assert "windows/s" in found["headline"]
     rows = list(csv.DictReader(io.StringIO(run_here(*call, "--csv").stdout)))
     assert len(rows) == len(manifest.engines) and set(CONDITIONS) <= set(rows[0])
+    for row in rows:  # its own, not those of the bundle
+        assert row["precision"] == manifest.engines[row["engine"]].precision and row["tokens"] == ""
     for form in ((), ("--md",)):
         done = run_here(*call, *form)
         assert done.returncode == 0 and done.stdout.startswith("the engines alone allow") and done.stderr == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ import pytest
 from tests.cli.command import run_here
 from tests.needs import needs
 from tests.runtime.tiny_bundle import GREEN, RED
+from vlj_edge.cli import profile_against
 from vlj_edge.cli.options import EngineOptions
 from vlj_edge.cli.profile_against import _changed
+from vlj_edge.cli.profile_engines import measure_each
 from vlj_edge.runtime.engines.base import BACKENDS, WITH_SETTINGS
+from vlj_edge.runtime.profiling import compare as comparing
+from vlj_edge.runtime.profiling.profile import profile
 
 
 def against(bundle: Path, video: Path, what: object, *options: str) -> dict[str, Any]:
@@ -80,7 +85,8 @@ def test_a_saved_profile_of_another_machine(tiny_bundle: Path, short: Path, tmp_
         ("nothing.json", "profile --json"),
         ("some/where", "a bundle"),
         ("tokens=2", "share"),
-        ("threads=0", "0"),
+        ("threads=0", "threads=0: threads: 0"),
+        ("threads=x", "threads=x"),
         ("threads", "threads=NUMBER"),
         ("threads=1,threads=2", "threads=NUMBER"),
         ("words=loud", "tokens=SHARE"),
@@ -152,3 +158,32 @@ def test_whole_windows_and_engines_alone_are_not_compared(
 def test_engines_alone_refuse_what_they_would_ignore(option: tuple[str, ...], tiny_bundle: Path) -> None:
     done = run_here("profile", "--bundle", tiny_bundle, "--engines-only", "--against", tiny_bundle, *option)
     assert done.returncode in (1, 2) and done.stdout == "" and done.stderr
+
+
+@pytest.mark.signals
+@pytest.mark.parametrize("engines_only", [False, True])
+def test_ctrl_c_prints_the_rounds_that_were_measured(
+    engines_only: bool, tiny_bundle: Path, short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = 0
+    measure = measure_each if engines_only else profile
+
+    def counted(*args: Any, **options: Any) -> Any:
+        nonlocal measured
+        measured += 1
+        if measured == 5:  # the first of the third round
+            signal.raise_signal(signal.SIGINT)
+        return measure(*args, **options)
+
+    monkeypatch.setattr(*((profile_against, "measure_each") if engines_only else (comparing, "profile")), counted)
+    words = ("--engines-only", "--windows", "2", "--bundle", tiny_bundle) if engines_only else (tiny_bundle, short)
+    done = run_here("profile", *words, "--against", "threads=1", "--json")
+    assert done.returncode == 130 and "2 of 5" in done.stderr, done.stderr
+    assert json.loads(done.stdout)["vision_encoder, p50"]["ratio"] > 0
+
+
+def test_another_part_of_the_same_recording_is_said(tiny_bundle: Path, short: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    saved.write_text(run_here("profile", tiny_bundle, short, "--repeat", "2", "--json").stdout)
+    assert against(tiny_bundle, short, saved)["differs"] == {}
+    assert set(against(tiny_bundle, short, saved, "--duration", "3")["differs"]) == {"video_seconds"}

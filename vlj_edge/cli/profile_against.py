@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..errors import VljEdgeError
+from .interrupts import interrupts_deferred
 from .options import EngineOptions, TokenChoice
 from .profile_engines import measure_each, refuse_tokens
-from .say import say, stdout_console
+from .say import say, stdout_console, tell
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.profiling.compare import Comparison, Side
@@ -47,10 +50,11 @@ def compare(subject: Subject, against: str, rounds: int, output: ProfileOutput) 
     if subject.limits.ends or subject.limits.repeat > 1:
         raise click.UsageError("--against takes --rounds and --duration: leave --seconds, --windows and --repeat out")
     theirs = _other(subject, against, read_saved)
-    if isinstance(theirs, SavedProfile):
-        found = compare_saved(_side(subject), theirs, lambda: _open(subject), rounds, subject.gates)
-    else:
-        found = compare_sides(_side(subject), _side(theirs), lambda: _open(subject), rounds, subject.gates)
+    with _kept(rounds, against, output) as keep:
+        if isinstance(theirs, SavedProfile):
+            found = compare_saved(_side(subject), theirs, lambda: _open(subject), rounds, subject.gates, keep)
+        else:
+            found = compare_sides(_side(subject), _side(theirs), lambda: _open(subject), rounds, subject.gates, keep)
     _conclude(found, against, output)
 
 
@@ -67,12 +71,13 @@ def compare_engines_alone(subject: Subject, against: str, rounds: int, output: P
     for side in (subject, theirs):
         if not isinstance(side, SavedEngines):
             refuse_tokens(side.engine_options)
-    with steps() as step:
+    with _kept(rounds, against, output) as keep, steps() as step:
         found = compare_engines(
             _side(subject),
             theirs if isinstance(theirs, SavedEngines) else _side(theirs),
             rounds,
             lambda alone: measure_each(alone, subject.limits, step),
+            keep,
         )
     _conclude(found, against, output)
 
@@ -84,10 +89,22 @@ def _check_output(output: ProfileOutput) -> None:
         raise WrongCall("--against prints ratios: leave --html, --trace, --md and --csv out, or profile one bundle")
 
 
+@contextmanager
+def _kept(rounds: int, against: str, output: ProfileOutput) -> Iterator[Callable[[Comparison], None]]:
+    """Yield what keeps the comparison after each round: after Ctrl-C or an error, the last one is printed."""
+    kept: list[Comparison] = []
+    try:
+        yield kept.append
+    except (KeyboardInterrupt, VljEdgeError):
+        with interrupts_deferred():
+            if kept:
+                tell(f"only {len(kept) + 1} of {rounds} rounds were measured")
+                _print(kept[-1], against, output.form == "json")
+        raise
+
+
 def _conclude(found: Comparison, against: str, output: ProfileOutput) -> None:
     """Print a comparison, and fail if it exceeds its limit."""
-    from ..errors import VljEdgeError
-
     _print(found, against, output.form == "json")
     slower = {} if output.fail_over is None else found.slower(output.fail_over)
     if slower:
@@ -124,7 +141,10 @@ def _changed(options: EngineOptions, against: str) -> EngineOptions:
                 f"--against {against}: no folder or file has this name, and it is no setting: give a bundle, a file of"
                 f" profile --json, a backend ({', '.join(backends)}), tokens=SHARE or threads=NUMBER"
             )
-        changes[name] = _KINDS[name].convert(value, None, None)
+        try:
+            changes[name] = _KINDS[name].convert(value, None, None)
+        except click.BadParameter as error:
+            raise click.UsageError(f"--against {against}: {name}: {error.message}") from None
     if changes.get("backend", "tensorrt") != "tensorrt":
         changes["engines"] = None  # of TensorRT alone
     return replace(options, **changes)

@@ -73,7 +73,7 @@ def _print(alone: EnginesAlone, about: Conditions, form: str) -> None:
         say(json_text({"headline": alone.headline, "engines": rows, "conditions": about}))
         return
     if form == "csv":
-        for line in csv_lines([row | texts for row in rows]).splitlines():
+        for line in csv_lines([{**row, **texts, **row} for row in rows]).splitlines():  # its own precision and tokens
             say(line)
         return
     shown = [{name.replace("_", " "): _cell(value) for name, value in row.items()} for row in rows]

@@ -64,4 +64,3 @@ def _print(found: Profile) -> None:
         console.print(line)
     for line in found.warnings:
         console.print(f"warning: {line}")
-    console.print("measured: " + ", ".join(f"{name} {value}" for name, value in found.how.items()))
