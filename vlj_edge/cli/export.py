@@ -310,7 +310,7 @@ def _print_summary(exported: Exported, goal: Target | None) -> None:
     """Print tables of the engines and their parity, and what to type next; `goal`: whose engines are to be built."""
     from rich.table import Column, Table
 
-    from ..bundle import read_manifest
+    from ..bundle import MANIFEST, read_manifest
     from .build import on_board
 
     # In a pipe, rich would cut the tables at 80 columns.
@@ -337,7 +337,7 @@ def _print_summary(exported: Exported, goal: Target | None) -> None:
     for engine in exported.engines:
         for kept in engine.kept_fp32:
             console.print(f"kept in fp32 in {engine.name}: {kept}")
-    if caveat := read_manifest(exported.bundle).labels.caveat:
+    if (exported.bundle / MANIFEST).is_file() and (caveat := read_manifest(exported.bundle).labels.caveat):
         console.print(caveat)
     if goal is not None and goal.on_board:
         console.print(f"{exported.bundle}: next, {on_board(exported.bundle, goal)}")
