@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vlj_edge.bundle import DECODER, Manifest
+from vlj_edge.bundle import DECODER, EngineSpec, Manifest
 from vlj_edge.errors import require
 
 from ..engines.base import NO_BF16, Array, Engine, backend_and_settings, open_engine
@@ -24,6 +24,8 @@ _CACHES = ("key_cache_", "value_cache_")
 # Largest difference of a value, relative to the output's largest: both backends round to the bundle's precision. TF32
 # has fp16's mantissa.
 _TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "tf32": 2e-2, "bf16": 6e-2}
+# Of these, ONNX Runtime on the CPU also rounds what the weights are multiplied with to 8 bits, and others do not.
+_ROUNDED_INPUTS = ("int8w", "int4w")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class ComparisonRow:
         cosine: lowest cosine between the outputs of the two backends.
         torch_cosine: lowest cosine of the exported graph to torch in fp32, from the manifest; None if not measured.
         agrees: of an engine, whether Polygraphy accepts every output; of the chain, and of an engine that ONNX Runtime
-            runs in another precision, whether the cosine reaches the manifest's threshold.
+            runs in another precision or with rounded inputs, whether the cosine reaches the manifest's threshold.
     """
 
     engine: str
@@ -95,8 +97,9 @@ def compare_backends(
             )
             arithmetic = next((each for each in ("tf32", "bf16") if settings.get(each)), None)
             rows.append(_engine_row(manifest, name, inputs, one, two, arithmetic))
-            if name in manifest.on_cpu and backend_name not in NO_BF16:
-                rows[-1] = _judged_by_cosine(manifest, rows[-1])
+            on_cpu = manifest.on_cpu.get(name) if backend_name not in NO_BF16 else None
+            if on_cpu is not None or manifest.engines[name].precision in _ROUNDED_INPUTS:
+                rows[-1] = _judged_by_cosine(manifest, rows[-1], on_cpu or manifest.engines[name])
         progress("comparing the chain")
         embeddings = [[_embedding(model, clip) for clip in clips] for model in (reference, other)]
         rows.append(_chain_row(manifest, *embeddings))
@@ -158,13 +161,13 @@ def _engine_row(
     return ComparisonRow(name, precision, len(cases), cosine, _torch_cosine(manifest, name), agrees)
 
 
-def _judged_by_cosine(manifest: Manifest, row: ComparisonRow) -> ComparisonRow:
-    """Return the row of an engine whose form for CPUs has another precision: each may be as far from torch as an export
-    allows, so the two may be apart by both angles."""
-    forms = (manifest.engines[row.engine], manifest.on_cpu[row.engine])
+def _judged_by_cosine(manifest: Manifest, row: ComparisonRow, reference: EngineSpec) -> ComparisonRow:
+    """Return the row of an engine that ONNX Runtime computes otherwise, as `reference`: each may be as far from torch
+    as an export allows, so the two may be apart by both angles."""
+    forms = (manifest.engines[row.engine], reference)
     thresholds = manifest.parity.get("lowest_cosine", {})
     apart = sum(acos(float(thresholds.get(form.precision, 0.99))) for form in forms)
-    precisions = " and ".join(form.precision for form in forms)
+    precisions = " and ".join(dict.fromkeys([row.precision, reference.precision]))
     return replace(row, precision=precisions, agrees=row.cosine >= cos(min(apart, pi)))
 
 

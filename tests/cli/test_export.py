@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.cli.command import Done, error_of, python, run_here, start, vlj_edge
 from tests.needs import needs
 from vlj_edge.bundle import read_manifest
+from vlj_edge.cli.export import _print_summary
 from vlj_edge.export.request import ExportRequest
 from vlj_edge.export.weights.locations import shipped_weights
 from vlj_edge.presets import PRESETS
@@ -268,3 +271,21 @@ def test_nano_for_a_wearable_is_exported_without_any_video(tmp_path: Path) -> No
     manifest = read_manifest(tmp_path / "out")
     assert manifest.engines["vision_encoder"].precision == "int8"
     assert all(row["cosine"] > 0.999 for row in manifest.parity["rows"])
+
+
+@pytest.mark.parametrize(
+    ("vision", "text", "said"),
+    [("bf16", "bf16", "vlj-edge build"), ("fp32", "bf16", "vlj-edge narrate"), ("fp16", "int8w", "vlj-edge narrate")],
+)
+def test_what_no_cpu_runs_is_built_next(
+    vision: str, text: str, said: str, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    precisions = {"vision_encoder": vision, "text_encoder": text, "decoder": "fp32"}
+    engines = [
+        SimpleNamespace(name=n, precision=p, opset=19, nodes_a_layer=1, megabytes=1.0, kept_fp32=())
+        for n, p in precisions.items()
+    ]
+    exported: Any = SimpleNamespace(bundle=tiny_bundle, engines=engines, parity=[], compared_as_native=())
+    _print_summary(exported, None)
+    next_step = capsys.readouterr().out.partition("next, ")[2]
+    assert said in next_step and str(tiny_bundle) in next_step

@@ -310,7 +310,7 @@ def _print_summary(exported: Exported, goal: Target | None) -> None:
     """Print tables of the engines and their parity, and what to type next; `goal`: whose engines are to be built."""
     from rich.table import Column, Table
 
-    from ..bundle import MANIFEST, read_manifest
+    from ..bundle import MANIFEST, TEXT_ENCODER, read_manifest
     from .build import on_board
 
     # In a pipe, rich would cut the tables at 80 columns.
@@ -341,7 +341,9 @@ def _print_summary(exported: Exported, goal: Target | None) -> None:
         console.print(caveat)
     if goal is not None and goal.on_board:
         console.print(f"{exported.bundle}: next, {on_board(exported.bundle, goal)}")
-    elif goal is not None and goal.backend == "tensorrt":
+    elif (goal is not None and goal.backend == "tensorrt") or any(
+        engine.precision.endswith("bf16") and engine.name != TEXT_ENCODER for engine in exported.engines
+    ):
         console.print(f"{exported.bundle}: next, where the card is, vlj-edge build {exported.bundle}")
     elif any(engine.name == "decoder" for engine in exported.engines):
         console.print(f"{exported.bundle}: next, vlj-edge narrate VIDEO --bundle {exported.bundle}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import error_of, vlj_edge
+from tests.cli.command import error_of, run_here, vlj_edge
 from tests.needs import needs
 from tests.runtime.tiny_bundle import BLUE, RED
 from vlj_edge.bundle import read_manifest
@@ -121,3 +121,24 @@ def test_an_engine_with_another_form_for_cpus_may_be_as_far_as_both_are_from_tor
     other("text_encoder", "embedding", add)
     [row] = [row for row in run(bundle, video).rows if row.engine == "text_encoder"]
     assert row.agrees == agrees and row.precision == f"{spec['precision']} and int8w"
+
+
+@needs("openvino")
+def test_the_text_encoder_of_nano_agrees_on_openvino() -> None:
+    video = Path(__file__).parents[3] / "examples" / "media" / "demo.mp4"
+    done = run_here("verify", "--backend", "openvino", "--source", video, "--duration", "4")
+    assert done.returncode == 0 and "text_encoder" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("add", "agrees"), [(0.01, True), (-2.0, False)])
+def test_inputs_that_onnx_runtime_rounds_may_be_as_far_as_both_are_from_torch(
+    tiny_bundle: Path, video: Path, other: Any, tmp_path: Path, add: float, agrees: bool
+) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    raw = json.loads((bundle / "manifest.json").read_text())
+    raw["engines"]["text_encoder"]["precision"] = "int8w"
+    raw["parity"]["lowest_cosine"] = {"fp32": 0.99, "int8w": 0.99}
+    (bundle / "manifest.json").write_text(json.dumps(raw))
+    other("text_encoder", "embedding", add)
+    [row] = [row for row in run(bundle, video).rows if row.engine == "text_encoder"]
+    assert row.agrees == agrees and row.precision == "int8w"
