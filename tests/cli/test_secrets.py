@@ -8,10 +8,13 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.command import run_here
+from vlj_edge.cli.part_options import PartOptions
+from vlj_edge.presets import preset
 
 SECRET = "hunter2"
 ADDRESSES = [
@@ -129,3 +132,15 @@ def test_events_and_files_carry_no_secret(guarded: ThreadingHTTPServer, tiny_bun
     done = run_here("narrate", *addresses, "--json", "--bundle", tiny_bundle, "--log", tmp_path / "log")
     names = {json.loads(line)["totals"]["source"] for line in done.stdout.splitlines()}
     assert len(names) == 2 and not any(SECRET in text for text in (done.stdout, done.stderr))
+
+
+def test_a_camera_that_is_lost_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("vlj_edge.runtime.video.uri.open_source", lambda uri, **settings: given.update(settings))
+    PartOptions().open("rtsp://me:hush@door/1", preset("nano").clip)
+    for state in ("live", "lost", "live"):
+        given["on_state"](state)
+    told = capfd.readouterr().err
+    assert "hush" not in told and told.count("door") == 3 and told.count("trying again") == 1

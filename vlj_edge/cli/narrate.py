@@ -16,10 +16,10 @@ import click
 
 from .batch import FORMATS, Output, narrate_videos, stands_for_videos, videos_of
 from .budget_options import BudgetOptions, budget_options
-from .narrate_output import format_counts, format_totals, print_state, require_answers
+from .narrate_output import format_counts, format_totals, require_answers
 from .options import SOURCE, EngineOptions, bundle_option, engine_options, gates_option, load_model, query_option
 from .outputs import output_file, output_folder, results_file
-from .part_options import PartOptions, part_options
+from .part_options import PartOptions, part_options, print_state
 from .progress import progress
 from .record import Recorded, film_path
 from .say import say, tell
@@ -184,7 +184,7 @@ def _narrate_one(
     from ..errors import VljEdgeError
 
     recording = files.record is not None  # a recorded video contains every frame
-    source = part.open(uri, model.manifest.clip, recording, on_state=lambda state: print_state(name, state))
+    source = part.open(uri, model.manifest.clip, recording, on_state=partial(print_state, name))
     with ExitStack() as cleanup:
         cleanup.callback(source.close)
         recorded = None

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import VljEdgeError
 from ..json_text import json_text
-from .say import tell
 
 _EVERY = 2  # seconds: what a program that asks about every N-th frame asks about
 
@@ -16,17 +15,6 @@ if TYPE_CHECKING:
 
     from ..bundle import BudgetSettings
     from ..results import Totals
-
-
-def print_state(name: str, state: str) -> None:
-    """Print on stderr that a live source was lost or is back."""
-    lines = {
-        "waiting for a key frame": "is there, waiting for a key frame, with which its pictures begin",
-        "lost": "gives no picture, trying again",
-        "live": "gives pictures",
-    }
-    if state in lines:
-        tell(f"{name} {lines[state]}")
 
 
 def format_totals(name: str, totals: Totals, source: Source, as_json: bool, budget: BudgetSettings) -> str:

@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..time_text import HOW, seconds_of
 from .options import NumberRange, decoder_option, rotate_option
+from .say import tell
 
 if TYPE_CHECKING:
     from vlj_edge.runtime.video.decoding.picture_decoder import DecoderChoice
@@ -88,10 +89,13 @@ class PartOptions:
 
         Args:
             every_frame: give all frames, not only those that the model samples.
-            settings: of open_source().
+            settings: of open_source(); a camera that is lost, or is back, is told on stderr unless `on_state` is given.
         """
         from vlj_edge.runtime.video.uri import open_source
 
+        from ..errors import without_credentials
+
+        settings.setdefault("on_state", partial(print_state, without_credentials(uri)))
         return open_source(
             uri,
             start=self.start,
@@ -103,6 +107,17 @@ class PartOptions:
             sampled_at=None if every_frame else clip.frames_per_second,
             **settings,
         )
+
+
+def print_state(name: str, state: str) -> None:
+    """Print on stderr that a live source was lost or is back."""
+    lines = {
+        "waiting for a key frame": "is there, waiting for a key frame, with which its pictures begin",
+        "lost": "gives no picture, trying again",
+        "live": "gives pictures",
+    }
+    if state in lines:
+        tell(f"{name} {lines[state]}")
 
 
 def part_options_but_decoder(command: Callable[..., Any]) -> Callable[..., Any]:
