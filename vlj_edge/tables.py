@@ -93,8 +93,8 @@ def _names(line: int, cells: list[str], needed: Sequence[str], known: Sequence[s
     if missing := [name for name in needed if name not in names]:
         near = near_names(missing, [name for name in names if name not in known])
         remedy = f": {in_place_of(near)}" if near else ""
-        columns = "column is" if len(missing) == 1 else "columns are"
-        raise TableError(line, f"no {columns} {', '.join(missing)} among {', '.join(names)[:80]}{remedy}")
+        columns = "column" if len(missing) == 1 else "columns"
+        raise TableError(line, f"it has no {columns} {', '.join(missing)} among {', '.join(names)[:80]}{remedy}")
     if twice := [name for name in known if names.count(name) > 1]:
         raise TableError(line, f"the column {twice[0]} is there twice")
     return names

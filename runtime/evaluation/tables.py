@@ -77,7 +77,8 @@ def read_table(path: Path) -> tuple[list[Row], tuple[str, ...]]:
             rows.append(_row(path.parent, parse(_Fields, values, ignore_unknown=True)))
     except (ValueError, RecursionError) as error:
         wrong = error.line if isinstance(error, TableError) else line
-        near = near_names([name for name in _KNOWN if name not in values], ignored) if isinstance(values, dict) else {}
+        there = {"video", *values} if isinstance(values, dict) else _KNOWN  # of a missing video, the error says it
+        near = near_names([name for name in _KNOWN if name not in there], ignored)
         known = f"; {', '.join(ignored)[:80]} mean nothing here, {', '.join(_KNOWN)} do" if ignored else ""
         known = f"; {in_place_of(near)}" if near else known
         raise VljEdgeError(f"{path}, line {wrong}: {error}{known}: correct it (docs/evaluation.md)") from error

@@ -24,7 +24,7 @@ def drop_oldest(queue: deque[AnyEvent], aside: RefusedAlerts, capacity: int) -> 
 
 
 def is_alert(event: AnyEvent) -> bool:
-    """Return whether it is no text."""
+    """Return whether an event is an alert, and no text."""
     return isinstance(event, AlertEvent)
 
 

@@ -45,7 +45,7 @@ def labels(
         _print_own(label_list, bundle)
         return
     if label_list is None and templates:
-        raise click.UsageError("--template words LABELS: give these, too")
+        raise click.UsageError("--template is for LABELS: name them, or leave --template out")
     names = None if label_list is None else read_labels(label_list)
     directory = bundle or nano_bundle()
     check_embeds_texts(directory, read_manifest(directory))

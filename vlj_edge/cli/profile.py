@@ -99,7 +99,7 @@ def profile(
     if fail_over is not None and against is None:
         raise click.UsageError("--fail-over judges a comparison: give --against")
     if rounds != _ROUNDS and against is None:
-        raise click.UsageError("--rounds are of a comparison: give --against")
+        raise click.UsageError("--rounds is for a comparison: give --against")
     if source is not None and not engines_only:
         part.check(source)
     if engines_only:

@@ -30,7 +30,7 @@ def tell(line: str) -> None:
 
 
 def tell_once(line: str) -> None:
-    """The same, the first time that a command comes by; nothing of an empty line."""
+    """The same, once in a command however often it is called; an empty line is not printed."""
     told = click.get_current_context().meta.setdefault(__name__, {""})
     if line not in told:
         told.add(line)

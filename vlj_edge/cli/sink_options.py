@@ -42,7 +42,7 @@ def sink_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_sinks(log: Path | None, log_bytes: int | None) -> None:
-    """Raises click.UsageError: options are missing others."""
+    """Raise click.UsageError if --log-bytes is given without --log."""
     if log_bytes is not None and log is None:
         raise click.UsageError("--log-bytes is for --log: name the file")
 

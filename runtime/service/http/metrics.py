@@ -45,7 +45,7 @@ _LEFT = {
 _SINKS = {"delivered": "Narrations that a sink delivered.", "missed": "Narrations that a sink lost."}
 _WAITING = {
     "queued": "Narrations that wait for a sink.",
-    "refused": "What waits aside: alerts until the address or the key of a sink is mended, and what alone fails.",
+    "refused": "Set aside: alerts until a sink's address or key is mended, and what fails while others are delivered.",
 }
 _STATES = ("connecting", "waiting for a key frame", "live", "lost", "waiting", "ended")
 

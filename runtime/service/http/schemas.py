@@ -83,8 +83,9 @@ class PowerReading(BaseModel):
 
 
 class SinkState(BaseModel):
-    """A destination of texts: how many wait for it, were delivered, and were lost; `refused` of those queued
-    wait aside: alerts until somebody mends its address or key, and what alone fails."""
+    """A destination of texts: how many wait for it, were delivered, and were lost. `refused` counts
+    those queued that are set aside: alerts until somebody mends its address or key, and what fails while others are
+    delivered."""
 
     name: str
     queued: int

@@ -1,4 +1,4 @@
-"""The TensorRT adapter on a fake GPU and TensorRT that enforce the rules of the real ones (fake_card.py)."""
+"""The TensorRT adapter on a fake GPU (fake_card.py) and a fake TensorRT (fake_runtime.py) with the real ones' rules."""
 
 from __future__ import annotations
 

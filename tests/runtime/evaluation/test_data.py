@@ -206,10 +206,12 @@ def test_wrong_times_and_names_are_named_with_their_line(tmp_path: Path) -> None
         ("d.tsv", "video\tclass\na.mp4\tx\n", "text in place of class"),
         ("d.jsonl", '{"video": "a.mp4", "caption": "x"}\n', "text in place of caption"),
         ("d.jsonl", '{"video_path": "a.mp4", "text": "x"}\n', "video in place of video_path"),
+        ("d.jsonl", '{"file": "a.mp4", "caption": "x"}\n', "video in place of file; write text in place of caption"),
         ("d.jsonl", '{"video": "a.mp4", "question": "x", "options": ["a", "b"]}\n', "choices in place of options"),
     ],
 )
 def test_names_that_others_use_are_told_apart(name: str, text: str, written: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
-    with pytest.raises(VljEdgeError, match=rf"{name}, line \d: .*write {written}"):
+    with pytest.raises(VljEdgeError, match=rf"{name}, line \d: .*write {written}") as found:
         read_data(tmp_path / name)
+    assert str(found.value).count("video in place of") == ("video in place of" in written), "once"
