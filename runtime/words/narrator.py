@@ -207,7 +207,10 @@ class Narrator:
         elif is_nothing_new(reply.text) and not self._words.in_json:
             if self._said:  # which holds for this meaning, too, and takes the place of what stood in
                 self._memory.put(change.embedding, self._said, change.resting)
-            yield from self._show(task, self._said, "words")
+            if self._said or self._live:
+                yield from self._show(task, self._said, "words")
+            else:  # new compared with what? nothing was said yet
+                yield from self._show(task, task.narration.text, "decoder", stand_in=True)
         else:
             self._memory.put(change.embedding, reply.text, change.resting)
             yield from self._show(task, reply.text, "words")

@@ -234,6 +234,8 @@ class Words:
         if not reply.text:
             self.problem = f"no words from {self._asked}: its answer is empty"
             self._give_back(question)
+        elif question is not None:  # a server that answers questions is there for changes, too
+            self._pause.end()
         guessed = _PROMPT_TOKENS + len(pictures) * _TOKENS_OF_A_PICTURE + len(reply.text) // _CHARACTERS_OF_A_TOKEN
         self._tokens.add(guessed if reply.tokens is None else reply.tokens)
         return reply

@@ -88,6 +88,18 @@ def test_a_call_of_nearly_all_tokens_is_made_again_the_next_day(monkeypatch: pyt
         assert tokens.allow(keep_for_questions=True) and tokens.allow()
 
 
+@pytest.mark.parametrize(("answer", "pauses"), [("yes", False), ("", True), (OSError("down"), True)])
+def test_the_answer_to_a_question_ends_the_pause_of_changes(answer: str | Exception, pauses: bool) -> None:
+    words = words_of(answer, calls_per_hour=0)
+    for _ in range(9):
+        words.end_call(answered=False, at=0.0)
+    assert words.state()["asks_again_in"] > 0
+    ask(words, "Is it open?")
+    assert (words.state()["asks_again_in"] > 0) is pauses
+    refusal = words.take_call(0.0, 0.0, meaning(0))
+    assert (refusal is not None and refusal.kind == "pause") is pauses
+
+
 def test_there_is_no_limit_of_questions_where_there_is_none_of_calls() -> None:
     words = words_of("yes", calls_per_hour=0)
     assert [words.take_question() for _ in range(100)] == [None] * 100

@@ -227,6 +227,16 @@ def test_what_is_nothing_new_is_not_said() -> None:
     assert narrated.run.totals.calls == 3
 
 
+def test_a_recording_of_which_nothing_new_is_the_first_answer_is_told_in_the_texts_of_the_bundle() -> None:
+    narrated = Narrated(live=False)
+    narrated.tell(change(2, 1), change(3, 2), change(4, 3), change(5, 4))
+    for number, answer in enumerate(("Nothing new.", "Nothing new.", "a cat", "Nothing new.")):
+        wait_for(lambda: len(narrated.asked) == number + 1)  # noqa: B023
+        narrated.answer(answer)
+    assert narrated.end() == [(2, "MEANING 1", True), (3, "MEANING 2", True), (4, "a cat", False)]
+    assert narrated.run.totals.calls == 4 and narrated.run.totals.calls_failed == 0
+
+
 def test_what_stood_in_for_nothing_new_gives_way_to_what_was_said_last() -> None:
     narrated = Narrated()
     narrated.tell(change(2, 1))
