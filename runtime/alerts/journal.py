@@ -81,17 +81,25 @@ class AlertJournal:
         """Keep a message for all sinks, and the state of its alert; return whether that has succeeded."""
         size = len(event.picture or b"") + len(event.clip or b"")
         row = (event.event, event.kind, event.clock, json.dumps(event.as_dict()), size, event.picture, event.clip)
-        with self._writing() as database:
-            added = database.execute(
-                "INSERT INTO messages (event, kind, clock, data, bytes, picture, clip) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                row,
-            )
-            waiting = [(sink, added.lastrowid) for sink in self._sinks]
-            database.executemany("INSERT INTO waiting VALUES (?, ?)", waiting)
-            database.execute("REPLACE INTO states VALUES (?, ?, ?)", (event.alert, event.source, state))
-            self._forget(database)
+        with self._lock:
+            try:
+                with self._database as database:
+                    added = database.execute(
+                        "INSERT INTO messages (event, kind, clock, data, bytes, picture, clip)"
+                        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        row,
+                    )
+                    waiting = [(sink, added.lastrowid) for sink in self._sinks]
+                    database.executemany("INSERT INTO waiting VALUES (?, ?)", waiting)
+                    database.execute("REPLACE INTO states VALUES (?, ?, ?)", (event.alert, event.source, state))
+                    self._forget(database)
+            except sqlite3.Error as error:  # also of the commit, where a full disk is often noticed
+                self._complain(error)
+                return False
+            if self._complained:
+                _LOG.info("alerts are kept over a restart again")
+            self._complained = False
             return True
-        return False
 
     def states(self) -> dict[tuple[str, str], str]:
         """Return the states that were kept, by (alert, source)."""
@@ -204,7 +212,6 @@ class AlertJournal:
                 database = self._database
                 with database:
                     yield database
-                self._complained = False
             except sqlite3.Error as error:
                 self._complain(error)
 

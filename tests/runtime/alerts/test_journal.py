@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,6 +179,40 @@ def test_a_full_disk_stops_no_alert_and_is_logged_once(journal: AlertJournal, ca
     assert sum("full" in record.getMessage() for record in caplog.records) == 1
     journal._read("PRAGMA max_page_count = 1000000")
     assert journal.add(large, "{}")
+    queue.close()
+
+
+class FullAtCommit:
+    """A database on a disk that is full, which is noticed when what was written is committed."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._database.__enter__()
+
+    def __exit__(self, *raised: object) -> None:
+        self._database.rollback()
+        raise sqlite3.OperationalError("database or disk is full")
+
+
+def test_what_a_full_disk_does_not_commit_is_delivered_all_the_same(
+    journal: AlertJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    database: Any = journal._opened
+    journal._opened = FullAtCommit(database)  # type: ignore[assignment]
+    sink = Sink()
+    with caplog.at_level(logging.INFO):
+        assert not journal.add(EVENT, "{}")
+        queue = tell(journal, sink, *(replace(EVENT, event=f"{number}") for number in range(3)))
+        wait_for(lambda: len(sink.got) == 3)
+        journal._opened = database
+        assert journal.add(EVENT, "{}") and journal.add(replace(EVENT, event="later"), "{}")
+    lines = [record.getMessage() for record in caplog.records if "over a restart" in record.getMessage()]
+    assert len(lines) == 2 and "full" in lines[0] and "again" in lines[1]
     queue.close()
 
 
