@@ -29,6 +29,22 @@ def test_a_file_has_a_text_a_line(tmp_path: Path, content: bytes, expected: list
     assert read_texts(str(path), "label") == expected
 
 
+@pytest.mark.parametrize("given", ["~20 people,a dog", "~nobody here", "~\0,a"])
+def test_a_text_may_begin_with_a_tilde(given: str) -> None:
+    assert read_texts(given, "label") == given.split(",")
+
+
+def test_a_file_of_nobody_is_missing() -> None:
+    with pytest.raises(VljEdgeError, match=r"~nobody-here/labels\.txt does not exist"):
+        read_texts("~nobody-here/labels.txt", "label")
+
+
+def test_a_file_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "labels.txt").write_text("red\n")
+    assert read_texts("~/labels.txt", "label") == ["red"]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -11,6 +12,16 @@ LONGEST_NAME = 255  # letters of a file's name: no system takes more
 
 
 MOST_TEXT = 100_000_000  # bytes of a text file: a video named by mistake must not be read into memory
+
+
+def with_home(path: str | Path) -> Path:
+    """Return a path with the home folder in place of ~ or ~user. Where there is none it stays as it is, in which
+    Path.expanduser() fails: "~20 people, a dog" are labels.
+    """
+    try:
+        return Path(os.path.expanduser(path))
+    except ValueError:  # with a zero byte
+        return Path(path)
 
 
 def check_regular_file(path: str | Path, remedy: str, most_bytes: int | None = None) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import VljEdgeError, WrongCall, WrongText
-from .regular_file import MOST_TEXT, check_regular_file
+from .regular_file import MOST_TEXT, check_regular_file, with_home
 
 EVERYDAY = Path(__file__).with_name("captions") / "everyday.txt"  # sentences for cameras in the real world
 THINGS = EVERYDAY.with_name("things.txt")  # ImageNet's classes and their hypernyms in WordNet
@@ -30,7 +30,7 @@ def read_texts(given: str, what: str) -> list[str]:
     Raises:
         VljEdgeError: see read_lines(); a text is repeated; or `given` looks like a path, but nothing is there.
     """
-    path = Path(given).expanduser()
+    path = with_home(given)
     if _is_file(path):
         lines = read_lines(path, what)
         if twice := repeated(lines):
@@ -41,7 +41,7 @@ def read_texts(given: str, what: str) -> list[str]:
         return [text for _, text in lines]
     texts = comma_separated(given)
     for missing in _paths_among(given, texts):
-        check_regular_file(Path(missing).expanduser(), f"name a file with one {what} a line")
+        check_regular_file(with_home(missing), f"name a file with one {what} a line")
         raise VljEdgeError(
             f"{missing} does not exist: name a file with one {what} a line, or each {what} with commas between"
         )
@@ -62,7 +62,7 @@ def texts_of_file(given: str) -> Iterator[None]:
     try:
         yield
     except WrongText as error:
-        path = Path(given).expanduser()
+        path = with_home(given)
         lines = read_lines(path, "text") if _is_file(path) else []
         places = [f"{path}, line {number}" for number, text in lines if text == error.text]
         if not places:

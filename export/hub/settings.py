@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from vlj_edge.errors import VljEdgeError, without_credentials
+from vlj_edge.regular_file import with_home
 
 _TRUE = ("1", "ON", "YES", "TRUE")
 
@@ -29,7 +30,7 @@ def cache_folder() -> Path:
     folder, home = os.environ.get("HF_HUB_CACHE"), os.environ.get("HF_HOME")
     if not folder:
         folder = os.path.join(home, "hub") if home else constants.HF_HUB_CACHE
-    return Path(os.path.expandvars(folder)).expanduser().absolute()
+    return with_home(os.path.expandvars(folder)).absolute()
 
 
 def endpoint() -> str:

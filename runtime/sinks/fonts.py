@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from PIL import ImageFont
@@ -102,7 +101,7 @@ def font_files() -> Iterator[str]:
     found = [
         os.path.join(folder, name)
         for root in FOLDERS
-        for folder, _, names in os.walk(Path(root).expanduser())
+        for folder, _, names in os.walk(os.path.expanduser(root))
         for name in names
         if name.lower().endswith((".ttf", ".otf", ".ttc"))
     ]

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from vlj_edge.errors import VljEdgeError, errors_at
-from vlj_edge.regular_file import check_regular_file
+from vlj_edge.regular_file import check_regular_file, with_home
 from vlj_edge.text_list import is_file_name
 
 from .endpoint import MOST_TOKENS, TIMEOUT, Endpoint, checked_key
@@ -123,9 +123,9 @@ def _file_named(text: str) -> Path | None:
     if not name.strip() or text[0].isspace():
         return None
     try:
-        path = Path(name).expanduser()
+        path = with_home(name)
         named = name != text or is_file_name(text) or path.exists()
-    except (OSError, ValueError, RuntimeError):  # longer than any name, with a zero byte in it, or of no home folder
+    except (OSError, ValueError):  # longer than any name, or with a zero byte in it
         return None
     return path if named else None
 

@@ -57,6 +57,8 @@ WRONG_CALLS = (
     "labels",
     "classify demo.mp4",
     "classify demo.mp4 --labels a,a",
+    "classify demo.mp4 --labels ~a,~a",
+    "ask demo.mp4 ~what? --choices ~yes,~yes",
     f"classify demo.mp4 --labels {LONG.strip().replace(' ', '_')}",
     "classify demo.mp4 --labels a,b --template nothing",
     "ask demo.mp4 what? --choices yes,no",

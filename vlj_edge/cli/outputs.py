@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import click
 
 from ..errors import SourceBrokeOff, VljEdgeError
+from ..regular_file import with_home
 
 
 class OutputPath(click.Path):
@@ -67,7 +68,7 @@ def files_named_by(value: object) -> Iterator[Path | int]:
             yield 0
         path = path_of(with_variables(uri))
         yield from [] if path is None else _with_contents(path)
-    yield Path(value).expanduser()
+    yield with_home(value)
     yield Path(str(value).rpartition("@")[0])
     yield from map(Path, re.findall(r"\blocation=[\"']?([^\"'\s]+)", uri) if uri.startswith("gst:") else [])
     if re.search(r"[*?[]", uri):
