@@ -28,5 +28,6 @@ class Failures:
         """Log that it works again, if it did not."""
         with self._lock:
             if self._failed:
-                self._log.info("%s answers again, after %d calls without an answer", shown, self._failed)
+                calls = "a call" if self._failed == 1 else f"{self._failed} calls"
+                self._log.info("%s answers again, after %s without an answer", shown, calls)
             self._failed, self._reason = 0, ""
