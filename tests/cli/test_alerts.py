@@ -134,6 +134,15 @@ def test_columns_of_marks_under_other_names(config: Path, video: Path, tmp_path:
     assert "marks.csv, line 1" in said and "in place of" in said
 
 
+@pytest.mark.parametrize("content", ["", "\n \n", "alert,start,end,right\n"])
+def test_a_file_without_marks_is_refused(config: Path, video: Path, tmp_path: Path, content: str) -> None:
+    marks = tmp_path / "marks.csv"
+    marks.write_text(content, encoding="utf-8")
+    assert "marks.csv holds no marks" in error_of(
+        run_here("alerts", "test", "--config", config, video, "--marks", marks)
+    )
+
+
 @pytest.mark.parametrize("line", ["green light,4,8,perhaps", "green light,8,4,yes", "green light,x,8,yes", ",1,2,yes"])
 def test_a_line_of_marks_that_says_nothing_is_named(config: Path, video: Path, tmp_path: Path, line: str) -> None:
     marks = tmp_path / "marks.csv"

@@ -195,6 +195,8 @@ def _read_marks(path: Path) -> _Marks:
             found.setdefault(row["alert"].strip(), []).append(Mark(*span, answer == "yes", where))
     except TableError as error:
         raise VljEdgeError(f"{path}, line {error.line}: {error}: give it {', '.join(_COLUMNS)}") from error
+    if not found:
+        raise VljEdgeError(f"{path} holds no marks: give it the columns {', '.join(_COLUMNS)}, and a line for each")
     return found
 
 
