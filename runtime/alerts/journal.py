@@ -229,10 +229,11 @@ class Outbox:
 
     def take(self, count: int) -> Sequence[AlertEvent]:
         """Return the next messages, the oldest first. Each is returned once."""
-        found: list[AlertEvent] = []
-        while len(found) < count and (rows := self._journal.after(self._sink, self._last, count - len(found))):
-            self._last = rows[-1][0]
+        found, last = list[AlertEvent](), self._last
+        while len(found) < count and (rows := self._journal.after(self._sink, last, count - len(found))):
+            last = rows[-1][0]
             found += [event for _, event in rows if event is not None]
+        self._last = last  # not before all could be read: what is not returned is to be taken again
         return found
 
     def done(self, event: AlertEvent) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.runtime.sinks.test_refused_alerts import EVENT, REFUSED_SOON, SOON, Door, alert
 from tests.waiting import wait_for
-from vlj_edge.runtime.alerts.journal import AlertJournal, JournalUnreadable
+from vlj_edge.runtime.alerts.journal import AlertJournal, JournalUnreadable, Outbox
 from vlj_edge.runtime.sinks.base import AddressRefused
 from vlj_edge.runtime.sinks.queue import SinkQueue
 
@@ -106,6 +106,27 @@ def test_a_message_that_is_damaged_is_left_out_and_holds_up_no_other(journal: Al
     wait_for(lambda: [each.event for each in door.got] == [alert(3).event, alert(4).event])
     assert [each.event for each in journal.latest(9)] == [alert(4).event, alert(3).event]
     queue.close()
+
+
+def test_what_was_read_before_the_disk_failed_is_taken_again(journal: AlertJournal) -> None:
+    for number in range(4):
+        journal.add(alert(number), "{}")
+    with disk(journal) as database:
+        database.execute("UPDATE messages SET data = '{' WHERE event = ?", (alert(0).event,))
+        database.execute("INSERT INTO waiting SELECT 'webhook', number FROM messages")
+    outbox, after, reads = Outbox(journal, "webhook"), journal.after, 0
+
+    def fails_the_second_time(*asked: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        disk(journal).fails = reads == 2
+        return after(*asked)
+
+    journal.after = fails_the_second_time  # type: ignore[method-assign]
+    with pytest.raises(JournalUnreadable):
+        outbox.take(2)  # the first is damaged, so that another is read in its place
+    assert [each.event for each in outbox.take(2)] == [alert(1).event, alert(2).event]
+    assert [each.event for each in outbox.take(2)] == [alert(3).event]
 
 
 def test_what_is_asked_of_a_journal_that_fails_is_refused_and_after_its_end_empty(journal: AlertJournal) -> None:
