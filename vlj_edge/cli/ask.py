@@ -77,7 +77,7 @@ def ask(
     for question in questions:
         if os.path.isfile(question):
             raise click.UsageError(
-                f"{question} is a file, and stands where a question does: name one source, and first"
+                f"{question} is a file, and stands where a question does: name one source, and put it first"
             )
     refuse_several(source, "vlj-edge classify, which answers for each")
     part.check(source)
