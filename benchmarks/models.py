@@ -60,8 +60,9 @@ _SIGLIP_WORDS = {"vocab_size": 256_000}
 _PE_WORDS = {"context_length": 32, "vocab_size": 49408, "width": 1024, "heads": 16, "layers": 24}
 _CLIP_LARGE: dict[str, Any] = {
     "projection_dim": 768,
-    "text_config": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
+    "text_config": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "projection_dim": 768},
     "vision_config": {
+        "projection_dim": 768,
         "hidden_size": 1024,
         "intermediate_size": 4096,
         "num_hidden_layers": 24,
