@@ -1,6 +1,6 @@
 """Python 3.10 for the emulated aarch64 machine, as JetPack 6 has it: from the sources that Ubuntu 22.04 builds it from.
 
-Neither Debian 12 nor PyPI has it for aarch64, so the machine's own gcc compiles it, emulated: half an hour, once.
+Neither Debian 12 nor PyPI has it for aarch64, so the machine's own gcc compiles it, emulated, which is slow, once.
 """
 
 from __future__ import annotations
